@@ -1,0 +1,43 @@
+//! What the kernel programs count about themselves, per CPU.
+
+/// Names the places of the self counters and their text.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $at:literal, $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: u32 = $at;)*
+        /// How many counters there are.
+        pub const COUNT: usize = [$($at as u32),*].len();
+        /// Stable names, by place.
+        pub const NAMES: [&str; COUNT] = [$($text),*];
+    };
+}
+
+counters! {
+    /// Events written into the ring.
+    PRODUCED = 0, "events_produced";
+    /// Events that found the ring full.
+    LOST = 1, "events_lost";
+    /// A socket's storage could not be created; the next witness tries again.
+    STORAGE_FAILED = 2, "storage_failed";
+    /// A ledger slot could not be created; its step was counted in the unattributed slot.
+    LEDGER_FAILED = 3, "ledger_failed";
+    /// A namespace's totals could not be created; the step is missing there.
+    NETNS_FAILED = 4, "netns_failed";
+    /// A state that differed from the remembered one: a step in between was missed and made good.
+    STEP_REPAIRED = 5, "steps_repaired";
+    /// A connection first seen in the middle of its life, after the start snapshot.
+    ADOPTED_LATE = 6, "adopted_late";
+    /// A CLOSE that only the destruction of the socket told.
+    CLOSED_LATE = 7, "closed_late";
+    /// `bpf_sock_ops_cb_flags_set` refused: this socket has one witness less.
+    FLAGS_FAILED = 8, "flags_failed";
+    /// Wake-ups of the reader.
+    WAKEUPS = 9, "wakeups";
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn places_are_dense() {
+        assert_eq!(super::COUNT, super::WAKEUPS as usize + 1);
+    }
+}

@@ -1,0 +1,59 @@
+//! Which fields of kernel structures the programs read. Offsets are found in the running kernel's
+//! BTF at load time and handed over as frozen globals; none is known at compile time.
+
+/// A field of a kernel structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The global in the programs that holds the offset.
+    pub global: &'static str,
+    /// The structure.
+    pub structure: &'static str,
+    /// The member, with dots through nested structures.
+    pub path: &'static str,
+    /// Its size in bytes, checked against the kernel's.
+    pub size: u32,
+}
+
+/// Declares [`FIELDS`]; the macro in conn-ebpf declares one global for each by the same names.
+macro_rules! fields {
+    ($($global:ident: $structure:literal $path:literal $size:literal;)*) => {
+        /// All fields, see [`Field`].
+        pub const FIELDS: &[Field] = &[
+            $(Field { global: stringify!($global), structure: $structure, path: $path, size: $size }),*
+        ];
+    };
+}
+
+fields! {
+    SKC_DADDR: "sock_common" "skc_daddr" 4;
+    SKC_RCV_SADDR: "sock_common" "skc_rcv_saddr" 4;
+    SKC_DPORT: "sock_common" "skc_dport" 2;
+    SKC_NUM: "sock_common" "skc_num" 2;
+    SKC_FAMILY: "sock_common" "skc_family" 2;
+    SKC_STATE: "sock_common" "skc_state" 1;
+    SKC_NET: "sock_common" "skc_net.net" 8;
+    SKC_V6_DADDR: "sock_common" "skc_v6_daddr" 16;
+    SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr" 16;
+    SK_ERR: "sock" "sk_err" 4;
+    SKC_FLAGS: "sock_common" "skc_flags" 8;
+    INET_SPORT: "inet_sock" "inet_sport" 2;
+    INET_MC_INDEX: "inet_sock" "mc_index" 4;
+    INET_PINET6: "inet_sock" "pinet6" 8;
+    PINFO_MCAST_OIF: "ipv6_pinfo" "mcast_oif" 4;
+    TCP_BYTES_SENT: "tcp_sock" "bytes_sent" 8;
+    TCP_BYTES_RETRANS: "tcp_sock" "bytes_retrans" 8;
+    TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8;
+    TCP_TOTAL_RETRANS: "tcp_sock" "total_retrans" 4;
+    NET_INUM: "net" "ns.inum" 4;
+    TASK_TGID: "task_struct" "tgid" 4;
+    TASK_PID: "task_struct" "pid" 4;
+    TASK_FLAGS: "task_struct" "flags" 4;
+    TASK_COMM: "task_struct" "comm" 16;
+    TASK_GROUP_LEADER: "task_struct" "group_leader" 8;
+    TASK_CRED: "task_struct" "cred" 8;
+    CRED_UID: "cred" "uid" 4;
+    TASK_CGROUPS: "task_struct" "cgroups" 8;
+    CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" 8;
+    CGROUP_KN: "cgroup" "kn" 8;
+    KERNFS_NODE_ID: "kernfs_node" "id" 8;
+}

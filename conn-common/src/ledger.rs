@@ -1,0 +1,361 @@
+//! The ledger: per (direction, service port) how often each step between TCP states was taken.
+//!
+//! A step is one atomic addition to one cell, and all that people read (opened, established,
+//! failed, closed, open now, per state) is a sum of cells. So no reader can catch the ledger
+//! between two additions that belong together: the identity
+//! `opened + preexisting = failed + closed + open` holds at every read.
+
+use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
+
+/// Columns of the step matrix: the open states.
+const COLUMNS: usize = state::OPEN.len();
+/// Row of connections that began while conntrace watched.
+const OPENED: usize = COLUMNS;
+/// Row of connections that existed before.
+const PREEXISTING: usize = COLUMNS + 1;
+/// Row of connections that ended after they were established, by the state they ended in.
+const CLOSED: usize = COLUMNS + 2;
+/// First cell of the failures: per cause, one for each of the two opening states.
+const FAILED: usize = (COLUMNS + 3) * COLUMNS;
+
+/// Payload bytes sent by connections that ended.
+pub const BYTES_SENT: usize = FAILED + 2 * Cause::COUNT;
+/// Payload bytes received by connections that ended.
+pub const BYTES_RECEIVED: usize = BYTES_SENT + 1;
+/// Segments retransmitted by connections that ended.
+pub const RETRANSMITS: usize = BYTES_SENT + 2;
+/// Cells of one slot.
+pub const CELLS: usize = BYTES_SENT + 3;
+
+/// Why a connection was never established.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Cause {
+    /// The peer answered with a reset to our SYN (ECONNREFUSED).
+    Refused = 0,
+    /// Nobody answered (ETIMEDOUT).
+    TimedOut = 1,
+    /// The network said so (ICMP, ARP: EHOSTUNREACH, ENETUNREACH and their kin).
+    Unreachable = 2,
+    /// Reset in the middle of the handshake (ECONNRESET).
+    Reset = 3,
+    /// We gave up: the socket was closed before an answer came.
+    Abandoned = 4,
+    /// No SYN was sent: there was no free port, or no route left.
+    Local = 5,
+    /// An administrator killed it (ECONNABORTED).
+    Aborted = 6,
+    /// Any other error.
+    Other = 7,
+}
+
+impl Cause {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+    /// All of them, by number.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::Reset,
+        Self::Abandoned,
+        Self::Local,
+        Self::Aborted,
+        Self::Other,
+    ];
+
+    /// The cause behind a socket error (`errno` numbers of `include/uapi/asm-generic/errno.h`);
+    /// `sent` is false if no SYN ever left.
+    #[inline(always)]
+    pub const fn from_error(error: u16, sent: bool) -> Self {
+        match error {
+            0 if sent => Self::Abandoned,
+            0 => Self::Local,
+            111 => Self::Refused,
+            110 => Self::TimedOut,
+            // ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENONET, EACCES, ENOPROTOOPT: icmp_err_convert
+            // and icmpv6_err_convert have no others.
+            101 | 113 | 112 | 64 | 13 | 92 => Self::Unreachable,
+            104 => Self::Reset,
+            103 => Self::Aborted,
+            _ => Self::Other,
+        }
+    }
+
+    /// The word for it in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::Abandoned => "abandoned",
+            Self::Local => "local",
+            Self::Aborted => "aborted",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The cell of a connection that begins in `state`, or `None` if that is no open state.
+#[inline(always)]
+pub const fn opened_cell(state: u8) -> Option<usize> {
+    cell(OPENED, state)
+}
+
+/// The cell of a connection that existed before and is in `state`.
+#[inline(always)]
+pub const fn preexisting_cell(state: u8) -> Option<usize> {
+    cell(PREEXISTING, state)
+}
+
+/// The cell of the step between two open states.
+#[inline(always)]
+pub const fn step_cell(from: u8, to: u8) -> Option<usize> {
+    let row = state::slot(from);
+    if row == NO_SLOT { None } else { cell(row as usize, to) }
+}
+
+/// The cell of an end: closed if `from` follows a handshake, else failed for `cause`.
+#[inline(always)]
+pub const fn end_cell(from: u8, cause: Cause) -> Option<usize> {
+    if state::is_opening(from) {
+        return Some(FAILED + 2 * cause as usize + (from == SYN_RECV) as usize);
+    }
+    cell(CLOSED, from)
+}
+
+#[inline(always)]
+const fn cell(row: usize, state: u8) -> Option<usize> {
+    let column = state::slot(state);
+    if column == NO_SLOT { None } else { Some(row * COLUMNS + column as usize) }
+}
+
+/// Key of a slot: `shard << 18 | direction << 16 | service port`. Shards keep CPUs from writing to
+/// the same cache lines; a reader adds them up.
+#[inline(always)]
+pub const fn key(shard: u32, direction: u8, port: u16) -> u32 {
+    shard << 18 | (direction as u32) << 16 | port as u32
+}
+
+/// Direction and service port of a key.
+#[inline(always)]
+pub const fn split(key: u32) -> (u8, u16) {
+    ((key >> 16 & 3) as u8, key as u16)
+}
+
+/// Keys per shard: a map with this many entries for each shard cannot fill up.
+pub const KEYS: u32 = 3 << 16;
+
+/// The cells of one (direction, service port), or a sum of such.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Slot {
+    /// See the functions for what they mean.
+    pub cells: [u64; CELLS],
+}
+
+impl Slot {
+    /// Nothing happened.
+    pub const ZERO: Self = Self { cells: [0; CELLS] };
+
+    /// Adds another slot's cells.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, cell) in self.cells.iter_mut().zip(&other.cells) {
+            *sum = sum.wrapping_add(*cell);
+        }
+    }
+
+    /// Counts a beginning in `state`.
+    pub fn count_opened(&mut self, state: u8) {
+        self.count(opened_cell(state));
+    }
+
+    /// Counts a connection found in `state`.
+    pub fn count_preexisting(&mut self, state: u8) {
+        self.count(preexisting_cell(state));
+    }
+
+    /// Counts a step.
+    pub fn count_step(&mut self, from: u8, to: u8) {
+        self.count(step_cell(from, to));
+    }
+
+    /// Counts an end in `from`.
+    pub fn count_end(&mut self, from: u8, cause: Cause) {
+        self.count(end_cell(from, cause));
+    }
+
+    fn count(&mut self, cell: Option<usize>) {
+        if let Some(cell) = cell {
+            self.cells[cell] += 1;
+        }
+    }
+
+    fn row(&self, row: usize) -> u64 {
+        self.cells[row * COLUMNS..(row + 1) * COLUMNS].iter().sum()
+    }
+
+    /// Connections attempted (out) or born by a handshake (in) while conntrace watched.
+    pub fn opened(&self) -> u64 {
+        self.row(OPENED)
+    }
+
+    /// Connections that were there before.
+    pub fn preexisting(&self) -> u64 {
+        self.row(PREEXISTING)
+    }
+
+    /// Connections that ended after they were established.
+    pub fn closed(&self) -> u64 {
+        self.row(CLOSED)
+    }
+
+    /// Connections that ended without ever being established.
+    pub fn failed(&self) -> u64 {
+        Cause::ALL.iter().map(|&cause| self.failed_by(cause)).sum()
+    }
+
+    /// Failed for one cause.
+    pub fn failed_by(&self, cause: Cause) -> u64 {
+        let at = FAILED + 2 * cause as usize;
+        self.cells[at] + self.cells[at + 1]
+    }
+
+    /// Handshakes completed while conntrace watched.
+    pub fn established(&self) -> u64 {
+        [SYN_SENT, SYN_RECV]
+            .iter()
+            .flat_map(|&from| {
+                state::OPEN.iter().filter(|&&to| !state::is_opening(to)).map(move |&to| step_cell(from, to))
+            })
+            .flatten()
+            .map(|cell| self.cells[cell])
+            .sum()
+    }
+
+    /// Connections open now in `state`: what entered it less what left it. Negative only if cells of
+    /// one connection were read at different moments; read again then.
+    pub fn open_in(&self, state: u8) -> i64 {
+        let Some(row) = cell(0, state) else { return 0 };
+        let entered: u64 = (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + row]).sum();
+        let failed: u64 = if state::is_opening(state) {
+            Cause::ALL.iter().filter_map(|&cause| end_cell(state, cause)).map(|cell| self.cells[cell]).sum()
+        } else {
+            self.cells[CLOSED * COLUMNS + row]
+        };
+        let left = self.row(row) + failed;
+        entered.wrapping_sub(left).cast_signed()
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> i64 {
+        state::OPEN.iter().map(|&state| self.open_in(state)).sum()
+    }
+
+    /// Payload bytes sent by connections that ended, retransmissions not counted twice.
+    pub fn bytes_sent(&self) -> u64 {
+        self.cells[BYTES_SENT]
+    }
+
+    /// Payload bytes received in order by connections that ended.
+    pub fn bytes_received(&self) -> u64 {
+        self.cells[BYTES_RECEIVED]
+    }
+
+    /// Segments retransmitted by connections that ended.
+    pub fn retransmits(&self) -> u64 {
+        self.cells[RETRANSMITS]
+    }
+}
+
+/// Totals of one network namespace, beside the slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Totals {
+    /// As [`Slot::opened`].
+    pub opened: u64,
+    /// As [`Slot::preexisting`].
+    pub preexisting: u64,
+    /// As [`Slot::failed`].
+    pub failed: u64,
+    /// As [`Slot::closed`].
+    pub closed: u64,
+}
+
+impl Totals {
+    /// Nothing happened.
+    pub const ZERO: Self = Self { opened: 0, preexisting: 0, failed: 0, closed: 0 };
+
+    /// Connections open now.
+    pub const fn open(&self) -> i64 {
+        (self.opened + self.preexisting).wrapping_sub(self.failed + self.closed).cast_signed()
+    }
+}
+
+/// What a listener's slot counts: the same cells, read as opened and closed listeners.
+pub mod listener {
+    /// Listeners that began to listen, or were there before.
+    pub const OPENED: usize = 0;
+    /// Listeners that were there before conntrace.
+    pub const PREEXISTING: usize = 1;
+    /// Listeners that ended.
+    pub const CLOSED: usize = 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, OPEN};
+
+    #[test]
+    fn every_cell_has_one_meaning() {
+        let mut seen = std::collections::BTreeSet::new();
+        for &to in &OPEN {
+            assert!(seen.insert(opened_cell(to)), "opened {to}");
+            assert!(seen.insert(preexisting_cell(to)), "preexisting {to}");
+            for &from in &OPEN {
+                assert!(seen.insert(step_cell(from, to)), "step {from} {to}");
+            }
+            if state::is_opening(to) {
+                for cause in Cause::ALL {
+                    assert!(seen.insert(end_cell(to, cause)), "failed {to} {cause:?}");
+                }
+            } else {
+                assert!(seen.insert(end_cell(to, Cause::Other)), "closed {to}");
+            }
+        }
+        assert!(!seen.contains(&None));
+        assert!(seen.iter().flatten().all(|&cell| cell < BYTES_SENT));
+    }
+
+    #[test]
+    fn states_that_are_not_open_have_no_cell() {
+        assert_eq!(opened_cell(LISTEN), None);
+        assert_eq!(step_cell(CLOSE, ESTABLISHED), None);
+        assert_eq!(step_cell(ESTABLISHED, CLOSE), None);
+    }
+
+    #[test]
+    fn a_life_balances_at_every_step() {
+        let mut slot = Slot::ZERO;
+        slot.count_opened(SYN_SENT);
+        slot.count_preexisting(ESTABLISHED);
+        assert_eq!((slot.open_in(SYN_SENT), slot.open_in(ESTABLISHED)), (1, 1));
+        slot.count_step(SYN_SENT, ESTABLISHED);
+        assert_eq!((slot.established(), slot.open_in(SYN_SENT), slot.open_in(ESTABLISHED)), (1, 0, 2));
+        slot.count_step(ESTABLISHED, CLOSE_WAIT);
+        slot.count_end(CLOSE_WAIT, Cause::Other);
+        slot.count_opened(SYN_SENT);
+        slot.count_end(SYN_SENT, Cause::Refused);
+        assert_eq!((slot.opened(), slot.preexisting()), (2, 1));
+        assert_eq!((slot.failed(), slot.failed_by(Cause::Refused), slot.closed(), slot.open()), (1, 1, 1, 1));
+    }
+
+    #[test]
+    fn keys_come_apart_again() {
+        for (shard, direction, port) in [(0, 0, 0), (7, 1, 443), (15, 2, 65_535)] {
+            assert_eq!(split(key(shard, direction, port)), (direction, port));
+        }
+    }
+}

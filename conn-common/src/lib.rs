@@ -1,0 +1,15 @@
+//! What the kernel programs and the user side of conntrace both know: record layouts, the states
+//! of a TCP socket, the steps between them, the cells of the ledger, and the names of programs,
+//! maps and globals. No code here touches the kernel or allocates, so all of it is tested on the host.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod connection;
+pub mod counter;
+pub mod event;
+pub mod filter;
+pub mod layout;
+pub mod ledger;
+pub mod life;
+pub mod name;
+pub mod state;

@@ -1,0 +1,58 @@
+//! Names that the loader looks up in the compiled programs.
+
+/// First program on `sock:inet_sock_set_state`.
+pub const SET_STATE: &str = "set_state";
+/// Second, identical program on the same tracepoint: a program is skipped where it would nest, two are not both.
+pub const SET_STATE_AGAIN: &str = "set_state_again";
+/// Program on `tcp:tcp_destroy_sock`.
+pub const DESTROY_SOCK: &str = "destroy_sock";
+/// Program on the cgroup v2 root's socket operations.
+pub const SOCK_OPS: &str = "sock_ops";
+/// Iterator over the TCP sockets of a namespace.
+pub const TCP_ITER: &str = "tcp_iter";
+
+/// The ring of events.
+pub const EVENTS: &str = "EVENTS";
+/// Per-socket storage.
+pub const SOCKETS: &str = "SOCKETS";
+/// Self counters, per CPU, see [`crate::counter`].
+pub const COUNTERS: &str = "COUNTERS";
+/// The ledger, see [`crate::ledger`].
+pub const LEDGER: &str = "LEDGER";
+/// Totals per network namespace.
+pub const NETNS: &str = "NETNS";
+/// 1 while the reader of the ring sleeps.
+pub const READER_SLEEPS: &str = "READER_SLEEPS";
+/// Slots of steps that found no slot of their own, by direction.
+pub const UNATTRIBUTED: &str = "UNATTRIBUTED";
+/// Switches that change while the programs run, see [`Switches`].
+pub const SWITCHES: &str = "SWITCHES";
+
+/// Mask of event kinds that are wanted.
+pub const WANTED_KINDS: &str = "WANTED_KINDS";
+/// Mask of directions that are wanted.
+pub const WANTED_DIRECTIONS: &str = "WANTED_DIRECTIONS";
+/// Mask of families that are wanted.
+pub const WANTED_FAMILIES: &str = "WANTED_FAMILIES";
+/// 1 if `SERVICE_PORTS` decides.
+pub const SERVICE_PORTS_ON: &str = "SERVICE_PORTS_ON";
+/// Bitmap of wanted service ports.
+pub const SERVICE_PORTS: &str = "SERVICE_PORTS";
+/// 1 if `SOURCE_PORTS` decides.
+pub const SOURCE_PORTS_ON: &str = "SOURCE_PORTS_ON";
+/// Bitmap of wanted source ports.
+pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
+/// 1 if sock_ops is attached, so that TCP_CONNECT will tell the whole tuple.
+pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
+/// How many shards the ledger has, less one; a power of two less one.
+pub const SHARD_MASK: &str = "SHARD_MASK";
+
+/// The one value of the map [`SWITCHES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Switches {
+    /// 0 until every program is attached: before, nothing is counted.
+    pub enabled: u32,
+    /// 0 until the start snapshot is complete: before, an unseen socket is pre-existing.
+    pub settled: u32,
+}

@@ -1,0 +1,57 @@
+//! Frozen globals: set by the loader before the verifier sees the programs, which therefore removes
+//! the branches that a run does not need and folds the offsets into the loads.
+
+use aya_ebpf::Global;
+use conn_common::filter::{PORT_WORDS, PortBits};
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            pub static $name: Global<$type> = Global::new($default);
+        )*
+    };
+}
+
+globals! {
+    /// Mask of event kinds that go into the ring.
+    WANTED_KINDS: u8 = 0;
+    /// Mask of directions that go into the ring.
+    WANTED_DIRECTIONS: u8 = 0;
+    /// Mask of families that go into the ring.
+    WANTED_FAMILIES: u8 = 0;
+    /// 1 if `SERVICE_PORTS` decides.
+    SERVICE_PORTS_ON: u8 = 0;
+    /// 1 if `SOURCE_PORTS` decides.
+    SOURCE_PORTS_ON: u8 = 0;
+    /// 1 if sock_ops will tell each connect with its whole tuple.
+    CONNECT_IS_SEEN: u8 = 0;
+    /// Shards of the ledger, less one.
+    SHARD_MASK: u32 = 0;
+}
+
+/// Wanted service ports.
+#[unsafe(no_mangle)]
+pub static SERVICE_PORTS: PortBits = [0; PORT_WORDS];
+/// Wanted source ports.
+#[unsafe(no_mangle)]
+pub static SOURCE_PORTS: PortBits = [0; PORT_WORDS];
+
+/// One offset per field of `conn_common::layout`, under the same name.
+macro_rules! offsets {
+    ($($name:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub static $name: Global<u32> = Global::new(0);
+        )*
+    };
+}
+
+offsets! {
+    SKC_DADDR SKC_RCV_SADDR SKC_DPORT SKC_NUM SKC_FAMILY SKC_STATE SKC_NET SKC_V6_DADDR SKC_V6_RCV_SADDR
+    SKC_FLAGS SK_ERR INET_SPORT INET_MC_INDEX INET_PINET6 PINFO_MCAST_OIF
+    TCP_BYTES_SENT TCP_BYTES_RETRANS TCP_BYTES_RECEIVED TCP_TOTAL_RETRANS NET_INUM
+    TASK_TGID TASK_PID TASK_FLAGS TASK_COMM TASK_GROUP_LEADER TASK_CRED CRED_UID
+    TASK_CGROUPS CSS_SET_DFL_CGRP CGROUP_KN KERNFS_NODE_ID
+}

@@ -1,0 +1,53 @@
+//! Events into the ring, written in place.
+
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use conn_common::connection::Connection;
+use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
+use conn_common::event::{DESTROY, EventRecord};
+
+use crate::counter::count;
+use crate::kernel::Tcp;
+use crate::maps::{EVENTS, READER_SLEEPS};
+
+/// Writes one event. In its own function, so that each program holds it once.
+#[inline(never)]
+pub fn emit(tcp: Tcp, connection: &Connection, kind: u8, now: u64, old_state: u8) -> u32 {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(LOST);
+        return 0;
+    };
+    let ends = kind == DESTROY;
+    entry.write(EventRecord {
+        time_ns: now,
+        bytes_sent: if ends { tcp.bytes_sent() } else { 0 },
+        bytes_received: if ends { tcp.bytes_received() } else { 0 },
+        retransmits: if ends { tcp.retransmits() } else { 0 },
+        error: if ends { tcp.error() } else { 0 },
+        kind,
+        old_state,
+        connection: *connection,
+    });
+    let wake = reader_sleeps();
+    entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+    count(PRODUCED);
+    if wake {
+        count(WAKEUPS);
+    }
+    0
+}
+
+/// True if the reader sleeps and this event is to wake it. A wake-up costs more than all else an
+/// event does, so a reader that is awake looks by itself, on a timer. Two CPUs may both wake it:
+/// one wake-up too many.
+#[inline(always)]
+fn reader_sleeps() -> bool {
+    let Some(sleeps) = READER_SLEEPS.get_ptr_mut(0) else { return true };
+    // SAFETY: an aligned map value; a race only repeats a wake-up.
+    unsafe {
+        if sleeps.read_volatile() == 0 {
+            return false;
+        }
+        sleeps.write_volatile(0);
+    }
+    true
+}

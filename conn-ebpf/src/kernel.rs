@@ -1,0 +1,155 @@
+//! Reading kernel structures. Pointers here are typed by the verifier (`PTR_TO_BTF_ID`): a load
+//! through one at an offset from the frozen globals is a plain instruction, and a fault reads 0.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+
+use crate::config;
+
+/// `AF_INET6`, `include/linux/socket.h`.
+const AF_INET6: u16 = 10;
+/// `SOCK_DONE` of `enum sock_flags`: set by `tcp_fin()` only, that is when the peer's FIN arrived.
+const SOCK_DONE: u64 = 1 << 1;
+
+/// Reads the field whose offset `global` holds.
+#[inline(always)]
+fn field<T>(base: *const c_void, global: &Global<u32>) -> T {
+    // SAFETY: the verifier checks type and bounds of every such load, or refuses the program.
+    unsafe { ptr::read_volatile(base.byte_add(global.load() as usize).cast::<T>()) }
+}
+
+/// A pointer to a kernel structure of type unknown to Rust.
+pub type Pointer = *const c_void;
+
+/// Follows the pointer field whose offset `global` holds.
+#[inline(always)]
+pub fn follow(base: Pointer, global: &Global<u32>) -> Pointer {
+    field(base, global)
+}
+
+/// Reads a 32-bit field.
+#[inline(always)]
+pub fn read_u32(base: Pointer, global: &Global<u32>) -> u32 {
+    field(base, global)
+}
+
+/// Reads a 64-bit field.
+#[inline(always)]
+pub fn read_u64(base: Pointer, global: &Global<u32>) -> u64 {
+    field(base, global)
+}
+
+/// Reads 16 bytes as two words, into a buffer that is aligned to 8.
+#[inline(always)]
+pub fn read_16(base: Pointer, global: &Global<u32>) -> [u64; 2] {
+    // SAFETY: as in `field`; both halves lie in the 16 bytes whose size the loader checked.
+    unsafe {
+        let at = base.byte_add(global.load() as usize).cast::<u64>();
+        [ptr::read_volatile(at), ptr::read_volatile(at.add(1))]
+    }
+}
+
+/// A full TCP socket (`struct tcp_sock`), never a request or time-wait mini-socket.
+#[derive(Clone, Copy)]
+pub struct Tcp(pub *mut c_void);
+
+impl Tcp {
+    /// The TCP socket behind `sk`; `None` if it is of another protocol (MPTCP's own sockets fire the
+    /// same tracepoint) or not a full socket.
+    #[inline(always)]
+    pub fn of(sk: *mut c_void) -> Option<Self> {
+        // SAFETY: the helper checks protocol and state itself (net/core/filter.c, bpf_skc_to_tcp_sock).
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
+        if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
+    }
+
+    /// True if the socket's family is IPv6 (its addresses may still be IPv4-mapped).
+    #[inline(always)]
+    pub fn is_v6(self) -> bool {
+        field::<u16>(self.0, &config::SKC_FAMILY) == AF_INET6
+    }
+
+    /// Local and remote IPv4 address, network order.
+    #[inline(always)]
+    pub fn v4(self) -> (u32, u32) {
+        (field(self.0, &config::SKC_RCV_SADDR), field(self.0, &config::SKC_DADDR))
+    }
+
+    /// Local and remote IPv6 address, network order.
+    #[inline(always)]
+    pub fn v6(self) -> ([u64; 2], [u64; 2]) {
+        (read_16(self.0, &config::SKC_V6_RCV_SADDR), read_16(self.0, &config::SKC_V6_DADDR))
+    }
+
+    /// The local port while the socket holds one, host order. 0 once it is given back, which
+    /// `tcp_set_state()` does before the tracepoint fires.
+    #[inline(always)]
+    pub fn num(self) -> u16 {
+        field(self.0, &config::SKC_NUM)
+    }
+
+    /// The local port as last written, host order: may be that of an earlier attempt.
+    #[inline(always)]
+    pub fn sport(self) -> u16 {
+        u16::from_be(field(self.0, &config::INET_SPORT))
+    }
+
+    /// The remote port, host order.
+    #[inline(always)]
+    pub fn dport(self) -> u16 {
+        u16::from_be(field(self.0, &config::SKC_DPORT))
+    }
+
+    /// TCP state.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        field(self.0, &config::SKC_STATE)
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        read_u32(follow(self.0, &config::SKC_NET), &config::NET_INUM)
+    }
+
+    /// The socket's error, an errno number.
+    #[inline(always)]
+    pub fn error(self) -> u16 {
+        read_u32(self.0, &config::SK_ERR) as u16
+    }
+
+    /// Payload bytes sent, each once.
+    #[inline(always)]
+    pub fn bytes_sent(self) -> u64 {
+        read_u64(self.0, &config::TCP_BYTES_SENT)
+            .wrapping_sub(read_u64(self.0, &config::TCP_BYTES_RETRANS))
+    }
+
+    /// Payload bytes received in order. The kernel counts the peer's FIN as a byte
+    /// (tcp_rcv_nxt_update() is given the end of the segment), so that one is taken off.
+    #[inline(always)]
+    pub fn bytes_received(self) -> u64 {
+        let received = read_u64(self.0, &config::TCP_BYTES_RECEIVED);
+        let fin = read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0;
+        received.saturating_sub(u64::from(fin))
+    }
+
+    /// Segments retransmitted.
+    #[inline(always)]
+    pub fn retransmits(self) -> u32 {
+        read_u32(self.0, &config::TCP_TOTAL_RETRANS)
+    }
+
+    /// True if a SYN made this socket: `tcp_v4_syn_recv_sock()` and its IPv6 twin note the interface
+    /// the SYN came in by (5.8 to 6.18), which a socket that connected does not have.
+    #[inline(always)]
+    pub fn is_child(self) -> bool {
+        if read_u32(self.0, &config::INET_MC_INDEX) != 0 {
+            return true;
+        }
+        self.is_v6() && read_u32(follow(self.0, &config::INET_PINET6), &config::PINFO_MCAST_OIF) != 0
+    }
+}

@@ -1,0 +1,121 @@
+//! Steps into the ledger: one atomic addition each.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use conn_common::connection::{Connection, LISTENER, PREEXISTING};
+use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED};
+use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, Cause, RETRANSMITS, Slot, Totals, listener};
+use conn_common::state;
+
+use crate::config;
+use crate::counter::{add, count};
+use crate::kernel::Tcp;
+use crate::maps::{LEDGER, NETNS, UNATTRIBUTED};
+
+/// A slot to start from; too large for the programs' stack.
+#[unsafe(no_mangle)]
+static EMPTY_SLOT: Slot = Slot::ZERO;
+/// A connection begins in `state`, or is found in it.
+#[inline(always)]
+pub fn begins(connection: &Connection, state: u8) {
+    let found = connection.is(PREEXISTING);
+    if let Some(slot) = slot(connection) {
+        bump(slot, if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) });
+    }
+    if let Some(totals) = totals(connection.netns) {
+        // SAFETY: fields of a map value.
+        unsafe { add(if found { &raw mut (*totals).preexisting } else { &raw mut (*totals).opened }, 1) };
+    }
+}
+
+/// A connection goes from one open state to another.
+#[inline(always)]
+pub fn steps(connection: &Connection, from: u8, to: u8) {
+    if let Some(slot) = slot(connection) {
+        bump(slot, ledger::step_cell(from, to));
+    }
+}
+
+/// A connection ends in `from`.
+#[inline(always)]
+pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: Cause) {
+    if let Some(slot) = slot(connection) {
+        bump(slot, ledger::end_cell(from, cause));
+        add_to(slot, BYTES_SENT, tcp.bytes_sent());
+        add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
+        let retransmits = tcp.retransmits();
+        if retransmits != 0 {
+            add_to(slot, RETRANSMITS, u64::from(retransmits));
+        }
+    }
+    if let Some(totals) = totals(connection.netns) {
+        // SAFETY: fields of a map value.
+        unsafe {
+            add(if state::is_opening(from) { &raw mut (*totals).failed } else { &raw mut (*totals).closed }, 1);
+        }
+    }
+}
+
+/// A listener listens.
+#[inline(always)]
+pub fn listens(connection: &Connection) {
+    if let Some(slot) = slot(connection) {
+        add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
+    }
+}
+
+/// A listener that did listen ends.
+#[inline(always)]
+pub fn listener_ends(connection: &Connection) {
+    if let Some(slot) = slot(connection) {
+        add_to(slot, listener::CLOSED, 1);
+    }
+}
+
+/// The slot of a connection's direction and service port on this CPU's shard.
+#[inline(always)]
+fn slot(connection: &Connection) -> Option<*mut Slot> {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let shard = cpu & config::SHARD_MASK.load();
+    let direction = connection.direction & 3;
+    let key = ledger::key(shard, direction, connection.dport);
+    if let Some(slot) = LEDGER.get_ptr_mut(&key) {
+        return Some(slot);
+    }
+    // Another CPU may have been faster; then the second look finds its slot.
+    let _ = LEDGER.insert(&key, &EMPTY_SLOT, BPF_NOEXIST.into());
+    if let Some(slot) = LEDGER.get_ptr_mut(&key) {
+        return Some(slot);
+    }
+    count(LEDGER_FAILED);
+    UNATTRIBUTED.get_ptr_mut(if direction > LISTENER { 0 } else { u32::from(direction) })
+}
+
+#[inline(always)]
+fn totals(netns: u32) -> Option<*mut Totals> {
+    if let Some(totals) = NETNS.get_ptr_mut(&netns) {
+        return Some(totals);
+    }
+    let _ = NETNS.insert(&netns, &Totals::ZERO, BPF_NOEXIST.into());
+    let totals = NETNS.get_ptr_mut(&netns);
+    if totals.is_none() {
+        count(NETNS_FAILED);
+    }
+    totals
+}
+
+#[inline(always)]
+fn bump(slot: *mut Slot, cell: Option<usize>) {
+    if let Some(cell) = cell {
+        add_to(slot, cell, 1);
+    }
+}
+
+#[inline(always)]
+fn add_to(slot: *mut Slot, cell: usize, amount: u64) {
+    if cell < CELLS {
+        // SAFETY: inside the slot, a map value.
+        add(unsafe { slot.cast::<u64>().add(cell) }, amount);
+    }
+}

@@ -1,0 +1,63 @@
+//! conntrace's kernel programs: one line per hook. What a hook sees is told by the witness of the
+//! same name, what follows from it is in `transition`.
+
+#![no_std]
+#![no_main]
+// Atomic additions are written as instructions, see `counter`.
+#![feature(asm_experimental_arch)]
+
+mod config;
+mod counter;
+mod emit;
+mod keep;
+mod kernel;
+mod ledger;
+mod maps;
+mod owner;
+mod transition;
+mod tuple;
+mod witness;
+
+use aya_ebpf::macros::{btf_tracepoint, sock_ops};
+use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
+
+/// First program on `sock:inet_sock_set_state`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state(ctx: BtfTracePointContext) -> i32 {
+    witness::set_state::seen(&ctx)
+}
+
+/// The same once more: where the first is skipped because it would nest, this one is not.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
+    witness::set_state::seen(&ctx)
+}
+
+/// The end of the socket itself: second chance for a missed CLOSE.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    witness::destroy_sock::seen(&ctx)
+}
+
+/// Socket operations of every cgroup.
+#[sock_ops]
+pub fn sock_ops(ctx: SockOpsContext) -> u32 {
+    witness::sock_ops::seen(&ctx)
+}
+
+/// The sockets that exist. aya-ebpf has no macro for iterators.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn tcp_iter(ctx: *mut core::ffi::c_void) -> i32 {
+    witness::tcp_iter::seen(ctx)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,57 @@
+//! Every map of the programs. No program declares one elsewhere.
+
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::macros::btf_map;
+use conn_common::connection::Connection;
+use conn_common::event::EventRecord;
+use conn_common::ledger::{Slot, Totals};
+use conn_common::name::Switches;
+
+/// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
+const ON_DEMAND: usize = 1;
+
+/// What a socket remembers.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SocketRecord {
+    /// The connection it is or was.
+    pub connection: Connection,
+    /// The source port of the connection before this one: after a retry the kernel still shows it.
+    pub last_sport: u16,
+    /// Explicit padding.
+    pub reserved: [u8; 6],
+}
+
+/// Inserted by the first witness of a socket, read and changed by all, freed by the kernel with the
+/// socket. Has no capacity: it lives beside the socket.
+#[btf_map]
+pub static SOCKETS: SkStorage<SocketRecord> = SkStorage::new();
+
+/// Written by `emit`, drained by the reader. The loader sets the size.
+#[btf_map]
+pub static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
+
+/// Inserted at the first step of a (direction, port) on a shard, never deleted. The loader sets the
+/// size to all keys of all shards, so it cannot fill up.
+#[btf_map]
+pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> = HashMap::new();
+
+/// Steps whose slot could not be created, so that the totals stay exact.
+#[btf_map]
+pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
+
+/// Inserted at the first connection of a namespace, never deleted: inode numbers are used again.
+#[btf_map]
+pub static NETNS: HashMap<u32, Totals, 65_536, ON_DEMAND> = HashMap::new();
+
+/// Counted by all programs, read by the user side.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::COUNT], 1> = PerCpuArray::new();
+
+/// Written by the loader, read by every hook.
+#[btf_map]
+pub static SWITCHES: Array<Switches, 1> = Array::new();
+
+/// 1 while the reader sleeps: set by the reader, taken back by the event that wakes it.
+#[btf_map]
+pub static READER_SLEEPS: Array<u32, 1> = Array::new();

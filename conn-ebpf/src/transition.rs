@@ -1,0 +1,322 @@
+//! What a transition does: the socket's memory, the ledger, and the events that are wanted.
+
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
+use conn_common::connection::{
+    ANNOUNCED, Connection, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED, WAS_ESTABLISHED,
+};
+use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
+use conn_common::event::{DESTROY, NEW, UPDATE};
+use conn_common::ledger::Cause;
+use conn_common::life::{self, Life};
+use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
+
+use crate::config;
+use crate::counter::count;
+use crate::emit::emit;
+use crate::kernel::Tcp;
+use crate::maps::{SOCKETS, SWITCHES, SocketRecord};
+use crate::{keep, ledger, owner, tuple};
+
+/// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
+const CREATE: u64 = 1;
+
+/// True once every program is attached: before that nobody may remember a socket, or a transition
+/// between two attachments would be lost for good.
+#[inline(always)]
+pub fn is_enabled() -> bool {
+    SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
+}
+
+#[inline(always)]
+fn is_settled() -> bool {
+    SWITCHES.get(0).is_some_and(|switches| switches.settled != 0)
+}
+
+/// A socket and what it remembers.
+pub struct Socket {
+    pub tcp: Tcp,
+    pub record: *mut SocketRecord,
+}
+
+impl Socket {
+    /// The socket with its memory, which is made if there is none.
+    #[inline(always)]
+    pub fn remembered(tcp: Tcp) -> Option<Self> {
+        let record = storage(tcp, CREATE);
+        if record.is_null() {
+            count(STORAGE_FAILED);
+            return None;
+        }
+        Some(Self { tcp, record })
+    }
+
+    /// The socket if it already has a memory.
+    #[inline(always)]
+    pub fn known(tcp: Tcp) -> Option<Self> {
+        let record = storage(tcp, 0);
+        if record.is_null() { None } else { Some(Self { tcp, record }) }
+    }
+
+    #[inline(always)]
+    fn connection(&mut self) -> &mut Connection {
+        // SAFETY: a map value of this socket. The socket is locked in every hook, so no other CPU has it.
+        unsafe { &mut (*self.record).connection }
+    }
+
+    /// A witness saw the socket go from `old` to `new`.
+    #[inline(always)]
+    pub fn goes(&mut self, old: u8, new: u8) {
+        life::witness(self, old, new);
+    }
+}
+
+#[inline(always)]
+fn storage(tcp: Tcp, flags: u64) -> *mut SocketRecord {
+    // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
+    unsafe {
+        bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), tcp.0, core::ptr::null_mut(), flags).cast()
+    }
+}
+
+impl Life for Socket {
+    #[inline(always)]
+    fn state(&self) -> u8 {
+        // SAFETY: as in `connection`.
+        unsafe { (*self.record).connection.state }
+    }
+
+    #[inline(always)]
+    fn open(&mut self, state: u8) {
+        open(self.tcp, self.record, state);
+    }
+
+    #[inline(always)]
+    fn adopt(&mut self, state: u8) {
+        adopt(self.tcp, self.record, state);
+    }
+
+    #[inline(always)]
+    fn go(&mut self, state: u8) {
+        go(self.tcp, self.record, state);
+    }
+
+    #[inline(always)]
+    fn repaired(&mut self) {
+        count(STEP_REPAIRED);
+    }
+}
+
+/// A connection or listener begins. In its own function, like the next two, so that each program
+/// holds it once.
+#[inline(never)]
+fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
+    let mut socket = Socket { tcp, record };
+    reset(&mut socket, state);
+    let connection = socket.connection();
+    match state {
+        SYN_SENT => {
+            connection.direction = OUT;
+            owner::is_current(connection);
+        }
+        LISTEN => {
+            connection.direction = LISTENER;
+            owner::is_current(connection);
+        }
+        _ => connection.direction = IN,
+    }
+    tuple::addresses(tcp, connection);
+    tuple::ports(tcp, connection, tcp.num());
+    if state != LISTEN {
+        ledger::begins(connection, state);
+        if state == SYN_RECV {
+            // Below 6.15 the child still shows the listener's tuple here (inet_csk_clone_lock), with no peer.
+            if connection.sport != 0 {
+                introduce(tcp, connection);
+            }
+        } else if config::CONNECT_IS_SEEN.load() == 0 && connection.sport != 0 {
+            introduce(tcp, connection);
+        }
+    }
+    0
+}
+
+/// A socket is met in the middle of its life.
+#[inline(never)]
+fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
+    let mut socket = Socket { tcp, record };
+    reset(&mut socket, state);
+    let settled = is_settled();
+    let connection = socket.connection();
+    connection.attempt_ns = 0;
+    connection.direction = match state {
+        LISTEN => LISTENER,
+        SYN_SENT => OUT,
+        _ if tcp.is_child() => IN,
+        _ => OUT,
+    };
+    tuple::addresses(tcp, connection);
+    let num = tcp.num();
+    tuple::ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
+    if settled {
+        count(ADOPTED_LATE);
+    } else {
+        connection.set(PREEXISTING);
+    }
+    if state == LISTEN {
+        // It was there before, so its listen() did succeed.
+        connection.set(LISTENING);
+        ledger::listens(connection);
+        return 0;
+    }
+    if !is_opening(state) {
+        connection.set(WAS_ESTABLISHED);
+    }
+    connection.set(TUPLE_KNOWN | ANNOUNCED);
+    if keep::wants(connection) {
+        connection.set(WANTED);
+    }
+    ledger::begins(connection, state);
+    0
+}
+
+/// The remembered life goes on, or ends.
+#[inline(never)]
+fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
+    let mut socket = Socket { tcp, record };
+    // SAFETY: a map value of this locked socket.
+    let last_sport = unsafe { (*record).last_sport };
+    let connection = socket.connection();
+    let from = connection.state;
+    connection.state = to;
+    if connection.direction == LISTENER {
+        if connection.is(LISTENING) {
+            ledger::listener_ends(connection);
+        }
+        return 0;
+    }
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
+    let mut sent = connection.is(TUPLE_KNOWN);
+    if !sent {
+        let mut local = tcp.num();
+        if local == 0 {
+            local = tcp.sport();
+            if connection.direction == OUT && local == last_sport {
+                local = 0;
+            }
+        }
+        if connection.direction == OUT {
+            connection.sport = local;
+            sent = config::CONNECT_IS_SEEN.load() == 0 && local != 0;
+        } else {
+            tuple::addresses(tcp, connection);
+            connection.sport = tcp.dport();
+            sent = true;
+        }
+        // The event of an end must not be the first that tells of the connection.
+        connection.state = from;
+        introduce(tcp, connection);
+        connection.state = to;
+    }
+    if to == CLOSE {
+        ledger::ends(tcp, connection, from, Cause::from_error(tcp.error(), sent));
+        tell(tcp, connection, DESTROY, now, from);
+        return 0;
+    }
+    ledger::steps(connection, from, to);
+    if is_opening(from) && !is_opening(to) {
+        connection.established_ns = now;
+        connection.set(WAS_ESTABLISHED);
+    }
+    if is_open(to) {
+        tell(tcp, connection, UPDATE, now, from);
+    }
+    0
+}
+
+/// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is
+/// chosen and before the SYN leaves (`tcp_connect()`).
+#[inline(always)]
+pub fn connects(socket: &mut Socket) {
+    let tcp = socket.tcp;
+    let connection = socket.connection();
+    if connection.is(TUPLE_KNOWN) {
+        return;
+    }
+    tuple::addresses(tcp, connection);
+    tuple::ports(tcp, connection, tcp.num());
+    introduce(tcp, connection);
+}
+
+/// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
+#[inline(always)]
+pub fn listens(socket: &mut Socket) {
+    let tcp = socket.tcp;
+    let connection = socket.connection();
+    if connection.is(LISTENING) || connection.direction != LISTENER {
+        return;
+    }
+    tuple::ports(tcp, connection, tcp.num());
+    connection.set(LISTENING);
+    ledger::listens(connection);
+}
+
+/// Starts a new memory, keeping what the next attempt on this socket needs of the last.
+#[inline(always)]
+fn reset(socket: &mut Socket, state: u8) {
+    let tcp = socket.tcp;
+    let connection = socket.connection();
+    let last_sport = connection.sport;
+    forget(connection);
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // Unique: one CPU begins no two connections in one nanosecond. Ten bits hold the CPU.
+    // SAFETY: no preconditions.
+    connection.id = now << 10 | u64::from(unsafe { bpf_get_smp_processor_id() } & 0x3ff);
+    connection.attempt_ns = now;
+    connection.netns = tcp.netns();
+    connection.state = state;
+    // SAFETY: a map value of this locked socket.
+    unsafe { (*socket.record).last_sport = last_sport };
+}
+
+/// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
+#[inline(always)]
+fn forget(connection: &mut Connection) {
+    const WORDS: usize = size_of::<Connection>() / 8;
+    const _: () = assert!(size_of::<Connection>() == WORDS * 8);
+    let words = (&raw mut *connection).cast::<u64>();
+    macro_rules! clear {
+        ($($at:literal)*) => {
+            const _: () = assert!(WORDS == [$($at),*].len());
+            // SAFETY: all words of the record, which is aligned to 8 and valid with all bits zero.
+            $(unsafe { words.add($at).write_volatile(0) };)*
+        };
+    }
+    clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+}
+
+/// The tuple is known: decide whether the run wants the connection, and tell NEW.
+#[inline(always)]
+fn introduce(tcp: Tcp, connection: &mut Connection) {
+    connection.set(TUPLE_KNOWN);
+    if config::WANTED_KINDS.load() == 0 {
+        return;
+    }
+    if keep::wants(connection) {
+        connection.set(WANTED);
+    }
+    if !connection.is(ANNOUNCED) {
+        connection.set(ANNOUNCED);
+        let attempt = connection.attempt_ns;
+        tell(tcp, connection, NEW, attempt, UNSEEN);
+    }
+}
+
+#[inline(always)]
+fn tell(tcp: Tcp, connection: &Connection, kind: u8, now: u64, old_state: u8) {
+    if keep::wants_kind(kind) && connection.is(WANTED) {
+        emit(tcp, connection, kind, now, old_state);
+    }
+}

@@ -1,0 +1,56 @@
+//! The addresses and ports of a connection, from the side that opened it.
+
+use conn_common::connection::{Connection, LISTENER, OUT};
+
+use crate::kernel::Tcp;
+
+/// The upper half of `::ffff:0:0/96`, as the second word reads in memory.
+const MAPPED: u32 = 0xffff_0000_u32.to_be().swap_bytes();
+
+/// Notes family and addresses. IPv4-mapped addresses are noted as IPv4.
+#[inline(always)]
+pub fn addresses(tcp: Tcp, connection: &mut Connection) {
+    let (local, remote);
+    if tcp.is_v6() {
+        let (local6, remote6) = tcp.v6();
+        if is_mapped(local6) && (is_mapped(remote6) || connection.direction == LISTENER) {
+            connection.family = 4;
+            (local, remote) = ([local6[1] >> 32, 0], [remote6[1] >> 32, 0]);
+        } else {
+            connection.family = 6;
+            (local, remote) = (local6, remote6);
+        }
+    } else {
+        connection.family = 4;
+        let (local4, remote4) = tcp.v4();
+        (local, remote) = ([u64::from(local4), 0], [u64::from(remote4), 0]);
+    }
+    let (src, dst) = if connection.direction == OUT { (local, remote) } else { (remote, local) };
+    put(&mut connection.src, src);
+    put(&mut connection.dst, dst);
+}
+
+/// True if the first 12 bytes are those of an IPv4-mapped address. Little-endian hosts only, as the
+/// target of the programs says.
+#[inline(always)]
+fn is_mapped(address: [u64; 2]) -> bool {
+    address[0] == 0 && address[1] as u32 == MAPPED
+}
+
+#[inline(always)]
+fn put(to: &mut [u8; 16], words: [u64; 2]) {
+    to[..8].copy_from_slice(&words[0].to_ne_bytes());
+    to[8..].copy_from_slice(&words[1].to_ne_bytes());
+}
+
+/// Notes the ports that are known now. The local port of a connecting socket is `local`.
+#[inline(always)]
+pub fn ports(tcp: Tcp, connection: &mut Connection, local: u16) {
+    if connection.direction == OUT {
+        connection.sport = local;
+        connection.dport = tcp.dport();
+    } else {
+        connection.sport = tcp.dport();
+        connection.dport = local;
+    }
+}

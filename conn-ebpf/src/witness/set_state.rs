@@ -1,0 +1,24 @@
+//! `sock:inet_sock_set_state(sk, oldstate, newstate)`: every transition of every TCP socket, fired by
+//! `inet_sk_set_state()` and `inet_sk_state_store()` just before the state is stored.
+
+use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::trace;
+
+use crate::kernel::Tcp;
+use crate::transition::{Socket, is_enabled};
+
+/// The hook.
+#[inline(always)]
+pub fn seen(ctx: &BtfTracePointContext) -> i32 {
+    let old = ctx.arg::<i32>(1) as u8;
+    let new = ctx.arg::<i32>(2) as u8;
+    if old == new || !is_enabled() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(ctx.arg(0)) else { return 0 };
+    trace!(ctx, "set_state {} -> {}", old, new);
+    if let Some(mut socket) = Socket::remembered(tcp) {
+        socket.goes(old, new);
+    }
+    0
+}

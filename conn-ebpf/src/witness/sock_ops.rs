@@ -1,0 +1,84 @@
+//! Socket operations on the cgroup v2 root. Not a tracing program: nothing makes the kernel skip it.
+
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
+};
+use aya_ebpf::programs::SockOpsContext;
+use aya_log_ebpf::trace;
+use conn_common::counter::FLAGS_FAILED;
+use conn_common::life::Life as _;
+use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
+
+use crate::counter::count;
+use crate::kernel::Tcp;
+use crate::transition::{Socket, connects, is_enabled, listens};
+
+/// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
+const GO_ON: u32 = 1;
+
+/// The hook.
+#[inline(always)]
+pub fn seen(ctx: &SockOpsContext) -> u32 {
+    let op = ctx.op();
+    if !matters(op) || !is_enabled() {
+        return GO_ON;
+    }
+    // SAFETY: a field of the context that the verifier knows; it may be NULL.
+    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return GO_ON;
+    }
+    let Some(tcp) = Tcp::of(sk.cast()) else { return GO_ON };
+    let Some(mut socket) = Socket::remembered(tcp) else { return GO_ON };
+    trace!(ctx, "sock_ops {}", op);
+    if op == BPF_SOCK_OPS_STATE_CB {
+        socket.goes(ctx.arg(0) as u8, ctx.arg(1) as u8);
+        return GO_ON;
+    }
+    watch_state(ctx);
+    let known = socket.state();
+    match op {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            socket.goes(CLOSE, SYN_SENT);
+            connects(&mut socket);
+        }
+        BPF_SOCK_OPS_TCP_LISTEN_CB => {
+            socket.goes(CLOSE, LISTEN);
+            listens(&mut socket);
+        }
+        // Called in SYN_RECV, before the step to ESTABLISHED (tcp_rcv_state_process); for two SYNs
+        // that crossed also on the side that connected.
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => match known {
+            UNSEEN | CLOSE => socket.goes(LISTEN, SYN_RECV),
+            SYN_SENT => socket.goes(SYN_SENT, SYN_RECV),
+            _ => {}
+        },
+        // Called after the step (tcp_finish_connect).
+        _ => match known {
+            UNSEEN | SYN_SENT => socket.goes(SYN_SENT, ESTABLISHED),
+            _ => {}
+        },
+    }
+    GO_ON
+}
+
+#[inline(always)]
+fn matters(op: u32) -> bool {
+    op == BPF_SOCK_OPS_STATE_CB
+        || op == BPF_SOCK_OPS_TCP_CONNECT_CB
+        || op == BPF_SOCK_OPS_TCP_LISTEN_CB
+        || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB
+        || op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
+}
+
+/// Asks for this socket's state changes, beside whatever other programs asked for.
+#[inline(always)]
+fn watch_state(ctx: &SockOpsContext) {
+    let flags = ctx.cb_flags();
+    if flags & BPF_SOCK_OPS_STATE_CB_FLAG == 0
+        && ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed()).is_err()
+    {
+        count(FLAGS_FAILED);
+    }
+}

@@ -1,0 +1,173 @@
+//! Bytes of the ring into events. The only place where bytes become types; any bytes give an event
+//! or an error, never a panic.
+
+use bytes::Buf;
+use conn_common::connection::{COMM, Connection, IN, OUT};
+use conn_common::event::{EventRecord, NEW};
+use conn_common::state::{self, UNSEEN};
+
+use crate::event::Event;
+use crate::kind::Kind;
+
+/// Why bytes are no event. Counted and told, not fatal: the next record may be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the length of a record.
+    #[error("a record of {0} bytes instead of {expected}", expected = size_of::<EventRecord>())]
+    Length(usize),
+    /// No such event kind.
+    #[error("unknown event kind {0}")]
+    Kind(u8),
+    /// No such TCP state.
+    #[error("unknown TCP state {0}")]
+    State(u8),
+    /// Neither in nor out.
+    #[error("unknown direction {0}")]
+    Direction(u8),
+    /// Neither IPv4 nor IPv6.
+    #[error("unknown address family {0}")]
+    Family(u8),
+}
+
+/// Decodes one record.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    if bytes.len() != size_of::<EventRecord>() {
+        return Err(DecodeError::Length(bytes.len()));
+    }
+    read(bytes).map_err(|_| DecodeError::Length(bytes.len()))?
+}
+
+/// Reads the fields in the order of [`EventRecord`], which is `repr(C)` without padding.
+fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, bytes::TryGetError> {
+    let buf = &mut bytes;
+    let time_ns = buf.try_get_u64_ne()?;
+    let bytes_sent = buf.try_get_u64_ne()?;
+    let bytes_received = buf.try_get_u64_ne()?;
+    let retransmits = buf.try_get_u32_ne()?;
+    let error = buf.try_get_u16_ne()?;
+    let kind = buf.try_get_u8()?;
+    let old_state = buf.try_get_u8()?;
+    let connection = connection(buf)?;
+    Ok(check(kind, old_state, &connection).map(|kind| Event {
+        time_ns,
+        kind,
+        old_state,
+        bytes_sent,
+        bytes_received,
+        retransmits,
+        error,
+        connection,
+    }))
+}
+
+/// Reads the fields of a [`Connection`] in their order.
+fn connection(buf: &mut &[u8]) -> Result<Connection, bytes::TryGetError> {
+    Ok(Connection {
+        id: buf.try_get_u64_ne()?,
+        attempt_ns: buf.try_get_u64_ne()?,
+        established_ns: buf.try_get_u64_ne()?,
+        cgroup: buf.try_get_u64_ne()?,
+        netns: buf.try_get_u32_ne()?,
+        pid: buf.try_get_u32_ne()?,
+        tid: buf.try_get_u32_ne()?,
+        uid: buf.try_get_u32_ne()?,
+        src: array(buf)?,
+        dst: array(buf)?,
+        sport: buf.try_get_u16_ne()?,
+        dport: buf.try_get_u16_ne()?,
+        family: buf.try_get_u8()?,
+        direction: buf.try_get_u8()?,
+        state: buf.try_get_u8()?,
+        flags: buf.try_get_u8()?,
+        comm: array::<COMM>(buf)?,
+        thread: array::<COMM>(buf)?,
+    })
+}
+
+fn array<const N: usize>(buf: &mut &[u8]) -> Result<[u8; N], bytes::TryGetError> {
+    let mut array = [0; N];
+    buf.try_copy_to_slice(&mut array)?;
+    Ok(array)
+}
+
+fn check(kind: u8, old_state: u8, connection: &Connection) -> Result<Kind, DecodeError> {
+    if !matches!(connection.direction, IN | OUT) {
+        return Err(DecodeError::Direction(connection.direction));
+    }
+    if !matches!(connection.family, 4 | 6) {
+        return Err(DecodeError::Family(connection.family));
+    }
+    if state::name(connection.state).is_none() {
+        return Err(DecodeError::State(connection.state));
+    }
+    if state::name(old_state).is_none() && !(kind == NEW && old_state == UNSEEN) {
+        return Err(DecodeError::State(old_state));
+    }
+    Kind::from_record(kind).ok_or(DecodeError::Kind(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record() -> Vec<u8> {
+        let mut bytes = vec![0_u8; size_of::<EventRecord>()];
+        bytes[..8].copy_from_slice(&7_u64.to_ne_bytes());
+        bytes[30] = NEW;
+        let connection = std::mem::offset_of!(EventRecord, connection);
+        let at = |offset: usize| connection + offset;
+        bytes[at(std::mem::offset_of!(Connection, dport))..][..2].copy_from_slice(&443_u16.to_ne_bytes());
+        bytes[at(std::mem::offset_of!(Connection, family))] = 4;
+        bytes[at(std::mem::offset_of!(Connection, direction))] = OUT;
+        bytes[at(std::mem::offset_of!(Connection, state))] = state::SYN_SENT;
+        bytes
+    }
+
+    #[test]
+    fn reads_fields_where_the_record_has_them() -> Result<(), DecodeError> {
+        let event = decode(&record())?;
+        assert_eq!((event.time_ns, event.connection.dport), (7, 443));
+        assert_eq!((event.connection.direction, event.connection.state), (OUT, state::SYN_SENT));
+        Ok(())
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        assert_eq!(decode(&[]).err(), Some(DecodeError::Length(0)));
+        let with = |offset: usize, value: u8| {
+            let mut bytes = record();
+            bytes[offset] = value;
+            decode(&bytes).err()
+        };
+        let connection = std::mem::offset_of!(EventRecord, connection);
+        assert_eq!(with(30, 9), Some(DecodeError::State(0)));
+        assert_eq!(with(connection + std::mem::offset_of!(Connection, family), 9), Some(DecodeError::Family(9)));
+        assert_eq!(
+            with(connection + std::mem::offset_of!(Connection, direction), 2),
+            Some(DecodeError::Direction(2))
+        );
+        assert_eq!(with(connection + std::mem::offset_of!(Connection, state), 99), Some(DecodeError::State(99)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_of_the_right_length_decode_or_fail(
+            bytes in prop::collection::vec(any::<u8>(), size_of::<EventRecord>()),
+        ) {
+            match decode(&bytes) {
+                Ok(event) => prop_assert!(state::name(event.connection.state).is_some()),
+                Err(error) => prop_assert!(!matches!(error, DecodeError::Length(_))),
+            }
+        }
+    }
+}

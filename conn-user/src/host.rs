@@ -1,0 +1,103 @@
+//! What this host has: facts only, gathered once at start. What follows from them is in `plan`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The kernel's type information.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// `CAP_NET_ADMIN`, `include/uapi/linux/capability.h`.
+const CAP_NET_ADMIN: u8 = 12;
+/// `CAP_SYS_ADMIN`.
+const CAP_SYS_ADMIN: u8 = 21;
+/// `CAP_PERFMON`.
+const CAP_PERFMON: u8 = 38;
+/// `CAP_BPF`.
+const CAP_BPF: u8 = 39;
+
+/// Facts about the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Effective capabilities, one bit each.
+    pub capabilities: u64,
+    /// The kernel describes its types.
+    pub has_btf: bool,
+    /// Where the cgroup v2 hierarchy is mounted, if it is.
+    pub cgroup_root: Option<PathBuf>,
+    /// CPUs that may ever come online.
+    pub possible_cpus: u32,
+}
+
+impl Host {
+    /// Looks around. What cannot be read counts as not there.
+    pub fn look() -> Self {
+        Self {
+            capabilities: fs::read_to_string("/proc/self/status")
+                .ok()
+                .and_then(|status| effective_capabilities(&status))
+                .unwrap_or(0),
+            has_btf: Path::new(KERNEL_BTF).exists(),
+            cgroup_root: fs::read_to_string("/proc/self/mountinfo")
+                .ok()
+                .and_then(|mounts| cgroup_v2_root(&mounts)),
+            possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
+        }
+    }
+
+    /// The capabilities that loading and attaching needs and this process lacks, by name.
+    pub fn missing_capabilities(&self) -> Vec<&'static str> {
+        let has = |capability: u8| self.capabilities & (1 << capability) != 0;
+        [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")]
+            .into_iter()
+            // CAP_SYS_ADMIN includes the first two (include/linux/capability.h, bpf_capable).
+            .filter(|&(bit, _)| !has(bit) && (bit == CAP_NET_ADMIN || !has(CAP_SYS_ADMIN)))
+            .map(|(_, name)| name)
+            .collect()
+    }
+}
+
+/// The `CapEff` line of `/proc/PID/status`.
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// The mount point of the root of the cgroup v2 hierarchy, from `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+fn cgroup_v2_root(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let (root, point) = (mount.next()?, mount.next()?);
+        (filesystem.split(' ').next() == Some("cgroup2") && root == "/").then(|| PathBuf::from(unescape(point)))
+    })
+}
+
+/// Mount points have blanks, tabs, newlines and backslashes as octal numbers.
+fn unescape(point: &str) -> String {
+    point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_cgroup_v2_where_it_is_mounted() {
+        let hybrid = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+                      31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      32 30 0:28 / /sys/fs/cgroup/uni\\040fied rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_v2_root(hybrid), Some(PathBuf::from("/sys/fs/cgroup/uni fied")));
+        let part = "32 30 0:28 /some/slice /mnt rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup_v2_root(part), None);
+        assert_eq!(cgroup_v2_root("nonsense"), None);
+    }
+
+    #[test]
+    fn names_missing_capabilities() {
+        let host = |capabilities| Host { capabilities, has_btf: true, cgroup_root: None, possible_cpus: 1 };
+        assert_eq!(host(0).missing_capabilities(), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
+        assert_eq!(host(1 << CAP_SYS_ADMIN).missing_capabilities(), ["CAP_NET_ADMIN"]);
+        assert!(host(1 << CAP_BPF | 1 << CAP_PERFMON | 1 << CAP_NET_ADMIN).missing_capabilities().is_empty());
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ff\n"), Some(0x1ff));
+    }
+}

@@ -1,0 +1,134 @@
+//! Where the running kernel keeps the fields that the programs read: found in its BTF.
+
+use btf_rs::{Btf, Type};
+use conn_common::layout::{FIELDS, Field};
+
+use crate::error::Error;
+
+/// The offset of each of [`FIELDS`], in bytes, in the same order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout(Vec<(&'static str, u32)>);
+
+impl Layout {
+    /// Finds all fields in `btf`.
+    ///
+    /// # Errors
+    /// [`Error::MissingField`] names the first field that the kernel does not have, or has with
+    /// another size.
+    pub fn find(btf: &Btf) -> Result<Self, Error> {
+        FIELDS
+            .iter()
+            .map(|field| {
+                offset(btf, field).map(|offset| (field.global, offset)).ok_or_else(|| Error::MissingField {
+                    structure: field.structure,
+                    member: field.path,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The global of each field and its offset in bytes.
+    pub fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
+        self.0.iter().map(|(name, offset)| (*name, offset))
+    }
+}
+
+/// The offset of one field, if the kernel has it in the size that the programs expect.
+fn offset(btf: &Btf, field: &Field) -> Option<u32> {
+    let mut current = btf
+        .resolve_types_by_name(field.structure)
+        .ok()?
+        .into_iter()
+        .find(|candidate| matches!(candidate, Type::Struct(_)))?;
+    let mut bits = 0;
+    for name in field.path.split('.') {
+        let (at, member) = find_member(btf, &current, name)?;
+        bits += at;
+        current = member;
+    }
+    (size(btf, &current)? == field.size && bits % 8 == 0).then_some(bits / 8)
+}
+
+/// Offset in bits and type of a member, looked for in nested structures without a name, too.
+fn find_member(btf: &Btf, structure: &Type, name: &str) -> Option<(u32, Type)> {
+    let (Type::Struct(members) | Type::Union(members)) = structure else { return None };
+    for member in &members.members {
+        let of_type = strip(btf, btf.resolve_chained_type(member).ok()?)?;
+        match btf.resolve_name(member) {
+            Ok(found) if found == name => {
+                // Bit fields have no address; 0 stands for none in a structure that has some.
+                return matches!(member.bitfield_size(), None | Some(0)).then(|| (member.bit_offset(), of_type));
+            }
+            Ok(found) if !found.is_empty() => {}
+            _ => {
+                if let Some((at, inner)) = find_member(btf, &of_type, name) {
+                    return Some((member.bit_offset() + at, inner));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Takes typedefs, qualifiers and type tags off.
+fn strip(btf: &Btf, mut of_type: Type) -> Option<Type> {
+    loop {
+        let next = match &of_type {
+            Type::Typedef(inner) => btf.resolve_chained_type(inner),
+            Type::Const(inner) => btf.resolve_chained_type(inner),
+            Type::Volatile(inner) => btf.resolve_chained_type(inner),
+            Type::TypeTag(inner) => btf.resolve_chained_type(inner),
+            _ => return Some(of_type),
+        };
+        of_type = next.ok()?;
+    }
+}
+
+/// Size of a type in bytes, on a 64-bit kernel.
+fn size(btf: &Btf, of_type: &Type) -> Option<u32> {
+    Some(match of_type {
+        Type::Int(int) => int.size() as u32,
+        Type::Ptr(_) => 8,
+        Type::Struct(inner) | Type::Union(inner) => inner.size() as u32,
+        Type::Enum(inner) => inner.size() as u32,
+        Type::Array(array) => {
+            let item = strip(btf, btf.resolve_chained_type(array).ok()?)?;
+            array.len() as u32 * size(btf, &item)?
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel of the test host is one of those supported, if it has BTF at all.
+    #[test]
+    fn finds_every_field_in_the_running_kernel() -> Result<(), Box<dyn std::error::Error>> {
+        let path = std::path::Path::new(crate::host::KERNEL_BTF);
+        if !path.exists() {
+            return Err(format!("{} is needed for this test", path.display()).into());
+        }
+        let layout = Layout::find(&Btf::from_file(path)?)?;
+        assert_eq!(layout.globals().count(), FIELDS.len());
+        // Frozen since 5.8 on 64-bit kernels.
+        assert!(layout.globals().any(|(name, &offset)| name == "SKC_DPORT" && offset == 12));
+        Ok(())
+    }
+
+    #[test]
+    fn names_the_field_that_is_missing() -> Result<(), Box<dyn std::error::Error>> {
+        let btf = Btf::from_file(crate::host::KERNEL_BTF)?;
+        let wrong = [
+            Field { global: "X", structure: "sock_common", path: "skc_gone", size: 2 },
+            Field { global: "X", structure: "sock_common", path: "skc_dport", size: 4 },
+            Field { global: "X", structure: "no_such_struct", path: "x", size: 4 },
+        ];
+        for field in &wrong {
+            assert_eq!(offset(&btf, field), None, "{field:?}");
+        }
+        Ok(())
+    }
+}

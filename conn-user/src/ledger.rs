@@ -1,0 +1,143 @@
+//! The ledger as the kernel keeps it, read without stopping anything.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{Array, HashMap, MapData};
+use aya::{Ebpf, Pod};
+use conn_common::connection::LISTENER;
+use conn_common::ledger::{self, Slot, listener};
+use conn_common::name;
+
+use crate::error::Error;
+
+/// A slot, for the maps.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodSlot(Slot);
+
+// SAFETY: integers only.
+unsafe impl Pod for PodSlot {}
+
+/// Totals of a namespace, for the map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodTotals(ledger::Totals);
+
+// SAFETY: integers only.
+unsafe impl Pod for PodTotals {}
+
+/// Listeners of one port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// Began to listen while conntrace watched.
+    pub opened: u64,
+    /// Were there before.
+    pub preexisting: u64,
+    /// Ended.
+    pub closed: u64,
+}
+
+impl Listeners {
+    /// Listening now.
+    pub fn open(&self) -> u64 {
+        (self.opened + self.preexisting).saturating_sub(self.closed)
+    }
+}
+
+/// One reading of the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// By direction ([`conn_common::connection::IN`] or `OUT`) and service port.
+    pub ports: BTreeMap<(u8, u16), Slot>,
+    /// By port.
+    pub listeners: BTreeMap<u16, Listeners>,
+    /// By inode number of the network namespace.
+    pub netns: BTreeMap<u32, ledger::Totals>,
+    /// What happened while no slot could be made: counted, but of unknown port.
+    pub unattributed: Option<Slot>,
+}
+
+impl Ledger {
+    /// All ports and directions added up, with what is unattributed.
+    pub fn total(&self) -> Slot {
+        let mut total = self.unattributed.unwrap_or(Slot::ZERO);
+        for slot in self.ports.values() {
+            total.add(slot);
+        }
+        total
+    }
+}
+
+/// Reads the ledger.
+pub struct LedgerReader {
+    slots: HashMap<MapData, u32, PodSlot>,
+    unattributed: Array<MapData, PodSlot>,
+    netns: HashMap<MapData, u32, PodTotals>,
+}
+
+/// How often a reading is repeated that caught a connection between two CPUs' slots.
+const TRIES: u32 = 5;
+
+impl LedgerReader {
+    /// Takes the maps, once.
+    ///
+    /// # Errors
+    /// They were taken before.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let mut take = |name: &str| {
+            ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
+        };
+        let map_error = |error: aya::maps::MapError| Error::Internal(error.to_string());
+        Ok(Self {
+            slots: HashMap::try_from(take(name::LEDGER)?).map_err(map_error)?,
+            unattributed: Array::try_from(take(name::UNATTRIBUTED)?).map_err(map_error)?,
+            netns: HashMap::try_from(take(name::NETNS)?).map_err(map_error)?,
+        })
+    }
+
+    /// One reading. A connection that moves while its cells are read may be seen to leave a state
+    /// before it is seen to enter it; such a reading is repeated.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn read(&self) -> Result<Ledger, Error> {
+        let mut ledger = self.read_once()?;
+        for _ in 1..TRIES {
+            if ledger.ports.values().all(|slot| {
+                conn_common::state::OPEN.iter().all(|&state| slot.open_in(state) >= 0)
+            }) {
+                break;
+            }
+            ledger = self.read_once()?;
+        }
+        Ok(ledger)
+    }
+
+    fn read_once(&self) -> Result<Ledger, Error> {
+        let map_error = |error: aya::maps::MapError| Error::Internal(format!("reading the ledger: {error}"));
+        let mut ledger = Ledger::default();
+        for entry in self.slots.iter() {
+            let (key, PodSlot(slot)) = entry.map_err(map_error)?;
+            let (direction, port) = ledger::split(key);
+            if direction == LISTENER {
+                let listeners = ledger.listeners.entry(port).or_default();
+                listeners.opened += slot.cells[listener::OPENED];
+                listeners.preexisting += slot.cells[listener::PREEXISTING];
+                listeners.closed += slot.cells[listener::CLOSED];
+            } else {
+                ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(&slot);
+            }
+        }
+        for direction in 0..LISTENER {
+            let PodSlot(slot) = self.unattributed.get(&u32::from(direction), 0).map_err(map_error)?;
+            if slot != Slot::ZERO {
+                ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
+            }
+        }
+        for entry in self.netns.iter() {
+            let (inode, PodTotals(totals)) = entry.map_err(map_error)?;
+            ledger.netns.insert(inode, totals);
+        }
+        Ok(ledger)
+    }
+}

@@ -1,0 +1,100 @@
+//! Network namespaces of this host, and running code inside one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+/// A network namespace, kept alive by an open file.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Inode number, as in `/proc/PID/ns/net`.
+    pub inode: u32,
+    file: File,
+}
+
+impl Namespace {
+    /// Runs `work` on a thread of its own inside the namespace.
+    ///
+    /// # Errors
+    /// The thread cannot enter: no `CAP_SYS_ADMIN` there.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                    Ok(work())
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// All namespaces that have a thread in them or a file bound to them. One that lives only through
+/// its sockets has no handle; its sockets are met when something happens to them.
+pub fn all() -> Vec<Namespace> {
+    let mut found = BTreeMap::new();
+    for path in thread_namespaces().chain(bound_namespaces()) {
+        // A process may end, a mount may go away, between listing and opening.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let inode = metadata.ino() as u32;
+        if let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
+            && let Ok(file) = File::open(&path)
+        {
+            entry.insert(file);
+        }
+    }
+    found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
+}
+
+/// A thread may be in another namespace than its process (`unshare(2)`, `setns(2)`).
+fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
+    entries(Path::new("/proc"))
+        .filter(|process| process.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+        .flat_map(|process| entries(&process.join("task")).collect::<Vec<_>>())
+        .map(|thread| thread.join("ns/net"))
+}
+
+/// `ip netns`, docker and others keep namespaces by bind mounts, which mountinfo lists with the
+/// file system type `nsfs`.
+fn bound_namespaces() -> impl Iterator<Item = PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let bound: Vec<PathBuf> = mounts.lines().filter_map(bound_namespace).map(PathBuf::from).collect();
+    bound.into_iter().chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
+}
+
+/// The mount point of a bound network namespace in a line of mountinfo.
+fn bound_namespace(line: &str) -> Option<&str> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point) = (mount.next()?, mount.next()?);
+    (filesystem.starts_with("nsfs ") && root.starts_with("net:[")).then_some(point)
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_its_own_namespace() {
+        let own = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino() as u32).ok();
+        assert!(own.is_some());
+        assert_eq!(all().iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own), own);
+    }
+
+    #[test]
+    fn reads_bound_namespaces_from_mountinfo() {
+        let net = "97 28 0:4 net:[4026532200] /run/netns/blue rw shared:50 - nsfs nsfs rw";
+        assert_eq!(bound_namespace(net), Some("/run/netns/blue"));
+        assert_eq!(bound_namespace(&net.replace("net:[", "mnt:[")), None);
+        assert_eq!(bound_namespace("36 35 98:0 / / rw - ext4 /dev/root rw"), None);
+    }
+}

@@ -1,0 +1,252 @@
+//! The kernel programs: loading, attaching, switching on, and access to their maps.
+
+use std::fs::File;
+use std::path::Path;
+
+use aya::maps::{Array, MapData, RingBuf};
+use aya::programs::CgroupAttachMode;
+use aya::programs::{BtfTracePoint, Iter, ProgramError, SockOps};
+use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use conn_common::filter::PortBits;
+use conn_common::{layout, ledger, name};
+
+use crate::error::Error;
+use crate::host::KERNEL_BTF;
+use crate::layout::Layout;
+use crate::plan::Plan;
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
+
+/// How the programs are to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Mask of event kinds that go into the ring; 0 to only count.
+    pub kinds: u8,
+    /// Mask of directions.
+    pub directions: u8,
+    /// Mask of families.
+    pub families: u8,
+    /// Service ports, if they are to decide.
+    pub service_ports: Option<Box<PortBits>>,
+    /// Source ports, if they are to decide.
+    pub source_ports: Option<Box<PortBits>>,
+    /// Bytes of the ring, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The programs' own log lines.
+    pub log: bool,
+}
+
+/// The value of [`name::SWITCHES`], for the map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Switches(name::Switches);
+
+// SAFETY: two u32, no padding.
+unsafe impl Pod for Switches {}
+
+/// The loaded programs. They go away with it.
+#[derive(Debug)]
+pub struct Probe {
+    ebpf: Ebpf,
+}
+
+/// `u8::MAX` would let every line through; the programs log up to trace.
+const LOG_ALL: u8 = u8::MAX;
+
+impl Probe {
+    /// Loads and attaches what the plan says. Nothing is counted before [`Self::enable`].
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses, with the remedy.
+    pub fn start(plan: &Plan, options: &Options) -> Result<Self, Error> {
+        let types = btf_rs::Btf::from_file(KERNEL_BTF)
+            .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
+        let layout = Layout::find(&types)?;
+        drop(types);
+        let mut probe = Self { ebpf: load(plan, options, &layout)? };
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
+        // The second chance first: a socket that another hook remembered must not be freed unseen.
+        probe.attach_tracepoint(name::DESTROY_SOCK, "tcp_destroy_sock", &btf)?;
+        probe.attach_tracepoint(name::SET_STATE, "inet_sock_set_state", &btf)?;
+        if plan.set_state_again {
+            probe.attach_tracepoint(name::SET_STATE_AGAIN, "inet_sock_set_state", &btf)?;
+        }
+        if let Some(root) = &plan.cgroup_root {
+            probe.attach_sock_ops(root)?;
+        }
+        let iter: &mut Iter = probe.program(name::TCP_ITER)?;
+        iter.load("tcp", &btf).map_err(|error| refused("loading the socket iterator", &error))?;
+        Ok(probe)
+    }
+
+    fn program<'a, T>(&'a mut self, name: &str) -> Result<&'a mut T, Error>
+    where
+        &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        self.ebpf
+            .program_mut(name)
+            .ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?
+            .try_into()
+            .map_err(|error| Error::Internal(format!("program {name}: {error}")))
+    }
+
+    fn attach_tracepoint(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<(), Error> {
+        let program: &mut BtfTracePoint = self.program(name)?;
+        program
+            .load(tracepoint, btf)
+            .and_then(|()| program.attach())
+            .map(drop)
+            .map_err(|error| refused(&format!("tracing {tracepoint} ({name})"), &error))
+    }
+
+    fn attach_sock_ops(&mut self, root: &Path) -> Result<(), Error> {
+        let cgroup = File::open(root).map_err(|source| Error::Io { context: root.display().to_string(), source })?;
+        let program: &mut SockOps = self.program(name::SOCK_OPS)?;
+        program
+            .load()
+            // A link always lets other programs of the same kind run, too.
+            .and_then(|()| program.attach(cgroup, CgroupAttachMode::Single))
+            .map(drop)
+            .map_err(|error| refused(&format!("sock_ops on {}", root.display()), &error))
+    }
+
+    /// Everything is attached: start counting.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn enable(&mut self) -> Result<(), Error> {
+        self.switch(name::Switches { enabled: 1, settled: 0 })
+    }
+
+    /// All sockets that existed have been adopted: from now on an unseen one is new.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.switch(name::Switches { enabled: 1, settled: 1 })
+    }
+
+    fn switch(&mut self, switches: name::Switches) -> Result<(), Error> {
+        let map = self.map(name::SWITCHES)?;
+        Array::<_, Switches>::try_from(map)
+            .and_then(|mut array| array.set(0, Switches(switches), 0))
+            .map_err(|error| Error::Internal(format!("map {}: {error}", name::SWITCHES)))
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, Error> {
+        self.ebpf.map_mut(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
+    }
+
+    /// Takes the ring of events, once.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, Error> {
+        let map = self
+            .ebpf
+            .take_map(name::EVENTS)
+            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::EVENTS)))?;
+        RingBuf::try_from(map).map_err(|error| Error::Internal(format!("map {}: {error}", name::EVENTS)))
+    }
+
+    /// Takes an array map by name, once.
+    ///
+    /// # Errors
+    /// It is not there, was taken before, or holds something else.
+    pub fn take_array<V: Pod>(&mut self, name: &str) -> Result<Array<MapData, V>, Error> {
+        let map =
+            self.ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
+        Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
+    }
+
+    /// A walk over the TCP sockets of the namespace in which the returned link is made into a file.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn socket_walk(&mut self) -> Result<aya::programs::iter::IterLink, Error> {
+        let iter: &mut Iter = self.program(name::TCP_ITER)?;
+        iter.attach().and_then(|id| iter.take_link(id)).map_err(|error| refused("walking the sockets", &error))
+    }
+
+    /// The loaded object, for readers of its maps and programs.
+    pub fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
+    /// The loaded object, to attach its logger.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> {
+    let flag = |on: bool| u8::from(on);
+    let service_ports_on = flag(options.service_ports.is_some());
+    let source_ports_on = flag(options.source_ports.is_some());
+    let connect_is_seen = flag(plan.cgroup_root.is_some());
+    let log_level = if options.log { LOG_ALL } else { 0 };
+    let shard_mask = plan.shards - 1;
+
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries(name::EVENTS, options.ring_bytes)
+        .map_max_entries(name::LEDGER, ledger::KEYS * plan.shards)
+        .override_global(name::WANTED_KINDS, &options.kinds, true)
+        .override_global(name::WANTED_DIRECTIONS, &options.directions, true)
+        .override_global(name::WANTED_FAMILIES, &options.families, true)
+        .override_global(name::SERVICE_PORTS_ON, &service_ports_on, true)
+        .override_global(name::SOURCE_PORTS_ON, &source_ports_on, true)
+        .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
+        .override_global(name::SHARD_MASK, &shard_mask, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
+    if let Some(ports) = &options.service_ports {
+        loader.override_global(name::SERVICE_PORTS, &ports[..], true);
+    }
+    if let Some(ports) = &options.source_ports {
+        loader.override_global(name::SOURCE_PORTS, &ports[..], true);
+    }
+    debug_assert_eq!(layout.globals().count(), layout::FIELDS.len());
+    for (name, offset) in layout.globals() {
+        loader.override_global(name, offset, true);
+    }
+    loader.load(OBJECT).map_err(|error| Error::Refused {
+        errno: errno(&error),
+        what: format!("loading the programs: {}", chain(&error)),
+    })
+}
+
+/// What the kernel refused. The verifier's log goes to the debug log: it is long and for developers.
+fn refused(what: &str, error: &ProgramError) -> Error {
+    if let ProgramError::LoadError { verifier_log, .. } = error {
+        log::debug!("verifier: {verifier_log}");
+    }
+    Error::Refused { what: what.to_owned(), errno: errno(error) }
+}
+
+/// The system error at the bottom of an error, if there is one.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.raw_os_error();
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// An error with its sources, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut current = error.source();
+    while let Some(error) = current {
+        let source = error.to_string();
+        if !text.contains(&source) {
+            text = format!("{text}: {source}");
+        }
+        current = error.source();
+    }
+    text
+}

@@ -1,0 +1,65 @@
+//! Standard output: whole batches of lines, written at once.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::Error;
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// All of it was written.
+    All,
+    /// Nobody reads any more (`| head -1`): time to stop, not an error.
+    Closed,
+}
+
+/// Standard output without the line buffer of the standard library.
+#[derive(Debug)]
+pub struct Sink {
+    file: File,
+    closed: Option<AsyncFd<File>>,
+}
+
+impl Sink {
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Standard output is not open.
+    pub fn stdout() -> Result<Self, Error> {
+        let open = || io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let file = open().map_err(context)?;
+        // Files cannot be polled; then there is also no reader who could leave.
+        let closed = open().and_then(|file| AsyncFd::with_interest(file, Interest::ERROR)).ok();
+        Ok(Self { file, closed })
+    }
+
+    /// Writes a batch.
+    ///
+    /// # Errors
+    /// The file cannot be written: the disk is full, for instance.
+    pub fn write(&mut self, batch: &[u8]) -> Result<Written, Error> {
+        match self.file.write_all(batch) {
+            Ok(()) => Ok(Written::All),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
+            Err(error) => Err(context(error)),
+        }
+    }
+
+    /// Waits until the reader of a pipe is gone; for ever if there is none.
+    pub async fn closed(&mut self) {
+        match &self.closed {
+            // An error condition is all this descriptor is polled for.
+            Some(closed) => drop(closed.ready(Interest::ERROR).await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn context(source: io::Error) -> Error {
+    Error::Io { context: "writing to standard output".into(), source }
+}

@@ -1,0 +1,208 @@
+//! `conntrace events`: the stream of events, until someone has had enough of it.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::FromRawFd as _;
+use std::time::Duration;
+
+use aya_log::EbpfLogger;
+use conn_common::counter::LOST;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::WallClock;
+use crate::counters::Counters;
+use crate::decode::decode;
+use crate::error::Error;
+use crate::probe::{Options, Probe};
+use crate::render::{Format, render};
+use crate::session::Session;
+use crate::settings::EventsSettings;
+use crate::sink::{Sink, Written};
+use crate::source::Source;
+
+/// The descriptor that is told when everything is attached, by its number.
+const READY_FD: &str = "CONNTRACE_READY_FD";
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(settings: &EventsSettings) -> Result<(), Error> {
+    let mut session = Session::start(&options(settings))?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
+        .block_on(watch(settings, &mut session))
+}
+
+fn options(settings: &EventsSettings) -> Options {
+    let filter = &settings.filter;
+    Options {
+        kinds: settings.kinds.mask(),
+        directions: filter.directions,
+        families: filter.families,
+        service_ports: filter.service_ports.as_ref().map(crate::port::PortSet::to_bits),
+        source_ports: filter.source_ports.as_ref().map(crate::port::PortSet::to_bits),
+        ring_bytes: settings.ring_bytes,
+        log: settings.verbose >= 2,
+    }
+}
+
+async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {
+    let signal_error = |source| Error::Io { context: "waiting for signals".into(), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_error)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(signal_error)?;
+    let mut source = Source::take(&mut session.probe, settings.ring_bytes)?;
+    let mut programs = ProgramLog::new(settings.verbose >= 2, &mut session.probe)?;
+    let mut sink = Sink::stdout()?;
+    let mut stream = Stream::new(settings.format, settings.count);
+    let timeout = deadline(settings.timeout);
+    tokio::pin!(timeout);
+    tell_ready();
+
+    let mut quiet = false;
+    let mut stop = stream.is_complete();
+    while !stop {
+        tokio::select! {
+            waited = source.wait(quiet) => waited?,
+            () = programs.lines() => continue,
+            () = sink.closed() => break,
+            () = &mut timeout => stop = true,
+            _ = interrupt.recv() => stop = true,
+            _ = terminate.recv() => stop = true,
+        }
+        quiet = source.drain(|record| stream.take(record)) == 0;
+        stop |= stream.is_complete();
+        stream.tell_losses(&session.counters)?;
+        if stream.flush(&mut sink)? == Written::Closed {
+            // Who closed the pipe has seen what it wanted.
+            return Ok(());
+        }
+    }
+    stream.tell_end();
+    Ok(())
+}
+
+/// Ends after `timeout`, or never.
+async fn deadline(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Events on their way to the sink.
+struct Stream {
+    format: Format,
+    clock: WallClock,
+    batch: Vec<u8>,
+    shown: u64,
+    limit: Option<u64>,
+    lost: u64,
+    undecoded: u64,
+}
+
+impl Stream {
+    fn new(format: Format, limit: Option<u64>) -> Self {
+        Self { format, clock: WallClock::measure(), batch: Vec::new(), shown: 0, limit, lost: 0, undecoded: 0 }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.limit.is_some_and(|limit| self.shown >= limit)
+    }
+
+    /// Takes one record of the ring. False when the limit is reached: the rest stays in the ring.
+    fn take(&mut self, record: &[u8]) -> bool {
+        match decode(record) {
+            Ok(event) => {
+                render(self.format, &event, &self.clock, &mut self.batch);
+                self.shown += 1;
+            }
+            Err(error) => {
+                self.undecoded += 1;
+                log::error!("an event could not be decoded: {error}");
+            }
+        }
+        !self.is_complete()
+    }
+
+    fn flush(&mut self, sink: &mut Sink) -> Result<Written, Error> {
+        let written = if self.batch.is_empty() { Written::All } else { sink.write(&self.batch)? };
+        self.batch.clear();
+        // The wall clock may have been stepped while we slept.
+        self.clock = WallClock::measure();
+        Ok(written)
+    }
+
+    /// Losses are told when they happen. The number comes from the kernel's counter.
+    fn tell_losses(&mut self, counters: &Counters) -> Result<(), Error> {
+        let lost = counters.read()?[LOST as usize];
+        if lost > self.lost {
+            eprintln!(
+                "conntrace: {} events were lost: the ring was full. Use a larger --buffer-size, or a filter",
+                lost - self.lost
+            );
+            self.lost = lost;
+        }
+        Ok(())
+    }
+
+    fn tell_end(&self) {
+        if self.lost > 0 {
+            eprintln!("conntrace: {} events were lost in all", self.lost);
+        }
+        if self.undecoded > 0 {
+            eprintln!("conntrace: {} events could not be decoded", self.undecoded);
+        }
+        eprintln!(
+            "conntrace v{}: {} flow events have been shown.",
+            env!("CARGO_PKG_VERSION"),
+            self.shown
+        );
+    }
+}
+
+/// The programs' own log lines, with `-vv`.
+struct ProgramLog(Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>);
+
+impl ProgramLog {
+    fn new(on: bool, probe: &mut Probe) -> Result<Self, Error> {
+        if !on {
+            return Ok(Self(None));
+        }
+        let logger =
+            EbpfLogger::init(probe.ebpf_mut()).map_err(|error| Error::Internal(format!("program log: {error}")))?;
+        let logger = AsyncFd::new(logger)
+            .map_err(|source| Error::Io { context: "polling the program log".into(), source })?;
+        Ok(Self(Some(logger)))
+    }
+
+    /// Waits for lines and logs them.
+    async fn lines(&mut self) {
+        let Some(logger) = &mut self.0 else { return std::future::pending().await };
+        match logger.readable_mut().await {
+            Ok(mut guard) => {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+            Err(error) => {
+                log::error!("the program log cannot be read any more: {error}");
+                self.0 = None;
+            }
+        }
+    }
+}
+
+/// Tells whoever started us that all hooks are attached: a newline to the descriptor it named.
+fn tell_ready() {
+    let Some(fd) = std::env::var(READY_FD).ok().and_then(|fd| fd.parse().ok()).filter(|&fd| fd > 2) else {
+        return;
+    };
+    // SAFETY: the starter handed this descriptor over by naming it, and nobody else here uses it.
+    let mut ready = unsafe { File::from_raw_fd(fd) };
+    if let Err(error) = ready.write_all(b"\n") {
+        log::warn!("{READY_FD}={fd} cannot be written: {error}");
+    }
+}
