@@ -44,6 +44,7 @@ fields! {
     TCP_BYTES_RETRANS: "tcp_sock" "bytes_retrans" 8;
     TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8;
     TCP_TOTAL_RETRANS: "tcp_sock" "total_retrans" 4;
+    SOCKET_SK: "socket" "sk" 8;
     NET_INUM: "net" "ns.inum" 4;
     TASK_TGID: "task_struct" "tgid" 4;
     TASK_PID: "task_struct" "pid" 4;

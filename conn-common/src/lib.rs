@@ -12,4 +12,5 @@ pub mod layout;
 pub mod ledger;
 pub mod life;
 pub mod name;
+pub mod row;
 pub mod state;

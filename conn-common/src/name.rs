@@ -8,8 +8,12 @@ pub const SET_STATE_AGAIN: &str = "set_state_again";
 pub const DESTROY_SOCK: &str = "destroy_sock";
 /// Program on the cgroup v2 root's socket operations.
 pub const SOCK_OPS: &str = "sock_ops";
-/// Iterator over the TCP sockets of a namespace.
-pub const TCP_ITER: &str = "tcp_iter";
+/// Iterator over the TCP sockets of a namespace that makes the programs remember each.
+pub const TCP_ADOPT: &str = "tcp_adopt";
+/// Iterator over the TCP sockets of a namespace that writes a [`crate::row::SocketRow`] for each.
+pub const TCP_LIST: &str = "tcp_list";
+/// Iterator over all tasks' files that writes a [`crate::row::HolderRow`] for each TCP socket.
+pub const FILE_LIST: &str = "file_list";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";

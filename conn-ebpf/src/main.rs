@@ -12,6 +12,7 @@ mod emit;
 mod keep;
 mod kernel;
 mod ledger;
+mod list;
 mod maps;
 mod owner;
 mod transition;
@@ -45,11 +46,25 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     witness::sock_ops::seen(&ctx)
 }
 
-/// The sockets that exist. aya-ebpf has no macro for iterators.
+/// The sockets that exist, to be remembered. aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
-pub extern "C" fn tcp_iter(ctx: *mut core::ffi::c_void) -> i32 {
-    witness::tcp_iter::seen(ctx)
+pub extern "C" fn tcp_adopt(ctx: *mut core::ffi::c_void) -> i32 {
+    witness::tcp_adopt::seen(ctx)
+}
+
+/// The sockets that exist, to be listed.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
+    list::tcp::row(ctx)
+}
+
+/// The files of all tasks, to find who holds a socket.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
+    list::file::row(ctx)
 }
 
 #[cfg(not(test))]

@@ -28,8 +28,9 @@ pub fn is_current(connection: &mut Connection) {
     }
 }
 
+/// The name of a task.
 #[inline(always)]
-fn comm(task: Pointer) -> [u8; COMM] {
+pub fn comm(task: Pointer) -> [u8; COMM] {
     let [low, high] = read_16(task, &config::TASK_COMM);
     let mut comm = [0; COMM];
     comm[..8].copy_from_slice(&low.to_ne_bytes());

@@ -148,15 +148,7 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     let settled = is_settled();
     let connection = socket.connection();
     connection.attempt_ns = 0;
-    connection.direction = match state {
-        LISTEN => LISTENER,
-        SYN_SENT => OUT,
-        _ if tcp.is_child() => IN,
-        _ => OUT,
-    };
-    tuple::addresses(tcp, connection);
-    let num = tcp.num();
-    tuple::ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
+    tuple::of_existing(tcp, connection, state);
     if settled {
         count(ADOPTED_LATE);
     } else {

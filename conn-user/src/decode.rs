@@ -1,9 +1,10 @@
 //! Bytes of the ring into events. The only place where bytes become types; any bytes give an event
 //! or an error, never a panic.
 
-use bytes::Buf;
+use bytes::{Buf, TryGetError};
 use conn_common::connection::{COMM, Connection, IN, OUT};
 use conn_common::event::{EventRecord, NEW};
+use conn_common::row::{HolderRow, SocketRow};
 use conn_common::state::{self, UNSEEN};
 
 use crate::event::Event;
@@ -41,7 +42,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 }
 
 /// Reads the fields in the order of [`EventRecord`], which is `repr(C)` without padding.
-fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, bytes::TryGetError> {
+fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
     let buf = &mut bytes;
     let time_ns = buf.try_get_u64_ne()?;
     let bytes_sent = buf.try_get_u64_ne()?;
@@ -63,8 +64,41 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, bytes::TryGetErr
     }))
 }
 
+/// Decodes a row of the socket iterator.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
+    let length = bytes.len();
+    let mut read = || {
+        let buf = &mut bytes;
+        Ok(SocketRow { cookie: buf.try_get_u64_ne()?, connection: connection(buf)? })
+    };
+    let row = read().map_err(|_: TryGetError| DecodeError::Length(length))?;
+    check_connection(&row.connection)?;
+    Ok(row)
+}
+
+/// Decodes a row of the file iterator.
+///
+/// # Errors
+/// [`DecodeError::Length`].
+pub fn holder_row(mut bytes: &[u8]) -> Result<HolderRow, DecodeError> {
+    let length = bytes.len();
+    let mut read = || {
+        let buf = &mut bytes;
+        Ok(HolderRow {
+            cookie: buf.try_get_u64_ne()?,
+            pid: buf.try_get_u32_ne()?,
+            reserved: buf.try_get_u32_ne()?,
+            comm: array(buf)?,
+        })
+    };
+    read().map_err(|_: TryGetError| DecodeError::Length(length))
+}
+
 /// Reads the fields of a [`Connection`] in their order.
-fn connection(buf: &mut &[u8]) -> Result<Connection, bytes::TryGetError> {
+fn connection(buf: &mut &[u8]) -> Result<Connection, TryGetError> {
     Ok(Connection {
         id: buf.try_get_u64_ne()?,
         attempt_ns: buf.try_get_u64_ne()?,
@@ -87,13 +121,21 @@ fn connection(buf: &mut &[u8]) -> Result<Connection, bytes::TryGetError> {
     })
 }
 
-fn array<const N: usize>(buf: &mut &[u8]) -> Result<[u8; N], bytes::TryGetError> {
+fn array<const N: usize>(buf: &mut &[u8]) -> Result<[u8; N], TryGetError> {
     let mut array = [0; N];
     buf.try_copy_to_slice(&mut array)?;
     Ok(array)
 }
 
 fn check(kind: u8, old_state: u8, connection: &Connection) -> Result<Kind, DecodeError> {
+    check_connection(connection)?;
+    if state::name(old_state).is_none() && !(kind == NEW && old_state == UNSEEN) {
+        return Err(DecodeError::State(old_state));
+    }
+    Kind::from_record(kind).ok_or(DecodeError::Kind(kind))
+}
+
+fn check_connection(connection: &Connection) -> Result<(), DecodeError> {
     if !matches!(connection.direction, IN | OUT) {
         return Err(DecodeError::Direction(connection.direction));
     }
@@ -103,10 +145,7 @@ fn check(kind: u8, old_state: u8, connection: &Connection) -> Result<Kind, Decod
     if state::name(connection.state).is_none() {
         return Err(DecodeError::State(connection.state));
     }
-    if state::name(old_state).is_none() && !(kind == NEW && old_state == UNSEEN) {
-        return Err(DecodeError::State(old_state));
-    }
-    Kind::from_record(kind).ok_or(DecodeError::Kind(kind))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -158,6 +197,8 @@ mod tests {
         #[test]
         fn any_bytes_decode_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = decode(&bytes);
+            let _ = socket_row(&bytes);
+            let _ = holder_row(&bytes);
         }
 
         #[test]

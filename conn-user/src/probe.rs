@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use aya::maps::{Array, MapData, RingBuf};
-use aya::programs::CgroupAttachMode;
-use aya::programs::{BtfTracePoint, Iter, ProgramError, SockOps};
+use aya::programs::iter::IterLink;
+use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use conn_common::filter::PortBits;
 use conn_common::{layout, ledger, name};
@@ -49,53 +49,45 @@ unsafe impl Pod for Switches {}
 #[derive(Debug)]
 pub struct Probe {
     ebpf: Ebpf,
+    btf: Btf,
 }
 
 /// `u8::MAX` would let every line through; the programs log up to trace.
 const LOG_ALL: u8 = u8::MAX;
 
 impl Probe {
-    /// Loads and attaches what the plan says. Nothing is counted before [`Self::enable`].
+    /// Loads the object: maps exist then, programs do not run yet.
     ///
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
-    pub fn start(plan: &Plan, options: &Options) -> Result<Self, Error> {
-        let types = btf_rs::Btf::from_file(KERNEL_BTF)
-            .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
-        let layout = Layout::find(&types)?;
-        drop(types);
-        let mut probe = Self { ebpf: load(plan, options, &layout)? };
+    pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
+        let ebpf = load(plan, options, &Layout::of_kernel()?)?;
         let btf = Btf::from_sys_fs()
             .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
+        Ok(Self { ebpf, btf })
+    }
+
+    /// Attaches the witnesses that the plan names. Nothing is counted before [`Self::enable`].
+    ///
+    /// # Errors
+    /// What the kernel refuses, with the remedy.
+    pub fn attach_witnesses(&mut self, plan: &Plan) -> Result<(), Error> {
         // The second chance first: a socket that another hook remembered must not be freed unseen.
-        probe.attach_tracepoint(name::DESTROY_SOCK, "tcp_destroy_sock", &btf)?;
-        probe.attach_tracepoint(name::SET_STATE, "inet_sock_set_state", &btf)?;
+        self.attach_tracepoint(name::DESTROY_SOCK, "tcp_destroy_sock")?;
+        self.attach_tracepoint(name::SET_STATE, "inet_sock_set_state")?;
         if plan.set_state_again {
-            probe.attach_tracepoint(name::SET_STATE_AGAIN, "inet_sock_set_state", &btf)?;
+            self.attach_tracepoint(name::SET_STATE_AGAIN, "inet_sock_set_state")?;
         }
         if let Some(root) = &plan.cgroup_root {
-            probe.attach_sock_ops(root)?;
+            self.attach_sock_ops(root)?;
         }
-        let iter: &mut Iter = probe.program(name::TCP_ITER)?;
-        iter.load("tcp", &btf).map_err(|error| refused("loading the socket iterator", &error))?;
-        Ok(probe)
+        Ok(())
     }
 
-    fn program<'a, T>(&'a mut self, name: &str) -> Result<&'a mut T, Error>
-    where
-        &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-    {
-        self.ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?
-            .try_into()
-            .map_err(|error| Error::Internal(format!("program {name}: {error}")))
-    }
-
-    fn attach_tracepoint(&mut self, name: &str, tracepoint: &str, btf: &Btf) -> Result<(), Error> {
-        let program: &mut BtfTracePoint = self.program(name)?;
+    fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), Error> {
+        let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
         program
-            .load(tracepoint, btf)
+            .load(tracepoint, &self.btf)
             .and_then(|()| program.attach())
             .map(drop)
             .map_err(|error| refused(&format!("tracing {tracepoint} ({name})"), &error))
@@ -103,7 +95,7 @@ impl Probe {
 
     fn attach_sock_ops(&mut self, root: &Path) -> Result<(), Error> {
         let cgroup = File::open(root).map_err(|source| Error::Io { context: root.display().to_string(), source })?;
-        let program: &mut SockOps = self.program(name::SOCK_OPS)?;
+        let program: &mut SockOps = program(&mut self.ebpf, name::SOCK_OPS)?;
         program
             .load()
             // A link always lets other programs of the same kind run, too.
@@ -161,13 +153,24 @@ impl Probe {
         Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
     }
 
-    /// A walk over the TCP sockets of the namespace in which the returned link is made into a file.
+    /// Loads an iterator of the kernel's type `kind` ("tcp", "task_file").
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn load_iter(&mut self, name: &str, kind: &str) -> Result<(), Error> {
+        let iter: &mut Iter = program(&mut self.ebpf, name)?;
+        iter.load(kind, &self.btf).map_err(|error| refused(&format!("loading the iterator {name}"), &error))
+    }
+
+    /// A walk of a loaded iterator. It goes over what the thread sees that makes it into a file.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn socket_walk(&mut self) -> Result<aya::programs::iter::IterLink, Error> {
-        let iter: &mut Iter = self.program(name::TCP_ITER)?;
-        iter.attach().and_then(|id| iter.take_link(id)).map_err(|error| refused("walking the sockets", &error))
+    pub fn walk(&mut self, name: &str) -> Result<IterLink, Error> {
+        let iter: &mut Iter = program(&mut self.ebpf, name)?;
+        iter.attach()
+            .and_then(|id| iter.take_link(id))
+            .map_err(|error| refused(&format!("walking with {name}"), &error))
     }
 
     /// The loaded object, for readers of its maps and programs.
@@ -179,6 +182,16 @@ impl Probe {
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
+}
+
+fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Error>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?
+        .try_into()
+        .map_err(|error| Error::Internal(format!("program {name}: {error}")))
 }
 
 fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> {

@@ -28,10 +28,11 @@ impl Session {
         for degradation in &plan.degradations {
             log::warn!("{degradation}");
         }
-        let mut probe = Probe::start(&plan, options)?;
+        let mut probe = Probe::load(&plan, options)?;
+        probe.attach_witnesses(&plan)?;
         let counters = Counters::take(probe.ebpf_mut())?;
         probe.enable()?;
-        snapshot::walk_all(&mut probe)?;
+        snapshot::adopt_all(&mut probe)?;
         probe.settle()?;
         Ok(Self { probe, counters })
     }

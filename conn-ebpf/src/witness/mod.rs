@@ -3,4 +3,4 @@
 pub mod destroy_sock;
 pub mod set_state;
 pub mod sock_ops;
-pub mod tcp_iter;
+pub mod tcp_adopt;

@@ -1,0 +1,32 @@
+//! What the iterators write for user space: one row per socket, one per open file of a socket.
+
+use crate::connection::{COMM, Connection};
+
+/// A TCP socket that exists now. Its `connection` has no id, times or owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketRow {
+    /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
+    pub cookie: u64,
+    /// Tuple, direction, state and network namespace.
+    pub connection: Connection,
+}
+
+/// A process that has a TCP socket open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct HolderRow {
+    /// The socket, see [`SocketRow::cookie`].
+    pub cookie: u64,
+    /// The process (thread group).
+    pub pid: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// The name of the process.
+    pub comm: [u8; COMM],
+}
+
+const _: () = {
+    assert!(size_of::<SocketRow>() == 128);
+    assert!(size_of::<HolderRow>() == 32);
+};

@@ -1,0 +1,43 @@
+//! `iter/task_file`: every open file of every task that the maker of the iterator can see.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::file;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_from_file};
+use conn_common::row::HolderRow;
+
+use crate::config;
+use crate::kernel::{Pointer, Tcp, follow, read_u32};
+use crate::list::tcp::write;
+use crate::owner;
+
+/// `struct bpf_iter__task_file { meta, task, fd, file }`, kernel/bpf/task_iter.c.
+const TASK: usize = 8;
+const FILE: usize = 24;
+
+/// One row, if the file is a TCP socket.
+#[inline(always)]
+pub fn row(ctx: *mut c_void) -> i32 {
+    // SAFETY: the verifier types these loads; NULL marks the end of the walk.
+    let (task, file) = unsafe {
+        (ctx.byte_add(TASK).cast::<Pointer>().read_volatile(), ctx.byte_add(FILE).cast::<*mut file>().read_volatile())
+    };
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    // SAFETY: a file that the verifier knows.
+    let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
+    if socket.is_null() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(follow(socket, &config::SOCKET_SK).cast_mut()) else { return 0 };
+    let row = HolderRow {
+        // SAFETY: a socket that the verifier knows.
+        cookie: unsafe { bpf_get_socket_cookie(tcp.0) },
+        pid: read_u32(task, &config::TASK_TGID),
+        reserved: 0,
+        comm: owner::comm(follow(task, &config::TASK_GROUP_LEADER)),
+    };
+    write(ctx, &row);
+    0
+}

@@ -1,0 +1,4 @@
+//! Iterators that write rows for user space. They change nothing.
+
+pub mod file;
+pub mod tcp;

@@ -1,0 +1,63 @@
+//! Walks of the kernel's iterators: over the sockets of every network namespace, each under its
+//! lock, and over the files of all tasks.
+
+use std::io::Read as _;
+
+use aya::programs::iter::IterLink;
+
+use crate::error::Error;
+use crate::namespace::{self, Namespace};
+use crate::probe::Probe;
+
+/// Walks the iterator `name` in every namespace and gives what it writes to `rows`.
+///
+/// # Errors
+/// The kernel refuses to walk. A namespace that cannot be entered is told in the log and left to the
+/// events: its sockets are met when something happens to them.
+pub fn every_namespace(probe: &mut Probe, name: &str, mut rows: impl FnMut(&[u8]) + Send) -> Result<(), Error> {
+    for namespace in namespace::all() {
+        let link = probe.walk(name)?;
+        // The namespace of the thread that makes the iterator is the one that is walked
+        // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
+        match namespace.enter(|| read(link, &mut rows)) {
+            Ok(walked) => walked.map_err(|source| Error::Io { context: context(&namespace), source })?,
+            Err(error) => log::warn!(
+                "network namespace {} cannot be entered ({error}): its connections are shown from their next \
+                 event on",
+                namespace.inode
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Walks the iterator `name` once and gives what it writes to `rows`.
+///
+/// # Errors
+/// The kernel refuses to walk.
+pub fn once(probe: &mut Probe, name: &str, rows: impl FnMut(&[u8])) -> Result<(), Error> {
+    let link = probe.walk(name)?;
+    read(link, rows).map_err(|source| Error::Io { context: format!("walking with {name}"), source })
+}
+
+/// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, kernel/bpf/bpf_iter.c). A read
+/// never ends in the middle of a row when there is room for a page.
+const PAGE: usize = 8 * 4096;
+
+fn read(link: IterLink, mut rows: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut file = link.into_file().map_err(std::io::Error::other)?;
+    let mut page = vec![0; PAGE];
+    loop {
+        match file.read(&mut page) {
+            Ok(0) => return Ok(()),
+            Ok(length) => rows(&page[..length]),
+            // The kernel went over a million objects without one to show (MAX_ITER_OBJECTS, bpf_iter.c).
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn context(namespace: &Namespace) -> String {
+    format!("walking the sockets of network namespace {}", namespace.inode)
+}

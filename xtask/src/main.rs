@@ -1,0 +1,44 @@
+//! The project's own tasks: `cargo xtask setup | run | test | ci | tidy`.
+
+mod ci;
+mod command;
+mod run;
+mod setup;
+mod tally;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Find a working BPF toolchain, or install one
+    Setup,
+    /// Build everything and run conntrace, through sudo when not root
+    Run(run::Arguments),
+    /// Run every test
+    Test(test::Arguments),
+    /// All that a change must pass: format, lint, documentation, tidy, test
+    Ci,
+    /// Check what a line of text can tell about the project's rules
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Setup => setup::main(),
+        Task::Run(arguments) => run::main(&arguments),
+        Task::Test(arguments) => test::main(&arguments),
+        Task::Ci => ci::main(),
+        Task::Tidy => tidy::main(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
