@@ -27,13 +27,21 @@ pub struct EventRecord {
     pub kind: u8,
     /// The state before; [`crate::state::UNSEEN`] for NEW.
     pub old_state: u8,
+    /// At DESTROY of a connection that was never established: a number of
+    /// [`crate::ledger::Cause`], the one that was counted. [`NO_CAUSE`] else.
+    pub cause: u8,
+    /// Explicit padding.
+    pub reserved: [u8; 7],
     /// The connection as it is after the event.
     pub connection: Connection,
 }
 
+/// No failure.
+pub const NO_CAUSE: u8 = 0xff;
+
 const _: () = {
-    assert!(size_of::<EventRecord>() == 152);
+    assert!(size_of::<EventRecord>() == 160);
     assert!(align_of::<EventRecord>() == 8);
     assert!(core::mem::offset_of!(EventRecord, kind) == 30);
-    assert!(core::mem::offset_of!(EventRecord, connection) == 32);
+    assert!(core::mem::offset_of!(EventRecord, connection) == 40);
 };

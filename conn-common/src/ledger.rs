@@ -41,7 +41,7 @@ pub enum Cause {
     Reset = 3,
     /// We gave up: the socket was closed before an answer came.
     Abandoned = 4,
-    /// No SYN was sent: there was no free port, or no route left.
+    /// No SYN was sent: there was no free port, or nothing to send yet (fast open).
     Local = 5,
     /// An administrator killed it (ECONNABORTED).
     Aborted = 6,
@@ -64,13 +64,19 @@ impl Cause {
         Self::Other,
     ];
 
+    /// The cause with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
+    }
+
     /// The cause behind a socket error (`errno` numbers of `include/uapi/asm-generic/errno.h`);
     /// `sent` is false if no SYN ever left.
     #[inline(always)]
     pub const fn from_error(error: u16, sent: bool) -> Self {
         match error {
             0 if sent => Self::Abandoned,
-            0 => Self::Local,
+            // EADDRNOTAVAIL: no free port.
+            0 | 99 => Self::Local,
             111 => Self::Refused,
             110 => Self::TimedOut,
             // ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENONET, EACCES, ENOPROTOOPT: icmp_err_convert
@@ -183,7 +189,14 @@ impl Slot {
 
     /// Counts an end in `from`.
     pub fn count_end(&mut self, from: u8, cause: Cause) {
-        self.count(end_cell(from, cause));
+        self.count_ends(from, cause, 1);
+    }
+
+    /// Counts several ends in `from`.
+    pub fn count_ends(&mut self, from: u8, cause: Cause, ends: u64) {
+        if let Some(cell) = end_cell(from, cause) {
+            self.cells[cell] += ends;
+        }
     }
 
     fn count(&mut self, cell: Option<usize>) {

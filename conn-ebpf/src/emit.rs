@@ -9,9 +9,19 @@ use crate::counter::count;
 use crate::kernel::Tcp;
 use crate::maps::{EVENTS, READER_SLEEPS};
 
+/// What happened. Passed by value in one register.
+#[derive(Clone, Copy)]
+pub struct What {
+    pub kind: u8,
+    pub old_state: u8,
+    /// Number of the cause of a failure, or `NO_CAUSE`.
+    pub cause: u8,
+}
+
 /// Writes one event. In its own function, so that each program holds it once.
 #[inline(never)]
-pub fn emit(tcp: Tcp, connection: &Connection, kind: u8, now: u64, old_state: u8) -> u32 {
+pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
+    let What { kind, old_state, cause } = what;
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(LOST);
         return 0;
@@ -25,6 +35,8 @@ pub fn emit(tcp: Tcp, connection: &Connection, kind: u8, now: u64, old_state: u8
         error: if ends { tcp.error() } else { 0 },
         kind,
         old_state,
+        cause,
+        reserved: [0; 7],
         connection: *connection,
     });
     let wake = reader_sleeps();

@@ -124,8 +124,7 @@ impl Tcp {
     /// Payload bytes sent, each once.
     #[inline(always)]
     pub fn bytes_sent(self) -> u64 {
-        read_u64(self.0, &config::TCP_BYTES_SENT)
-            .wrapping_sub(read_u64(self.0, &config::TCP_BYTES_RETRANS))
+        read_u64(self.0, &config::TCP_BYTES_SENT).wrapping_sub(read_u64(self.0, &config::TCP_BYTES_RETRANS))
     }
 
     /// Payload bytes received in order. The kernel counts the peer's FIN as a byte

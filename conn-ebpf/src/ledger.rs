@@ -4,7 +4,9 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::connection::{Connection, LISTENER, PREEXISTING};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED};
-use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, Cause, RETRANSMITS, Slot, Totals, listener};
+use conn_common::ledger::{
+    self, BYTES_RECEIVED, BYTES_SENT, CELLS, Cause, RETRANSMITS, Slot, Totals, listener,
+};
 use conn_common::state;
 
 use crate::config;
@@ -51,7 +53,10 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: Cause) {
     if let Some(totals) = totals(connection.netns) {
         // SAFETY: fields of a map value.
         unsafe {
-            add(if state::is_opening(from) { &raw mut (*totals).failed } else { &raw mut (*totals).closed }, 1);
+            add(
+                if state::is_opening(from) { &raw mut (*totals).failed } else { &raw mut (*totals).closed },
+                1,
+            );
         }
     }
 }

@@ -5,14 +5,14 @@ use conn_common::connection::{
     ANNOUNCED, Connection, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED, WAS_ESTABLISHED,
 };
 use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
-use conn_common::event::{DESTROY, NEW, UPDATE};
+use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::ledger::Cause;
 use conn_common::life::{self, Life};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
 use crate::config;
 use crate::counter::count;
-use crate::emit::emit;
+use crate::emit::{What, emit};
 use crate::kernel::Tcp;
 use crate::maps::{SOCKETS, SWITCHES, SocketRecord};
 use crate::{keep, ledger, owner, tuple};
@@ -212,8 +212,10 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         connection.state = to;
     }
     if to == CLOSE {
-        ledger::ends(tcp, connection, from, Cause::from_error(tcp.error(), sent));
-        tell(tcp, connection, DESTROY, now, from);
+        let cause = Cause::from_error(tcp.error(), sent);
+        ledger::ends(tcp, connection, from, cause);
+        let cause = if is_opening(from) { cause as u8 } else { NO_CAUSE };
+        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
         return 0;
     }
     ledger::steps(connection, from, to);
@@ -222,7 +224,7 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         connection.set(WAS_ESTABLISHED);
     }
     if is_open(to) {
-        tell(tcp, connection, UPDATE, now, from);
+        tell(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
     }
     0
 }
@@ -302,13 +304,13 @@ fn introduce(tcp: Tcp, connection: &mut Connection) {
     if !connection.is(ANNOUNCED) {
         connection.set(ANNOUNCED);
         let attempt = connection.attempt_ns;
-        tell(tcp, connection, NEW, attempt, UNSEEN);
+        tell(tcp, connection, attempt, What { kind: NEW, old_state: UNSEEN, cause: NO_CAUSE });
     }
 }
 
 #[inline(always)]
-fn tell(tcp: Tcp, connection: &Connection, kind: u8, now: u64, old_state: u8) {
-    if keep::wants_kind(kind) && connection.is(WANTED) {
-        emit(tcp, connection, kind, now, old_state);
+fn tell(tcp: Tcp, connection: &Connection, now: u64, what: What) {
+    if keep::wants_kind(what.kind) && connection.is(WANTED) {
+        emit(tcp, connection, now, what);
     }
 }

@@ -4,6 +4,7 @@
 use bytes::{Buf, TryGetError};
 use conn_common::connection::{COMM, Connection, IN, OUT};
 use conn_common::event::{EventRecord, NEW};
+use conn_common::ledger::Cause;
 use conn_common::row::{HolderRow, SocketRow};
 use conn_common::state::{self, UNSEEN};
 
@@ -51,6 +52,8 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
     let error = buf.try_get_u16_ne()?;
     let kind = buf.try_get_u8()?;
     let old_state = buf.try_get_u8()?;
+    let cause = buf.try_get_u8()?;
+    let _reserved: [u8; 7] = array(buf)?;
     let connection = connection(buf)?;
     Ok(check(kind, old_state, &connection).map(|kind| Event {
         time_ns,
@@ -60,6 +63,7 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         bytes_received,
         retransmits,
         error,
+        failure: Cause::from_number(cause),
         connection,
     }))
 }
@@ -185,12 +189,18 @@ mod tests {
         };
         let connection = std::mem::offset_of!(EventRecord, connection);
         assert_eq!(with(30, 9), Some(DecodeError::State(0)));
-        assert_eq!(with(connection + std::mem::offset_of!(Connection, family), 9), Some(DecodeError::Family(9)));
+        assert_eq!(
+            with(connection + std::mem::offset_of!(Connection, family), 9),
+            Some(DecodeError::Family(9))
+        );
         assert_eq!(
             with(connection + std::mem::offset_of!(Connection, direction), 2),
             Some(DecodeError::Direction(2))
         );
-        assert_eq!(with(connection + std::mem::offset_of!(Connection, state), 99), Some(DecodeError::State(99)));
+        assert_eq!(
+            with(connection + std::mem::offset_of!(Connection, state), 99),
+            Some(DecodeError::State(99))
+        );
     }
 
     proptest! {

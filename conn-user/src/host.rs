@@ -68,7 +68,8 @@ fn cgroup_v2_root(mounts: &str) -> Option<PathBuf> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
         let (root, point) = (mount.next()?, mount.next()?);
-        (filesystem.split(' ').next() == Some("cgroup2") && root == "/").then(|| PathBuf::from(unescape(point)))
+        (filesystem.split(' ').next() == Some("cgroup2") && root == "/")
+            .then(|| PathBuf::from(unescape(point)))
     })
 }
 

@@ -20,7 +20,10 @@ impl Layout {
         // before 6.16 cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
             .or_else(|_| Btf::from_file(KERNEL_BTF))
-            .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
+            .map_err(|error| Error::Refused {
+                what: format!("reading {KERNEL_BTF}: {error}"),
+                errno: None,
+            })?;
         Self::find(&types)
     }
 
@@ -33,10 +36,9 @@ impl Layout {
         FIELDS
             .iter()
             .map(|field| {
-                offset(btf, field).map(|offset| (field.global, offset)).ok_or_else(|| Error::MissingField {
-                    structure: field.structure,
-                    member: field.path,
-                })
+                offset(btf, field)
+                    .map(|offset| (field.global, offset))
+                    .ok_or_else(|| Error::MissingField { structure: field.structure, member: field.path })
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -72,7 +74,8 @@ fn find_member(btf: &Btf, structure: &Type, name: &str) -> Option<(u32, Type)> {
         match btf.resolve_name(member) {
             Ok(found) if found == name => {
                 // Bit fields have no address; 0 stands for none in a structure that has some.
-                return matches!(member.bitfield_size(), None | Some(0)).then(|| (member.bit_offset(), of_type));
+                return matches!(member.bitfield_size(), None | Some(0))
+                    .then(|| (member.bit_offset(), of_type));
             }
             Ok(found) if !found.is_empty() => {}
             _ => {

@@ -103,9 +103,11 @@ impl LedgerReader {
     pub fn read(&self) -> Result<Ledger, Error> {
         let mut ledger = self.read_once()?;
         for _ in 1..TRIES {
-            if ledger.ports.values().all(|slot| {
-                conn_common::state::OPEN.iter().all(|&state| slot.open_in(state) >= 0)
-            }) {
+            if ledger
+                .ports
+                .values()
+                .all(|slot| conn_common::state::OPEN.iter().all(|&state| slot.open_in(state) >= 0))
+            {
                 break;
             }
             ledger = self.read_once()?;

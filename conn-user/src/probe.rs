@@ -1,6 +1,8 @@
 //! The kernel programs: loading, attaching, switching on, and access to their maps.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, MapData, RingBuf};
@@ -14,6 +16,8 @@ use crate::error::Error;
 use crate::host::KERNEL_BTF;
 use crate::layout::Layout;
 use crate::plan::Plan;
+use crate::port::PortSet;
+use crate::settings::Filter;
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
@@ -35,6 +39,29 @@ pub struct Options {
     pub ring_bytes: u32,
     /// The programs' own log lines.
     pub log: bool,
+}
+
+/// The smallest ring there is, for runs that use none.
+const NO_RING: u32 = 4096;
+
+impl Options {
+    /// Nothing goes into the ring; iterators list what passes the filter.
+    pub fn lists(filter: &Filter) -> Self {
+        Self {
+            kinds: 0,
+            directions: filter.directions,
+            families: filter.families,
+            service_ports: filter.service_ports.as_ref().map(PortSet::to_bits),
+            source_ports: filter.source_ports.as_ref().map(PortSet::to_bits),
+            ring_bytes: NO_RING,
+            log: false,
+        }
+    }
+
+    /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
+    pub fn counting() -> Self {
+        Self::lists(&Filter::ALL)
+    }
 }
 
 /// The value of [`name::SWITCHES`], for the map.
@@ -62,8 +89,10 @@ impl Probe {
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
         let ebpf = load(plan, options, &Layout::of_kernel()?)?;
-        let btf = Btf::from_sys_fs()
-            .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })?;
+        let btf = Btf::from_sys_fs().map_err(|error| Error::Refused {
+            what: format!("reading {KERNEL_BTF}: {error}"),
+            errno: None,
+        })?;
         Ok(Self { ebpf, btf })
     }
 
@@ -94,7 +123,8 @@ impl Probe {
     }
 
     fn attach_sock_ops(&mut self, root: &Path) -> Result<(), Error> {
-        let cgroup = File::open(root).map_err(|source| Error::Io { context: root.display().to_string(), source })?;
+        let cgroup =
+            File::open(root).map_err(|source| Error::Io { context: root.display().to_string(), source })?;
         let program: &mut SockOps = program(&mut self.ebpf, name::SOCK_OPS)?;
         program
             .load()
@@ -148,8 +178,10 @@ impl Probe {
     /// # Errors
     /// It is not there, was taken before, or holds something else.
     pub fn take_array<V: Pod>(&mut self, name: &str) -> Result<Array<MapData, V>, Error> {
-        let map =
-            self.ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
+        let map = self
+            .ebpf
+            .take_map(name)
+            .ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
         Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
     }
 
@@ -173,9 +205,13 @@ impl Probe {
             .map_err(|error| refused(&format!("walking with {name}"), &error))
     }
 
-    /// The loaded object, for readers of its maps and programs.
-    pub fn ebpf(&self) -> &Ebpf {
-        &self.ebpf
+    /// How often the kernel skipped each attached program because it would have nested, by name.
+    /// Kernels before 5.12 do not tell.
+    pub fn missed(&self) -> BTreeMap<&'static str, u64> {
+        [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS]
+            .into_iter()
+            .filter_map(|name| Some((name, recursion_misses(self.ebpf.program(name)?.fd().ok()?.as_fd())?)))
+            .collect()
     }
 
     /// The loaded object, to attach its logger.
@@ -228,6 +264,12 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         errno: errno(&error),
         what: format!("loading the programs: {}", chain(&error)),
     })
+}
+
+/// The field of the same name in a program's fdinfo (bpf_prog_show_fdinfo, since 5.12).
+fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// What the kernel refused. The verifier's log goes to the debug log: it is long and for developers.

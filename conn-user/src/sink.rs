@@ -8,6 +8,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::Error;
+use crate::poll::register;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Sink {
         let open = || io::stdout().as_fd().try_clone_to_owned().map(File::from);
         let file = open().map_err(context)?;
         // Files cannot be polled; then there is also no reader who could leave.
-        let closed = open().and_then(|file| AsyncFd::with_interest(file, Interest::ERROR)).ok();
+        let closed = open().ok().and_then(|file| register(file, Interest::ERROR).ok());
         Ok(Self { file, closed })
     }
 
@@ -57,6 +58,18 @@ impl Sink {
             Some(closed) => drop(closed.ready(Interest::ERROR).await),
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Writes a whole answer to standard output, for commands that give one and end. A reader who left
+/// has seen what it wanted.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(context(error)),
+        _ => Ok(()),
     }
 }
 

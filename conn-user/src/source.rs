@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData, RingBuf};
 use conn_common::name;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
+use crate::poll::register;
 use crate::probe::Probe;
 
 /// How long the reader waits between two looks while events are few.
@@ -35,7 +37,7 @@ impl Source {
     /// # Errors
     /// The ring cannot be polled.
     pub fn take(probe: &mut Probe, ring_bytes: u32) -> Result<Self, Error> {
-        let ring = AsyncFd::new(probe.take_ring()?)
+        let ring = register(probe.take_ring()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the ring of events".into(), source })?;
         Ok(Self {
             ring,

@@ -14,7 +14,11 @@ use crate::probe::Probe;
 /// # Errors
 /// The kernel refuses to walk. A namespace that cannot be entered is told in the log and left to the
 /// events: its sockets are met when something happens to them.
-pub fn every_namespace(probe: &mut Probe, name: &str, mut rows: impl FnMut(&[u8]) + Send) -> Result<(), Error> {
+pub fn every_namespace(
+    probe: &mut Probe,
+    name: &str,
+    mut rows: impl FnMut(&[u8]) + Send,
+) -> Result<(), Error> {
     for namespace in namespace::all() {
         let link = probe.walk(name)?;
         // The namespace of the thread that makes the iterator is the one that is walked

@@ -1,28 +1,23 @@
 //! `conntrace events`: the stream of events, until someone has had enough of it.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::FromRawFd as _;
-use std::time::Duration;
-
 use aya_log::EbpfLogger;
 use conn_common::counter::LOST;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::WallClock;
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
+use crate::poll::register;
 use crate::probe::{Options, Probe};
+use crate::ready;
 use crate::render::{Format, render};
 use crate::session::Session;
 use crate::settings::EventsSettings;
 use crate::sink::{Sink, Written};
 use crate::source::Source;
-
-/// The descriptor that is told when everything is attached, by its number.
-const READY_FD: &str = "CONNTRACE_READY_FD";
+use crate::stop::Stop;
 
 /// Runs the command.
 ///
@@ -38,29 +33,21 @@ pub fn run(settings: &EventsSettings) -> Result<(), Error> {
 }
 
 fn options(settings: &EventsSettings) -> Options {
-    let filter = &settings.filter;
     Options {
         kinds: settings.kinds.mask(),
-        directions: filter.directions,
-        families: filter.families,
-        service_ports: filter.service_ports.as_ref().map(crate::port::PortSet::to_bits),
-        source_ports: filter.source_ports.as_ref().map(crate::port::PortSet::to_bits),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
+        ..Options::lists(&settings.filter)
     }
 }
 
 async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {
-    let signal_error = |source| Error::Io { context: "waiting for signals".into(), source };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_error)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(signal_error)?;
+    let mut end = Stop::new(settings.timeout)?;
     let mut source = Source::take(&mut session.probe, settings.ring_bytes)?;
     let mut programs = ProgramLog::new(settings.verbose >= 2, &mut session.probe)?;
     let mut sink = Sink::stdout()?;
     let mut stream = Stream::new(settings.format, settings.count);
-    let timeout = deadline(settings.timeout);
-    tokio::pin!(timeout);
-    tell_ready();
+    ready::tell();
 
     let mut quiet = false;
     let mut stop = stream.is_complete();
@@ -69,9 +56,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
             waited = source.wait(quiet) => waited?,
             () = programs.lines() => continue,
             () = sink.closed() => break,
-            () = &mut timeout => stop = true,
-            _ = interrupt.recv() => stop = true,
-            _ = terminate.recv() => stop = true,
+            () = end.wait() => stop = true,
         }
         quiet = source.drain(|record| stream.take(record)) == 0;
         stop |= stream.is_complete();
@@ -83,14 +68,6 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     }
     stream.tell_end();
     Ok(())
-}
-
-/// Ends after `timeout`, or never.
-async fn deadline(timeout: Option<Duration>) {
-    match timeout {
-        Some(timeout) => tokio::time::sleep(timeout).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Events on their way to the sink.
@@ -106,7 +83,15 @@ struct Stream {
 
 impl Stream {
     fn new(format: Format, limit: Option<u64>) -> Self {
-        Self { format, clock: WallClock::measure(), batch: Vec::new(), shown: 0, limit, lost: 0, undecoded: 0 }
+        Self {
+            format,
+            clock: WallClock::measure(),
+            batch: Vec::new(),
+            shown: 0,
+            limit,
+            lost: 0,
+            undecoded: 0,
+        }
     }
 
     fn is_complete(&self) -> bool {
@@ -132,7 +117,7 @@ impl Stream {
         let written = if self.batch.is_empty() { Written::All } else { sink.write(&self.batch)? };
         self.batch.clear();
         // The wall clock may have been stepped while we slept.
-        self.clock = WallClock::measure();
+        self.clock.refresh();
         Ok(written)
     }
 
@@ -156,11 +141,7 @@ impl Stream {
         if self.undecoded > 0 {
             eprintln!("conntrace: {} events could not be decoded", self.undecoded);
         }
-        eprintln!(
-            "conntrace v{}: {} flow events have been shown.",
-            env!("CARGO_PKG_VERSION"),
-            self.shown
-        );
+        eprintln!("conntrace v{}: {} flow events have been shown.", env!("CARGO_PKG_VERSION"), self.shown);
     }
 }
 
@@ -172,9 +153,9 @@ impl ProgramLog {
         if !on {
             return Ok(Self(None));
         }
-        let logger =
-            EbpfLogger::init(probe.ebpf_mut()).map_err(|error| Error::Internal(format!("program log: {error}")))?;
-        let logger = AsyncFd::new(logger)
+        let logger = EbpfLogger::init(probe.ebpf_mut())
+            .map_err(|error| Error::Internal(format!("program log: {error}")))?;
+        let logger = register(logger, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the program log".into(), source })?;
         Ok(Self(Some(logger)))
     }
@@ -192,17 +173,5 @@ impl ProgramLog {
                 self.0 = None;
             }
         }
-    }
-}
-
-/// Tells whoever started us that all hooks are attached: a newline to the descriptor it named.
-fn tell_ready() {
-    let Some(fd) = std::env::var(READY_FD).ok().and_then(|fd| fd.parse().ok()).filter(|&fd| fd > 2) else {
-        return;
-    };
-    // SAFETY: the starter handed this descriptor over by naming it, and nobody else here uses it.
-    let mut ready = unsafe { File::from_raw_fd(fd) };
-    if let Err(error) = ready.write_all(b"\n") {
-        log::warn!("{READY_FD}={fd} cannot be written: {error}");
     }
 }

@@ -20,7 +20,10 @@ const FILE: usize = 24;
 pub fn row(ctx: *mut c_void) -> i32 {
     // SAFETY: the verifier types these loads; NULL marks the end of the walk.
     let (task, file) = unsafe {
-        (ctx.byte_add(TASK).cast::<Pointer>().read_volatile(), ctx.byte_add(FILE).cast::<*mut file>().read_volatile())
+        (
+            ctx.byte_add(TASK).cast::<Pointer>().read_volatile(),
+            ctx.byte_add(FILE).cast::<*mut file>().read_volatile(),
+        )
     };
     if task.is_null() || file.is_null() {
         return 0;

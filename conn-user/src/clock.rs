@@ -1,0 +1,170 @@
+//! From the kernel's clock to the time of day.
+//!
+//! The kernel programs stamp events with `CLOCK_BOOTTIME`, which no administrator can set. People want
+//! the time of day: the distance between the two clocks, measured as often as is convenient.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of a second.
+const SECOND: i64 = 1_000_000_000;
+/// Readings per measurement. One is preempted now and then, so many are not.
+const READINGS: usize = 8;
+
+/// Maps `CLOCK_BOOTTIME` to unix time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallClock {
+    offset_ns: i64,
+    accuracy_ns: u64,
+}
+
+impl WallClock {
+    /// A clock that is `offset_ns` ahead of `CLOCK_BOOTTIME`, exactly.
+    pub const fn with_offset(offset_ns: i64) -> Self {
+        Self { offset_ns, accuracy_ns: 0 }
+    }
+
+    /// Measures the distance: of several readings the one that took the shortest time. Takes one or
+    /// two microseconds where clocks are read without a system call.
+    pub fn measure() -> Self {
+        let reading = || {
+            let before = read(ClockId::CLOCK_BOOTTIME);
+            let real = read(ClockId::CLOCK_REALTIME);
+            let after = read(ClockId::CLOCK_BOOTTIME);
+            let half = after.saturating_sub(before) / 2;
+            Self { offset_ns: real - before - half, accuracy_ns: half.unsigned_abs() + 1 }
+        };
+        (1..READINGS)
+            .map(|_| reading())
+            .fold(reading(), |best, next| if next.accuracy_ns < best.accuracy_ns { next } else { best })
+    }
+
+    /// Measures again and takes the result only if it contradicts this clock: the time of day was set,
+    /// or has drifted. Otherwise the times of a stream would jitter by the accuracy of the measurements.
+    pub fn refresh(&mut self) {
+        *self = self.corrected_by(Self::measure());
+    }
+
+    fn corrected_by(self, newer: Self) -> Self {
+        let agree = self.offset_ns.abs_diff(newer.offset_ns) <= self.accuracy_ns + newer.accuracy_ns;
+        if agree { self } else { newer }
+    }
+
+    /// How far off a mapped time may be, in nanoseconds.
+    pub const fn accuracy_ns(&self) -> u64 {
+        self.accuracy_ns
+    }
+
+    /// Unix time in nanoseconds of a moment of `CLOCK_BOOTTIME`. Saturates in the year 2262.
+    pub fn to_unix_ns(&self, boot_ns: u64) -> i64 {
+        i64::try_from(boot_ns).unwrap_or(i64::MAX).saturating_add(self.offset_ns)
+    }
+}
+
+/// The clock in nanoseconds. Linux has had both clocks since 2.6.39, so reading them cannot fail.
+fn read(clock: ClockId) -> i64 {
+    clock_gettime(clock).map_or(0, |time| time.tv_sec() * SECOND + time.tv_nsec())
+}
+
+/// Now, nanoseconds of Unix time.
+pub fn unix_now_ns() -> i64 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+/// Appends a unix time as RFC 3339 in UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`.
+pub fn rfc3339(unix_ns: i64, out: &mut Vec<u8>) {
+    let (seconds, nanos) = (unix_ns.div_euclid(SECOND), unix_ns.rem_euclid(SECOND));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    // 64 bits of nanoseconds reach from 1677 to 2262: the year has four digits.
+    digits::<4>(year.unsigned_abs(), out);
+    for (before, number) in [(b'-', month), (b'-', day), (b'T', second / 3_600)] {
+        out.push(before);
+        digits::<2>(number.unsigned_abs(), out);
+    }
+    for number in [second / 60 % 60, second % 60] {
+        out.push(b':');
+        digits::<2>(number.unsigned_abs(), out);
+    }
+    out.push(b'.');
+    digits::<9>(nanos.unsigned_abs(), out);
+    out.push(b'Z');
+}
+
+/// Appends the last `N` decimal digits of a number.
+pub fn digits<const N: usize>(mut number: u64, out: &mut Vec<u8>) {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
+/// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap
+/// day is the last of the year.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(unix_ns: i64) -> String {
+        let mut out = Vec::new();
+        rfc3339(unix_ns, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn writes_rfc_3339() {
+        assert_eq!(text(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(text(951_782_400 * SECOND + 1), "2000-02-29T00:00:00.000000001Z");
+        assert_eq!(text(i64::MAX), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(text(i64::MIN), "1677-09-21T00:12:43.145224192Z");
+    }
+
+    #[test]
+    fn maps_by_the_offset() {
+        let clock = WallClock::with_offset(1_000);
+        assert_eq!(clock.to_unix_ns(5), 1_005);
+        assert_eq!(clock.to_unix_ns(u64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn measures_the_time_of_day() {
+        let clock = WallClock::measure();
+        let now = clock.to_unix_ns(read(ClockId::CLOCK_BOOTTIME).unsigned_abs());
+        let difference = now.abs_diff(read(ClockId::CLOCK_REALTIME));
+        assert!(difference < SECOND.unsigned_abs(), "{difference} ns off");
+        assert!(clock.accuracy_ns() > 0);
+    }
+
+    #[test]
+    fn keeps_its_offset_until_it_is_wrong() {
+        let clock = WallClock { offset_ns: 1_000, accuracy_ns: 20 };
+        let near = WallClock { offset_ns: 1_030, accuracy_ns: 10 };
+        let far = WallClock { offset_ns: 1_031, accuracy_ns: 10 };
+        assert_eq!(clock.corrected_by(near), clock);
+        assert_eq!(clock.corrected_by(far), far);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_independent_calendar(unix_ns: i64) {
+            let expected = jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap();
+            prop_assert_eq!(text(unix_ns), format!("{expected:.9}"));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `conntrace count`: how many connections are open now. Asked of the sockets themselves, so it needs
+//! no history and nothing to be attached.
+
+use std::collections::{BTreeMap, HashMap};
+
+use conn_common::connection::IN;
+use conn_common::name;
+use conn_common::row::SocketRow;
+use conn_common::state;
+
+use crate::cli::Group;
+use crate::error::Error;
+use crate::host::Host;
+use crate::plan::plan;
+use crate::probe::{Options, Probe};
+use crate::sanitize;
+use crate::settings::CountSettings;
+use crate::sink;
+use crate::snapshot::{self, Holder};
+use crate::table::{Column, Table, TableFormat, Value};
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(settings: &CountSettings) -> Result<(), Error> {
+    let plan = plan(&Host::look())?;
+    let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
+    probe.load_iter(name::TCP_LIST, "tcp")?;
+    let holders = if settings.by.contains(&Group::Comm) {
+        probe.load_iter(name::FILE_LIST, "task_file")?;
+        snapshot::holders(&mut probe)?
+    } else {
+        HashMap::new()
+    };
+    let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
+    snapshot::list(&mut probe, |row| {
+        if state::is_open(row.connection.state) {
+            let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
+            *groups.entry(key).or_default() += 1;
+        }
+    })?;
+    sink::print(&text(settings, &groups))
+}
+
+/// What a connection is grouped by, in an order that is good to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Number(u32),
+    Word(&'static str),
+    Name(String),
+    Unknown,
+}
+
+impl Key {
+    fn value(&self) -> Value {
+        match self {
+            Self::Number(number) => (*number).into(),
+            Self::Word(word) => Value::Text((*word).into()),
+            Self::Name(name) => Value::Text(name.clone()),
+            Self::Unknown => Value::Unknown,
+        }
+    }
+}
+
+fn key(group: Group, row: &SocketRow, holders: &HashMap<u64, Holder>) -> Key {
+    let connection = &row.connection;
+    match group {
+        Group::Port => Key::Number(connection.dport.into()),
+        Group::State => state::name(connection.state).map_or(Key::Unknown, Key::Word),
+        Group::Direction => Key::Word(if connection.direction == IN { "in" } else { "out" }),
+        Group::Netns => Key::Number(connection.netns),
+        // Nobody holds a connection that is not accepted yet, or whose process has closed it.
+        Group::Comm => {
+            holders.get(&row.cookie).map_or(Key::Unknown, |holder| Key::Name(sanitize::comm(&holder.comm)))
+        }
+    }
+}
+
+fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
+    if settings.by.is_empty() {
+        let count = groups.values().sum::<u64>();
+        return match settings.format {
+            TableFormat::Json => format!("{{\"open\":{count}}}\n"),
+            TableFormat::Csv => format!("open\n{count}\n"),
+            TableFormat::Table => format!("{count}\n"),
+        };
+    }
+    let mut columns: Vec<Column> =
+        settings.by.iter().map(|group| Column { name: group.name(), in_text: true }).collect();
+    columns.push(Column { name: "open", in_text: true });
+    let mut table = Table::new(&columns);
+    let mut groups: Vec<_> = groups.iter().collect();
+    groups.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
+    for (keys, &count) in groups {
+        let mut row: Vec<Value> = keys.iter().map(Key::value).collect();
+        row.push(count.into());
+        table.rows.push(row);
+    }
+    table.write(settings.format)
+}
+
+#[cfg(test)]
+mod tests {
+    use conn_common::connection::{Connection, OUT};
+    use conn_common::state::ESTABLISHED;
+
+    use super::*;
+    use crate::settings::Filter;
+
+    fn settings(by: &[Group], format: TableFormat) -> CountSettings {
+        CountSettings { filter: Filter::ALL, by: by.to_vec(), format }
+    }
+
+    #[test]
+    fn without_groups_it_is_one_number() {
+        let groups = BTreeMap::from([(vec![], 7)]);
+        assert_eq!(text(&settings(&[], TableFormat::Table), &groups), "7\n");
+        assert_eq!(text(&settings(&[], TableFormat::Json), &BTreeMap::new()), "{\"open\":0}\n");
+    }
+
+    #[test]
+    fn groups_are_sorted_by_size() {
+        let row = |port| SocketRow {
+            cookie: u64::from(port),
+            connection: Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN },
+        };
+        let mut comm = [0; 16];
+        comm[..5].copy_from_slice(b"a\tb c");
+        let holders = HashMap::from([(22, Holder { pid: 1, comm, shared: false })]);
+        let by = [Group::Port, Group::Direction, Group::Comm];
+        let mut groups = BTreeMap::new();
+        for port in [22, 443, 443] {
+            let key: Vec<Key> = by.iter().map(|&group| key(group, &row(port), &holders)).collect();
+            *groups.entry(key).or_default() += 1;
+        }
+        insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &groups), @r"
+        PORT  DIRECTION  COMM         OPEN
+         443  out        -               2
+          22  out        a\x09b\x20c     1
+        ");
+    }
+}

@@ -1,0 +1,136 @@
+//! What can go wrong, in words that name the cause and the remedy.
+
+use std::io;
+
+use nix::libc;
+
+/// Why conntrace ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line: names the option, what is wrong with it and what to write instead.
+    #[error("{0}")]
+    Usage(String),
+    /// A privilege is missing.
+    #[error(
+        "conntrace needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo\n\
+         missing here: {missing}"
+    )]
+    NotRoot {
+        /// The capabilities that this process lacks, separated by commas.
+        missing: String,
+    },
+    /// The kernel does not describe its types.
+    #[error(
+        "this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way \
+         in kernel structures\nuse a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, \
+         and have /sys mounted"
+    )]
+    NoBtf,
+    /// A kernel structure is not as the programs expect it.
+    #[error(
+        "this kernel's struct {structure} has no field {member} in the expected size: conntrace does not know \
+         this kernel\nplease report it with the output of uname -r"
+    )]
+    MissingField {
+        /// The structure.
+        structure: &'static str,
+        /// The member, with dots through nested structures.
+        member: &'static str,
+    },
+    /// The kernel refused a program, a map or a hook.
+    #[error("the kernel refused {what}{reason}\n{remedy}", reason = reason(what, *.errno), remedy = remedy(*.errno))]
+    Refused {
+        /// What was to be done.
+        what: String,
+        /// The kernel's error number, if it gave one.
+        errno: Option<i32>,
+    },
+    /// Reading or writing failed.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was to be read, written or done.
+        context: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// conntrace contradicts itself.
+    #[error("{0}: this is a bug in conntrace, please report it")]
+    Internal(String),
+}
+
+impl Error {
+    /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The system's words for the number, unless they have been said.
+fn reason(what: &str, errno: Option<i32>) -> String {
+    errno
+        .map(|errno| io::Error::from_raw_os_error(errno).to_string())
+        .filter(|text| !what.contains(text))
+        .map(|text| format!(": {text}"))
+        .unwrap_or_default()
+}
+
+/// What usually helps against a refusal.
+fn remedy(errno: Option<i32>) -> &'static str {
+    match errno {
+        Some(libc::EPERM | libc::EACCES) => {
+            "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the \
+             host, or with --privileged"
+        }
+        Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size",
+        Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => {
+            "the kernel may be too old or built without it: see the requirements in the README, and -vv for details"
+        }
+        _ => "see -vv for details",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_cause_and_remedy() {
+        let errors = [
+            Error::NotRoot { missing: "CAP_BPF, CAP_PERFMON".into() },
+            Error::NoBtf,
+            Error::MissingField { structure: "sock_common", member: "skc_num" },
+            Error::Refused { what: "loading program set_state".into(), errno: Some(libc::EPERM) },
+            Error::Refused { what: "attaching sock_ops".into(), errno: None },
+            Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
+        ];
+        let texts: Vec<String> =
+            errors.iter().map(|error| format!("[{}] {error}", error.exit_code())).collect();
+        insta::assert_snapshot!(texts.join("\n\n"), @"
+        [1] conntrace needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo
+        missing here: CAP_BPF, CAP_PERFMON
+
+        [1] this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way in kernel structures
+        use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, and have /sys mounted
+
+        [1] this kernel's struct sock_common has no field skc_num in the expected size: conntrace does not know this kernel
+        please report it with the output of uname -r
+
+        [1] the kernel refused loading program set_state: Operation not permitted (os error 1)
+        a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the host, or with --privileged
+
+        [1] the kernel refused attaching sock_ops
+        see -vv for details
+
+        [1] writing: No space left on device (os error 28)
+        ");
+    }
+
+    #[test]
+    fn only_wrong_usage_exits_with_2() {
+        assert_eq!(Error::Usage(String::new()).exit_code(), 2);
+        assert_eq!(Error::Internal(String::new()).exit_code(), 1);
+    }
+}

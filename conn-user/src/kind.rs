@@ -1,0 +1,141 @@
+//! The three kinds of events, by the names that conntrack gives them.
+
+use conn_common::event;
+use conn_common::filter::{ANY_KIND, bit};
+
+/// What an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A connection is attempted.
+    New,
+    /// A connection changed its state.
+    Update,
+    /// A connection ended.
+    Destroy,
+}
+
+impl Kind {
+    /// All of them, in the order of a connection's life.
+    pub const ALL: [Self; 3] = [Self::New, Self::Update, Self::Destroy];
+
+    /// The kind with the number that records have it by.
+    pub const fn from_record(number: u8) -> Option<Self> {
+        match number {
+            event::NEW => Some(Self::New),
+            event::UPDATE => Some(Self::Update),
+            event::DESTROY => Some(Self::Destroy),
+            _ => None,
+        }
+    }
+
+    /// The number in records.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::New => event::NEW,
+            Self::Update => event::UPDATE,
+            Self::Destroy => event::DESTROY,
+        }
+    }
+
+    /// The word for it in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Update => "update",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// A choice of kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindSet(u8);
+
+/// The words of conntrack's `--event-mask` and their bits. Their first letters differ, so any prefix is unambiguous.
+const WORDS: [(&str, u8); 4] = [
+    ("ALL", ANY_KIND),
+    ("NEW", bit(event::NEW)),
+    ("UPDATES", bit(event::UPDATE)),
+    ("DESTROY", bit(event::DESTROY)),
+];
+
+impl KindSet {
+    /// Every kind.
+    pub const ALL: Self = Self(ANY_KIND);
+
+    /// Parses one or more comma-separated words as conntrack does: in any case, shortened at will.
+    ///
+    /// # Errors
+    /// Names the word that is none of them.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        text.split(',').map(word).try_fold(0, |mask, bits| Ok(mask | bits?)).map(Self)
+    }
+
+    /// Both choices together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True if `kind` was chosen.
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & bit(kind.number()) != 0
+    }
+
+    /// The bits as the kernel programs take them, see [`conn_common::filter`].
+    pub const fn mask(self) -> u8 {
+        self.0
+    }
+}
+
+fn word(word: &str) -> Result<u8, String> {
+    let word = word.trim();
+    let is_prefix = |name: &str| {
+        !word.is_empty() && name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+    };
+    WORDS.iter().find(|(name, _)| is_prefix(name)).map(|&(_, bits)| bits).ok_or_else(|| {
+        format!("unknown event kind {word:?}: use ALL, NEW, UPDATES or DESTROY, separated by commas")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_conntrack_takes() {
+        let mask = |text| KindSet::parse(text).map(KindSet::mask);
+        for (text, expected) in [
+            ("NEW", 0b001),
+            ("n", 0b001),
+            ("Update", 0b010),
+            ("UPDATES", 0b010),
+            ("destroy", 0b100),
+            ("d,NEW", 0b101),
+            ("new, upd", 0b011),
+            ("ALL", 0b111),
+            ("a", 0b111),
+        ] {
+            assert_eq!(mask(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_the_word_that_is_wrong() {
+        insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES or DESTROY, separated by commas"#);
+        for text in ["", "NEW,", "UPDATESS", "é", "nеw"] {
+            assert!(KindSet::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn contains_what_was_chosen() {
+        let set = KindSet::parse("new").unwrap().union(KindSet::parse("destroy").unwrap());
+        assert_eq!(Kind::ALL.map(|kind| set.contains(kind)), [true, false, true]);
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_record(kind.number()), Some(kind));
+            assert!(KindSet::ALL.contains(kind));
+        }
+        assert_eq!(Kind::from_record(3), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! `conntrace`: reads the command line, runs the command, and turns its error into an exit status.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use conntrace::cli::{Cli, rewrite_args};
+use conntrace::error::Error;
+use conntrace::service::Services;
+use conntrace::settings::Settings;
+use conntrace::{count, stats, watch};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse_from(rewrite_args(std::env::args_os().collect()));
+    init_log(cli.verbose);
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conntrace: {error}");
+            if matches!(error, Error::Usage(_)) {
+                eprintln!("conntrace: --help shows all options");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Error> {
+    match Settings::from_cli(cli, &Services::load())? {
+        Settings::Events(settings) => watch::run(&settings),
+        Settings::Count(settings) => count::run(&settings),
+        Settings::Stats(settings) => stats::run(&settings),
+    }
+}
+
+/// Warnings always; with `-v` what was decided, with `-vv` also what the programs say. `RUST_LOG` overrides.
+fn init_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "conntrace=debug",
+        _ => "conntrace=debug,conn_ebpf=trace,aya_log=trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
+        .format_timestamp(None)
+        .init();
+}

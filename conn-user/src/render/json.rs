@@ -1,0 +1,228 @@
+//! One JSON object a line. Names are stable: fields may be added, none changes its meaning. What is not
+//! known is `null`; a field that only an end has is absent before.
+
+use std::net::IpAddr;
+
+use conn_common::connection::{OUT, PREEXISTING};
+use conn_common::state;
+
+use super::{address, integer};
+use crate::clock::{WallClock, rfc3339};
+use crate::event::{Event, errno_name};
+use crate::kind::Kind;
+use crate::sanitize;
+
+/// Appends the object without a line end.
+pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+    let connection = &event.connection;
+    let unix_ns = |boot_ns| clock.to_unix_ns(boot_ns);
+    let time_ns = unix_ns(event.time_ns);
+    let mut object = Object::open(out);
+    object.word("event", event.kind.name());
+    object.time("time", time_ns);
+    object.integer("time_ns", time_ns);
+    object.integer("id", connection.id);
+    object.word("direction", if connection.direction == OUT { "out" } else { "in" });
+    object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
+    object.word("protocol", "tcp");
+    object.optional("state", state_name(connection.state), Object::word);
+    object.optional("old_state", state_name(event.old_state), Object::word);
+    object.address("src", event.src());
+    object.integer("sport", connection.sport);
+    object.address("dst", event.dst());
+    object.integer("dport", connection.dport);
+    let owner = event.owner();
+    object.optional("pid", owner.map(|owner| owner.pid), Object::integer);
+    object.optional("tid", owner.map(|owner| owner.tid), Object::integer);
+    object.optional("uid", owner.map(|owner| owner.uid), Object::integer);
+    object.optional("comm", owner.map(|owner| owner.comm), Object::name);
+    object.optional("thread", owner.map(|owner| owner.thread), Object::name);
+    let cgroup = owner.map(|_| connection.cgroup).filter(|&id| id != 0);
+    object.optional("cgroup", cgroup, Object::integer);
+    object.integer("netns", connection.netns);
+    object.boolean("preexisting", connection.is(PREEXISTING));
+    object.optional("attempt_ns", event.attempt_ns().map(unix_ns), Object::integer);
+    object.optional("established_ns", event.established_ns().map(unix_ns), Object::integer);
+    object.optional("handshake_ns", event.handshake_ns(), Object::integer);
+    if event.kind == Kind::Destroy {
+        object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
+        object.boolean("failed", event.is_failed());
+        object.optional("failure", event.failure.map(conn_common::ledger::Cause::name), Object::word);
+        object.error("error", event.error);
+        object.integer("bytes_sent", event.bytes_sent);
+        object.integer("bytes_received", event.bytes_received);
+        object.integer("retransmits", event.retransmits);
+    }
+    object.close();
+}
+
+/// The kernel's name of a state in lower case, `None` for a connection that has just begun.
+const fn state_name(number: u8) -> Option<&'static str> {
+    Some(match number {
+        state::ESTABLISHED => "established",
+        state::SYN_SENT => "syn_sent",
+        state::SYN_RECV => "syn_recv",
+        state::FIN_WAIT1 => "fin_wait1",
+        state::FIN_WAIT2 => "fin_wait2",
+        state::TIME_WAIT => "time_wait",
+        state::CLOSE => "close",
+        state::CLOSE_WAIT => "close_wait",
+        state::LAST_ACK => "last_ack",
+        state::LISTEN => "listen",
+        state::CLOSING => "closing",
+        _ => return None,
+    })
+}
+
+/// Writes the members of an object. Keys and words are ours and need no escapes.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    before: u8,
+}
+
+impl<'a> Object<'a> {
+    fn open(out: &'a mut Vec<u8>) -> Self {
+        Self { out, before: b'{' }
+    }
+
+    fn close(self) {
+        self.out.push(b'}');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(&[self.before, b'"']);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.before = b',';
+    }
+
+    fn integer(&mut self, key: &str, value: impl itoa::Integer) {
+        self.key(key);
+        integer(value, self.out);
+    }
+
+    fn boolean(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn word(&mut self, key: &str, value: &str) {
+        self.quoted(key, |out| out.extend_from_slice(value.as_bytes()));
+    }
+
+    fn address(&mut self, key: &str, value: IpAddr) {
+        self.quoted(key, |out| address(value, out));
+    }
+
+    fn time(&mut self, key: &str, unix_ns: i64) {
+        self.quoted(key, |out| rfc3339(unix_ns, out));
+    }
+
+    /// The name of an errno number; its number where there is no name for it.
+    fn error(&mut self, key: &str, errno: u16) {
+        match errno_name(errno) {
+            Some(name) => self.word(key, name),
+            None if errno == 0 => self.null(key),
+            None => self.quoted(key, |out| {
+                out.extend_from_slice(b"errno ");
+                integer(errno, out);
+            }),
+        }
+    }
+
+    /// Bytes that others chose.
+    fn name(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        sanitize::json_string(value, self.out);
+    }
+
+    fn null(&mut self, key: &str) {
+        self.key(key);
+        self.out.extend_from_slice(b"null");
+    }
+
+    fn optional<T>(&mut self, key: &str, value: Option<T>, write: impl FnOnce(&mut Self, &str, T)) {
+        match value {
+            Some(value) => write(self, key, value),
+            None => self.null(key),
+        }
+    }
+
+    fn quoted(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.key(key);
+        self.out.push(b'"');
+        write(self.out);
+        self.out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::tests::*;
+    use crate::render::Format;
+    use crate::render::tests::{CLOCK, lines};
+
+    #[test]
+    fn lives_of_connections() {
+        insta::assert_snapshot!(lines(Format::Json, &[
+            new_out(),
+            established(),
+            closed(),
+            new_in_v6(),
+            preexisting(),
+            nasty(),
+        ]), @r#"
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"failed":false,"failure":null,"error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"cgroup":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"cgroup":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"failed":false,"failure":null,"error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        "#);
+    }
+
+    #[test]
+    fn failures() {
+        insta::assert_snapshot!(lines(Format::Json, &[
+            failed(libc::ECONNREFUSED, 123_456),
+            failed(libc::ETIMEDOUT, 130_000_000_001),
+            failed(999, 1),
+        ]), @r#"
+        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"failed":true,"failure":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"retransmits":0}
+        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"failed":true,"failure":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"retransmits":0}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"failed":true,"failure":"other","error":"errno 999","bytes_sent":0,"bytes_received":0,"retransmits":0}
+        "#);
+    }
+
+    #[test]
+    fn states_have_the_kernels_names() {
+        for number in 0..=u8::MAX {
+            assert_eq!(state_name(number).map(str::to_ascii_uppercase).as_deref(), state::name(number));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_is_one_line_that_parses(event in any_event()) {
+            let text = lines(Format::Json, &[event]);
+            let line = text.strip_suffix('\n').unwrap();
+            prop_assert!(!line.chars().any(char::is_control));
+            let object: Value = serde_json::from_str(line).unwrap();
+            let connection = &event.connection;
+            prop_assert_eq!(&object["event"], event.kind.name());
+            prop_assert_eq!(object["time_ns"].as_i64(), Some(CLOCK.to_unix_ns(event.time_ns)));
+            prop_assert_eq!(object["id"].as_u64(), Some(connection.id));
+            prop_assert_eq!(object["src"].as_str().and_then(|src| src.parse().ok()), Some(event.src()));
+            prop_assert_eq!(object["dport"].as_u64(), Some(u64::from(connection.dport)));
+            prop_assert_eq!(object["pid"].as_u64(), event.owner().map(|owner| u64::from(owner.pid)));
+            let comm = event.owner().map(|owner| String::from_utf8_lossy(owner.comm).into_owned());
+            prop_assert_eq!(object["comm"].as_str(), comm.as_deref());
+            prop_assert_eq!(object.get("failed").is_some(), event.kind == Kind::Destroy);
+        }
+    }
+}

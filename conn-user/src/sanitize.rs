@@ -1,0 +1,112 @@
+//! Names that others chose, made safe to print: a process can call itself anything, also escape
+//! sequences of a terminal, line breaks, or what looks like another field.
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends `name` as one word of a line: what is no visible ASCII character, and what means something
+/// in the line (`\`, `=`, `[`), is written `\xNN`, the backslash itself `\\`.
+pub fn word(name: &[u8], out: &mut Vec<u8>) {
+    for &byte in name {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'=' | b'[' => hex(byte, out),
+            _ if byte.is_ascii_graphic() => out.push(byte),
+            _ => hex(byte, out),
+        }
+    }
+}
+
+/// A task's name up to its closing zero, as one word.
+pub fn comm(name: &[u8]) -> String {
+    let mut out = Vec::new();
+    word(name.split(|&byte| byte == 0).next().unwrap_or_default(), &mut out);
+    // `word` writes ASCII only.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex(byte: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
+}
+
+/// Appends `name` as a JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; control
+/// characters and those that break lines or turn the direction of text are escaped.
+pub fn json_string(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                '\n' => out.extend_from_slice(b"\\n"),
+                '\t' => out.extend_from_slice(b"\\t"),
+                ' '..='~' => out.push(c as u8),
+                _ if is_harmful(c) => unicode_escape(c, out),
+                _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// Control characters, line separators, and marks that change the direction of text. All of them are
+/// in the basic plane, so four digits name them.
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn unicode_escape(c: char, out: &mut Vec<u8>) {
+    let code = c as u32;
+    out.extend_from_slice(b"\\u");
+    out.extend([12, 8, 4, 0].map(|shift| digit((code >> shift) as u8)));
+}
+
+fn digit(nibble: u8) -> u8 {
+    HEX[usize::from(nibble & 0xf)]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(write: fn(&[u8], &mut Vec<u8>), name: &[u8]) -> String {
+        let mut out = Vec::new();
+        write(name, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn words_are_one_word() {
+        assert_eq!(with(word, b"curl"), "curl");
+        assert_eq!(with(word, b"kworker/0:1-ev"), "kworker/0:1-ev");
+        assert_eq!(with(word, b"a b\n\x1b[31m=\\\xff\xc3\xa4"), r"a\x20b\x0a\x1b\x5b31m\x3d\\\xff\xc3\xa4");
+    }
+
+    #[test]
+    fn json_strings_keep_what_is_text() {
+        assert_eq!(with(json_string, "Grüße \"x\" \\ 🦀".as_bytes()), r#""Grüße \"x\" \\ 🦀""#);
+        assert_eq!(with(json_string, b"a\n\t\x1b\x7f\0\xff"), "\"a\\n\\t\\u001b\\u007f\\u0000\u{fffd}\"");
+        assert_eq!(with(json_string, "\u{202e}\u{9b}".as_bytes()), r#""\u202e\u009b""#);
+    }
+
+    proptest! {
+        #[test]
+        fn json_strings_parse_back(name in prop::collection::vec(any::<u8>(), 0..40)) {
+            let text = with(json_string, &name);
+            prop_assert_eq!(
+                serde_json::from_str::<String>(&text).unwrap(),
+                String::from_utf8_lossy(&name).into_owned()
+            );
+            prop_assert!(!text.chars().any(is_harmful));
+        }
+
+        #[test]
+        fn words_are_visible_ascii(name in prop::collection::vec(any::<u8>(), 0..40)) {
+            let text = with(word, &name);
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=' && byte != b'['));
+        }
+    }
+}

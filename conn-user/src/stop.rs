@@ -1,0 +1,44 @@
+//! What ends a command that would go on for ever.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::Error;
+
+/// Ctrl-C, SIGTERM, or a deadline.
+#[derive(Debug)]
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Signals cannot be waited for.
+    pub fn new(timeout: Option<Duration>) -> Result<Self, Error> {
+        let error = |source| Error::Io { context: "waiting for signals".into(), source };
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(error)?,
+            terminate: signal(SignalKind::terminate()).map_err(error)?,
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        })
+    }
+
+    /// Returns when it is time to stop.
+    pub async fn wait(&mut self) {
+        let deadline = self.deadline;
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = async { match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            } } => {}
+        }
+    }
+}

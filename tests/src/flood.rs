@@ -1,0 +1,213 @@
+//! Many connections, as fast as the machine can make them, counted to the unit.
+
+use crate::{
+    traffic::{Server, socket::tcp},
+    truth::{Cause, Truth},
+};
+use socket2::Socket;
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    panic, process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Connections per server address: fewer than there are source ports, so that the `TIME_WAIT` sockets that
+/// every orderly close leaves never exhaust them.
+const BLOCK: u64 = 20_000;
+
+/// How the connections of a flood end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The client closes first, in order.
+    ClientFirst,
+    /// The server closes first, in order.
+    ServerFirst,
+    /// The client resets (`SO_LINGER` 0).
+    ClientReset,
+    /// The server resets (`SO_LINGER` 0).
+    ServerReset,
+    /// Each of the above in turn.
+    Mixed,
+}
+
+/// A flood of connections over loopback to one service port.
+#[derive(Debug, Clone, Copy)]
+pub struct Flood {
+    /// The service port.
+    pub port: u16,
+    /// How many connections to make; [`Running::stop`] may end it before.
+    pub connections: u64,
+    /// How many threads make them.
+    pub threads: u64,
+    /// How many connections each thread keeps open before it closes the oldest.
+    pub open: usize,
+    /// How they end.
+    pub ending: Ending,
+}
+
+/// A flood that is under way.
+#[derive(Debug)]
+pub struct Running {
+    threads: Vec<JoinHandle<Truth>>,
+    stop: Arc<AtomicBool>,
+    made: Arc<AtomicU64>,
+}
+
+impl Flood {
+    /// A flood by two threads, each connection closed before the next is made.
+    pub fn new(port: u16, connections: u64, ending: Ending) -> Self {
+        Self { port, connections, threads: 2, open: 0, ending }
+    }
+
+    /// Makes them all.
+    pub fn run(self) -> Truth {
+        self.start().join()
+    }
+
+    /// Begins, in the network namespace of the calling thread.
+    pub fn start(self) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let made = Arc::new(AtomicU64::new(0));
+        let threads = (0..self.threads).map(|number| {
+            // The first threads take what cannot be divided.
+            let share = self.connections / self.threads + u64::from(number < self.connections % self.threads);
+            let (stop, made) = (Arc::clone(&stop), Arc::clone(&made));
+            thread::spawn(move || self.work(share, &stop, &made))
+        });
+        Running { threads: threads.collect(), stop, made }
+    }
+
+    fn work(self, share: u64, stop: &AtomicBool, made: &AtomicU64) -> Truth {
+        let mut truth = Truth::default();
+        let mut left = share;
+        while left > 0 && !stop.load(Ordering::Relaxed) {
+            let block = left.min(BLOCK);
+            self.block(block, &mut truth, stop, made);
+            left -= block;
+        }
+        truth
+    }
+
+    /// One server address's worth of connections.
+    fn block(self, count: u64, truth: &mut Truth, stop: &AtomicBool, made: &AtomicU64) {
+        let address = SocketAddr::from((fresh_loopback(), self.port));
+        let listener = Server::listen_with(address, 4096, |_| {});
+        let mut open = VecDeque::with_capacity(self.open + 1);
+        for number in 0..count {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let client = tcp(address);
+            if let Err(error) = client.connect(&address.into()) {
+                truth.failed(self.port, cause(&error));
+                continue;
+            }
+            let server = listener.accept();
+            (&client).write_all(b"x").expect("a byte up");
+            truth.both(self.port);
+            truth.payload(self.port, 1, 0);
+            made.fetch_add(1, Ordering::Relaxed);
+            open.push_back((number, client, server));
+            if open.len() > self.open {
+                self.close(open.pop_front(), truth);
+            }
+        }
+        while !open.is_empty() {
+            self.close(open.pop_front(), truth);
+        }
+        drop(listener);
+        truth.listened(self.port);
+    }
+
+    fn close(self, connection: Option<(u64, Socket, Socket)>, truth: &mut Truth) {
+        let Some((number, client, server)) = connection else { return };
+        let ending = match (self.ending, number % 4) {
+            (Ending::Mixed, 0) => Ending::ClientFirst,
+            (Ending::Mixed, 1) => Ending::ServerFirst,
+            (Ending::Mixed, 2) => Ending::ClientReset,
+            (Ending::Mixed, _) => Ending::ServerReset,
+            (ending, _) => ending,
+        };
+        // With unread data the server's close would be a reset.
+        (&server).read_exact(&mut [0]).expect("the byte");
+        match ending {
+            Ending::ClientFirst | Ending::Mixed => {
+                drop(client);
+                drop(server);
+            }
+            Ending::ServerFirst => {
+                drop(server);
+                drop(client);
+            }
+            Ending::ClientReset => {
+                client.set_linger(Some(Duration::ZERO)).expect("linger");
+                drop(client);
+                drop(server);
+            }
+            Ending::ServerReset => {
+                server.set_linger(Some(Duration::ZERO)).expect("linger");
+                drop(server);
+                drop(client);
+            }
+        }
+        truth.out(self.port).closed += 1;
+        truth.inn(self.port).closed += 1;
+    }
+}
+
+impl Running {
+    /// Connections made so far.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Whether all threads have ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for the last connection.
+    pub fn join(self) -> Truth {
+        let mut truth = Truth::default();
+        for thread in self.threads {
+            truth += thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+        }
+        truth
+    }
+
+    /// Makes no more, closes what is open, and says what was done.
+    pub fn stop(self) -> Truth {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join()
+    }
+}
+
+/// A loopback address no flood of this process has used; processes begin at different places.
+fn fresh_loopback() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 0x7f10_0000;
+    const SPAN: u32 = 0x00e0_0000;
+    let start = process::id().wrapping_mul(0x9e37) % SPAN;
+    let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % SPAN;
+    Ipv4Addr::from(FIRST + offset)
+}
+
+fn cause(error: &io::Error) -> Cause {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Cause::Refused,
+        Some(libc::ETIMEDOUT) => Cause::TimedOut,
+        Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => Cause::Unreachable,
+        Some(libc::ECONNRESET) => Cause::Reset,
+        Some(libc::EADDRNOTAVAIL) => Cause::Local,
+        // SO_SNDTIMEO ran out, and the socket is closed before an answer came.
+        Some(libc::EINPROGRESS) => Cause::Abandoned,
+        _ => panic!("connect: {error}"),
+    }
+}

@@ -1,0 +1,21 @@
+//! What the live tests of conntrace are made of: real network namespaces, real TCP with an exact account
+//! of what was done ([`truth::Truth`]), and a handle on a running `conntrace`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "test code: a panic is the failure report"
+)]
+
+pub mod flood;
+pub mod harness;
+pub mod host;
+pub mod line;
+mod link;
+pub mod netns;
+pub mod port;
+pub mod scenario;
+pub mod tracer;
+pub mod traffic;
+pub mod truth;

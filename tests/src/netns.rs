@@ -1,0 +1,146 @@
+//! Real network namespaces that live exactly as long as the test that made them.
+
+use crate::link::Links;
+use nix::sched::{CloneFlags, setns, unshare};
+use std::{
+    fs::{self, File},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    panic, process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A network namespace with its loopback up.
+///
+/// It has no name in the file system: a file descriptor keeps it alive, so nothing is left behind even
+/// when the test is killed. As for every namespace, sockets that outlive this value keep it alive too.
+#[derive(Debug)]
+pub struct NetNs {
+    file: File,
+    inum: u64,
+}
+
+impl NetNs {
+    /// Makes a namespace.
+    pub fn new() -> io::Result<Self> {
+        // Only the thread that unshares changes its namespace, so a thread is spent on it.
+        let maker = thread::spawn(|| -> io::Result<Self> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Links::here()?.up("lo")?;
+            let file = File::open("/proc/thread-self/ns/net")?;
+            let inum = file.metadata()?.ino();
+            Ok(Self { file, inum })
+        });
+        maker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+    }
+
+    /// The namespace's inode number, as conntrace prints it.
+    pub fn inum(&self) -> u64 {
+        self.inum
+    }
+
+    /// Runs `job` on a new thread inside the namespace and waits for it. Sockets made there, and threads
+    /// and processes started there, belong to the namespace.
+    ///
+    /// # Panics
+    /// When `job` does, with its panic.
+    pub fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let worker = thread::Builder::new()
+                .name(thread::current().name().unwrap_or("netns").to_owned())
+                .spawn_scoped(scope, || {
+                    setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+                    job()
+                })
+                .expect("start a thread");
+            worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    /// Sets a sysctl of the namespace, e.g. `net.ipv4.tcp_syncookies`.
+    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        self.run(|| fs::write(path, value))
+    }
+
+    /// Connects two namespaces by a veth pair and waits until packets pass.
+    pub fn join(&self, other: &Self) -> io::Result<Veth> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (high, low) = ((number >> 5) as u8, ((number & 0x1f) << 3) as u8);
+        let host = process::id() as u8;
+        let name = format!("veth{number}");
+        let v4 = |last: u8| Ipv4Addr::new(10, host, high, low + last);
+        let v6 = |last: u16| {
+            Ipv6Addr::new(0xfd00, u16::from(host), u16::from(high), u16::from(low), 0, 0, 0, last)
+        };
+        let ends = [1, 2, 3].map(|last| End { v4: v4(last), v6: v6(u16::from(last)) });
+
+        self.run(|| Links::here()?.veth(&name, &name, other.file.as_fd()))?;
+        for (ns, end) in [self, other].into_iter().zip(&ends[..2]) {
+            ns.run(|| -> io::Result<()> {
+                let links = Links::here()?;
+                links.address(&name, IpAddr::V4(end.v4), 29)?;
+                links.address(&name, IpAddr::V6(end.v6), 64)?;
+                // A neighbour that was asked too early is asked again soon instead of after a second.
+                for family in ["ipv4", "ipv6"] {
+                    fs::write(format!("/proc/sys/net/{family}/neigh/{name}/retrans_time_ms"), "20")?;
+                }
+                links.up(&name)
+            })?;
+        }
+        self.await_path(other, ends[0].v4.into(), ends[1].v4.into())?;
+        self.await_path(other, ends[0].v6.into(), ends[1].v6.into())?;
+        let [here, there, nobody] = ends;
+        Ok(Veth { name, here, there, nobody })
+    }
+
+    /// The carrier and the neighbours come up by themselves, a little later: send until something arrives,
+    /// in both directions, so that the first SYN of a test is not the one that is lost.
+    fn await_path(&self, other: &Self, here: IpAddr, there: IpAddr) -> io::Result<()> {
+        let bind = |ip| -> io::Result<UdpSocket> {
+            let socket = UdpSocket::bind(SocketAddr::new(ip, 0))?;
+            socket.set_read_timeout(Some(Duration::from_millis(10)))?;
+            Ok(socket)
+        };
+        let (near, far) = (self.run(|| bind(here))?, other.run(|| bind(there))?);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            loop {
+                // An unreachable neighbour is reported here too, and is only not there yet.
+                let _ = from.send_to(b"?", to.local_addr()?);
+                match to.recv(&mut [0; 8]) {
+                    Ok(_) => break,
+                    Err(error) if Instant::now() > deadline => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The addresses of one end of a veth pair.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// In 10.0.0.0/8.
+    pub v4: Ipv4Addr,
+    /// In `fd00::/16`.
+    pub v6: Ipv6Addr,
+}
+
+/// A veth pair between two namespaces; it goes with the first of them.
+#[derive(Debug)]
+pub struct Veth {
+    /// Name of the link, the same in both.
+    pub name: String,
+    /// The end in the namespace that [`NetNs::join`] was called on.
+    pub here: End,
+    /// The other end.
+    pub there: End,
+    /// Addresses of the same network that nobody has.
+    pub nobody: End,
+}

@@ -1,0 +1,389 @@
+//! A handle on a running `conntrace`: it waits for what the tracer says and never sleeps.
+
+use crate::line::{Kind, Line};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, pipe2},
+};
+use serde_json::Value;
+use std::{
+    env, fs,
+    io::{self, BufRead as _, BufReader, Read},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{
+            fs::PermissionsExt as _,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The environment variable that names the descriptor conntrace writes one byte to once it traces.
+pub const READY_FD: &str = "CONNTRACE_READY_FD";
+
+/// How long the tracer may take to attach.
+const START: Duration = Duration::from_secs(20);
+/// How long an expected line may take; generous, because a busy machine is no failure.
+const LINE: Duration = Duration::from_secs(20);
+
+/// What to start and how.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    args: Vec<String>,
+    program: Option<PathBuf>,
+    nobody: bool,
+    head: Option<usize>,
+}
+
+/// What the tracer has written, shared between the threads that read it and the one that waits.
+#[derive(Debug, Default)]
+struct Output {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    stdout: Vec<String>,
+    stderr: Vec<String>,
+    stdout_ended: bool,
+    stderr_ended: bool,
+}
+
+/// A running `conntrace`. Dropped, it is killed; in a failing test its whole output is printed first.
+#[derive(Debug)]
+pub struct Tracer {
+    child: Child,
+    args: Vec<String>,
+    output: Arc<Output>,
+    ready: OwnedFd,
+    /// A copy of the program that other users may run.
+    copy: Option<PathBuf>,
+}
+
+/// How a tracer ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// All lines of stdout.
+    pub stdout: Vec<String>,
+    /// All of stderr.
+    pub stderr: String,
+}
+
+impl Setup {
+    /// Command-line arguments.
+    pub fn new<A: ToString>(args: impl IntoIterator<Item = A>) -> Self {
+        Self { args: args.into_iter().map(|arg| arg.to_string()).collect(), ..Self::default() }
+    }
+
+    /// Another program instead of conntrace.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// Runs as the user nobody, without any privilege.
+    #[must_use]
+    pub fn nobody(mut self) -> Self {
+        self.nobody = true;
+        self
+    }
+
+    /// Closes the reading end of stdout after this many lines, as `head -n` does.
+    #[must_use]
+    pub fn head(mut self, lines: usize) -> Self {
+        self.head = Some(lines);
+        self
+    }
+
+    /// Starts conntrace in the namespace of the calling thread and returns at once.
+    pub fn spawn(self) -> Tracer {
+        let program = self.program.unwrap_or_else(binary);
+        let copy = self.nobody.then(|| public_copy(&program));
+        let (ready, told) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let mut command = Command::new(copy.as_ref().unwrap_or(&program));
+        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(READY_FD, told.as_raw_fd().to_string());
+        if self.nobody {
+            command.uid(65_534).gid(65_534);
+        }
+        let inherited = told.as_raw_fd();
+        // SAFETY: one async-signal-safe call, on a descriptor that is open until after the fork.
+        unsafe {
+            command.pre_exec(move || {
+                // Only this child keeps it; other processes forked meanwhile see O_CLOEXEC.
+                match libc::fcntl(inherited, libc::F_SETFD, 0) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        drop(told);
+
+        let output = Arc::new(Output::default());
+        let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
+        let head = self.head.unwrap_or(usize::MAX);
+        collect(&output, out, head, |lines| (&mut lines.stdout, &mut lines.stdout_ended));
+        collect(&output, err, usize::MAX, |lines| (&mut lines.stderr, &mut lines.stderr_ended));
+        Tracer { child, args: self.args, output, ready, copy }
+    }
+
+    /// Starts conntrace and waits until all its programs are attached.
+    pub fn start(self) -> Tracer {
+        let tracer = self.spawn();
+        tracer.await_ready();
+        tracer
+    }
+
+    /// Runs conntrace to its end.
+    pub fn run(self) -> Ended {
+        self.spawn().await_end()
+    }
+}
+
+impl Tracer {
+    /// [`Setup::start`] with these arguments.
+    pub fn start<A: ToString>(args: impl IntoIterator<Item = A>) -> Self {
+        Setup::new(args).start()
+    }
+
+    fn await_ready(&self) {
+        let mut fds = [PollFd::new(self.ready.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(START).expect("a short time");
+        let ready = poll(&mut fds, timeout).expect("poll");
+        assert!(ready == 1, "conntrace was not ready in {START:?}");
+        let mut byte = [0];
+        let len = nix::unistd::read(&self.ready, &mut byte).expect("read");
+        assert!(len == 1, "conntrace ended, or closed {READY_FD}, before it was ready");
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of stdout, those already there included.
+    pub fn await_stdout(&self, what: &str, accept: impl Fn(&str) -> bool) -> String {
+        self.wait(what, |lines| (&lines.stdout, lines.stdout_ended), accept)
+    }
+
+    /// Waits for a line of stderr, those already there included.
+    pub fn await_stderr(&self, what: &str, accept: impl Fn(&str) -> bool) -> String {
+        self.wait(what, |lines| (&lines.stderr, lines.stderr_ended), accept)
+    }
+
+    /// Waits until the reading end of stdout is closed, see [`Setup::head`].
+    pub fn await_hang_up(&self) {
+        let lines = self.output.lines.lock().unwrap();
+        let waited = self.output.changed.wait_timeout_while(lines, LINE, |lines| !lines.stdout_ended);
+        assert!(waited.unwrap().0.stdout_ended, "stdout is still being read");
+    }
+
+    /// Waits for an event line. Every line read on the way must be grammatical.
+    pub fn await_event(&self, what: &str, accept: impl Fn(&Line) -> bool) -> Line {
+        let text = self.await_stdout(what, |text| accept(&parse(text)));
+        parse(&text)
+    }
+
+    /// Waits for the event of this kind with this tuple and `dir=`.
+    pub fn await_flow(&self, kind: Kind, direction: &str, tuple: crate::truth::Tuple) -> Line {
+        self.await_event(&format!("{kind:?} dir={direction} {tuple}"), |line| {
+            line.kind == kind && line.tuple() == tuple && line.key("dir") == Some(direction)
+        })
+    }
+
+    /// Waits for a JSON object. Every line read on the way must be one.
+    pub fn await_json(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        let text = self.await_stdout(what, |text| accept(&parse_json(text)));
+        parse_json(&text)
+    }
+
+    /// All event lines so far.
+    pub fn events(&self) -> Vec<Line> {
+        self.output.lines.lock().unwrap().stdout.iter().map(|text| parse(text)).collect()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("signal conntrace");
+    }
+
+    /// Ctrl-C, then [`Tracer::await_end`].
+    pub fn stop(self) -> Ended {
+        self.signal(Signal::SIGINT);
+        self.await_end()
+    }
+
+    /// Waits for the end of the process and of its output.
+    pub fn await_end(mut self) -> Ended {
+        let status = self.await_exit();
+        let lines = self.output.lines.lock().unwrap();
+        let (lines, timeout) = self
+            .output
+            .changed
+            .wait_timeout_while(lines, LINE, |lines| !(lines.stdout_ended && lines.stderr_ended))
+            .unwrap();
+        assert!(!timeout.timed_out(), "something keeps conntrace's output open after its end");
+        Ended {
+            code: status.code(),
+            signal: status.signal(),
+            stdout: lines.stdout.clone(),
+            stderr: lines.stderr.iter().flat_map(|line| [line.as_str(), "\n"]).collect(),
+        }
+    }
+
+    fn await_exit(&mut self) -> ExitStatus {
+        // SAFETY: the child is ours and not reaped yet, so the pid is its own.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.child.id(), 0) };
+        assert!(fd >= 0, "pidfd_open: {}", io::Error::last_os_error());
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(&mut fds, PollTimeout::try_from(LINE).expect("a short time")).expect("poll");
+        assert!(ended == 1, "conntrace did not end in {LINE:?}");
+        self.child.wait().expect("wait for conntrace")
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        stream: impl Fn(&Lines) -> (&Vec<String>, bool),
+        accept: impl Fn(&str) -> bool,
+    ) -> String {
+        let deadline = Instant::now() + LINE;
+        let mut next = 0;
+        let mut lines = self.output.lines.lock().unwrap();
+        loop {
+            let (seen, ended) = stream(&lines);
+            // Judged without the lock: a panic in `accept` must leave the output readable.
+            let fresh = seen[next..].to_vec();
+            drop(lines);
+            next += fresh.len();
+            if let Some(line) = fresh.into_iter().find(|line| accept(line)) {
+                return line;
+            }
+            assert!(!ended, "conntrace ended without: {what}");
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no such line in {LINE:?}: {what}");
+            let changed = |lines: &mut Lines| {
+                let (seen, ended) = stream(lines);
+                seen.len() == next && !ended
+            };
+            let guard = self.output.lines.lock().unwrap();
+            lines = self.output.changed.wait_timeout_while(guard, left, changed).unwrap().0;
+        }
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(directory) = self.copy.as_ref().and_then(|copy| copy.parent()) {
+            let _ = fs::remove_dir_all(directory);
+        }
+        if thread::panicking()
+            && let Ok(lines) = self.output.lines.lock()
+        {
+            eprintln!("--- conntrace {}", self.args.join(" "));
+            for (name, lines) in [("stdout", &lines.stdout), ("stderr", &lines.stderr)] {
+                eprintln!("--- its {name}, {} lines", lines.len());
+                for line in lines {
+                    eprintln!("{line}");
+                }
+            }
+            eprintln!("---");
+        }
+    }
+}
+
+impl Ended {
+    /// Asserts an exit code and returns stderr.
+    pub fn expect_code(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        &self.stderr
+    }
+
+    /// All event lines.
+    pub fn events(&self) -> Vec<Line> {
+        self.stdout.iter().map(|text| parse(text)).collect()
+    }
+}
+
+fn parse(text: &str) -> Line {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn parse_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("not a JSON object: {error}: {text:?}"))
+}
+
+/// Reads lines on a thread of their own until the end or for `head` lines.
+fn collect(
+    output: &Arc<Output>,
+    stream: impl Read + Send + 'static,
+    head: usize,
+    part: impl Fn(&mut Lines) -> (&mut Vec<String>, &mut bool) + Send + 'static,
+) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        for _ in 0..head {
+            let mut line = Vec::new();
+            if reader.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
+                break;
+            }
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            part(&mut output.lines.lock().unwrap()).0.push(line);
+            output.changed.notify_all();
+        }
+        drop(reader);
+        *part(&mut output.lines.lock().unwrap()).1 = true;
+        output.changed.notify_all();
+    });
+}
+
+/// The program under test.
+fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("CONNTRACE_BIN") {
+        return path.into();
+    }
+    // target/<profile>/deps/<this test>
+    let own = env::current_exe().expect("this program's path");
+    let found = own.parent().and_then(Path::parent).map(|profile| profile.join("conntrace"));
+    found.filter(|path| path.exists()).unwrap_or_else(|| {
+        panic!("no conntrace beside {}: run `cargo xtask test`, or set CONNTRACE_BIN", own.display())
+    })
+}
+
+/// A copy of the program in a directory that every user may enter.
+fn public_copy(program: &Path) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("conn-tests-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let directory = env::temp_dir().join(name);
+    fs::create_dir(&directory).expect("a new directory");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let copy = directory.join("conntrace");
+    fs::copy(program, &copy).unwrap_or_else(|error| panic!("copy {}: {error}", program.display()));
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("permissions");
+    copy
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! Real TCP, made by the test itself, with an exact account of what was done.
+//!
+//! Every function works in the network namespace of the calling thread, takes the service address, and is
+//! bounded in time: no call on any socket waits longer than [`LIMIT`].
+
+pub mod close;
+pub mod fail;
+pub mod handshake;
+pub mod listen;
+pub mod process;
+pub mod socket;
+
+use std::time::Duration;
+
+/// The longest wait for anything that should happen at once.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+pub use socket::{Pair, Server};

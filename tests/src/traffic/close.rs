@@ -1,0 +1,205 @@
+//! The ways in which established connections end.
+
+use super::socket::{
+    Server, await_end, await_error, connect, disconnect, hear_again, hear_nothing, transfer, tuple_of,
+};
+use crate::truth::{Direction, Truth};
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
+    time::Duration,
+};
+
+/// Which end closes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// The end that opened.
+    Client,
+    /// The end that was accepted.
+    Server,
+}
+
+/// `count` connections one after the other, 3 bytes up and 5 down in each, closed in good order.
+pub fn orderly(server: SocketAddr, count: usize, first: First) -> Truth {
+    orderly_on(&Server::listen(server), server, count, first)
+}
+
+/// The same through a listener that is already there (and is not counted).
+fn orderly_on(listener: &Server, dialled: SocketAddr, count: usize, first: First) -> Truth {
+    let mut truth = Truth::default();
+    for _ in 0..count {
+        let pair = listener.pair_from(connect(dialled));
+        pair.exchange(&mut truth, 3, 5);
+        truth.whole(pair.tuple);
+        let (one, other) = match first {
+            First::Client => (pair.client, pair.server),
+            First::Server => (pair.server, pair.client),
+        };
+        drop(one);
+        await_end(&other);
+    }
+    truth.listened(listener.address.port());
+    truth
+}
+
+/// Connections of the address family of `dialled` to a listener that takes both families: an IPv4 client of
+/// a dual-stack server, or an IPv6 socket that dials `::ffff:127.0.0.1`.
+pub fn dual_stack(port: u16, dialled: SocketAddr) -> Truth {
+    let listener = Server::listen(SocketAddr::new([0_u16; 8].into(), port));
+    orderly_on(&listener, dialled, 1, First::Client)
+}
+
+/// The server closes with unread data, so that its close is a reset.
+pub fn unread(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = {
+        let listener = Server::listen(server);
+        truth.listened(server.port());
+        listener.pair()
+    };
+    (&pair.client).write_all(b"unread").unwrap();
+    // Data on its way is not unread yet.
+    (&pair.server).read_exact(&mut [0]).unwrap();
+    drop(pair.server);
+    assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ECONNRESET));
+    truth.payload(server.port(), 6, 0);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// `SO_LINGER` 0: the close of `first` is a reset.
+pub fn linger0(server: SocketAddr, first: First) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.exchange(&mut truth, 1, 1);
+    truth.whole(pair.tuple);
+    let (one, other) = match first {
+        First::Client => (pair.client, pair.server),
+        First::Server => (pair.server, pair.client),
+    };
+    one.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(one);
+    assert_eq!(await_error(&other).raw_os_error(), Some(libc::ECONNRESET));
+    truth
+}
+
+/// The client shuts its sending side down, the server still answers, both close.
+pub fn half_close(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_end(&pair.server);
+    transfer(&pair.server, &pair.client, 7);
+    truth.payload(server.port(), 0, 7);
+    drop(pair.server);
+    await_end(&pair.client);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// The client shuts down and closes while the server is still open: `FIN_WAIT2` goes to a mini-socket.
+pub fn half_close_orphan(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_end(&pair.server);
+    drop(pair.client);
+    drop(pair.server);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// Both FINs wait behind data that the other side has no room for; then they cross (CLOSING).
+pub fn simultaneous(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    let fill = |mut socket: &socket2::Socket| {
+        socket.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        let piece = vec![0; 65_536];
+        while let Ok(len) = socket.write(&piece) {
+            sent += len as u64;
+        }
+        socket.set_nonblocking(false).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        sent
+    };
+    let drain = |mut socket: &socket2::Socket| {
+        let mut got = 0;
+        let mut room = vec![0; 65_536];
+        loop {
+            match socket.read(&mut room).expect("data in time") {
+                0 => return got,
+                len => got += len as u64,
+            }
+        }
+    };
+    let (up, down) = (fill(&pair.client), fill(&pair.server));
+    assert_eq!(drain(&pair.client), down);
+    assert_eq!(drain(&pair.server), up);
+    truth.payload(server.port(), up, down);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// `connect(AF_UNSPEC)` and a second connection by the same socket.
+pub fn reuse(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let listener = Server::listen(server);
+    truth.listened(server.port());
+    let client = connect(server);
+    let first = listener.accept();
+    truth.whole(tuple_of(&client));
+    disconnect(&client);
+    assert_eq!(await_error(&first).raw_os_error(), Some(libc::ECONNRESET));
+
+    client.connect(&server.into()).expect("connect again");
+    let second = listener.accept();
+    truth.whole(tuple_of(&client));
+    drop(client);
+    await_end(&second);
+    truth
+}
+
+/// The server's socket goes deaf; the client notices by keepalive probes (about 2 s).
+pub fn keepalive(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    let second = Duration::from_secs(1);
+    pair.client
+        .set_tcp_keepalive(
+            &socket2::TcpKeepalive::new().with_time(second).with_interval(second).with_retries(1),
+        )
+        .unwrap();
+    timed_out(&mut truth, &pair);
+    truth
+}
+
+/// The server's socket goes deaf; the client notices by unanswered data and `TCP_USER_TIMEOUT`.
+pub fn user_timeout(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.set_tcp_user_timeout(Some(Duration::from_millis(300))).unwrap();
+    hear_nothing(&pair.server);
+    (&pair.client).write_all(b"lost").unwrap();
+    timed_out(&mut truth, &pair);
+    // Four bytes were sent and never arrived: neither side's count has them.
+    assert_eq!(truth.get(Direction::In, server.port()).received, 0);
+    truth
+}
+
+fn timed_out(truth: &mut Truth, pair: &super::Pair) {
+    hear_nothing(&pair.server);
+    assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ETIMEDOUT));
+    // The server finds nobody any more and is reset.
+    hear_again(&pair.server);
+    (&pair.server).write_all(b"?").unwrap();
+    assert_eq!(await_error(&pair.server).raw_os_error(), Some(libc::ECONNRESET));
+    truth.whole(pair.tuple);
+}

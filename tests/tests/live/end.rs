@@ -1,0 +1,92 @@
+//! The ways in which conntrace ends: asked to, by itself, and when nobody reads any more.
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    line::Kind,
+    live,
+    port::Port,
+    tracer::{Ended, Setup, Tracer},
+    traffic::close::{self, First},
+};
+use nix::sys::signal::Signal;
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; end:
+    ctrl_c_ends_with_a_footer,
+    sigterm_ends_with_a_footer,
+    count_ends_after_so_many,
+    timeout_ends_by_itself,
+    what_is_in_the_ring_is_shown_at_the_end,
+    a_closed_pipe_ends_silently,
+);
+
+fn check_footer(ended: &Ended) {
+    let footer = format!(
+        "conntrace v{}: {} flow events have been shown.\n",
+        env!("CARGO_PKG_VERSION"),
+        ended.stdout.len()
+    );
+    assert!(ended.expect_code(0).ends_with(&footer), "no {footer:?}: {ended:#?}");
+}
+
+fn ends_by(signal: Signal) {
+    let port = Port::take();
+    let tracer = Tracer::start(["--dport", &port.to_string()]);
+    let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
+    tracer.await_flow(Kind::Destroy, "out", tuple);
+    tracer.await_flow(Kind::Destroy, "in", tuple);
+    tracer.signal(signal);
+    let ended = tracer.await_end();
+    assert!(!ended.stdout.is_empty());
+    check_footer(&ended);
+}
+
+fn ctrl_c_ends_with_a_footer(_: &Host) -> Outcome {
+    ends_by(Signal::SIGINT);
+    Ok(())
+}
+
+fn sigterm_ends_with_a_footer(_: &Host) -> Outcome {
+    ends_by(Signal::SIGTERM);
+    Ok(())
+}
+
+fn count_ends_after_so_many(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["--count", "3", "--dport", &port.to_string()]);
+    close::orderly(port.v4(), 4, First::Client);
+    let ended = tracer.await_end();
+    assert_eq!(ended.events().len(), 3, "{ended:#?}");
+    check_footer(&ended);
+    Ok(())
+}
+
+fn timeout_ends_by_itself(_: &Host) -> Outcome {
+    let port = Port::take();
+    let ended = Setup::new(["--timeout", "300ms", "--dport", &port.to_string()]).run();
+    assert!(ended.stdout.is_empty(), "{ended:#?}");
+    check_footer(&ended);
+    Ok(())
+}
+
+fn what_is_in_the_ring_is_shown_at_the_end(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
+    let truth = close::orderly(port.v4(), 50, First::Client);
+    let ended = tracer.stop();
+    assert_eq!(ended.events().len(), truth.tuples.len() * 2, "{ended:#?}");
+    check_footer(&ended);
+    Ok(())
+}
+
+fn a_closed_pipe_ends_silently(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Setup::new(["--dport", &port.to_string()]).head(1).start();
+    close::orderly(port.v4(), 1, First::Client);
+    tracer.await_stdout("the only line that is read", |_| true);
+    tracer.await_hang_up();
+    close::orderly(port.v4(), 1, First::Client);
+    let ended = tracer.await_end();
+    assert_eq!(ended.expect_code(0), "", "{ended:#?}");
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! NEW, UPDATE and DESTROY of real connections, seen from both ends.
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    line::{Kind, Line},
+    live,
+    netns::NetNs,
+    port::Port,
+    tracer::{Setup, Tracer},
+    traffic::{
+        close::{self, First},
+        fail, handshake, process,
+    },
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; event:
+    six_new_lines_for_three_connections,
+    an_outgoing_connection_is_new_updated_and_destroyed,
+    an_incoming_connection_is_new_updated_and_destroyed,
+    a_refused_connection_is_new_and_destroyed,
+    a_reset_connection_is_destroyed,
+    a_line_appears_while_nothing_else_happens,
+    a_retried_socket_is_two_connections,
+    another_namespace_is_seen,
+);
+
+fn six_new_lines_for_three_connections(_: &Host) -> Outcome {
+    let ports = Port::block(2);
+    let (wanted, other) = (ports[0].v4(), ports[1].v4());
+    let arguments = ["-e", "NEW", "--dport", &ports[0].to_string(), "--count", "6", "--timeout", "20s"];
+    let tracer = Setup::new(arguments).start();
+    close::orderly(other, 1, First::Client);
+    let (truth, pid) = process::client(wanted, 3, "conn-client");
+    close::orderly(other, 1, First::Client);
+
+    let ended = tracer.await_end();
+    assert!(ended.expect_code(0).contains("6 flow events have been shown."), "{ended:#?}");
+    let events = ended.events();
+    assert_eq!(events.len(), 6, "{ended:#?}");
+    for tuple in truth.tuples {
+        let of = |direction: &str| -> Line {
+            let mut found =
+                events.iter().filter(|line| line.tuple() == tuple && line.key("dir") == Some(direction));
+            let line = found.next().unwrap_or_else(|| panic!("no NEW dir={direction} {tuple}: {ended:#?}"));
+            assert!(found.next().is_none(), "twice: {ended:#?}");
+            line.clone()
+        };
+        let (out, inn) = (of("out"), of("in"));
+        assert_eq!((out.kind, inn.kind), (Kind::New, Kind::New));
+        assert_eq!(out.key("pid"), Some(pid.to_string().as_str()));
+        assert_eq!(out.key("comm"), Some("conn-client"));
+        assert_eq!(out.state.as_deref(), Some("SYN_SENT"));
+        assert!(out.unreplied && !out.assured, "{out:?}");
+    }
+    Ok(())
+}
+
+/// What every line of one connection has in common, and what each kind says.
+fn check_life(direction: &str) {
+    let port = Port::take();
+    let tracer = Tracer::start(["--dport", &port.to_string(), "--direction", direction]);
+    let truth = close::orderly(port.v4(), 1, First::Client);
+    let tuple = truth.tuple();
+
+    let new = tracer.await_flow(Kind::New, direction, tuple);
+    assert!(!new.assured && !new.keys.contains_key("lifetime"), "{new:?}");
+    let established = tracer.await_event("ESTABLISHED", |line| line.state.as_deref() == Some("ESTABLISHED"));
+    assert_eq!((established.kind, established.tuple()), (Kind::Update, tuple));
+    assert!(established.assured && !established.unreplied, "{established:?}");
+    let destroy = tracer.await_flow(Kind::Destroy, direction, tuple);
+    assert!(destroy.assured, "{destroy:?}");
+    let lifetime = destroy.key("lifetime").expect("a lifetime");
+    let (_, digits) = lifetime.split_once('.').expect("a fraction of seconds");
+    assert_eq!(digits.len(), 9, "nanoseconds: {lifetime}");
+    assert!(lifetime.parse::<f64>().unwrap() > 0.0, "{lifetime}");
+
+    for line in tracer.events() {
+        assert_eq!((line.protocol.as_str(), line.number, line.timeout), ("tcp", 6, None));
+        assert_eq!((line.tuple(), line.key("dir")), (tuple, Some(direction)));
+        assert_eq!(line.reply.source, line.original.destination);
+        assert_eq!(line.reply.destination, line.original.source);
+        assert!(line.keys.contains_key("pid") && line.keys.contains_key("comm"), "{line:?}");
+    }
+    let kinds: Vec<Kind> = tracer.events().iter().map(|line| line.kind).collect();
+    assert_eq!(kinds.first(), Some(&Kind::New), "{kinds:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::New).count(), 1, "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&Kind::Destroy), "{kinds:?}");
+}
+
+fn an_outgoing_connection_is_new_updated_and_destroyed(_: &Host) -> Outcome {
+    check_life("out");
+    Ok(())
+}
+
+fn an_incoming_connection_is_new_updated_and_destroyed(_: &Host) -> Outcome {
+    check_life("in");
+    Ok(())
+}
+
+fn a_refused_connection_is_new_and_destroyed(_: &Host) -> Outcome {
+    let port = Port::take();
+    let lines = Tracer::start(["--dport", &port.to_string()]);
+    let objects = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
+
+    // Once with a source port that only the kernel knows, once with a known one.
+    fail::refused(port.v4(), 1);
+    let tuple = fail::refused_bound(port.v4()).tuple();
+
+    lines.await_flow(Kind::New, "out", tuple);
+    let destroy = lines.await_flow(Kind::Destroy, "out", tuple);
+    assert!(!destroy.assured, "{destroy:?}");
+    for line in lines.events() {
+        assert_ne!(line.tuple().client.port(), 0, "the whole tuple: {line:?}");
+        assert_ne!(line.kind, Kind::Update, "{line:?}");
+    }
+    let object = objects.await_json("the end of the second", |object| {
+        object["event"] == "destroy" && object["sport"] == tuple.client.port()
+    });
+    assert_eq!(object["failed"], true, "{object}");
+    assert_eq!(object["error"], "ECONNREFUSED", "{object}");
+    assert!(object["established_ns"].is_null() && object["handshake_ns"].is_null(), "{object}");
+    Ok(())
+}
+
+fn a_reset_connection_is_destroyed(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-e", "DESTROY", "--dport", &port.to_string()]);
+    for truth in [close::unread(port.v4()), close::linger0(port.v4(), First::Client)] {
+        for direction in ["out", "in"] {
+            let line = tracer.await_flow(Kind::Destroy, direction, truth.tuple());
+            assert!(line.assured && line.keys.contains_key("lifetime"), "{line:?}");
+        }
+    }
+    Ok(())
+}
+
+fn a_line_appears_while_nothing_else_happens(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
+    let (truth, pairs) = handshake::held(port.v4(), 1);
+    // The connection is open and silent, so nothing but a deadline of its own wakes the tracer.
+    tracer.await_flow(Kind::New, "out", truth.tuple());
+    tracer.await_flow(Kind::New, "in", truth.tuple());
+    drop(pairs);
+    Ok(())
+}
+
+fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
+    let tuple = fail::refused_then_connected(port.v4()).tuple();
+    let ended = tracer.await_json("the end of the second", |object| {
+        object["event"] == "destroy" && object["failed"] == false
+    });
+    assert_eq!(ended["sport"], tuple.client.port(), "{ended}");
+    let first = tracer.await_json("the end of the first", |object| {
+        object["event"] == "destroy" && object["failed"] == true
+    });
+    assert_ne!(first["id"], ended["id"], "one socket, two connections");
+    assert_ne!(first["sport"], 0, "{first}");
+    Ok(())
+}
+
+fn another_namespace_is_seen(_: &Host) -> Outcome {
+    let port = Port::take();
+    let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let veth = here.join(&there).unwrap();
+    let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
+    let address = port.at(veth.there.v4);
+    let listener = there.run(|| conn_tests::traffic::Server::listen(address));
+    let client = here.run(|| conn_tests::traffic::socket::connect(address));
+    let pair = listener.pair_from(client);
+    for (direction, ns) in [("out", &here), ("in", &there)] {
+        let object = tracer
+            .await_json(direction, |object| object["event"] == "new" && object["direction"] == direction);
+        assert_eq!(object["netns"], ns.inum(), "{object}");
+        assert_eq!(object["src"], pair.tuple.client.ip().to_string(), "{object}");
+        assert_eq!(object["sport"], pair.tuple.client.port(), "{object}");
+        assert_eq!(object["dst"], pair.tuple.server.ip().to_string(), "{object}");
+    }
+    Ok(())
+}

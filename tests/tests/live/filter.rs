@@ -1,0 +1,161 @@
+//! What matches is shown and what does not is not. Each test makes first what must not match, then what
+//! must, and waits for the end of the last: one ring keeps the order, so what has not come by then was kept
+//! out.
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    line::{Kind, Line},
+    live,
+    port::Port,
+    tracer::Tracer,
+    traffic::{
+        Server,
+        close::{self, First},
+        socket,
+    },
+    truth::Tuple,
+};
+use std::collections::BTreeSet;
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; filter:
+    kinds_are_chosen,
+    kinds_are_taken_as_conntrack_takes_them,
+    service_ports_are_chosen_by_list_and_range,
+    source_ports_are_chosen,
+    a_source_port_range_without_any_service_port,
+    directions_are_chosen,
+    families_are_chosen,
+    filters_hold_together,
+);
+
+fn connection(port: &Port) -> Tuple {
+    close::orderly(port.v4(), 1, First::Client).tuple()
+}
+
+fn kinds_are_chosen(_: &Host) -> Outcome {
+    let port = Port::take();
+    let of = |kinds| Tracer::start(["-e", kinds, "--dport", &port.to_string()]);
+    let (ends, middles, all) = (of("NEW,DESTROY"), of("UPDATES"), of("ALL"));
+    let tuple = connection(&port);
+    for direction in ["out", "in"] {
+        ends.await_flow(Kind::New, direction, tuple);
+        ends.await_flow(Kind::Destroy, direction, tuple);
+        middles.await_flow(Kind::Update, direction, tuple);
+        for kind in [Kind::New, Kind::Update, Kind::Destroy] {
+            all.await_flow(kind, direction, tuple);
+        }
+    }
+    // The second connection flushes what may still come of the first.
+    let second = connection(&port);
+    ends.await_flow(Kind::New, "out", second);
+    middles.await_flow(Kind::Update, "out", second);
+    assert!(ends.events().iter().all(|line| line.kind != Kind::Update), "{:#?}", ends.events());
+    assert!(middles.events().iter().all(|line| line.kind == Kind::Update), "{:#?}", middles.events());
+    Ok(())
+}
+
+fn kinds_are_taken_as_conntrack_takes_them(_: &Host) -> Outcome {
+    let port = Port::take();
+    for spelling in ["n", "New", "NEW", "nE"] {
+        let tracer = Tracer::start(["-E", "-e", spelling, "-p", "tcp", "--dport", &port.to_string()]);
+        let first = connection(&port);
+        tracer.await_flow(Kind::New, "in", first);
+        let second = connection(&port);
+        tracer.await_flow(Kind::New, "in", second);
+        tracer.await_flow(Kind::New, "out", second);
+        assert!(tracer.events().iter().all(|line| line.kind == Kind::New), "{spelling}");
+    }
+    Ok(())
+}
+
+fn service_ports_are_chosen_by_list_and_range(_: &Host) -> Outcome {
+    let ports = Port::block(8);
+    let chosen = [0, 2, 3, 4].map(|n: usize| ports[n].number());
+    let spelled = format!("{},{}-{}", ports[0], ports[2], ports[4]);
+    let tracer = Tracer::start(["events", "-e", "NEW", "--dport", &spelled]);
+    for n in [1, 5, 6, 7, 2, 3, 4, 0] {
+        connection(&ports[n]);
+    }
+    let last = connection(&ports[0]);
+    tracer.await_flow(Kind::New, "out", last);
+    tracer.await_flow(Kind::New, "in", last);
+    let seen: BTreeSet<u16> = tracer.events().iter().map(|line| line.tuple().server.port()).collect();
+    assert_eq!(seen, BTreeSet::from(chosen));
+    Ok(())
+}
+
+/// A connection to `server` from a source port of the test's choice.
+fn connection_from(client: &Port, server: &Port) -> Tuple {
+    let listener = Server::listen(server.v4());
+    let socket = socket::tcp(server.v4());
+    socket.set_reuse_address(true).unwrap();
+    socket::bind(&socket, client.v4());
+    socket.connect(&server.v4().into()).unwrap();
+    listener.pair_from(socket).tuple
+}
+
+fn source_ports_are_chosen(_: &Host) -> Outcome {
+    let (server, clients) = (Port::take(), Port::block(2));
+    let tracer =
+        Tracer::start(["-e", "NEW", "--dport", &server.to_string(), "--sport", &clients[0].to_string()]);
+    connection(&server);
+    connection_from(&clients[1], &server);
+    let wanted = connection_from(&clients[0], &server);
+    tracer.await_flow(Kind::New, "out", wanted);
+    tracer.await_flow(Kind::New, "in", wanted);
+    assert!(tracer.events().iter().all(|line| line.tuple() == wanted), "{:#?}", tracer.events());
+    Ok(())
+}
+
+fn a_source_port_range_without_any_service_port(_: &Host) -> Outcome {
+    let (servers, clients) = (Port::block(2), Port::block(3));
+    let range = format!("{}-{}", clients[0], clients[1]);
+    let tracer = Tracer::start(["-e", "DESTROY", "--sport", &range]);
+    connection_from(&clients[2], &servers[0]);
+    let wanted = [connection_from(&clients[0], &servers[0]), connection_from(&clients[1], &servers[1])];
+    for tuple in wanted {
+        tracer.await_flow(Kind::Destroy, "out", tuple);
+        tracer.await_flow(Kind::Destroy, "in", tuple);
+    }
+    assert!(tracer.events().iter().all(|line| wanted.contains(&line.tuple())), "{:#?}", tracer.events());
+    Ok(())
+}
+
+fn directions_are_chosen(_: &Host) -> Outcome {
+    let port = Port::take();
+    for direction in ["in", "out"] {
+        let tracer = Tracer::start(["--direction", direction, "--dport", &port.to_string()]);
+        connection(&port);
+        let last = connection(&port);
+        tracer.await_flow(Kind::Destroy, direction, last);
+        let wrong = |line: &Line| line.key("dir") != Some(direction);
+        assert!(!tracer.events().iter().any(wrong), "{:#?}", tracer.events());
+    }
+    Ok(())
+}
+
+fn families_are_chosen(_: &Host) -> Outcome {
+    let port = Port::take();
+    for (family, wrong, right) in [("ipv4", port.v6(), port.v4()), ("ipv6", port.v4(), port.v6())] {
+        let tracer = Tracer::start(["-f", family, "-e", "NEW", "--dport", &port.to_string()]);
+        close::orderly(wrong, 1, First::Client);
+        let tuple = close::orderly(right, 1, First::Client).tuple();
+        tracer.await_flow(Kind::New, "out", tuple);
+        tracer.await_flow(Kind::New, "in", tuple);
+        assert!(tracer.events().iter().all(|line| line.tuple() == tuple), "{:#?}", tracer.events());
+    }
+    Ok(())
+}
+
+fn filters_hold_together(_: &Host) -> Outcome {
+    let ports = Port::block(2);
+    let port = ports[0].to_string();
+    let tracer = Tracer::start(["-e", "DESTROY", "-f", "ipv4", "--direction", "in", "--dport", &port]);
+    connection(&ports[1]);
+    close::orderly(ports[0].v6(), 1, First::Server);
+    let tuple = connection(&ports[0]);
+    tracer.await_flow(Kind::Destroy, "in", tuple);
+    assert_eq!(tracer.events().len(), 1, "{:#?}", tracer.events());
+    Ok(())
+}

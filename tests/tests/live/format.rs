@@ -1,0 +1,156 @@
+//! The formats of whole event streams, on real events.
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    line::Kind,
+    live,
+    port::Port,
+    tracer::Tracer,
+    traffic::{
+        close::{self, First},
+        process,
+    },
+};
+use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; format:
+    json_has_its_documented_names,
+    json_tells_one_life_under_one_id,
+    timestamps_stand_in_front,
+    the_default_is_conntracks,
+);
+
+const NAMES: [&str; 26] = [
+    "event",
+    "time",
+    "time_ns",
+    "id",
+    "direction",
+    "family",
+    "protocol",
+    "state",
+    "old_state",
+    "src",
+    "sport",
+    "dst",
+    "dport",
+    "pid",
+    "tid",
+    "uid",
+    "comm",
+    "thread",
+    "netns",
+    "failed",
+    "error",
+    "attempt_ns",
+    "established_ns",
+    "handshake_ns",
+    "lifetime_ns",
+    "preexisting",
+];
+
+fn now_ns() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+/// Names that only the end of a connection has.
+fn only_at_the_end(name: &str) -> bool {
+    ["failed", "error", "lifetime_ns"].contains(&name)
+}
+
+fn json_has_its_documented_names(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
+    let before = now_ns();
+    let (truth, pid) = process::client(port.v6(), 1, "conn-json");
+    let tuple = truth.tuple();
+    let of = |event: &str, direction: &str| {
+        tracer.await_json(event, |object| object["event"] == event && object["direction"] == direction)
+    };
+    for direction in ["out", "in"] {
+        for event in ["new", "update", "destroy"] {
+            let object = of(event, direction);
+            let after = now_ns();
+            for name in NAMES {
+                let wanted = event == "destroy" || !only_at_the_end(name);
+                assert!(!wanted || object.get(name).is_some(), "no {name}: {object}");
+            }
+            assert_eq!(object["src"], "::1");
+            assert_eq!(object["sport"], tuple.client.port());
+            assert_eq!(object["dport"], port.number());
+            assert_eq!((&object["family"], &object["protocol"]), (&"ipv6".into(), &"tcp".into()));
+            assert_eq!(object["preexisting"], false);
+            let time = object["time_ns"].as_u64().expect("time_ns");
+            assert!((before..=after).contains(&time), "{before} {object} {after}");
+            assert!(object["time"].as_str().is_some_and(|time| time.contains('T')), "{object}");
+        }
+    }
+    let new = of("new", "out");
+    assert_eq!((&new["pid"], &new["comm"]), (&pid.into(), &"conn-json".into()), "{new}");
+    assert_eq!((&new["tid"], &new["uid"]), (&pid.into(), &0.into()), "{new}");
+    assert_eq!((&new["old_state"], &new["state"]), (&"close".into(), &"syn_sent".into()), "{new}");
+    assert!(new["established_ns"].is_null(), "{new}");
+    let end = of("destroy", "out");
+    assert_eq!(
+        (&end["failed"], &end["error"], &end["state"]),
+        (&false.into(), &Value::Null, &"close".into())
+    );
+    Ok(())
+}
+
+fn json_tells_one_life_under_one_id(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
+    close::orderly(port.v4(), 1, First::Client);
+    let end = tracer.await_json("the end", |object| object["event"] == "destroy");
+    let mut previous = Value::from("close");
+    let mut time = 0;
+    let ended = tracer.stop();
+    for line in &ended.stdout {
+        let object: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(object["id"], end["id"], "{ended:#?}");
+        assert_eq!(object["old_state"], previous, "{ended:#?}");
+        previous = object["state"].clone();
+        let at = object["time_ns"].as_u64().unwrap();
+        assert!(at >= time, "{ended:#?}");
+        time = at;
+    }
+    let ns = |name: &str| end[name].as_u64().unwrap_or_else(|| panic!("{name}: {end}"));
+    assert!(0 < ns("handshake_ns") && ns("handshake_ns") < ns("lifetime_ns"), "{end}");
+    Ok(())
+}
+
+fn timestamps_stand_in_front(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-o", "timestamp", "--dport", &port.to_string()]);
+    let before = now_ns() / 1_000;
+    let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
+    tracer.await_flow(Kind::Destroy, "out", tuple);
+    tracer.await_flow(Kind::Destroy, "in", tuple);
+    let after = now_ns() / 1_000;
+    for line in tracer.events() {
+        let stamp = line.stamp.expect("a timestamp");
+        let micros = stamp.seconds * 1_000_000 + u64::from(stamp.micros);
+        assert!((before..=after).contains(&micros), "{before} {line:?} {after}");
+    }
+    Ok(())
+}
+
+fn the_default_is_conntracks(_: &Host) -> Outcome {
+    let port = Port::take();
+    let named = Tracer::start(["-o", "conntrack", "--dport", &port.to_string(), "--direction", "out"]);
+    let default = Tracer::start(["--dport", &port.to_string(), "--direction", "out"]);
+    let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
+    for tracer in [&named, &default] {
+        tracer.await_flow(Kind::Destroy, "out", tuple);
+    }
+    // Two tracers measure two lifetimes; all else is the same text.
+    let text = |tracer: Tracer| -> Vec<String> {
+        let lines = tracer.stop().stdout;
+        lines.iter().map(|line| line.split(" lifetime=").next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(text(named), text(default));
+    Ok(())
+}

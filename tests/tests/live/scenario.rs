@@ -1,0 +1,34 @@
+//! The scenarios themselves, without conntrace: each does what it says and leaves nothing open.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    port::Port,
+    scenario::ALL,
+};
+use std::thread;
+
+pub(crate) const TESTS: &[Live] = live!(Need::Namespaces; scenario: each_leaves_nothing_open);
+
+fn each_leaves_nothing_open(_: &Host) -> Outcome {
+    let ports: Vec<Vec<Port>> = ALL.iter().map(|_| Port::block(2)).collect();
+    thread::scope(|scope| {
+        let running: Vec<_> = ALL
+            .iter()
+            .zip(&ports)
+            .map(|(scenario, ports)| (scenario, scope.spawn(|| (scenario.run)(ports[0].number()))))
+            .collect();
+        for (scenario, thread) in running {
+            match thread.join().unwrap_or_else(|_| panic!("scenario {}", scenario.name)) {
+                Ok(truth) => {
+                    for (key, counts) in &truth.counts {
+                        assert_eq!(counts.open(), 0, "{} {key:?} {counts:?}", scenario.name);
+                    }
+                }
+                Err(Skip(reason)) => println!("skipped scenario {}: {reason}", scenario.name),
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Errors name their cause and the remedy, and the exit code tells usage (2) from the rest (1).
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    live,
+    tracer::Setup,
+};
+use nix::unistd::Uid;
+
+pub(crate) const TESTS: &[Live] = live!(Need::Nothing; usage:
+    an_unknown_option_is_named,
+    a_port_out_of_range_is_named,
+    an_unknown_service_is_named,
+    an_unknown_kind_is_named,
+    other_bad_values_are_named,
+    help_and_version_are_no_errors,
+    without_privileges_it_says_so,
+);
+
+/// Exit 2, nothing on stdout, and `named` in the message.
+fn is_wrong_usage(arguments: &[&str], named: &str) {
+    let ended = Setup::new(arguments).run();
+    assert!(ended.expect_code(2).contains(named), "{arguments:?} must name {named:?}: {ended:#?}");
+    assert!(ended.stdout.is_empty(), "{ended:#?}");
+}
+
+fn an_unknown_option_is_named(_: &Host) -> Outcome {
+    is_wrong_usage(&["--no-such-option"], "--no-such-option");
+    is_wrong_usage(&["no-such-command"], "no-such-command");
+    Ok(())
+}
+
+fn a_port_out_of_range_is_named(_: &Host) -> Outcome {
+    for (option, value) in
+        [("--dport", "65536"), ("--sport", "70000"), ("--dport", "22,99999"), ("--dport", "1-65536")]
+    {
+        is_wrong_usage(&[option, value], value.rsplit([',', '-']).next().unwrap());
+    }
+    is_wrong_usage(&["--dport", "90-80"], "90-80");
+    Ok(())
+}
+
+fn an_unknown_service_is_named(_: &Host) -> Outcome {
+    is_wrong_usage(&["--dport", "no-such-service"], "no-such-service");
+    Ok(())
+}
+
+fn an_unknown_kind_is_named(_: &Host) -> Outcome {
+    is_wrong_usage(&["-e", "NEWER"], "NEWER");
+    is_wrong_usage(&["-e", "NEW,BOGUS"], "BOGUS");
+    Ok(())
+}
+
+fn other_bad_values_are_named(_: &Host) -> Outcome {
+    for (option, value) in [
+        ("--direction", "sideways"),
+        ("-f", "ipx"),
+        ("-o", "no-such-format"),
+        ("--count", "many"),
+        ("--timeout", "soon"),
+        ("-p", "no-such-protocol"),
+    ] {
+        is_wrong_usage(&[option, value], value);
+    }
+    Ok(())
+}
+
+fn help_and_version_are_no_errors(_: &Host) -> Outcome {
+    let help = Setup::new(["--help"]).run();
+    assert_eq!(help.expect_code(0), "");
+    assert!(!help.stdout.is_empty());
+    let version = Setup::new(["--version"]).run();
+    version.expect_code(0);
+    assert_eq!(version.stdout, [format!("conntrace {}", env!("CARGO_PKG_VERSION"))]);
+    Ok(())
+}
+
+fn without_privileges_it_says_so(_: &Host) -> Outcome {
+    let arguments = ["-e", "NEW", "--timeout", "10s"];
+    let setup = Setup::new(arguments);
+    let ended = if Uid::effective().is_root() { setup.nobody() } else { setup }.run();
+    let message = ended.expect_code(1);
+    assert!(message.contains("root") && message.contains("sudo"), "no remedy: {message}");
+    assert!(!message.contains("panicked") && ended.stdout.is_empty(), "{ended:#?}");
+    Ok(())
+}
