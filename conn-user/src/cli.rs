@@ -45,6 +45,7 @@ Examples:
     about = ABOUT,
     before_help = EXAMPLES,
     max_term_width = 100,
+    flatten_help = true,
     disable_help_subcommand = true,
     infer_subcommands = false
 )]

@@ -138,7 +138,7 @@ errno_names! {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use conn_common::connection::{OUT, PREEXISTING};
+    use conn_common::connection::{IN, OUT, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
     use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
     use proptest::prelude::*;
 

@@ -178,7 +178,7 @@ mod tests {
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=130.000000001 failed=timed_out
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=3.072000000 failed=unreachable
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=0.000000001 failed=abandoned
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=0 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=0 dir=out pid=1234 comm=curl lifetime=0.000000000 failed=other
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=0 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=0 dir=out pid=1234 comm=curl lifetime=0.000000000 failed=local
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=in pid=1234 comm=curl lifetime=0.000000077 failed=reset
         ");
     }
