@@ -55,14 +55,14 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         tokio::select! {
             waited = source.wait(quiet) => waited?,
             () = programs.lines() => continue,
-            () = sink.closed() => break,
+            // Who closed the pipe has seen what it wanted.
+            () = sink.closed() => return Ok(()),
             () = end.wait() => stop = true,
         }
         quiet = source.drain(|record| stream.take(record)) == 0;
         stop |= stream.is_complete();
         stream.tell_losses(&session.counters)?;
         if stream.flush(&mut sink)? == Written::Closed {
-            // Who closed the pipe has seen what it wanted.
             return Ok(());
         }
     }
