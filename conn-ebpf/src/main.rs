@@ -6,7 +6,6 @@
 // Atomic additions are written as instructions, see `counter`.
 #![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "aya's macros put a function without docs beside each hook")]
-#![expect(clippy::inline_always, reason = "a call costs registers that the verifier's types live in")]
 
 mod config;
 mod counter;

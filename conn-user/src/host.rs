@@ -62,7 +62,7 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// The mount point of the root of the cgroup v2 hierarchy, from `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+/// The mount point of the root of the cgroup v2 hierarchy, from `/proc/PID/mountinfo`, proc(5).
 fn cgroup_v2_root(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;

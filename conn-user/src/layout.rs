@@ -38,7 +38,7 @@ impl Layout {
             .map(|field| {
                 offset(btf, field)
                     .map(|offset| (field.global, offset))
-                    .ok_or_else(|| Error::MissingField { structure: field.structure, member: field.path })
+                    .ok_or(Error::MissingField { structure: field.structure, member: field.path })
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -93,8 +93,7 @@ fn strip(btf: &Btf, mut of_type: Type) -> Option<Type> {
     loop {
         let next = match &of_type {
             Type::Typedef(inner) => btf.resolve_chained_type(inner),
-            Type::Const(inner) => btf.resolve_chained_type(inner),
-            Type::Volatile(inner) => btf.resolve_chained_type(inner),
+            Type::Const(inner) | Type::Volatile(inner) => btf.resolve_chained_type(inner),
             Type::TypeTag(inner) => btf.resolve_chained_type(inner),
             _ => return Some(of_type),
         };

@@ -118,7 +118,7 @@ impl LedgerReader {
     fn read_once(&self) -> Result<Ledger, Error> {
         let map_error = |error: aya::maps::MapError| Error::Internal(format!("reading the ledger: {error}"));
         let mut ledger = Ledger::default();
-        for entry in self.slots.iter() {
+        for entry in &self.slots {
             let (key, PodSlot(slot)) = entry.map_err(map_error)?;
             let (direction, port) = ledger::split(key);
             if direction == LISTENER {
@@ -136,7 +136,7 @@ impl LedgerReader {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
             }
         }
-        for entry in self.netns.iter() {
+        for entry in &self.netns {
             let (inode, PodTotals(totals)) = entry.map_err(map_error)?;
             ledger.netns.insert(inode, totals);
         }

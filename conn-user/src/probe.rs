@@ -185,7 +185,7 @@ impl Probe {
         Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
     }
 
-    /// Loads an iterator of the kernel's type `kind` ("tcp", "task_file").
+    /// Loads an iterator of the kernel's type `kind` (`tcp`, `task_file`).
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -266,7 +266,7 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
     })
 }
 
-/// The field of the same name in a program's fdinfo (bpf_prog_show_fdinfo, since 5.12).
+/// The field of the same name in a program's fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
 fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()

@@ -22,6 +22,18 @@ use crate::sink::{Sink, Written};
 use crate::stop::Stop;
 use crate::table::{Column, Table, TableFormat, Value};
 
+/// The counters that tell of something that did not go the usual way.
+const TROUBLES: [u32; 8] = [
+    counter::LOST,
+    counter::STORAGE_FAILED,
+    counter::LEDGER_FAILED,
+    counter::NETNS_FAILED,
+    counter::FLAGS_FAILED,
+    counter::STEP_REPAIRED,
+    counter::ADOPTED_LATE,
+    counter::CLOSED_LATE,
+];
+
 /// Runs the command.
 ///
 /// # Errors
@@ -106,22 +118,26 @@ impl Report {
     /// The ports by what they opened, then the total.
     fn table(&self, settings: &StatsSettings, last: Option<&Self>) -> Table {
         let mut table = Table::new(&columns(last.is_some()));
-        let seconds = last.map(|last| (self.taken - last.taken).as_secs_f64());
-        let before = |key| last.and_then(|last| last.ledger.ports.get(key)).copied().unwrap_or(Slot::ZERO);
+        let since = last.map(|last| (&last.ledger, (self.taken - last.taken).as_secs_f64()));
         if !settings.total {
             let mut ports: Vec<_> = self.ledger.ports.iter().collect();
             ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
             for (key, slot) in ports {
-                let direction = if key.0 == IN { "in" } else { "out" };
                 let listeners = if key.0 == IN { self.ledger.listeners.get(&key.1).copied() } else { None };
-                let head = [key.1.into(), Value::Text(direction.into())];
-                table.rows.push(row(head, slot, listeners, seconds.map(|seconds| (before(key), seconds))));
+                let head = [key.1.into(), Value::Text(direction_name(key.0).into())];
+                let rate = since.map(|(then, seconds)| (then.ports.get(key).unwrap_or(&Slot::ZERO), seconds));
+                table.rows.push(row(head, slot, listeners, rate));
             }
         }
         let total = self.ledger.total();
-        let rate = last.zip(seconds).map(|(last, seconds)| (last.ledger.total(), seconds));
+        let then = since.map(|(then, seconds)| (then.total(), seconds));
         let head = [Value::Text("total".into()), Value::Text("both".into())];
-        table.rows.push(row(head, &total, Some(self.listeners()), rate));
+        table.rows.push(row(
+            head,
+            &total,
+            Some(self.listeners()),
+            then.as_ref().map(|(then, seconds)| (then, *seconds)),
+        ));
         table
     }
 
@@ -133,57 +149,45 @@ impl Report {
         })
     }
 
-    /// What was lost, missed and repaired, then the identity.
+    /// What was lost, missed and repaired, what the audit found, then the identity.
     fn proof(&self) -> String {
         let total = self.ledger.total();
-        let told = |names: &[u32]| -> Vec<String> {
-            names
-                .iter()
-                .map(|&at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
-                .collect()
-        };
-        let mut out = String::new();
-        let troubles = told(&[
-            counter::LOST,
-            counter::STORAGE_FAILED,
-            counter::LEDGER_FAILED,
-            counter::NETNS_FAILED,
-            counter::FLAGS_FAILED,
-            counter::STEP_REPAIRED,
-            counter::ADOPTED_LATE,
-            counter::CLOSED_LATE,
-        ]);
-        out += &format!("witness: {}, repaired {}\n", troubles.join(", "), self.repaired);
+        let troubles = TROUBLES
+            .map(|at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
+            .join(", ");
         let missed: Vec<String> =
             self.missed.iter().map(|(name, missed)| format!("{name} {missed}")).collect();
-        out += &format!("skipped by the kernel: {}\n", missed.join(", "));
-        out += &format!(
-            "audit: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ\n",
-            self.audit.kernel_open,
-            self.audit.compared,
-            self.audit.moved,
-            self.audit.differences.len()
-        );
-        for difference in &self.audit.differences {
-            out += &format!(
-                "audit: port {} {} {}: {} in the ledger, {} in the kernel\n",
+        let mut lines = vec![
+            format!("witness: {troubles}, repaired {}", self.repaired),
+            format!("skipped by the kernel: {}", missed.join(", ")),
+            format!(
+                "audit: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ",
+                self.audit.kernel_open,
+                self.audit.compared,
+                self.audit.moved,
+                self.audit.differences.len()
+            ),
+        ];
+        lines.extend(self.audit.differences.iter().map(|difference| {
+            format!(
+                "audit: port {} {} {}: {} in the ledger, {} in the kernel",
                 difference.port,
-                if difference.direction == IN { "in" } else { "out" },
+                direction_name(difference.direction),
                 state::name(difference.state).unwrap_or("-"),
                 difference.ledger,
                 difference.kernel
-            );
-        }
-        out += &format!(
-            "opened {} + preexisting {} = failed {} + closed {} + open {}: {}\n",
+            )
+        }));
+        lines.push(format!(
+            "opened {} + preexisting {} = failed {} + closed {} + open {}: {}",
             total.opened(),
             total.preexisting(),
             total.failed(),
             total.closed(),
             total.open(),
             if self.holds() { "holds" } else { "DOES NOT HOLD" }
-        );
-        out
+        ));
+        lines.join("\n") + "\n"
     }
 
     /// The identity over the whole ledger, and the audit.
@@ -220,7 +224,7 @@ impl Report {
                 "compared": self.audit.compared,
                 "moved": self.audit.moved,
                 "differences": self.audit.differences.iter().map(|one| json!({
-                    "direction": if one.direction == IN { "in" } else { "out" },
+                    "direction": direction_name(one.direction),
                     "port": one.port,
                     "state": state::name(one.state).map(str::to_lowercase),
                     "ledger": one.ledger,
@@ -232,6 +236,10 @@ impl Report {
             "repaired": self.repaired,
         })
     }
+}
+
+const fn direction_name(direction: u8) -> &'static str {
+    if direction == IN { "in" } else { "out" }
 }
 
 fn listeners_json(port: u16, one: &Listeners) -> Json {
@@ -295,8 +303,14 @@ fn open_name(state: u8) -> &'static str {
     }
 }
 
-fn row(head: [Value; 2], slot: &Slot, listeners: Option<Listeners>, rate: Option<(Slot, f64)>) -> Vec<Value> {
-    let mut row = head.to_vec();
+/// One row of the table. `rate` is the slot as it was some seconds ago.
+fn row(
+    head: [Value; 2],
+    slot: &Slot,
+    listeners: Option<Listeners>,
+    rate: Option<(&Slot, f64)>,
+) -> Vec<Value> {
+    let mut row = Vec::from(head);
     row.extend([
         slot.opened().into(),
         slot.preexisting().into(),

@@ -44,7 +44,7 @@ pub fn once(probe: &mut Probe, name: &str, rows: impl FnMut(&[u8])) -> Result<()
     read(link, rows).map_err(|source| Error::Io { context: format!("walking with {name}"), source })
 }
 
-/// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, kernel/bpf/bpf_iter.c). A read
+/// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, `bpf_seq_read()`). A read
 /// never ends in the middle of a row when there is room for a page.
 const PAGE: usize = 8 * 4096;
 
