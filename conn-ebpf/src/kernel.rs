@@ -128,7 +128,7 @@ impl Tcp {
     }
 
     /// Payload bytes received in order. The kernel counts the peer's FIN as a byte
-    /// (tcp_rcv_nxt_update() is given the end of the segment), so that one is taken off.
+    /// (`tcp_rcv_nxt_update()` is given the end of the segment), so that one is taken off.
     #[inline(always)]
     pub fn bytes_received(self) -> u64 {
         let received = read_u64(self.0, &config::TCP_BYTES_RECEIVED);

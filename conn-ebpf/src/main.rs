@@ -6,6 +6,11 @@
 // Atomic additions are written as instructions, see `counter`.
 #![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "aya's macros put a function without docs beside each hook")]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "aya's maps take values, too, but a slot of the ledger does not fit on the programs' stack"
+)]
 
 mod config;
 mod counter;

@@ -9,8 +9,8 @@ use crate::kernel::{Pointer, follow, read_16, read_u32, read_u64};
 /// `PF_KTHREAD`, `include/linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Notes the current task as owner. Only for hooks that run in the caller's context: CLOSE→SYN_SENT,
-/// CLOSE→LISTEN and TCP_CONNECT (kernel: `tcp_v4_connect`, `inet_csk_listen_start`, `tcp_connect`).
+/// Notes the current task as owner. Only for hooks that run in the caller's context: CLOSE to SYN_SENT,
+/// CLOSE to LISTEN and TCP_CONNECT (kernel: `tcp_v4_connect`, `inet_csk_listen_start`, `tcp_connect`).
 #[inline(always)]
 pub fn is_current(connection: &mut Connection) {
     // SAFETY: no preconditions; the task that runs exists.

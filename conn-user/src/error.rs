@@ -12,7 +12,7 @@ pub enum Error {
     Usage(String),
     /// A privilege is missing.
     #[error(
-        "conntrace needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo\n\
+        "this needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo\n\
          missing here: {missing}"
     )]
     NotRoot {

@@ -41,6 +41,9 @@ pub struct Options {
     pub log: bool,
 }
 
+/// Bytes of one BPF instruction (`struct bpf_insn`).
+const INSTRUCTION: u32 = 8;
+
 /// The smallest ring there is, for runs that use none.
 const NO_RING: u32 = 4096;
 
@@ -110,7 +113,17 @@ impl Probe {
         if let Some(root) = &plan.cgroup_root {
             self.attach_sock_ops(root)?;
         }
+        self.tell_sizes();
         Ok(())
+    }
+
+    /// Tells how many instructions the verifier left of each loaded program.
+    fn tell_sizes(&self) {
+        for (name, program) in self.ebpf.programs() {
+            if let Some(bytes) = program.info().ok().and_then(|info| info.size_translated()) {
+                log::debug!("program {name}: {} instructions", bytes / INSTRUCTION);
+            }
+        }
     }
 
     fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use crate::poll::register;
 use crate::probe::Probe;
 
 /// How long the reader waits between two looks while events are few.
-const PATIENCE: Duration = Duration::from_millis(40);
+pub const PATIENCE: Duration = Duration::from_millis(40);
 /// How short that gets when events are many.
 const HASTE: Duration = Duration::from_millis(1);
 

@@ -11,7 +11,7 @@ use crate::kernel::{Pointer, Tcp, follow, read_u32};
 use crate::list::tcp::write;
 use crate::owner;
 
-/// `struct bpf_iter__task_file { meta, task, fd, file }`, kernel/bpf/task_iter.c.
+/// `struct bpf_iter__task_file { meta, task, fd, file }`, `kernel/bpf/task_iter.c`.
 const TASK: usize = 8;
 const FILE: usize = 24;
 

@@ -10,7 +10,7 @@ use conn_common::row::SocketRow;
 use crate::kernel::Tcp;
 use crate::{keep, tuple};
 
-/// `struct bpf_iter__tcp { meta, sk_common, uid }` (net/ipv4/tcp_ipv4.c) and `struct bpf_iter_meta
+/// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`) and `struct bpf_iter_meta
 /// { seq, … }` (include/linux/bpf.h) are the programs' ABI: each member takes 8 bytes.
 const SK_COMMON: usize = 8;
 

@@ -10,8 +10,8 @@ use crate::transition::{Socket, is_enabled};
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: &BtfTracePointContext) -> i32 {
-    let old = ctx.arg::<i32>(1) as u8;
-    let new = ctx.arg::<i32>(2) as u8;
+    let old = ctx.arg::<i32>(1).cast_unsigned() as u8;
+    let new = ctx.arg::<i32>(2).cast_unsigned() as u8;
     if old == new || !is_enabled() {
         return 0;
     }
