@@ -109,7 +109,7 @@ mod tests {
         let texts: Vec<String> =
             errors.iter().map(|error| format!("[{}] {error}", error.exit_code())).collect();
         insta::assert_snapshot!(texts.join("\n\n"), @"
-        [1] conntrace needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo
+        [1] this needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo
         missing here: CAP_BPF, CAP_PERFMON
 
         [1] this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way in kernel structures

@@ -38,8 +38,10 @@ pub enum Cause {
     Reset,
     /// The opener gave up.
     Abandoned,
-    /// No SYN left the host (no free source port).
+    /// No SYN left the host: no free source port, or fast open and nothing written.
     Local,
+    /// Killed from outside (ECONNABORTED).
+    Aborted,
 }
 
 /// Exact numbers for one [`Key`].
@@ -61,11 +63,13 @@ pub struct Counts {
     pub abandoned: u64,
     /// Never established: nothing was sent.
     pub local: u64,
+    /// Never established: killed from outside.
+    pub aborted: u64,
     /// Incoming children that died before they were established.
     pub died: u64,
     /// Established and gone.
     pub closed: u64,
-    /// Payload bytes this side sent and the other side's kernel has received.
+    /// Payload bytes this side put on the wire, each once, whether they arrived or not.
     pub sent: u64,
     /// Payload bytes this side's kernel has received.
     pub received: u64,
@@ -74,7 +78,13 @@ pub struct Counts {
 impl Counts {
     /// Outgoing connections that never were established.
     pub fn failed(&self) -> u64 {
-        self.refused + self.timed_out + self.unreachable + self.reset + self.abandoned + self.local
+        self.refused
+            + self.timed_out
+            + self.unreachable
+            + self.reset
+            + self.abandoned
+            + self.local
+            + self.aborted
     }
 
     /// What is left open by the identity of the ledger.
@@ -90,10 +100,11 @@ impl Counts {
             Cause::Reset => &mut self.reset,
             Cause::Abandoned => &mut self.abandoned,
             Cause::Local => &mut self.local,
+            Cause::Aborted => &mut self.aborted,
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 12] {
+    fn fields(&mut self) -> [&mut u64; 13] {
         let Self {
             opened,
             established,
@@ -103,6 +114,7 @@ impl Counts {
             reset,
             abandoned,
             local,
+            aborted,
             died,
             closed,
             sent,
@@ -117,6 +129,7 @@ impl Counts {
             reset,
             abandoned,
             local,
+            aborted,
             died,
             closed,
             sent,

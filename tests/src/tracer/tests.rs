@@ -7,7 +7,7 @@ fn script(text: &str) -> Setup {
     Setup::new(["-c", text]).program("/bin/sh")
 }
 
-const READY: &str = "eval \"echo >&$CONNTRACE_READY_FD\"; ";
+const READY: &str = "echo >/proc/self/fd/$CONNTRACE_READY_FD; ";
 
 #[test]
 fn lines_are_awaited_wherever_they_stand() {

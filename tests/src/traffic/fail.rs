@@ -137,6 +137,6 @@ pub fn fast_open_abandoned(server: SocketAddr) -> Truth {
     set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1);
     socket.connect(&server.into()).expect("connect without a SYN");
     drop(socket);
-    truth.failed(server.port(), Cause::Abandoned);
+    truth.failed(server.port(), Cause::Local);
     truth
 }

@@ -48,7 +48,9 @@ fn v6() -> SocketAddr {
 fn over(truth: &Truth, outgoing: u64, incoming: u64) -> Counts {
     assert_eq!((truth.outgoing(PORT).opened, truth.incoming(PORT).opened), (outgoing, incoming), "{truth:?}");
     assert_eq!((truth.outgoing(PORT).open(), truth.incoming(PORT).open()), (0, 0), "{truth:?}");
-    assert_eq!(truth.outgoing(PORT).sent, truth.incoming(PORT).received);
+    // What is sent may be lost, what is received was sent.
+    let (out, inn) = (truth.outgoing(PORT), truth.incoming(PORT));
+    assert!(out.sent >= inn.received && inn.sent >= out.received, "{truth:?}");
     truth.outgoing(PORT)
 }
 
@@ -90,7 +92,7 @@ fn fails_in_every_way(_: &Host) -> Outcome {
             assert_eq!(over(&fail::timed_out(server), 1, 0).timed_out, 1);
             assert_eq!(over(&fail::abandoned(server), 1, 0).abandoned, 1);
             assert_eq!(over(&fail::abandoned_by_shutdown(server), 1, 0).abandoned, 1);
-            assert_eq!(over(&fail::fast_open_abandoned(server), 1, 0).abandoned, 1);
+            assert_eq!(over(&fail::fast_open_abandoned(server), 1, 0).local, 1);
         }
         over(&fail::no_route(SocketAddr::from(([10, 1, 1, 1], PORT))), 0, 0);
     });
