@@ -29,6 +29,8 @@ pub const NETNS: &str = "NETNS";
 pub const READER_SLEEPS: &str = "READER_SLEEPS";
 /// Slots of steps that found no slot of their own, by direction.
 pub const UNATTRIBUTED: &str = "UNATTRIBUTED";
+/// Namespaces whose sockets have all been walked.
+pub const WALKED: &str = "WALKED";
 /// Switches that change while the programs run, see [`Switches`].
 pub const SWITCHES: &str = "SWITCHES";
 
@@ -57,6 +59,4 @@ pub const SHARD_MASK: &str = "SHARD_MASK";
 pub struct Switches {
     /// 0 until every program is attached: before, nothing is counted.
     pub enabled: u32,
-    /// 0 until the start snapshot is complete: before, an unseen socket is pre-existing.
-    pub settled: u32,
 }

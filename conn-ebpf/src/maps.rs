@@ -44,6 +44,11 @@ pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
 #[btf_map]
 pub static NETNS: HashMap<u32, Totals, 65_536, ON_DEMAND> = HashMap::new();
 
+/// Inserted by the loader when it has walked a namespace, by inode number. A socket that nobody
+/// remembers there has missed its beginning; anywhere else it was there before.
+#[btf_map]
+pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
+
 /// Counted by all programs, read by the user side.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::COUNT], 1> = PerCpuArray::new();

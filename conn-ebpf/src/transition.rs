@@ -14,7 +14,7 @@ use crate::config;
 use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
-use crate::maps::{SOCKETS, SWITCHES, SocketRecord};
+use crate::maps::{SOCKETS, SWITCHES, SocketRecord, WALKED};
 use crate::{keep, ledger, owner, tuple};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
@@ -25,11 +25,6 @@ const CREATE: u64 = 1;
 #[inline(always)]
 pub fn is_enabled() -> bool {
     SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
-}
-
-#[inline(always)]
-fn is_settled() -> bool {
-    SWITCHES.get(0).is_some_and(|switches| switches.settled != 0)
 }
 
 /// A socket and what it remembers.
@@ -145,11 +140,10 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
 fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     let mut socket = Socket { tcp, record };
     reset(&mut socket, state);
-    let settled = is_settled();
     let connection = socket.connection();
     connection.attempt_ns = 0;
     tuple::of_existing(tcp, connection, state);
-    if settled {
+    if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
     } else {
         connection.set(PREEXISTING);

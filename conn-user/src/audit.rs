@@ -62,6 +62,9 @@ pub struct Audit {
     pub moved: u64,
     /// Open sockets in the kernel, moved slots included.
     pub kernel_open: u64,
+    /// Namespaces with open connections that cannot be walked: no thread is in them, no file keeps
+    /// them. Nothing is compared then.
+    pub hidden_netns: u64,
     /// Where the ledger was wrong.
     pub differences: Vec<Difference>,
 }
@@ -96,9 +99,14 @@ impl Audit {
         audit
     }
 
-    /// True if the kernel has sockets that the ledger does not know.
-    pub fn has_strangers(&self) -> bool {
-        self.differences.iter().any(|difference| difference.excess() < 0)
+    /// An audit that compares nothing, because `hidden` namespaces with open connections cannot be walked.
+    pub fn of_part(hidden: usize, census: &Census) -> Self {
+        Self { kernel_open: census.total(), hidden_netns: hidden as u64, ..Self::default() }
+    }
+
+    /// The differences that another audit found, too.
+    pub fn also_in(&self, other: &Self) -> Vec<Difference> {
+        self.differences.iter().filter(|difference| other.differences.contains(difference)).copied().collect()
     }
 
     /// True if nothing that could be compared differed.

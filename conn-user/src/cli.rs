@@ -94,6 +94,10 @@ pub struct EventsArgs {
     /// [default: 8M]
     #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
     pub buffer_size: Option<String>,
+    /// Tell at the end what happened per service port, on standard error: the report of `stats`, with
+    /// what is open now
+    #[arg(long)]
+    pub summary: bool,
     /// Which connections. Last, since its heading holds for all that follows.
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -132,6 +136,10 @@ pub struct StatsArgs {
     /// Only the sum of all ports
     #[arg(long)]
     pub total: bool,
+    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
+    /// `sock_ops`, `destroy_sock`
+    #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
+    pub witnesses: Option<String>,
     /// How to print
     #[arg(
         short,

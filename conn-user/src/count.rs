@@ -11,6 +11,7 @@ use conn_common::state;
 use crate::cli::Group;
 use crate::error::Error;
 use crate::host::Host;
+use crate::namespace;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::sanitize;
@@ -24,7 +25,7 @@ use crate::table::{Column, Table, TableFormat, Value};
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings) -> Result<(), Error> {
-    let plan = plan(&Host::look())?;
+    let plan = plan(&Host::look(), None)?;
     let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
     probe.load_iter(name::TCP_LIST, "tcp")?;
     let holders = if settings.by.contains(&Group::Comm) {
@@ -34,7 +35,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         HashMap::new()
     };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    snapshot::list(&mut probe, |row| {
+    snapshot::list(&mut probe, &namespace::all(), |row| {
         if state::is_open(row.connection.state) {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod ready;
 pub mod render;
 pub mod repair;
+pub mod report;
 pub mod sanitize;
 pub mod service;
 pub mod session;

@@ -1,6 +1,6 @@
 //! Network namespaces of this host, and running code inside one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -51,10 +51,42 @@ pub fn all() -> Vec<Namespace> {
     found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
 }
 
-/// A thread may be in another namespace than its process (`unshare(2)`, `setns(2)`).
-fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
+/// Those of `wanted` (inode numbers) that some process keeps by an open file. Looks at every open file
+/// of the host, so only for namespaces that are known to exist.
+pub fn held_by_files(wanted: &BTreeSet<u32>) -> Vec<Namespace> {
+    let mut found = BTreeMap::new();
+    for process in processes() {
+        for path in entries(&process.join("fd")) {
+            if found.len() == wanted.len() {
+                break;
+            }
+            let Some(inode) = fs::read_link(&path).ok().and_then(|link| inode_of(link.to_str()?)) else {
+                continue;
+            };
+            if wanted.contains(&inode)
+                && let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
+                && let Ok(file) = File::open(&path)
+            {
+                entry.insert(file);
+            }
+        }
+    }
+    found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
+}
+
+/// The inode number in what a namespace's file links to: `net:[4026531840]`.
+fn inode_of(link: &str) -> Option<u32> {
+    link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
     entries(Path::new("/proc"))
         .filter(|process| process.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+}
+
+/// A thread may be in another namespace than its process (`unshare(2)`, `setns(2)`).
+fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
+    processes()
         .flat_map(|process| entries(&process.join("task")).collect::<Vec<_>>())
         .map(|thread| thread.join("ns/net"))
 }
@@ -88,6 +120,20 @@ mod tests {
         let own = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino() as u32).ok();
         assert!(own.is_some());
         assert_eq!(all().iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own), own);
+    }
+
+    #[test]
+    fn finds_what_only_a_file_keeps() -> std::io::Result<()> {
+        let file = File::open("/proc/self/ns/net")?;
+        let inode = file.metadata()?.ino() as u32;
+        let found: Vec<u32> =
+            held_by_files(&BTreeSet::from([inode, 1])).iter().map(|one| one.inode).collect();
+        assert_eq!(found, [inode]);
+        assert_eq!(
+            (inode_of("net:[12]"), inode_of("mnt:[12]"), inode_of("/dev/null")),
+            (Some(12), None, None)
+        );
+        Ok(())
     }
 
     #[test]

@@ -2,16 +2,55 @@
 
 use std::path::PathBuf;
 
+use conn_common::name;
+
 use crate::error::Error;
 use crate::host::Host;
+
+/// Hooks that see transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set: any of them may be there without the others")]
+pub struct Witnesses {
+    /// The program on the state tracepoint.
+    pub set_state: bool,
+    /// Its twin, which is not skipped where the first one is.
+    pub set_state_again: bool,
+    /// Socket operations.
+    pub sock_ops: bool,
+    /// The destruction of sockets, second chance for a missed end.
+    pub destroy_sock: bool,
+}
+
+impl Witnesses {
+    /// None of them.
+    pub const NONE: Self =
+        Self { set_state: false, set_state_again: false, sock_ops: false, destroy_sock: false };
+
+    /// Parses a list of their names.
+    ///
+    /// # Errors
+    /// Names the word that is no witness.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut chosen = Self::NONE;
+        for word in text.split(',') {
+            match word {
+                name::SET_STATE => chosen.set_state = true,
+                name::SET_STATE_AGAIN => chosen.set_state_again = true,
+                name::SOCK_OPS => chosen.sock_ops = true,
+                name::DESTROY_SOCK => chosen.destroy_sock = true,
+                _ => return Err(format!("unknown witness {word:?}")),
+            }
+        }
+        Ok(chosen)
+    }
+}
 
 /// What will be used on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Attach the second program on the state tracepoint: needed where nothing else sees what the
-    /// first one is skipped for.
-    pub set_state_again: bool,
-    /// Attach sock_ops to this cgroup v2 root.
+    /// The hooks to attach: the cheapest set that misses nothing, see docs/exactness.md.
+    pub witnesses: Witnesses,
+    /// Where `sock_ops` is attached.
     pub cgroup_root: Option<PathBuf>,
     /// Shards of the ledger, a power of two.
     pub shards: u32,
@@ -22,11 +61,11 @@ pub struct Plan {
 /// More shards than this only cost memory: CPUs that share one are far apart in time.
 const MAX_SHARDS: u32 = 8;
 
-/// Decides.
+/// Decides. `forced` witnesses are taken as they are, to compare them.
 ///
 /// # Errors
 /// Privileges or kernel features without which nothing works.
-pub fn plan(host: &Host) -> Result<Plan, Error> {
+pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
         return Err(Error::NotRoot { missing: missing.join(", ") });
@@ -41,8 +80,11 @@ pub fn plan(host: &Host) -> Result<Plan, Error> {
              ends, not when its SYN leaves",
         );
     }
+    let sock_ops = host.cgroup_root.is_some();
+    // What one tracing program is skipped for, sock_ops sees; without it a second program does.
+    let witnesses = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
     Ok(Plan {
-        set_state_again: host.cgroup_root.is_none(),
+        witnesses: forced.unwrap_or(witnesses),
         cgroup_root: host.cgroup_root.clone(),
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
         degradations,
@@ -64,32 +106,41 @@ mod tests {
 
     #[test]
     fn a_good_host_has_no_degradation() -> Result<(), Error> {
-        let plan = plan(&good())?;
+        let plan = plan(&good(), None)?;
         assert!(plan.degradations.is_empty());
-        assert!(!plan.set_state_again);
+        assert!(!plan.witnesses.set_state_again);
         assert_eq!(plan.shards, 2);
         Ok(())
     }
 
     #[test]
     fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), Error> {
-        let plan = plan(&Host { cgroup_root: None, ..good() })?;
-        assert!(plan.set_state_again);
+        let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
+        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
         assert_eq!(plan.degradations.len(), 1);
         Ok(())
     }
 
     #[test]
     fn refuses_by_name() {
-        assert!(matches!(plan(&Host { capabilities: 0, ..good() }), Err(Error::NotRoot { .. })));
-        assert!(matches!(plan(&Host { has_btf: false, ..good() }), Err(Error::NoBtf)));
+        assert!(matches!(plan(&Host { capabilities: 0, ..good() }, None), Err(Error::NotRoot { .. })));
+        assert!(matches!(plan(&Host { has_btf: false, ..good() }, None), Err(Error::NoBtf)));
     }
 
     #[test]
     fn shards_are_a_bounded_power_of_two() -> Result<(), Error> {
         for (cpus, shards) in [(1, 1), (3, 4), (8, 8), (96, 8)] {
-            assert_eq!(plan(&Host { possible_cpus: cpus, ..good() })?.shards, shards);
+            assert_eq!(plan(&Host { possible_cpus: cpus, ..good() }, None)?.shards, shards);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn witnesses_can_be_forced() -> Result<(), Error> {
+        let forced = Witnesses::parse("sock_ops,destroy_sock").map_err(Error::Usage)?;
+        assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
+        assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
+        assert!(Witnesses::parse("set_state,kprobe").is_err());
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
@@ -15,7 +15,7 @@ use conn_common::{layout, ledger, name};
 use crate::error::Error;
 use crate::host::KERNEL_BTF;
 use crate::layout::Layout;
-use crate::plan::Plan;
+use crate::plan::{Plan, Witnesses};
 use crate::port::PortSet;
 use crate::settings::Filter;
 
@@ -39,6 +39,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// The programs' own log lines.
     pub log: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
 }
 
 /// Bytes of one BPF instruction (`struct bpf_insn`).
@@ -46,6 +48,30 @@ const INSTRUCTION: u32 = 8;
 
 /// The smallest ring there is, for runs that use none.
 const NO_RING: u32 = 4096;
+
+/// What the kernel counts of a program, in its fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Cost {
+    /// How often it ran, while `kernel.bpf_stats_enabled` was on.
+    pub runs: u64,
+    /// How long it ran then, nanoseconds.
+    pub run_ns: u64,
+    /// How often it was skipped because it would have nested.
+    pub missed: u64,
+}
+
+impl Cost {
+    fn of(program: BorrowedFd<'_>) -> Option<Self> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+        let field =
+            |name: &str| info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok();
+        Some(Self {
+            runs: field("run_cnt:")?,
+            run_ns: field("run_time_ns:")?,
+            missed: field("recursion_misses:")?,
+        })
+    }
+}
 
 impl Options {
     /// Nothing goes into the ring; iterators list what passes the filter.
@@ -58,6 +84,7 @@ impl Options {
             source_ports: filter.source_ports.as_ref().map(PortSet::to_bits),
             ring_bytes: NO_RING,
             log: false,
+            witnesses: None,
         }
     }
 
@@ -72,7 +99,7 @@ impl Options {
 #[repr(transparent)]
 struct Switches(name::Switches);
 
-// SAFETY: two u32, no padding.
+// SAFETY: one u32.
 unsafe impl Pod for Switches {}
 
 /// The loaded programs. They go away with it.
@@ -104,13 +131,18 @@ impl Probe {
     /// # Errors
     /// What the kernel refuses, with the remedy.
     pub fn attach_witnesses(&mut self, plan: &Plan) -> Result<(), Error> {
+        let witnesses = plan.witnesses;
         // The second chance first: a socket that another hook remembered must not be freed unseen.
-        self.attach_tracepoint(name::DESTROY_SOCK, "tcp_destroy_sock")?;
-        self.attach_tracepoint(name::SET_STATE, "inet_sock_set_state")?;
-        if plan.set_state_again {
+        if witnesses.destroy_sock {
+            self.attach_tracepoint(name::DESTROY_SOCK, "tcp_destroy_sock")?;
+        }
+        if witnesses.set_state {
+            self.attach_tracepoint(name::SET_STATE, "inet_sock_set_state")?;
+        }
+        if witnesses.set_state_again {
             self.attach_tracepoint(name::SET_STATE_AGAIN, "inet_sock_set_state")?;
         }
-        if let Some(root) = &plan.cgroup_root {
+        if let Some(root) = plan.cgroup_root.as_ref().filter(|_| witnesses.sock_ops) {
             self.attach_sock_ops(root)?;
         }
         self.tell_sizes();
@@ -152,26 +184,22 @@ impl Probe {
     /// # Errors
     /// The map cannot be written.
     pub fn enable(&mut self) -> Result<(), Error> {
-        self.switch(name::Switches { enabled: 1, settled: 0 })
-    }
-
-    /// All sockets that existed have been adopted: from now on an unseen one is new.
-    ///
-    /// # Errors
-    /// The map cannot be written.
-    pub fn settle(&mut self) -> Result<(), Error> {
-        self.switch(name::Switches { enabled: 1, settled: 1 })
-    }
-
-    fn switch(&mut self, switches: name::Switches) -> Result<(), Error> {
-        let map = self.map(name::SWITCHES)?;
+        let map = map(&mut self.ebpf, name::SWITCHES)?;
         Array::<_, Switches>::try_from(map)
-            .and_then(|mut array| array.set(0, Switches(switches), 0))
+            .and_then(|mut array| array.set(0, Switches(name::Switches { enabled: 1 }), 0))
             .map_err(|error| Error::Internal(format!("map {}: {error}", name::SWITCHES)))
     }
 
-    fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map, Error> {
-        self.ebpf.map_mut(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
+    /// All sockets of a namespace, by its inode number, have been adopted: from now on one that nobody
+    /// remembers there is new.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn walked(&mut self, netns: u32) -> Result<(), Error> {
+        let map = map(&mut self.ebpf, name::WALKED)?;
+        HashMap::<_, u32, u8>::try_from(map)
+            .and_then(|mut walked| walked.insert(netns, 1, 0))
+            .map_err(|error| Error::Internal(format!("map {}: {error}", name::WALKED)))
     }
 
     /// Takes the ring of events, once.
@@ -218,12 +246,11 @@ impl Probe {
             .map_err(|error| refused(&format!("walking with {name}"), &error))
     }
 
-    /// How often the kernel skipped each attached program because it would have nested, by name.
-    /// Kernels before 5.12 do not tell.
-    pub fn missed(&self) -> BTreeMap<&'static str, u64> {
+    /// What the kernel counted of each attached program, by name.
+    pub fn costs(&self) -> BTreeMap<&'static str, Cost> {
         [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS]
             .into_iter()
-            .filter_map(|name| Some((name, recursion_misses(self.ebpf.program(name)?.fd().ok()?.as_fd())?)))
+            .filter_map(|name| Some((name, Cost::of(self.ebpf.program(name)?.fd().ok()?.as_fd())?)))
             .collect()
     }
 
@@ -231,6 +258,10 @@ impl Probe {
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
+}
+
+fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {
+    ebpf.map_mut(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
 }
 
 fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Error>
@@ -247,7 +278,7 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
     let flag = |on: bool| u8::from(on);
     let service_ports_on = flag(options.service_ports.is_some());
     let source_ports_on = flag(options.source_ports.is_some());
-    let connect_is_seen = flag(plan.cgroup_root.is_some());
+    let connect_is_seen = flag(plan.witnesses.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
 
@@ -277,12 +308,6 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         errno: errno(&error),
         what: format!("loading the programs: {}", chain(&error)),
     })
-}
-
-/// The field of the same name in a program's fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
-fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// What the kernel refused. The verifier's log goes to the debug log: it is long and for developers.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use conn_common::ledger::{Cause, Slot};
 
-use crate::audit::Audit;
+use crate::audit::Difference;
 use crate::ledger::Ledger;
 
 /// Ends that nobody saw, by direction, service port and the state in which the connection was last seen.
@@ -13,17 +13,20 @@ use crate::ledger::Ledger;
 pub struct Repairs(BTreeMap<(u8, u16, u8), u64>);
 
 impl Repairs {
-    /// Takes the excess that an audit found as ends. True if there was any.
-    pub fn learn(&mut self, audit: &Audit) -> bool {
-        let mut learned = false;
-        for difference in &audit.differences {
-            if let Ok(ghosts @ 1..) = u64::try_from(difference.excess()) {
-                *self.0.entry((difference.direction, difference.port, difference.state)).or_default() +=
-                    ghosts;
-                learned = true;
-            }
+    /// Takes connections that the kernel does not have as ended. True if the kernel has some that the
+    /// ledger does not know, which only a walk can mend.
+    pub fn learn(&mut self, differences: &[Difference]) -> bool {
+        let mut strangers = false;
+        for difference in differences {
+            let key = (difference.direction, difference.port, difference.state);
+            let excess = difference.excess();
+            let ended = self.0.entry(key).or_default();
+            // An end that was taken for granted and came after all is given back first.
+            let back = (*ended).min(excess.min(0).unsigned_abs());
+            *ended = *ended - back + excess.max(0).cast_unsigned();
+            strangers |= excess.min(0).unsigned_abs() > back;
         }
-        learned
+        strangers
     }
 
     /// Counts the ends in a reading of the ledger. Their reason is not known.
@@ -46,7 +49,7 @@ mod tests {
     use conn_common::state::{ESTABLISHED, SYN_RECV};
 
     use super::*;
-    use crate::audit::Census;
+    use crate::audit::{Audit, Census};
 
     #[test]
     fn ghosts_are_laid_once() {
@@ -57,10 +60,23 @@ mod tests {
         slot.count_step(SYN_RECV, ESTABLISHED);
         let raw = ledger.clone();
         let mut repairs = Repairs::default();
-        assert!(repairs.learn(&Audit::compare(&raw, &raw, &Census::default())));
+        assert!(!repairs.learn(&Audit::compare(&raw, &raw, &Census::default()).differences));
         repairs.apply(&mut ledger);
         let total = ledger.total();
         assert_eq!((repairs.total(), total.open(), total.closed(), total.failed()), (2, 0, 1, 1));
-        assert!(!repairs.learn(&Audit::compare(&ledger, &ledger, &Census::default())));
+        assert!(Audit::compare(&ledger, &ledger, &Census::default()).holds());
+    }
+
+    #[test]
+    fn an_end_that_came_after_all_is_given_back() {
+        let difference =
+            |ledger, kernel| Difference { direction: IN, port: 22, state: ESTABLISHED, ledger, kernel };
+        let mut repairs = Repairs::default();
+        assert!(!repairs.learn(&[difference(3, 1)]));
+        assert_eq!(repairs.total(), 2);
+        assert!(!repairs.learn(&[difference(0, 1)]));
+        assert_eq!(repairs.total(), 1);
+        assert!(repairs.learn(&[difference(0, 5)]));
+        assert_eq!(repairs.total(), 0);
     }
 }

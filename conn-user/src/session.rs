@@ -1,5 +1,9 @@
-//! From a plan to running programs: what every command that watches the kernel does first.
+//! From a plan to running programs, and what they know: what every command that watches the kernel needs.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use conn_common::counter::{FLAGS_FAILED, STORAGE_FAILED};
 use conn_common::name;
 
 use crate::audit::{Audit, Census};
@@ -7,6 +11,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
+use crate::namespace::{self, Namespace};
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::repair::Repairs;
@@ -20,7 +25,31 @@ pub struct Session {
     pub counters: Counters,
     ledger: LedgerReader,
     repairs: Repairs,
+    walked: BTreeSet<u32>,
+    twice: bool,
+    last: Option<Last>,
 }
+
+/// The last audit.
+struct Last {
+    at: Instant,
+    doubts: u64,
+    audit: Audit,
+}
+
+/// When to audit. An audit walks all sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Now, for a final word.
+    Now,
+    /// If the last one is old, or there is reason for doubt.
+    Due,
+}
+
+/// Time between two audits while all is well.
+const AUDIT_EVERY: Duration = Duration::from_secs(10);
+/// Time between two audits while the kernel tells of steps that may have been missed.
+const AUDIT_IN_DOUBT: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Looks at the host, loads, attaches, switches on and adopts the sockets that exist.
@@ -30,7 +59,7 @@ impl Session {
     pub fn start(options: &Options) -> Result<Self, Error> {
         let host = Host::look();
         log::debug!("host: {host:?}");
-        let plan = plan(&host)?;
+        let plan = plan(&host, options.witnesses)?;
         log::debug!("plan: {plan:?}");
         for degradation in &plan.degradations {
             log::warn!("{degradation}");
@@ -38,49 +67,127 @@ impl Session {
         let mut probe = Probe::load(&plan, options)?;
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
+        probe.load_iter(name::TCP_ADOPT, "tcp")?;
+        probe.load_iter(name::TCP_LIST, "tcp")?;
         probe.attach_witnesses(&plan)?;
         probe.enable()?;
-        snapshot::adopt_all(&mut probe)?;
-        probe.settle()?;
-        probe.load_iter(name::TCP_LIST, "tcp")?;
-        Ok(Self { probe, counters, ledger, repairs: Repairs::default() })
+        let mut session = Self {
+            probe,
+            counters,
+            ledger,
+            repairs: Repairs::default(),
+            walked: BTreeSet::new(),
+            twice: plan.witnesses.set_state_again,
+            last: None,
+        };
+        session.adopt(&namespace::all())?;
+        Ok(session)
     }
 
-    /// Holds the ledger against the sockets of the kernel. What is wrong is made good, counted in
-    /// [`Self::repaired`], and no longer in the ledger that is returned.
+    fn adopt(&mut self, namespaces: &[Namespace]) -> Result<(), Error> {
+        self.walked.extend(snapshot::adopt(&mut self.probe, namespaces)?);
+        Ok(())
+    }
+
+    /// The ledger with the result of an audit: a new one if it is time, else the last.
     ///
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
-    pub fn audit(&mut self) -> Result<(Ledger, Audit), Error> {
-        let mut found = self.look()?;
-        if found.1.has_strangers() {
-            // Sockets that no witness told of: the walk that adopts them also mends states.
-            snapshot::adopt_all(&mut self.probe)?;
-            found = self.look()?;
+    pub fn audited(&mut self, when: When) -> Result<(Ledger, Audit), Error> {
+        let doubts = self.doubts()?;
+        if let Some(last) = &self.last
+            && when == When::Due
+        {
+            let age = last.at.elapsed();
+            if age < if doubts > last.doubts { AUDIT_IN_DOUBT } else { AUDIT_EVERY } {
+                return Ok((self.ledger()?, last.audit.clone()));
+            }
         }
-        if self.repairs.learn(&found.1) {
-            found = self.look()?;
-        }
-        Ok(found)
+        let (ledger, audit) = self.audit()?;
+        self.last = Some(Last { at: Instant::now(), doubts, audit: audit.clone() });
+        Ok((ledger, audit))
     }
 
-    fn look(&mut self) -> Result<(Ledger, Audit), Error> {
-        let before = self.read()?;
-        let mut census = Census::default();
-        snapshot::list(&mut self.probe, |row| census.count(&row))?;
-        let after = self.read()?;
-        let audit = Audit::compare(&before, &after, &census);
-        Ok((after, audit))
+    /// What may have made the ledger wrong so far: steps that no witness can have seen.
+    fn doubts(&self) -> Result<u64, Error> {
+        let counters = self.counters.read()?;
+        let costs = self.probe.costs();
+        let missed = |name: &str| costs.get(name).map_or(0, |cost| cost.missed);
+        // sock_ops sees what a tracing program is skipped for, but only of sockets that began under it.
+        let states = missed(name::SET_STATE);
+        let twice = if self.twice { states.min(missed(name::SET_STATE_AGAIN)) } else { states };
+        Ok(counters[STORAGE_FAILED as usize]
+            + counters[FLAGS_FAILED as usize]
+            + twice
+            + missed(name::DESTROY_SOCK))
     }
 
-    fn read(&self) -> Result<Ledger, Error> {
+    /// The ledger, with the repairs that earlier audits made.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
         let mut ledger = self.ledger.read()?;
         self.repairs.apply(&mut ledger);
         Ok(ledger)
+    }
+
+    /// Holds the ledger against the sockets of the kernel, all of which it walks. What is wrong twice in
+    /// a row is made good, counted in [`Self::repaired`], and no longer in the ledger that is returned.
+    fn audit(&mut self) -> Result<(Ledger, Audit), Error> {
+        let (ledger, first) = self.look()?;
+        if first.holds() {
+            return Ok((ledger, first));
+        }
+        // A socket may be on its way between its table and the ledger; the second look tells.
+        let (ledger, second) = self.look()?;
+        let wrong = second.also_in(&first);
+        if wrong.is_empty() {
+            return Ok((ledger, second));
+        }
+        if self.repairs.learn(&wrong) {
+            // Sockets that no witness told of: the walk that adopts them also mends states.
+            let namespaces = namespaces(&ledger).0;
+            self.adopt(&namespaces)?;
+        }
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(Ledger, Audit), Error> {
+        let before = self.ledger()?;
+        let (namespaces, hidden) = namespaces(&before);
+        if namespaces.iter().any(|namespace| !self.walked.contains(&namespace.inode)) {
+            // A namespace that is new, or was found only now: its sockets are met here.
+            self.adopt(&namespaces)?;
+        }
+        let mut census = Census::default();
+        snapshot::list(&mut self.probe, &namespaces, |row| census.count(&row))?;
+        let after = self.ledger()?;
+        let audit = if hidden == 0 {
+            Audit::compare(&before, &after, &census)
+        } else {
+            Audit::of_part(hidden, &census)
+        };
+        Ok((after, audit))
     }
 
     /// Connections that the ledger believed open and that were gone.
     pub fn repaired(&self) -> u64 {
         self.repairs.total()
     }
+}
+
+/// All namespaces that can be walked, and how many with open connections cannot.
+fn namespaces(ledger: &Ledger) -> (Vec<Namespace>, usize) {
+    let mut namespaces = namespace::all();
+    let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
+    let busy = ledger.netns.iter().filter(|(_, totals)| totals.open() != 0).map(|(&inode, _)| inode);
+    let missing: BTreeSet<u32> = busy.filter(|inode| !known.contains(inode)).collect();
+    if missing.is_empty() {
+        return (namespaces, 0);
+    }
+    let held = namespace::held_by_files(&missing);
+    let hidden = missing.len() - held.len();
+    namespaces.extend(held);
+    (namespaces, hidden)
 }

@@ -9,6 +9,7 @@ use conn_common::filter::{ANY_DIRECTION, ANY_FAMILY, bit, family_bit};
 use crate::cli::{Cli, Command, CountArgs, Direction, EventsArgs, Family, FilterArgs, Group, StatsArgs};
 use crate::error::Error;
 use crate::kind::KindSet;
+use crate::plan::Witnesses;
 use crate::port::PortSet;
 use crate::render::Format;
 use crate::service::Services;
@@ -64,6 +65,8 @@ pub struct EventsSettings {
     pub timeout: Option<Duration>,
     /// Size of the ring: a power of two, 4096 or more. Where pages are larger, at least one is needed.
     pub ring_bytes: u32,
+    /// Tell at the end what happened per service port.
+    pub summary: bool,
     /// How often `-v` was given.
     pub verbose: u8,
 }
@@ -90,6 +93,8 @@ pub struct StatsSettings {
     pub timeout: Option<Duration>,
     /// Only the sum.
     pub total: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
     /// How to print.
     pub format: TableFormat,
 }
@@ -118,6 +123,7 @@ impl EventsSettings {
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
                 .unwrap_or(DEFAULT_RING_BYTES),
+            summary: args.summary,
             verbose,
         })
     }
@@ -138,6 +144,7 @@ impl StatsSettings {
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             total: args.total,
+            witnesses: optional("--witnesses", args.witnesses.as_deref(), Witnesses::parse)?,
             format: args.output,
         })
     }
@@ -321,6 +328,7 @@ mod tests {
             count: None,
             timeout: None,
             ring_bytes: 8 << 20,
+            summary: false,
             verbose: 0,
         };
         assert_eq!(settings("").unwrap(), expected);

@@ -1,6 +1,6 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use conn_common::connection::COMM;
 use conn_common::name;
@@ -8,26 +8,35 @@ use conn_common::row::{HolderRow, SocketRow};
 
 use crate::decode;
 use crate::error::Error;
+use crate::namespace::Namespace;
 use crate::probe::Probe;
 use crate::walk;
 
-/// Makes the programs remember every socket that exists. To be called once, when the programs are
-/// on: whatever happens meanwhile to a socket finds it either remembered or not, never half.
+/// Makes the programs remember every socket of the namespaces. Whatever happens meanwhile to a socket
+/// finds it either remembered or not, never half. Tells which namespaces were walked, by inode number.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets.
-pub fn adopt_all(probe: &mut Probe) -> Result<(), Error> {
-    probe.load_iter(name::TCP_ADOPT, "tcp")?;
-    walk::every_namespace(probe, name::TCP_ADOPT, |_| {})
+pub fn adopt(probe: &mut Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, Error> {
+    let walked = walk::namespaces(probe, name::TCP_ADOPT, namespaces, |_| {})?;
+    for &netns in &walked {
+        probe.walked(netns)?;
+    }
+    Ok(walked)
 }
 
-/// Visits every TCP socket that exists and that the probe's filters let through.
+/// Visits every TCP socket of the namespaces that the probe's filters let through. Tells which
+/// namespaces were walked, by inode number.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets, or writes what is no row.
-pub fn list(probe: &mut Probe, mut each: impl FnMut(SocketRow) + Send) -> Result<(), Error> {
+pub fn list(
+    probe: &mut Probe,
+    namespaces: &[Namespace],
+    mut each: impl FnMut(SocketRow) + Send,
+) -> Result<BTreeSet<u32>, Error> {
     let mut broken = None;
-    walk::every_namespace(probe, name::TCP_LIST, |page| {
+    let walked = walk::namespaces(probe, name::TCP_LIST, namespaces, |page| {
         for row in page.chunks(size_of::<SocketRow>()) {
             match decode::socket_row(row) {
                 Ok(row) => each(row),
@@ -35,7 +44,10 @@ pub fn list(probe: &mut Probe, mut each: impl FnMut(SocketRow) + Send) -> Result
             }
         }
     })?;
-    broken.map_or(Ok(()), |error| Err(Error::Internal(format!("listing the sockets: {error}"))))
+    match broken {
+        Some(error) => Err(Error::Internal(format!("listing the sockets: {error}"))),
+        None => Ok(walked),
+    }
 }
 
 /// A process that has a socket open.

@@ -1,30 +1,37 @@
 //! Walks of the kernel's iterators: over the sockets of every network namespace, each under its
 //! lock, and over the files of all tasks.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use aya::programs::iter::IterLink;
 
 use crate::error::Error;
-use crate::namespace::{self, Namespace};
+use crate::namespace::Namespace;
 use crate::probe::Probe;
 
-/// Walks the iterator `name` in every namespace and gives what it writes to `rows`.
+/// Walks the iterator `name` in each of the namespaces and gives what it writes to `rows`. Tells which
+/// were walked, by inode number.
 ///
 /// # Errors
 /// The kernel refuses to walk. A namespace that cannot be entered is told in the log and left to the
 /// events: its sockets are met when something happens to them.
-pub fn every_namespace(
+pub fn namespaces(
     probe: &mut Probe,
     name: &str,
+    namespaces: &[Namespace],
     mut rows: impl FnMut(&[u8]) + Send,
-) -> Result<(), Error> {
-    for namespace in namespace::all() {
+) -> Result<BTreeSet<u32>, Error> {
+    let mut walked = BTreeSet::new();
+    for namespace in namespaces {
         let link = probe.walk(name)?;
         // The namespace of the thread that makes the iterator is the one that is walked
         // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
         match namespace.enter(|| read(link, &mut rows)) {
-            Ok(walked) => walked.map_err(|source| Error::Io { context: context(&namespace), source })?,
+            Ok(read) => {
+                read.map_err(|source| Error::Io { context: context(namespace), source })?;
+                walked.insert(namespace.inode);
+            }
             Err(error) => log::warn!(
                 "network namespace {} cannot be entered ({error}): its connections are shown from their next \
                  event on",
@@ -32,7 +39,7 @@ pub fn every_namespace(
             ),
         }
     }
-    Ok(())
+    Ok(walked)
 }
 
 /// Walks the iterator `name` once and gives what it writes to `rows`.

@@ -13,11 +13,13 @@ use crate::poll::register;
 use crate::probe::{Options, Probe};
 use crate::ready;
 use crate::render::{Format, render};
-use crate::session::Session;
+use crate::report::Report;
+use crate::session::{Session, When};
 use crate::settings::EventsSettings;
 use crate::sink::{Sink, Written};
 use crate::source::Source;
 use crate::stop::Stop;
+use crate::table::TableFormat;
 
 /// Runs the command.
 ///
@@ -65,6 +67,10 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         if stream.flush(&mut sink)? == Written::Closed {
             return Ok(());
         }
+    }
+    if settings.summary {
+        let report = Report::take(session, &settings.filter, When::Now)?;
+        eprint!("{}", report.write(TableFormat::Table, false, None));
     }
     stream.tell_end();
     Ok(())
