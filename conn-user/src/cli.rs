@@ -57,6 +57,10 @@ pub struct Cli {
     /// their own log lines
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
+    /// `sock_ops`, `destroy_sock`
+    #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
+    pub witnesses: Option<String>,
 }
 
 /// What to do.
@@ -136,10 +140,6 @@ pub struct StatsArgs {
     /// Only the sum of all ports
     #[arg(long)]
     pub total: bool,
-    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
-    /// `sock_ops`, `destroy_sock`
-    #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
-    pub witnesses: Option<String>,
     /// How to print
     #[arg(
         short,

@@ -67,6 +67,8 @@ pub struct EventsSettings {
     pub ring_bytes: u32,
     /// Tell at the end what happened per service port.
     pub summary: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
     /// How often `-v` was given.
     pub verbose: u8,
 }
@@ -106,15 +108,15 @@ impl Settings {
     /// [`Error::Usage`] for the first option that is wrong.
     pub fn from_cli(cli: &Cli, services: &Services) -> Result<Self, Error> {
         match &cli.command {
-            Command::Events(args) => EventsSettings::new(args, cli.verbose, services).map(Self::Events),
+            Command::Events(args) => EventsSettings::new(args, cli, services).map(Self::Events),
             Command::Count(args) => CountSettings::new(args, services).map(Self::Count),
-            Command::Stats(args) => StatsSettings::new(args, services).map(Self::Stats),
+            Command::Stats(args) => StatsSettings::new(args, cli, services).map(Self::Stats),
         }
     }
 }
 
 impl EventsSettings {
-    fn new(args: &EventsArgs, verbose: u8, services: &Services) -> Result<Self, Error> {
+    fn new(args: &EventsArgs, cli: &Cli, services: &Services) -> Result<Self, Error> {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             filter: Filter::new(&args.filter, services)?,
@@ -124,7 +126,8 @@ impl EventsSettings {
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: args.summary,
-            verbose,
+            witnesses: witnesses(cli)?,
+            verbose: cli.verbose,
         })
     }
 }
@@ -136,7 +139,7 @@ impl CountSettings {
 }
 
 impl StatsSettings {
-    fn new(args: &StatsArgs, services: &Services) -> Result<Self, Error> {
+    fn new(args: &StatsArgs, cli: &Cli, services: &Services) -> Result<Self, Error> {
         let filter =
             FilterArgs { dport: args.dport.clone(), direction: args.direction, ..FilterArgs::default() };
         Ok(Self {
@@ -144,7 +147,7 @@ impl StatsSettings {
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             total: args.total,
-            witnesses: optional("--witnesses", args.witnesses.as_deref(), Witnesses::parse)?,
+            witnesses: witnesses(cli)?,
             format: args.output,
         })
     }
@@ -193,6 +196,10 @@ fn optional<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Error> {
     text.map(parse).transpose().map_err(usage(option))
+}
+
+fn witnesses(cli: &Cli) -> Result<Option<Witnesses>, Error> {
+    optional("--witnesses", cli.witnesses.as_deref(), Witnesses::parse)
 }
 
 fn kinds(words: &[String]) -> Result<KindSet, Error> {
@@ -329,6 +336,7 @@ mod tests {
             timeout: None,
             ring_bytes: 8 << 20,
             summary: false,
+            witnesses: None,
             verbose: 0,
         };
         assert_eq!(settings("").unwrap(), expected);

@@ -39,6 +39,7 @@ fn options(settings: &EventsSettings) -> Options {
         kinds: settings.kinds.mask(),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
+        witnesses: settings.witnesses,
         ..Options::lists(&settings.filter)
     }
 }
