@@ -12,7 +12,7 @@ use std::{
     panic, process,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -55,10 +55,32 @@ pub struct Flood {
 /// A flood that is under way.
 #[derive(Debug)]
 pub struct Running {
-    threads: Vec<JoinHandle<Truth>>,
-    stop: Arc<AtomicBool>,
-    made: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<(Truth, Vec<Pair>)>>,
+    control: Arc<Control>,
 }
+
+/// Both ends of a connection that a flood left open, client first.
+pub type Pair = (Socket, Socket);
+
+/// What the threads of a flood share with its owner.
+#[derive(Debug, Default)]
+struct Control {
+    /// [`GO_ON`], [`STOP`] or [`HALT`].
+    order: AtomicU8,
+    made: AtomicU64,
+}
+
+impl Control {
+    fn order(&self) -> u8 {
+        self.order.load(Ordering::Relaxed)
+    }
+}
+
+const GO_ON: u8 = 0;
+/// Make no more, close what is open.
+const STOP: u8 = 1;
+/// Make no more, leave open what is open.
+const HALT: u8 = 2;
 
 impl Flood {
     /// A flood by two threads, each connection closed before the next is made.
@@ -73,35 +95,45 @@ impl Flood {
 
     /// Begins, in the network namespace of the calling thread.
     pub fn start(self) -> Running {
-        let stop = Arc::new(AtomicBool::new(false));
-        let made = Arc::new(AtomicU64::new(0));
+        let control = Arc::new(Control::default());
         let threads = (0..self.threads).map(|number| {
             // The first threads take what cannot be divided.
             let share = self.connections / self.threads + u64::from(number < self.connections % self.threads);
-            let (stop, made) = (Arc::clone(&stop), Arc::clone(&made));
-            thread::spawn(move || self.work(share, &stop, &made))
+            let control = Arc::clone(&control);
+            thread::spawn(move || self.work(share, &control))
         });
-        Running { threads: threads.collect(), stop, made }
+        Running { threads: threads.collect(), control }
     }
 
-    fn work(self, share: u64, stop: &AtomicBool, made: &AtomicU64) -> Truth {
+    fn work(self, share: u64, control: &Control) -> (Truth, Vec<Pair>) {
         let mut truth = Truth::default();
         let mut left = share;
-        while left > 0 && !stop.load(Ordering::Relaxed) {
+        while left > 0 && control.order() == GO_ON {
             let block = left.min(BLOCK);
-            self.block(block, &mut truth, stop, made);
+            let open = self.block(block, &mut truth, control);
+            if control.order() == HALT {
+                return (truth, open.into_iter().map(|(_, client, server)| (client, server)).collect());
+            }
+            for connection in open {
+                self.close(connection, &mut truth);
+            }
             left -= block;
         }
-        truth
+        (truth, Vec::new())
     }
 
-    /// One server address's worth of connections.
-    fn block(self, count: u64, truth: &mut Truth, stop: &AtomicBool, made: &AtomicU64) {
+    /// One server address's worth of connections; those that are still open.
+    fn block(
+        self,
+        count: u64,
+        truth: &mut Truth,
+        control: &Control,
+    ) -> impl IntoIterator<Item = (u64, Socket, Socket)> + use<> {
         let address = SocketAddr::from((fresh_loopback(), self.port));
         let listener = Server::listen_with(address, 4096, |_| {});
         let mut open = VecDeque::with_capacity(self.open + 1);
         for number in 0..count {
-            if stop.load(Ordering::Relaxed) {
+            if control.order() != GO_ON {
                 break;
             }
             let client = tcp(address);
@@ -113,21 +145,20 @@ impl Flood {
             (&client).write_all(b"x").expect("a byte up");
             truth.both(self.port);
             truth.payload(self.port, 1, 0);
-            made.fetch_add(1, Ordering::Relaxed);
+            control.made.fetch_add(1, Ordering::Relaxed);
             open.push_back((number, client, server));
-            if open.len() > self.open {
-                self.close(open.pop_front(), truth);
+            if open.len() > self.open
+                && let Some(oldest) = open.pop_front()
+            {
+                self.close(oldest, truth);
             }
-        }
-        while !open.is_empty() {
-            self.close(open.pop_front(), truth);
         }
         drop(listener);
         truth.listened(self.port);
+        open
     }
 
-    fn close(self, connection: Option<(u64, Socket, Socket)>, truth: &mut Truth) {
-        let Some((number, client, server)) = connection else { return };
+    fn close(self, (number, client, server): (u64, Socket, Socket), truth: &mut Truth) {
         let ending = match (self.ending, number % 4) {
             (Ending::Mixed, 0) => Ending::ClientFirst,
             (Ending::Mixed, 1) => Ending::ServerFirst,
@@ -165,7 +196,7 @@ impl Flood {
 impl Running {
     /// Connections made so far.
     pub fn made(&self) -> u64 {
-        self.made.load(Ordering::Relaxed)
+        self.control.made.load(Ordering::Relaxed)
     }
 
     /// Whether all threads have ended.
@@ -175,17 +206,29 @@ impl Running {
 
     /// Waits for the last connection.
     pub fn join(self) -> Truth {
-        let mut truth = Truth::default();
+        self.collect().0
+    }
+
+    fn collect(self) -> (Truth, Vec<Pair>) {
+        let (mut truth, mut open) = (Truth::default(), Vec::new());
         for thread in self.threads {
-            truth += thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            let (made, left) = thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            truth += made;
+            open.extend(left);
         }
-        truth
+        (truth, open)
     }
 
     /// Makes no more, closes what is open, and says what was done.
     pub fn stop(self) -> Truth {
-        self.stop.store(true, Ordering::Relaxed);
+        self.control.order.store(STOP, Ordering::Relaxed);
         self.join()
+    }
+
+    /// Makes no more, leaves open what is open, and says what was done.
+    pub fn halt(self) -> (Truth, Vec<Pair>) {
+        self.control.order.store(HALT, Ordering::Relaxed);
+        self.collect()
     }
 }
 

@@ -11,6 +11,8 @@
 pub mod flood;
 pub mod harness;
 pub mod host;
+pub mod kernel;
+pub mod ledger;
 pub mod line;
 mod link;
 pub mod netns;

@@ -1,15 +1,25 @@
 //! Real network namespaces that live exactly as long as the test that made them.
 
 use crate::link::Links;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    fcntl::{OFlag, openat},
+    sched::{CloneFlags, setns, unshare},
+    sys::stat::Mode,
+};
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
-    panic, process,
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    panic, process, ptr,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{Sender, channel},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -57,6 +67,56 @@ impl NetNs {
                 })
                 .expect("start a thread");
             worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    }
+
+    /// Keeps a thread in the namespace, so that it can be found as namespaces are: by who lives there.
+    ///
+    /// # Panics
+    /// When the thread cannot enter.
+    pub fn settle(&self) -> Resident {
+        let file = self.file.try_clone().expect("another handle");
+        let (leave, told) = channel::<()>();
+        let (tell, entered) = channel();
+        let thread = thread::spawn(move || {
+            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+            tell.send(()).expect("somebody waits");
+            // Until the other end is dropped.
+            let _ = told.recv();
+        });
+        entered.recv().expect("a thread in the namespace");
+        Resident { leave: Some(leave), thread: Some(thread) }
+    }
+
+    /// Lets packets of the loopback link be handled on any CPU, whichever they were sent from (RPS): there
+    /// they interrupt what is running.
+    ///
+    /// # Errors
+    /// The kernel has no RPS, or no such mounts.
+    pub fn spread(&self) -> io::Result<()> {
+        const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+        let made = |fd: libc::c_long| match i32::try_from(fd) {
+            // SAFETY: the kernel has just made this descriptor for us alone.
+            Ok(fd @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(io::Error::last_os_error()),
+        };
+        self.run(|| {
+            // /sys shows the links of the namespace that it was mounted in: mount one, nowhere.
+            // SAFETY: a C string and plain numbers.
+            let context = made(unsafe { libc::syscall(libc::SYS_fsopen, c"sysfs".as_ptr(), 0) })?;
+            let none = ptr::null::<libc::c_char>();
+            let number = context.as_raw_fd();
+            // SAFETY: the command takes neither key nor value.
+            if unsafe { libc::syscall(libc::SYS_fsconfig, number, FSCONFIG_CMD_CREATE, none, none, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: plain numbers.
+            let sysfs = made(unsafe { libc::syscall(libc::SYS_fsmount, number, 0, 0) })?;
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file = openat(&sysfs, "class/net/lo/queues/rx-0/rps_cpus", flags, Mode::empty())?;
+            let cpus = thread::available_parallelism()?.get().min(32);
+            let mask = u32::MAX >> (32 - cpus as u32);
+            File::from(file).write_all(format!("{mask:x}").as_bytes())
         })
     }
 
@@ -120,6 +180,22 @@ impl NetNs {
             }
         }
         Ok(())
+    }
+}
+
+/// A thread that lives in a namespace for as long as this value does.
+#[derive(Debug)]
+pub struct Resident {
+    leave: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.leave = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -20,6 +20,9 @@ use std::{
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 10_000;
 
+/// Ports of a [`Field`], of which there are several below [`FIRST`].
+const FIELD: u16 = 2_048;
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A port nobody else has, for as long as this value lives.
@@ -62,6 +65,20 @@ impl Port {
         panic!("no free block of {count} service ports from {FIRST} on");
     }
 
+    /// Takes a great many neighbouring ports by a single name: `count` of them, 2,048 at most.
+    ///
+    /// # Panics
+    /// As [`Port::take`].
+    pub fn field(count: u16) -> Field {
+        assert!(count <= FIELD);
+        let fields = (1..FIRST as u16 / FIELD).map(|number| number * FIELD);
+        let claim = |first| {
+            let name = UnixAddr::from_abstract_name(format!("conn-tests field {first}")).ok()?;
+            Some(Field { first, count, _claim: UnixDatagram::bind_addr(&name).ok()? })
+        };
+        fields.rev().find_map(claim).expect("a free field of ports")
+    }
+
     fn claim(number: u16) -> Option<Self> {
         let name = UnixAddr::from_abstract_name(format!("conn-tests port {number}")).ok()?;
         let claim = UnixDatagram::bind_addr(&name).ok()?;
@@ -89,6 +106,22 @@ impl Port {
     /// This port on any address.
     pub fn at(&self, ip: impl Into<IpAddr>) -> SocketAddr {
         SocketAddr::new(ip.into(), self.number)
+    }
+}
+
+/// Many ports that no other test has, for as long as this value lives. Services of the host may be among
+/// them: use them in a namespace of their own.
+#[derive(Debug)]
+pub struct Field {
+    first: u16,
+    count: u16,
+    _claim: UnixDatagram,
+}
+
+impl Field {
+    /// The ports.
+    pub fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        self.first..self.first + self.count
     }
 }
 

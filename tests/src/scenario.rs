@@ -8,15 +8,14 @@ use crate::{
     traffic::{
         Server,
         close::{self, First},
-        fail, handshake, listen, process,
-        socket::{await_error, connect},
+        fail, handshake, kill, listen, process, ring,
+        socket::connect,
     },
     truth::Truth,
 };
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    process::Command,
 };
 
 /// One kind of traffic.
@@ -65,12 +64,15 @@ pub const ALL: &[Scenario] = scenarios!(
     mptcp,
     keepalive_timeout,
     user_timeout,
-    killed_by_ss,
+    killed,
+    killed_while_connecting,
+    listener_killed,
     namespace_dropped,
     kill_9,
     kill_9_with_linger0,
     forked,
     passed,
+    by_io_uring,
     many,
 );
 
@@ -236,26 +238,24 @@ fn user_timeout(port: u16) -> Made {
     alone(|| [close::user_timeout(v4(port))])
 }
 
-/// `ss -K` ends the client from outside; the server is reset.
-fn killed_by_ss(port: u16) -> Made {
+fn able<T>(killed: io::Result<T>) -> Result<T, Skip> {
+    killed.map_err(|error| Skip(format!("this kernel cannot kill sockets: {error}")))
+}
+
+fn killed(port: u16) -> Made {
     fresh()?.run(|| {
-        let mut truth = Truth::default();
-        let pair = Server::listen(v4(port)).pair();
-        truth.listened(port);
-        truth.whole(pair.tuple);
-        let arguments = ["-K", "-t", "-H", "state", "established", "dport", "=", &format!(":{port}")];
-        let output = Command::new("ss")
-            .args(arguments)
-            .output()
-            .map_err(|error| Skip(format!("cannot run ss: {error}")))?;
-        // ss prints what it has ended, and nothing where the kernel cannot (INET_DIAG_DESTROY).
-        if output.stdout.is_empty() {
-            return Err(Skip("ss -K does nothing on this kernel".into()));
-        }
-        assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ECONNABORTED));
-        assert_eq!(await_error(&pair.server).raw_os_error(), Some(libc::ECONNRESET));
+        let mut truth = able(kill::connected(v4(port)))?;
+        truth += able(kill::connected(v6(port)))?;
         Ok(truth)
     })
+}
+
+fn killed_while_connecting(port: u16) -> Made {
+    able(fresh()?.run(|| kill::connecting(v4(port))))
+}
+
+fn listener_killed(port: u16) -> Made {
+    able(fresh()?.run(|| kill::listening(v4(port), 3)))
 }
 
 /// The last handle of the namespace goes while sockets live in it; they end as if nothing had happened.
@@ -291,6 +291,11 @@ fn forked(port: u16) -> Made {
 
 fn passed(port: u16) -> Made {
     alone(|| [process::passed(v4(port))])
+}
+
+fn by_io_uring(port: u16) -> Made {
+    let made = fresh()?.run(|| ring::orderly(v4(port), 5));
+    made.map_err(|error| Skip(format!("cannot use io_uring: {error}")))
 }
 
 fn many(port: u16) -> Made {

@@ -36,6 +36,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long an expected line may take; generous, because a busy machine is no failure.
 const LINE: Duration = Duration::from_secs(20);
 
+/// How many lines of its output a failing test shows.
+const SHOWN: usize = 60;
+
 /// What to start and how.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -43,6 +46,7 @@ pub struct Setup {
     program: Option<PathBuf>,
     nobody: bool,
     head: Option<usize>,
+    file: Option<PathBuf>,
 }
 
 /// What the tracer has written, shared between the threads that read it and the one that waits.
@@ -111,6 +115,13 @@ impl Setup {
         self
     }
 
+    /// Writes stdout to a new file instead of to this handle.
+    #[must_use]
+    pub fn stdout_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
+        self
+    }
+
     /// Starts conntrace in the namespace of the calling thread and returns at once.
     pub fn spawn(self) -> Tracer {
         let program = self.program.unwrap_or_else(binary);
@@ -118,6 +129,9 @@ impl Setup {
         let (ready, told) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let mut command = Command::new(copy.as_ref().unwrap_or(&program));
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(path) = &self.file {
+            command.stdout(fs::File::create(path).expect("a new file"));
+        }
         command.env(READY_FD, told.as_raw_fd().to_string());
         if self.nobody {
             command.uid(65_534).gid(65_534);
@@ -137,9 +151,12 @@ impl Setup {
         drop(told);
 
         let output = Arc::new(Output::default());
-        let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
+        let err = child.stderr.take().expect("stderr");
         let head = self.head.unwrap_or(usize::MAX);
-        collect(&output, out, head, |lines| (&mut lines.stdout, &mut lines.stdout_ended));
+        match child.stdout.take() {
+            Some(out) => collect(&output, out, head, |lines| (&mut lines.stdout, &mut lines.stdout_ended)),
+            None => output.lines.lock().unwrap().stdout_ended = true,
+        }
         collect(&output, err, usize::MAX, |lines| (&mut lines.stderr, &mut lines.stderr_ended));
         Tracer { child, args: self.args, output, ready, copy }
     }
@@ -180,12 +197,21 @@ impl Tracer {
 
     /// Waits for a line of stdout, those already there included.
     pub fn await_stdout(&self, what: &str, accept: impl Fn(&str) -> bool) -> String {
-        self.wait(what, |lines| (&lines.stdout, lines.stdout_ended), accept)
+        self.find_stdout(accept).unwrap_or_else(|missing| panic!("{missing}: {what}"))
+    }
+
+    /// [`Tracer::await_stdout`] for callers that have more to say when the line does not come.
+    ///
+    /// # Errors
+    /// Why it does not come.
+    pub fn find_stdout(&self, accept: impl Fn(&str) -> bool) -> Result<String, String> {
+        self.find(|lines| (&lines.stdout, lines.stdout_ended), accept)
     }
 
     /// Waits for a line of stderr, those already there included.
     pub fn await_stderr(&self, what: &str, accept: impl Fn(&str) -> bool) -> String {
-        self.wait(what, |lines| (&lines.stderr, lines.stderr_ended), accept)
+        let found = self.find(|lines| (&lines.stderr, lines.stderr_ended), accept);
+        found.unwrap_or_else(|missing| panic!("{missing}: {what}"))
     }
 
     /// Waits until the reading end of stdout is closed, see [`Setup::head`].
@@ -260,12 +286,11 @@ impl Tracer {
         self.child.wait().expect("wait for conntrace")
     }
 
-    fn wait(
+    fn find(
         &self,
-        what: &str,
         stream: impl Fn(&Lines) -> (&Vec<String>, bool),
         accept: impl Fn(&str) -> bool,
-    ) -> String {
+    ) -> Result<String, String> {
         let deadline = Instant::now() + LINE;
         let mut next = 0;
         let mut lines = self.output.lines.lock().unwrap();
@@ -276,11 +301,15 @@ impl Tracer {
             drop(lines);
             next += fresh.len();
             if let Some(line) = fresh.into_iter().find(|line| accept(line)) {
-                return line;
+                return Ok(line);
             }
-            assert!(!ended, "conntrace ended without: {what}");
+            if ended {
+                return Err("conntrace ended without it".into());
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no such line in {LINE:?}: {what}");
+            if left.is_zero() {
+                return Err(format!("no such line in {LINE:?}"));
+            }
             let changed = |lines: &mut Lines| {
                 let (seen, ended) = stream(lines);
                 seen.len() == next && !ended
@@ -300,11 +329,15 @@ impl Drop for Tracer {
         }
         if thread::panicking()
             && let Ok(lines) = self.output.lines.lock()
+            // The readers have a moment to come to the end.
+            && let Ok((lines, _)) = self.output.changed.wait_timeout_while(lines, START, |lines| {
+                !(lines.stdout_ended && lines.stderr_ended)
+            })
         {
             eprintln!("--- conntrace {}", self.args.join(" "));
             for (name, lines) in [("stdout", &lines.stdout), ("stderr", &lines.stderr)] {
-                eprintln!("--- its {name}, {} lines", lines.len());
-                for line in lines {
+                eprintln!("--- its {name}, {} lines, of which the last are", lines.len());
+                for line in &lines[lines.len().saturating_sub(SHOWN)..] {
                     eprintln!("{line}");
                 }
             }

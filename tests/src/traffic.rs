@@ -6,8 +6,10 @@
 pub mod close;
 pub mod fail;
 pub mod handshake;
+pub mod kill;
 pub mod listen;
 pub mod process;
+pub mod ring;
 pub mod socket;
 
 use std::time::Duration;

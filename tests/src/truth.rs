@@ -1,14 +1,16 @@
 //! What a piece of traffic really did: the side of the comparison that conntrace has no part in.
 
+use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
     ops::{AddAssign, Sub},
 };
 
 /// Which side of a connection a socket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Accepted here: the service port is the local one.
     In,
@@ -219,6 +221,11 @@ impl Truth {
     /// The counts of one key.
     pub fn get(&self, direction: Direction, port: u16) -> Counts {
         self.counts.get(&Key { direction, port }).copied().unwrap_or_default()
+    }
+
+    /// Every service port there is something about.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        self.counts.keys().map(|key| key.port).chain(self.listens.keys().copied()).collect()
     }
 
     /// The only tuple of traffic that made exactly one.

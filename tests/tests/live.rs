@@ -8,33 +8,44 @@
 )]
 
 mod live {
+    pub(crate) mod count;
+    pub(crate) mod crash;
     pub(crate) mod end;
     pub(crate) mod event;
     pub(crate) mod family;
     pub(crate) mod filter;
     pub(crate) mod format;
+    pub(crate) mod ledger;
+    pub(crate) mod load;
     pub(crate) mod loss;
     pub(crate) mod namespace;
     pub(crate) mod scenario;
+    pub(crate) mod start;
     pub(crate) mod traffic;
     pub(crate) mod usage;
 }
 
-use conn_tests::harness;
+use conn_tests::harness::{self, Live, Test};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let themes = [
+        live::count::TESTS,
+        live::crash::TESTS,
         live::end::TESTS,
         live::event::TESTS,
         live::family::TESTS,
         live::filter::TESTS,
         live::format::TESTS,
+        live::ledger::TESTS,
         live::loss::TESTS,
         live::namespace::TESTS,
         live::scenario::TESTS,
         live::traffic::TESTS,
         live::usage::TESTS,
     ];
-    harness::run(themes.into_iter().flatten().copied())
+    // Those that need the machine for themselves come last, so that the others do not wait for them.
+    let alone = [live::start::TESTS, live::load::TESTS];
+    let plain = |live: &[&'static [Live]]| live.concat().into_iter().map(Test::from);
+    harness::run(plain(&themes).chain(live::ledger::scenarios()).chain(plain(&alone)))
 }

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup | run | test | ci | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | truth | ci | tidy`.
 
 mod ci;
 mod command;
@@ -8,6 +8,7 @@ mod tally;
 mod test;
 mod tidy;
 mod toolchain;
+mod truth;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ enum Task {
     Run(run::Arguments),
     /// Run every test
     Test(test::Arguments),
+    /// Compare the ledger with a load whose numbers are known, for each set of hooks
+    Truth(truth::Arguments),
     /// All that a change must pass: format, lint, documentation, tidy, test
     Ci,
     /// Check what a line of text can tell about the project's rules
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::main(),
         Task::Run(arguments) => run::main(&arguments),
         Task::Test(arguments) => test::main(&arguments),
+        Task::Truth(arguments) => truth::main(&arguments),
         Task::Ci => ci::main(),
         Task::Tidy => tidy::main(),
     };

@@ -99,6 +99,21 @@ pub fn abandoned(server: SocketAddr) -> Truth {
     truth
 }
 
+/// `count` of these, as fast as possible, with source ports that nobody knows.
+pub fn abandoned_many(server: SocketAddr, count: usize) -> Truth {
+    let mut truth = Truth::default();
+    let listener = Server::deaf(server);
+    for _ in 0..count {
+        let socket = tcp(server);
+        begin_connect(&socket, server);
+        drop(socket);
+        truth.failed(server.port(), Cause::Abandoned);
+    }
+    drop(listener);
+    truth.listened(server.port());
+    truth
+}
+
 /// The same, given up by `shutdown()`.
 pub fn abandoned_by_shutdown(server: SocketAddr) -> Truth {
     let mut truth = Truth::default();

@@ -5,9 +5,12 @@ use super::socket::{
 };
 use crate::truth::{Cause, Truth};
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
+    mem,
     net::SocketAddr,
     os::fd::AsRawFd as _,
+    thread,
+    time::Instant,
 };
 
 /// A second socket may bind but not listen: that attempt is nothing.
@@ -44,7 +47,7 @@ pub fn unaccepted(server: SocketAddr, count: usize) -> Truth {
     for client in &clients {
         truth.whole(tuple_of(client));
     }
-    await_children(&listener);
+    await_children(&listener, count);
     drop(listener);
     for client in &clients {
         assert_eq!(await_error(client).raw_os_error(), Some(libc::ECONNRESET));
@@ -52,12 +55,28 @@ pub fn unaccepted(server: SocketAddr, count: usize) -> Truth {
     truth
 }
 
-/// A client is established a moment before its child is; wait until the queue shows one at least.
-fn await_children(listener: &Server) {
-    let mut poll = libc::pollfd { fd: listener.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid pollfd.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, super::LIMIT.as_millis() as i32) };
-    assert_eq!(ready, 1, "a child in time");
+/// A client is established a moment before its child is: waits until all of them are in the queue.
+pub(super) fn await_children(listener: &Server, count: usize) {
+    let deadline = Instant::now() + super::LIMIT;
+    while queued(listener) < count {
+        assert!(Instant::now() < deadline, "{count} children in time");
+        thread::yield_now();
+    }
+}
+
+/// How many children wait to be accepted.
+fn queued(listener: &Server) -> usize {
+    // SAFETY: integers, for which zeros are valid.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let fd = listener.socket.as_raw_fd();
+    // SAFETY: a valid buffer of the given length.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
+    };
+    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
+    // Of a listener this is the length of its accept queue (tcp_get_info).
+    info.tcpi_unacked as usize
 }
 
 /// An accept queue for `room` connections is full; the SYNs of `more` clients are dropped until they give up.

@@ -1,0 +1,320 @@
+//! What `conntrace stats -o json` says, and how it compares with a [`Truth`].
+
+use crate::{
+    kernel::Census,
+    tracer::{Ended, Setup, Tracer},
+    truth::{Counts, Direction, Key, Listens, Truth},
+};
+use serde::Deserialize;
+use std::{cell::RefCell, collections::BTreeMap, fmt::Debug};
+
+/// The numbers of a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Numbers {
+    pub opened: u64,
+    pub preexisting: u64,
+    pub established: u64,
+    pub failed: u64,
+    pub closed: u64,
+    pub open: i64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub retransmits: u64,
+    pub refused: u64,
+    pub timed_out: u64,
+    pub unreachable: u64,
+    pub reset: u64,
+    pub abandoned: u64,
+    pub local: u64,
+    pub aborted: u64,
+    pub other: u64,
+    pub open_syn_sent: i64,
+    pub open_syn_recv: i64,
+    pub open_established: i64,
+    pub open_fin_wait1: i64,
+    pub open_fin_wait2: i64,
+    pub open_close_wait: i64,
+    pub open_last_ack: i64,
+    pub open_closing: i64,
+}
+
+impl Numbers {
+    /// Open connections by the name of their state, as [`crate::kernel::census`] names them.
+    pub fn open_by_state(&self) -> [(&'static str, i64); 8] {
+        [
+            ("established", self.open_established),
+            ("syn_sent", self.open_syn_sent),
+            ("syn_recv", self.open_syn_recv),
+            ("fin_wait1", self.open_fin_wait1),
+            ("fin_wait2", self.open_fin_wait2),
+            ("close_wait", self.open_close_wait),
+            ("last_ack", self.open_last_ack),
+            ("closing", self.open_closing),
+        ]
+    }
+
+    /// The numbers as a truth has them.
+    fn counts(&self, direction: Direction) -> Counts {
+        let counts = Counts {
+            opened: self.opened,
+            established: self.established,
+            closed: self.closed,
+            sent: self.bytes_sent,
+            received: self.bytes_received,
+            ..Counts::default()
+        };
+        match direction {
+            Direction::In => Counts { died: self.failed, ..counts },
+            Direction::Out => Counts {
+                refused: self.refused,
+                timed_out: self.timed_out,
+                unreachable: self.unreachable,
+                reset: self.reset,
+                abandoned: self.abandoned,
+                local: self.local,
+                aborted: self.aborted,
+                ..counts
+            },
+        }
+    }
+}
+
+/// A direction and a service port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Row {
+    /// The service port.
+    pub port: u16,
+    /// Which side.
+    pub direction: Direction,
+    /// The numbers.
+    #[serde(flatten)]
+    pub numbers: Numbers,
+}
+
+/// The listeners of a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Listeners {
+    pub port: u16,
+    pub opened: u64,
+    pub preexisting: u64,
+    pub closed: u64,
+    pub open: u64,
+}
+
+/// The totals of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Namespace {
+    pub netns: u64,
+    pub opened: u64,
+    pub preexisting: u64,
+    pub failed: u64,
+    pub closed: u64,
+    pub open: i64,
+}
+
+/// `opened + preexisting = failed + closed + open`, over all ports of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Identity {
+    pub opened: u64,
+    pub preexisting: u64,
+    pub failed: u64,
+    pub closed: u64,
+    pub open: i64,
+    pub holds: bool,
+}
+
+/// Where the ledger differed from the kernel's sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Difference {
+    pub direction: Direction,
+    pub port: u16,
+    pub state: Option<String>,
+    pub ledger: i64,
+    pub kernel: u64,
+}
+
+/// The ledger held against the kernel's sockets by conntrace itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Audit {
+    pub kernel_open: u64,
+    pub compared: u64,
+    pub moved: u64,
+    pub differences: Vec<Difference>,
+}
+
+/// How a program of conntrace fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Program {
+    pub missed: u64,
+    pub runs: u64,
+    pub run_ns: u64,
+}
+
+/// One report.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Report {
+    pub ports: Vec<Row>,
+    pub total: Numbers,
+    pub listeners: Vec<Listeners>,
+    pub netns: Vec<Namespace>,
+    pub identity: Identity,
+    pub audit: Audit,
+    pub witness: BTreeMap<String, u64>,
+    pub programs: BTreeMap<String, Program>,
+    pub repaired: u64,
+    pub unattributed: Option<u64>,
+}
+
+impl Report {
+    fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("not a report: {error}: {text}"))
+    }
+
+    /// The numbers of a direction and service port, zeros if it has none.
+    pub fn numbers(&self, direction: Direction, port: u16) -> Numbers {
+        let row = self.ports.iter().find(|row| (row.direction, row.port) == (direction, port));
+        row.map(|row| row.numbers).unwrap_or_default()
+    }
+
+    /// The listeners of a port.
+    pub fn listeners(&self, port: u16) -> Listeners {
+        let listeners = self.listeners.iter().find(|listeners| listeners.port == port).copied();
+        listeners.unwrap_or(Listeners { port, ..Listeners::default() })
+    }
+
+    /// Where the report differs from the truth; empty if it is right to the unit. Of the ports that the
+    /// truth names, nothing may be in the ledger that is not in the truth; other ports are other people's.
+    pub fn differences(&self, truth: &Truth) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut compare = |what: &str, ledger: &dyn Debug, truth: &dyn Debug| {
+            let (ledger, truth) = (format!("{ledger:?}"), format!("{truth:?}"));
+            if ledger != truth {
+                wrong.push(format!("{what}\n  ledger {ledger}\n  truth  {truth}"));
+            }
+        };
+        for port in truth.ports() {
+            for direction in [Direction::In, Direction::Out] {
+                let (numbers, truth) = (self.numbers(direction, port), truth.get(direction, port));
+                let what = format!("port {port} {direction:?}");
+                compare(&what, &numbers.counts(direction), &truth);
+                compare(&format!("{what}: open"), &numbers.open, &truth.open());
+                compare(&format!("{what}: failed in all"), &numbers.failed, &(truth.failed() + truth.died));
+                compare(&format!("{what}: preexisting"), &numbers.preexisting, &0);
+            }
+            let listeners = self.listeners(port);
+            let ledger = Listens { opened: listeners.opened, closed: listeners.closed };
+            compare(
+                &format!("port {port}: listeners"),
+                &ledger,
+                &truth.listens.get(&port).copied().unwrap_or_default(),
+            );
+        }
+        wrong
+    }
+
+    /// The open connections of these ports by state, as [`crate::kernel::census`] counts them.
+    pub fn open(&self, ports: &[u16]) -> Census {
+        let mut census = Census::new();
+        for row in self.ports.iter().filter(|row| ports.contains(&row.port)) {
+            let key = Key { direction: row.direction, port: row.port };
+            for (state, open) in row.numbers.open_by_state().into_iter().filter(|&(_, open)| open != 0) {
+                let open = u64::try_from(open).unwrap_or_else(|_| panic!("{open} open in {state}: {row:?}"));
+                census.insert((key, state), open);
+            }
+        }
+        census
+    }
+
+    /// What conntrace tells of itself, apart from zeros.
+    pub fn told(&self) -> String {
+        let witness: Vec<_> = self.witness.iter().filter(|(_, count)| **count > 0).collect();
+        let missed: Vec<_> = self.programs.iter().map(|(name, program)| (name, program.missed)).collect();
+        let (retransmits, repaired) = (self.total.retransmits, self.repaired);
+        format!("missed {missed:?}, witness {witness:?}, repaired {repaired}, retransmits {retransmits}")
+    }
+
+    /// The identity in every row and in the whole, and no difference found by the audit.
+    pub fn check_identity(&self) {
+        let rows = self.ports.iter().map(|row| &row.numbers).chain([&self.total]);
+        for row in rows {
+            let (left, right) = (row.opened + row.preexisting, row.failed + row.closed);
+            assert_eq!(i128::from(left), i128::from(right) + i128::from(row.open), "{row:?}");
+            let by_state: i64 = row.open_by_state().iter().map(|(_, open)| open).sum();
+            assert_eq!(row.open, by_state, "{row:?}");
+        }
+        assert!(self.identity.holds, "{:?} {:?}", self.identity, self.audit);
+        assert_eq!(self.audit.differences, [], "{:?}", self.audit);
+        assert_eq!(self.unattributed, None);
+    }
+}
+
+/// A running `conntrace stats`.
+#[derive(Debug)]
+pub struct Ledger {
+    tracer: Tracer,
+}
+
+impl Ledger {
+    /// Starts it with a report every `interval`, for these ports (all if there are none).
+    pub fn start(ports: &[u16], interval: &str) -> Self {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let mut args =
+            vec!["stats".to_owned(), "-o".into(), "json".into(), "--interval".into(), interval.into()];
+        if !ports.is_empty() {
+            args.extend(["--dport".into(), ports.join(",")]);
+        }
+        Self { tracer: Setup::new(args).start() }
+    }
+
+    /// Waits for a report with this property.
+    pub fn await_report(&self, what: &str, accept: impl Fn(&Report) -> bool) -> Report {
+        Report::parse(&self.tracer.await_stdout(what, |text| accept(&Report::parse(text))))
+    }
+
+    /// Waits until the ledger equals the truth.
+    ///
+    /// # Panics
+    /// When it does not in time, with the differences.
+    pub fn await_equal(&self, truth: &Truth) -> Report {
+        let last = RefCell::new((None, Vec::new()));
+        let equals = |text: &str| {
+            let report = Report::parse(text);
+            let wrong = report.differences(truth);
+            let equal = wrong.is_empty();
+            *last.borrow_mut() = (Some(report), wrong);
+            equal
+        };
+        match self.tracer.find_stdout(equals) {
+            Ok(text) => Report::parse(&text),
+            Err(missing) => {
+                let (report, wrong) = last.into_inner();
+                let told = report.map(|report| report.told());
+                panic!("the ledger is not the truth ({missing}):\n{}\n{told:?}", wrong.join("\n"));
+            }
+        }
+    }
+
+    /// The process.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// Ctrl-C; the report that it prints then.
+    pub fn stop(self) -> Report {
+        last_report(&self.tracer.stop())
+    }
+}
+
+/// The last report of a `conntrace stats -o json` that has ended well.
+pub fn last_report(ended: &Ended) -> Report {
+    ended.expect_code(0);
+    Report::parse(ended.stdout.last().expect("a report"))
+}

@@ -1,0 +1,63 @@
+//! Connections that no system call makes: connected, accepted and closed by io_uring.
+
+use super::socket::{Server, await_end, tcp, transfer, tuple_of};
+use crate::truth::Truth;
+use io_uring::{IoUring, opcode, squeue, types::Fd};
+use socket2::{SockAddr, Socket};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
+    ptr,
+};
+
+/// `count` connections one after the other, 3 bytes up and 5 down in each; the client closes first.
+///
+/// # Errors
+/// This machine does not allow io_uring.
+pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
+    let mut ring = IoUring::new(8)?;
+    let mut truth = Truth::default();
+    let listener = Server::listen(server);
+    truth.listened(server.port());
+    let address = SockAddr::from(server);
+    for _ in 0..count {
+        let client = tcp(server);
+        let connect = opcode::Connect::new(Fd(client.as_raw_fd()), address.as_ptr().cast(), address.len());
+        let accept = opcode::Accept::new(Fd(listener.socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut());
+        // SAFETY: sockets and address outlive the operations, which are waited for.
+        let results = unsafe { perform(&mut ring, [connect.build(), accept.build()]) };
+        assert_eq!(results[0], 0, "connect by io_uring");
+        assert!(results[1] >= 0, "accept by io_uring: {}", results[1]);
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        let child = Socket::from(unsafe { OwnedFd::from_raw_fd(results[1]) });
+        child.set_read_timeout(Some(super::LIMIT))?;
+        transfer(&client, &child, 3);
+        transfer(&child, &client, 5);
+        truth.payload(server.port(), 3, 5);
+        truth.whole(tuple_of(&client));
+        let close = opcode::Close::new(Fd(client.into_raw_fd()));
+        // SAFETY: nobody else has the descriptor any more.
+        let [closed] = unsafe { perform(&mut ring, [close.build()]) };
+        assert_eq!(closed, 0, "close by io_uring");
+        await_end(&child);
+    }
+    Ok(truth)
+}
+
+/// Submits the operations together, waits for all, and returns their results in the same order.
+///
+/// # Safety
+/// What the operations point to must live until this returns.
+unsafe fn perform<const N: usize>(ring: &mut IoUring, operations: [squeue::Entry; N]) -> [i32; N] {
+    for (number, operation) in operations.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { ring.submission().push(&operation.user_data(number as u64)) }.expect("room in the ring");
+    }
+    ring.submit_and_wait(N).expect("submit");
+    let mut results = [i32::MIN; N];
+    for completion in ring.completion() {
+        results[completion.user_data() as usize] = completion.result();
+    }
+    results
+}

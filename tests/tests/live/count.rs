@@ -1,0 +1,225 @@
+//! `conntrace count`: the number of open connections, as the kernel's own tables have it.
+
+use conn_tests::{
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    kernel::{Census, settled},
+    live,
+    netns::{NetNs, Resident},
+    port::Port,
+    tracer::Setup,
+    traffic::{
+        Server,
+        process::Process,
+        socket::{Pair, await_end, begin_connect, connect, tcp},
+    },
+    truth::Direction,
+};
+use serde_json::Value;
+use socket2::Socket;
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; count:
+    equals_the_kernel_in_every_state,
+    is_filtered,
+    is_grouped,
+    names_the_holder,
+    counts_nothing_that_is_over,
+);
+
+/// What `conntrace count` prints, line by line.
+fn count(args: &[&str]) -> Vec<String> {
+    let ended = Setup::new([&["count"], args].concat()).run();
+    assert_eq!(ended.expect_code(0), "");
+    ended.stdout
+}
+
+/// The bare number.
+fn number(args: &[&str]) -> u64 {
+    let lines = count(args);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines[0].parse().unwrap_or_else(|_| panic!("not a number: {lines:?}"))
+}
+
+/// A table in JSON, as numbers by what they are grouped by.
+fn table(by: &[&str], args: &[&str]) -> BTreeMap<Vec<String>, u64> {
+    let lines = count(&[&["-o", "json", "--by", &by.join(",")], args].concat());
+    let rows: Vec<Value> = serde_json::from_str(&lines.concat()).unwrap();
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    rows.iter()
+        .map(|row| (by.iter().map(|by| word(&row[by])).collect(), row["open"].as_u64().unwrap()))
+        .collect()
+}
+
+/// Connections in a namespace: of its two ports the second hears nothing.
+struct Held {
+    ns: NetNs,
+    ports: Vec<Port>,
+    pairs: Vec<Pair>,
+    _rest: (Server, Server, Vec<Socket>, Resident),
+}
+
+impl Held {
+    /// 4 established on both sides, 2 closed by the client, 1 closed by the server, 1 that nobody has
+    /// accepted, 3 that are not answered.
+    fn new(address: impl Fn(&Port) -> SocketAddr) -> Self {
+        let (ns, ports) = (NetNs::new().unwrap(), Port::block(2));
+        let [here, deaf] = [address(&ports[0]), address(&ports[1])];
+        let (pairs, rest) = ns.run(|| {
+            let listener = Server::listen(here);
+            let pairs: Vec<Pair> = (0..7).map(|_| listener.pair()).collect();
+            for pair in &pairs[..2] {
+                pair.client.shutdown(Shutdown::Write).unwrap();
+                await_end(&pair.server);
+            }
+            pairs[2].server.shutdown(Shutdown::Write).unwrap();
+            await_end(&pairs[2].client);
+            let mut others = vec![connect(here)];
+            let silent = Server::deaf(deaf);
+            for _ in 0..3 {
+                let calling = tcp(deaf);
+                begin_connect(&calling, deaf);
+                others.push(calling);
+            }
+            (pairs, (listener, silent, others))
+        });
+        let rest = (rest.0, rest.1, rest.2, ns.settle());
+        Self { ns, ports, pairs, _rest: rest }
+    }
+
+    fn numbers(&self) -> Vec<u16> {
+        self.ports.iter().map(Port::number).collect()
+    }
+
+    /// What the kernel has, and it is what was made.
+    fn census(&self) -> Census {
+        let census = self.ns.run(|| settled(&self.numbers()));
+        assert_eq!(census.values().sum::<u64>(), 19, "{census:?}");
+        census
+    }
+
+    /// Both ports, as an option.
+    fn filter(&self) -> String {
+        let ports: Vec<String> = self.numbers().iter().map(u16::to_string).collect();
+        format!("--dport={}", ports.join(","))
+    }
+}
+
+fn sum(census: &Census, accept: impl Fn(Direction, u16, &str) -> bool) -> u64 {
+    census.iter().filter(|((key, state), _)| accept(key.direction, key.port, state)).map(|(_, n)| n).sum()
+}
+
+fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+    }
+}
+
+fn equals_the_kernel_in_every_state(_: &Host) -> Outcome {
+    for held in [Held::new(Port::v4), Held::new(Port::v6)] {
+        let census = held.census();
+        let states: BTreeMap<&str, u64> = ["established", "close_wait", "fin_wait2", "syn_sent"]
+            .into_iter()
+            .map(|state| (state, sum(&census, |_, _, s| s == state)))
+            .collect();
+        assert_eq!(states.values().copied().collect::<Vec<_>>(), [3, 10, 3, 3], "{states:?}");
+        let found = table(&["state"], &[&held.filter()]);
+        let expected = states.iter().map(|(state, &open)| (vec![state.to_uppercase()], open)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(number(&[&held.filter()]), 19);
+    }
+    Ok(())
+}
+
+fn is_filtered(_: &Host) -> Outcome {
+    let (four, six) = (Held::new(Port::v4), Held::new(Port::v6));
+    for (held, family, other) in [(&four, "ipv4", "ipv6"), (&six, "ipv6", "ipv4")] {
+        let census = held.census();
+        for port in held.numbers() {
+            let text = port.to_string();
+            assert_eq!(number(&["--dport", &text]), sum(&census, |_, p, _| p == port));
+            for direction in [Direction::In, Direction::Out] {
+                let expected = sum(&census, |d, p, _| (d, p) == (direction, port));
+                assert_eq!(number(&["--dport", &text, "--direction", name(direction)]), expected);
+            }
+            assert_eq!(number(&["--dport", &text, "-f", family]), sum(&census, |_, p, _| p == port));
+            assert_eq!(number(&["--dport", &text, "-f", other]), 0);
+        }
+        let pair = &held.pairs[4];
+        let sport = pair.tuple.client.port().to_string();
+        assert_eq!(number(&[&held.filter(), "--sport", &sport]), 2);
+        assert_eq!(count(&[&held.filter(), "-o", "json"]).concat(), "{\"open\":19}");
+    }
+    let both = [four.numbers(), six.numbers()].concat();
+    let both: Vec<String> = both.iter().map(u16::to_string).collect();
+    assert_eq!(number(&["--dport", &both.join(",")]), 38);
+    Ok(())
+}
+
+fn is_grouped(_: &Host) -> Outcome {
+    let held = Held::new(Port::v4);
+    let expected = held
+        .census()
+        .into_iter()
+        .map(|((key, state), open)| {
+            let words = [key.port.to_string(), state.to_uppercase(), name(key.direction).to_owned()];
+            (words.to_vec(), open)
+        })
+        .collect();
+    assert_eq!(table(&["port", "state", "direction"], &[&held.filter()]), expected);
+    let namespaces = table(&["netns"], &[&held.filter()]);
+    assert_eq!(namespaces, BTreeMap::from([(vec![held.ns.inum().to_string()], 19)]));
+    let text = count(&["--by", "netns", &held.filter()]);
+    assert_eq!(text.len(), 2, "{text:?}");
+    assert_eq!(text[0].split_whitespace().collect::<Vec<_>>(), ["NETNS", "OPEN"]);
+    Ok(())
+}
+
+fn names_the_holder(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::take());
+    let _resident = ns.settle();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let (process, children) = ns.run(|| {
+        let listener = Server::listen(port.v4());
+        let process = Process::run("conn-holder", &[theirs.as_raw_fd()], || {
+            let sockets: Vec<Socket> = (0..5).map(|_| connect(port.v4())).collect();
+            (&theirs).write_all(b"!").unwrap();
+            // Until it is killed.
+            await_end(&sockets[0]);
+        });
+        let children: Vec<Socket> = (0..5).map(|_| listener.accept()).collect();
+        (process, children)
+    });
+    ours.read_exact(&mut [0]).unwrap();
+    let filter = format!("--dport={port}");
+    let found = table(&["comm", "direction"], &[&filter]);
+    assert_eq!(found.get(&vec!["conn-holder".to_owned(), "out".to_owned()]), Some(&5), "{found:?}");
+    assert_eq!(found.values().sum::<u64>(), 10);
+    process.kill();
+    children.iter().for_each(await_end);
+    Ok(())
+}
+
+fn counts_nothing_that_is_over(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::take());
+    let _resident = ns.settle();
+    ns.run(|| {
+        let listener = Server::listen(port.v4());
+        // These leave a TIME_WAIT on one side.
+        for client_first in [true, false] {
+            let Pair { client, server, .. } = listener.pair();
+            let (first, second) = if client_first { (client, server) } else { (server, client) };
+            drop(first);
+            await_end(&second);
+        }
+    });
+    assert!(ns.run(|| settled(&[port.number()])).is_empty());
+    assert_eq!(number(&["--dport", &port.to_string()]), 0);
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! The ledger against the truth, one kind of traffic at a time, and all of it at once.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip, Test},
+    host::{Host, Need},
+    ledger::Ledger,
+    live,
+    netns::NetNs,
+    port::Port,
+    scenario::{self, Scenario},
+    traffic::{
+        close::{self, First},
+        fail,
+    },
+    truth::Truth,
+};
+use std::{net::Ipv4Addr, thread};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; ledger:
+    everything_at_once,
+    thousands_of_ports,
+    namespaces_have_totals,
+);
+
+/// A test for every kind of traffic: `ledger::equals_refused`.
+pub(crate) fn scenarios() -> impl Iterator<Item = Test> {
+    scenario::ALL.iter().map(|&scenario| {
+        let name = format!("ledger::equals_{}", scenario.name);
+        Test::new(name, Need::Tracing, move |_| equals(scenario))
+    })
+}
+
+/// The ledger of the scenario's ports equals its truth to the unit, and stays so.
+fn equals(scenario: Scenario) -> Outcome {
+    let ports = Port::block(2);
+    let numbers: Vec<u16> = ports.iter().map(Port::number).collect();
+    let ledger = Ledger::start(&numbers, "100ms");
+    let truth = (scenario.run)(numbers[0])?;
+    ledger.await_equal(&truth);
+    let last = ledger.stop();
+    last.check_identity();
+    assert_eq!(last.differences(&truth), Vec::<String>::new());
+    // Nothing strays to the second port either.
+    let rows = last.ports.iter().filter(|row| row.numbers.opened > 0);
+    assert!(rows.map(|row| row.port).all(|port| truth.ports().contains(&port)), "{last:?}");
+    Ok(())
+}
+
+fn everything_at_once(_: &Host) -> Outcome {
+    let ports: Vec<Vec<Port>> = scenario::ALL.iter().map(|_| Port::block(2)).collect();
+    let ledger = Ledger::start(&[], "200ms");
+    let mut all = Truth::default();
+    thread::scope(|scope| {
+        let running: Vec<_> = scenario::ALL
+            .iter()
+            .zip(&ports)
+            .map(|(scenario, ports)| (scenario, scope.spawn(|| (scenario.run)(ports[0].number()))))
+            .collect();
+        for (scenario, thread) in running {
+            match thread.join().unwrap_or_else(|_| panic!("scenario {}", scenario.name)) {
+                Ok(truth) => all += truth,
+                // Its own test says so.
+                Err(Skip(_)) => {}
+            }
+        }
+    });
+    ledger.await_equal(&all);
+    assert_eq!(ledger.stop().differences(&all), Vec::<String>::new());
+    Ok(())
+}
+
+fn thousands_of_ports(_: &Host) -> Outcome {
+    let field = Port::field(2_000);
+    let ledger = Ledger::start(&[], "500ms");
+    let ns = NetNs::new().unwrap();
+    let truth = ns.run(|| {
+        let mut truth = Truth::default();
+        for port in field.numbers() {
+            let server = (Ipv4Addr::LOCALHOST, port).into();
+            truth += fail::refused(server, 1 + usize::from(port % 3));
+            if port % 4 == 0 {
+                truth += close::orderly(server, 1, First::Client);
+            }
+        }
+        truth
+    });
+    assert_eq!(truth.ports().len(), 2_000);
+    ledger.await_equal(&truth);
+    assert_eq!(ledger.stop().differences(&truth), Vec::<String>::new());
+    Ok(())
+}
+
+fn namespaces_have_totals(_: &Host) -> Outcome {
+    let port = Port::take();
+    let ledger = Ledger::start(&[port.number()], "100ms");
+    let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
+    let mut truth = Truth::default();
+    for (ns, count) in namespaces.iter().zip([3, 5]) {
+        truth += ns.run(|| close::orderly(port.v4(), count, First::Client));
+        truth += ns.run(|| fail::refused(port.v4(), 2));
+    }
+    ledger.await_equal(&truth);
+    let report = ledger.stop();
+    for (ns, count) in namespaces.iter().zip([3, 5]) {
+        let totals = report.netns.iter().find(|totals| totals.netns == ns.inum()).unwrap();
+        let numbers = (totals.opened, totals.preexisting, totals.failed, totals.closed, totals.open);
+        assert_eq!(numbers, (2 * count + 2, 0, 2, 2 * count, 0));
+    }
+    Ok(())
+}

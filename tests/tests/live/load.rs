@@ -1,0 +1,172 @@
+//! The ledger under as much load as the machine can make: equal to the generator's numbers, to the unit.
+
+use conn_tests::{
+    flood::{Ending, Flood},
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    ledger::Ledger,
+    live,
+    netns::NetNs,
+    port::Port,
+    tracer::Setup,
+    traffic::fail,
+    truth::Truth,
+};
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process, thread,
+    time::Instant,
+};
+
+pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; load:
+    ten_runs_while_events_stream_to_a_file,
+    most_events_are_lost_and_no_count,
+    thousands_are_open_at_a_time,
+    some_fail_meanwhile,
+    packets_interrupt_both_cpus,
+);
+
+/// How many connections all runs make together.
+fn connections() -> u64 {
+    let chosen = env::var("CONNTRACE_TEST_CONNECTIONS").ok();
+    chosen.map_or(500_000, |number| number.parse().expect("CONNTRACE_TEST_CONNECTIONS is a number"))
+}
+
+/// One flood in a namespace of its own, with its speed.
+fn flood(flood: Flood) -> Truth {
+    let start = Instant::now();
+    let truth = NetNs::new().unwrap().run(|| flood.run());
+    let speed = flood.connections as f64 / start.elapsed().as_secs_f64();
+    println!("load: {} connections, {:?}, {speed:.0} per second", flood.connections, flood.ending);
+    assert_eq!(truth.outgoing(flood.port).established, flood.connections);
+    truth
+}
+
+/// The ledger equals the truth, and goes on to when asked again.
+fn check(ledger: Ledger, truth: &Truth) {
+    ledger.await_equal(truth);
+    let last = ledger.stop();
+    assert_eq!(last.differences(truth), Vec::<String>::new());
+    last.check_identity();
+    println!("load: {}", last.told());
+}
+
+/// A file for events that goes with the test.
+struct EventFile(PathBuf);
+
+impl EventFile {
+    fn new(name: &str) -> Self {
+        Self(env::temp_dir().join(format!("conn-tests-{}-{name}.events", process::id())))
+    }
+
+    fn lines(&self) -> u64 {
+        let file = BufReader::new(fs::File::open(&self.0).unwrap());
+        file.split(b'\n').map(|line| assert!(!line.unwrap().is_empty())).count() as u64
+    }
+}
+
+impl Drop for EventFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The number of events that `conntrace events` says it has lost.
+fn lost(stderr: &str) -> u64 {
+    let numbers = stderr.lines().filter(|line| line.contains("lost")).flat_map(|line| {
+        line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok())
+    });
+    numbers.max().unwrap_or(0)
+}
+
+/// The runs one after the other, each ending in another way, and the events of all beside them.
+fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str]) -> (u64, Truth) {
+    let port = Port::take();
+    let file = EventFile::new(name);
+    let filter = port.to_string();
+    let events = Setup::new([&["events", "-e", "NEW,DESTROY", "--dport", filter.as_str()], options].concat());
+    let events = events.stdout_to(&file.0).start();
+    let ledger = Ledger::start(&[port.number()], "500ms");
+    let mut truth = Truth::default();
+    for (run, &ending) in (0..number).zip(endings.iter().cycle()) {
+        let share = connections() / number + u64::from(run < connections() % number);
+        truth += flood(Flood::new(port.number(), share, ending));
+        ledger.await_equal(&truth);
+    }
+    check(ledger, &truth);
+    let ended = events.stop();
+    let lost = lost(ended.expect_code(0));
+    let (lines, produced) = (file.lines(), 4 * truth.outgoing(port.number()).opened);
+    println!("load: {lines} events shown, {lost} lost");
+    // NEW and DESTROY on both sides: each is shown or told to be lost.
+    assert_eq!(lines + lost, produced, "{}", ended.stderr);
+    (lost, truth)
+}
+
+fn ten_runs_while_events_stream_to_a_file(_: &Host) -> Outcome {
+    use Ending::{ClientFirst, ClientReset, Mixed, ServerFirst, ServerReset};
+    let endings = [ClientFirst, ServerFirst, ClientReset, ServerReset, Mixed];
+    runs(10, &endings, "stream", &["-o", "json"]);
+    Ok(())
+}
+
+fn most_events_are_lost_and_no_count(_: &Host) -> Outcome {
+    let (lost, truth) = runs(2, &[Ending::ClientFirst, Ending::Mixed], "tiny", &["-b", "4096"]);
+    let opened: u64 = truth.counts.values().map(|counts| counts.opened).sum();
+    assert!(lost > opened, "most events should be lost: {lost} of {}", 2 * opened);
+    Ok(())
+}
+
+fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
+    let port = Port::take();
+    let ledger = Ledger::start(&[port.number()], "500ms");
+    let count = connections() / 5;
+    let truth = flood(Flood { open: 1_000, threads: 8, ..Flood::new(port.number(), count, Ending::Mixed) });
+    check(ledger, &truth);
+    Ok(())
+}
+
+fn some_fail_meanwhile(_: &Host) -> Outcome {
+    let ports = Port::block(3);
+    let [open, refused, silent] = [0, 1, 2].map(|at: usize| &ports[at]);
+    let ledger = Ledger::start(&ports.iter().map(Port::number).collect::<Vec<_>>(), "500ms");
+    let count = connections() / 10;
+    let ns = NetNs::new().unwrap();
+    let truth = ns.run(|| {
+        let flood = Flood::new(open.number(), count, Ending::Mixed).start();
+        let failing: Vec<Truth> = thread::scope(|scope| {
+            let count = count as usize;
+            let threads = [
+                scope.spawn(move || fail::refused(refused.v4(), count)),
+                scope.spawn(move || fail::refused(refused.v6(), count)),
+                scope.spawn(move || fail::abandoned_many(silent.v4(), count)),
+            ];
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        failing.into_iter().fold(flood.join(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    });
+    assert_eq!(truth.outgoing(refused.number()).refused, 2 * count);
+    check(ledger, &truth);
+    Ok(())
+}
+
+/// Interrupts that carry packets hit the witnesses while they run; each of them may be skipped then.
+fn packets_interrupt_both_cpus(_: &Host) -> Outcome {
+    let port = Port::take();
+    let ledger = Ledger::start(&[port.number()], "500ms");
+    let ns = NetNs::new().unwrap();
+    ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
+    let mut truth = Truth::default();
+    for ending in [Ending::ClientFirst, Ending::ServerFirst, Ending::Mixed] {
+        let flood = Flood { threads: 8, open: 20, ..Flood::new(port.number(), connections() / 10, ending) };
+        truth += ns.run(|| flood.run());
+        ledger.await_equal(&truth);
+    }
+    check(ledger, &truth);
+    Ok(())
+}
