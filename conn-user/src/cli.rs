@@ -53,8 +53,8 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Tell more on standard error: what this host lacks; twice: how the programs are loaded, and
-    /// their own log lines
+    /// Tell more on standard error: what was found here, what follows from it, and the size of the
+    /// programs; twice: the programs' own log lines, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,

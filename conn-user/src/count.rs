@@ -35,12 +35,17 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         HashMap::new()
     };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    snapshot::list(&mut probe, &namespace::all(), |row| {
+    let namespaces = namespace::everywhere();
+    let walked = snapshot::list(&mut probe, &namespaces, |row| {
         if state::is_open(row.connection.state) {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;
         }
     })?;
+    // A part of the number would look like the number.
+    if let Some(missed) = namespaces.iter().find(|namespace| !walked.contains(&namespace.inode)) {
+        return Err(Error::Hidden { netns: missed.inode });
+    }
     sink::print(&text(settings, &groups))
 }
 
@@ -49,13 +54,17 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
 enum Key {
     Number(u32),
     Word(&'static str),
+    State(&'static str),
     Name(String),
     Unknown,
 }
 
 impl Key {
-    fn value(&self) -> Value {
+    fn value(&self, format: TableFormat) -> Value {
         match self {
+            // As in events: the kernel's names for people, lower case for programs.
+            Self::State(name) if format != TableFormat::Table => Value::Text(name.to_lowercase()),
+            Self::State(name) => Value::Text((*name).into()),
             Self::Number(number) => (*number).into(),
             Self::Word(word) => Value::Text((*word).into()),
             Self::Name(name) => Value::Text(name.clone()),
@@ -68,7 +77,7 @@ fn key(group: Group, row: &SocketRow, holders: &HashMap<u64, Holder>) -> Key {
     let connection = &row.connection;
     match group {
         Group::Port => Key::Number(connection.dport.into()),
-        Group::State => state::name(connection.state).map_or(Key::Unknown, Key::Word),
+        Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
         Group::Direction => Key::Word(if connection.direction == IN { "in" } else { "out" }),
         Group::Netns => Key::Number(connection.netns),
         // Nobody holds a connection that is not accepted yet, or whose process has closed it.
@@ -94,7 +103,7 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
     for (keys, &count) in groups {
-        let mut row: Vec<Value> = keys.iter().map(Key::value).collect();
+        let mut row: Vec<Value> = keys.iter().map(|key| key.value(settings.format)).collect();
         row.push(count.into());
         table.rows.push(row);
     }

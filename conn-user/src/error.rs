@@ -45,6 +45,15 @@ pub enum Error {
         /// The kernel's error number, if it gave one.
         errno: Option<i32>,
     },
+    /// A namespace whose sockets cannot be seen.
+    #[error(
+        "network namespace {netns} cannot be entered, so its connections cannot be counted\nrun conntrace as root \
+         in the initial user namespace, or give it CAP_SYS_ADMIN"
+    )]
+    Hidden {
+        /// Inode number of the namespace.
+        netns: u32,
+    },
     /// Reading or writing failed.
     #[error("{context}: {source}")]
     Io {

@@ -8,6 +8,9 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
+/// The namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// A network namespace, kept alive by an open file.
 #[derive(Debug)]
 pub struct Namespace {
@@ -17,11 +20,14 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Runs `work` on a thread of its own inside the namespace.
+    /// Runs `work` inside the namespace: on a thread of its own, unless we are there already.
     ///
     /// # Errors
     /// The thread cannot enter: no `CAP_SYS_ADMIN` there.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+        if fs::metadata(OWN)?.ino() as u32 == self.inode {
+            return Ok(work());
+        }
         thread::scope(|scope| {
             scope
                 .spawn(|| {
@@ -32,6 +38,15 @@ impl Namespace {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+/// All namespaces that have a thread in them, a file bound to them, or an open file that keeps them.
+/// Looks at every open file of the host.
+pub fn everywhere() -> Vec<Namespace> {
+    let mut namespaces = all();
+    let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
+    namespaces.extend(held_by_files(|inode| !known.contains(&inode)));
+    namespaces
 }
 
 /// All namespaces that have a thread in them or a file bound to them. One that lives only through
@@ -51,24 +66,17 @@ pub fn all() -> Vec<Namespace> {
     found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
 }
 
-/// Those of `wanted` (inode numbers) that some process keeps by an open file. Looks at every open file
-/// of the host, so only for namespaces that are known to exist.
-pub fn held_by_files(wanted: &BTreeSet<u32>) -> Vec<Namespace> {
+/// Those that some process keeps by an open file and that are `wanted` by their inode number. Looks at
+/// every open file of the host.
+pub fn held_by_files(wanted: impl Fn(u32) -> bool) -> Vec<Namespace> {
     let mut found = BTreeMap::new();
-    for process in processes() {
-        for path in entries(&process.join("fd")) {
-            if found.len() == wanted.len() {
-                break;
-            }
-            let Some(inode) = fs::read_link(&path).ok().and_then(|link| inode_of(link.to_str()?)) else {
-                continue;
-            };
-            if wanted.contains(&inode)
-                && let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
-                && let Ok(file) = File::open(&path)
-            {
-                entry.insert(file);
-            }
+    for path in processes().flat_map(|process| entries(&process.join("fd")).collect::<Vec<_>>()) {
+        let inode = fs::read_link(&path).ok().and_then(|link| inode_of(link.to_str()?));
+        if let Some(inode) = inode.filter(|&inode| wanted(inode))
+            && let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
+            && let Ok(file) = File::open(&path)
+        {
+            entry.insert(file);
         }
     }
     found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
@@ -126,8 +134,7 @@ mod tests {
     fn finds_what_only_a_file_keeps() -> std::io::Result<()> {
         let file = File::open("/proc/self/ns/net")?;
         let inode = file.metadata()?.ino() as u32;
-        let found: Vec<u32> =
-            held_by_files(&BTreeSet::from([inode, 1])).iter().map(|one| one.inode).collect();
+        let found: Vec<u32> = held_by_files(|other| other == inode).iter().map(|one| one.inode).collect();
         assert_eq!(found, [inode]);
         assert_eq!(
             (inode_of("net:[12]"), inode_of("mnt:[12]"), inode_of("/dev/null")),

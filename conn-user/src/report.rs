@@ -1,7 +1,7 @@
 //! One reading of the ledger with all that proves it, as a table, JSON or CSV.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conn_common::connection::IN;
 use conn_common::counter;
@@ -37,6 +37,7 @@ pub struct Report {
     unix_ns: i64,
     ledger: Ledger,
     audit: Audit,
+    audit_age: Duration,
     counters: [u64; counter::COUNT],
     costs: BTreeMap<&'static str, Cost>,
     repaired: u64,
@@ -48,7 +49,7 @@ impl Report {
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
     pub fn take(session: &mut Session, filter: &Filter, audit: When) -> Result<Self, Error> {
-        let (mut ledger, audit) = session.audited(audit)?;
+        let (mut ledger, audit, audit_age) = session.audited(audit)?;
         ledger.ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
         ledger.listeners.retain(|&port, _| filter.wants_slot(IN, port));
         Ok(Self {
@@ -56,6 +57,7 @@ impl Report {
             unix_ns: clock::unix_now_ns(),
             ledger,
             audit,
+            audit_age,
             counters: session.counters.read()?,
             costs: session.probe.costs(),
             repaired: session.repaired(),
@@ -131,7 +133,8 @@ impl Report {
             format!("witness: {troubles}, repaired {}", self.repaired),
             format!("skipped by the kernel: {}", missed.join(", ")),
             format!(
-                "audit: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ",
+                "audit {:.1} s ago: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ",
+                self.audit_age.as_secs_f64(),
                 self.audit.kernel_open,
                 self.audit.compared,
                 self.audit.moved,
@@ -140,7 +143,7 @@ impl Report {
         ]);
         if self.audit.hidden_netns > 0 {
             lines.push(format!(
-                "audit: {} network namespaces with open connections cannot be entered, so nothing was compared",
+                "audit: network namespaces with open connections that cannot be entered: {}; nothing was compared",
                 self.audit.hidden_netns
             ));
         }
@@ -161,9 +164,22 @@ impl Report {
             total.failed(),
             total.closed(),
             total.open(),
-            if self.holds() { "holds" } else { "DOES NOT HOLD" }
+            self.verdict()
         ));
         lines.join("\n") + "\n"
+    }
+
+    /// What the sums and the sockets say together.
+    fn verdict(&self) -> &'static str {
+        if !self.holds() {
+            "DOES NOT HOLD"
+        } else if self.audit.hidden_netns > 0 {
+            "the sums hold, the sockets could not be compared"
+        } else if self.audit.moved > 0 {
+            "holds, as far as ports stood still"
+        } else {
+            "holds"
+        }
     }
 
     /// The identity over the whole ledger, and the audit.
@@ -196,6 +212,7 @@ impl Report {
                 "holds": self.holds(),
             },
             "audit": {
+                "age_seconds": self.audit_age.as_secs_f64(),
                 "kernel_open": self.audit.kernel_open,
                 "compared": self.audit.compared,
                 "moved": self.audit.moved,

@@ -89,23 +89,23 @@ impl Session {
         Ok(())
     }
 
-    /// The ledger with the result of an audit: a new one if it is time, else the last.
+    /// The ledger with the result of an audit and its age: a new one if it is time, else the last.
     ///
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
-    pub fn audited(&mut self, when: When) -> Result<(Ledger, Audit), Error> {
+    pub fn audited(&mut self, when: When) -> Result<(Ledger, Audit, Duration), Error> {
         let doubts = self.doubts()?;
         if let Some(last) = &self.last
             && when == When::Due
         {
             let age = last.at.elapsed();
             if age < if doubts > last.doubts { AUDIT_IN_DOUBT } else { AUDIT_EVERY } {
-                return Ok((self.ledger()?, last.audit.clone()));
+                return Ok((self.ledger()?, last.audit.clone(), age));
             }
         }
         let (ledger, audit) = self.audit()?;
         self.last = Some(Last { at: Instant::now(), doubts, audit: audit.clone() });
-        Ok((ledger, audit))
+        Ok((ledger, audit, Duration::ZERO))
     }
 
     /// What may have made the ledger wrong so far: steps that no witness can have seen.
@@ -147,22 +147,22 @@ impl Session {
         }
         if self.repairs.learn(&wrong) {
             // Sockets that no witness told of: the walk that adopts them also mends states.
-            let namespaces = namespaces(&ledger).0;
-            self.adopt(&namespaces)?;
+            self.adopt(&namespaces(&ledger))?;
         }
         self.look()
     }
 
     fn look(&mut self) -> Result<(Ledger, Audit), Error> {
         let before = self.ledger()?;
-        let (namespaces, hidden) = namespaces(&before);
+        let namespaces = namespaces(&before);
         if namespaces.iter().any(|namespace| !self.walked.contains(&namespace.inode)) {
             // A namespace that is new, or was found only now: its sockets are met here.
             self.adopt(&namespaces)?;
         }
         let mut census = Census::default();
-        snapshot::list(&mut self.probe, &namespaces, |row| census.count(&row))?;
+        let walked = snapshot::list(&mut self.probe, &namespaces, |row| census.count(&row))?;
         let after = self.ledger()?;
+        let hidden = busy(&after).filter(|inode| !walked.contains(inode)).count();
         let audit = if hidden == 0 {
             Audit::compare(&before, &after, &census)
         } else {
@@ -177,17 +177,18 @@ impl Session {
     }
 }
 
-/// All namespaces that can be walked, and how many with open connections cannot.
-fn namespaces(ledger: &Ledger) -> (Vec<Namespace>, usize) {
+/// All namespaces that can be found, those included that the ledger knows by an event only.
+fn namespaces(ledger: &Ledger) -> Vec<Namespace> {
     let mut namespaces = namespace::all();
     let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
-    let busy = ledger.netns.iter().filter(|(_, totals)| totals.open() != 0).map(|(&inode, _)| inode);
-    let missing: BTreeSet<u32> = busy.filter(|inode| !known.contains(inode)).collect();
-    if missing.is_empty() {
-        return (namespaces, 0);
+    let missing: BTreeSet<u32> = busy(ledger).filter(|inode| !known.contains(inode)).collect();
+    if !missing.is_empty() {
+        namespaces.extend(namespace::held_by_files(|inode| missing.contains(&inode)));
     }
-    let held = namespace::held_by_files(&missing);
-    let hidden = missing.len() - held.len();
-    namespaces.extend(held);
-    (namespaces, hidden)
+    namespaces
+}
+
+/// The namespaces in which connections are open, by inode number.
+fn busy(ledger: &Ledger) -> impl Iterator<Item = u32> {
+    ledger.netns.iter().filter(|(_, totals)| totals.open() != 0).map(|(&inode, _)| inode)
 }

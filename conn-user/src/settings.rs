@@ -16,7 +16,7 @@ use crate::service::Services;
 use crate::span;
 use crate::table::TableFormat;
 
-/// Ring for events if none was asked for: room for 52,000 of them.
+/// Ring for events if none was asked for: room for 49,932 of them.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 /// The smallest page there is, and so the smallest ring.
 const MIN_RING_BYTES: u64 = 4096;

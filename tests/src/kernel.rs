@@ -100,7 +100,7 @@ pub fn destroy(local: SocketAddr, remote: SocketAddr) -> io::Result<()> {
     const ANY_STATE: u32 = u32::MAX;
     const ANY_COOKIE: [u8; 8] = [0xff; 8];
 
-    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+    let family = if local.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 } as u8;
     // struct nlmsghdr, then struct inet_diag_req_v2.
     let mut request = vec![0; 4];
     request.extend(SOCK_DESTROY.to_ne_bytes());

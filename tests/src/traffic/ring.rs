@@ -1,4 +1,4 @@
-//! Connections that no system call makes: connected, accepted and closed by io_uring.
+//! Connections that no system call makes: connected, accepted and closed by `io_uring`.
 
 use super::socket::{Server, await_end, tcp, transfer, tuple_of};
 use crate::truth::Truth;
@@ -14,7 +14,7 @@ use std::{
 /// `count` connections one after the other, 3 bytes up and 5 down in each; the client closes first.
 ///
 /// # Errors
-/// This machine does not allow io_uring.
+/// This machine does not allow `io_uring`.
 pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
     let mut ring = IoUring::new(8)?;
     let mut truth = Truth::default();
