@@ -35,16 +35,19 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         HashMap::new()
     };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    let namespaces = namespace::everywhere();
-    let walked = snapshot::list(&mut probe, &namespaces, |row| {
+    let found = namespace::everywhere();
+    // A part of the number would look like the number.
+    if found.denied {
+        return Err(Error::Hidden { what: "the network namespace of some process".into() });
+    }
+    let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
         if state::is_open(row.connection.state) {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;
         }
     })?;
-    // A part of the number would look like the number.
-    if let Some(missed) = namespaces.iter().find(|namespace| !walked.contains(&namespace.inode)) {
-        return Err(Error::Hidden { netns: missed.inode });
+    if let Some(missed) = found.namespaces.iter().find(|namespace| !walked.contains(&namespace.inode)) {
+        return Err(Error::Hidden { what: format!("network namespace {}", missed.inode) });
     }
     sink::print(&text(settings, &groups))
 }

@@ -47,12 +47,12 @@ pub enum Error {
     },
     /// A namespace whose sockets cannot be seen.
     #[error(
-        "network namespace {netns} cannot be entered, so its connections cannot be counted\nrun conntrace as root \
-         in the initial user namespace, or give it CAP_SYS_ADMIN"
+        "{what} cannot be entered, so its connections cannot be counted\nrun conntrace as root in the initial \
+         user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
     )]
     Hidden {
-        /// Inode number of the namespace.
-        netns: u32,
+        /// Which.
+        what: String,
     },
     /// Reading or writing failed.
     #[error("{context}: {source}")]

@@ -40,22 +40,38 @@ impl Namespace {
     }
 }
 
+/// What was found of this host's namespaces.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// A process may not be looked at, so there may be more.
+    pub denied: bool,
+}
+
 /// All namespaces that have a thread in them, a file bound to them, or an open file that keeps them.
 /// Looks at every open file of the host.
-pub fn everywhere() -> Vec<Namespace> {
-    let mut namespaces = all();
-    let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
-    namespaces.extend(held_by_files(|inode| !known.contains(&inode)));
-    namespaces
+pub fn everywhere() -> Found {
+    let mut found = all();
+    let known: BTreeSet<u32> = found.namespaces.iter().map(|namespace| namespace.inode).collect();
+    found.namespaces.extend(held_by_files(|inode| !known.contains(&inode)));
+    found
 }
 
 /// All namespaces that have a thread in them or a file bound to them. One that lives only through
 /// its sockets has no handle; its sockets are met when something happens to them.
-pub fn all() -> Vec<Namespace> {
+pub fn all() -> Found {
     let mut found = BTreeMap::new();
+    let mut denied = false;
     for path in thread_namespaces().chain(bound_namespaces()) {
-        // A process may end, a mount may go away, between listing and opening.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                // A process may also end, a mount go away, between listing and looking.
+                denied |= error.kind() == std::io::ErrorKind::PermissionDenied;
+                continue;
+            }
+        };
         let inode = metadata.ino() as u32;
         if let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
             && let Ok(file) = File::open(&path)
@@ -63,7 +79,8 @@ pub fn all() -> Vec<Namespace> {
             entry.insert(file);
         }
     }
-    found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
+    let namespaces = found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect();
+    Found { namespaces, denied }
 }
 
 /// Those that some process keeps by an open file and that are `wanted` by their inode number. Looks at
@@ -127,7 +144,10 @@ mod tests {
     fn finds_its_own_namespace() {
         let own = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino() as u32).ok();
         assert!(own.is_some());
-        assert_eq!(all().iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own), own);
+        assert_eq!(
+            all().namespaces.iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own),
+            own
+        );
     }
 
     #[test]

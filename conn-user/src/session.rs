@@ -80,7 +80,7 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
-        session.adopt(&namespace::all())?;
+        session.adopt(&namespace::all().namespaces)?;
         Ok(session)
     }
 
@@ -179,7 +179,7 @@ impl Session {
 
 /// All namespaces that can be found, those included that the ledger knows by an event only.
 fn namespaces(ledger: &Ledger) -> Vec<Namespace> {
-    let mut namespaces = namespace::all();
+    let mut namespaces = namespace::all().namespaces;
     let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
     let missing: BTreeSet<u32> = busy(ledger).filter(|inode| !known.contains(inode)).collect();
     if !missing.is_empty() {
