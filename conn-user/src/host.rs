@@ -8,6 +8,8 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// `CAP_NET_ADMIN`, `include/uapi/linux/capability.h`.
 const CAP_NET_ADMIN: u8 = 12;
+/// `CAP_SYS_PTRACE`.
+const CAP_SYS_PTRACE: u8 = 19;
 /// `CAP_SYS_ADMIN`.
 const CAP_SYS_ADMIN: u8 = 21;
 /// `CAP_PERFMON`.
@@ -42,6 +44,13 @@ impl Host {
                 .and_then(|mounts| cgroup_v2_root(&mounts)),
             possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
         }
+    }
+
+    /// True if it is not for lack of privileges when a process cannot be looked at. Some hosts hide
+    /// single processes even from root.
+    pub fn may_look_everywhere(&self) -> bool {
+        let both = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_PTRACE;
+        self.capabilities & both == both
     }
 
     /// The capabilities that loading and attaching needs and this process lacks, by name.
@@ -99,6 +108,7 @@ mod tests {
         assert_eq!(host(0).missing_capabilities(), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
         assert_eq!(host(1 << CAP_SYS_ADMIN).missing_capabilities(), ["CAP_NET_ADMIN"]);
         assert!(host(1 << CAP_BPF | 1 << CAP_PERFMON | 1 << CAP_NET_ADMIN).missing_capabilities().is_empty());
+        assert!(host(u64::MAX).may_look_everywhere() && !host(1 << CAP_SYS_ADMIN).may_look_everywhere());
         assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ff\n"), Some(0x1ff));
     }
 }
