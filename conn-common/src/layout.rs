@@ -46,6 +46,10 @@ fields! {
     TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8;
     TCP_TOTAL_RETRANS: "tcp_sock" "total_retrans" 4;
     SOCKET_SK: "socket" "sk" 8;
+    FILE_INODE: "file" "f_inode" 8;
+    INODE_INO: "inode" "i_ino" 8;
+    INODE_SB: "inode" "i_sb" 8;
+    SB_MAGIC: "super_block" "s_magic" 8;
     NET_INUM: "net" "ns.inum" 4;
     TASK_TGID: "task_struct" "tgid" 4;
     TASK_PID: "task_struct" "pid" 4;

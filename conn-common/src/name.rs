@@ -14,6 +14,8 @@ pub const TCP_ADOPT: &str = "tcp_adopt";
 pub const TCP_LIST: &str = "tcp_list";
 /// Iterator over all tasks' files that writes a [`crate::row::HolderRow`] for each TCP socket.
 pub const FILE_LIST: &str = "file_list";
+/// Iterator over all tasks' files that writes a [`crate::row::NamespaceRow`] for each namespace.
+pub const NAMESPACE_LIST: &str = "namespace_list";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";

@@ -26,7 +26,20 @@ pub struct HolderRow {
     pub comm: [u8; COMM],
 }
 
+/// An open file that keeps a namespace alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamespaceRow {
+    /// Inode number of the namespace, of whatever kind it is.
+    pub inode: u64,
+    /// The process (thread group) that has the file open.
+    pub pid: u32,
+    /// Its descriptor there.
+    pub fd: u32,
+}
+
 const _: () = {
+    assert!(size_of::<NamespaceRow>() == 16);
     assert!(size_of::<SocketRow>() == 128);
     assert!(size_of::<HolderRow>() == 32);
 };

@@ -73,6 +73,13 @@ pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
     list::file::row(ctx)
 }
 
+/// The files of all tasks, to find namespaces that nothing else shows.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
+    list::namespace::row(ctx)
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

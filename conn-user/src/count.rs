@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use conn_common::connection::IN;
-use conn_common::name;
 use conn_common::row::SocketRow;
 use conn_common::state;
 
 use crate::cli::Group;
 use crate::error::Error;
 use crate::host::Host;
-use crate::namespace;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::sanitize;
@@ -28,15 +26,10 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     let host = Host::look();
     let plan = plan(&host, None)?;
     let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
-    probe.load_iter(name::TCP_LIST, "tcp")?;
-    let holders = if settings.by.contains(&Group::Comm) {
-        probe.load_iter(name::FILE_LIST, "task_file")?;
-        snapshot::holders(&mut probe)?
-    } else {
-        HashMap::new()
-    };
+    let holders =
+        if settings.by.contains(&Group::Comm) { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    let found = namespace::everywhere();
+    let found = snapshot::all_namespaces(&mut probe)?;
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });

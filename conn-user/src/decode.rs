@@ -5,7 +5,7 @@ use bytes::{Buf, TryGetError};
 use conn_common::connection::{COMM, Connection, IN, OUT};
 use conn_common::event::{EventRecord, NEW};
 use conn_common::ledger::Cause;
-use conn_common::row::{HolderRow, SocketRow};
+use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, UNSEEN};
 
 use crate::event::Event;
@@ -96,6 +96,23 @@ pub fn holder_row(mut bytes: &[u8]) -> Result<HolderRow, DecodeError> {
             pid: buf.try_get_u32_ne()?,
             reserved: buf.try_get_u32_ne()?,
             comm: array(buf)?,
+        })
+    };
+    read().map_err(|_: TryGetError| DecodeError::Length(length))
+}
+
+/// Decodes a row of the namespace iterator.
+///
+/// # Errors
+/// [`DecodeError::Length`].
+pub fn namespace_row(mut bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
+    let length = bytes.len();
+    let mut read = || {
+        let buf = &mut bytes;
+        Ok(NamespaceRow {
+            inode: buf.try_get_u64_ne()?,
+            pid: buf.try_get_u32_ne()?,
+            fd: buf.try_get_u32_ne()?,
         })
     };
     read().map_err(|_: TryGetError| DecodeError::Length(length))
@@ -209,6 +226,7 @@ mod tests {
             let _ = decode(&bytes);
             let _ = socket_row(&bytes);
             let _ = holder_row(&bytes);
+            let _ = namespace_row(&bytes);
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! Network namespaces of this host, and running code inside one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -49,15 +49,6 @@ pub struct Found {
     pub denied: bool,
 }
 
-/// All namespaces that have a thread in them, a file bound to them, or an open file that keeps them.
-/// Looks at every open file of the host.
-pub fn everywhere() -> Found {
-    let mut found = all();
-    let known: BTreeSet<u32> = found.namespaces.iter().map(|namespace| namespace.inode).collect();
-    found.namespaces.extend(held_by_files(|inode| !known.contains(&inode)));
-    found
-}
-
 /// All namespaces that have a thread in them or a file bound to them. One that lives only through
 /// its sockets has no handle; its sockets are met when something happens to them.
 pub fn all() -> Found {
@@ -83,20 +74,17 @@ pub fn all() -> Found {
     Found { namespaces, denied }
 }
 
-/// Those that some process keeps by an open file and that are `wanted` by their inode number. Looks at
-/// every open file of the host.
-pub fn held_by_files(wanted: impl Fn(u32) -> bool) -> Vec<Namespace> {
-    let mut found = BTreeMap::new();
-    for path in processes().flat_map(|process| entries(&process.join("fd")).collect::<Vec<_>>()) {
-        let inode = fs::read_link(&path).ok().and_then(|link| inode_of(link.to_str()?));
-        if let Some(inode) = inode.filter(|&inode| wanted(inode))
-            && let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
-            && let Ok(file) = File::open(&path)
-        {
-            entry.insert(file);
-        }
+impl Namespace {
+    /// The network namespace that process `pid` keeps open as its descriptor `fd`, if that is one.
+    pub fn held(pid: u32, fd: u32) -> Option<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
+        let inode = inode_of(fs::read_link(&path).ok()?.to_str()?)?;
+        // The descriptor may have become another file meanwhile.
+        let file = File::open(&path)
+            .ok()
+            .filter(|file| file.metadata().is_ok_and(|data| data.ino() == u64::from(inode)))?;
+        Some(Self { inode, file })
     }
-    found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect()
 }
 
 /// The inode number in what a namespace's file links to: `net:[4026531840]`.
@@ -151,11 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_only_a_file_keeps() -> std::io::Result<()> {
+    fn a_descriptor_may_keep_a_namespace() -> std::io::Result<()> {
+        use std::os::fd::AsRawFd as _;
         let file = File::open("/proc/self/ns/net")?;
         let inode = file.metadata()?.ino() as u32;
-        let found: Vec<u32> = held_by_files(|other| other == inode).iter().map(|one| one.inode).collect();
-        assert_eq!(found, [inode]);
+        let held = |file: &File| {
+            let fd = u32::try_from(file.as_raw_fd()).ok()?;
+            Namespace::held(std::process::id(), fd).map(|held| held.inode)
+        };
+        assert_eq!(held(&file), Some(inode));
+        assert_eq!(held(&File::open("/proc/self/ns/mnt")?), None);
         assert_eq!(
             (inode_of("net:[12]"), inode_of("mnt:[12]"), inode_of("/dev/null")),
             (Some(12), None, None)

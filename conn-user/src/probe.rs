@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
+use std::thread;
 
 use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::iter::IterLink;
@@ -118,8 +119,14 @@ impl Probe {
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
-        let ebpf = load(plan, options, &Layout::of_kernel()?)?;
-        let btf = Btf::from_sys_fs().map_err(|error| Error::Refused {
+        // Parsing the kernel's types takes as long as the rest of this, and is needed after it.
+        let (ebpf, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(Btf::from_sys_fs);
+            let ebpf = Layout::of_kernel().and_then(|layout| load(plan, options, &layout));
+            (ebpf, btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let ebpf = ebpf?;
+        let btf = btf.map_err(|error| Error::Refused {
             what: format!("reading {KERNEL_BTF}: {error}"),
             errno: None,
         })?;
@@ -226,12 +233,15 @@ impl Probe {
         Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
     }
 
-    /// Loads an iterator of the kernel's type `kind` (`tcp`, `task_file`).
+    /// Loads an iterator of the kernel's type `kind` (`tcp`, `task_file`), once.
     ///
     /// # Errors
     /// The kernel refuses it.
     pub fn load_iter(&mut self, name: &str, kind: &str) -> Result<(), Error> {
         let iter: &mut Iter = program(&mut self.ebpf, name)?;
+        if iter.fd().is_ok() {
+            return Ok(());
+        }
         iter.load(kind, &self.btf).map_err(|error| refused(&format!("loading the iterator {name}"), &error))
     }
 

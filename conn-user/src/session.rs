@@ -11,7 +11,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
-use crate::namespace::{self, Namespace};
+use crate::namespace::Namespace;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::repair::Repairs;
@@ -67,8 +67,6 @@ impl Session {
         let mut probe = Probe::load(&plan, options)?;
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
-        probe.load_iter(name::TCP_ADOPT, "tcp")?;
-        probe.load_iter(name::TCP_LIST, "tcp")?;
         probe.attach_witnesses(&plan)?;
         probe.enable()?;
         let mut session = Self {
@@ -80,7 +78,8 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
-        session.adopt(&namespace::all().namespaces)?;
+        let namespaces = snapshot::all_namespaces(&mut session.probe)?.namespaces;
+        session.adopt(&namespaces)?;
         Ok(session)
     }
 
@@ -147,14 +146,15 @@ impl Session {
         }
         if self.repairs.learn(&wrong) {
             // Sockets that no witness told of: the walk that adopts them also mends states.
-            self.adopt(&namespaces(&ledger))?;
+            let namespaces = snapshot::all_namespaces(&mut self.probe)?.namespaces;
+            self.adopt(&namespaces)?;
         }
         self.look()
     }
 
     fn look(&mut self) -> Result<(Ledger, Audit), Error> {
         let before = self.ledger()?;
-        let namespaces = namespaces(&before);
+        let namespaces = snapshot::all_namespaces(&mut self.probe)?.namespaces;
         if namespaces.iter().any(|namespace| !self.walked.contains(&namespace.inode)) {
             // A namespace that is new, or was found only now: its sockets are met here.
             self.adopt(&namespaces)?;
@@ -175,17 +175,6 @@ impl Session {
     pub fn repaired(&self) -> u64 {
         self.repairs.total()
     }
-}
-
-/// All namespaces that can be found, those included that the ledger knows by an event only.
-fn namespaces(ledger: &Ledger) -> Vec<Namespace> {
-    let mut namespaces = namespace::all().namespaces;
-    let known: BTreeSet<u32> = namespaces.iter().map(|namespace| namespace.inode).collect();
-    let missing: BTreeSet<u32> = busy(ledger).filter(|inode| !known.contains(inode)).collect();
-    if !missing.is_empty() {
-        namespaces.extend(namespace::held_by_files(|inode| missing.contains(&inode)));
-    }
-    namespaces
 }
 
 /// The namespaces in which connections are open, by inode number.

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use conn_common::connection::COMM;
 use conn_common::name;
-use conn_common::row::{HolderRow, SocketRow};
+use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 
 use crate::decode;
 use crate::error::Error;
-use crate::namespace::Namespace;
+use crate::namespace::{self, Found, Namespace};
 use crate::probe::Probe;
 use crate::walk;
 
@@ -18,6 +18,7 @@ use crate::walk;
 /// # Errors
 /// The kernel refuses to walk its sockets.
 pub fn adopt(probe: &mut Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, Error> {
+    probe.load_iter(name::TCP_ADOPT, "tcp")?;
     let walked = walk::namespaces(probe, name::TCP_ADOPT, namespaces, |_| {})?;
     for &netns in &walked {
         probe.walked(netns)?;
@@ -36,6 +37,7 @@ pub fn list(
     mut each: impl FnMut(SocketRow) + Send,
 ) -> Result<BTreeSet<u32>, Error> {
     let mut broken = None;
+    probe.load_iter(name::TCP_LIST, "tcp")?;
     let walked = walk::namespaces(probe, name::TCP_LIST, namespaces, |page| {
         for row in page.chunks(size_of::<SocketRow>()) {
             match decode::socket_row(row) {
@@ -47,6 +49,41 @@ pub fn list(
     match broken {
         Some(error) => Err(Error::Internal(format!("listing the sockets: {error}"))),
         None => Ok(walked),
+    }
+}
+
+/// All network namespaces that can be found: by their threads, their mounts and the files that keep them.
+///
+/// # Errors
+/// The kernel refuses to walk its tasks, or writes what is no row.
+pub fn all_namespaces(probe: &mut Probe) -> Result<Found, Error> {
+    let mut found = namespace::all();
+    let known: BTreeSet<u32> = found.namespaces.iter().map(|namespace| namespace.inode).collect();
+    found.namespaces.extend(held_namespaces(probe, |inode| !known.contains(&inode))?);
+    Ok(found)
+}
+
+/// The network namespaces that open files keep and that are `wanted` by their inode number.
+fn held_namespaces(probe: &mut Probe, wanted: impl Fn(u32) -> bool) -> Result<Vec<Namespace>, Error> {
+    probe.load_iter(name::NAMESPACE_LIST, "task_file")?;
+    let mut held: Vec<Namespace> = Vec::new();
+    let mut broken = None;
+    walk::once(probe, name::NAMESPACE_LIST, |page| {
+        for row in page.chunks(size_of::<NamespaceRow>()) {
+            match decode::namespace_row(row) {
+                Ok(row) => {
+                    let inode = row.inode as u32;
+                    if wanted(inode) && held.iter().all(|known| known.inode != inode) {
+                        held.extend(Namespace::held(row.pid, row.fd));
+                    }
+                }
+                Err(error) => broken = Some(error),
+            }
+        }
+    })?;
+    match broken {
+        Some(error) => Err(Error::Internal(format!("listing the namespaces: {error}"))),
+        None => Ok(held),
     }
 }
 
@@ -68,6 +105,7 @@ pub struct Holder {
 pub fn holders(probe: &mut Probe) -> Result<HashMap<u64, Holder>, Error> {
     let mut holders: HashMap<u64, Holder> = HashMap::new();
     let mut broken = None;
+    probe.load_iter(name::FILE_LIST, "task_file")?;
     walk::once(probe, name::FILE_LIST, |page| {
         for row in page.chunks(size_of::<HolderRow>()) {
             match decode::holder_row(row) {

@@ -15,9 +15,9 @@ use crate::owner;
 const TASK: usize = 8;
 const FILE: usize = 24;
 
-/// One row, if the file is a TCP socket.
+/// The task and the file that this step of the walk shows; `None` at its end.
 #[inline(always)]
-pub fn row(ctx: *mut c_void) -> i32 {
+pub fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
     // SAFETY: the verifier types these loads; NULL marks the end of the walk.
     let (task, file) = unsafe {
         (
@@ -25,9 +25,13 @@ pub fn row(ctx: *mut c_void) -> i32 {
             ctx.byte_add(FILE).cast::<*mut file>().read_volatile(),
         )
     };
-    if task.is_null() || file.is_null() {
-        return 0;
-    }
+    if task.is_null() || file.is_null() { None } else { Some((task, file)) }
+}
+
+/// One row, if the file is a TCP socket.
+#[inline(always)]
+pub fn row(ctx: *mut c_void) -> i32 {
+    let Some((task, file)) = open_file(ctx) else { return 0 };
     // SAFETY: a file that the verifier knows.
     let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
     if socket.is_null() {
