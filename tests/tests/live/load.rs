@@ -4,7 +4,7 @@ use conn_tests::{
     flood::{Ending, Flood},
     harness::{Live, Outcome, Skip},
     host::{Host, Need},
-    ledger::Ledger,
+    ledger::{Ledger, Report},
     live,
     netns::NetNs,
     port::Port,
@@ -165,8 +165,28 @@ fn packets_interrupt_both_cpus(_: &Host) -> Outcome {
     for ending in [Ending::ClientFirst, Ending::ServerFirst, Ending::Mixed] {
         let flood = Flood { threads: 8, open: 20, ..Flood::new(port.number(), connections() / 10, ending) };
         truth += ns.run(|| flood.run());
-        ledger.await_equal(&truth);
+        ledger.await_report("the truth", |report| report.differences(&but_bytes(report, &truth)).is_empty());
     }
-    check(ledger, &truth);
+    let last = ledger.stop();
+    last.check_identity();
+    println!("load: {}", last.told());
+    assert_eq!(last.differences(&but_bytes(&last, &truth)), Vec::<String>::new());
     Ok(())
+}
+
+/// The truth as far as it can be known: of an end that no witness saw, and that the audit made good and
+/// counted as repaired, the bytes are gone. Each of these connections had one byte in one direction.
+fn but_bytes(report: &Report, truth: &Truth) -> Truth {
+    let mut known = truth.clone();
+    for (key, counts) in &mut known.counts {
+        let numbers = report.numbers(key.direction, key.port);
+        for (bytes, told) in
+            [(&mut counts.sent, numbers.bytes_sent), (&mut counts.received, numbers.bytes_received)]
+        {
+            if bytes.checked_sub(told).is_some_and(|lost| lost <= report.repaired) {
+                *bytes = told;
+            }
+        }
+    }
+    known
 }
