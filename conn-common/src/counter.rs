@@ -32,12 +32,14 @@ counters! {
     FLAGS_FAILED = 8, "flags_failed";
     /// Wake-ups of the reader.
     WAKEUPS = 9, "wakeups";
+    /// A call of `sock_ops` that matters but has no full TCP socket: the hook could not do its work.
+    NO_SOCKET = 10, "no_socket";
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn places_are_dense() {
-        assert_eq!(super::COUNT, super::WAKEUPS as usize + 1);
+        assert_eq!(super::COUNT, super::NO_SOCKET as usize + 1);
     }
 }

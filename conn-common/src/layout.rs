@@ -40,7 +40,6 @@ fields! {
     INET_MC_INDEX: "inet_sock" "mc_index" 4;
     INET_PINET6: "inet_sock" "pinet6" 8;
     PINFO_MCAST_OIF: "ipv6_pinfo" "mcast_oif" 4;
-    TCP_OPS_FLAGS: "tcp_sock" "bpf_sock_ops_cb_flags" 1;
     TCP_BYTES_SENT: "tcp_sock" "bytes_sent" 8;
     TCP_BYTES_RETRANS: "tcp_sock" "bytes_retrans" 8;
     TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8;

@@ -5,7 +5,6 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 
 use crate::config;
@@ -108,12 +107,6 @@ impl Tcp {
     #[inline(always)]
     pub fn state(self) -> u8 {
         field(self.0, &config::SKC_STATE)
-    }
-
-    /// True if socket operations are called for the state changes of this socket.
-    #[inline(always)]
-    pub fn tells_state(self) -> bool {
-        field::<u8>(self.0, &config::TCP_OPS_FLAGS) & BPF_SOCK_OPS_STATE_CB_FLAG as u8 != 0
     }
 
     /// Inode number of the network namespace.

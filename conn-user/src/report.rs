@@ -18,9 +18,12 @@ use crate::session::{Session, When};
 use crate::settings::Filter;
 use crate::table::{Column, Table, TableFormat, Value};
 
-/// The counters that tell of something that did not go the usual way.
-const TROUBLES: [u32; 8] = [
+/// The counters that people are shown: what went into the ring, then what did not go the usual way.
+const SHOWN: [u32; 11] = [
+    counter::PRODUCED,
+    counter::WAKEUPS,
     counter::LOST,
+    counter::NO_SOCKET,
     counter::STORAGE_FAILED,
     counter::LEDGER_FAILED,
     counter::NETNS_FAILED,
@@ -111,7 +114,7 @@ impl Report {
     /// What was lost, missed and repaired, what the audit found, then the identity.
     fn proof(&self) -> String {
         let total = self.ledger.total();
-        let troubles = TROUBLES
+        let troubles = SHOWN
             .map(|at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
             .join(", ");
         let missed: Vec<String> =

@@ -69,6 +69,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
             return Ok(());
         }
     }
+    programs.flush();
     if settings.summary {
         let report = Report::take(session, &settings.filter, When::Now)?;
         eprint!("{}", report.write(TableFormat::Table, false, None));
@@ -165,6 +166,13 @@ impl ProgramLog {
         let logger = register(logger, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the program log".into(), source })?;
         Ok(Self(Some(logger)))
+    }
+
+    /// Logs the lines that wait.
+    fn flush(&mut self) {
+        if let Some(logger) = &mut self.0 {
+            logger.get_mut().flush();
+        }
     }
 
     /// Waits for lines and logs them.

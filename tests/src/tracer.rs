@@ -393,7 +393,7 @@ fn collect(
 }
 
 /// The program under test.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("CONNTRACE_BIN") {
         return path.into();
     }

@@ -19,6 +19,7 @@ mod live {
     pub(crate) mod load;
     pub(crate) mod loss;
     pub(crate) mod namespace;
+    pub(crate) mod refusal;
     pub(crate) mod scenario;
     pub(crate) mod start;
     pub(crate) mod traffic;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         live::ledger::TESTS,
         live::loss::TESTS,
         live::namespace::TESTS,
+        live::refusal::TESTS,
         live::scenario::TESTS,
         live::traffic::TESTS,
         live::usage::TESTS,

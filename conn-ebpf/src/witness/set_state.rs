@@ -3,9 +3,7 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
-use conn_common::state::{CLOSE, LISTEN, SYN_RECV};
 
-use crate::config;
 use crate::kernel::Tcp;
 use crate::transition::{Socket, is_enabled};
 
@@ -18,21 +16,9 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(tcp) = Tcp::of(ctx.arg(0)) else { return 0 };
-    if config::CONNECT_IS_SEEN.load() != 0 && is_told(old) && tcp.tells_state() {
-        return 0;
-    }
     trace!(ctx, "set_state {} -> {}", old, new);
     if let Some(mut socket) = Socket::remembered(tcp) {
         socket.goes(old, new);
     }
     0
-}
-
-/// True if the kernel leaves `old` only through `tcp_set_state()`, which has called socket operations a
-/// moment ago if the socket is flagged for them. The other states are also left by
-/// `inet_sk_set_state()`, which calls nobody (`inet_csk_clone_lock`, `inet_ehash_nolisten`,
-/// `inet_csk_listen_start`).
-#[inline(always)]
-const fn is_told(old: u8) -> bool {
-    old != CLOSE && old != LISTEN && old != SYN_RECV
 }

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::trace;
-use conn_common::counter::FLAGS_FAILED;
+use conn_common::counter::{FLAGS_FAILED, NO_SOCKET};
 use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
@@ -27,9 +27,13 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     // SAFETY: a field of the context that the verifier knows; it may be NULL.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if sk.is_null() {
+        count(NO_SOCKET);
         return GO_ON;
     }
-    let Some(tcp) = Tcp::of(sk.cast()) else { return GO_ON };
+    let Some(tcp) = Tcp::of(sk.cast()) else {
+        count(NO_SOCKET);
+        return GO_ON;
+    };
     let Some(mut socket) = Socket::remembered(tcp) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     if op == BPF_SOCK_OPS_STATE_CB {
