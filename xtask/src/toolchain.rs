@@ -212,7 +212,11 @@ impl Decision {
 pub(crate) fn commands(facts: &Facts) -> Vec<String> {
     let mut commands = Vec::new();
     if !facts.nightly || !facts.rust_src {
-        let rustup = if facts.rustup { "" } else { "  # rustup itself: https://rustup.rs" };
+        let rustup = if facts.rustup {
+            ""
+        } else {
+            "  # rustup itself comes from your distribution or the Rust project"
+        };
         commands.push(format!("rustup toolchain install nightly --component rust-src{rustup}"));
     }
     if !facts.linker_on_path {

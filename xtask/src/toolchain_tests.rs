@@ -103,7 +103,10 @@ fn elsewhere_the_commands_name_what_is_missing() {
         let facts = Facts { debian: false, root, ..bare() };
         assert_eq!(commands_for(&facts), [install, linker]);
         let no_rustup = commands_for(&Facts { rustup: false, ..facts.clone() });
-        assert_eq!(no_rustup, [&format!("{install}  # rustup itself: https://rustup.rs"), linker]);
+        assert_eq!(
+            no_rustup,
+            [&format!("{install}  # rustup itself comes from your distribution or the Rust project"), linker]
+        );
         assert_eq!(commands_for(&Facts { nightly: true, ..facts.clone() }), [install, linker]);
         assert_eq!(commands_for(&Facts { nightly: true, rust_src: true, ..facts.clone() }), [linker]);
         assert_eq!(commands_for(&Facts { linker_on_path: true, ..facts.clone() }), [install]);
