@@ -19,8 +19,6 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
-/// Per-socket storage.
-pub const SOCKETS: &str = "SOCKETS";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// The ledger, see [`crate::ledger`].

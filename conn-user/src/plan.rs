@@ -77,7 +77,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     if host.cgroup_root.is_none() {
         degradations.push(
             "no cgroup v2 hierarchy is mounted: NEW of an outgoing connection is told when its handshake \
-             ends, not when its SYN leaves",
+             ends, not when its SYN leaves, and listeners that begin from now on are not counted",
         );
     }
     let sock_ops = host.cgroup_root.is_some();
