@@ -1,5 +1,7 @@
 //! What is remembered of one connection: in the kernel beside its socket, and in every event.
 
+use crate::owner::Owner;
+
 /// We accepted the connection: `dport` is our port.
 pub const IN: u8 = 0;
 /// We opened the connection: `dport` is the peer's port.
@@ -9,8 +11,8 @@ pub const LISTENER: u8 = 2;
 
 /// The four addresses and ports are the connection's own. Until then they are not known yet.
 pub const TUPLE_KNOWN: u8 = 1;
-/// `pid`, `tid`, `uid`, `comm`, `thread` and `cgroup` are those of the task that opened the connection.
-pub const OWNER_KNOWN: u8 = 1 << 1;
+/// A process has had the socket: it connected, or was accepted.
+pub const HELD: u8 = 1 << 1;
 /// The connection existed before conntrace looked; `attempt_ns` is not known.
 pub const PREEXISTING: u8 = 1 << 2;
 /// Left [`crate::state::SYN_SENT`] or [`crate::state::SYN_RECV`] for a state that only a finished
@@ -22,41 +24,28 @@ pub const WANTED: u8 = 1 << 4;
 pub const ANNOUNCED: u8 = 1 << 5;
 /// `listen()` succeeded. It may also fail after the state has become LISTEN.
 pub const LISTENING: u8 = 1 << 6;
-/// The owner is a kernel thread.
-pub const KERNEL_OWNED: u8 = 1 << 7;
-
-/// Length of a task's name in the kernel, with its closing zero.
-pub const COMM: usize = 16;
-
 /// One connection (or listener), kept in the socket's own storage and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Connection {
-    /// Unique while conntrace runs; a socket that connects again gets a new one.
+    /// Unique while conntrace runs; a socket that connects again gets a new one. See
+    /// [`Self::first_seen_ns`].
     pub id: u64,
     /// When the connection was attempted: SYN sent, or child socket created. Nanoseconds of
     /// `CLOCK_BOOTTIME`; 0 if it was before conntrace looked.
     pub attempt_ns: u64,
     /// When the handshake was complete, same clock; 0 if never or not known.
     pub established_ns: u64,
-    /// The cgroup v2 id of the owner.
-    pub cgroup: u64,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
-    /// Process id (thread group) of the owner, in the initial pid namespace.
-    pub pid: u32,
-    /// Thread id of the owner.
-    pub tid: u32,
-    /// User id of the owner, in the initial user namespace.
-    pub uid: u32,
-    /// The initiator's address: 16 bytes in network order, or the first 4 for IPv4.
-    pub src: [u8; 16],
-    /// The responder's address, like `src`.
-    pub dst: [u8; 16],
     /// The initiator's port, host order. 0 if no port was ever chosen.
     pub sport: u16,
     /// The responder's port, host order: the service port.
     pub dport: u16,
+    /// The initiator's address: 16 bytes in network order, or the first 4 for IPv4.
+    pub src: [u8; 16],
+    /// The responder's address, like `src`.
+    pub dst: [u8; 16],
     /// 4 or 6. IPv4-mapped addresses are 4.
     pub family: u8,
     /// [`IN`], [`OUT`] or [`LISTENER`].
@@ -65,19 +54,19 @@ pub struct Connection {
     pub state: u8,
     /// [`TUPLE_KNOWN`] and the other flags.
     pub flags: u8,
-    /// Name of the owner's process (its group leader).
-    pub comm: [u8; COMM],
-    /// Name of the owner's thread.
-    pub thread: [u8; COMM],
+    /// Explicit padding.
+    pub reserved: u32,
+    /// Who it belongs to.
+    pub owner: Owner,
 }
 
 const _: () = {
-    assert!(size_of::<Connection>() == 120);
+    assert!(size_of::<Connection>() == 136);
     assert!(align_of::<Connection>() == 8);
-    assert!(core::mem::offset_of!(Connection, netns) == 32);
-    assert!(core::mem::offset_of!(Connection, src) == 48);
-    assert!(core::mem::offset_of!(Connection, sport) == 80);
-    assert!(core::mem::offset_of!(Connection, comm) == 88);
+    assert!(core::mem::offset_of!(Connection, netns) == 24);
+    assert!(core::mem::offset_of!(Connection, src) == 32);
+    assert!(core::mem::offset_of!(Connection, family) == 64);
+    assert!(core::mem::offset_of!(Connection, owner) == 72);
 };
 
 impl Connection {
@@ -86,22 +75,30 @@ impl Connection {
         id: 0,
         attempt_ns: 0,
         established_ns: 0,
-        cgroup: 0,
         netns: 0,
-        pid: 0,
-        tid: 0,
-        uid: 0,
-        src: [0; 16],
-        dst: [0; 16],
         sport: 0,
         dport: 0,
+        src: [0; 16],
+        dst: [0; 16],
         family: 0,
         direction: IN,
         state: crate::state::UNSEEN,
         flags: 0,
-        comm: [0; COMM],
-        thread: [0; COMM],
+        reserved: 0,
+        owner: Owner::NONE,
     };
+
+    /// The id of a connection first seen at `now`, nanoseconds of `CLOCK_BOOTTIME`, on `cpu`. Unique: one
+    /// CPU begins no two connections in one nanosecond, and ten bits hold the CPU.
+    #[inline(always)]
+    pub const fn id_at(now: u64, cpu: u32) -> u64 {
+        now << 10 | (cpu & 0x3ff) as u64
+    }
+
+    /// When a program first saw it, nanoseconds of `CLOCK_BOOTTIME`: it is part of the id.
+    pub const fn first_seen_ns(&self) -> u64 {
+        self.id >> 10
+    }
 
     /// True if `flag` is set.
     #[inline(always)]

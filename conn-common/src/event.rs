@@ -1,6 +1,7 @@
 //! The record that travels through the ring.
 
 use crate::connection::Connection;
+use crate::traffic::Traffic;
 
 /// A connection is attempted.
 pub const NEW: u8 = 0;
@@ -15,33 +16,28 @@ pub const DESTROY: u8 = 2;
 pub struct EventRecord {
     /// When it happened, nanoseconds of `CLOCK_BOOTTIME`.
     pub time_ns: u64,
-    /// Payload bytes sent, retransmissions not counted twice. Known at DESTROY, else 0.
-    pub bytes_sent: u64,
-    /// Payload bytes received in order. Known at DESTROY, else 0.
-    pub bytes_received: u64,
-    /// Segments retransmitted. Known at DESTROY, else 0.
-    pub retransmits: u32,
     /// The socket's error at DESTROY, an errno number; 0 for none.
     pub error: u16,
     /// [`NEW`], [`UPDATE`] or [`DESTROY`].
     pub kind: u8,
     /// The state before; [`crate::state::UNSEEN`] for NEW.
     pub old_state: u8,
-    /// At DESTROY of a connection that was never established: a number of
-    /// [`crate::ledger::Cause`], the one that was counted. [`NO_CAUSE`] else.
+    /// At DESTROY a number of [`crate::cause::Cause`], the one that was counted. [`NO_CAUSE`] else.
     pub cause: u8,
     /// Explicit padding.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Known at DESTROY, else zero.
+    pub traffic: Traffic,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
 
-/// No failure.
+/// No end yet.
 pub const NO_CAUSE: u8 = 0xff;
 
 const _: () = {
-    assert!(size_of::<EventRecord>() == 160);
+    assert!(size_of::<EventRecord>() == 200);
     assert!(align_of::<EventRecord>() == 8);
-    assert!(core::mem::offset_of!(EventRecord, kind) == 30);
-    assert!(core::mem::offset_of!(EventRecord, connection) == 40);
+    assert!(core::mem::offset_of!(EventRecord, kind) == 10);
+    assert!(core::mem::offset_of!(EventRecord, connection) == 64);
 };

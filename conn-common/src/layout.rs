@@ -35,6 +35,9 @@ fields! {
     SKC_V6_DADDR: "sock_common" "skc_v6_daddr" 16;
     SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr" 16;
     SK_ERR: "sock" "sk_err" 4;
+    SK_SOCKET: "sock" "sk_socket" 8;
+    SK_ACK_BACKLOG: "sock" "sk_ack_backlog" 4;
+    SK_MAX_ACK_BACKLOG: "sock" "sk_max_ack_backlog" 4;
     SKC_FLAGS: "sock_common" "skc_flags" 8;
     INET_SPORT: "inet_sock" "inet_sport" 2;
     INET_MC_INDEX: "inet_sock" "mc_index" 4;
@@ -44,6 +47,14 @@ fields! {
     TCP_BYTES_RETRANS: "tcp_sock" "bytes_retrans" 8;
     TCP_BYTES_RECEIVED: "tcp_sock" "bytes_received" 8;
     TCP_TOTAL_RETRANS: "tcp_sock" "total_retrans" 4;
+    TCP_SEGS_OUT: "tcp_sock" "segs_out" 4;
+    TCP_SEGS_IN: "tcp_sock" "segs_in" 4;
+    TCP_SRTT_US: "tcp_sock" "srtt_us" 4;
+    TCP_RTT_MIN: "tcp_sock" "rtt_min" 24;
+    TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4;
+    TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;
+    TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
+    TCP_SND_UNA: "tcp_sock" "snd_una" 4;
     SOCKET_SK: "socket" "sk" 8;
     FILE_INODE: "file" "f_inode" 8;
     INODE_INO: "inode" "i_ino" 8;
@@ -55,6 +66,7 @@ fields! {
     TASK_FLAGS: "task_struct" "flags" 4;
     TASK_COMM: "task_struct" "comm" 16;
     TASK_GROUP_LEADER: "task_struct" "group_leader" 8;
+    TASK_START_BOOTTIME: "task_struct" "start_boottime" 8;
     TASK_CRED: "task_struct" "cred" 8;
     CRED_UID: "cred" "uid" 4;
     TASK_CGROUPS: "task_struct" "cgroups" 8;

@@ -5,6 +5,7 @@
 //! between two additions that belong together: the identity
 //! `opened + preexisting = failed + closed + open` holds at every read.
 
+use crate::cause::Cause;
 use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
 
 /// Columns of the step matrix: the open states.
@@ -13,95 +14,18 @@ const COLUMNS: usize = state::OPEN.len();
 const OPENED: usize = COLUMNS;
 /// Row of connections that existed before.
 const PREEXISTING: usize = COLUMNS + 1;
-/// Row of connections that ended after they were established, by the state they ended in.
-const CLOSED: usize = COLUMNS + 2;
-/// First cell of the failures: per cause, one for each of the two opening states.
-const FAILED: usize = (COLUMNS + 3) * COLUMNS;
+/// First row of the ends: one row per cause, by the state they ended in. From an opening state it is a
+/// failure, from any other a close.
+const ENDS: usize = COLUMNS + 2;
 
 /// Payload bytes sent by connections that ended.
-pub const BYTES_SENT: usize = FAILED + 2 * Cause::COUNT;
+pub const BYTES_SENT: usize = (ENDS + Cause::COUNT) * COLUMNS;
 /// Payload bytes received by connections that ended.
 pub const BYTES_RECEIVED: usize = BYTES_SENT + 1;
 /// Segments retransmitted by connections that ended.
 pub const RETRANSMITS: usize = BYTES_SENT + 2;
 /// Cells of one slot.
 pub const CELLS: usize = BYTES_SENT + 3;
-
-/// Why a connection was never established.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Cause {
-    /// The peer answered with a reset to our SYN (ECONNREFUSED).
-    Refused = 0,
-    /// Nobody answered (ETIMEDOUT).
-    TimedOut = 1,
-    /// The network said so (ICMP, ARP: EHOSTUNREACH, ENETUNREACH and their kin).
-    Unreachable = 2,
-    /// Reset in the middle of the handshake (ECONNRESET).
-    Reset = 3,
-    /// We gave up: the socket was closed before an answer came.
-    Abandoned = 4,
-    /// No SYN was sent: there was no free port, or nothing to send yet (fast open).
-    Local = 5,
-    /// An administrator killed it (ECONNABORTED).
-    Aborted = 6,
-    /// Any other error.
-    Other = 7,
-}
-
-impl Cause {
-    /// How many there are.
-    pub const COUNT: usize = 8;
-    /// All of them, by number.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Refused,
-        Self::TimedOut,
-        Self::Unreachable,
-        Self::Reset,
-        Self::Abandoned,
-        Self::Local,
-        Self::Aborted,
-        Self::Other,
-    ];
-
-    /// The cause with this number.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
-    }
-
-    /// The cause behind a socket error (`errno` numbers of `include/uapi/asm-generic/errno.h`);
-    /// `sent` is false if no SYN ever left.
-    #[inline(always)]
-    pub const fn from_error(error: u16, sent: bool) -> Self {
-        match error {
-            0 if sent => Self::Abandoned,
-            // EADDRNOTAVAIL: no free port.
-            0 | 99 => Self::Local,
-            111 => Self::Refused,
-            110 => Self::TimedOut,
-            // ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENONET, EACCES, ENOPROTOOPT: icmp_err_convert
-            // and icmpv6_err_convert have no others.
-            101 | 113 | 112 | 64 | 13 | 92 => Self::Unreachable,
-            104 => Self::Reset,
-            103 => Self::Aborted,
-            _ => Self::Other,
-        }
-    }
-
-    /// The word for it in tables and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::TimedOut => "timed_out",
-            Self::Unreachable => "unreachable",
-            Self::Reset => "reset",
-            Self::Abandoned => "abandoned",
-            Self::Local => "local",
-            Self::Aborted => "aborted",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// The cell of a connection that begins in `state`, or `None` if that is no open state.
 #[inline(always)]
@@ -122,13 +46,10 @@ pub const fn step_cell(from: u8, to: u8) -> Option<usize> {
     if row == NO_SLOT { None } else { cell(row as usize, to) }
 }
 
-/// The cell of an end: closed if `from` follows a handshake, else failed for `cause`.
+/// The cell of an end for `cause`: closed if `from` follows a handshake, else failed.
 #[inline(always)]
 pub const fn end_cell(from: u8, cause: Cause) -> Option<usize> {
-    if state::is_opening(from) {
-        return Some(FAILED + 2 * cause as usize + (from == SYN_RECV) as usize);
-    }
-    cell(CLOSED, from)
+    cell(ENDS + cause as usize, from)
 }
 
 #[inline(always)]
@@ -221,7 +142,12 @@ impl Slot {
 
     /// Connections that ended after they were established.
     pub fn closed(&self) -> u64 {
-        self.row(CLOSED)
+        Cause::ALL.iter().map(|&cause| self.closed_by(cause)).sum()
+    }
+
+    /// Closed for one cause.
+    pub fn closed_by(&self, cause: Cause) -> u64 {
+        self.ends(cause, |state| !state::is_opening(state))
     }
 
     /// Connections that ended without ever being established.
@@ -231,8 +157,12 @@ impl Slot {
 
     /// Failed for one cause.
     pub fn failed_by(&self, cause: Cause) -> u64 {
-        let at = FAILED + 2 * cause as usize;
-        self.cells[at] + self.cells[at + 1]
+        self.ends(cause, state::is_opening)
+    }
+
+    fn ends(&self, cause: Cause, from: impl Fn(u8) -> bool) -> u64 {
+        let states = state::OPEN.iter().filter(|&&state| from(state));
+        states.filter_map(|&state| end_cell(state, cause)).map(|cell| self.cells[cell]).sum()
     }
 
     /// Handshakes completed while conntrace watched.
@@ -252,12 +182,8 @@ impl Slot {
     pub fn open_in(&self, state: u8) -> i64 {
         let Some(row) = cell(0, state) else { return 0 };
         let entered: u64 = (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + row]).sum();
-        let failed: u64 = if state::is_opening(state) {
-            Cause::ALL.iter().filter_map(|&cause| end_cell(state, cause)).map(|cell| self.cells[cell]).sum()
-        } else {
-            self.cells[CLOSED * COLUMNS + row]
-        };
-        let left = self.row(row) + failed;
+        let ended: u64 = Cause::ALL.iter().map(|&cause| self.ends(cause, |from| from == state)).sum();
+        let left = self.row(row) + ended;
         entered.wrapping_sub(left).cast_signed()
     }
 
@@ -330,12 +256,8 @@ mod tests {
             for &from in &OPEN {
                 assert!(seen.insert(step_cell(from, to)), "step {from} {to}");
             }
-            if state::is_opening(to) {
-                for cause in Cause::ALL {
-                    assert!(seen.insert(end_cell(to, cause)), "failed {to} {cause:?}");
-                }
-            } else {
-                assert!(seen.insert(end_cell(to, Cause::Other)), "closed {to}");
+            for cause in Cause::ALL {
+                assert!(seen.insert(end_cell(to, cause)), "ended {to} {cause:?}");
             }
         }
         assert!(!seen.contains(&None));
@@ -358,11 +280,12 @@ mod tests {
         slot.count_step(SYN_SENT, ESTABLISHED);
         assert_eq!((slot.established(), slot.open_in(SYN_SENT), slot.open_in(ESTABLISHED)), (1, 0, 2));
         slot.count_step(ESTABLISHED, CLOSE_WAIT);
-        slot.count_end(CLOSE_WAIT, Cause::Other);
+        slot.count_end(CLOSE_WAIT, Cause::ClosedByPeer);
         slot.count_opened(SYN_SENT);
         slot.count_end(SYN_SENT, Cause::Refused);
         assert_eq!((slot.opened(), slot.preexisting()), (2, 1));
         assert_eq!((slot.failed(), slot.failed_by(Cause::Refused), slot.closed(), slot.open()), (1, 1, 1, 1));
+        assert_eq!((slot.closed_by(Cause::ClosedByPeer), slot.closed_by(Cause::Refused)), (1, 0));
     }
 
     #[test]

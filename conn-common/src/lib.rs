@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod cause;
 pub mod connection;
 pub mod counter;
 pub mod event;
@@ -12,5 +13,7 @@ pub mod layout;
 pub mod ledger;
 pub mod life;
 pub mod name;
+pub mod owner;
 pub mod row;
 pub mod state;
+pub mod traffic;

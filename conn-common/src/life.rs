@@ -57,7 +57,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::{Cause, Slot};
+    use crate::cause::Cause;
+    use crate::ledger::Slot;
     use crate::state::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
 
     /// A socket whose steps land in a ledger slot, as in the kernel.
@@ -81,7 +82,7 @@ mod tests {
         }
         fn go(&mut self, state: u8) {
             if state == CLOSE {
-                self.slot.count_end(self.state, Cause::Reset);
+                self.slot.count_end(self.state, Cause::ResetByPeer);
             } else {
                 self.slot.count_step(self.state, state);
             }

@@ -1,6 +1,8 @@
 //! What the iterators write for user space: one row per socket, one per open file of a socket.
 
-use crate::connection::{COMM, Connection};
+use crate::connection::Connection;
+use crate::owner::COMM;
+use crate::traffic::Traffic;
 
 /// A TCP socket that exists now. Its `connection` has no id, times or owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +10,8 @@ use crate::connection::{COMM, Connection};
 pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
+    /// How it goes.
+    pub traffic: Traffic,
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
 }
@@ -40,6 +44,6 @@ pub struct NamespaceRow {
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
-    assert!(size_of::<SocketRow>() == 128);
+    assert!(size_of::<SocketRow>() == 192);
     assert!(size_of::<HolderRow>() == 32);
 };

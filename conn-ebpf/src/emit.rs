@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use conn_common::connection::Connection;
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
 use conn_common::event::{DESTROY, EventRecord};
+use conn_common::traffic::Traffic;
 
 use crate::counter::count;
 use crate::kernel::Tcp;
@@ -14,7 +15,7 @@ use crate::maps::{EVENTS, READER_SLEEPS};
 pub struct What {
     pub kind: u8,
     pub old_state: u8,
-    /// Number of the cause of a failure, or `NO_CAUSE`.
+    /// Number of the cause of an end, or `NO_CAUSE`.
     pub cause: u8,
 }
 
@@ -29,14 +30,12 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
     let ends = kind == DESTROY;
     entry.write(EventRecord {
         time_ns: now,
-        bytes_sent: if ends { tcp.bytes_sent() } else { 0 },
-        bytes_received: if ends { tcp.bytes_received() } else { 0 },
-        retransmits: if ends { tcp.retransmits() } else { 0 },
         error: if ends { tcp.error() } else { 0 },
         kind,
         old_state,
         cause,
-        reserved: [0; 7],
+        reserved: [0; 3],
+        traffic: if ends { traffic(tcp, false) } else { Traffic::NONE },
         connection: *connection,
     });
     let wake = reader_sleeps();
@@ -46,6 +45,26 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
         count(WAKEUPS);
     }
     0
+}
+
+/// How it goes with a socket.
+#[inline(always)]
+pub fn traffic(tcp: Tcp, is_listener: bool) -> Traffic {
+    let (segments_sent, segments_received) = tcp.segments();
+    let (srtt_us, min_rtt_us) = tcp.round_trip();
+    let (receive_queue, send_queue) = tcp.queues(is_listener);
+    Traffic {
+        bytes_sent: tcp.bytes_sent(),
+        bytes_received: tcp.bytes_received(),
+        segments_sent,
+        segments_received,
+        retransmits: tcp.retransmits(),
+        srtt_us,
+        min_rtt_us,
+        receive_queue,
+        send_queue,
+        reserved: 0,
+    }
 }
 
 /// True if the reader sleeps and this event is to wake it. A wake-up costs more than all else an

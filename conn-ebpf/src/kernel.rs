@@ -121,6 +121,56 @@ impl Tcp {
         read_u32(self.0, &config::SK_ERR) as u16
     }
 
+    /// True while a process has the socket: from `connect()` or `accept()` (`sock_graft()`) until its last
+    /// close (`sock_orphan()`, after the transition that `close()` makes).
+    #[inline(always)]
+    pub fn is_held(self) -> bool {
+        !follow(self.0, &config::SK_SOCKET).is_null()
+    }
+
+    /// True once the peer's FIN arrived.
+    #[inline(always)]
+    pub fn peer_closed(self) -> bool {
+        read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0
+    }
+
+    /// Segments sent and received.
+    #[inline(always)]
+    pub fn segments(self) -> (u32, u32) {
+        (read_u32(self.0, &config::TCP_SEGS_OUT), read_u32(self.0, &config::TCP_SEGS_IN))
+    }
+
+    /// Smoothed and shortest round trip time, microseconds, 0 if never measured. The kernel keeps the
+    /// first in eighths, and the second as the best of three samples, all ones before the first.
+    #[inline(always)]
+    pub fn round_trip(self) -> (u32, u32) {
+        // SAFETY: as in `field`; the value stands behind the time of the sample (struct minmax_sample).
+        let shortest = unsafe {
+            ptr::read_volatile(self.0.byte_add(config::TCP_RTT_MIN.load() as usize + 4).cast::<u32>())
+        };
+        (read_u32(self.0, &config::TCP_SRTT_US) >> 3, if shortest == u32::MAX { 0 } else { shortest })
+    }
+
+    /// Bytes that wait to be read and to be acknowledged; for a listener, how many connections wait to
+    /// be accepted and how many may. As `tcp_diag_get_info()` has them.
+    #[inline(always)]
+    pub fn queues(self, is_listener: bool) -> (u32, u32) {
+        if is_listener {
+            return (
+                read_u32(self.0, &config::SK_ACK_BACKLOG),
+                read_u32(self.0, &config::SK_MAX_ACK_BACKLOG),
+            );
+        }
+        let difference = |ahead, behind| {
+            let bytes = read_u32(self.0, ahead).wrapping_sub(read_u32(self.0, behind));
+            if bytes.cast_signed() < 0 { 0 } else { bytes }
+        };
+        (
+            difference(&config::TCP_RCV_NXT, &config::TCP_COPIED_SEQ),
+            difference(&config::TCP_WRITE_SEQ, &config::TCP_SND_UNA),
+        )
+    }
+
     /// Payload bytes sent, each once.
     #[inline(always)]
     pub fn bytes_sent(self) -> u64 {
@@ -132,8 +182,7 @@ impl Tcp {
     #[inline(always)]
     pub fn bytes_received(self) -> u64 {
         let received = read_u64(self.0, &config::TCP_BYTES_RECEIVED);
-        let fin = read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0;
-        received.saturating_sub(u64::from(fin))
+        received.saturating_sub(u64::from(self.peer_closed()))
     }
 
     /// Segments retransmitted.

@@ -2,11 +2,10 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use conn_common::cause::Cause;
 use conn_common::connection::{Connection, LISTENER, PREEXISTING};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED};
-use conn_common::ledger::{
-    self, BYTES_RECEIVED, BYTES_SENT, CELLS, Cause, RETRANSMITS, Slot, Totals, listener,
-};
+use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
 use crate::config;
@@ -17,6 +16,7 @@ use crate::maps::{LEDGER, NETNS, UNATTRIBUTED};
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
 static EMPTY_SLOT: Slot = Slot::ZERO;
+
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
 pub fn begins(connection: &Connection, state: u8) {

@@ -1,13 +1,15 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
+use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
-    ANNOUNCED, Connection, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED, WAS_ESTABLISHED,
+    ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
+    WAS_ESTABLISHED,
 };
 use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
-use conn_common::ledger::Cause;
 use conn_common::life::{self, Life};
+use conn_common::owner::CONNECT;
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
 use crate::config;
@@ -111,11 +113,12 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     match state {
         SYN_SENT => {
             connection.direction = OUT;
-            owner::is_current(connection);
+            connection.set(HELD);
+            owner::is_current(&mut connection.owner, CONNECT);
         }
         LISTEN => {
             connection.direction = LISTENER;
-            owner::is_current(connection);
+            owner::is_current(&mut connection.owner, CONNECT);
         }
         _ => connection.direction = IN,
     }
@@ -158,6 +161,9 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
         connection.set(WAS_ESTABLISHED);
     }
     connection.set(TUPLE_KNOWN | ANNOUNCED);
+    if tcp.is_held() {
+        connection.set(HELD);
+    }
     if keep::wants(connection) {
         connection.set(WANTED);
     }
@@ -205,11 +211,16 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         introduce(tcp, connection);
         connection.state = to;
     }
+    let holds = tcp.is_held();
+    if holds {
+        connection.set(HELD);
+    }
     if to == CLOSE {
-        let cause = Cause::from_error(tcp.error(), sent);
+        let held = connection.is(HELD);
+        let error = tcp.error();
+        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed: tcp.peer_closed() });
         ledger::ends(tcp, connection, from, cause);
-        let cause = if is_opening(from) { cause as u8 } else { NO_CAUSE };
-        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
+        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause: cause as u8 });
         return 0;
     }
     ledger::steps(connection, from, to);
@@ -259,9 +270,8 @@ fn reset(socket: &mut Socket, state: u8) {
     forget(connection);
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // Unique: one CPU begins no two connections in one nanosecond. Ten bits hold the CPU.
     // SAFETY: no preconditions.
-    connection.id = now << 10 | u64::from(unsafe { bpf_get_smp_processor_id() } & 0x3ff);
+    connection.id = Connection::id_at(now, unsafe { bpf_get_smp_processor_id() });
     connection.attempt_ns = now;
     connection.netns = tcp.netns();
     connection.state = state;
@@ -282,7 +292,7 @@ fn forget(connection: &mut Connection) {
             $(unsafe { words.add($at).write_volatile(0) };)*
         };
     }
-    clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
 }
 
 /// The tuple is known: decide whether the run wants the connection, and tell NEW.

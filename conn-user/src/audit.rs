@@ -120,11 +120,14 @@ mod tests {
     use conn_common::connection::{Connection, IN, OUT};
     use conn_common::state::{CLOSE_WAIT, ESTABLISHED, LISTEN};
 
+    use conn_common::traffic::Traffic;
+
     use super::*;
 
     fn row(direction: u8, port: u16, state: u8) -> SocketRow {
         SocketRow {
             cookie: 0,
+            traffic: Traffic::NONE,
             connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
         }
     }

@@ -112,6 +112,8 @@ mod tests {
     use conn_common::connection::{Connection, OUT};
     use conn_common::state::ESTABLISHED;
 
+    use conn_common::traffic::Traffic;
+
     use super::*;
     use crate::settings::Filter;
 
@@ -130,6 +132,7 @@ mod tests {
     fn groups_are_sorted_by_size() {
         let row = |port| SocketRow {
             cookie: u64::from(port),
+            traffic: Traffic::NONE,
             connection: Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN },
         };
         let mut comm = [0; 16];

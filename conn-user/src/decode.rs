@@ -2,11 +2,13 @@
 //! or an error, never a panic.
 
 use bytes::{Buf, TryGetError};
-use conn_common::connection::{COMM, Connection, IN, OUT};
+use conn_common::cause::Cause;
+use conn_common::connection::{Connection, IN, OUT};
 use conn_common::event::{EventRecord, NEW};
-use conn_common::ledger::Cause;
+use conn_common::owner::{COMM, Owner};
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, UNSEEN};
+use conn_common::traffic::Traffic;
 
 use crate::event::Event;
 use crate::kind::Kind;
@@ -46,24 +48,20 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
     let buf = &mut bytes;
     let time_ns = buf.try_get_u64_ne()?;
-    let bytes_sent = buf.try_get_u64_ne()?;
-    let bytes_received = buf.try_get_u64_ne()?;
-    let retransmits = buf.try_get_u32_ne()?;
     let error = buf.try_get_u16_ne()?;
     let kind = buf.try_get_u8()?;
     let old_state = buf.try_get_u8()?;
     let cause = buf.try_get_u8()?;
-    let _reserved: [u8; 7] = array(buf)?;
+    let _reserved: [u8; 3] = array(buf)?;
+    let traffic = traffic(buf)?;
     let connection = connection(buf)?;
     Ok(check(kind, old_state, &connection).map(|kind| Event {
         time_ns,
         kind,
         old_state,
-        bytes_sent,
-        bytes_received,
-        retransmits,
+        traffic,
         error,
-        failure: Cause::from_number(cause),
+        end: Cause::from_number(cause),
         connection,
     }))
 }
@@ -76,7 +74,7 @@ pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
     let length = bytes.len();
     let mut read = || {
         let buf = &mut bytes;
-        Ok(SocketRow { cookie: buf.try_get_u64_ne()?, connection: connection(buf)? })
+        Ok(SocketRow { cookie: buf.try_get_u64_ne()?, traffic: traffic(buf)?, connection: connection(buf)? })
     };
     let row = read().map_err(|_: TryGetError| DecodeError::Length(length))?;
     check_connection(&row.connection)?;
@@ -124,21 +122,49 @@ fn connection(buf: &mut &[u8]) -> Result<Connection, TryGetError> {
         id: buf.try_get_u64_ne()?,
         attempt_ns: buf.try_get_u64_ne()?,
         established_ns: buf.try_get_u64_ne()?,
-        cgroup: buf.try_get_u64_ne()?,
         netns: buf.try_get_u32_ne()?,
-        pid: buf.try_get_u32_ne()?,
-        tid: buf.try_get_u32_ne()?,
-        uid: buf.try_get_u32_ne()?,
-        src: array(buf)?,
-        dst: array(buf)?,
         sport: buf.try_get_u16_ne()?,
         dport: buf.try_get_u16_ne()?,
+        src: array(buf)?,
+        dst: array(buf)?,
         family: buf.try_get_u8()?,
         direction: buf.try_get_u8()?,
         state: buf.try_get_u8()?,
         flags: buf.try_get_u8()?,
+        reserved: buf.try_get_u32_ne()?,
+        owner: owner(buf)?,
+    })
+}
+
+/// Reads the fields of an [`Owner`] in their order.
+fn owner(buf: &mut &[u8]) -> Result<Owner, TryGetError> {
+    Ok(Owner {
+        cgroup: buf.try_get_u64_ne()?,
+        start_ns: buf.try_get_u64_ne()?,
+        pid: buf.try_get_u32_ne()?,
+        tid: buf.try_get_u32_ne()?,
+        uid: buf.try_get_u32_ne()?,
+        source: buf.try_get_u8()?,
+        flags: buf.try_get_u8()?,
+        reserved: buf.try_get_u16_ne()?,
         comm: array::<COMM>(buf)?,
         thread: array::<COMM>(buf)?,
+    })
+}
+
+/// Reads the fields of a [`Traffic`] in their order.
+fn traffic(buf: &mut &[u8]) -> Result<Traffic, TryGetError> {
+    Ok(Traffic {
+        bytes_sent: buf.try_get_u64_ne()?,
+        bytes_received: buf.try_get_u64_ne()?,
+        segments_sent: buf.try_get_u32_ne()?,
+        segments_received: buf.try_get_u32_ne()?,
+        retransmits: buf.try_get_u32_ne()?,
+        srtt_us: buf.try_get_u32_ne()?,
+        min_rtt_us: buf.try_get_u32_ne()?,
+        receive_queue: buf.try_get_u32_ne()?,
+        send_queue: buf.try_get_u32_ne()?,
+        reserved: buf.try_get_u32_ne()?,
     })
 }
 
@@ -178,7 +204,7 @@ mod tests {
     fn record() -> Vec<u8> {
         let mut bytes = vec![0_u8; size_of::<EventRecord>()];
         bytes[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        bytes[30] = NEW;
+        bytes[std::mem::offset_of!(EventRecord, kind)] = NEW;
         let connection = std::mem::offset_of!(EventRecord, connection);
         let at = |offset: usize| connection + offset;
         bytes[at(std::mem::offset_of!(Connection, dport))..][..2].copy_from_slice(&443_u16.to_ne_bytes());
@@ -205,7 +231,7 @@ mod tests {
             decode(&bytes).err()
         };
         let connection = std::mem::offset_of!(EventRecord, connection);
-        assert_eq!(with(30, 9), Some(DecodeError::State(0)));
+        assert_eq!(with(std::mem::offset_of!(EventRecord, kind), 9), Some(DecodeError::State(0)));
         assert_eq!(
             with(connection + std::mem::offset_of!(Connection, family), 9),
             Some(DecodeError::Family(9))

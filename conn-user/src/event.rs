@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use conn_common::connection::{Connection, OWNER_KNOWN};
-use conn_common::ledger::Cause;
+use conn_common::cause::Cause;
+use conn_common::connection::{Connection, PREEXISTING};
+use conn_common::owner::{KERNEL, SOURCES};
+use conn_common::state;
+use conn_common::traffic::Traffic;
 use nix::libc;
 
 use crate::kind::Kind;
@@ -17,21 +20,17 @@ pub struct Event {
     pub kind: Kind,
     /// The TCP state before, see [`conn_common::state`]; `UNSEEN` for a new connection.
     pub old_state: u8,
-    /// Payload bytes sent, retransmissions not counted twice. Known at the end, else 0.
-    pub bytes_sent: u64,
-    /// Payload bytes received in order. Known at the end, else 0.
-    pub bytes_received: u64,
-    /// Segments retransmitted. Known at the end, else 0.
-    pub retransmits: u32,
+    /// What was sent and received. Known at the end, else zero.
+    pub traffic: Traffic,
     /// The socket's error at the end, an errno number; 0 for none.
     pub error: u16,
-    /// Why the connection ended without ever being established, if it did.
-    pub failure: Option<Cause>,
+    /// Why the connection ended, if it did.
+    pub end: Option<Cause>,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
 
-/// The task that opened (or accepted) a connection.
+/// The task that opened, accepted or holds a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner<'a> {
     /// Process id, in the initial pid namespace.
@@ -44,6 +43,12 @@ pub struct Owner<'a> {
     pub comm: &'a [u8],
     /// Name of the thread. Any bytes but zero.
     pub thread: &'a [u8],
+    /// The cgroup v2 id, 0 if none.
+    pub cgroup: u64,
+    /// When its process began, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// A kernel thread.
+    pub is_kernel: bool,
 }
 
 impl Event {
@@ -59,7 +64,12 @@ impl Event {
 
     /// True if the connection ended without ever being established.
     pub fn is_failed(&self) -> bool {
-        self.failure.is_some()
+        self.failure().is_some()
+    }
+
+    /// Why it was never established, if it ended like that.
+    pub fn failure(&self) -> Option<Cause> {
+        self.end.filter(|_| state::is_opening(self.old_state))
     }
 
     /// From the attempt to the end, in nanoseconds. `None` before the end, and for a connection whose
@@ -67,6 +77,12 @@ impl Event {
     pub fn lifetime_ns(&self) -> Option<u64> {
         let attempt = self.attempt_ns().filter(|_| self.kind == Kind::Destroy)?;
         Some(self.time_ns.saturating_sub(attempt))
+    }
+
+    /// How long the connection has existed at least, for one that was there before conntrace.
+    pub fn at_least_ns(&self) -> Option<u64> {
+        let connection = &self.connection;
+        connection.is(PREEXISTING).then(|| self.time_ns.saturating_sub(connection.first_seen_ns()))
     }
 
     /// From the attempt to the end of the handshake, in nanoseconds.
@@ -84,16 +100,24 @@ impl Event {
         known(self.connection.established_ns)
     }
 
-    /// Who opened it, if that is known.
+    /// Who it belongs to, if that is known.
     pub fn owner(&self) -> Option<Owner<'_>> {
-        let connection = &self.connection;
-        connection.is(OWNER_KNOWN).then(|| Owner {
-            pid: connection.pid,
-            tid: connection.tid,
-            uid: connection.uid,
-            comm: until_zero(&connection.comm),
-            thread: until_zero(&connection.thread),
+        let owner = &self.connection.owner;
+        owner.is_known().then(|| Owner {
+            pid: owner.pid,
+            tid: owner.tid,
+            uid: owner.uid,
+            comm: until_zero(&owner.comm),
+            thread: until_zero(&owner.thread),
+            cgroup: owner.cgroup,
+            start_ns: owner.start_ns,
+            is_kernel: owner.flags & KERNEL != 0,
         })
+    }
+
+    /// How the owner is known: `connect`, `accept`, `listener`, `files`, or `-`.
+    pub fn owner_source(&self) -> &'static str {
+        SOURCES.get(usize::from(self.connection.owner.source)).unwrap_or(&SOURCES[0])
     }
 }
 
@@ -138,11 +162,13 @@ errno_names! {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use conn_common::connection::{IN, OUT, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
+    use conn_common::connection::{HELD, IN, OUT, TUPLE_KNOWN, WAS_ESTABLISHED};
+    use conn_common::owner::{ACCEPT, CONNECT, Owner as Record};
     use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
     use proptest::prelude::*;
 
     use super::*;
+    use conn_common::cause::Ending;
 
     /// One second after boot, when the samples are attempted.
     const ATTEMPT: u64 = 1_000_000_000;
@@ -158,19 +184,24 @@ pub(crate) mod tests {
         let mut connection = Connection {
             id: 41,
             attempt_ns: ATTEMPT,
-            cgroup: 6_789,
             netns: 4_026_531_840,
-            pid: 1_234,
-            tid: 1_235,
-            uid: 1_000,
             sport: 43_210,
             dport: 443,
             family: 4,
             direction: OUT,
             state: SYN_SENT,
-            flags: TUPLE_KNOWN | OWNER_KNOWN,
-            comm: name(b"curl"),
-            thread: name(b"resolver"),
+            flags: TUPLE_KNOWN | HELD,
+            owner: Record {
+                cgroup: 6_789,
+                start_ns: ATTEMPT - 7,
+                pid: 1_234,
+                tid: 1_235,
+                uid: 1_000,
+                source: CONNECT,
+                comm: name(b"curl"),
+                thread: name(b"resolver"),
+                ..Record::NONE
+            },
             ..Connection::UNSEEN
         };
         connection.src[..4].copy_from_slice(&[192, 0, 2, 7]);
@@ -179,11 +210,9 @@ pub(crate) mod tests {
             time_ns: ATTEMPT,
             kind: Kind::New,
             old_state: UNSEEN,
-            bytes_sent: 0,
-            bytes_received: 0,
-            retransmits: 0,
+            traffic: Traffic::NONE,
             error: 0,
-            failure: None,
+            end: None,
             connection,
         }
     }
@@ -201,10 +230,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn without_owner(mut event: Event) -> Event {
-        let connection = &mut event.connection;
-        connection.flags &= !OWNER_KNOWN;
-        (connection.pid, connection.tid, connection.uid, connection.cgroup) = (0, 0, 0, 0);
-        (connection.comm, connection.thread) = ([0; 16], [0; 16]);
+        event.connection.owner = Record::NONE;
         event
     }
 
@@ -227,9 +253,17 @@ pub(crate) mod tests {
         event.kind = Kind::Destroy;
         event.old_state = FIN_WAIT2;
         event.connection.state = CLOSE;
-        event.bytes_sent = 517;
-        event.bytes_received = 65_536;
-        event.retransmits = 2;
+        event.end = Some(Cause::ClosedByUs);
+        event.traffic = Traffic {
+            bytes_sent: 517,
+            bytes_received: 65_536,
+            segments_sent: 49,
+            segments_received: 51,
+            retransmits: 2,
+            srtt_us: 1_480,
+            min_rtt_us: 1_390,
+            ..Traffic::NONE
+        };
         event
     }
 
@@ -241,7 +275,14 @@ pub(crate) mod tests {
         event.old_state = SYN_SENT;
         event.connection.state = CLOSE;
         event.error = u16::try_from(error).unwrap();
-        event.failure = Some(Cause::from_error(event.error, true));
+        event.end = Some(Cause::of(Ending {
+            from: SYN_SENT,
+            error: event.error,
+            sent: true,
+            held: true,
+            holds: true,
+            peer_closed: false,
+        }));
         event
     }
 
@@ -249,6 +290,8 @@ pub(crate) mod tests {
     pub(crate) fn preexisting() -> Event {
         let mut event = without_owner(closed());
         event.old_state = CLOSE_WAIT;
+        event.end = Some(Cause::ResetByPeer);
+        event.connection.id = ATTEMPT << 10 | 3;
         event.connection.attempt_ns = 0;
         event.connection.established_ns = 0;
         event.connection.set(PREEXISTING);
@@ -258,52 +301,72 @@ pub(crate) mod tests {
     /// Its process has a name that wants to be something else.
     pub(crate) fn nasty() -> Event {
         let mut event = new_out();
-        event.connection.comm = name(b"x\n[NEW] pid=1\x1b\xff");
-        event.connection.thread = name(b"\"\\ \xe2\x80\xae");
+        event.connection.owner.comm = name(b"x\n[NEW] pid=1\x1b\xff");
+        event.connection.owner.thread = name(b"\"\\ \xe2\x80\xae");
         event
     }
 
     /// Everything that `decode` lets through.
     pub(crate) fn any_event() -> impl Strategy<Value = Event> {
         let state = 1_u8..=11;
-        let connection = (
-            (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>()),
-            (any::<u32>(), any::<u32>(), any::<u32>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
-            (any::<u16>(), any::<u16>(), prop_oneof![Just(4), Just(6)], prop_oneof![Just(IN), Just(OUT)]),
-            (state.clone(), any::<u8>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
+        let owner = (
+            (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>()),
+            (0_u8..6, any::<u8>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
         )
-            .prop_map(|(times, owner, ports, rest)| Connection {
+            .prop_map(|(numbers, (source, flags, comm, thread))| Record {
+                cgroup: numbers.0,
+                start_ns: numbers.1,
+                pid: numbers.2,
+                tid: numbers.3,
+                uid: numbers.4,
+                source,
+                flags,
+                reserved: 0,
+                comm,
+                thread,
+            });
+        let connection = (
+            (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), owner),
+            (any::<u16>(), any::<u16>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
+            (prop_oneof![Just(4), Just(6)], prop_oneof![Just(IN), Just(OUT)], state.clone(), any::<u8>()),
+        )
+            .prop_map(|(times, tuple, rest)| Connection {
                 id: times.0,
                 attempt_ns: times.1,
                 established_ns: times.2,
-                cgroup: times.3,
-                netns: times.4,
-                pid: owner.0,
-                tid: owner.1,
-                uid: owner.2,
-                src: owner.3,
-                dst: owner.4,
-                sport: ports.0,
-                dport: ports.1,
-                family: ports.2,
-                direction: ports.3,
-                state: rest.0,
-                flags: rest.1,
-                comm: rest.2,
-                thread: rest.3,
+                netns: times.3,
+                sport: tuple.0,
+                dport: tuple.1,
+                src: tuple.2,
+                dst: tuple.3,
+                family: rest.0,
+                direction: rest.1,
+                state: rest.2,
+                flags: rest.3,
+                reserved: 0,
+                owner: times.4,
             });
-        let counts = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>());
-        let failure = prop::option::of(prop::sample::select(&Cause::ALL[..]));
-        (prop::sample::select(&Kind::ALL[..]), state, counts, failure, connection).prop_map(
-            |(kind, old_state, counts, failure, connection)| Event {
-                time_ns: counts.0,
+        let counts = (any::<u64>(), any::<u64>(), any::<[u32; 7]>(), any::<u16>());
+        let end = prop::sample::select(&Cause::ALL[..]);
+        (prop::sample::select(&Kind::ALL[..]), state, any::<u64>(), counts, end, connection).prop_map(
+            |(kind, old_state, time_ns, counts, end, connection)| Event {
+                time_ns,
                 kind,
                 old_state: if kind == Kind::New { UNSEEN } else { old_state },
-                bytes_sent: counts.1,
-                bytes_received: counts.2,
-                retransmits: counts.3,
-                error: counts.4,
-                failure: (kind == Kind::Destroy).then_some(failure).flatten(),
+                traffic: Traffic {
+                    bytes_sent: counts.0,
+                    bytes_received: counts.1,
+                    segments_sent: counts.2[0],
+                    segments_received: counts.2[1],
+                    retransmits: counts.2[2],
+                    srtt_us: counts.2[3],
+                    min_rtt_us: counts.2[4],
+                    receive_queue: counts.2[5],
+                    send_queue: counts.2[6],
+                    reserved: 0,
+                },
+                error: counts.3,
+                end: (kind == Kind::Destroy).then_some(end),
                 connection,
             },
         )
@@ -318,6 +381,7 @@ pub(crate) mod tests {
             (Some(61_000_000_042), Some(1_500_000))
         );
         assert_eq!((preexisting().lifetime_ns(), preexisting().handshake_ns()), (None, None));
+        assert_eq!((preexisting().at_least_ns(), closed().at_least_ns()), (Some(61_000_000_042), None));
     }
 
     #[test]
@@ -325,7 +389,14 @@ pub(crate) mod tests {
         let event = new_out();
         let owner = event.owner().unwrap();
         assert_eq!((owner.pid, owner.comm, owner.thread), (1_234, &b"curl"[..], &b"resolver"[..]));
+        assert_eq!((owner.is_kernel, event.owner_source()), (false, "connect"));
         assert_eq!(without_owner(event).owner(), None);
+        let mut accepted = new_in_v6();
+        assert_eq!(accepted.owner_source(), "-");
+        accepted.connection.owner.source = ACCEPT;
+        assert_eq!(accepted.owner_source(), "accept");
+        accepted.connection.owner.flags = conn_common::owner::SHARED;
+        assert_eq!((accepted.owner(), accepted.owner_source()), (None, "accept"));
         assert_eq!(until_zero(&[b'x'; 16]).len(), 16);
         assert_eq!(until_zero(b"\0leftover"), b"");
     }

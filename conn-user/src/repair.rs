@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use conn_common::ledger::{Cause, Slot};
+use conn_common::cause::Cause;
+use conn_common::ledger::Slot;
 
 use crate::audit::Difference;
 use crate::ledger::Ledger;
@@ -33,7 +34,7 @@ impl Repairs {
     pub fn apply(&self, ledger: &mut Ledger) {
         for (&(direction, port, state), &ghosts) in &self.0 {
             let slot = ledger.ports.entry((direction, port)).or_insert(Slot::ZERO);
-            slot.count_ends(state, Cause::Other, ghosts);
+            slot.count_ends(state, Cause::Unknown, ghosts);
         }
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use conn_common::cause::Cause;
 use conn_common::connection::IN;
 use conn_common::counter;
-use conn_common::ledger::{Cause, Slot, Totals};
+use conn_common::ledger::{Slot, Totals};
 use conn_common::state;
 use serde_json::{Value as Json, json};
 
@@ -276,7 +277,7 @@ fn columns(with_rates: bool) -> Vec<Column> {
         Column { name: "retransmits", in_text: true },
         Column { name: "listeners", in_text: true },
     ];
-    columns.extend(Cause::ALL.map(|cause| Column { name: cause.name(), in_text: false }));
+    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| Column { name, in_text: false }));
     columns.extend(state::OPEN.map(|state| Column { name: open_name(state), in_text: false }));
     if with_rates {
         columns.push(Column { name: "opened_per_s", in_text: true });
@@ -285,6 +286,31 @@ fn columns(with_rates: bool) -> Vec<Column> {
     }
     columns
 }
+
+/// Columns of failures: connections that were never established.
+const FAILED: [(Cause, &str); 8] = [
+    (Cause::Refused, "failed_refused"),
+    (Cause::TimedOut, "failed_timed_out"),
+    (Cause::Unreachable, "failed_unreachable"),
+    (Cause::ResetByPeer, "failed_reset_by_peer"),
+    (Cause::Abandoned, "failed_abandoned"),
+    (Cause::Local, "failed_local"),
+    (Cause::Aborted, "failed_aborted"),
+    (Cause::Unknown, "failed_unknown"),
+];
+
+/// Columns of the other ends.
+const ENDED: [(Cause, &str); 9] = [
+    (Cause::ClosedByUs, "ended_closed_by_us"),
+    (Cause::ClosedByPeer, "ended_closed_by_peer"),
+    (Cause::ResetByUs, "ended_reset_by_us"),
+    (Cause::ResetByPeer, "ended_reset_by_peer"),
+    (Cause::TimedOut, "ended_timed_out"),
+    (Cause::Unreachable, "ended_unreachable"),
+    (Cause::Aborted, "ended_aborted"),
+    (Cause::NotAccepted, "ended_not_accepted"),
+    (Cause::Unknown, "ended_unknown"),
+];
 
 /// The column of connections open in `state`.
 fn open_name(state: u8) -> &'static str {
@@ -320,7 +346,8 @@ fn row(
         slot.retransmits().into(),
         listeners.map_or(Value::Unknown, |listeners| listeners.open().into()),
     ]);
-    row.extend(Cause::ALL.map(|cause| Value::from(slot.failed_by(cause))));
+    row.extend(FAILED.map(|(cause, _)| Value::from(slot.failed_by(cause))));
+    row.extend(ENDED.map(|(cause, _)| Value::from(slot.closed_by(cause))));
     row.extend(state::OPEN.map(|state| Value::from(slot.open_in(state))));
     if let Some((before, seconds)) = rate {
         let per_second = |now: u64, then: u64| Value::Rate(now.saturating_sub(then) as f64 / seconds);

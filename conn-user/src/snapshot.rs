@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use conn_common::connection::COMM;
 use conn_common::name;
+use conn_common::owner::COMM;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 
 use crate::decode;

@@ -6,6 +6,7 @@ use aya_ebpf::bindings::seq_file;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write};
 use conn_common::connection::Connection;
 use conn_common::row::SocketRow;
+use conn_common::traffic::Traffic;
 
 use crate::kernel::Tcp;
 use crate::{keep, tuple};
@@ -37,7 +38,7 @@ pub fn write<T>(ctx: *mut c_void, row: &T) {
 pub fn row(ctx: *mut c_void) -> i32 {
     let Some(tcp) = socket(ctx) else { return 0 };
     let state = tcp.state();
-    let mut row = SocketRow { cookie: 0, connection: Connection::UNSEEN };
+    let mut row = SocketRow { cookie: 0, traffic: Traffic::NONE, connection: Connection::UNSEEN };
     row.connection.state = state;
     tuple::of_existing(tcp, &mut row.connection, state);
     row.connection.netns = tcp.netns();

@@ -2,13 +2,13 @@
 //! our fields where `mark=` and `use=` stand there:
 //!
 //! ```text
-//!     [NEW] tcp      6 SYN_SENT src=A dst=B sport=1 dport=2 [UNREPLIED] src=B dst=A sport=2 dport=1 dir=out pid=9 comm=x
+//!     [NEW] tcp      6 SYN_SENT src=A dst=B sport=1 dport=2 [UNREPLIED] src=B dst=A sport=2 dport=1 dir=out pid=9 comm=x owner=connect
 //! ```
 //!
 //! The timeout, optional in that grammar, is left out: a socket has no such timer.
 
+use conn_common::cause::Cause;
 use conn_common::connection::{OUT, WAS_ESTABLISHED};
-use conn_common::ledger::Cause;
 use conn_common::state;
 
 use super::{address, integer};
@@ -68,20 +68,24 @@ fn own_fields(event: &Event, out: &mut Vec<u8>) {
         }
         None => out.extend_from_slice(b" pid=- comm=-"),
     }
+    out.extend_from_slice(b" owner=");
+    out.extend_from_slice(event.owner_source().as_bytes());
     if event.kind != Kind::Destroy {
         return;
     }
-    out.extend_from_slice(b" lifetime=");
-    match event.lifetime_ns() {
-        Some(ns) => {
-            integer(ns / SECOND, out);
-            out.push(b'.');
-            digits::<9>(ns % SECOND, out);
-        }
-        None => out.push(b'-'),
+    let mut seconds = |before: &[u8], ns: u64| {
+        out.extend_from_slice(before);
+        integer(ns / SECOND, out);
+        out.push(b'.');
+        digits::<9>(ns % SECOND, out);
+    };
+    match (event.lifetime_ns(), event.at_least_ns()) {
+        (Some(ns), _) => seconds(b" lifetime=", ns),
+        (None, Some(ns)) => seconds(b" lifetime>=", ns),
+        (None, None) => out.extend_from_slice(b" lifetime=-"),
     }
-    if let Some(cause) = event.failure {
-        out.extend_from_slice(b" failed=");
+    if let Some(cause) = event.end {
+        out.extend_from_slice(if event.is_failed() { b" failed=" } else { b" reason=" });
         out.extend_from_slice(cause.name().as_bytes());
     }
 }
@@ -114,7 +118,7 @@ fn is_unreplied(event: &Event) -> bool {
         Kind::New | Kind::Update => connection.state == state::SYN_SENT,
         Kind::Destroy => {
             event.old_state == state::SYN_SENT
-                && event.failure.is_some_and(|cause| !matches!(cause, Cause::Refused | Cause::Reset))
+                && event.failure().is_some_and(|cause| !matches!(cause, Cause::Refused | Cause::ResetByPeer))
         }
     }
 }
@@ -148,15 +152,15 @@ mod tests {
             preexisting(),
             without_owner(new_out()),
             nasty(),
-        ]), @r#"
-            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl
-         [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl lifetime=61.000000042
-            [NEW] tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 dir=in pid=- comm=-
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=- comm=- lifetime=-
-            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=-
-            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff
-        "#);
+        ]), @r"
+            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
+         [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=closed_by_us
+            [NEW] tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 dir=in pid=- comm=- owner=-
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
+            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=- owner=-
+            [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff owner=connect
+        ");
     }
 
     #[test]
@@ -174,19 +178,19 @@ mod tests {
             local,
             child,
         ]), @"
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=0.000123456 failed=refused
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=130.000000001 failed=timed_out
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=3.072000000 failed=unreachable
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl lifetime=0.000000001 failed=abandoned
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=0 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=0 dir=out pid=1234 comm=curl lifetime=0.000000000 failed=local
-        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=in pid=1234 comm=curl lifetime=0.000000077 failed=reset
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=0.000123456 failed=refused
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=130.000000001 failed=timed_out
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=3.072000000 failed=unreachable
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=0.000000001 failed=abandoned
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=0 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=0 dir=out pid=1234 comm=curl owner=connect lifetime=0.000000000 failed=local
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=in pid=1234 comm=curl owner=connect lifetime=0.000000077 failed=reset_by_peer
         ");
     }
 
     #[test]
     fn time_stamps_come_first() {
         let stamped = Format::Conntrack { timestamp: true };
-        insta::assert_snapshot!(lines(stamped, &[established()]), @"[1767323046.001500]	 [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl");
+        insta::assert_snapshot!(lines(stamped, &[established()]), @"[1767323046.001500]	 [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect");
     }
 
     #[test]
@@ -214,10 +218,10 @@ mod tests {
             }
             words.next_if_eq(&mark);
         }
-        for key in ["dir=", "pid=", "comm="] {
+        for key in ["dir=", "pid=", "comm=", "owner="] {
             ok &= words.next().is_some_and(|word| word.starts_with(key));
         }
-        for key in ["lifetime=", "failed="] {
+        for key in ["lifetime", "failed=", "reason="] {
             words.next_if(|word| word.starts_with(key));
         }
         ok && words.next().is_none()

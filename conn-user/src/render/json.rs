@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use conn_common::cause::Cause;
 use conn_common::connection::{OUT, PREEXISTING};
 use conn_common::state;
 
@@ -37,7 +38,8 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("uid", owner.map(|owner| owner.uid), Object::integer);
     object.optional("comm", owner.map(|owner| owner.comm), Object::name);
     object.optional("thread", owner.map(|owner| owner.thread), Object::name);
-    let cgroup = owner.map(|_| connection.cgroup).filter(|&id| id != 0);
+    object.word("owner", event.owner_source());
+    let cgroup = owner.map(|owner| owner.cgroup).filter(|&id| id != 0);
     object.optional("cgroup", cgroup, Object::integer);
     object.integer("netns", connection.netns);
     object.boolean("preexisting", connection.is(PREEXISTING));
@@ -46,14 +48,25 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("handshake_ns", event.handshake_ns(), Object::integer);
     if event.kind == Kind::Destroy {
         object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
+        object.optional("at_least_ns", event.at_least_ns(), Object::integer);
         object.boolean("failed", event.is_failed());
-        object.optional("failure", event.failure.map(conn_common::ledger::Cause::name), Object::word);
+        object.optional("reason", event.end.map(Cause::name), Object::word);
         object.error("error", event.error);
-        object.integer("bytes_sent", event.bytes_sent);
-        object.integer("bytes_received", event.bytes_received);
-        object.integer("retransmits", event.retransmits);
+        let traffic = &event.traffic;
+        object.integer("bytes_sent", traffic.bytes_sent);
+        object.integer("bytes_received", traffic.bytes_received);
+        object.integer("retransmits", traffic.retransmits);
+        object.integer("segments_sent", traffic.segments_sent);
+        object.integer("segments_received", traffic.segments_received);
+        object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
+        object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
     }
     object.close();
+}
+
+/// A round trip time that was measured.
+fn measured(us: u32) -> Option<u32> {
+    (us != 0).then_some(us)
 }
 
 /// The kernel's name of a state in lower case, `None` for a connection that has just begun.
@@ -177,12 +190,12 @@ mod tests {
             preexisting(),
             nasty(),
         ]), @r#"
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"failed":false,"failure":null,"error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2}
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"cgroup":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"cgroup":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"failed":false,"failure":null,"error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2}
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2,"segments_sent":49,"segments_received":51,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2,"segments_sent":49,"segments_received":51,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
         "#);
     }
 
@@ -193,9 +206,9 @@ mod tests {
             failed(libc::ETIMEDOUT, 130_000_000_001),
             failed(999, 1),
         ]), @r#"
-        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"failed":true,"failure":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"retransmits":0}
-        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"failed":true,"failure":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"retransmits":0}
-        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"failed":true,"failure":"other","error":"errno 999","bytes_sent":0,"bytes_received":0,"retransmits":0}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","error":"errno 999","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
         "#);
     }
 

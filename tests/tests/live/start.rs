@@ -144,7 +144,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
     for direction in [Direction::In, Direction::Out] {
         assert_eq!(end.numbers(direction, port).closed, 26);
     }
-    assert_eq!(end.numbers(Direction::Out, deaf).abandoned, 2);
+    assert_eq!(end.numbers(Direction::Out, deaf).failed_abandoned, 2);
     assert_eq!((end.listeners(port).preexisting, end.listeners(port).closed), (2, 2));
     ledger.stop().check_identity();
     Ok(())

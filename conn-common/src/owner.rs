@@ -1,0 +1,76 @@
+//! Who a connection belongs to: the task that opened, accepted or holds its socket.
+
+/// Length of a task's name in the kernel, with its closing zero.
+pub const COMM: usize = 16;
+
+/// Nobody is known.
+pub const UNKNOWN: u8 = 0;
+/// The task that called `connect()`, or sent with fast open; for a listener the one that called `listen()`.
+pub const CONNECT: u8 = 1;
+/// The task that accepted the connection.
+pub const ACCEPT: u8 = 2;
+/// Whoever called `listen()` on the port: nobody has accepted the connection yet, or nobody looked.
+pub const LISTENER: u8 = 3;
+/// A process that had the socket open when conntrace looked through all files.
+pub const FILES: u8 = 4;
+
+/// The words for the sources, by number.
+pub const SOURCES: [&str; 5] = ["-", "connect", "accept", "listener", "files"];
+
+/// The owner is a kernel thread: a file system, a tunnel.
+pub const KERNEL: u8 = 1;
+/// Several processes qualify, so none is named: they listen on one port, or share the socket.
+pub const SHARED: u8 = 1 << 1;
+
+/// An owner. All zero: unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Owner {
+    /// The cgroup v2 id.
+    pub cgroup: u64,
+    /// When its process began, nanoseconds of `CLOCK_BOOTTIME`: tells it from a later one with the same id.
+    pub start_ns: u64,
+    /// Process id (thread group), in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// User id, in the initial user namespace.
+    pub uid: u32,
+    /// How it is known: [`CONNECT`] and the others.
+    pub source: u8,
+    /// [`KERNEL`], [`SHARED`].
+    pub flags: u8,
+    /// Explicit padding.
+    pub reserved: u16,
+    /// Name of the process (its group leader).
+    pub comm: [u8; COMM],
+    /// Name of the thread.
+    pub thread: [u8; COMM],
+}
+
+impl Owner {
+    /// Nobody is known.
+    pub const NONE: Self = Self {
+        cgroup: 0,
+        start_ns: 0,
+        pid: 0,
+        tid: 0,
+        uid: 0,
+        source: UNKNOWN,
+        flags: 0,
+        reserved: 0,
+        comm: [0; COMM],
+        thread: [0; COMM],
+    };
+
+    /// True if a process is named.
+    #[inline(always)]
+    pub const fn is_known(&self) -> bool {
+        self.source != UNKNOWN && self.flags & SHARED == 0
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Owner>() == 64);
+    assert!(core::mem::offset_of!(Owner, comm) == 32);
+};

@@ -1,0 +1,46 @@
+//! What a socket sent and received, and how it went: read from the socket at the end of a connection
+//! and when sockets are listed.
+
+/// Figures of one socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Payload bytes sent, retransmissions not counted twice.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent, those without payload and retransmissions included.
+    pub segments_sent: u32,
+    /// Segments received.
+    pub segments_received: u32,
+    /// Segments retransmitted.
+    pub retransmits: u32,
+    /// Smoothed round trip time, microseconds; 0 if never measured.
+    pub srtt_us: u32,
+    /// Shortest round trip of the last minutes, microseconds; 0 if never measured.
+    pub min_rtt_us: u32,
+    /// Bytes that wait for the process; for a listener, connections that wait to be accepted.
+    pub receive_queue: u32,
+    /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog).
+    pub send_queue: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+impl Traffic {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        bytes_sent: 0,
+        bytes_received: 0,
+        segments_sent: 0,
+        segments_received: 0,
+        retransmits: 0,
+        srtt_us: 0,
+        min_rtt_us: 0,
+        receive_queue: 0,
+        send_queue: 0,
+        reserved: 0,
+    };
+}
+
+const _: () = assert!(size_of::<Traffic>() == 48);
