@@ -34,12 +34,14 @@ counters! {
     WAKEUPS = 9, "wakeups";
     /// A call of `sock_ops` that matters but has no full TCP socket: the hook could not do its work.
     NO_SOCKET = 10, "no_socket";
+    /// An owner could not be noted: the connection keeps the one it has, or none.
+    OWNER_FAILED = 11, "owner_failed";
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn places_are_dense() {
-        assert_eq!(super::COUNT, super::NO_SOCKET as usize + 1);
+        assert_eq!(super::COUNT, super::OWNER_FAILED as usize + 1);
     }
 }

@@ -55,7 +55,12 @@ fields! {
     TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
     TCP_SND_UNA: "tcp_sock" "snd_una" 4;
+    SK_PROTOCOL: "sock" "sk_protocol" 2;
     SOCKET_SK: "socket" "sk" 8;
+    SOCKET_FILE: "socket" "file" 8;
+    FILE_PRIVATE_DATA: "file" "private_data" 8;
+    FILES_FDT: "files_struct" "fdt" 8;
+    FDTABLE_FD: "fdtable" "fd" 8;
     FILE_INODE: "file" "f_inode" 8;
     INODE_INO: "inode" "i_ino" 8;
     INODE_SB: "inode" "i_sb" 8;
@@ -65,6 +70,7 @@ fields! {
     TASK_PID: "task_struct" "pid" 4;
     TASK_FLAGS: "task_struct" "flags" 4;
     TASK_COMM: "task_struct" "comm" 16;
+    TASK_FILES: "task_struct" "files" 8;
     TASK_GROUP_LEADER: "task_struct" "group_leader" 8;
     TASK_START_BOOTTIME: "task_struct" "start_boottime" 8;
     TASK_CRED: "task_struct" "cred" 8;

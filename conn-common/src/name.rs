@@ -8,6 +8,12 @@ pub const SET_STATE_AGAIN: &str = "set_state_again";
 pub const DESTROY_SOCK: &str = "destroy_sock";
 /// Program on the cgroup v2 root's socket operations.
 pub const SOCK_OPS: &str = "sock_ops";
+/// Program on the return of `inet_csk_accept()`.
+pub const ACCEPTED: &str = "accepted";
+/// Program on the exits of the system calls `accept` and `accept4`.
+pub const ACCEPT_EXIT: &str = "accept_exit";
+/// Iterator over all tasks' files that notes who holds which socket.
+pub const FILE_CLAIM: &str = "file_claim";
 /// Iterator over the TCP sockets of a namespace that makes the programs remember each.
 pub const TCP_ADOPT: &str = "tcp_adopt";
 /// Iterator over the TCP sockets of a namespace that writes a [`crate::row::SocketRow`] for each.
@@ -50,8 +56,21 @@ pub const SOURCE_PORTS_ON: &str = "SOURCE_PORTS_ON";
 pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
 /// 1 if sock_ops is attached, so that TCP_CONNECT will tell the whole tuple.
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
+/// How much is asked about owners: [`NO_OWNERS`] and the others.
+pub const OWNERS: &str = "OWNERS";
+/// How many parameters `inet_csk_accept()` has in this kernel.
+pub const ACCEPT_PARAMETERS: &str = "ACCEPT_PARAMETERS";
+/// Offset of a system call's result in the record of its exit.
+pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
 /// How many shards the ledger has, less one; a power of two less one.
 pub const SHARD_MASK: &str = "SHARD_MASK";
+
+/// Nobody asks for owners: a run that only counts.
+pub const NO_OWNERS: u8 = 0;
+/// Who connects and who listens.
+pub const OPENERS: u8 = 1;
+/// Also who accepted or holds a connection, noted in a map by hooks that do not have the socket's lock.
+pub const HOLDERS: u8 = 2;
 
 /// The one value of the map [`SWITCHES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,6 +12,7 @@
     reason = "aya's maps take values, too, but a slot of the ledger does not fit on the programs' stack"
 )]
 
+mod claim;
 mod config;
 mod counter;
 mod emit;
@@ -19,14 +20,15 @@ mod keep;
 mod kernel;
 mod ledger;
 mod list;
+mod listener;
 mod maps;
 mod owner;
 mod transition;
 mod tuple;
 mod witness;
 
-use aya_ebpf::macros::{btf_tracepoint, sock_ops};
-use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
+use aya_ebpf::macros::{btf_tracepoint, fexit, sock_ops, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext, SockOpsContext, TracePointContext};
 
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -50,6 +52,25 @@ pub fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     witness::sock_ops::seen(&ctx)
+}
+
+/// A process has accepted a connection.
+#[fexit(function = "inet_csk_accept")]
+pub fn accepted(ctx: FExitContext) -> i32 {
+    witness::accept::returned(&ctx)
+}
+
+/// The same, where the kernel allows no program on a function.
+#[tracepoint]
+pub fn accept_exit(ctx: TracePointContext) -> u32 {
+    witness::accept::syscall_ended(&ctx)
+}
+
+/// The files of all tasks, to note who holds a socket.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn file_claim(ctx: *mut core::ffi::c_void) -> i32 {
+    witness::file_claim::seen(ctx)
 }
 
 /// The sockets that exist, to be remembered. aya-ebpf has no macro for iterators.

@@ -6,6 +6,7 @@ use conn_common::connection::Connection;
 use conn_common::event::EventRecord;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
+use conn_common::owner::Owner;
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
@@ -48,6 +49,21 @@ pub static NETNS: HashMap<u32, Totals, 65_536, ON_DEMAND> = HashMap::new();
 /// remembers there has missed its beginning; anywhere else it was there before.
 #[btf_map]
 pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
+
+/// Inserted when a task accepts a connection or is found to have it open, by the address of the socket;
+/// deleted by the next step of that socket, by its end, and when the address begins a new life. Hooks
+/// that do not have the socket's lock note the owner here, and a hook that has it takes it over.
+#[btf_map]
+pub static CLAIMS: HashMap<u64, Owner, { 1 << 20 }, ON_DEMAND> = HashMap::new();
+
+/// Who listens, by namespace and port: inserted when a listener begins or is found, deleted with the last
+/// one of the port. Read when a child is born.
+#[btf_map]
+pub static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+
+/// How many listeners there are, by the same key; inserted and deleted with `LISTENERS`.
+#[btf_map]
+pub static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Counted by all programs, read by the user side.
 #[btf_map]

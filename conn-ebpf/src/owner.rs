@@ -1,6 +1,7 @@
 //! The task that runs now, where a hook knows it to be the owner of the socket.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use conn_common::name::NO_OWNERS;
 use conn_common::owner::{COMM, KERNEL, Owner};
 
 use crate::config;
@@ -10,9 +11,12 @@ use crate::kernel::{Pointer, follow, read_16, read_u32, read_u64};
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Notes the current task as owner, known by `source`. Only for hooks that run in the caller's context:
-/// CLOSE to SYN_SENT, CLOSE to LISTEN (kernel: `tcp_v4_connect`, `inet_csk_listen_start`).
+/// CLOSE to SYN_SENT, CLOSE to LISTEN (kernel: `tcp_v4_connect`, `inet_csk_listen_start`), and the return of an accept.
 #[inline(always)]
 pub fn is_current(owner: &mut Owner, source: u8) {
+    if config::OWNERS.load() == NO_OWNERS {
+        return;
+    }
     // SAFETY: no preconditions; the task that runs exists.
     let task: Pointer = unsafe { bpf_get_current_task_btf() }.cast();
     is_task(owner, task, source);

@@ -17,7 +17,7 @@ use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
 use crate::maps::{SOCKETS, SWITCHES, SocketRecord, WALKED};
-use crate::{keep, ledger, owner, tuple};
+use crate::{claim, keep, ledger, listener, owner, tuple};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
@@ -124,6 +124,9 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     }
     tuple::addresses(tcp, connection);
     tuple::ports(tcp, connection, tcp.num());
+    if connection.direction == IN {
+        listener::owns(connection);
+    }
     if state != LISTEN {
         ledger::begins(connection, state);
         if state == SYN_RECV {
@@ -155,6 +158,7 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
         // It was there before, so its listen() did succeed.
         connection.set(LISTENING);
         ledger::listens(connection);
+        listener::begins(connection);
         return 0;
     }
     if !is_opening(state) {
@@ -183,11 +187,18 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
     if connection.direction == LISTENER {
         if connection.is(LISTENING) {
             ledger::listener_ends(connection);
+            listener::ends(connection);
         }
         return 0;
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
+    let was_held = connection.is(HELD);
+    let holds = tcp.is_held();
+    if holds {
+        connection.set(HELD);
+    }
+    claim::settle(tcp, connection, was_held);
     // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
     let mut sent = connection.is(TUPLE_KNOWN);
     if !sent {
@@ -210,10 +221,6 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         connection.state = from;
         introduce(tcp, connection);
         connection.state = to;
-    }
-    let holds = tcp.is_held();
-    if holds {
-        connection.set(HELD);
     }
     if to == CLOSE {
         let held = connection.is(HELD);
@@ -259,6 +266,7 @@ pub fn listens(socket: &mut Socket) {
     tuple::ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
     ledger::listens(connection);
+    listener::begins(connection);
 }
 
 /// Starts a new memory, keeping what the next attempt on this socket needs of the last.
@@ -267,7 +275,8 @@ fn reset(socket: &mut Socket, state: u8) {
     let tcp = socket.tcp;
     let connection = socket.connection();
     let last_sport = connection.sport;
-    forget(connection);
+    clear(connection);
+    claim::forget(tcp);
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: no preconditions.
@@ -281,18 +290,18 @@ fn reset(socket: &mut Socket, state: u8) {
 
 /// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
 #[inline(always)]
-fn forget(connection: &mut Connection) {
+fn clear(connection: &mut Connection) {
     const WORDS: usize = size_of::<Connection>() / 8;
     const _: () = assert!(size_of::<Connection>() == WORDS * 8);
     let words = (&raw mut *connection).cast::<u64>();
-    macro_rules! clear {
+    macro_rules! zero {
         ($($at:literal)*) => {
             const _: () = assert!(WORDS == [$($at),*].len());
             // SAFETY: all words of the record, which is aligned to 8 and valid with all bits zero.
             $(unsafe { words.add($at).write_volatile(0) };)*
         };
     }
-    clear!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+    zero!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
 }
 
 /// The tuple is known: decide whether the run wants the connection, and tell NEW.

@@ -61,6 +61,9 @@ pub struct Cli {
     /// `sock_ops`, `destroy_sock`
     #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
     pub witnesses: Option<String>,
+    /// Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`
+    #[arg(long, global = true, value_name = "HOOK", hide = true)]
+    pub accept_hook: Option<String>,
 }
 
 /// What to do.

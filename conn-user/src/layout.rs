@@ -6,9 +6,14 @@ use conn_common::layout::{FIELDS, Field};
 use crate::error::Error;
 use crate::host::KERNEL_BTF;
 
-/// The offset of each of [`FIELDS`], in bytes, in the same order.
+/// What the programs must know of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout(Vec<(&'static str, u32)>);
+pub struct Layout {
+    /// The offset of each of [`FIELDS`], in bytes, in the same order.
+    fields: Vec<(&'static str, u32)>,
+    /// How many parameters `inet_csk_accept()` has; `None` if it is not described.
+    pub accept_parameters: Option<u32>,
+}
 
 impl Layout {
     /// Finds all fields in the running kernel.
@@ -33,20 +38,20 @@ impl Layout {
     /// [`Error::MissingField`] names the first field that the kernel does not have, or has with
     /// another size.
     pub fn find(btf: &Btf) -> Result<Self, Error> {
-        FIELDS
+        let fields = FIELDS
             .iter()
             .map(|field| {
                 offset(btf, field)
                     .map(|offset| (field.global, offset))
                     .ok_or(Error::MissingField { structure: field.structure, member: field.path })
             })
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { fields, accept_parameters: parameters(btf, "inet_csk_accept") })
     }
 
     /// The global of each field and its offset in bytes.
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
-        self.0.iter().map(|(name, offset)| (*name, offset))
+        self.fields.iter().map(|(name, offset)| (*name, offset))
     }
 }
 
@@ -64,6 +69,18 @@ fn offset(btf: &Btf, field: &Field) -> Option<u32> {
         current = member;
     }
     (size(btf, &current)? == field.size && bits % 8 == 0).then_some(bits / 8)
+}
+
+/// How many parameters a function has.
+fn parameters(btf: &Btf, function: &str) -> Option<u32> {
+    let functions = btf.resolve_types_by_name(function).ok()?;
+    functions.iter().find_map(|found| {
+        let Type::Func(found) = found else { return None };
+        match btf.resolve_chained_type(found).ok()? {
+            Type::FuncProto(prototype) => u32::try_from(prototype.parameters.len()).ok(),
+            _ => None,
+        }
+    })
 }
 
 /// Offset in bits and type of a member, looked for in nested structures without a name, too.

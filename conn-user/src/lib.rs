@@ -1,6 +1,7 @@
 //! conntrace's user side: from the command line to the kernel programs, and from their events to
 //! lines of text. Data flows one way: `probe` → `source` → `decode` → `render` → `sink`.
 
+pub mod accept;
 pub mod audit;
 pub mod cli;
 pub mod clock;

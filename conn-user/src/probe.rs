@@ -13,6 +13,7 @@ use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use conn_common::filter::PortBits;
 use conn_common::{layout, ledger, name};
 
+use crate::accept::{self, AcceptHook};
 use crate::error::Error;
 use crate::host::KERNEL_BTF;
 use crate::layout::Layout;
@@ -42,6 +43,10 @@ pub struct Options {
     pub log: bool,
     /// Witnesses to use instead of the planned ones.
     pub witnesses: Option<Witnesses>,
+    /// How much is asked about owners, see [`name::OWNERS`].
+    pub owners: u8,
+    /// The hook that sees who accepts, instead of the best there is.
+    pub accept_hook: Option<AcceptHook>,
 }
 
 /// Bytes of one BPF instruction (`struct bpf_insn`).
@@ -86,6 +91,8 @@ impl Options {
             ring_bytes: NO_RING,
             log: false,
             witnesses: None,
+            owners: name::NO_OWNERS,
+            accept_hook: None,
         }
     }
 
@@ -163,6 +170,19 @@ impl Probe {
                 log::debug!("program {name}: {} instructions", bytes / INSTRUCTION);
             }
         }
+    }
+
+    /// Attaches the best hook there is to see who accepts a connection. `None` if there is none: then a
+    /// connection keeps its listener as owner.
+    pub fn attach_accept(&mut self, forced: Option<AcceptHook>) -> Option<AcceptHook> {
+        let hooks = AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook));
+        for hook in hooks {
+            match accept::attach(hook, &mut self.ebpf, &self.btf) {
+                Ok(()) => return Some(hook),
+                Err(error) => log::debug!("no program for accepts on {}: {error}", hook.name()),
+            }
+        }
+        None
     }
 
     fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), Error> {
@@ -291,6 +311,8 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
     let connect_is_seen = flag(plan.witnesses.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
+    let accept_parameters = layout.accept_parameters.unwrap_or(0);
+    let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
 
     let mut loader = EbpfLoader::new();
     loader
@@ -302,6 +324,9 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::SERVICE_PORTS_ON, &service_ports_on, true)
         .override_global(name::SOURCE_PORTS_ON, &source_ports_on, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
+        .override_global(name::OWNERS, &options.owners, true)
+        .override_global(name::ACCEPT_PARAMETERS, &accept_parameters, true)
+        .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
     if let Some(ports) = &options.service_ports {

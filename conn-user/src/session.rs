@@ -68,6 +68,15 @@ impl Session {
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         probe.attach_witnesses(&plan)?;
+        if options.owners == name::HOLDERS {
+            match probe.attach_accept(options.accept_hook) {
+                Some(hook) => log::debug!("who accepts a connection is seen by: {}", hook.name()),
+                None => log::warn!(
+                    "this kernel lets no program see who accepts a connection: its owner is the process that \
+                     listens (owner=listener)"
+                ),
+            }
+        }
         probe.enable()?;
         let mut session = Self {
             probe,
@@ -80,6 +89,9 @@ impl Session {
         };
         let namespaces = snapshot::all_namespaces(&mut session.probe)?.namespaces;
         session.adopt(&namespaces)?;
+        if options.owners == name::HOLDERS {
+            snapshot::claim(&mut session.probe)?;
+        }
         Ok(session)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use conn_common::connection::{IN, OUT};
 use conn_common::filter::{ANY_DIRECTION, ANY_FAMILY, bit, family_bit};
 
+use crate::accept::AcceptHook;
 use crate::cli::{Cli, Command, CountArgs, Direction, EventsArgs, Family, FilterArgs, Group, StatsArgs};
 use crate::error::Error;
 use crate::kind::KindSet;
@@ -69,6 +70,8 @@ pub struct EventsSettings {
     pub summary: bool,
     /// Witnesses to use instead of the planned ones.
     pub witnesses: Option<Witnesses>,
+    /// The hook that sees who accepts, instead of the best there is.
+    pub accept_hook: Option<AcceptHook>,
     /// How often `-v` was given.
     pub verbose: u8,
 }
@@ -127,6 +130,7 @@ impl EventsSettings {
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: args.summary,
             witnesses: witnesses(cli)?,
+            accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
             verbose: cli.verbose,
         })
     }
@@ -337,6 +341,7 @@ mod tests {
             ring_bytes: 8 << 20,
             summary: false,
             witnesses: None,
+            accept_hook: None,
             verbose: 0,
         };
         assert_eq!(settings("").unwrap(), expected);

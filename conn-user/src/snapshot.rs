@@ -26,6 +26,15 @@ pub fn adopt(probe: &mut Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32
     Ok(walked)
 }
 
+/// Notes who has the sockets open that existed before. Only what this process sees in its pid namespace.
+///
+/// # Errors
+/// The kernel refuses to walk its tasks.
+pub fn claim(probe: &mut Probe) -> Result<(), Error> {
+    probe.load_iter(name::FILE_CLAIM, "task_file")?;
+    walk::once(probe, name::FILE_CLAIM, |_| {})
+}
+
 /// Visits every TCP socket of the namespaces that the probe's filters let through. Tells which
 /// namespaces were walked, by inode number.
 ///

@@ -2,6 +2,7 @@
 
 use aya_log::EbpfLogger;
 use conn_common::counter::LOST;
+use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -9,6 +10,7 @@ use crate::clock::WallClock;
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
+use crate::kind::Kind;
 use crate::poll::register;
 use crate::probe::{Options, Probe};
 use crate::ready;
@@ -40,6 +42,13 @@ fn options(settings: &EventsSettings) -> Options {
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
         witnesses: settings.witnesses,
+        // NEW comes before anybody can accept; whatever comes later tells who did.
+        owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
+            name::HOLDERS
+        } else {
+            name::OPENERS
+        },
+        accept_hook: settings.accept_hook,
         ..Options::lists(&settings.filter)
     }
 }

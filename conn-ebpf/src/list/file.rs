@@ -28,16 +28,22 @@ pub fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
     if task.is_null() || file.is_null() { None } else { Some((task, file)) }
 }
 
-/// One row, if the file is a TCP socket.
+/// The task and the TCP socket, if the file is one.
 #[inline(always)]
-pub fn row(ctx: *mut c_void) -> i32 {
-    let Some((task, file)) = open_file(ctx) else { return 0 };
+pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, Tcp)> {
+    let (task, file) = open_file(ctx)?;
     // SAFETY: a file that the verifier knows.
     let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
     if socket.is_null() {
-        return 0;
+        return None;
     }
-    let Some(tcp) = Tcp::of(follow(socket, &config::SOCKET_SK).cast_mut()) else { return 0 };
+    Some((task, Tcp::of(follow(socket, &config::SOCKET_SK).cast_mut())?))
+}
+
+/// One row, if the file is a TCP socket.
+#[inline(always)]
+pub fn row(ctx: *mut c_void) -> i32 {
+    let Some((task, tcp)) = open_socket(ctx) else { return 0 };
     let row = HolderRow {
         // SAFETY: a socket that the verifier knows.
         cookie: unsafe { bpf_get_socket_cookie(tcp.0) },

@@ -1,0 +1,92 @@
+//! A process accepts a connection: the return of `inet_csk_accept()`, or, where the kernel allows no
+//! program there, the exits of the system calls and the task's table of files (io_uring has no such exit).
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::programs::{FExitContext, TracePointContext};
+use conn_common::owner::{ACCEPT, Owner};
+use conn_common::state::CLOSE;
+
+use crate::kernel::{Pointer, Tcp, follow};
+use crate::transition::is_enabled;
+use crate::{claim, config, owner};
+
+/// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
+const TCP: u16 = 6;
+/// `AF_INET` and `AF_INET6`.
+const FAMILIES: [u16; 2] = [2, 10];
+
+/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10 it is
+/// `(struct sock *sk, struct proto_accept_arg *arg)`.
+#[inline(always)]
+pub fn returned(ctx: &FExitContext) -> i32 {
+    if !is_enabled() {
+        return 0;
+    }
+    let sk: *mut c_void = if config::ACCEPT_PARAMETERS.load() == 2 { ctx.arg(2) } else { ctx.arg(4) };
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(tcp) = Tcp::of(sk) else { return 0 };
+    // It may have ended while it waited; then nothing follows that would take the claim over.
+    if tcp.state() != CLOSE {
+        by_current(sk as u64);
+    }
+    0
+}
+
+/// `accept()` or `accept4()` returns.
+#[inline(always)]
+pub fn syscall_ended(ctx: &TracePointContext) -> u32 {
+    if is_enabled() {
+        let _ = accepted_file(ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
+    // SAFETY: the loader read the place of the result from the kernel's description of this record.
+    let fd: i64 = unsafe { read(ctx.as_ptr() as u64, &config::SYSCALL_RESULT)? };
+    if fd < 0 {
+        return Ok(());
+    }
+    // SAFETY: no preconditions; the task that runs exists.
+    let task: Pointer = unsafe { bpf_get_current_task_btf() }.cast();
+    let table = follow(follow(task, &config::TASK_FILES), &config::FILES_FDT);
+    let files = follow(table, &config::FDTABLE_FD) as u64;
+    // SAFETY: reads of kernel memory that fail instead of faulting. Another thread may close the file at
+    // any time, so what is found is checked: a socket's file, and the socket of that file.
+    unsafe {
+        let file: u64 = bpf_probe_read_kernel((files + fd.cast_unsigned() * 8) as *const u64)?;
+        let socket: u64 = read(file, &config::FILE_PRIVATE_DATA)?;
+        if read::<u64>(socket, &config::SOCKET_FILE)? != file {
+            return Ok(());
+        }
+        let sk: u64 = read(socket, &config::SOCKET_SK)?;
+        let family: u16 = read(sk, &config::SKC_FAMILY)?;
+        let is_tcp =
+            (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;
+        if is_tcp && read::<u8>(sk, &config::SKC_STATE)? != CLOSE {
+            by_current(sk);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a field of a structure that only its address is known of.
+#[inline(always)]
+unsafe fn read<T>(base: u64, global: &aya_ebpf::Global<u32>) -> Result<T, i32> {
+    // SAFETY: the helper fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((base + u64::from(global.load())) as *const T) }
+}
+
+#[inline(always)]
+fn by_current(socket: u64) {
+    let mut owner = Owner::NONE;
+    owner::is_current(&mut owner, ACCEPT);
+    claim::accepted(socket, &owner);
+}

@@ -1,0 +1,36 @@
+//! `iter/task_file`: who has the sockets open that nobody saw connect, listen or accept.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use conn_common::counter::OWNER_FAILED;
+use conn_common::owner::{FILES, LISTENER, Owner};
+use conn_common::state::{CLOSE, LISTEN};
+
+use crate::counter::count;
+use crate::list::file::open_socket;
+use crate::maps::CLAIMS;
+use crate::{claim, listener, owner};
+
+/// The hook.
+#[inline(always)]
+pub fn seen(ctx: *mut c_void) -> i32 {
+    let Some((task, tcp)) = open_socket(ctx) else { return 0 };
+    let mut owner = Owner::NONE;
+    match tcp.state() {
+        CLOSE => {}
+        LISTEN => {
+            owner::is_task(&mut owner, task, LISTENER);
+            listener::held_by(tcp.netns(), tcp.num(), &owner);
+        }
+        _ => {
+            owner::is_task(&mut owner, task, FILES);
+            let socket = tcp.0 as u64;
+            // The first task that has it open stays: the walk goes by process id.
+            if !claim::note(socket, &owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&socket).is_none() {
+                count(OWNER_FAILED);
+            }
+        }
+    }
+    0
+}

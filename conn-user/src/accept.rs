@@ -1,0 +1,153 @@
+//! How to see who accepts a connection: a program on the return of the kernel's accept function, or on
+//! the exits of the system calls.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use aya::programs::{FExit, TracePoint};
+use aya::{Btf, Ebpf};
+use conn_common::name;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// A way to see who accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptHook {
+    /// `fexit` on `inet_csk_accept()`: every accept, io_uring's too. Needs BPF trampolines.
+    Function,
+    /// The exits of `accept` and `accept4`. Costs every system call of the host some nanoseconds, and does
+    /// not see io_uring.
+    Syscalls,
+}
+
+impl AcceptHook {
+    /// From the best to the last.
+    pub const ALL: [Self; 2] = [Self::Function, Self::Syscalls];
+
+    /// Its name, as in `--accept-hook`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Syscalls => "syscalls",
+        }
+    }
+
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// Names the word that is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|hook| hook.name() == text)
+            .ok_or_else(|| format!("unknown hook {text:?}: use function or syscalls"))
+    }
+}
+
+/// The directory of event descriptions in tracefs.
+const EVENTS: &str = "/sys/kernel/tracing/events";
+/// The system calls whose exits tell of an accept.
+const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
+
+/// The offset of a system call's result in the record of its exit, `None` where the kernel does not tell:
+/// no tracefs, or no tracing of system calls.
+pub fn syscall_result() -> Option<u32> {
+    in_tracefs(|| {
+        let format = fs::read_to_string(format!("{EVENTS}/syscalls/{}/format", EXITS[0])).ok()?;
+        offset_of(&format, "ret")
+    })
+    .ok()
+    .flatten()
+}
+
+/// Attaches the program of a hook.
+///
+/// # Errors
+/// Why this host does not let it.
+pub fn attach(hook: AcceptHook, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
+    match hook {
+        AcceptHook::Function => {
+            let program = ebpf.program_mut(name::ACCEPTED).ok_or("the object has no such program")?;
+            let program: &mut FExit = program.try_into().map_err(text)?;
+            program.load("inet_csk_accept", btf).map_err(text)?;
+            program.attach().map_err(text)?;
+        }
+        AcceptHook::Syscalls => {
+            let program = ebpf.program_mut(name::ACCEPT_EXIT).ok_or("the object has no such program")?;
+            let program: &mut TracePoint = program.try_into().map_err(text)?;
+            program.load().map_err(text)?;
+            in_tracefs(|| {
+                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(text))
+            })??;
+        }
+    }
+    Ok(())
+}
+
+fn text(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(source) = error.source() {
+        text = format!("{text}: {source}");
+    }
+    // The verifier's log is long, and for developers.
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
+/// that nothing changes for others.
+fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, String> {
+    if Path::new(EVENTS).exists() {
+        return Ok(look());
+    }
+    let private = || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("tracefs"), "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), none)
+    };
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            private().map_err(|error| format!("mounting tracefs: {error}"))?;
+            Ok(look())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The offset of a field in a tracepoint's description:
+/// `field:long ret;\toffset:16;\tsize:8;\tsigned:1;`.
+fn offset_of(format: &str, field: &str) -> Option<u32> {
+    format.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        if declaration.split_ascii_whitespace().next_back()? != field {
+            return None;
+        }
+        rest.trim().strip_prefix("offset:")?.split(';').next()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_where_the_kernel_says() {
+        let ordinary = "name: sys_exit_accept4\nID: 1\nformat:\n\
+                        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+                        \tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n\
+                        \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
+        assert_eq!(offset_of(ordinary, "ret"), Some(16));
+        assert_eq!(offset_of(&ordinary.replace("offset:16", "offset:24"), "ret"), Some(24));
+        assert_eq!(offset_of("field:long return;\toffset:16;", "ret"), None);
+        assert_eq!(offset_of("", "ret"), None);
+    }
+
+    #[test]
+    fn hooks_have_names() {
+        for hook in AcceptHook::ALL {
+            assert_eq!(AcceptHook::parse(hook.name()), Ok(hook));
+        }
+        assert!(AcceptHook::parse("kprobe").is_err());
+    }
+}
