@@ -113,11 +113,10 @@ impl Cause {
             // (tcp_time_wait()). A process that still has the socket and no FIN: __tcp_close() with
             // data unread or linger 0, or a disconnect.
             FIN_WAIT2 if end.peer_closed || !end.holds => Self::ClosedByUs,
-            // Only tcp_out_of_resources() and what is said above leave FIN_WAIT1 like this.
-            FIN_WAIT1 | FIN_WAIT2 => Self::ResetByUs,
             // inet_csk_listen_stop() on a child that no process ever had.
             ESTABLISHED | CLOSE_WAIT if !end.held => Self::NotAccepted,
-            ESTABLISHED | CLOSE_WAIT => Self::ResetByUs,
+            // Only what is said above and tcp_out_of_resources() end these without a word of the peer.
+            ESTABLISHED | CLOSE_WAIT | FIN_WAIT1 | FIN_WAIT2 => Self::ResetByUs,
             _ => Self::Unknown,
         }
     }

@@ -36,12 +36,14 @@ counters! {
     NO_SOCKET = 10, "no_socket";
     /// An owner could not be noted: the connection keeps the one it has, or none.
     OWNER_FAILED = 11, "owner_failed";
+    /// A histogram could not be created; the span is missing there.
+    SPANS_FAILED = 12, "spans_failed";
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn places_are_dense() {
-        assert_eq!(super::COUNT, super::OWNER_FAILED as usize + 1);
+        assert_eq!(super::COUNT, super::SPANS_FAILED as usize + 1);
     }
 }

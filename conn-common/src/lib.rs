@@ -9,6 +9,7 @@ pub mod connection;
 pub mod counter;
 pub mod event;
 pub mod filter;
+pub mod histogram;
 pub mod layout;
 pub mod ledger;
 pub mod life;

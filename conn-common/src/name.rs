@@ -29,6 +29,8 @@ pub const EVENTS: &str = "EVENTS";
 pub const COUNTERS: &str = "COUNTERS";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
+/// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
+pub const SPANS: &str = "SPANS";
 /// Totals per network namespace.
 pub const NETNS: &str = "NETNS";
 /// 1 while the reader of the ring sleeps.
@@ -58,6 +60,8 @@ pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 /// How much is asked about owners: [`NO_OWNERS`] and the others.
 pub const OWNERS: &str = "OWNERS";
+/// 1 if handshakes and lifetimes go into histograms.
+pub const SPANS_ON: &str = "SPANS_ON";
 /// How many parameters `inet_csk_accept()` has in this kernel.
 pub const ACCEPT_PARAMETERS: &str = "ACCEPT_PARAMETERS";
 /// Offset of a system call's result in the record of its exit.

@@ -29,6 +29,8 @@ globals! {
     CONNECT_IS_SEEN: u8 = 0;
     /// How much is asked about owners, see `conn_common::name`.
     OWNERS: u8 = 0;
+    /// 1 if handshakes and lifetimes go into histograms.
+    SPANS_ON: u8 = 0;
     /// How many parameters `inet_csk_accept()` has: what it returns stands behind them.
     ACCEPT_PARAMETERS: u32 = 0;
     /// Where a system call's result stands in the record of its exit.

@@ -4,18 +4,23 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, LISTENER, PREEXISTING};
-use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED};
+use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
+use conn_common::histogram::{self, BUCKETS, Spans};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
 use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
-use crate::maps::{LEDGER, NETNS, UNATTRIBUTED};
+use crate::maps::{LEDGER, NETNS, SPANS, UNATTRIBUTED};
 
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
 static EMPTY_SLOT: Slot = Slot::ZERO;
+
+/// Histograms to start from, likewise.
+#[unsafe(no_mangle)]
+static EMPTY_SPANS: Spans = Spans::ZERO;
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
@@ -61,6 +66,50 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: Cause) {
     }
 }
 
+/// A handshake took so long.
+#[inline(always)]
+pub fn handshake(connection: &Connection, ns: u64) {
+    if let Some(spans) = spans(connection) {
+        // SAFETY: a field of a map value.
+        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, ns);
+    }
+}
+
+/// A connection that was established has ended after so long.
+#[inline(always)]
+pub fn lifetime(connection: &Connection, ns: u64) {
+    if let Some(spans) = spans(connection) {
+        // SAFETY: a field of a map value.
+        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, ns);
+    }
+}
+
+#[inline(always)]
+fn bucket(counts: *mut u64, ns: u64) {
+    let at = histogram::bucket(ns);
+    if at < BUCKETS {
+        // SAFETY: inside the histogram.
+        add(unsafe { counts.add(at) }, 1);
+    }
+}
+
+#[inline(always)]
+fn spans(connection: &Connection) -> Option<*mut Spans> {
+    if config::SPANS_ON.load() == 0 {
+        return None;
+    }
+    let key = key(connection);
+    if let Some(spans) = SPANS.get_ptr_mut(&key) {
+        return Some(spans);
+    }
+    let _ = SPANS.insert(&key, &EMPTY_SPANS, BPF_NOEXIST.into());
+    let spans = SPANS.get_ptr_mut(&key);
+    if spans.is_none() {
+        count(SPANS_FAILED);
+    }
+    spans
+}
+
 /// A listener listens.
 #[inline(always)]
 pub fn listens(connection: &Connection) {
@@ -80,11 +129,7 @@ pub fn listener_ends(connection: &Connection) {
 /// The slot of a connection's direction and service port on this CPU's shard.
 #[inline(always)]
 fn slot(connection: &Connection) -> Option<*mut Slot> {
-    // SAFETY: no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let shard = cpu & config::SHARD_MASK.load();
-    let direction = connection.direction & 3;
-    let key = ledger::key(shard, direction, connection.dport);
+    let key = key(connection);
     if let Some(slot) = LEDGER.get_ptr_mut(&key) {
         return Some(slot);
     }
@@ -94,7 +139,15 @@ fn slot(connection: &Connection) -> Option<*mut Slot> {
         return Some(slot);
     }
     count(LEDGER_FAILED);
+    let direction = connection.direction & 3;
     UNATTRIBUTED.get_ptr_mut(if direction > LISTENER { 0 } else { u32::from(direction) })
+}
+
+#[inline(always)]
+fn key(connection: &Connection) -> u32 {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    ledger::key(cpu & config::SHARD_MASK.load(), connection.direction & 3, connection.dport)
 }
 
 #[inline(always)]

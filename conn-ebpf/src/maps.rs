@@ -4,6 +4,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use conn_common::connection::Connection;
 use conn_common::event::EventRecord;
+use conn_common::histogram::Spans;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
 use conn_common::owner::Owner;
@@ -36,6 +37,11 @@ pub static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
 /// size to all keys of all shards, so it cannot fill up.
 #[btf_map]
 pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> = HashMap::new();
+
+/// Histograms by the keys of `LEDGER`, inserted at the first span, never deleted. The loader sets the size
+/// to all keys of all shards if the run asks for histograms.
+#[btf_map]
+pub static SPANS: HashMap<u32, Spans, 1, ON_DEMAND> = HashMap::new();
 
 /// Steps whose slot could not be created, so that the totals stay exact.
 #[btf_map]

@@ -227,12 +227,18 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         let error = tcp.error();
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed: tcp.peer_closed() });
         ledger::ends(tcp, connection, from, cause);
+        if connection.is(WAS_ESTABLISHED) && connection.attempt_ns != 0 {
+            ledger::lifetime(connection, now - connection.attempt_ns);
+        }
         tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause: cause as u8 });
         return 0;
     }
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         connection.established_ns = now;
+        if connection.attempt_ns != 0 {
+            ledger::handshake(connection, now - connection.attempt_ns);
+        }
         connection.set(WAS_ESTABLISHED);
     }
     if is_open(to) {

@@ -14,10 +14,10 @@ use nix::sched::{CloneFlags, unshare};
 /// A way to see who accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptHook {
-    /// `fexit` on `inet_csk_accept()`: every accept, io_uring's too. Needs BPF trampolines.
+    /// `fexit` on `inet_csk_accept()`: every accept, that of `io_uring`, too. Needs BPF trampolines.
     Function,
     /// The exits of `accept` and `accept4`. Costs every system call of the host some nanoseconds, and does
-    /// not see io_uring.
+    /// not see `io_uring`.
     Syscalls,
 }
 

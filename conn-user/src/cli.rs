@@ -143,6 +143,10 @@ pub struct StatsArgs {
     /// Only the sum of all ports
     #[arg(long)]
     pub total: bool,
+    /// How long handshakes and connections took: count, p50, p90, p99 and the longest per service port,
+    /// each at most an eighth off, and a plot with a mark for each doubling
+    #[arg(long)]
+    pub lifetimes: bool,
     /// How to print
     #[arg(
         short,

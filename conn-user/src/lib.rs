@@ -15,6 +15,7 @@ pub mod host;
 pub mod kind;
 pub mod layout;
 pub mod ledger;
+pub mod lifetime;
 pub mod list;
 pub mod names;
 pub mod namespace;

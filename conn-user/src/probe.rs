@@ -45,6 +45,8 @@ pub struct Options {
     pub witnesses: Option<Witnesses>,
     /// How much is asked about owners, see [`name::OWNERS`].
     pub owners: u8,
+    /// Handshakes and lifetimes go into histograms.
+    pub spans: bool,
     /// The hook that sees who accepts, instead of the best there is.
     pub accept_hook: Option<AcceptHook>,
 }
@@ -92,6 +94,7 @@ impl Options {
             log: false,
             witnesses: None,
             owners: name::NO_OWNERS,
+            spans: false,
             accept_hook: None,
         }
     }
@@ -311,6 +314,7 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
     let connect_is_seen = flag(plan.witnesses.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
+    let spans_on = flag(options.spans);
     let accept_parameters = layout.accept_parameters.unwrap_or(0);
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
 
@@ -324,6 +328,8 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::SERVICE_PORTS_ON, &service_ports_on, true)
         .override_global(name::SOURCE_PORTS_ON, &source_ports_on, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
+        .map_max_entries(name::SPANS, if options.spans { ledger::KEYS * plan.shards } else { 1 })
+        .override_global(name::SPANS_ON, &spans_on, true)
         .override_global(name::OWNERS, &options.owners, true)
         .override_global(name::ACCEPT_PARAMETERS, &accept_parameters, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)

@@ -14,13 +14,14 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::error::Error;
 use crate::ledger::{Ledger, Listeners};
+use crate::lifetime::Lifetimes;
 use crate::probe::Cost;
 use crate::session::{Session, When};
 use crate::settings::Filter;
 use crate::table::{Column, Table, TableFormat, Value};
 
 /// The counters that people are shown: what went into the ring, then what did not go the usual way.
-const SHOWN: [u32; 11] = [
+const SHOWN: [u32; 13] = [
     counter::PRODUCED,
     counter::WAKEUPS,
     counter::LOST,
@@ -32,6 +33,8 @@ const SHOWN: [u32; 11] = [
     counter::STEP_REPAIRED,
     counter::ADOPTED_LATE,
     counter::CLOSED_LATE,
+    counter::OWNER_FAILED,
+    counter::SPANS_FAILED,
 ];
 
 /// One reading of all that is shown.
@@ -45,6 +48,7 @@ pub struct Report {
     counters: [u64; counter::COUNT],
     costs: BTreeMap<&'static str, Cost>,
     repaired: u64,
+    lifetimes: Option<Lifetimes>,
 }
 
 impl Report {
@@ -56,6 +60,10 @@ impl Report {
         let (mut ledger, audit, audit_age) = session.audited(audit)?;
         ledger.ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
         ledger.listeners.retain(|&port, _| filter.wants_slot(IN, port));
+        let mut lifetimes = session.lifetimes()?;
+        if let Some(Lifetimes(ports)) = &mut lifetimes {
+            ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
+        }
         Ok(Self {
             taken: Instant::now(),
             unix_ns: clock::unix_now_ns(),
@@ -65,6 +73,7 @@ impl Report {
             counters: session.counters.read()?,
             costs: session.probe.costs(),
             repaired: session.repaired(),
+            lifetimes,
         })
     }
 
@@ -74,7 +83,10 @@ impl Report {
         match format {
             TableFormat::Csv => table.csv(),
             TableFormat::Json => format!("{}\n", self.json(&table)),
-            TableFormat::Table => format!("{}{}", table.text(), self.proof()),
+            TableFormat::Table => {
+                let lifetimes = self.lifetimes.as_ref().map_or_else(String::new, |all| all.table().text());
+                format!("{}{lifetimes}{}", table.text(), self.proof())
+            }
         }
     }
 
@@ -232,6 +244,7 @@ impl Report {
             "witness": counters,
             "programs": self.costs,
             "repaired": self.repaired,
+            "lifetimes": self.lifetimes.as_ref().map(Lifetimes::json),
         })
     }
 }

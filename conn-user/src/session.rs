@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::error::Error;
 use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
+use crate::lifetime::{LifetimeReader, Lifetimes};
 use crate::namespace::Namespace;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
@@ -24,6 +25,7 @@ pub struct Session {
     /// What they count about themselves.
     pub counters: Counters,
     ledger: LedgerReader,
+    lifetimes: Option<LifetimeReader>,
     repairs: Repairs,
     walked: BTreeSet<u32>,
     twice: bool,
@@ -67,6 +69,7 @@ impl Session {
         let mut probe = Probe::load(&plan, options)?;
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
+        let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
         probe.attach_witnesses(&plan)?;
         if options.owners == name::HOLDERS {
             match probe.attach_accept(options.accept_hook) {
@@ -82,6 +85,7 @@ impl Session {
             probe,
             counters,
             ledger,
+            lifetimes,
             repairs: Repairs::default(),
             walked: BTreeSet::new(),
             twice: plan.witnesses.set_state_again,
@@ -141,6 +145,14 @@ impl Session {
         let mut ledger = self.ledger.read()?;
         self.repairs.apply(&mut ledger);
         Ok(ledger)
+    }
+
+    /// The histograms, if the run asked for them.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn lifetimes(&self) -> Result<Option<Lifetimes>, Error> {
+        self.lifetimes.as_ref().map(LifetimeReader::read).transpose()
     }
 
     /// Holds the ledger against the sockets of the kernel, all of which it walks. What is wrong twice in

@@ -98,6 +98,8 @@ pub struct StatsSettings {
     pub timeout: Option<Duration>,
     /// Only the sum.
     pub total: bool,
+    /// Histograms of handshakes and lifetimes.
+    pub lifetimes: bool,
     /// Witnesses to use instead of the planned ones.
     pub witnesses: Option<Witnesses>,
     /// How to print.
@@ -151,6 +153,7 @@ impl StatsSettings {
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             total: args.total,
+            lifetimes: args.lifetimes,
             witnesses: witnesses(cli)?,
             format: args.output,
         })

@@ -17,7 +17,11 @@ use crate::stop::Stop;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings) -> Result<(), Error> {
-    let mut session = Session::start(&Options { witnesses: settings.witnesses, ..Options::counting() })?;
+    let mut session = Session::start(&Options {
+        witnesses: settings.witnesses,
+        spans: settings.lifetimes,
+        ..Options::counting()
+    })?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
