@@ -19,6 +19,7 @@ pub mod lifetime;
 pub mod list;
 pub mod names;
 pub mod namespace;
+pub mod place;
 pub mod plan;
 pub mod poll;
 pub mod port;
