@@ -51,11 +51,13 @@ fields! {
     TCP_SEGS_IN: "tcp_sock" "segs_in" 4;
     TCP_SRTT_US: "tcp_sock" "srtt_us" 4;
     TCP_RTT_MIN: "tcp_sock" "rtt_min" 24;
+    TCP_LSNDTIME: "tcp_sock" "lsndtime" 4;
     TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4;
     TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
     TCP_SND_UNA: "tcp_sock" "snd_una" 4;
     SK_PROTOCOL: "sock" "sk_protocol" 2;
+    TW_SUBSTATE: "inet_timewait_sock" "tw_substate" 1;
     SOCKET_SK: "socket" "sk" 8;
     SOCKET_FILE: "socket" "file" 8;
     FILE_PRIVATE_DATA: "file" "private_data" 8;

@@ -60,6 +60,8 @@ pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 /// How much is asked about owners: [`NO_OWNERS`] and the others.
 pub const OWNERS: &str = "OWNERS";
+/// What lists show beside what is counted: [`LIST_TIME_WAIT`], [`LIST_HALF_OPEN`], [`LIST_TRAFFIC`].
+pub const LISTED: &str = "LISTED";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// How many parameters `inet_csk_accept()` has in this kernel.
@@ -75,6 +77,13 @@ pub const NO_OWNERS: u8 = 0;
 pub const OPENERS: u8 = 1;
 /// Also who accepted or holds a connection, noted in a map by hooks that do not have the socket's lock.
 pub const HOLDERS: u8 = 2;
+
+/// Closed connections in TIME_WAIT, and those that await the peer's FIN without a process.
+pub const LIST_TIME_WAIT: u8 = 1;
+/// Connections whose handshake a peer has begun and not finished.
+pub const LIST_HALF_OPEN: u8 = 1 << 1;
+/// How it goes with each socket.
+pub const LIST_TRAFFIC: u8 = 1 << 2;
 
 /// The one value of the map [`SWITCHES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,18 @@ use crate::connection::Connection;
 use crate::owner::COMM;
 use crate::traffic::Traffic;
 
-/// A TCP socket that exists now. Its `connection` has no id, times or owner.
+/// A TCP socket that exists now, or the mini-socket that is left of one. Its `connection` has no id, times
+/// or owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
+    /// When it was looked at, nanoseconds of `CLOCK_MONOTONIC` and jiffies since boot: together they tell
+    /// how long a jiffy is.
+    pub monotonic_ns: u64,
+    /// See `monotonic_ns`.
+    pub jiffies: u64,
     /// How it goes.
     pub traffic: Traffic,
     /// Tuple, direction, state and network namespace.
@@ -44,6 +50,6 @@ pub struct NamespaceRow {
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
-    assert!(size_of::<SocketRow>() == 192);
+    assert!(size_of::<SocketRow>() == 208);
     assert!(size_of::<HolderRow>() == 32);
 };

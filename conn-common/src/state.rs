@@ -25,6 +25,8 @@ pub const LAST_ACK: u8 = 9;
 pub const LISTEN: u8 = 10;
 /// Both closed at the same time.
 pub const CLOSING: u8 = 11;
+/// A handshake that a peer has begun: a mini-socket, never a full one. No transition leads here.
+pub const NEW_SYN_RECV: u8 = 12;
 
 /// The states in which a connection is open, in the order of [`slot`].
 pub const OPEN: [u8; 8] =

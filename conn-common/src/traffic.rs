@@ -23,8 +23,8 @@ pub struct Traffic {
     pub receive_queue: u32,
     /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog).
     pub send_queue: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// In a list: for how long the connection has been established at the least, in jiffies.
+    pub at_least_jiffies: u32,
 }
 
 impl Traffic {
@@ -39,7 +39,7 @@ impl Traffic {
         min_rtt_us: 0,
         receive_queue: 0,
         send_queue: 0,
-        reserved: 0,
+        at_least_jiffies: 0,
     };
 }
 

@@ -63,7 +63,7 @@ pub fn traffic(tcp: Tcp, is_listener: bool) -> Traffic {
         min_rtt_us,
         receive_queue,
         send_queue,
-        reserved: 0,
+        at_least_jiffies: 0,
     }
 }
 

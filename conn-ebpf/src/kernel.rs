@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock};
 
 use crate::config;
 
@@ -109,6 +109,15 @@ impl Tcp {
         field(self.0, &config::SKC_STATE)
     }
 
+    /// The state that a time-wait mini-socket stands for: TIME_WAIT, or FIN_WAIT2 while the peer's FIN is
+    /// awaited. `None` if it is none.
+    #[inline(always)]
+    pub fn time_wait_state(self) -> Option<u8> {
+        // SAFETY: the helper checks the state itself (net/core/filter.c).
+        let mini = unsafe { bpf_skc_to_tcp_timewait_sock(self.0) };
+        if mini.is_null() { None } else { Some(field(mini.cast(), &config::TW_SUBSTATE)) }
+    }
+
     /// Inode number of the network namespace.
     #[inline(always)]
     pub fn netns(self) -> u32 {
@@ -149,6 +158,30 @@ impl Tcp {
             ptr::read_volatile(self.0.byte_add(config::TCP_RTT_MIN.load() as usize + 4).cast::<u32>())
         };
         (read_u32(self.0, &config::TCP_SRTT_US) >> 3, if shortest == u32::MAX { 0 } else { shortest })
+    }
+
+    /// For how many jiffies the connection has been established at the least, seen from `now`. The kernel
+    /// keeps no birthday, but stamps that are set when a connection is established and renewed later: the
+    /// last sending (`tcp_finish_connect()`, `tcp_create_openreq_child()`) and the best round trips.
+    #[inline(always)]
+    pub fn established_for(self, now: u32) -> u32 {
+        let mut longest = now.wrapping_sub(read_u32(self.0, &config::TCP_LSNDTIME));
+        let samples = config::TCP_RTT_MIN.load() as usize;
+        macro_rules! sample {
+            ($($at:literal)*) => {$(
+                // SAFETY: as in `field`, inside the 24 bytes of the three samples (struct minmax).
+                let (time, value) = unsafe {
+                    let sample = self.0.byte_add(samples + $at * 8).cast::<u32>();
+                    (ptr::read_volatile(sample), ptr::read_volatile(sample.add(1)))
+                };
+                let since = now.wrapping_sub(time);
+                if value != u32::MAX && since.cast_signed() > longest.cast_signed() {
+                    longest = since;
+                }
+            )*};
+        }
+        sample!(0 1 2);
+        if longest.cast_signed() < 0 { 0 } else { longest }
     }
 
     /// Bytes that wait to be read and to be acknowledged; for a listener, how many connections wait to

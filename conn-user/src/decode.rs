@@ -3,11 +3,11 @@
 
 use bytes::{Buf, TryGetError};
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, OUT};
+use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
 use conn_common::event::{EventRecord, NEW};
 use conn_common::owner::{COMM, Owner};
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
-use conn_common::state::{self, UNSEEN};
+use conn_common::state::{self, NEW_SYN_RECV, UNSEEN};
 use conn_common::traffic::Traffic;
 
 use crate::event::Event;
@@ -74,10 +74,23 @@ pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
     let length = bytes.len();
     let mut read = || {
         let buf = &mut bytes;
-        Ok(SocketRow { cookie: buf.try_get_u64_ne()?, traffic: traffic(buf)?, connection: connection(buf)? })
+        Ok(SocketRow {
+            cookie: buf.try_get_u64_ne()?,
+            monotonic_ns: buf.try_get_u64_ne()?,
+            jiffies: buf.try_get_u64_ne()?,
+            traffic: traffic(buf)?,
+            connection: connection(buf)?,
+        })
     };
     let row = read().map_err(|_: TryGetError| DecodeError::Length(length))?;
-    check_connection(&row.connection)?;
+    let Connection { direction, family, state, .. } = row.connection;
+    if direction > UNDIRECTED {
+        return Err(DecodeError::Direction(direction));
+    }
+    if state != NEW_SYN_RECV {
+        check_state(state)?;
+    }
+    check_family(family)?;
     Ok(row)
 }
 
@@ -164,7 +177,7 @@ fn traffic(buf: &mut &[u8]) -> Result<Traffic, TryGetError> {
         min_rtt_us: buf.try_get_u32_ne()?,
         receive_queue: buf.try_get_u32_ne()?,
         send_queue: buf.try_get_u32_ne()?,
-        reserved: buf.try_get_u32_ne()?,
+        at_least_jiffies: buf.try_get_u32_ne()?,
     })
 }
 
@@ -186,13 +199,16 @@ fn check_connection(connection: &Connection) -> Result<(), DecodeError> {
     if !matches!(connection.direction, IN | OUT) {
         return Err(DecodeError::Direction(connection.direction));
     }
-    if !matches!(connection.family, 4 | 6) {
-        return Err(DecodeError::Family(connection.family));
-    }
-    if state::name(connection.state).is_none() {
-        return Err(DecodeError::State(connection.state));
-    }
-    Ok(())
+    check_family(connection.family)?;
+    check_state(connection.state)
+}
+
+fn check_family(family: u8) -> Result<(), DecodeError> {
+    if matches!(family, 4 | 6) { Ok(()) } else { Err(DecodeError::Family(family)) }
+}
+
+fn check_state(state: u8) -> Result<(), DecodeError> {
+    if state::name(state).is_some() { Ok(()) } else { Err(DecodeError::State(state)) }
 }
 
 #[cfg(test)]

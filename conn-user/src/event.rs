@@ -363,7 +363,7 @@ pub(crate) mod tests {
                     min_rtt_us: counts.2[4],
                     receive_queue: counts.2[5],
                     send_queue: counts.2[6],
-                    reserved: 0,
+                    at_least_jiffies: 0,
                 },
                 error: counts.3,
                 end: (kind == Kind::Destroy).then_some(end),

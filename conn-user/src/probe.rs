@@ -45,6 +45,8 @@ pub struct Options {
     pub witnesses: Option<Witnesses>,
     /// How much is asked about owners, see [`name::OWNERS`].
     pub owners: u8,
+    /// What lists show beside what is counted, see [`name::LISTED`].
+    pub listed: u8,
     /// Handshakes and lifetimes go into histograms.
     pub spans: bool,
     /// The hook that sees who accepts, instead of the best there is.
@@ -94,6 +96,7 @@ impl Options {
             log: false,
             witnesses: None,
             owners: name::NO_OWNERS,
+            listed: 0,
             spans: false,
             accept_hook: None,
         }
@@ -330,6 +333,7 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { ledger::KEYS * plan.shards } else { 1 })
         .override_global(name::SPANS_ON, &spans_on, true)
+        .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)
         .override_global(name::ACCEPT_PARAMETERS, &accept_parameters, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)

@@ -3,13 +3,16 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::seq_file;
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write};
-use conn_common::connection::Connection;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write};
+use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
+use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
 use conn_common::row::SocketRow;
+use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
 use conn_common::traffic::Traffic;
 
+use crate::emit::traffic;
 use crate::kernel::Tcp;
-use crate::{keep, tuple};
+use crate::{config, keep, tuple};
 
 /// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`) and `struct bpf_iter_meta
 /// { seq, … }` (include/linux/bpf.h) are the programs' ABI: each member takes 8 bytes.
@@ -36,16 +39,66 @@ pub fn write<T>(ctx: *mut c_void, row: &T) {
 /// One row, if the run wants the socket.
 #[inline(always)]
 pub fn row(ctx: *mut c_void) -> i32 {
-    let Some(tcp) = socket(ctx) else { return 0 };
-    let state = tcp.state();
-    let mut row = SocketRow { cookie: 0, traffic: Traffic::NONE, connection: Connection::UNSEEN };
-    row.connection.state = state;
-    tuple::of_existing(tcp, &mut row.connection, state);
-    row.connection.netns = tcp.netns();
-    if keep::wants(&row.connection) {
+    // SAFETY: as in `socket`.
+    let sk = unsafe { ctx.byte_add(SK_COMMON).cast::<*mut c_void>().read_volatile() };
+    if sk.is_null() {
+        return 0;
+    }
+    // SAFETY: no preconditions.
+    let (monotonic_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let mut row = SocketRow {
+        cookie: 0,
+        monotonic_ns,
+        jiffies,
+        traffic: Traffic::NONE,
+        connection: Connection::UNSEEN,
+    };
+    let connection = &mut row.connection;
+    if let Some(tcp) = Tcp::of(sk) {
+        connection.state = tcp.state();
+        tuple::of_existing(tcp, connection, connection.state);
+        if !keep::wants(connection) {
+            return 0;
+        }
+        connection.netns = tcp.netns();
+        if config::LISTED.load() & LIST_TRAFFIC != 0 {
+            row.traffic = traffic(tcp, connection.state == LISTEN);
+            if is_open(connection.state) && !is_opening(connection.state) {
+                row.traffic.at_least_jiffies = tcp.established_for(jiffies as u32);
+            }
+        }
         // SAFETY: a socket that the verifier knows.
         row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
         write(ctx, &row);
+    } else if mini(Tcp(sk), connection) {
+        write(ctx, &row);
     }
     0
+}
+
+/// Notes what a mini-socket shows, if the run wants it. Its first part is that of every socket (`struct
+/// sock_common`), and no more than that is read of it.
+#[inline(always)]
+fn mini(sk: Tcp, connection: &mut Connection) -> bool {
+    let wanted = config::LISTED.load();
+    match sk.state() {
+        TIME_WAIT if wanted & LIST_TIME_WAIT != 0 => {
+            let Some(state) = sk.time_wait_state() else { return false };
+            connection.state = state;
+            // Filled as if we had opened it, which it does not tell.
+            connection.direction = OUT;
+        }
+        NEW_SYN_RECV if wanted & LIST_HALF_OPEN != 0 => {
+            connection.state = NEW_SYN_RECV;
+            connection.direction = IN;
+        }
+        _ => return false,
+    }
+    tuple::addresses(sk, connection);
+    tuple::ports(sk, connection, sk.num());
+    connection.netns = sk.netns();
+    if connection.direction == OUT {
+        connection.direction = UNDIRECTED;
+    }
+    true
 }
