@@ -8,7 +8,7 @@ pub const IN: u8 = 0;
 pub const OUT: u8 = 1;
 /// Not a connection but a listening socket.
 pub const LISTENER: u8 = 2;
-/// Who opened the connection is not known any more (TIME_WAIT): `src` is ours, `dst` the peer's.
+/// Who opened the connection is not known any more (`TIME_WAIT`): `src` is ours, `dst` the peer's.
 pub const UNDIRECTED: u8 = 3;
 
 /// The four addresses and ports are the connection's own. Until then they are not known yet.

@@ -78,6 +78,23 @@ pub enum Command {
     /// Count what happens per service port, and prove it (-S as in conntrack)
     #[command(before_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
+    /// Tell what this host has, what conntrace makes of it, and whether it works
+    Doctor(DoctorArgs),
+}
+
+/// The options of `doctor`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// How to print
+    #[arg(
+        short,
+        long,
+        value_name = "table|json",
+        default_value = "table",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub output: TableFormat,
 }
 
 /// The options of `events`.

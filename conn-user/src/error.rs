@@ -54,6 +54,12 @@ pub enum Error {
         /// Which.
         what: String,
     },
+    /// The doctor found something; it has been told.
+    #[error("{}", if *broken { "conntrace does not work here" } else { "conntrace works, with the degradations above" })]
+    Unwell {
+        /// It does not work at all.
+        broken: bool,
+    },
     /// Reading or writing failed.
     #[error("{context}: {source}")]
     Io {

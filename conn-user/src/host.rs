@@ -1,6 +1,7 @@
 //! What this host has: facts only, gathered once at start. What follows from them is in `plan`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// The kernel's type information.
@@ -17,9 +18,20 @@ const CAP_PERFMON: u8 = 38;
 /// `CAP_BPF`.
 const CAP_BPF: u8 = 39;
 
+/// Inode number of the initial pid namespace, `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`.
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+
 /// Facts about the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
+    /// The kernel's release and architecture, as `uname -rm` tells them.
+    pub kernel: String,
+    /// The processes that this one sees are all there are.
+    pub sees_all_processes: bool,
+    /// Programs are compiled, not interpreted; `None` if that cannot be read.
+    pub has_jit: Option<bool>,
+    /// What the kernel is locked down to (`none`, `integrity`, `confidentiality`), if it tells.
+    pub lockdown: Option<String>,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
     /// The kernel describes its types.
@@ -34,6 +46,15 @@ impl Host {
     /// Looks around. What cannot be read counts as not there.
     pub fn look() -> Self {
         Self {
+            kernel: kernel(),
+            sees_all_processes: fs::metadata("/proc/self/ns/pid")
+                .is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE),
+            has_jit: fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")
+                .ok()
+                .map(|enabled| enabled.trim() != "0"),
+            lockdown: fs::read_to_string("/sys/kernel/security/lockdown")
+                .ok()
+                .and_then(|modes| chosen(&modes).map(str::to_owned)),
             capabilities: fs::read_to_string("/proc/self/status")
                 .ok()
                 .and_then(|status| effective_capabilities(&status))
@@ -63,6 +84,18 @@ impl Host {
             .map(|(_, name)| name)
             .collect()
     }
+}
+
+/// Release and machine.
+fn kernel() -> String {
+    let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "-".into(), |uts| format!("{} {}", word(uts.release()), word(uts.machine())))
+}
+
+/// The word in brackets of `none [integrity] confidentiality`.
+fn chosen(modes: &str) -> Option<&str> {
+    Some(modes.split_once('[')?.1.split_once(']')?.0)
 }
 
 /// The `CapEff` line of `/proc/PID/status`.
@@ -102,9 +135,31 @@ mod tests {
         assert_eq!(cgroup_v2_root("nonsense"), None);
     }
 
+    impl Host {
+        /// A host that has everything.
+        pub(crate) fn good() -> Self {
+            Self {
+                kernel: "6.1.0 x86_64".into(),
+                sees_all_processes: true,
+                has_jit: Some(true),
+                lockdown: None,
+                capabilities: u64::MAX,
+                has_btf: true,
+                cgroup_root: Some(PathBuf::from("/sys/fs/cgroup")),
+                possible_cpus: 2,
+            }
+        }
+    }
+
+    #[test]
+    fn lockdown_is_the_word_in_brackets() {
+        assert_eq!(chosen("none [integrity] confidentiality\n"), Some("integrity"));
+        assert_eq!(chosen("none integrity"), None);
+    }
+
     #[test]
     fn names_missing_capabilities() {
-        let host = |capabilities| Host { capabilities, has_btf: true, cgroup_root: None, possible_cpus: 1 };
+        let host = |capabilities| Host { capabilities, ..Host::good() };
         assert_eq!(host(0).missing_capabilities(), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
         assert_eq!(host(1 << CAP_SYS_ADMIN).missing_capabilities(), ["CAP_NET_ADMIN"]);
         assert!(host(1 << CAP_BPF | 1 << CAP_PERFMON | 1 << CAP_NET_ADMIN).missing_capabilities().is_empty());

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod count;
 pub mod counters;
 pub mod decode;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod expression;

@@ -7,7 +7,7 @@ use conntrace::cli::{Cli, rewrite_args};
 use conntrace::error::Error;
 use conntrace::service::Services;
 use conntrace::settings::Settings;
-use conntrace::{count, stats, watch};
+use conntrace::{count, doctor, stats, watch};
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(rewrite_args(std::env::args_os().collect()));
@@ -29,6 +29,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Settings::Events(settings) => watch::run(&settings),
         Settings::Count(settings) => count::run(&settings),
         Settings::Stats(settings) => stats::run(&settings),
+        Settings::Doctor(format) => doctor::run(format),
     }
 }
 

@@ -26,6 +26,20 @@ impl Witnesses {
     pub const NONE: Self =
         Self { set_state: false, set_state_again: false, sock_ops: false, destroy_sock: false };
 
+    /// The names of those that are chosen.
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.set_state, name::SET_STATE),
+            (self.set_state_again, name::SET_STATE_AGAIN),
+            (self.sock_ops, name::SOCK_OPS),
+            (self.destroy_sock, name::DESTROY_SOCK),
+        ]
+        .into_iter()
+        .filter(|(chosen, _)| *chosen)
+        .map(|(_, name)| name)
+        .collect()
+    }
+
     /// Parses a list of their names.
     ///
     /// # Errors
@@ -54,9 +68,80 @@ pub struct Plan {
     pub cgroup_root: Option<PathBuf>,
     /// Shards of the ledger, a power of two.
     pub shards: u32,
-    /// What this host cannot do, each with its consequence in plain words.
-    pub degradations: Vec<&'static str>,
+    /// What this host cannot do.
+    pub degradations: Vec<Degradation>,
 }
+
+/// Something that works less well on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Degradation {
+    /// What is not there.
+    pub fact: &'static str,
+    /// What follows from that.
+    pub consequence: &'static str,
+    /// What helps.
+    pub remedy: &'static str,
+    /// Told at every start; else only by `doctor` and with `-v`.
+    pub warn: bool,
+}
+
+impl std::fmt::Display for Degradation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.fact, self.consequence)
+    }
+}
+
+/// No cgroup v2 hierarchy.
+pub const NO_CGROUP: Degradation = Degradation {
+    fact: "no cgroup v2 hierarchy is mounted",
+    consequence: "NEW of an outgoing connection is told when its handshake ends, not when its SYN leaves, and \
+                  listeners that begin from now on are not counted",
+    remedy: "mount one: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own)",
+    warn: true,
+};
+
+/// A pid namespace of our own.
+pub const FEW_PROCESSES: Degradation = Degradation {
+    fact: "this is a pid namespace of its own",
+    consequence: "processes outside of it are not found: connections that they had before the start have no owner, \
+                  and network namespaces that only they are in are met at their first event",
+    remedy: "run on the host, or in a container with its pid namespace (--pid=host)",
+    warn: false,
+};
+
+/// No right to enter namespaces.
+pub const NO_ENTRY: Degradation = Degradation {
+    fact: "CAP_SYS_ADMIN or CAP_SYS_PTRACE is missing",
+    consequence: "other network namespaces cannot be entered: connections that were open there before the start are \
+                  met at their next event, and nothing can be audited",
+    remedy: "run as root, or add both capabilities",
+    warn: false,
+};
+
+/// The kernel interprets programs.
+pub const NO_JIT: Degradation = Degradation {
+    fact: "the kernel does not compile BPF programs (net.core.bpf_jit_enable=0)",
+    consequence: "each event costs several times as much",
+    remedy: "sysctl net.core.bpf_jit_enable=1",
+    warn: false,
+};
+
+/// No hook for accepts at all.
+pub const NO_ACCEPT: Degradation = Degradation {
+    fact: "the kernel lets no program see who accepts a connection",
+    consequence: "the owner of an accepted connection is the process that listens (owner=listener)",
+    remedy: "a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER) or CONFIG_FTRACE_SYSCALLS",
+    warn: true,
+};
+
+/// Accepts are seen by the exits of system calls.
+pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
+    fact: "the kernel lets no program run on the return of a function",
+    consequence: "who accepts is seen at the exits of system calls, which costs each system call of the host some \
+                  nanoseconds; what io_uring accepts keeps its listener as owner",
+    remedy: "a kernel with BPF trampolines that allows them (not locked down)",
+    warn: false,
+};
 
 /// More shards than this only cost memory: CPUs that share one are far apart in time.
 const MAX_SHARDS: u32 = 8;
@@ -73,13 +158,12 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     if !host.has_btf {
         return Err(Error::NoBtf);
     }
-    let mut degradations = Vec::new();
-    if host.cgroup_root.is_none() {
-        degradations.push(
-            "no cgroup v2 hierarchy is mounted: NEW of an outgoing connection is told when its handshake \
-             ends, not when its SYN leaves, and listeners that begin from now on are not counted",
-        );
-    }
+    let degradations = [
+        (host.cgroup_root.is_none(), NO_CGROUP),
+        (!host.sees_all_processes, FEW_PROCESSES),
+        (!host.may_look_everywhere(), NO_ENTRY),
+        (host.has_jit == Some(false), NO_JIT),
+    ];
     let sock_ops = host.cgroup_root.is_some();
     // What one tracing program is skipped for, sock_ops sees; without it a second program does.
     let witnesses = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
@@ -87,7 +171,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
         witnesses: forced.unwrap_or(witnesses),
         cgroup_root: host.cgroup_root.clone(),
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
-        degradations,
+        degradations: degradations.into_iter().filter(|(holds, _)| *holds).map(|(_, one)| one).collect(),
     })
 }
 
@@ -96,12 +180,7 @@ mod tests {
     use super::*;
 
     fn good() -> Host {
-        Host {
-            capabilities: u64::MAX,
-            has_btf: true,
-            cgroup_root: Some(PathBuf::from("/sys/fs/cgroup")),
-            possible_cpus: 2,
-        }
+        Host::good()
     }
 
     #[test]
@@ -117,7 +196,22 @@ mod tests {
     fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), Error> {
         let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
         assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
-        assert_eq!(plan.degradations.len(), 1);
+        assert_eq!(plan.degradations, [NO_CGROUP]);
+        Ok(())
+    }
+
+    #[test]
+    fn one_fact_less_is_one_degradation_more() -> Result<(), Error> {
+        let few = Host { sees_all_processes: false, ..good() };
+        // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
+        let unprivileged = Host { capabilities: 1 << 39 | 1 << 38 | 1 << 12, ..good() };
+        let interpreted = Host { has_jit: Some(false), ..good() };
+        for (host, degradation) in [(few, FEW_PROCESSES), (unprivileged, NO_ENTRY), (interpreted, NO_JIT)] {
+            let plan = plan(&host, None)?;
+            assert_eq!(plan.degradations, [degradation]);
+            assert_eq!(plan.witnesses, super::plan(&good(), None)?.witnesses);
+        }
+        assert!(plan(&Host { has_jit: None, ..good() }, None)?.degradations.is_empty());
         Ok(())
     }
 

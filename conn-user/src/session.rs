@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use conn_common::counter::{FLAGS_FAILED, STORAGE_FAILED};
 use conn_common::name;
 
+use crate::accept::AcceptHook;
 use crate::audit::{Audit, Census};
 use crate::counters::Counters;
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
 use crate::lifetime::{LifetimeReader, Lifetimes};
 use crate::namespace::Namespace;
-use crate::plan::plan;
+use crate::plan::{Degradation, NO_ACCEPT, Plan, plan};
 use crate::probe::{Options, Probe};
 use crate::repair::Repairs;
 use crate::snapshot;
@@ -26,6 +27,10 @@ pub struct Session {
     pub counters: Counters,
     ledger: LedgerReader,
     lifetimes: Option<LifetimeReader>,
+    /// What was decided.
+    pub plan: Plan,
+    /// The hook that sees who accepts, if the run asks for that and there is one.
+    pub accept_hook: Option<AcceptHook>,
     repairs: Repairs,
     walked: BTreeSet<u32>,
     twice: bool,
@@ -64,20 +69,19 @@ impl Session {
         let plan = plan(&host, options.witnesses)?;
         log::debug!("plan: {plan:?}");
         for degradation in &plan.degradations {
-            log::warn!("{degradation}");
+            tell(degradation);
         }
         let mut probe = Probe::load(&plan, options)?;
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
         probe.attach_witnesses(&plan)?;
+        let mut accept_hook = None;
         if options.owners == name::HOLDERS {
-            match probe.attach_accept(options.accept_hook) {
+            accept_hook = probe.attach_accept(options.accept_hook);
+            match accept_hook {
                 Some(hook) => log::debug!("who accepts a connection is seen by: {}", hook.name()),
-                None => log::warn!(
-                    "this kernel lets no program see who accepts a connection: its owner is the process that \
-                     listens (owner=listener)"
-                ),
+                None => tell(&NO_ACCEPT),
             }
         }
         probe.enable()?;
@@ -86,6 +90,8 @@ impl Session {
             counters,
             ledger,
             lifetimes,
+            plan: plan.clone(),
+            accept_hook,
             repairs: Repairs::default(),
             walked: BTreeSet::new(),
             twice: plan.witnesses.set_state_again,
@@ -199,6 +205,12 @@ impl Session {
     pub fn repaired(&self) -> u64 {
         self.repairs.total()
     }
+}
+
+/// Warns of a degradation, or mentions it with `-v`.
+fn tell(degradation: &Degradation) {
+    let level = if degradation.warn { log::Level::Warn } else { log::Level::Debug };
+    log::log!(level, "{degradation}");
 }
 
 /// The namespaces in which connections are open, by inode number.

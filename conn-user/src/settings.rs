@@ -36,6 +36,8 @@ pub enum Settings {
     Count(CountSettings),
     /// `conntrace stats`.
     Stats(StatsSettings),
+    /// `conntrace doctor`.
+    Doctor(TableFormat),
 }
 
 /// Which connections.
@@ -116,6 +118,12 @@ impl Settings {
             Command::Events(args) => EventsSettings::new(args, cli, services).map(Self::Events),
             Command::Count(args) => CountSettings::new(args, services).map(Self::Count),
             Command::Stats(args) => StatsSettings::new(args, cli, services).map(Self::Stats),
+            Command::Doctor(args) => match args.output {
+                TableFormat::Csv => {
+                    Err(usage("--output")("findings have no columns: use table or json".into()))
+                }
+                format => Ok(Self::Doctor(format)),
+            },
         }
     }
 }

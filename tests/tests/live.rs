@@ -10,6 +10,7 @@
 mod live {
     pub(crate) mod count;
     pub(crate) mod crash;
+    pub(crate) mod doctor;
     pub(crate) mod end;
     pub(crate) mod event;
     pub(crate) mod family;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let themes = [
         live::count::TESTS,
         live::crash::TESTS,
+        live::doctor::TESTS,
         live::end::TESTS,
         live::event::TESTS,
         live::family::TESTS,
