@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::output::OutputArgs;
 use crate::table::TableFormat;
 
 const ABOUT: &str =
@@ -104,10 +105,6 @@ pub struct EventsArgs {
     /// any case, shortened at will
     #[arg(short, long, value_name = "KIND[,KIND…]")]
     pub event_mask: Vec<String>,
-    /// How to print: conntrack (the default), json (one object a line); timestamp puts the unix time
-    /// of the event before the line
-    #[arg(short, long, value_name = "FORMAT[,FORMAT]")]
-    pub output: Vec<String>,
     /// End after N events
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub count: Option<String>,
@@ -122,6 +119,9 @@ pub struct EventsArgs {
     /// what is open now
     #[arg(long)]
     pub summary: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Which connections. Last, since its heading holds for all that follows.
     #[command(flatten)]
     pub filter: FilterArgs,

@@ -1,4 +1,4 @@
-//! The three kinds of events, by the names that conntrack gives them.
+//! The kinds of events, by the names that conntrack gives them.
 
 use conn_common::event;
 use conn_common::filter::{ANY_KIND, bit};
@@ -12,10 +12,13 @@ pub enum Kind {
     Update,
     /// A connection ended.
     Destroy,
+    /// A connection is open now: nothing happened, somebody looked. Not in the stream, and nobody can
+    /// choose it.
+    Open,
 }
 
 impl Kind {
-    /// All of them, in the order of a connection's life.
+    /// Those of the stream, in the order of a connection's life.
     pub const ALL: [Self; 3] = [Self::New, Self::Update, Self::Destroy];
 
     /// The kind with the number that records have it by.
@@ -28,12 +31,13 @@ impl Kind {
         }
     }
 
-    /// The number in records.
-    pub const fn number(self) -> u8 {
+    /// Its bit in masks of kinds. That of [`Kind::Open`] is no bit of the kernel programs.
+    pub const fn bit(self) -> u8 {
         match self {
-            Self::New => event::NEW,
-            Self::Update => event::UPDATE,
-            Self::Destroy => event::DESTROY,
+            Self::New => bit(event::NEW),
+            Self::Update => bit(event::UPDATE),
+            Self::Destroy => bit(event::DESTROY),
+            Self::Open => 1 << 7,
         }
     }
 
@@ -43,6 +47,7 @@ impl Kind {
             Self::New => "new",
             Self::Update => "update",
             Self::Destroy => "destroy",
+            Self::Open => "open",
         }
     }
 }
@@ -79,7 +84,7 @@ impl KindSet {
 
     /// True if `kind` was chosen.
     pub const fn contains(self, kind: Kind) -> bool {
-        self.0 & bit(kind.number()) != 0
+        self.0 & kind.bit() != 0
     }
 
     /// The bits as the kernel programs take them, see [`conn_common::filter`].
@@ -132,10 +137,12 @@ mod tests {
     fn contains_what_was_chosen() {
         let set = KindSet::parse("new").unwrap().union(KindSet::parse("destroy").unwrap());
         assert_eq!(Kind::ALL.map(|kind| set.contains(kind)), [true, false, true]);
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_record(kind.number()), Some(kind));
+        for (number, kind) in (0..).zip(Kind::ALL) {
+            assert_eq!(Kind::from_record(number), Some(kind));
+            assert_eq!(kind.bit(), bit(number));
             assert!(KindSet::ALL.contains(kind));
         }
         assert_eq!(Kind::from_record(3), None);
+        assert!(!KindSet::ALL.contains(Kind::Open));
     }
 }

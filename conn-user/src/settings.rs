@@ -10,9 +10,10 @@ use crate::accept::AcceptHook;
 use crate::cli::{Cli, Command, CountArgs, Direction, EventsArgs, Family, FilterArgs, Group, StatsArgs};
 use crate::error::Error;
 use crate::kind::KindSet;
+use crate::output::Style;
 use crate::plan::Witnesses;
 use crate::port::PortSet;
-use crate::render::Format;
+use crate::render::Subject;
 use crate::service::Services;
 use crate::span;
 use crate::table::TableFormat;
@@ -61,7 +62,7 @@ pub struct EventsSettings {
     /// Which connections.
     pub filter: Filter,
     /// How to print.
-    pub format: Format,
+    pub style: Style,
     /// End after so many events.
     pub count: Option<u64>,
     /// End after so long.
@@ -133,7 +134,7 @@ impl EventsSettings {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             filter: Filter::new(&args.filter, services)?,
-            format: format(&args.output)?,
+            style: Style::new(&args.output, Subject::Events)?,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
@@ -244,28 +245,6 @@ fn protocol(text: &str) -> Result<(), String> {
     ))
 }
 
-fn format(texts: &[String]) -> Result<Format, Error> {
-    let (mut is_json, mut is_conntrack, mut timestamp) = (false, false, false);
-    for word in texts.iter().flat_map(|text| text.split(',')) {
-        match word.trim().to_ascii_lowercase().as_str() {
-            "conntrack" => is_conntrack = true,
-            "json" => is_json = true,
-            "timestamp" => timestamp = true,
-            _ => {
-                let complaint =
-                    format!("unknown format {word:?}: use conntrack or json, and timestamp with either");
-                return Err(usage("--output")(complaint));
-            }
-        }
-    }
-    match (is_json, is_conntrack) {
-        (true, true) => Err(usage("--output")("conntrack and json exclude each other: choose one".into())),
-        // JSON has the time anyway.
-        (true, false) => Ok(Format::Json),
-        (false, _) => Ok(Format::Conntrack { timestamp }),
-    }
-}
-
 fn count(text: &str) -> Result<u64, String> {
     match text.trim().parse() {
         Ok(0) => {
@@ -325,6 +304,8 @@ mod tests {
     use super::*;
     use crate::cli::rewrite_args;
     use crate::kind::Kind;
+    use crate::output::Color;
+    use crate::render::{Extras, Format};
 
     fn settings(line: &str) -> Result<EventsSettings, Error> {
         let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);
@@ -346,7 +327,13 @@ mod tests {
                 directions: ANY_DIRECTION,
                 families: ANY_FAMILY,
             },
-            format: Format::Conntrack { timestamp: false },
+            style: Style {
+                format: Format::Conntrack(Extras::default()),
+                columns: None,
+                header: true,
+                color: Color::Auto,
+                utc: false,
+            },
             count: None,
             timeout: None,
             ring_bytes: 8 << 20,
@@ -370,17 +357,9 @@ mod tests {
         assert_eq!([22, 23, 80, 81].map(|port| ports.contains(port)), [true, false, true, true]);
         assert!(!settings.filter.source_ports.unwrap().contains(1023));
         assert_eq!((settings.filter.directions, settings.filter.families), (0b10, 0b10));
-        assert_eq!(settings.format, Format::Conntrack { timestamp: true });
+        assert_eq!(settings.style.format, Format::Conntrack(Extras { timestamp: true, ..Extras::default() }));
         assert_eq!((settings.count, settings.timeout), (Some(6), Some(Duration::from_secs(20))));
         assert_eq!((settings.ring_bytes, settings.verbose), (128 << 10, 2));
-    }
-
-    #[test]
-    fn formats_combine_where_that_means_something() {
-        let format = |line| settings(line).unwrap().format;
-        assert_eq!(format("-o json"), Format::Json);
-        assert_eq!(format("-o JSON,timestamp"), Format::Json);
-        assert_eq!(format("-o conntrack -o timestamp"), Format::Conntrack { timestamp: true });
     }
 
     #[test]
@@ -402,7 +381,7 @@ mod tests {
             "--dport -1",
             "--sport sshh",
             "--orig-port-src 9-8",
-            "-o xml",
+            "-o yaml",
             "-o json,conntrack",
             "--count 0",
             "--count many",
@@ -427,8 +406,8 @@ mod tests {
         --dport: port -1 is out of range: ports are 0 to 65535
         --sport: unknown service "sshh": not in /etc/services; use a number
         --sport: the range 9-8 is reversed: write 8-9
-        --output: unknown format "xml": use conntrack or json, and timestamp with either
-        --output: conntrack and json exclude each other: choose one
+        --output: unknown format "yaml": use conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp
+        --output: json and conntrack exclude each other: choose one
         --count: 0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C
         --count: "many" is no number of events: write a whole number, 1 or more
         --timeout: no time at all would end at once: leave it out to go on until Ctrl-C

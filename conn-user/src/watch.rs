@@ -11,10 +11,11 @@ use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
 use crate::kind::Kind;
+use crate::output::Terminal;
 use crate::poll::register;
 use crate::probe::{Options, Probe};
 use crate::ready;
-use crate::render::{Format, render};
+use crate::render::{Renderer, Subject};
 use crate::report::Report;
 use crate::session::{Session, When};
 use crate::settings::EventsSettings;
@@ -58,7 +59,10 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     let mut source = Source::take(&mut session.probe, settings.ring_bytes)?;
     let mut programs = ProgramLog::new(settings.verbose >= 2, &mut session.probe)?;
     let mut sink = Sink::stdout()?;
-    let mut stream = Stream::new(settings.format, settings.count);
+    let mut stream = Stream::new(settings);
+    if stream.flush(&mut sink)? == Written::Closed {
+        return Ok(());
+    }
     ready::tell();
 
     let mut quiet = false;
@@ -79,6 +83,10 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         }
     }
     programs.flush();
+    stream.renderer.end(&mut stream.batch);
+    if stream.flush(&mut sink)? == Written::Closed {
+        return Ok(());
+    }
     if settings.summary {
         let report = Report::take(session, &settings.filter, When::Now)?;
         eprint!("{}", report.write(TableFormat::Table, false, None));
@@ -89,7 +97,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
 
 /// Events on their way to the sink.
 struct Stream {
-    format: Format,
+    renderer: Renderer,
     clock: WallClock,
     batch: Vec<u8>,
     shown: u64,
@@ -99,13 +107,17 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(format: Format, limit: Option<u64>) -> Self {
+    fn new(settings: &EventsSettings) -> Self {
+        let terminal = Terminal::stdout(settings.style.color);
+        let renderer = Renderer::new(&settings.style, Subject::Events, terminal);
+        let mut batch = Vec::new();
+        renderer.begin(&mut batch);
         Self {
-            format,
+            renderer,
             clock: WallClock::measure(),
-            batch: Vec::new(),
+            batch,
             shown: 0,
-            limit,
+            limit: settings.count,
             lost: 0,
             undecoded: 0,
         }
@@ -119,7 +131,7 @@ impl Stream {
     fn take(&mut self, record: &[u8]) -> bool {
         match decode(record) {
             Ok(event) => {
-                render(self.format, &event, &self.clock, &mut self.batch);
+                self.renderer.event(&event, &self.clock, &mut self.batch);
                 self.shown += 1;
             }
             Err(error) => {

@@ -8,38 +8,63 @@
 //! The timeout, optional in that grammar, is left out: a socket has no such timer.
 
 use conn_common::cause::Cause;
-use conn_common::connection::{OUT, WAS_ESTABLISHED};
+use conn_common::connection::WAS_ESTABLISHED;
 use conn_common::state;
 
-use super::{address, integer};
-use crate::clock::digits;
+use super::paint::{self, painted};
+use super::{Extras, Frame, Lost, address, integer};
+use crate::clock::{WallClock, digits};
 use crate::event::Event;
+use crate::human;
 use crate::kind::Kind;
 use crate::sanitize;
 
 /// Nanoseconds of a second.
-const SECOND: u64 = 1_000_000_000;
+const SECOND: i64 = 1_000_000_000;
 
 /// Appends conntrack's time stamp: seconds and microseconds of unix time.
 pub(super) fn timestamp(unix_ns: i64, out: &mut Vec<u8>) {
-    let second = SECOND.cast_signed();
     out.push(b'[');
-    integer(unix_ns.div_euclid(second), out);
-    out.push(b'.');
-    digits::<6>(unix_ns.rem_euclid(second).unsigned_abs() / 1_000, out);
+    unix_seconds(unix_ns, out);
     out.extend_from_slice(b"]\t");
 }
 
+fn unix_seconds(unix_ns: i64, out: &mut Vec<u8>) {
+    integer(unix_ns.div_euclid(SECOND), out);
+    out.push(b'.');
+    digits::<6>(unix_ns.rem_euclid(SECOND).unsigned_abs() / 1_000, out);
+}
+
+/// Appends what a loss says, after its mark.
+pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
+    out.push(b' ');
+    integer(lost.count, out);
+    for (key, ns) in [(&b" since="[..], lost.since_ns), (b" until=", lost.until_ns)] {
+        out.extend_from_slice(key);
+        unix_seconds(clock.to_unix_ns(ns), out);
+    }
+}
+
 /// Appends the line without its end.
-pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut Vec<u8>) {
     let connection = &event.connection;
     let (src, dst) = (event.src(), event.dst());
     let (sport, dport) = (connection.sport, connection.dport);
-    out.extend_from_slice(match event.kind {
-        Kind::New => b"    [NEW] tcp      6 ",
-        Kind::Update => b" [UPDATE] tcp      6 ",
-        Kind::Destroy => b"[DESTROY] tcp      6 ",
-    });
+    let kind: &[u8] = match event.kind {
+        Kind::New => b"    [NEW]",
+        Kind::Update => b" [UPDATE]",
+        Kind::Destroy => b"[DESTROY]",
+        Kind::Open => b"",
+    };
+    if event.kind != Kind::Open {
+        painted(frame.color, paint::kind(event), out, |out| out.extend_from_slice(kind));
+        out.push(b' ');
+    }
+    if extras.extended {
+        let family: &[u8] = if connection.family == 6 { b"ipv6     10 " } else { b"ipv4     2 " };
+        out.extend_from_slice(family);
+    }
+    out.extend_from_slice(b"tcp      6 ");
     out.extend_from_slice(state_name(connection.state).as_bytes());
     let mut tuple = |src, dst, sport: u16, dport: u16, mark: &[u8]| {
         out.extend_from_slice(b" src=");
@@ -54,11 +79,32 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
     };
     tuple(src, dst, sport, dport, if is_unreplied(event) { b" [UNREPLIED]" } else { b"" });
     tuple(dst, src, dport, sport, if is_assured(event) { b" [ASSURED]" } else { b"" });
-    own_fields(event, out);
+    if extras.ktimestamp {
+        bounds(event, frame, out);
+    }
+    if extras.id {
+        out.extend_from_slice(b" id=");
+        integer(connection.id, out);
+    }
+    own_fields(event, frame.color, out);
 }
 
-fn own_fields(event: &Event, out: &mut Vec<u8>) {
-    out.extend_from_slice(if event.connection.direction == OUT { b" dir=out" } else { b" dir=in" });
+/// When it began and ended, in whole seconds of local time.
+fn bounds(event: &Event, frame: &Frame<'_>, out: &mut Vec<u8>) {
+    let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
+    for (key, ns) in [(&b" [start="[..], event.attempt_ns()), (b" [stop=", end)] {
+        if let Some(ns) = ns {
+            out.extend_from_slice(key);
+            frame.zone.ctime(frame.clock.to_unix_ns(ns), out);
+            out.push(b']');
+        }
+    }
+}
+
+/// The fields that conntrack does not have.
+fn own_fields(event: &Event, color: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" dir=");
+    out.extend_from_slice(event.direction().unwrap_or("-").as_bytes());
     match event.owner() {
         Some(owner) => {
             out.extend_from_slice(b" pid=");
@@ -70,52 +116,61 @@ fn own_fields(event: &Event, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b" owner=");
     out.extend_from_slice(event.owner_source().as_bytes());
-    if event.kind != Kind::Destroy {
-        return;
+    let length = event.lifetime_ns().or(event.age_ns());
+    match event.kind {
+        Kind::New | Kind::Update => return,
+        Kind::Destroy => out.extend_from_slice(b" lifetime"),
+        Kind::Open => out.extend_from_slice(b" age"),
     }
-    let mut seconds = |before: &[u8], ns: u64| {
-        out.extend_from_slice(before);
-        integer(ns / SECOND, out);
-        out.push(b'.');
-        digits::<9>(ns % SECOND, out);
-    };
-    match (event.lifetime_ns(), event.at_least_ns()) {
-        (Some(ns), _) => seconds(b" lifetime=", ns),
-        (None, Some(ns)) => seconds(b" lifetime>=", ns),
-        (None, None) => out.extend_from_slice(b" lifetime=-"),
+    match (length, event.at_least_ns()) {
+        (Some(ns), _) => {
+            out.push(b'=');
+            human::seconds(ns, out);
+        }
+        (None, Some(ns)) => {
+            out.extend_from_slice(b">=");
+            human::seconds(ns, out);
+        }
+        (None, None) => out.extend_from_slice(b"=-"),
     }
     if let Some(cause) = event.end {
-        out.extend_from_slice(if event.is_failed() { b" failed=" } else { b" reason=" });
-        out.extend_from_slice(cause.name().as_bytes());
+        out.push(b' ');
+        let failed = event.is_failed();
+        painted(color && failed, paint::FAILED, out, |out| {
+            out.extend_from_slice(if failed { b"failed=" } else { b"reason=" });
+            out.extend_from_slice(cause.name().as_bytes());
+        });
     }
 }
 
 /// conntrack's name for the state, so that its parsers know the word. conntrack has one `FIN_WAIT`; a
 /// simultaneous close, the kernel's CLOSING, is its `LAST_ACK` (a FIN from both sides, the last ACK
 /// outstanding). What it has no word for is its `NONE`.
-const fn state_name(number: u8) -> &'static str {
+pub(super) const fn state_name(number: u8) -> &'static str {
     match number {
         state::SYN_SENT => "SYN_SENT",
-        state::SYN_RECV => "SYN_RECV",
+        state::SYN_RECV | state::NEW_SYN_RECV => "SYN_RECV",
         state::ESTABLISHED => "ESTABLISHED",
         state::FIN_WAIT1 | state::FIN_WAIT2 => "FIN_WAIT",
         state::CLOSE_WAIT => "CLOSE_WAIT",
         state::LAST_ACK | state::CLOSING => "LAST_ACK",
         state::TIME_WAIT => "TIME_WAIT",
         state::CLOSE => "CLOSE",
+        // conntrack had the word before sockets could be listed by it.
+        state::LISTEN => "LISTEN",
         _ => "NONE",
     }
 }
 
 /// True while the responder has said nothing: a SYN is out, or was until its connection failed in
 /// silence. A refusal is an answer.
-fn is_unreplied(event: &Event) -> bool {
+pub(super) fn is_unreplied(event: &Event) -> bool {
     let connection = &event.connection;
-    if connection.direction != OUT {
+    if !event.is_out() {
         return false;
     }
     match event.kind {
-        Kind::New | Kind::Update => connection.state == state::SYN_SENT,
+        Kind::New | Kind::Update | Kind::Open => connection.state == state::SYN_SENT,
         Kind::Destroy => {
             event.old_state == state::SYN_SENT
                 && event.failure().is_some_and(|cause| !matches!(cause, Cause::Refused | Cause::ResetByPeer))
@@ -124,9 +179,10 @@ fn is_unreplied(event: &Event) -> bool {
 }
 
 /// True once the connection was established.
-fn is_assured(event: &Event) -> bool {
+pub(super) fn is_assured(event: &Event) -> bool {
     let connection = &event.connection;
     connection.is(WAS_ESTABLISHED)
+        || connection.state == state::TIME_WAIT
         || (state::is_open(connection.state) && !state::is_opening(connection.state))
 }
 
@@ -138,9 +194,10 @@ mod tests {
     use super::*;
     use crate::event::tests::*;
     use crate::render::Format;
-    use crate::render::tests::lines;
+    use crate::render::tests::{lines, loss};
 
-    const PLAIN: Format = Format::Conntrack { timestamp: false };
+    const PLAIN: Format =
+        Format::Conntrack(Extras { timestamp: false, extended: false, id: false, ktimestamp: false });
 
     #[test]
     fn lives_of_connections() {
@@ -152,6 +209,7 @@ mod tests {
             preexisting(),
             without_owner(new_out()),
             nasty(),
+            open(),
         ]), @r"
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
          [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
@@ -160,6 +218,7 @@ mod tests {
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=- owner=-
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff owner=connect
+        tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect age=10.000000000
         ");
     }
 
@@ -189,22 +248,44 @@ mod tests {
 
     #[test]
     fn time_stamps_come_first() {
-        let stamped = Format::Conntrack { timestamp: true };
+        let stamped = Format::Conntrack(Extras { timestamp: true, ..Extras::default() });
         insta::assert_snapshot!(lines(stamped, &[established()]), @"[1767323046.001500]	 [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect");
+    }
+
+    #[test]
+    fn more_is_told_on_demand() {
+        let all = Format::Conntrack(Extras { timestamp: true, extended: true, id: true, ktimestamp: true });
+        insta::assert_snapshot!(lines(all, &[new_in_v6(), closed(), preexisting(), open()]), @"
+        [1767323046.000000]	    [NEW] ipv6     10 tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 [start=Fri Jan  2 03:04:06 2026] id=41 dir=in pid=- comm=- owner=-
+        [1767323107.000000]	[DESTROY] ipv4     2 tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] [stop=Fri Jan  2 03:05:07 2026] id=41 dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=closed_by_us
+        [1767323107.000000]	[DESTROY] ipv4     2 tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [stop=Fri Jan  2 03:05:07 2026] id=1024000000003 dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
+        [1767323056.000000]	ipv4     2 tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] id=41 dir=out pid=1234 comm=curl owner=connect age=10.000000000
+        ");
+    }
+
+    #[test]
+    fn losses() {
+        insta::assert_snapshot!(loss(PLAIN), @"   [LOST] 72 since=1767323046.000000 until=1767323046.012345");
     }
 
     #[test]
     fn states_have_conntracks_names() {
         let names: Vec<_> = (0..=11).map(state_name).collect();
-        insta::assert_snapshot!(names.join(" "), @"NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK NONE LAST_ACK");
+        insta::assert_snapshot!(names.join(" "), @"NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN LAST_ACK");
     }
 
     /// The line's words in their order: what a parser that splits on blanks relies on.
-    fn follows_grammar(line: &str) -> bool {
+    fn follows_grammar(line: &str, kind: Kind, extras: Extras) -> bool {
         let mut words = line.split_ascii_whitespace().peekable();
         let tuple = ["src=", "dst=", "sport=", "dport="];
-        let mut ok = matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]"))
-            && words.next() == Some("tcp")
+        let mut ok = kind == Kind::Open || matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]"));
+        if extras.extended {
+            ok &= matches!(
+                (words.next(), words.next()),
+                (Some("ipv4"), Some("2")) | (Some("ipv6"), Some("10"))
+            );
+        }
+        ok &= words.next() == Some("tcp")
             && words.next() == Some("6")
             && words.next().is_some_and(|state| state.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
         for mark in ["[UNREPLIED]", "[ASSURED]"] {
@@ -218,10 +299,13 @@ mod tests {
             }
             words.next_if_eq(&mark);
         }
+        if extras.id {
+            ok &= words.next().is_some_and(|word| word.starts_with("id="));
+        }
         for key in ["dir=", "pid=", "comm=", "owner="] {
             ok &= words.next().is_some_and(|word| word.starts_with(key));
         }
-        for key in ["lifetime", "failed=", "reason="] {
+        for key in ["lifetime", "age", "failed=", "reason="] {
             words.next_if(|word| word.starts_with(key));
         }
         ok && words.next().is_none()
@@ -229,15 +313,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_is_one_line_of_the_grammar(event in any_event(), timestamp: bool) {
-            let text = lines(Format::Conntrack { timestamp }, &[event]);
+        fn any_event_is_one_line_of_the_grammar(event in any_event(), timestamp: bool, extended: bool, id: bool) {
+            let extras = Extras { timestamp, extended, id, ktimestamp: false };
+            let text = lines(Format::Conntrack(extras), &[event]);
             let line = text.strip_suffix('\n').unwrap();
             prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t'));
             prop_assert!(!line.ends_with(' '));
             let line = if timestamp { line.split_once("]\t").unwrap().1 } else { line };
-            prop_assert!(follows_grammar(line), "{line}");
+            prop_assert!(follows_grammar(line, event.kind, extras), "{line}");
             // conntrack's type is right-aligned in nine columns.
-            prop_assert_eq!(line.find("] tcp      6 "), Some(8));
+            let at = if extended { line.find("] ipv") } else { line.find("] tcp      6 ") };
+            prop_assert_eq!(at, (event.kind != Kind::Open).then_some(8));
         }
     }
 }

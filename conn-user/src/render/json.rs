@@ -1,17 +1,15 @@
 //! One JSON object a line. Names are stable: fields may be added, none changes its meaning. What is not
 //! known is `null`; a field that only an end has is absent before.
 
-use std::net::IpAddr;
-
 use conn_common::cause::Cause;
-use conn_common::connection::{OUT, PREEXISTING};
-use conn_common::state;
+use conn_common::connection::PREEXISTING;
 
-use super::{address, integer};
-use crate::clock::{WallClock, rfc3339};
-use crate::event::{Event, errno_name};
+use super::Lost;
+use super::object::Object;
+use crate::clock::WallClock;
+use crate::event::Event;
 use crate::kind::Kind;
-use crate::sanitize;
+use crate::state;
 
 /// Appends the object without a line end.
 pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
@@ -23,11 +21,13 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.time("time", time_ns);
     object.integer("time_ns", time_ns);
     object.integer("id", connection.id);
-    object.word("direction", if connection.direction == OUT { "out" } else { "in" });
+    object.optional("direction", event.direction(), Object::word);
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.word("protocol", "tcp");
-    object.optional("state", state_name(connection.state), Object::word);
-    object.optional("old_state", state_name(event.old_state), Object::word);
+    object.optional("state", state::name(connection.state), Object::word);
+    if event.kind != Kind::Open {
+        object.optional("old_state", state::name(event.old_state), Object::word);
+    }
     object.address("src", event.src());
     object.integer("sport", connection.sport);
     object.address("dst", event.dst());
@@ -46,22 +46,40 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("attempt_ns", event.attempt_ns().map(unix_ns), Object::integer);
     object.optional("established_ns", event.established_ns().map(unix_ns), Object::integer);
     object.optional("handshake_ns", event.handshake_ns(), Object::integer);
-    if event.kind == Kind::Destroy {
-        object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
-        object.optional("at_least_ns", event.at_least_ns(), Object::integer);
-        object.boolean("failed", event.is_failed());
-        object.optional("reason", event.end.map(Cause::name), Object::word);
-        object.error("error", event.error);
-        let traffic = &event.traffic;
-        object.integer("bytes_sent", traffic.bytes_sent);
-        object.integer("bytes_received", traffic.bytes_received);
-        object.integer("retransmits", traffic.retransmits);
-        object.integer("segments_sent", traffic.segments_sent);
-        object.integer("segments_received", traffic.segments_received);
-        object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
-        object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
+    match event.kind {
+        Kind::New | Kind::Update => {}
+        Kind::Destroy => end(event, &mut object),
+        Kind::Open => now(event, &mut object),
     }
     object.close();
+}
+
+fn end(event: &Event, object: &mut Object<'_>) {
+    object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
+    object.optional("at_least_ns", event.at_least_ns(), Object::integer);
+    object.boolean("failed", event.is_failed());
+    object.optional("reason", event.end.map(Cause::name), Object::word);
+    object.error("error", event.error);
+    traffic(event, object);
+}
+
+fn now(event: &Event, object: &mut Object<'_>) {
+    object.optional("age_ns", event.age_ns(), Object::integer);
+    object.optional("at_least_ns", event.at_least_ns(), Object::integer);
+    traffic(event, object);
+    object.integer("receive_queue", event.traffic.receive_queue);
+    object.integer("send_queue", event.traffic.send_queue);
+}
+
+fn traffic(event: &Event, object: &mut Object<'_>) {
+    let traffic = &event.traffic;
+    object.integer("bytes_sent", traffic.bytes_sent);
+    object.integer("bytes_received", traffic.bytes_received);
+    object.integer("segments_sent", traffic.segments_sent);
+    object.integer("segments_received", traffic.segments_received);
+    object.integer("retransmits", traffic.retransmits);
+    object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
+    object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
 }
 
 /// A round trip time that was measured.
@@ -69,104 +87,17 @@ fn measured(us: u32) -> Option<u32> {
     (us != 0).then_some(us)
 }
 
-/// The kernel's name of a state in lower case, `None` for a connection that has just begun.
-const fn state_name(number: u8) -> Option<&'static str> {
-    Some(match number {
-        state::ESTABLISHED => "established",
-        state::SYN_SENT => "syn_sent",
-        state::SYN_RECV => "syn_recv",
-        state::FIN_WAIT1 => "fin_wait1",
-        state::FIN_WAIT2 => "fin_wait2",
-        state::TIME_WAIT => "time_wait",
-        state::CLOSE => "close",
-        state::CLOSE_WAIT => "close_wait",
-        state::LAST_ACK => "last_ack",
-        state::LISTEN => "listen",
-        state::CLOSING => "closing",
-        _ => return None,
-    })
-}
-
-/// Writes the members of an object. Keys and words are ours and need no escapes.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    before: u8,
-}
-
-impl<'a> Object<'a> {
-    fn open(out: &'a mut Vec<u8>) -> Self {
-        Self { out, before: b'{' }
-    }
-
-    fn close(self) {
-        self.out.push(b'}');
-    }
-
-    fn key(&mut self, key: &str) {
-        self.out.extend_from_slice(&[self.before, b'"']);
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        self.before = b',';
-    }
-
-    fn integer(&mut self, key: &str, value: impl itoa::Integer) {
-        self.key(key);
-        integer(value, self.out);
-    }
-
-    fn boolean(&mut self, key: &str, value: bool) {
-        self.key(key);
-        self.out.extend_from_slice(if value { b"true" } else { b"false" });
-    }
-
-    fn word(&mut self, key: &str, value: &str) {
-        self.quoted(key, |out| out.extend_from_slice(value.as_bytes()));
-    }
-
-    fn address(&mut self, key: &str, value: IpAddr) {
-        self.quoted(key, |out| address(value, out));
-    }
-
-    fn time(&mut self, key: &str, unix_ns: i64) {
-        self.quoted(key, |out| rfc3339(unix_ns, out));
-    }
-
-    /// The name of an errno number; its number where there is no name for it.
-    fn error(&mut self, key: &str, errno: u16) {
-        match errno_name(errno) {
-            Some(name) => self.word(key, name),
-            None if errno == 0 => self.null(key),
-            None => self.quoted(key, |out| {
-                out.extend_from_slice(b"errno ");
-                integer(errno, out);
-            }),
-        }
-    }
-
-    /// Bytes that others chose.
-    fn name(&mut self, key: &str, value: &[u8]) {
-        self.key(key);
-        sanitize::json_string(value, self.out);
-    }
-
-    fn null(&mut self, key: &str) {
-        self.key(key);
-        self.out.extend_from_slice(b"null");
-    }
-
-    fn optional<T>(&mut self, key: &str, value: Option<T>, write: impl FnOnce(&mut Self, &str, T)) {
-        match value {
-            Some(value) => write(self, key, value),
-            None => self.null(key),
-        }
-    }
-
-    fn quoted(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
-        self.key(key);
-        self.out.push(b'"');
-        write(self.out);
-        self.out.push(b'"');
-    }
+/// Appends a loss without a line end.
+pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
+    let until_ns = clock.to_unix_ns(lost.until_ns);
+    let mut object = Object::open(out);
+    object.word("event", "lost");
+    object.time("time", until_ns);
+    object.integer("time_ns", until_ns);
+    object.integer("lost", lost.count);
+    object.integer("since_ns", clock.to_unix_ns(lost.since_ns));
+    object.integer("until_ns", until_ns);
+    object.close();
 }
 
 #[cfg(test)]
@@ -176,9 +107,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::column::Column;
     use crate::event::tests::*;
-    use crate::render::Format;
-    use crate::render::tests::{CLOCK, lines};
+    use crate::render::tests::{CLOCK, lines, loss};
+    use crate::render::{Format, object};
 
     #[test]
     fn lives_of_connections() {
@@ -189,14 +121,21 @@ mod tests {
             new_in_v6(),
             preexisting(),
             nasty(),
+            open(),
         ]), @r#"
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
         {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2,"segments_sent":49,"segments_received":51,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390}
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","error":null,"bytes_sent":517,"bytes_received":65536,"retransmits":2,"segments_sent":49,"segments_received":51,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390}
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
+        {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"receive_queue":12,"send_queue":3456}
         "#);
+    }
+
+    #[test]
+    fn losses() {
+        insta::assert_snapshot!(loss(Format::Json), @r#"{"event":"lost","time":"2026-01-02T03:04:06.012345678Z","time_ns":1767323046012345678,"lost":72,"since_ns":1767323046000000000,"until_ns":1767323046012345678}"#);
     }
 
     #[test]
@@ -206,16 +145,22 @@ mod tests {
             failed(libc::ETIMEDOUT, 130_000_000_001),
             failed(999, 1),
         ]), @r#"
-        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
-        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
-        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","error":"errno 999","bytes_sent":0,"bytes_received":0,"retransmits":0,"segments_sent":0,"segments_received":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","error":"errno 999","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
         "#);
     }
 
+    /// The writer is by hand, for speed; what it writes is what the columns say.
     #[test]
-    fn states_have_the_kernels_names() {
-        for number in 0..=u8::MAX {
-            assert_eq!(state_name(number).map(str::to_ascii_uppercase).as_deref(), state::name(number));
+    fn keys_and_values_are_those_of_the_columns() {
+        for event in [new_out(), established(), closed(), failed(999, 1), preexisting(), nasty(), open()] {
+            let by_hand: Value = serde_json::from_str(&lines(Format::Json, &[event])).unwrap();
+            let columns: Vec<&Column> = Column::native().collect();
+            let mut out = Vec::new();
+            object::columns(&event, &columns, &CLOCK, &mut out);
+            assert_eq!(by_hand, serde_json::from_slice::<Value>(&out).unwrap());
+            assert_eq!(lines(Format::Json, &[event]).trim_end().as_bytes(), out);
         }
     }
 

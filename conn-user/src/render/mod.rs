@@ -1,38 +1,242 @@
-//! Events into lines. Pure functions that append to a buffer and do not allocate besides its growth.
+//! Events into lines. What is written for every event appends to a buffer and does not allocate besides
+//! its growth.
 
 mod conntrack;
+mod convention;
+mod csv;
 mod json;
+mod logfmt;
+mod object;
+mod paint;
+mod save;
+mod table;
+mod xml;
 
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::WallClock;
+use crate::column::{Column, Columns, named};
 use crate::event::Event;
+use crate::human::Zone;
+use crate::output::{Style, Terminal};
+use table::Table;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// As `conntrack -E` writes them.
-    Conntrack {
-        /// Begin each line with the unix time of the event, as `conntrack -o timestamp`.
-        timestamp: bool,
-    },
-    /// One JSON object a line.
+    Conntrack(Extras),
+    /// As `conntrack -o save` writes them: the options that make such an entry.
+    Save,
+    /// As `conntrack -o xml` writes them.
+    Xml(Extras),
+    /// Columns for people.
+    Table,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line, with our names.
     Json,
+    /// Words `key=value`.
+    Logfmt,
+    /// JSON with the names of OpenTelemetry.
+    Otel,
+    /// JSON with the names of the Elastic Common Schema.
+    Ecs,
 }
 
-/// Appends `event` as one line, with its line end.
-pub fn render(format: Format, event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
-    match format {
-        Format::Conntrack { timestamp } => {
-            if timestamp {
-                conntrack::timestamp(clock.to_unix_ns(event.time_ns), out);
-            }
-            conntrack::event(event, out);
-        }
-        Format::Json => json::event(event, clock, out),
+/// What conntrack's `-o` adds to its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
+pub struct Extras {
+    /// The unix time of the event, before the line.
+    pub timestamp: bool,
+    /// The address family.
+    pub extended: bool,
+    /// The connection's id.
+    pub id: bool,
+    /// When the connection began and ended.
+    pub ktimestamp: bool,
+}
+
+/// What a command shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Events as they happen.
+    Events,
+    /// Connections that ended.
+    Lives,
+    /// Connections that are open.
+    Open,
+}
+
+/// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// How many.
+    pub count: u64,
+    /// None of them happened before.
+    pub since_ns: u64,
+    /// None of them happened after.
+    pub until_ns: u64,
+}
+
+/// Writes events in one format.
+pub struct Renderer {
+    format: Format,
+    zone: Zone,
+    color: bool,
+    header: bool,
+    /// Those of csv and logfmt, and of JSON if somebody chose some.
+    columns: Option<Columns>,
+    table: Table,
+}
+
+impl Renderer {
+    /// A renderer of `style` for what a command shows.
+    pub fn new(style: &Style, subject: Subject, terminal: Terminal) -> Self {
+        let zone = if style.utc { Zone::utc() } else { Zone::local() };
+        let columns = style.columns.clone();
+        let table = match &columns {
+            Some(columns) => Table::new(columns.clone()),
+            None => Table::fitted(named(subject.columns()), subject.droppable(), terminal.width),
+        };
+        Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
     }
-    out.push(b'\n');
+
+    /// Widens the columns of a table for an event to come. For commands that know all of them before.
+    pub fn measure(&mut self, event: &Event, clock: &WallClock) {
+        if self.format == Format::Table {
+            self.table.measure(event, clock, &self.zone);
+        }
+    }
+
+    /// Appends what stands before all events.
+    pub fn begin(&self, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Xml(_) => out.extend_from_slice(xml::BEGIN),
+            Format::Table if self.header => self.table.header(self.color, out),
+            Format::Csv if self.header => csv::header(self.columns.as_deref(), out),
+            _ => {}
+        }
+    }
+
+    /// Appends an event, with its line end.
+    pub fn event(&mut self, event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+        match (self.format, &self.columns) {
+            (Format::Conntrack(extras), _) => {
+                if extras.timestamp {
+                    conntrack::timestamp(clock.to_unix_ns(event.time_ns), out);
+                }
+                conntrack::event(event, extras, &Frame { clock, zone: &self.zone, color: self.color }, out);
+            }
+            (Format::Json, None) => json::event(event, clock, out),
+            (Format::Json, Some(columns)) => object::columns(event, columns, clock, out),
+            (Format::Save, _) => save::event(event, out),
+            (Format::Xml(extras), _) => {
+                xml::event(event, extras, &Frame { clock, zone: &self.zone, color: false }, out);
+            }
+            (Format::Table, _) => self.table.event(event, clock, &self.zone, self.color, out),
+            (Format::Csv, columns) => csv::event(event, columns.as_deref(), clock, out),
+            (Format::Logfmt, columns) => logfmt::event(event, columns.as_deref(), clock, out),
+            (Format::Otel, _) => convention::otel(event, clock, out),
+            (Format::Ecs, _) => convention::ecs(event, clock, out),
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends a loss in its place, with its line end. False if the format has no place for it: then it
+    /// must be told elsewhere.
+    pub fn lost(&self, lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) -> bool {
+        match self.format {
+            Format::Conntrack(_) | Format::Table => {
+                paint::painted(self.color, paint::LOST, out, |out| out.extend_from_slice(b"   [LOST]"));
+                conntrack::lost(lost, clock, out);
+            }
+            Format::Save => {
+                out.extend_from_slice(b"# [LOST]");
+                conntrack::lost(lost, clock, out);
+            }
+            Format::Xml(_) => xml::lost(lost, clock, out),
+            Format::Json => json::lost(lost, clock, out),
+            Format::Logfmt => logfmt::lost(lost, clock, out),
+            Format::Otel => convention::otel_lost(lost, clock, out),
+            Format::Ecs => convention::ecs_lost(lost, clock, out),
+            Format::Csv => return false,
+        }
+        out.push(b'\n');
+        true
+    }
+
+    /// Appends what stands after all events.
+    pub fn end(&self, out: &mut Vec<u8>) {
+        if let Format::Xml(_) = self.format {
+            out.extend_from_slice(xml::END);
+        }
+    }
+}
+
+impl Subject {
+    /// The columns of its table.
+    pub const fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &[
+                "time",
+                "event",
+                "state",
+                "direction",
+                "src",
+                "sport",
+                "dst",
+                "dport",
+                "pid",
+                "comm",
+                "lifetime",
+                "reason",
+            ],
+            Self::Lives => &[
+                "time",
+                "direction",
+                "pid",
+                "comm",
+                "src",
+                "sport",
+                "dst",
+                "dport",
+                "bytes_sent",
+                "bytes_received",
+                "lifetime",
+                "reason",
+            ],
+            Self::Open => {
+                &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
+            }
+        }
+    }
+
+    /// Those of them that a narrow terminal goes without, the first one first.
+    const fn droppable(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &["direction", "pid", "time", "state", "sport"],
+            Self::Lives => &["direction", "bytes_received", "bytes_sent", "pid", "time", "sport"],
+            Self::Open => &["direction", "pid", "receive_queue", "send_queue"],
+        }
+    }
+}
+
+/// What surrounds an event that is written.
+struct Frame<'a> {
+    clock: &'a WallClock,
+    zone: &'a Zone,
+    color: bool,
+}
+
+/// Visits the columns that were chosen, or those of the native schema.
+fn each(columns: Option<&[&'static Column]>, mut visit: impl FnMut(&'static Column)) {
+    match columns {
+        Some(columns) => columns.iter().for_each(|column| visit(column)),
+        None => Column::native().for_each(visit),
+    }
 }
 
 /// Appends an integer in decimal.
@@ -56,28 +260,18 @@ fn address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 2026-01-02T03:04:05Z at boot.
-    pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
-
-    /// Renders events, one line each.
-    pub(super) fn lines(format: Format, events: &[Event]) -> String {
-        let mut out = Vec::new();
-        for event in events {
-            render(format, event, &CLOCK, &mut out);
-        }
-        String::from_utf8(out).unwrap()
+/// Appends an address and a port, an IPv6 address in brackets.
+fn endpoint(endpoint: SocketAddr, out: &mut Vec<u8>) {
+    if endpoint.is_ipv6() {
+        out.push(b'[');
     }
-
-    #[test]
-    fn addresses_are_written_as_std_does() {
-        for text in ["0.0.0.0", "192.0.2.255", "::", "::1", "2001:db8::22", "fe80::1:0:0:1"] {
-            let mut out = Vec::new();
-            address(text.parse().unwrap(), &mut out);
-            assert_eq!(out, text.as_bytes());
-        }
+    address(endpoint.ip(), out);
+    if endpoint.is_ipv6() {
+        out.push(b']');
     }
+    out.push(b':');
+    integer(endpoint.port(), out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! One value of an event, before anybody has decided how to write it.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// A value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// Not known, or not there.
+    Unknown,
+    /// Yes or no.
+    Boolean(bool),
+    /// A number that is never negative.
+    Number(u64),
+    /// Nanoseconds since 1970, as a number.
+    UnixNs(i64),
+    /// Nanoseconds since 1970, as a time of the day.
+    Time(i64),
+    /// Nanoseconds since 1970, as a date and a time.
+    Date(i64),
+    /// A length of time for people, in nanoseconds, and whether it may have been longer.
+    Span(u64, bool),
+    /// A word of ours. Needs no escapes in any format.
+    Word(&'static str),
+    /// Bytes that others chose.
+    Name(&'a [u8]),
+    /// The number of an error.
+    Errno(u16),
+    /// An address.
+    Address(IpAddr),
+    /// An address and a port.
+    Endpoint(SocketAddr),
+}
+
+impl<'a> Cell<'a> {
+    /// A number, if it is known.
+    pub fn number(number: Option<impl Into<u64>>) -> Self {
+        number.map_or(Self::Unknown, |number| Self::Number(number.into()))
+    }
+
+    /// A word, if it is known.
+    pub fn word(word: Option<&'static str>) -> Self {
+        word.map_or(Self::Unknown, Self::Word)
+    }
+
+    /// A name, if it is known.
+    pub fn name(name: Option<&'a [u8]>) -> Self {
+        name.map_or(Self::Unknown, Self::Name)
+    }
+
+    /// A moment as a number, if it is known.
+    pub fn unix_ns(ns: Option<i64>) -> Self {
+        ns.map_or(Self::Unknown, Self::UnixNs)
+    }
+
+    /// A length of time for people: what is known of it, or what it was at least.
+    pub fn span(ns: Option<u64>, at_least: Option<u64>) -> Self {
+        match (ns, at_least) {
+            (Some(ns), _) => Self::Span(ns, false),
+            (None, Some(ns)) => Self::Span(ns, true),
+            (None, None) => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Columns for people: the same facts, written to be read.
+
+use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
+use crate::clock::WallClock;
+use crate::event::Event;
+
+/// What these columns have in common.
+const HUMAN: Column = Column { native: false, ..PLAIN };
+
+pub(super) static COLUMNS: [Column; 6] = [
+    Column {
+        id: "local",
+        title: "LOCAL",
+        width: 21,
+        kind: Type::Endpoint,
+        help: "address and port of this end",
+        get: |event, _| Cell::Endpoint(event.local()),
+        ..HUMAN
+    },
+    Column {
+        id: "peer",
+        title: "PEER",
+        width: 21,
+        kind: Type::Endpoint,
+        help: "address and port of the other end",
+        get: |event, _| Cell::Endpoint(event.peer()),
+        ..HUMAN
+    },
+    Column {
+        id: "started",
+        title: "STARTED",
+        width: 19,
+        kind: Type::Time,
+        help: "when it was attempted",
+        unknown: NO_ATTEMPT,
+        get: |event, clock| event.attempt_ns().map_or(Cell::Unknown, |ns| Cell::Date(clock.to_unix_ns(ns))),
+        ..HUMAN
+    },
+    Column {
+        id: "handshake",
+        title: "HANDSHAKE",
+        width: 9,
+        kind: Type::Span,
+        help: "from the attempt to the end of the handshake",
+        unknown: "not established, or one of them not seen",
+        get: |event, _| Cell::span(event.handshake_ns(), None),
+        ..HUMAN
+    },
+    Column {
+        id: "lifetime",
+        title: "LIFETIME",
+        width: 9,
+        kind: Type::Span,
+        help: "from the attempt to the end, or until now; >= for a connection from before",
+        unknown: "nothing is known of its length",
+        kinds: END_AND_NOW,
+        get: lifetime,
+        ..HUMAN
+    },
+    Column {
+        id: "age",
+        title: "AGE",
+        width: 9,
+        kind: Type::Span,
+        help: "the same, named for what is open",
+        unknown: "nothing is known of its length",
+        kinds: END_AND_NOW,
+        get: lifetime,
+        ..HUMAN
+    },
+];
+
+fn lifetime<'a>(event: &'a Event, _: &WallClock) -> Cell<'a> {
+    Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns())
+}

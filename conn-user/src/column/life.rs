@@ -1,0 +1,128 @@
+//! How long, and how it ended.
+
+use conn_common::cause::Cause;
+
+use super::{Cell, Column, END, END_AND_NOW, NO_ATTEMPT, NOW, Names, PLAIN, Type, Unit};
+
+const CAUSES: [&str; Cause::COUNT] = {
+    let mut names = [""; Cause::COUNT];
+    let mut at = 0;
+    while at < Cause::COUNT {
+        names[at] = Cause::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+pub(super) static COLUMNS: [Column; 9] = [
+    Column {
+        id: "attempt_ns",
+        title: "ATTEMPT_NS",
+        width: 19,
+        unit: Unit::UnixNanoseconds,
+        help: "when it was attempted",
+        unknown: NO_ATTEMPT,
+        names: Names { otel: "conntrace.connection.attempt", ecs: "" },
+        get: |event, clock| Cell::unix_ns(event.attempt_ns().map(|ns| clock.to_unix_ns(ns))),
+        ..PLAIN
+    },
+    Column {
+        id: "established_ns",
+        title: "ESTABLISHED_NS",
+        width: 19,
+        unit: Unit::UnixNanoseconds,
+        help: "when its handshake was complete",
+        unknown: "not established, or not seen",
+        names: Names { otel: "conntrace.connection.established", ecs: "conntrace.connection.established_ns" },
+        get: |event, clock| Cell::unix_ns(event.established_ns().map(|ns| clock.to_unix_ns(ns))),
+        ..PLAIN
+    },
+    Column {
+        id: "handshake_ns",
+        title: "HANDSHAKE_NS",
+        width: 12,
+        unit: Unit::Nanoseconds,
+        help: "the time between the two",
+        unknown: "one of them is",
+        names: Names {
+            otel: "conntrace.connection.handshake_duration",
+            ecs: "conntrace.connection.handshake_ns",
+        },
+        get: |event, _| Cell::number(event.handshake_ns()),
+        ..PLAIN
+    },
+    Column {
+        id: "lifetime_ns",
+        title: "LIFETIME_NS",
+        width: 13,
+        unit: Unit::Nanoseconds,
+        help: "from the attempt to the end; TIME_WAIT is not part of it",
+        unknown: NO_ATTEMPT,
+        kinds: END,
+        names: Names { otel: "conntrace.connection.duration", ecs: "event.duration" },
+        get: |event, _| Cell::number(event.lifetime_ns()),
+        ..PLAIN
+    },
+    Column {
+        id: "age_ns",
+        title: "AGE_NS",
+        width: 13,
+        unit: Unit::Nanoseconds,
+        help: "from the attempt until now",
+        unknown: NO_ATTEMPT,
+        kinds: NOW,
+        names: Names { otel: "conntrace.connection.age", ecs: "conntrace.connection.age_ns" },
+        get: |event, _| Cell::number(event.age_ns()),
+        ..PLAIN
+    },
+    Column {
+        id: "at_least_ns",
+        title: "AT_LEAST_NS",
+        width: 13,
+        unit: Unit::Nanoseconds,
+        help: "how long a connection from before has existed at least",
+        unknown: "not preexisting",
+        kinds: END_AND_NOW,
+        names: Names {
+            otel: "conntrace.connection.duration_at_least",
+            ecs: "conntrace.connection.duration_at_least_ns",
+        },
+        get: |event, _| Cell::number(event.at_least_ns()),
+        ..PLAIN
+    },
+    Column {
+        id: "failed",
+        title: "FAILED",
+        width: 6,
+        kind: Type::Boolean,
+        help: "it never was established",
+        kinds: END,
+        names: Names { otel: "conntrace.connection.failed", ecs: "conntrace.connection.failed" },
+        get: |event, _| Cell::Boolean(event.is_failed()),
+        ..PLAIN
+    },
+    Column {
+        id: "reason",
+        title: "REASON",
+        width: 13,
+        kind: Type::Word(&CAUSES),
+        help: "why it ended, or failed",
+        unknown: "never",
+        kinds: END,
+        names: Names { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
+        get: |event, _| Cell::word(event.end.map(Cause::name)),
+        ..PLAIN
+    },
+    Column {
+        id: "error",
+        title: "ERROR",
+        width: 12,
+        kind: Type::Text,
+        help: "the socket's error at the end by its name, ECONNREFUSED; errno 999 where there is no name",
+        unknown: "no error",
+        kinds: END,
+        names: Names { otel: "error.type", ecs: "error.code" },
+        get: |event, _| if event.error == 0 { Cell::Unknown } else { Cell::Errno(event.error) },
+        ..PLAIN
+    },
+];

@@ -1,0 +1,44 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+#[test]
+fn names_are_unique_and_simple() {
+    let ids: BTreeSet<&str> = Column::all().map(|column| column.id).collect();
+    assert_eq!(ids.len(), Column::all().count());
+    for column in Column::all() {
+        assert!(column.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{column:?}");
+        assert!(!column.title.is_empty() && !column.help.is_empty(), "{column:?}");
+        assert!(column.kinds != 0, "{column:?}");
+        assert_eq!(Column::named(column.id), Some(column));
+    }
+    assert!(!Column::native().any(|column| matches!(column.kind, Type::Span | Type::Endpoint)));
+}
+
+#[test]
+fn values_are_of_their_columns_type() {
+    use crate::event::tests::*;
+    let events = [new_out(), established(), closed(), failed(111, 1), preexisting(), new_in_v6(), open()];
+    let clock = WallClock::with_offset(0);
+    for column in Column::all() {
+        let mut known = false;
+        for event in &events {
+            let cell = column.of(event, &clock);
+            known |= cell != Cell::Unknown;
+            let fits = match (column.kind, cell) {
+                (_, Cell::Unknown) => !column.unknown.is_empty() || !column.is_in(event.kind),
+                (Type::Word(words), Cell::Word(word)) => words.contains(&word),
+                (Type::Boolean, Cell::Boolean(_))
+                | (Type::Integer, Cell::Number(_) | Cell::UnixNs(_))
+                | (Type::Text, Cell::Name(_) | Cell::Errno(_))
+                | (Type::Address, Cell::Address(_))
+                | (Type::Endpoint, Cell::Endpoint(_))
+                | (Type::Time, Cell::Time(_) | Cell::Date(_))
+                | (Type::Span, Cell::Span(..)) => true,
+                _ => false,
+            };
+            assert!(fits, "{column:?}: {cell:?} of {:?}", event.kind);
+        }
+        assert!(known, "{column:?} is never known");
+    }
+}

@@ -1,0 +1,102 @@
+//! What was sent and received, and what waits.
+
+use super::{Cell, Column, END_AND_NOW, NOW, Names, PLAIN, Unit};
+
+/// What these columns have in common.
+const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
+const NOT_MEASURED: &str = "never measured";
+
+pub(super) static COLUMNS: [Column; 9] = [
+    Column {
+        id: "bytes_sent",
+        title: "SENT",
+        width: 9,
+        unit: Unit::Bytes,
+        help: "payload sent, retransmissions not counted again",
+        names: Names { otel: "conntrace.bytes_sent", ecs: "" },
+        get: |event, _| Cell::Number(event.traffic.bytes_sent),
+        ..COUNT
+    },
+    Column {
+        id: "bytes_received",
+        title: "RECEIVED",
+        width: 9,
+        unit: Unit::Bytes,
+        help: "payload received, in order",
+        names: Names { otel: "conntrace.bytes_received", ecs: "" },
+        get: |event, _| Cell::Number(event.traffic.bytes_received),
+        ..COUNT
+    },
+    Column {
+        id: "segments_sent",
+        title: "SEGS_SENT",
+        width: 9,
+        unit: Unit::Segments,
+        help: "segments sent, retransmissions and those without payload included",
+        names: Names { otel: "conntrace.segments_sent", ecs: "" },
+        get: |event, _| Cell::Number(event.traffic.segments_sent.into()),
+        ..COUNT
+    },
+    Column {
+        id: "segments_received",
+        title: "SEGS_RCVD",
+        width: 9,
+        unit: Unit::Segments,
+        help: "segments received",
+        names: Names { otel: "conntrace.segments_received", ecs: "" },
+        get: |event, _| Cell::Number(event.traffic.segments_received.into()),
+        ..COUNT
+    },
+    Column {
+        id: "retransmits",
+        title: "RETRANS",
+        unit: Unit::Segments,
+        help: "segments sent again",
+        names: Names { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
+        get: |event, _| Cell::Number(event.traffic.retransmits.into()),
+        ..COUNT
+    },
+    Column {
+        id: "srtt_us",
+        title: "SRTT_US",
+        unit: Unit::Microseconds,
+        help: "round trip time, smoothed",
+        unknown: NOT_MEASURED,
+        names: Names { otel: "conntrace.srtt", ecs: "conntrace.srtt_us" },
+        get: |event, _| Cell::number(Some(event.traffic.srtt_us).filter(|&us| us != 0)),
+        ..COUNT
+    },
+    Column {
+        id: "min_rtt_us",
+        title: "MIN_RTT_US",
+        width: 10,
+        unit: Unit::Microseconds,
+        help: "shortest round trip time of the last minutes",
+        unknown: NOT_MEASURED,
+        names: Names { otel: "conntrace.min_rtt", ecs: "conntrace.min_rtt_us" },
+        get: |event, _| Cell::number(Some(event.traffic.min_rtt_us).filter(|&us| us != 0)),
+        ..COUNT
+    },
+    Column {
+        id: "receive_queue",
+        title: "RECV-Q",
+        width: 6,
+        unit: Unit::Bytes,
+        help: "bytes that wait for the process",
+        kinds: NOW,
+        names: Names { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
+        get: |event, _| Cell::Number(event.traffic.receive_queue.into()),
+        ..COUNT
+    },
+    Column {
+        id: "send_queue",
+        title: "SEND-Q",
+        width: 6,
+        unit: Unit::Bytes,
+        help: "bytes sent and not acknowledged, or not sent yet",
+        kinds: NOW,
+        names: Names { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
+        get: |event, _| Cell::Number(event.traffic.send_queue.into()),
+        ..COUNT
+    },
+];

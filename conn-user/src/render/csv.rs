@@ -1,0 +1,118 @@
+//! Comma-separated values (RFC 4180, with line feeds). Unknown is empty. Names are words as in
+//! conntrack's line, so no cell has a line break.
+
+use super::object::plain;
+use crate::clock::WallClock;
+use crate::column::{Cell, Column};
+use crate::event::Event;
+
+/// Appends the header with its line end.
+pub(super) fn header(columns: Option<&[&'static Column]>, out: &mut Vec<u8>) {
+    separated(columns, out, |column, out| out.extend_from_slice(column.id.as_bytes()));
+    out.push(b'\n');
+}
+
+/// Appends the line without its end.
+pub(super) fn event(
+    event: &Event,
+    columns: Option<&[&'static Column]>,
+    clock: &WallClock,
+    out: &mut Vec<u8>,
+) {
+    separated(columns, out, |column, out| cell(column.of(event, clock), out));
+}
+
+fn separated(
+    columns: Option<&[&'static Column]>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&Column, &mut Vec<u8>),
+) {
+    let mut first = true;
+    super::each(columns, |column| {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        write(column, out);
+    });
+}
+
+/// Only a name can have a comma or a quote, which are no reason for an escape in a word.
+fn cell(cell: Cell<'_>, out: &mut Vec<u8>) {
+    match cell {
+        Cell::Name(name) if name.iter().any(|byte| matches!(byte, b',' | b'"')) => {
+            out.push(b'"');
+            let start = out.len();
+            plain(cell, out);
+            let mut at = start;
+            while let Some(next) = out[at..].iter().position(|&byte| byte == b'"') {
+                out.insert(at + next, b'"');
+                at += next + 2;
+            }
+            out.push(b'"');
+        }
+        cell => plain(cell, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::tests::*;
+    use crate::render::Format;
+    use crate::render::tests::{lines, rendered};
+
+    #[test]
+    fn lives_of_connections() {
+        insta::assert_snapshot!(rendered(Format::Csv, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
+        event,time,time_ns,id,direction,family,protocol,state,old_state,src,sport,dst,dport,pid,tid,uid,comm,thread,owner,cgroup,netns,preexisting,attempt_ns,established_ns,handshake_ns,lifetime_ns,age_ns,at_least_ns,failed,reason,error,bytes_sent,bytes_received,segments_sent,segments_received,retransmits,srtt_us,min_rtt_us,receive_queue,send_queue
+        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,1234,1235,1000,curl,resolver,connect,6789,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,
+        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,41,out,ipv4,tcp,close,fin_wait2,192.0.2.7,43210,198.51.100.9,443,1234,1235,1000,curl,resolver,connect,6789,4026531840,false,1767323046000000000,1767323046001500000,1500000,61000000042,,,false,closed_by_us,,517,65536,49,51,2,1480,1390,,
+        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,1024000000003,out,ipv4,tcp,close,close_wait,192.0.2.7,43210,198.51.100.9,443,,,,,,-,,4026531840,true,,,,,,61000000042,false,reset_by_peer,,517,65536,49,51,2,1480,1390,,
+        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,1234,1235,1000,x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff,"""\\\x20\xe2\x80\xae",connect,6789,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,
+        open,2026-01-02T03:04:16.000000000Z,1767323056000000000,41,out,ipv4,tcp,established,,192.0.2.7,43210,198.51.100.9,443,1234,1235,1000,curl,resolver,connect,6789,4026531840,false,1767323046000000000,1767323046001500000,1500000,,10000000000,,,,,517,65536,49,51,2,1480,1390,12,3456
+        "#);
+        let chosen =
+            rendered(Format::Csv, Some("comm,local,lifetime,state"), &[nasty(), closed(), preexisting()]);
+        insta::assert_snapshot!(chosen, @r"
+        comm,local,lifetime,state
+        x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff,192.0.2.7:43210,,syn_sent
+        curl,192.0.2.7:43210,61.000000042,close
+        ,192.0.2.7:43210,>=61.000000042,close
+        ");
+    }
+
+    /// Reads one line by the RFC's rules.
+    fn read(line: &str) -> Vec<String> {
+        let (mut cells, mut quoted) = (vec![String::new()], false);
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            let cell = cells.last_mut().unwrap();
+            match c {
+                '"' if quoted && chars.next_if_eq(&'"').is_some() => cell.push('"'),
+                '"' => quoted = !quoted,
+                ',' if !quoted => cells.push(String::new()),
+                c => cell.push(c),
+            }
+        }
+        assert!(!quoted);
+        cells
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_is_one_line_of_as_many_cells(event in any_event()) {
+            let text = lines(Format::Csv, &[event]);
+            let line = text.strip_suffix('\n').unwrap();
+            prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+            let cells = read(line);
+            prop_assert_eq!(cells.len(), Column::native().count());
+            let at = Column::native().position(|column| column.id == "comm").unwrap();
+            let mut comm = Vec::new();
+            crate::sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
+            prop_assert_eq!(cells[at].as_bytes(), comm);
+        }
+    }
+}

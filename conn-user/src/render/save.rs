@@ -1,0 +1,73 @@
+//! The line of `conntrack -o save`: the options that would make such an entry.
+
+use super::{address, conntrack, integer};
+use crate::event::Event;
+use crate::kind::Kind;
+
+/// Appends the line without its end. There is no `-t`: a socket has no timeout.
+pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
+    let connection = &event.connection;
+    out.extend_from_slice(match event.kind {
+        // What is open is what `conntrack -L` would list: an entry to be made again.
+        Kind::New | Kind::Open => b"-A",
+        Kind::Update => b"-U",
+        Kind::Destroy => b"-D",
+    });
+    let status: &[u8] = match (conntrack::is_unreplied(event), conntrack::is_assured(event)) {
+        (true, _) => b"",
+        (false, false) => b" -u SEEN_REPLY",
+        (false, true) => b" -u SEEN_REPLY,ASSURED",
+    };
+    out.extend_from_slice(status);
+    let (src, dst) = (event.src(), event.dst());
+    for (key, ip) in [(&b" -s "[..], src), (b" -d ", dst), (b" -r ", dst), (b" -q ", src)] {
+        out.extend_from_slice(key);
+        address(ip, out);
+    }
+    let (sport, dport) = (connection.sport, connection.dport);
+    out.extend_from_slice(b" -p tcp");
+    for (key, port) in [
+        (&b" --sport "[..], sport),
+        (b" --dport ", dport),
+        (b" --reply-port-src ", dport),
+        (b" --reply-port-dst ", sport),
+    ] {
+        out.extend_from_slice(key);
+        integer(port, out);
+    }
+    out.extend_from_slice(b" --state ");
+    out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::event::tests::*;
+    use crate::render::Format;
+    use crate::render::tests::{lines, loss};
+
+    #[test]
+    fn lives_of_connections() {
+        insta::assert_snapshot!(lines(Format::Save, &[new_out(), established(), closed(), new_in_v6(), open()]), @"
+        -A -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state SYN_SENT
+        -U -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state ESTABLISHED
+        -D -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state CLOSE
+        -A -u SEEN_REPLY -s 2001:db8::7 -d 2001:db8::22 -r 2001:db8::22 -q 2001:db8::7 -p tcp --sport 43210 --dport 22 --reply-port-src 22 --reply-port-dst 43210 --state SYN_RECV
+        -A -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state ESTABLISHED
+        ");
+        insta::assert_snapshot!(loss(Format::Save), @"# [LOST] 72 since=1767323046.000000 until=1767323046.012345");
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_is_one_line_of_options(event in any_event()) {
+            let text = lines(Format::Save, &[event]);
+            let words: Vec<&str> = text.strip_suffix('\n').unwrap().split(' ').skip(1).collect();
+            prop_assert!(words.len() >= 20 && words.len().is_multiple_of(2), "{:?}", words);
+            for pair in words.chunks(2) {
+                prop_assert!(pair[0].starts_with('-') && !pair[1].starts_with('-'), "{:?}", words);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use super::*;
+use crate::column;
+use crate::output::Color;
+
+/// 2026-01-02T03:04:05Z at boot.
+pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
+
+fn style(format: Format, columns: Option<&str>) -> Style {
+    let columns = columns.map(|text| column::parse(text, Subject::Events.columns()).unwrap());
+    Style { format, columns, header: true, color: Color::Never, utc: true }
+}
+
+/// Renders events, one line each.
+pub(super) fn lines(format: Format, events: &[Event]) -> String {
+    let mut renderer = Renderer::new(&style(format, None), Subject::Events, Terminal::NONE);
+    let mut out = Vec::new();
+    for event in events {
+        renderer.event(event, &CLOCK, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// Renders a whole output.
+pub(super) fn rendered(format: Format, columns: Option<&str>, events: &[Event]) -> String {
+    whole(Renderer::new(&style(format, columns), Subject::Events, Terminal::NONE), events)
+}
+
+/// Renders a whole output for a terminal.
+pub(super) fn rendered_on(terminal: Terminal, subject: Subject, format: Format, events: &[Event]) -> String {
+    whole(Renderer::new(&style(format, None), subject, terminal), events).replace('\x1b', "ESC")
+}
+
+fn whole(mut renderer: Renderer, events: &[Event]) -> String {
+    let mut out = Vec::new();
+    for event in events {
+        renderer.measure(event, &CLOCK);
+    }
+    renderer.begin(&mut out);
+    for event in events {
+        renderer.event(event, &CLOCK, &mut out);
+    }
+    renderer.end(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// Renders a loss.
+pub(super) fn loss(format: Format) -> String {
+    let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678 };
+    let renderer = Renderer::new(&style(format, None), Subject::Events, Terminal::NONE);
+    let mut out = Vec::new();
+    assert!(renderer.lost(&lost, &CLOCK, &mut out));
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn addresses_are_written_as_std_does() {
+    for text in ["0.0.0.0", "192.0.2.255", "::", "::1", "2001:db8::22", "fe80::1:0:0:1"] {
+        let mut out = Vec::new();
+        address(text.parse().unwrap(), &mut out);
+        assert_eq!(out, text.as_bytes());
+    }
+    for text in ["192.0.2.255:0", "[2001:db8::22]:65535"] {
+        let mut out = Vec::new();
+        endpoint(text.parse().unwrap(), &mut out);
+        assert_eq!(out, text.as_bytes());
+    }
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let color = Terminal { width: None, color: true };
+    let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
+    let text = rendered_on(color, Subject::Events, Format::Conntrack(Extras::default()), &events);
+    insta::assert_snapshot!(text, @"
+    ESC[32m    [NEW]ESC[0m tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
+    ESC[1;31m[DESTROY]ESC[0m tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=0.000000001 ESC[1;31mfailed=refusedESC[0m
+    ");
+    for format in [Format::Json, Format::Csv, Format::Logfmt, Format::Save, Format::Xml(Extras::default())] {
+        assert!(!rendered_on(color, Subject::Events, format, &events).contains("ESC"), "{format:?}");
+    }
+}

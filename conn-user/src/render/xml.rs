@@ -1,0 +1,226 @@
+//! The XML of `conntrack -o xml`. Our own fields stand in the part that belongs to no direction, under
+//! the names that they have in the line.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use super::object::plain;
+use super::{Extras, Frame, Lost, address, conntrack, integer};
+use crate::clock::{WallClock, rfc3339};
+use crate::column::{Cell, Column};
+use crate::event::Event;
+use crate::human::Zone;
+use crate::kind::Kind;
+
+pub(super) const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
+pub(super) const END: &[u8] = b"</conntrack>\n";
+
+/// Ours, in their order.
+const OWN: [&str; 7] = ["direction", "pid", "comm", "owner", "lifetime", "age", "reason"];
+
+/// Appends the flow without a line end.
+pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut Vec<u8>) {
+    let connection = &event.connection;
+    match event.kind {
+        Kind::Open => out.extend_from_slice(b"<flow>"),
+        kind => {
+            out.extend_from_slice(b"<flow type=\"");
+            out.extend_from_slice(kind.name().as_bytes());
+            out.extend_from_slice(b"\">");
+        }
+    }
+    let (src, dst) = (event.src(), event.dst());
+    side(b"original", [src, dst], [connection.sport, connection.dport], out);
+    side(b"reply", [dst, src], [connection.dport, connection.sport], out);
+    out.extend_from_slice(b"<meta direction=\"independent\"><state>");
+    out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+    out.extend_from_slice(b"</state>");
+    if extras.id {
+        out.extend_from_slice(b"<id>");
+        integer(connection.id, out);
+        out.extend_from_slice(b"</id>");
+    }
+    if conntrack::is_assured(event) {
+        out.extend_from_slice(b"<assured/>");
+    }
+    if conntrack::is_unreplied(event) {
+        out.extend_from_slice(b"<unreplied/>");
+    }
+    if extras.ktimestamp {
+        bounds(event, frame, out);
+    }
+    if extras.timestamp {
+        out.extend_from_slice(b"<when>");
+        civil(frame.zone, frame.clock.to_unix_ns(event.time_ns), out);
+        out.extend_from_slice(b"</when>");
+    }
+    for column in OWN.iter().filter_map(|name| Column::named(name)) {
+        // "lifetime" and "age" tell the same of different kinds.
+        let other = if event.kind == Kind::Open { "lifetime" } else { "age" };
+        let cell = column.of(event, frame.clock);
+        if column.id != other && cell != Cell::Unknown {
+            element(column.id, cell, out);
+        }
+    }
+    out.extend_from_slice(b"</meta></flow>");
+}
+
+fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out: &mut Vec<u8>) {
+    let layer3: &[u8] = match src {
+        IpAddr::V4(_) => b"<layer3 protonum=\"2\" protoname=\"ipv4\">",
+        IpAddr::V6(_) => b"<layer3 protonum=\"10\" protoname=\"ipv6\">",
+    };
+    out.extend_from_slice(b"<meta direction=\"");
+    out.extend_from_slice(direction);
+    out.extend_from_slice(b"\">");
+    out.extend_from_slice(layer3);
+    out.extend_from_slice(b"<src>");
+    address(src, out);
+    out.extend_from_slice(b"</src><dst>");
+    address(dst, out);
+    out.extend_from_slice(b"</dst></layer3><layer4 protonum=\"6\" protoname=\"tcp\"><sport>");
+    integer(sport, out);
+    out.extend_from_slice(b"</sport><dport>");
+    integer(dport, out);
+    out.extend_from_slice(b"</dport></layer4></meta>");
+}
+
+/// When it began and ended, in nanoseconds since 1970 as conntrack has it.
+fn bounds(event: &Event, frame: &Frame<'_>, out: &mut Vec<u8>) {
+    let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
+    let bounds = [("start", event.attempt_ns()), ("stop", end)];
+    if bounds.iter().all(|(_, ns)| ns.is_none()) {
+        return;
+    }
+    out.extend_from_slice(b"<timestamp>");
+    for (name, ns) in bounds {
+        if let Some(ns) = ns {
+            element(name, Cell::UnixNs(frame.clock.to_unix_ns(ns)), out);
+        }
+    }
+    out.extend_from_slice(b"</timestamp>");
+}
+
+/// Appends the parts of a date: days of the week from Sunday, 1; no leading zeros but for minutes and
+/// seconds.
+fn civil(zone: &Zone, unix_ns: i64, out: &mut Vec<u8>) {
+    let time = zone.civil(unix_ns);
+    // Writing into a vector does not fail.
+    _ = write!(
+        out,
+        "<hour>{}</hour><min>{:02}</min><sec>{:02}</sec><wday>{}</wday><day>{}</day><month>{}</month><year>{}</year>",
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.weekday().to_sunday_one_offset(),
+        time.day(),
+        time.month(),
+        time.year()
+    );
+}
+
+fn element(name: &str, cell: Cell<'_>, out: &mut Vec<u8>) {
+    for (before, after) in [(&b"<"[..], &b">"[..]), (b"</", b">")] {
+        if before == b"</" {
+            escaped(cell, out);
+        }
+        out.extend_from_slice(before);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(after);
+    }
+}
+
+/// Appends a value; of what a word may have, three characters mean something in XML.
+fn escaped(cell: Cell<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    plain(cell, out);
+    let mut at = start;
+    while at < out.len() {
+        let entity: &[u8] = match out[at] {
+            b'&' => b"&amp;",
+            b'<' => b"&lt;",
+            b'>' => b"&gt;",
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        out.splice(at..=at, entity.iter().copied());
+        at += entity.len();
+    }
+}
+
+/// Appends a loss as a comment.
+pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<!-- [LOST] ");
+    integer(lost.count, out);
+    out.extend_from_slice(b" since ");
+    rfc3339(clock.to_unix_ns(lost.since_ns), out);
+    out.extend_from_slice(b" until ");
+    rfc3339(clock.to_unix_ns(lost.until_ns), out);
+    out.extend_from_slice(b" -->");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::tests::*;
+    use crate::render::Format;
+    use crate::render::tests::{lines, loss, rendered};
+
+    #[test]
+    fn lives_of_connections() {
+        let plain = Format::Xml(Extras::default());
+        insta::assert_snapshot!(rendered(plain, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
+        <?xml version="1.0" encoding="utf-8"?>
+        <conntrack>
+        <flow type="new"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_SENT</state><unreplied/><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner></meta></flow>
+        <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><assured/><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><lifetime>61.000000042</lifetime><reason>closed_by_us</reason></meta></flow>
+        <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><assured/><direction>out</direction><owner>-</owner><lifetime>&gt;=61.000000042</lifetime><reason>reset_by_peer</reason></meta></flow>
+        <flow type="new"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_SENT</state><unreplied/><direction>out</direction><pid>1234</pid><comm>x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff</comm><owner>connect</owner></meta></flow>
+        <flow><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>ESTABLISHED</state><assured/><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><age>10.000000000</age></meta></flow>
+        </conntrack>
+        "#);
+        let all = Format::Xml(Extras { timestamp: true, extended: true, id: true, ktimestamp: true });
+        insta::assert_snapshot!(lines(all, &[new_in_v6(), closed()]), @r#"
+        <flow type="new"><meta direction="original"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::7</src><dst>2001:db8::22</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>22</dport></layer4></meta><meta direction="reply"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::22</src><dst>2001:db8::7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>22</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_RECV</state><id>41</id><timestamp><start>1767323046000000000</start></timestamp><when><hour>3</hour><min>04</min><sec>06</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when><direction>in</direction><owner>-</owner></meta></flow>
+        <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><id>41</id><assured/><timestamp><start>1767323046000000000</start><stop>1767323107000000042</stop></timestamp><when><hour>3</hour><min>05</min><sec>07</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><lifetime>61.000000042</lifetime><reason>closed_by_us</reason></meta></flow>
+        "#);
+        insta::assert_snapshot!(loss(plain), @"<!-- [LOST] 72 since 2026-01-02T03:04:06.000000000Z until 2026-01-02T03:04:06.012345678Z -->");
+    }
+
+    /// The names of the elements, each closed in the order in which they were opened.
+    fn is_well_formed(mut rest: &str) -> bool {
+        let mut open = Vec::new();
+        while let Some((text, after)) = rest.split_once('<') {
+            let Some((tag, next)) = after.split_once('>') else { return false };
+            let entities = text.split('&').skip(1);
+            let known = ["amp;", "lt;", "gt;"];
+            if text.contains('>')
+                || !entities.clone().all(|text| known.iter().any(|name| text.starts_with(name)))
+            {
+                return false;
+            }
+            match tag.strip_prefix('/') {
+                Some(name) if open.pop() != Some(name) => return false,
+                None if !tag.ends_with('/') => open.push(tag.split(' ').next().unwrap_or_default()),
+                _ => {}
+            }
+            rest = next;
+        }
+        open.is_empty()
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_is_one_well_formed_line(event in any_event(), timestamp: bool, id: bool, ktimestamp: bool) {
+            let extras = Extras { timestamp, extended: false, id, ktimestamp };
+            let text = lines(Format::Xml(extras), &[event]);
+            let line = text.strip_suffix('\n').unwrap();
+            prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+            prop_assert!(is_well_formed(line), "{}", line);
+        }
+    }
+}
