@@ -70,6 +70,11 @@ pub fn unix_now_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
+/// Now, nanoseconds of `CLOCK_BOOTTIME`.
+pub fn boot_now_ns() -> u64 {
+    read(ClockId::CLOCK_BOOTTIME).unsigned_abs()
+}
+
 /// Appends a unix time as RFC 3339 in UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`.
 pub fn rfc3339(unix_ns: i64, out: &mut Vec<u8>) {
     let (seconds, nanos) = (unix_ns.div_euclid(SECOND), unix_ns.rem_euclid(SECOND));

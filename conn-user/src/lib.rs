@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod audit;
+pub mod balance;
 pub mod cli;
 pub mod clock;
 pub mod column;
@@ -20,6 +21,7 @@ pub mod layout;
 pub mod ledger;
 pub mod lifetime;
 pub mod list;
+pub mod loss;
 pub mod names;
 pub mod namespace;
 pub mod output;

@@ -217,9 +217,21 @@ impl Probe {
     /// # Errors
     /// The map cannot be written.
     pub fn enable(&mut self) -> Result<(), Error> {
+        self.switch(1)
+    }
+
+    /// The end has come: no program counts or writes any more, once those that run now are done.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn disable(&mut self) -> Result<(), Error> {
+        self.switch(0)
+    }
+
+    fn switch(&mut self, enabled: u32) -> Result<(), Error> {
         let map = map(&mut self.ebpf, name::SWITCHES)?;
         Array::<_, Switches>::try_from(map)
-            .and_then(|mut array| array.set(0, Switches(name::Switches { enabled: 1 }), 0))
+            .and_then(|mut array| array.set(0, Switches(name::Switches { enabled }), 0))
             .map_err(|error| Error::Internal(format!("map {}: {error}", name::SWITCHES)))
     }
 

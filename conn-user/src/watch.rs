@@ -1,16 +1,18 @@
 //! `conntrace events`: the stream of events, until someone has had enough of it.
 
 use aya_log::EbpfLogger;
-use conn_common::counter::LOST;
+use conn_common::counter::{LOST, PRODUCED};
 use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::clock::WallClock;
+use crate::balance::Balance;
+use crate::clock::{WallClock, boot_now_ns};
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
 use crate::kind::Kind;
+use crate::loss::LossWatch;
 use crate::output::Terminal;
 use crate::poll::register;
 use crate::probe::{Options, Probe};
@@ -23,6 +25,9 @@ use crate::sink::{Sink, Written};
 use crate::source::Source;
 use crate::stop::Stop;
 use crate::table::TableFormat;
+
+/// How often the balance is taken at the end, until all programs are done.
+const SETTLING: u32 = 1_000;
 
 /// Runs the command.
 ///
@@ -75,7 +80,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
             () = sink.closed() => return Ok(()),
             () = end.wait() => stop = true,
         }
-        quiet = source.drain(|record| stream.take(record)) == 0;
+        quiet = source.drain(|record| stream.take(record, &session.counters)) == 0;
         stop |= stream.is_complete();
         stream.tell_losses(&session.counters)?;
         if stream.flush(&mut sink)? == Written::Closed {
@@ -91,8 +96,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         let report = Report::take(session, &settings.filter, When::Now)?;
         eprint!("{}", report.write(TableFormat::Table, false, None));
     }
-    stream.tell_end();
-    Ok(())
+    stream.tell_end(session, &mut source)
 }
 
 /// Events on their way to the sink.
@@ -100,10 +104,9 @@ struct Stream {
     renderer: Renderer,
     clock: WallClock,
     batch: Vec<u8>,
-    shown: u64,
     limit: Option<u64>,
-    lost: u64,
-    undecoded: u64,
+    losses: LossWatch,
+    balance: Balance,
 }
 
 impl Stream {
@@ -116,26 +119,30 @@ impl Stream {
             renderer,
             clock: WallClock::measure(),
             batch,
-            shown: 0,
             limit: settings.count,
-            lost: 0,
-            undecoded: 0,
+            losses: LossWatch::new(settings.ring_bytes, boot_now_ns()),
+            balance: Balance::default(),
         }
     }
 
     fn is_complete(&self) -> bool {
-        self.limit.is_some_and(|limit| self.shown >= limit)
+        self.limit.is_some_and(|limit| self.balance.shown >= limit)
     }
 
     /// Takes one record of the ring. False when the limit is reached: the rest stays in the ring.
-    fn take(&mut self, record: &[u8]) -> bool {
+    fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
         match decode(record) {
             Ok(event) => {
                 self.renderer.event(&event, &self.clock, &mut self.batch);
-                self.shown += 1;
+                self.balance.shown += 1;
+                if self.losses.taken(record.len(), event.time_ns)
+                    && let Err(error) = self.tell_losses(counters)
+                {
+                    log::error!("{error}");
+                }
             }
             Err(error) => {
-                self.undecoded += 1;
+                self.balance.undecoded += 1;
                 log::error!("an event could not be decoded: {error}");
             }
         }
@@ -150,27 +157,41 @@ impl Stream {
         Ok(written)
     }
 
-    /// Losses are told when they happen. The number comes from the kernel's counter.
+    /// Losses are told where they happened, and on standard error. The number comes from the kernel's
+    /// counter.
     fn tell_losses(&mut self, counters: &Counters) -> Result<(), Error> {
-        let lost = counters.read()?[LOST as usize];
-        if lost > self.lost {
-            eprintln!(
-                "conntrace: {} events were lost: the ring was full. Use a larger --buffer-size, or a filter",
-                lost - self.lost
-            );
-            self.lost = lost;
-        }
+        let Some(lost) = self.losses.look(counters.read()?[LOST as usize], boot_now_ns()) else {
+            return Ok(());
+        };
+        self.renderer.lost(&lost, &self.clock, &mut self.batch);
+        eprintln!(
+            "conntrace: {} events were lost: the ring was full. Use a larger --buffer-size, or a filter",
+            lost.count
+        );
         Ok(())
     }
 
-    fn tell_end(&self) {
-        if self.lost > 0 {
-            eprintln!("conntrace: {} events were lost in all", self.lost);
+    /// Tells what became of all events: stops the programs and counts what is still in the ring.
+    fn tell_end(&mut self, session: &mut Session, source: &mut Source) -> Result<(), Error> {
+        session.probe.disable()?;
+        for _ in 0..SETTLING {
+            source.drain(|_| {
+                self.balance.unread += 1;
+                true
+            });
+            let counters = session.counters.read()?;
+            self.balance.lost = counters[LOST as usize];
+            self.balance.produced = counters[PRODUCED as usize] + self.balance.lost;
+            if self.balance.holds() {
+                break;
+            }
+            // A program that had begun before is still at it.
+            std::thread::yield_now();
         }
-        if self.undecoded > 0 {
-            eprintln!("conntrace: {} events could not be decoded", self.undecoded);
-        }
-        eprintln!("conntrace v{}: {} flow events have been shown.", env!("CARGO_PKG_VERSION"), self.shown);
+        eprintln!("conntrace: {}", self.balance);
+        let shown = self.balance.shown;
+        eprintln!("conntrace v{}: {shown} flow events have been shown.", env!("CARGO_PKG_VERSION"));
+        Ok(())
     }
 }
 

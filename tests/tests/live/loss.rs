@@ -1,39 +1,90 @@
 //! Events that found no room are told, with their number.
 
 use conn_tests::{
-    flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
+    flood::{self, Flood},
+    harness::{Live, Outcome},
     host::{Host, Need},
     live,
     port::Port,
-    tracer::{Setup, Tracer},
+    tracer::{Ended, Tracer},
 };
+use serde_json::Value;
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
-    lost_events_are_told_at_once_and_at_the_end,
+    lines_tell_them_in_their_place,
+    json_tells_them_in_their_place,
+    csv_tells_them_on_standard_error,
 );
 
-/// The number in a line that says how many events were lost.
-fn lost(line: &str) -> Option<u64> {
-    line.contains("lost").then_some(())?;
-    line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).max()
+/// The number behind a word.
+fn number(line: &str, key: &str) -> u64 {
+    let rest = line.split_once(key).unwrap_or_else(|| panic!("no {key:?} in {line:?}")).1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number after {key:?} in {line:?}"))
 }
 
-fn lost_events_are_told_at_once_and_at_the_end(_: &Host) -> Outcome {
-    let help = Setup::new(["events", "--help"]).run();
-    if !help.stdout.iter().any(|line| line.trim_start().starts_with("-b")) {
-        return Err(Skip("conntrace has no option -b".into()));
-    }
-    let port = Port::take();
-    let tracer = Tracer::start(["-b", "4K", "--dport", &port.to_string()]);
-    let flood = Flood::new(port.number(), u64::MAX, Ending::Mixed).start();
-    tracer.await_stderr("a line about lost events while it runs", |line| lost(line).is_some_and(|n| n > 0));
+/// Floods a tracer with a ring that is too small, until it has told a loss.
+fn too_much(arguments: &[&str]) -> (Ended, u64) {
+    let port = Port::take().to_string();
+    let tracer = Tracer::start([&["-b", "4K", "--dport", &port], arguments].concat());
+    let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
+    tracer.await_stderr("a line about lost events while it runs", |line| line.contains("events were lost"));
     let truth = flood.stop();
-    let ended = tracer.stop();
-    let total = ended.expect_code(0).lines().filter_map(lost).max().expect("a number");
-    assert!(total > 0, "{}", ended.stderr);
-    // Per connection and side at least NEW, ESTABLISHED and DESTROY: what is not shown was lost.
-    let least = 3 * (truth.outgoing(port.number()).opened + truth.incoming(port.number()).opened);
-    assert!(ended.stdout.len() as u64 + total >= least, "{total} lost of {least}: {}", ended.stderr);
+    let port = port.parse().expect("a port");
+    // Per connection and side at least NEW, ESTABLISHED and DESTROY.
+    let least = 3 * (truth.outgoing(port).opened + truth.incoming(port).opened);
+    (tracer.stop(), least)
+}
+
+/// The balance adds up, and says `lost`.
+fn check_balance(ended: &Ended, shown: u64, lost: u64, least: u64) {
+    let stderr = ended.expect_code(0);
+    let balance = stderr.lines().find(|line| line.contains("produced ")).expect("a balance");
+    assert!(balance.ends_with(": holds"), "{balance}");
+    assert_eq!((number(balance, "shown "), number(balance, "lost ")), (shown, lost), "{balance}");
+    assert!(lost > 0 && number(balance, "produced ") >= least, "{least}: {balance}");
+    let told: u64 = stderr
+        .lines()
+        .filter(|line| line.contains("events were lost"))
+        .map(|line| number(line, "conntrace: "))
+        .sum();
+    assert_eq!(told, lost, "{stderr}");
+}
+
+fn json_tells_them_in_their_place(_: &Host) -> Outcome {
+    let (ended, least) = too_much(&["-o", "json"]);
+    let (mut shown, mut total, mut until) = (0, 0, 0);
+    for line in &ended.stdout {
+        let object: Value = serde_json::from_str(line).expect("JSON");
+        let ns = |name: &str| object[name].as_u64().unwrap_or_else(|| panic!("{name}: {line}"));
+        if object["event"] == "lost" {
+            total += ns("lost");
+            assert!(until <= ns("since_ns") && ns("since_ns") <= ns("until_ns"), "{line}");
+            until = ns("until_ns");
+        } else {
+            shown += 1;
+            // What is shown before a loss had happened by then.
+            assert!(until == 0 || shown > 1, "nothing before the first loss");
+        }
+    }
+    check_balance(&ended, shown, total, least);
+    Ok(())
+}
+
+fn lines_tell_them_in_their_place(_: &Host) -> Outcome {
+    let (ended, least) = too_much(&[]);
+    let (lost, events): (Vec<&String>, Vec<&String>) =
+        ended.stdout.iter().partition(|line| line.starts_with("   [LOST] "));
+    let total = lost.iter().map(|line| number(line, "[LOST] ")).sum();
+    check_balance(&ended, events.len() as u64, total, least);
+    Ok(())
+}
+
+fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
+    let (ended, least) = too_much(&["-o", "csv"]);
+    let stderr = ended.expect_code(0);
+    let told = stderr.lines().filter(|line| line.contains("events were lost"));
+    let total = told.map(|line| number(line, "conntrace: ")).sum();
+    check_balance(&ended, ended.stdout.len() as u64 - 1, total, least);
     Ok(())
 }
