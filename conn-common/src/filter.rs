@@ -1,4 +1,8 @@
-//! Bits of the filters that the kernel programs apply before an event reaches the ring.
+//! The filter that the kernel programs apply before an event reaches the ring. The decision is written once,
+//! over [`Filter`]: the programs answer it from frozen globals and maps, user space from the same contents.
+
+use crate::connection::Connection;
+use crate::owner::{COMM, Owner};
 
 /// Both directions.
 pub const ANY_DIRECTION: u8 = 0b11;
@@ -6,6 +10,8 @@ pub const ANY_DIRECTION: u8 = 0b11;
 pub const ANY_FAMILY: u8 = 0b11;
 /// Every event kind.
 pub const ANY_KIND: u8 = 0b111;
+/// Every TCP state.
+pub const ANY_STATE: u16 = 0xffff;
 
 /// Words in a bitmap of all ports.
 pub const PORT_WORDS: usize = 65_536 / 64;
@@ -25,8 +31,238 @@ pub const fn bit(number: u8) -> u8 {
     1 << (number & 7)
 }
 
+/// The bit of a TCP state in the mask of states.
+#[inline(always)]
+pub const fn state_bit(state: u8) -> u16 {
+    1 << (state & 15)
+}
+
 /// Word and bit of `port` in a [`PortBits`].
 #[inline(always)]
 pub const fn port_place(port: u16) -> (usize, u64) {
     ((port >> 6) as usize, 1 << (port & 63))
+}
+
+/// What a filter keeps a set of values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Set {
+    /// Initiators' addresses.
+    Src,
+    /// Responders' addresses.
+    Dst,
+    /// Initiators' ports.
+    Sport,
+    /// Responders' ports.
+    Dport,
+    /// Network namespaces.
+    Netns,
+    /// Owners' processes.
+    Pid,
+    /// Owners' users.
+    Uid,
+    /// Owners' cgroups.
+    Cgroup,
+    /// Names of owners' processes.
+    Comm,
+}
+
+/// What it means to be in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Nothing: there is no such set.
+    Any,
+    /// To pass.
+    Only,
+    /// Not to pass.
+    Except,
+}
+
+/// Two bits for each [`Set`].
+pub type Modes = u32;
+
+/// `modes` with the mode of one set.
+pub const fn with_mode(modes: Modes, set: Set, mode: Mode) -> Modes {
+    let shift = set as u32 * 2;
+    modes & !(0b11 << shift) | (mode as u32) << shift
+}
+
+/// The mode of a set.
+#[inline(always)]
+pub const fn mode(modes: Modes, set: Set) -> Mode {
+    match modes >> (set as u32 * 2) & 0b11 {
+        0 => Mode::Any,
+        1 => Mode::Only,
+        _ => Mode::Except,
+    }
+}
+
+/// A member of the sets that are kept by single values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Value {
+    /// A [`Set`].
+    pub set: u32,
+    /// 1; 0 for an owner that is not known.
+    pub known: u32,
+    /// A number and 0, or the 16 bytes of a name, the first of them lowest.
+    pub words: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Value>() == 24);
+
+impl Value {
+    /// A number.
+    #[inline(always)]
+    pub const fn number(set: Set, number: u64) -> Self {
+        Self { set: set as u32, known: 1, words: [number, 0] }
+    }
+
+    /// A name.
+    #[inline(always)]
+    pub const fn name(set: Set, name: &[u8; COMM]) -> Self {
+        let bits = u128::from_le_bytes(*name);
+        let words = [bits as u64, (bits >> 64) as u64];
+        Self { set: set as u32, known: 1, words: until_zero(words) }
+    }
+
+    /// An owner that is not known.
+    #[inline(always)]
+    pub const fn unknown(set: Set) -> Self {
+        Self { set: set as u32, known: 0, words: [0; 2] }
+    }
+
+    /// The value of an owner.
+    #[inline(always)]
+    pub const fn of_owner(set: Set, owner: &Owner) -> Self {
+        if !owner.is_known() {
+            return Self::unknown(set);
+        }
+        match set {
+            Set::Pid => Self::number(set, owner.pid as u64),
+            Set::Uid => Self::number(set, owner.uid as u64),
+            Set::Cgroup => Self::number(set, owner.cgroup),
+            _ => Self::name(set, &owner.comm),
+        }
+    }
+}
+
+/// A name without what is behind its closing zero: older kernels leave there what an earlier, longer name had.
+#[inline(always)]
+const fn until_zero([low, high]: [u64; 2]) -> [u64; 2] {
+    let low_end = end(low);
+    if low_end == u64::MAX { [low, high & end(high)] } else { [low & low_end, 0] }
+}
+
+/// All bits before the first byte that is zero.
+#[inline(always)]
+const fn end(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of the first byte that is zero, and of some behind it.
+    let zeros = word.wrapping_sub(ONES) & !word & (ONES << 7);
+    if zeros == 0 { u64::MAX } else { ((zeros & zeros.wrapping_neg()) >> 7).wrapping_sub(1) }
+}
+
+/// An address as the tries have it: IPv4 behind `::ffff:0:0`.
+#[inline(always)]
+pub const fn address(family: u8, bytes: &[u8; 16]) -> [u8; 16] {
+    if family == 6 {
+        return *bytes;
+    }
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3]]
+}
+
+/// What a filter knows.
+pub trait Filter {
+    /// Mask of wanted directions.
+    fn directions(&self) -> u8;
+    /// Mask of wanted families.
+    fn families(&self) -> u8;
+    /// Mask of wanted states.
+    fn states(&self) -> u16;
+    /// What its sets mean.
+    fn modes(&self) -> Modes;
+    /// True if the set ([`Set::Sport`] or [`Set::Dport`]) has the port.
+    fn has_port(&self, set: Set, port: u16) -> bool;
+    /// True if a prefix of the set ([`Set::Src`] or [`Set::Dst`]) has the address.
+    fn has_address(&self, set: Set, address: [u8; 16]) -> bool;
+    /// True if the value's set has it.
+    fn has_value(&self, value: &Value) -> bool;
+}
+
+/// True if what never changes about a connection passes: asked once, when its tuple is known.
+#[inline(always)]
+pub fn wants_tuple(filter: &impl Filter, connection: &Connection) -> bool {
+    let modes = filter.modes();
+    let family = connection.family;
+    filter.directions() & bit(connection.direction) != 0
+        && filter.families() & family_bit(family) != 0
+        && passes(mode(modes, Set::Dport), || filter.has_port(Set::Dport, connection.dport))
+        && passes(mode(modes, Set::Sport), || filter.has_port(Set::Sport, connection.sport))
+        && passes(mode(modes, Set::Netns), || {
+            filter.has_value(&Value::number(Set::Netns, connection.netns.into()))
+        })
+        && passes(mode(modes, Set::Src), || filter.has_address(Set::Src, address(family, &connection.src)))
+        && passes(mode(modes, Set::Dst), || filter.has_address(Set::Dst, address(family, &connection.dst)))
+}
+
+/// True if the state passes.
+#[inline(always)]
+pub fn wants_state(filter: &impl Filter, state: u8) -> bool {
+    filter.states() & state_bit(state) != 0
+}
+
+/// True if the owner passes: asked for each event, since who accepts a connection is known only later.
+#[inline(always)]
+pub fn wants_owner(filter: &impl Filter, owner: &Owner) -> bool {
+    let modes = filter.modes();
+    let has = |set| passes(mode(modes, set), || filter.has_value(&Value::of_owner(set, owner)));
+    has(Set::Pid) && has(Set::Uid) && has(Set::Cgroup) && has(Set::Comm)
+}
+
+#[inline(always)]
+fn passes(mode: Mode, is_member: impl FnOnce() -> bool) -> bool {
+    match mode {
+        Mode::Any => true,
+        Mode::Only => is_member(),
+        Mode::Except => !is_member(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn modes_do_not_touch_each_other() {
+        let modes = with_mode(with_mode(0, Set::Comm, Mode::Except), Set::Src, Mode::Only);
+        assert_eq!((mode(modes, Set::Comm), mode(modes, Set::Src)), (Mode::Except, Mode::Only));
+        assert_eq!((mode(modes, Set::Dst), mode(modes, Set::Cgroup)), (Mode::Any, Mode::Any));
+        assert_eq!(mode(with_mode(modes, Set::Comm, Mode::Any), Set::Comm), Mode::Any);
+    }
+
+    #[test]
+    fn addresses_share_one_order() {
+        let mut bytes = [7; 16];
+        assert_eq!(address(6, &bytes), bytes);
+        bytes[..4].copy_from_slice(&[10, 1, 2, 3]);
+        assert_eq!(address(4, &bytes)[10..], [0xff, 0xff, 10, 1, 2, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn names_end_at_their_zero(name in prop::array::uniform16(prop_oneof![Just(0_u8), Just(1), Just(0x80), any::<u8>()])) {
+            let mut plain = [0; COMM];
+            let end = name.iter().position(|&byte| byte == 0).unwrap_or(COMM);
+            plain[..end].copy_from_slice(&name[..end]);
+            let words = Value::name(Set::Comm, &name).words;
+            let mut seen = [0; COMM];
+            seen[..8].copy_from_slice(&words[0].to_le_bytes());
+            seen[8..].copy_from_slice(&words[1].to_le_bytes());
+            prop_assert_eq!(seen, plain);
+        }
+    }
 }

@@ -48,14 +48,20 @@ pub const WANTED_KINDS: &str = "WANTED_KINDS";
 pub const WANTED_DIRECTIONS: &str = "WANTED_DIRECTIONS";
 /// Mask of families that are wanted.
 pub const WANTED_FAMILIES: &str = "WANTED_FAMILIES";
-/// 1 if `SERVICE_PORTS` decides.
-pub const SERVICE_PORTS_ON: &str = "SERVICE_PORTS_ON";
-/// Bitmap of wanted service ports.
+/// Mask of TCP states that are wanted.
+pub const WANTED_STATES: &str = "WANTED_STATES";
+/// What the sets of the filter mean, see [`crate::filter::Modes`].
+pub const SET_MODES: &str = "SET_MODES";
+/// Bitmap of service ports.
 pub const SERVICE_PORTS: &str = "SERVICE_PORTS";
-/// 1 if `SOURCE_PORTS` decides.
-pub const SOURCE_PORTS_ON: &str = "SOURCE_PORTS_ON";
-/// Bitmap of wanted source ports.
+/// Bitmap of source ports.
 pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
+/// Prefixes of initiators' addresses.
+pub const SOURCES: &str = "SOURCES";
+/// Prefixes of responders' addresses.
+pub const DESTINATIONS: &str = "DESTINATIONS";
+/// Single values of the filter's other sets, see [`crate::filter::Value`].
+pub const VALUES: &str = "VALUES";
 /// 1 if sock_ops is attached, so that TCP_CONNECT will tell the whole tuple.
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 /// How much is asked about owners: [`NO_OWNERS`] and the others.

@@ -1,7 +1,7 @@
 //! What the iterators write for user space: one row per socket, one per open file of a socket.
 
 use crate::connection::Connection;
-use crate::owner::COMM;
+use crate::owner::Owner;
 use crate::traffic::Traffic;
 
 /// A TCP socket that exists now, or the mini-socket that is left of one. Its `connection` has no id, times
@@ -28,12 +28,8 @@ pub struct SocketRow {
 pub struct HolderRow {
     /// The socket, see [`SocketRow::cookie`].
     pub cookie: u64,
-    /// The process (thread group).
-    pub pid: u32,
-    /// Explicit padding.
-    pub reserved: u32,
-    /// The name of the process.
-    pub comm: [u8; COMM],
+    /// The process, known by [`crate::owner::FILES`].
+    pub owner: Owner,
 }
 
 /// An open file that keeps a namespace alive.
@@ -51,5 +47,5 @@ pub struct NamespaceRow {
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
     assert!(size_of::<SocketRow>() == 208);
-    assert!(size_of::<HolderRow>() == 32);
+    assert!(size_of::<HolderRow>() == 72);
 };

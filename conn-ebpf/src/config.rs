@@ -2,7 +2,7 @@
 //! the branches that a run does not need and folds the offsets into the loads.
 
 use aya_ebpf::Global;
-use conn_common::filter::{PORT_WORDS, PortBits};
+use conn_common::filter::{Modes, PORT_WORDS, PortBits};
 
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
@@ -21,10 +21,10 @@ globals! {
     WANTED_DIRECTIONS: u8 = 0;
     /// Mask of families that go into the ring.
     WANTED_FAMILIES: u8 = 0;
-    /// 1 if `SERVICE_PORTS` decides.
-    SERVICE_PORTS_ON: u8 = 0;
-    /// 1 if `SOURCE_PORTS` decides.
-    SOURCE_PORTS_ON: u8 = 0;
+    /// Mask of states that go into the ring.
+    WANTED_STATES: u16 = 0;
+    /// What the sets of the filter mean.
+    SET_MODES: Modes = 0;
     /// 1 if sock_ops will tell each connect with its whole tuple.
     CONNECT_IS_SEEN: u8 = 0;
     /// How much is asked about owners, see `conn_common::name`.

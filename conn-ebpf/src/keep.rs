@@ -1,29 +1,84 @@
 //! Which connections and events the run wants: decided here, before the ring.
 
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use conn_common::connection::Connection;
-use conn_common::filter::{PortBits, bit, family_bit, port_place};
+use conn_common::filter::{
+    Filter, Modes, PortBits, Set, Value, bit, port_place, wants_owner, wants_state, wants_tuple,
+};
 
 use crate::config;
+use crate::maps::{DESTINATIONS, SOURCES, VALUES};
 
-/// True if the connection passes the filters. Asked once, when its tuple is known.
-#[inline(always)]
+/// Bits of an address.
+const ADDRESS: u32 = 128;
+
+/// The filter of this run. The verifier knows the globals, and removes what they do not ask for.
+struct Run;
+
+impl Filter for Run {
+    #[inline(always)]
+    fn directions(&self) -> u8 {
+        config::WANTED_DIRECTIONS.load()
+    }
+
+    #[inline(always)]
+    fn families(&self) -> u8 {
+        config::WANTED_FAMILIES.load()
+    }
+
+    #[inline(always)]
+    fn states(&self) -> u16 {
+        config::WANTED_STATES.load()
+    }
+
+    #[inline(always)]
+    fn modes(&self) -> Modes {
+        config::SET_MODES.load()
+    }
+
+    #[inline(always)]
+    fn has_port(&self, set: Set, port: u16) -> bool {
+        let bits: &'static PortBits =
+            if set == Set::Dport { &config::SERVICE_PORTS } else { &config::SOURCE_PORTS };
+        let (word, bit) = port_place(port);
+        // SAFETY: a port's word is always inside the bitmap; volatile because the loader replaces the
+        // values after compilation.
+        unsafe { core::ptr::read_volatile(bits.as_ptr().add(word)) & bit != 0 }
+    }
+
+    #[inline(always)]
+    fn has_address(&self, set: Set, address: [u8; 16]) -> bool {
+        let key = Key::new(ADDRESS, address);
+        if set == Set::Src { SOURCES.get(&key).is_some() } else { DESTINATIONS.get(&key).is_some() }
+    }
+
+    #[inline(always)]
+    fn has_value(&self, value: &Value) -> bool {
+        VALUES.get_ptr(value).is_some()
+    }
+}
+
+/// True if the connection passes the filters. Asked once, when its tuple is known. In its own function, like
+/// the next, so that each program holds it once.
+#[inline(never)]
 pub fn wants(connection: &Connection) -> bool {
-    config::WANTED_DIRECTIONS.load() & bit(connection.direction) != 0
-        && config::WANTED_FAMILIES.load() & family_bit(connection.family) != 0
-        && (config::SERVICE_PORTS_ON.load() == 0 || has(&config::SERVICE_PORTS, connection.dport))
-        && (config::SOURCE_PORTS_ON.load() == 0 || has(&config::SOURCE_PORTS, connection.sport))
+    wants_tuple(&Run, connection)
+}
+
+/// True if the connection passes as it is now: for each event.
+#[inline(never)]
+pub fn wants_now(connection: &Connection) -> bool {
+    wants_state(&Run, connection.state) && wants_owner(&Run, &connection.owner)
+}
+
+/// True if the run wants sockets in this state listed.
+#[inline(always)]
+pub fn lists(state: u8) -> bool {
+    wants_state(&Run, state)
 }
 
 /// True if the run wants events of this kind.
 #[inline(always)]
 pub fn wants_kind(kind: u8) -> bool {
     config::WANTED_KINDS.load() & bit(kind) != 0
-}
-
-#[inline(always)]
-fn has(bits: &'static PortBits, port: u16) -> bool {
-    let (word, bit) = port_place(port);
-    // SAFETY: a port's word is always inside the bitmap; volatile because the loader replaces the
-    // values after compilation.
-    unsafe { core::ptr::read_volatile(bits.as_ptr().add(word)) & bit != 0 }
 }

@@ -1,9 +1,10 @@
 //! Every map of the programs. No program declares one elsewhere.
 
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use conn_common::connection::Connection;
 use conn_common::event::EventRecord;
+use conn_common::filter::Value;
 use conn_common::histogram::Spans;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
@@ -82,3 +83,15 @@ pub static SWITCHES: Array<Switches, 1> = Array::new();
 /// 1 while the reader sleeps: set by the reader, taken back by the event that wakes it.
 #[btf_map]
 pub static READER_SLEEPS: Array<u32, 1> = Array::new();
+
+/// Prefixes of initiators' addresses. Inserted by the loader, which also sets the size, like the next two.
+#[btf_map]
+pub static SOURCES: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
+
+/// Prefixes of responders' addresses.
+#[btf_map]
+pub static DESTINATIONS: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
+
+/// Single values of the other sets of the filter.
+#[btf_map]
+pub static VALUES: HashMap<Value, u8, 1> = HashMap::new();

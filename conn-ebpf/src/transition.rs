@@ -329,7 +329,7 @@ fn introduce(tcp: Tcp, connection: &mut Connection) {
 
 #[inline(always)]
 fn tell(tcp: Tcp, connection: &Connection, now: u64, what: What) {
-    if keep::wants_kind(what.kind) && connection.is(WANTED) {
+    if keep::wants_kind(what.kind) && connection.is(WANTED) && keep::wants_now(connection) {
         emit(tcp, connection, now, what);
     }
 }

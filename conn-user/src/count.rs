@@ -3,31 +3,38 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use conn_common::connection::IN;
+use conn_common::connection::{Connection, IN};
+use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 use conn_common::state;
 
 use crate::cli::Group;
 use crate::error::Error;
+use crate::expression::Field;
+use crate::filter::Filter;
 use crate::host::Host;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::sanitize;
 use crate::settings::CountSettings;
 use crate::sink;
-use crate::snapshot::{self, Holder};
+use crate::snapshot;
 use crate::table::{Column, Table, TableFormat, Value};
+
+/// Who has which socket open, by its cookie.
+type Holders = HashMap<u64, Vec<Owner>>;
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings) -> Result<(), Error> {
+    settings.filter.tell();
     let host = Host::look();
     let plan = plan(&host, None)?;
     let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
-    let holders =
-        if settings.by.contains(&Group::Comm) { snapshot::holders(&mut probe)? } else { HashMap::new() };
+    let asks_who = settings.by.contains(&Group::Comm) || settings.filter.asks_for(Field::is_owners);
+    let holders = if asks_who { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
     let found = snapshot::all_namespaces(&mut probe)?;
     // A part of the number would look like the number.
@@ -35,7 +42,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
     let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
-        if state::is_open(row.connection.state) {
+        if state::is_open(row.connection.state) && wants(&settings.filter, &row, &holders) {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;
         }
@@ -44,6 +51,15 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         return Err(Error::Hidden { what: format!("network namespace {}", missed.inode) });
     }
     sink::print(&text(settings, &groups))
+}
+
+/// True if the connection passes with any of the processes that have it open, or without a process.
+fn wants(filter: &Filter, row: &SocketRow, holders: &Holders) -> bool {
+    let with = |&owner: &Owner| filter.wants(&Connection { owner, ..row.connection });
+    match holders.get(&row.cookie) {
+        Some(owners) => owners.iter().any(with),
+        None => filter.wants(&row.connection),
+    }
 }
 
 /// What a connection is grouped by, in an order that is good to read.
@@ -70,7 +86,7 @@ impl Key {
     }
 }
 
-fn key(group: Group, row: &SocketRow, holders: &HashMap<u64, Holder>) -> Key {
+fn key(group: Group, row: &SocketRow, holders: &Holders) -> Key {
     let connection = &row.connection;
     match group {
         Group::Port => Key::Number(connection.dport.into()),
@@ -79,7 +95,8 @@ fn key(group: Group, row: &SocketRow, holders: &HashMap<u64, Holder>) -> Key {
         Group::Netns => Key::Number(connection.netns),
         // Nobody holds a connection that is not accepted yet, or whose process has closed it.
         Group::Comm => {
-            holders.get(&row.cookie).map_or(Key::Unknown, |holder| Key::Name(sanitize::comm(&holder.comm)))
+            let holder = holders.get(&row.cookie).and_then(|owners| owners.first());
+            holder.map_or(Key::Unknown, |holder| Key::Name(sanitize::comm(&holder.comm)))
         }
     }
 }
@@ -109,16 +126,15 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::{Connection, OUT};
+    use conn_common::connection::OUT;
     use conn_common::state::ESTABLISHED;
 
     use conn_common::traffic::Traffic;
 
     use super::*;
-    use crate::settings::Filter;
 
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
-        CountSettings { filter: Filter::ALL, by: by.to_vec(), format }
+        CountSettings { filter: Filter::all(), by: by.to_vec(), format }
     }
 
     #[test]
@@ -139,7 +155,7 @@ mod tests {
         };
         let mut comm = [0; 16];
         comm[..5].copy_from_slice(b"a\tb c");
-        let holders = HashMap::from([(22, Holder { pid: 1, comm, shared: false })]);
+        let holders = HashMap::from([(22, vec![Owner { pid: 1, comm, ..Owner::NONE }])]);
         let by = [Group::Port, Group::Direction, Group::Comm];
         let mut groups = BTreeMap::new();
         for port in [22, 443, 443] {

@@ -102,12 +102,7 @@ pub fn holder_row(mut bytes: &[u8]) -> Result<HolderRow, DecodeError> {
     let length = bytes.len();
     let mut read = || {
         let buf = &mut bytes;
-        Ok(HolderRow {
-            cookie: buf.try_get_u64_ne()?,
-            pid: buf.try_get_u32_ne()?,
-            reserved: buf.try_get_u32_ne()?,
-            comm: array(buf)?,
-        })
+        Ok(HolderRow { cookie: buf.try_get_u64_ne()?, owner: owner(buf)? })
     };
     read().map_err(|_: TryGetError| DecodeError::Length(length))
 }

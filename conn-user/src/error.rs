@@ -68,16 +68,20 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// Events were lost, and `--strict` makes that an error.
+    #[error("{0} events were lost, and --strict was given")]
+    Lost(u64),
     /// conntrace contradicts itself.
     #[error("{0}: this is a bug in conntrace, please report it")]
     Internal(String),
 }
 
 impl Error {
-    /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest.
+    /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest; and 3 for a loss.
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::Lost(_) => 3,
             _ => 1,
         }
     }

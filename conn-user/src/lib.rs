@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod expression;
+pub mod filter;
 pub mod host;
 pub mod human;
 pub mod kind;

@@ -2,17 +2,25 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use conntrace::cli::{Cli, rewrite_args};
+use conntrace::cli::Cli;
+use conntrace::cli::environment::OPTIONS;
+use conntrace::cli::line::{self, Refusal};
 use conntrace::error::Error;
-use conntrace::service::Services;
+use conntrace::names::HostNames;
 use conntrace::settings::Settings;
 use conntrace::{count, doctor, stats, watch};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(rewrite_args(std::env::args_os().collect()));
-    init_log(cli.verbose);
-    match run(&cli) {
+    let read = line::read(std::env::args_os().collect(), std::env::var_os(OPTIONS).as_deref());
+    let done = match read {
+        Ok(cli) => {
+            init_log(cli.verbose);
+            run(&cli)
+        }
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Usage(error)) => Err(error),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conntrace: {error}");
@@ -25,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
-    match Settings::from_cli(cli, &Services::load())? {
+    match Settings::from_cli(cli, &HostNames::load())? {
         Settings::Events(settings) => watch::run(&settings),
         Settings::Count(settings) => count::run(&settings),
         Settings::Stats(settings) => stats::run(&settings),

@@ -2,47 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use conn_common::filter::{PORT_WORDS, PortBits, port_place};
-
-use crate::list;
 use crate::service::Services;
-
-/// A set of ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSet {
-    ranges: Vec<RangeInclusive<u16>>,
-}
-
-impl PortSet {
-    /// Parses a comma-separated list of ports, service names, and ranges between two of them.
-    ///
-    /// # Errors
-    /// Names the item that is wrong and what to write instead.
-    pub fn parse(text: &str, services: &Services) -> Result<Self, String> {
-        let list = list::parse(text, "a port", HOW, |item| range(item, services));
-        list.map(|list| Self { ranges: list.wanted }).map_err(|error| error.complaint)
-    }
-
-    /// Adds the ports of another set.
-    pub fn extend(&mut self, other: Self) {
-        self.ranges.extend(other.ranges);
-    }
-
-    /// True if `port` is in the set.
-    pub fn contains(&self, port: u16) -> bool {
-        self.ranges.iter().any(|range| range.contains(&port))
-    }
-
-    /// The set as the kernel programs take it.
-    pub fn to_bits(&self) -> Box<PortBits> {
-        let mut bits = Box::new([0; PORT_WORDS]);
-        for port in self.ranges.iter().cloned().flatten() {
-            let (word, bit) = port_place(port);
-            bits[word] |= bit;
-        }
-        bits
-    }
-}
 
 /// How to write a port, for messages.
 pub const HOW: &str = "write a number, a service name, or a range like 8000-8099";

@@ -10,16 +10,14 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use conn_common::filter::PortBits;
 use conn_common::{layout, ledger, name};
 
 use crate::accept::{self, AcceptHook};
 use crate::error::Error;
+use crate::filter::{self, Filter, Pushed};
 use crate::host::KERNEL_BTF;
 use crate::layout::Layout;
 use crate::plan::{Plan, Witnesses};
-use crate::port::PortSet;
-use crate::settings::Filter;
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
@@ -29,14 +27,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/co
 pub struct Options {
     /// Mask of event kinds that go into the ring; 0 to only count.
     pub kinds: u8,
-    /// Mask of directions.
-    pub directions: u8,
-    /// Mask of families.
-    pub families: u8,
-    /// Service ports, if they are to decide.
-    pub service_ports: Option<Box<PortBits>>,
-    /// Source ports, if they are to decide.
-    pub source_ports: Option<Box<PortBits>>,
+    /// Which connections, as far as the programs decide it.
+    pub filter: Pushed,
     /// Bytes of the ring, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// The programs' own log lines.
@@ -88,10 +80,7 @@ impl Options {
     pub fn lists(filter: &Filter) -> Self {
         Self {
             kinds: 0,
-            directions: filter.directions,
-            families: filter.families,
-            service_ports: filter.service_ports.as_ref().map(PortSet::to_bits),
-            source_ports: filter.source_ports.as_ref().map(PortSet::to_bits),
+            filter: filter.pushed().clone(),
             ring_bytes: NO_RING,
             log: false,
             witnesses: None,
@@ -104,7 +93,7 @@ impl Options {
 
     /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
     pub fn counting() -> Self {
-        Self::lists(&Filter::ALL)
+        Self::lists(&Filter::all())
     }
 }
 
@@ -324,8 +313,6 @@ where
 
 fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> {
     let flag = |on: bool| u8::from(on);
-    let service_ports_on = flag(options.service_ports.is_some());
-    let source_ports_on = flag(options.source_ports.is_some());
     let connect_is_seen = flag(plan.witnesses.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
@@ -338,10 +325,6 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::LEDGER, ledger::KEYS * plan.shards)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
-        .override_global(name::WANTED_DIRECTIONS, &options.directions, true)
-        .override_global(name::WANTED_FAMILIES, &options.families, true)
-        .override_global(name::SERVICE_PORTS_ON, &service_ports_on, true)
-        .override_global(name::SOURCE_PORTS_ON, &source_ports_on, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { ledger::KEYS * plan.shards } else { 1 })
         .override_global(name::SPANS_ON, &spans_on, true)
@@ -351,20 +334,17 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
-    if let Some(ports) = &options.service_ports {
-        loader.override_global(name::SERVICE_PORTS, &ports[..], true);
-    }
-    if let Some(ports) = &options.source_ports {
-        loader.override_global(name::SOURCE_PORTS, &ports[..], true);
-    }
+    filter::map::prepare(&mut loader, &options.filter);
     debug_assert_eq!(layout.globals().count(), layout::FIELDS.len());
     for (name, offset) in layout.globals() {
         loader.override_global(name, offset, true);
     }
-    loader.load(OBJECT).map_err(|error| Error::Refused {
+    let mut ebpf = loader.load(OBJECT).map_err(|error| Error::Refused {
         errno: errno(&error),
         what: format!("loading the programs: {}", chain(&error)),
-    })
+    })?;
+    filter::map::fill(&mut ebpf, &options.filter)?;
+    Ok(ebpf)
 }
 
 /// What the kernel refused. The verifier's log goes to the debug log: it is long and for developers.

@@ -13,11 +13,11 @@ use serde_json::{Value as Json, json};
 use crate::audit::Audit;
 use crate::clock;
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::ledger::{Ledger, Listeners};
 use crate::lifetime::Lifetimes;
 use crate::probe::Cost;
 use crate::session::{Session, When};
-use crate::settings::Filter;
 use crate::table::{Column, Table, TableFormat, Value};
 
 /// The counters that people are shown: what went into the ring, then what did not go the usual way.

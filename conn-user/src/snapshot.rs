@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use conn_common::name;
-use conn_common::owner::COMM;
+use conn_common::owner::Owner;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 
 use crate::decode;
@@ -96,32 +96,22 @@ fn held_namespaces(probe: &mut Probe, wanted: impl Fn(u32) -> bool) -> Result<Ve
     }
 }
 
-/// A process that has a socket open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// Process (thread group).
-    pub pid: u32,
-    /// Its name.
-    pub comm: [u8; COMM],
-    /// More than one process has the socket open; this is the first of them.
-    pub shared: bool,
-}
-
-/// Who has which socket open, by the socket's cookie.
+/// Who has which socket open, by the socket's cookie: each process once.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn holders(probe: &mut Probe) -> Result<HashMap<u64, Holder>, Error> {
-    let mut holders: HashMap<u64, Holder> = HashMap::new();
+pub fn holders(probe: &mut Probe) -> Result<HashMap<u64, Vec<Owner>>, Error> {
+    let mut holders: HashMap<u64, Vec<Owner>> = HashMap::new();
     let mut broken = None;
     probe.load_iter(name::FILE_LIST, "task_file")?;
     walk::once(probe, name::FILE_LIST, |page| {
         for row in page.chunks(size_of::<HolderRow>()) {
             match decode::holder_row(row) {
                 Ok(row) => {
-                    let holder = Holder { pid: row.pid, comm: row.comm, shared: false };
-                    let known = holders.entry(row.cookie).or_insert(holder);
-                    known.shared |= known.pid != row.pid;
+                    let known = holders.entry(row.cookie).or_default();
+                    if known.iter().all(|owner| owner.pid != row.owner.pid) {
+                        known.push(row.owner);
+                    }
                 }
                 Err(error) => broken = Some(error),
             }

@@ -17,6 +17,7 @@ use crate::stop::Stop;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings) -> Result<(), Error> {
+    settings.filter.tell();
     let mut session = Session::start(&Options {
         witnesses: settings.witnesses,
         spans: settings.lifetimes,

@@ -11,6 +11,7 @@ use crate::clock::{WallClock, boot_now_ns};
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::kind::Kind;
 use crate::loss::LossWatch;
 use crate::output::Terminal;
@@ -34,6 +35,7 @@ const SETTLING: u32 = 1_000;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings) -> Result<(), Error> {
+    settings.filter.tell();
     let mut session = Session::start(&options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,12 +98,15 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         let report = Report::take(session, &settings.filter, When::Now)?;
         eprint!("{}", report.write(TableFormat::Table, false, None));
     }
-    stream.tell_end(session, &mut source)
+    stream.tell_end(session, &mut source)?;
+    let lost = stream.balance.lost + stream.balance.undecoded;
+    if settings.strict && lost > 0 { Err(Error::Lost(lost)) } else { Ok(()) }
 }
 
 /// Events on their way to the sink.
-struct Stream {
+struct Stream<'a> {
     renderer: Renderer,
+    filter: &'a Filter,
     clock: WallClock,
     batch: Vec<u8>,
     limit: Option<u64>,
@@ -109,14 +114,15 @@ struct Stream {
     balance: Balance,
 }
 
-impl Stream {
-    fn new(settings: &EventsSettings) -> Self {
+impl<'a> Stream<'a> {
+    fn new(settings: &'a EventsSettings) -> Self {
         let terminal = Terminal::stdout(settings.style.color);
         let renderer = Renderer::new(&settings.style, Subject::Events, terminal);
         let mut batch = Vec::new();
         renderer.begin(&mut batch);
         Self {
             renderer,
+            filter: &settings.filter,
             clock: WallClock::measure(),
             batch,
             limit: settings.count,
@@ -133,8 +139,12 @@ impl Stream {
     fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
         match decode(record) {
             Ok(event) => {
-                self.renderer.event(&event, &self.clock, &mut self.batch);
-                self.balance.shown += 1;
+                if self.filter.wants_rest(&event.connection) {
+                    self.renderer.event(&event, &self.clock, &mut self.batch);
+                    self.balance.shown += 1;
+                } else {
+                    self.balance.filtered += 1;
+                }
                 if self.losses.taken(record.len(), event.time_ns)
                     && let Err(error) = self.tell_losses(counters)
                 {

@@ -8,6 +8,7 @@
 )]
 
 mod live {
+    pub(crate) mod choice;
     pub(crate) mod count;
     pub(crate) mod crash;
     pub(crate) mod doctor;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let themes = [
+        live::choice::TESTS,
         live::count::TESTS,
         live::crash::TESTS,
         live::doctor::TESTS,

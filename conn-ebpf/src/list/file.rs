@@ -4,10 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::file;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_from_file};
+use conn_common::owner::{FILES, Owner};
 use conn_common::row::HolderRow;
 
 use crate::config;
-use crate::kernel::{Pointer, Tcp, follow, read_u32};
+use crate::kernel::{Pointer, Tcp, follow};
 use crate::list::tcp::write;
 use crate::owner;
 
@@ -44,13 +45,12 @@ pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, Tcp)> {
 #[inline(always)]
 pub fn row(ctx: *mut c_void) -> i32 {
     let Some((task, tcp)) = open_socket(ctx) else { return 0 };
-    let row = HolderRow {
+    let mut row = HolderRow {
         // SAFETY: a socket that the verifier knows.
         cookie: unsafe { bpf_get_socket_cookie(tcp.0) },
-        pid: read_u32(task, &config::TASK_TGID),
-        reserved: 0,
-        comm: owner::comm(follow(task, &config::TASK_GROUP_LEADER)),
+        owner: Owner::NONE,
     };
+    owner::is_task(&mut row.owner, task, FILES);
     write(ctx, &row);
     0
 }

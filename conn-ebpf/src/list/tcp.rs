@@ -56,11 +56,11 @@ pub fn row(ctx: *mut c_void) -> i32 {
     let connection = &mut row.connection;
     if let Some(tcp) = Tcp::of(sk) {
         connection.state = tcp.state();
+        connection.netns = tcp.netns();
         tuple::of_existing(tcp, connection, connection.state);
-        if !keep::wants(connection) {
+        if !keep::lists(connection.state) || !keep::wants(connection) {
             return 0;
         }
-        connection.netns = tcp.netns();
         if config::LISTED.load() & LIST_TRAFFIC != 0 {
             row.traffic = traffic(tcp, connection.state == LISTEN);
             if is_open(connection.state) && !is_opening(connection.state) {

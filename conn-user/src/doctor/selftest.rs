@@ -22,13 +22,14 @@ use crate::accept::AcceptHook;
 use crate::decode::decode;
 use crate::error::Error;
 use crate::event::Event;
+use crate::expression::{Expression, Field};
+use crate::filter::Filter;
 use crate::kind::Kind;
 use crate::plan::Plan;
-use crate::port::PortSet;
 use crate::probe::Options;
-use crate::service::Services;
+use crate::ranges::Ranges;
 use crate::session::Session;
-use crate::settings::{DEFAULT_RING_BYTES, Filter};
+use crate::settings::DEFAULT_RING_BYTES;
 use crate::source::Source;
 
 /// One thing that was looked at.
@@ -64,10 +65,8 @@ const MESSAGE: &[u8] = b"conntrace doctor";
 pub fn run() -> Result<Checked, Error> {
     let place = Place::prepare()?;
     // Only this port: whatever else the host does must not fill the ring.
-    let filter = Filter {
-        service_ports: PortSet::parse(&place.port.to_string(), &Services::parse("")).ok(),
-        ..Filter::ALL
-    };
+    let port = Ranges::one(place.port.into());
+    let filter = Filter::of(Some(Expression::test(Field::Dport, port)));
     let options = Options {
         kinds: ANY_KIND,
         ring_bytes: DEFAULT_RING_BYTES,

@@ -1,7 +1,8 @@
 //! What a connection can be asked for. Each answer is a number, so that every question is a set of numbers.
 
-use conn_common::connection::{Connection, IN, OUT};
+use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
+use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
 use crate::expression::state;
 use crate::prefix;
@@ -99,7 +100,7 @@ impl Field {
             Self::Src | Self::Dst | Self::Comm => Ranges::span(0, u128::MAX),
             Self::Sport | Self::Dport => Ranges::span(0, u16::MAX.into()),
             Self::State => state::all(),
-            Self::Direction => Ranges::span(IN.into(), OUT.into()),
+            Self::Direction => Ranges::span(IN.into(), UNDIRECTED.into()),
             Self::Family => Ranges::collect([(4, 4), (6, 6)]),
             Self::Netns => Ranges::span(0, u32::MAX.into()),
             Self::Pid | Self::Uid => or_unknown(u32::MAX.into()),
@@ -116,6 +117,8 @@ impl Field {
             Self::Dst => prefix::number(connection.family, &connection.dst),
             Self::Sport => connection.sport.into(),
             Self::Dport => connection.dport.into(),
+            // A handshake that a peer has begun is no other state for people, as in ss.
+            Self::State if connection.state == NEW_SYN_RECV => SYN_RECV.into(),
             Self::State => connection.state.into(),
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),

@@ -9,13 +9,17 @@ use crate::ranges::Ranges;
 /// How deep parentheses and `not` may nest.
 const DEPTH: usize = 100;
 
-/// Words of ss that ask for what conntrace does not know, and why.
-const REFUSED: [(&str, &str); 5] = [
+/// Words of ss and conntrack that ask for what conntrace does not know, and why.
+const REFUSED: [(&str, &str); 9] = [
     ("dev", "a connection is not tied to a device: ask for its addresses with src and dst"),
     ("fwmark", "conntrace does not read marks of sockets: ask for ports, addresses or owners"),
     ("autobound", "how a port was chosen is not recorded: ask for a range of sport, like sport >= 32768"),
     ("ct", "connection tracking is not used: ask for state"),
     ("proto", "there is only TCP: leave it out"),
+    ("expect", "expectations are a table of connection tracking: conntrace has connections only"),
+    ("dying", "it is a table of connection tracking: conntrace has connections only"),
+    ("unconfirmed", "it is a table of connection tracking: conntrace has connections only"),
+    ("conntrack", "it is a table of connection tracking, and meant anyway: leave it out"),
 ];
 
 /// Parses an expression.

@@ -2,8 +2,6 @@
 
 use std::fmt::{Display, Formatter, Result, Write as _};
 
-use conn_common::connection::IN;
-
 use crate::expression::field::{Field, UNKNOWN};
 use crate::expression::{Expression, Test, state};
 use crate::prefix;
@@ -73,7 +71,10 @@ fn items(field: Field, set: &Ranges) -> Vec<String> {
     match field {
         Field::Src | Field::Dst => prefix::write(set),
         Field::State => each(|number| state::name(number).unwrap_or_default().to_owned()),
-        Field::Direction => each(|number| if number == u128::from(IN) { "in" } else { "out" }.to_owned()),
+        Field::Direction => each(|number| {
+            let names = ["in", "out", "listen", "-"];
+            names.get(number as usize).copied().unwrap_or_default().to_owned()
+        }),
         Field::Family => each(|number| if number == 6 { "ipv6" } else { "ipv4" }.to_owned()),
         Field::Comm => set.as_slice().iter().flat_map(|&(low, high)| names(low, high)).collect(),
         _ => set.as_slice().iter().map(|&(low, high)| numbers(low, high)).collect(),

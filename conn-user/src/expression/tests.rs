@@ -311,7 +311,7 @@ fn errors_point_at_the_value() {
     filter: "ipx" is not a family: write ipv4 or ipv6
       family ipx
              ^^^
-    filter: "up" is not a direction: write in or out
+    filter: "up" is not a direction: write in or out, or - where it is not known
       direction up
                 ^^
     filter: unknown service "22,23": not in /etc/services; use a number

@@ -1,6 +1,6 @@
 //! The values behind a field: addresses, ports, names. Options and expressions write them alike.
 
-use conn_common::connection::{IN, OUT};
+use conn_common::connection::{IN, LISTENER, OUT, UNDIRECTED};
 use conn_common::owner::COMM;
 
 use crate::expression::field::{self, Field, UNKNOWN};
@@ -88,7 +88,7 @@ pub const fn how(field: Field) -> &'static str {
         Field::Src | Field::Dst => prefix::HOW,
         Field::Sport | Field::Dport => port::HOW,
         Field::State => state::HOW,
-        Field::Direction => "write in or out",
+        Field::Direction => "write in or out, or - where it is not known",
         Field::Family => "write ipv4 or ipv6",
         Field::Netns => "write a name, a path, a process id or an inode number",
         Field::Pid => "write a number, a range like 100-200, or - for an unknown owner",
@@ -118,6 +118,8 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, String> {
         Field::Direction => Ranges::one(match lower.as_str() {
             "in" => IN.into(),
             "out" => OUT.into(),
+            "listen" => LISTENER.into(),
+            NOT_KNOWN => UNDIRECTED.into(),
             _ => return Err(wrong()),
         }),
         Field::Family => match lower.as_str() {

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
     lines_tell_them_in_their_place,
     json_tells_them_in_their_place,
     csv_tells_them_on_standard_error,
+    a_loss_is_an_error_if_that_is_asked_for,
 );
 
 /// The number behind a word.
@@ -86,5 +87,15 @@ fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
     let told = stderr.lines().filter(|line| line.contains("events were lost"));
     let total = told.map(|line| number(line, "conntrace: ")).sum();
     check_balance(&ended, ended.stdout.len() as u64 - 1, total, least);
+    Ok(())
+}
+
+fn a_loss_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
+    let (ended, _) = too_much(&["--strict"]);
+    assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
+    // Nothing lost, nothing to complain about.
+    let port = Port::take().to_string();
+    let quiet = Tracer::start(["--strict", "--dport", &port]).stop();
+    quiet.expect_code(0);
     Ok(())
 }

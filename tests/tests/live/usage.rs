@@ -4,7 +4,7 @@ use conn_tests::{
     harness::{Live, Outcome},
     host::{Host, Need},
     live,
-    tracer::Setup,
+    tracer::{Setup, binary},
 };
 use nix::unistd::Uid;
 
@@ -14,6 +14,9 @@ pub(crate) const TESTS: &[Live] = live!(Need::Nothing; usage:
     an_unknown_service_is_named,
     an_unknown_kind_is_named,
     other_bad_values_are_named,
+    a_wrong_filter_is_pointed_at,
+    options_of_conntrack_without_a_meaning_are_named,
+    wrong_options_of_the_environment_are_named,
     help_and_version_are_no_errors,
     without_privileges_it_says_so,
 );
@@ -62,6 +65,51 @@ fn other_bad_values_are_named(_: &Host) -> Outcome {
         ("-p", "no-such-protocol"),
     ] {
         is_wrong_usage(&[option, value], value);
+    }
+    Ok(())
+}
+
+fn a_wrong_filter_is_pointed_at(_: &Host) -> Outcome {
+    for command in ["events", "count", "stats"] {
+        let ended = Setup::new([command, "dport = :ssh or", "dport = :no-such-service"]).run();
+        let message = ended.expect_code(2);
+        assert!(message.contains("unknown service \"no-such-service\""), "{message}");
+        let lines: Vec<&str> = message.lines().collect();
+        let [text, carets] = [1, 2].map(|n: usize| lines[n]);
+        assert_eq!(text.find(":no-such-service"), carets.find('^'), "{message}");
+        assert_eq!(carets.trim().len(), ":no-such-service".len(), "{message}");
+    }
+    is_wrong_usage(&["dport = 22", "and", "mark", "=", "5"], "mark");
+    is_wrong_usage(&["stats", "pid = 5"], "pid");
+    is_wrong_usage(&["-s", "localhost"], "localhost");
+    is_wrong_usage(&["-d", "10.0.0.1/8"], "10.0.0.0/8");
+    is_wrong_usage(&["--netns", "no-such-namespace"], "no-such-namespace");
+    Ok(())
+}
+
+fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
+    for (words, instead) in [
+        (["-m", "5"].as_slice(), "--dport"),
+        (&["-z"], "--interval"),
+        (&["--src-nat"], "--src"),
+        (&["-E", "-u", "ASSURED"], "--state"),
+        (&["-E", "-t", "120"], "--timeout"),
+        (&["-w", "3"], "--netns"),
+        (&["-D"], "ss -K"),
+        (&["-C", "expect"], "connections only"),
+    ] {
+        is_wrong_usage(words, instead);
+    }
+    Ok(())
+}
+
+fn wrong_options_of_the_environment_are_named(_: &Host) -> Outcome {
+    for (options, named) in [("--no-such", "--no-such"), ("dport = 22", "options only"), ("'", "quote")] {
+        let variable = format!("CONNTRACE_OPTS={options}");
+        let program = binary().display().to_string();
+        let ended = Setup::new([variable.as_str(), program.as_str(), "count"]).program("/usr/bin/env").run();
+        let message = ended.expect_code(2);
+        assert!(message.contains("CONNTRACE_OPTS") && message.contains(named), "{message}");
     }
     Ok(())
 }

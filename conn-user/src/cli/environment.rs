@@ -1,0 +1,55 @@
+//! Options from the environment: for every run, as far as its command has them.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use crate::cli::Cli;
+
+/// The environment variable with options that hold for every run.
+pub const OPTIONS: &str = "CONNTRACE_OPTS";
+
+/// The words of [`OPTIONS`], split as a shell does, without the options that only other commands have.
+///
+/// # Errors
+/// A quote that is never closed.
+pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, String> {
+    let text = options.to_str().ok_or_else(|| format!("{OPTIONS} is no UTF-8"))?;
+    let words = shell_words::split(text).map_err(|error| format!("{OPTIONS}: {error} in {text:?}"))?;
+    let mut cli = Cli::command();
+    cli.build();
+    let own = cli.get_subcommands().find(|known| known.get_name() == command);
+    let mut kept = Vec::new();
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let is_own = own.is_some_and(|own| option(own, &word).is_some());
+        let of_others = cli.get_subcommands().find_map(|other| option(other, &word));
+        match of_others {
+            Some(arg) if !is_own => {
+                // Its value goes with it.
+                if arg.get_action().takes_values() && !has_value(&word) {
+                    words.next();
+                }
+            }
+            _ => kept.push(word.into()),
+        }
+    }
+    Ok(kept)
+}
+
+/// The option of a command that a word names.
+fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    if let Some(long) = word.strip_prefix("--") {
+        let name = long.split('=').next().unwrap_or(long);
+        return command.get_arguments().find(|arg| {
+            arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|names| names.contains(&name))
+        });
+    }
+    let short = word.strip_prefix('-')?.chars().next()?;
+    command.get_arguments().find(|arg| arg.get_short() == Some(short))
+}
+
+/// True if the value of an option stands in the same word.
+fn has_value(word: &str) -> bool {
+    if word.starts_with("--") { word.contains('=') } else { word.chars().count() > 2 }
+}

@@ -1,0 +1,72 @@
+//! The options that choose connections: the same for every command that knows all of a connection.
+
+use clap::Args;
+
+use crate::cli::{Direction, Family};
+
+/// Which connections.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which connections")]
+pub struct FilterArgs {
+    /// Only this protocol: tcp (or 6), the only one there is
+    #[arg(
+        short,
+        long,
+        alias = "protonum",
+        value_name = "PROTO",
+        allow_negative_numbers = true,
+        hide_short_help = true
+    )]
+    pub proto: Option<String>,
+    /// Only these initiators: addresses and prefixes, or a list of such. ! takes out: '!10.0.0.0/8'
+    #[arg(short, long, visible_alias = "orig-src", value_name = "ADDR[,ADDR…]")]
+    pub src: Vec<String>,
+    /// Only these responders
+    #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR…]")]
+    pub dst: Vec<String>,
+    /// The sources of replies: what --dst is, since sockets know no NAT
+    #[arg(short, long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
+    pub reply_src: Vec<String>,
+    /// The destinations of replies: what --src is
+    #[arg(short = 'q', long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
+    pub reply_dst: Vec<String>,
+    /// Only these service ports, the responder's: 22, ssh, 8000-8099, '!22', or a list of such
+    #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
+    pub dport: Vec<String>,
+    /// Only these source ports, the initiator's
+    #[arg(long, visible_alias = "orig-port-src", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
+    pub sport: Vec<String>,
+    /// The source ports of replies: what --dport is
+    #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
+    pub reply_port_src: Vec<String>,
+    /// The destination ports of replies: what --sport is
+    #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
+    pub reply_port_dst: Vec<String>,
+    /// Only in these states: established, syn-sent, … or connected, synchronized, bucket, big
+    #[arg(long, value_name = "STATE[,STATE…]")]
+    pub state: Vec<String>,
+    /// Only connections that others opened to us (in), or that we opened (out)
+    #[arg(long, value_name = "in|out", hide_possible_values = true)]
+    pub direction: Option<Direction>,
+    /// Only this address family. An IPv4 address on an IPv6 socket is IPv4
+    #[arg(short, long, value_name = "ipv4|ipv6", hide_possible_values = true)]
+    pub family: Option<Family>,
+    /// Only these owners, by process id
+    #[arg(long, value_name = "PID[,PID…]", allow_negative_numbers = true)]
+    pub pid: Vec<String>,
+    /// Only owners of this name; - for owners that are not known
+    #[arg(long, value_name = "NAME[,NAME…]")]
+    pub comm: Vec<String>,
+    /// Only owners of these users, by name or number
+    #[arg(long, value_name = "USER[,USER…]", allow_negative_numbers = true)]
+    pub uid: Vec<String>,
+    /// Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number
+    #[arg(long, value_name = "NETNS[,…]", allow_negative_numbers = true)]
+    pub netns: Vec<String>,
+    /// Only owners in this cgroup itself, by its path below the cgroup v2 root
+    #[arg(long, value_name = "PATH[,PATH…]", hide_short_help = true)]
+    pub cgroup: Vec<String>,
+    /// A filter in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
+    #[arg(value_name = "EXPRESSION")]
+    pub expression: Vec<String>,
+}

@@ -1,0 +1,230 @@
+//! Which connections: options and expression as one value, in two parts. What the kernel can decide is
+//! pushed down to it, the rest is decided here on each event that the kernel lets through.
+
+pub mod map;
+pub mod pushed;
+
+use std::collections::BTreeMap;
+
+use conn_common::connection::Connection;
+
+pub use self::pushed::Pushed;
+use crate::expression::{Expression, Field, Test};
+use crate::ranges::Ranges;
+
+/// A test with more values than this is told by their number.
+const TOLD: usize = 16;
+
+/// Which connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// All of it; `None` for every connection.
+    whole: Option<Expression>,
+    /// What the kernel decides.
+    pushed: Pushed,
+    /// What it cannot decide.
+    rest: Option<Expression>,
+    /// What each field must be for the whole to hold. Nothing for a field that may be anything.
+    bounds: BTreeMap<Field, Ranges>,
+}
+
+impl Filter {
+    /// Every connection.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The connections for which an expression holds.
+    pub fn of(whole: Option<Expression>) -> Self {
+        let whole = whole.map(Expression::simplified);
+        let terms = match whole.clone() {
+            Some(Expression::And(terms)) => terms,
+            other => Vec::from_iter(other),
+        };
+        let bounds: BTreeMap<Field, Ranges> = Field::ALL
+            .into_iter()
+            .filter_map(|field| Some((field, bound(whole.as_ref()?, field)?)))
+            .collect();
+        let mut pushed = Pushed::all();
+        let taken: Vec<Field> = bounds
+            .iter()
+            .filter(|(field, set)| pushed.takes(**field, set))
+            .map(|(field, _)| *field)
+            .collect();
+        // A test that stands alone is decided by its bound; anything else is only narrowed by bounds.
+        let rest = terms.into_iter().filter(|term| match term {
+            Expression::Test(test) => !taken.contains(&test.field),
+            _ => true,
+        });
+        Self { rest: Expression::all_of(rest.collect()), whole, pushed, bounds }
+    }
+
+    /// What the kernel decides.
+    pub const fn pushed(&self) -> &Pushed {
+        &self.pushed
+    }
+
+    /// True if a connection passes.
+    pub fn wants(&self, connection: &Connection) -> bool {
+        self.whole.as_ref().is_none_or(|whole| whole.matches(connection))
+    }
+
+    /// True if a connection passes that the kernel has let through.
+    pub fn wants_rest(&self, connection: &Connection) -> bool {
+        self.rest.as_ref().is_none_or(|rest| rest.matches(connection))
+    }
+
+    /// True if it asks for any of the fields.
+    pub fn asks_for(&self, is_one: impl Fn(Field) -> bool) -> bool {
+        self.fields().any(is_one)
+    }
+
+    /// The fields that it asks for.
+    pub fn fields(&self) -> impl Iterator<Item = Field> {
+        self.whole.iter().flat_map(Expression::fields)
+    }
+
+    /// True if a slot of the ledger passes, which knows direction and service port only: of the rest of the
+    /// filter, that there may be connections in it that pass.
+    pub fn wants_slot(&self, direction: u8, port: u16) -> bool {
+        let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
+        if !self.asks_for(|field| !matches!(field, Field::Direction | Field::Dport)) {
+            return self.wants(&connection);
+        }
+        [Field::Direction, Field::Dport]
+            .iter()
+            .all(|field| self.bounds.get(field).is_none_or(|set| set.contains(field.of(&connection))))
+    }
+
+    /// Tells with `-v` who decides what.
+    pub fn tell(&self) {
+        let tell = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
+        let in_kernel = self.bounds.iter().filter(|(field, _)| self.pushed.has(**field));
+        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| tell(field, set)).collect();
+        let all = "every connection";
+        log::debug!(
+            "filter in the kernel: {}",
+            if in_kernel.is_empty() { all.into() } else { in_kernel.join(" and ") }
+        );
+        if let Some(rest) = &self.rest {
+            log::debug!("filter here, on what the kernel lets through: {}", short_expression(rest));
+        }
+    }
+}
+
+/// The values that a field has wherever the expression holds; `None` if it may have any.
+fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
+    match expression {
+        Expression::Test(test) => (test.field == field).then(|| test.set.clone()),
+        Expression::And(terms) => {
+            terms.iter().filter_map(|term| bound(term, field)).reduce(|all, next| all.intersection(&next))
+        }
+        Expression::Or(terms) => {
+            let bounds: Option<Vec<Ranges>> = terms.iter().map(|term| bound(term, field)).collect();
+            let any = bounds?.iter().fold(Ranges::EMPTY, |any, next| any.union(next));
+            (any != field.domain()).then_some(any)
+        }
+        // Simplified expressions have none.
+        Expression::Not(_) => None,
+    }
+}
+
+/// A test in a few words, however many values it has.
+fn short(test: &Test) -> String {
+    match test.weight() {
+        0..=TOLD => test.to_string(),
+        many => format!("{} in a set of {many}", test.field.word()),
+    }
+}
+
+fn short_expression(expression: &Expression) -> String {
+    let join = |terms: &[Expression], with: &str| {
+        let terms: Vec<String> = terms.iter().map(|term| format!("({})", short_expression(term))).collect();
+        terms.join(with)
+    };
+    match expression {
+        Expression::Test(test) => short(test),
+        Expression::Not(term) => format!("not ({})", short_expression(term)),
+        Expression::And(terms) => join(terms, " and "),
+        Expression::Or(terms) => join(terms, " or "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use conn_common::connection::{IN, OUT};
+    use conn_common::filter::{wants_owner, wants_state, wants_tuple};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::expression::random;
+    use crate::names::fixed::FixedNames;
+
+    fn filter(text: &str) -> Filter {
+        Filter::of(Some(crate::expression::parse(text, &FixedNames::default()).unwrap()))
+    }
+
+    /// What the programs decide, in the order in which they do it.
+    fn kernel(filter: &Filter, it: &Connection) -> bool {
+        let pushed = filter.pushed();
+        wants_tuple(pushed, it) && wants_state(pushed, it.state) && wants_owner(pushed, &it.owner)
+    }
+
+    #[test]
+    fn what_the_kernel_can_decide_is_left_to_it() {
+        for text in [
+            "dport = 22",
+            "dport != 22 and src 10.0.0.0/8 and state established",
+            "dport = 22 or dport = 80",
+            "pid = 7,8 and comm != curl and uid = - and netns = blue and cgroup = /web",
+            "direction in and family ipv6 and sport > 1024",
+            "uid >= 1000",
+            "not (dport = 22 or src 10.0.0.0/8)",
+        ] {
+            assert_eq!(filter(text).rest, None, "{text}");
+        }
+        for (text, rest) in [
+            ("uid >= 100000 and dport = 22", "uid = 100000-4294967295"),
+            ("dport = 22 or src 10.0.0.0/8", "dport = 22 or src = 10.0.0.0/8"),
+        ] {
+            assert_eq!(filter(text).rest.unwrap().to_string(), rest);
+        }
+    }
+
+    #[test]
+    fn an_or_still_narrows_what_the_kernel_sends() {
+        let it = filter("dport = 22 or (dport >= 8000 and dst 10.0.0.0/8)");
+        let on = |port| Connection { dport: port, family: 4, state: 1, ..Connection::UNSEEN };
+        assert_eq!([22, 80, 8000].map(|port| kernel(&it, &on(port))), [true, false, true]);
+        assert_eq!([22, 8000].map(|port| it.wants_rest(&on(port))), [true, false]);
+    }
+
+    #[test]
+    fn slots_are_judged_by_what_they_know() {
+        let it = filter("dport = 22 and direction in or dport = 80 and direction out");
+        assert_eq!(
+            [(IN, 22), (OUT, 22), (IN, 80), (OUT, 80)]
+                .map(|(direction, port)| it.wants_slot(direction, port)),
+            [true, false, false, true]
+        );
+        let it = filter("dport = 22 and pid = 7");
+        assert!(it.wants_slot(IN, 22) && !it.wants_slot(IN, 23));
+        assert!(Filter::all().wants_slot(OUT, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn both_parts_together_are_the_whole(
+            expression in random::expression(),
+            connections in prop::collection::vec(random::connection(), 8),
+        ) {
+            let filter = Filter::of(Some(expression.clone()));
+            for it in &connections {
+                let both = kernel(&filter, it) && filter.wants_rest(it);
+                prop_assert_eq!(both, expression.matches(it), "{} on {:?}", &expression, it);
+                prop_assert_eq!(filter.wants(it), both);
+                prop_assert!(!both || filter.wants_slot(it.direction, it.dport));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The filter that options and expression make together: all of them must hold.
+
+use conn_common::connection::{IN, OUT};
+
+use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
+use crate::error::Error;
+use crate::expression::{self, Expression, Field, value};
+use crate::filter::Filter;
+use crate::list::List;
+use crate::names::Names;
+use crate::ranges::Ranges;
+use crate::settings::{optional, usage};
+
+/// The filter of a command that knows all of a connection.
+///
+/// # Errors
+/// [`Error::Usage`] for the first option that is wrong.
+pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, Error> {
+    optional("--proto", args.proto.as_deref(), protocol)?;
+    let lists = [
+        ("--src", Field::Src, &args.src),
+        ("--dst", Field::Dst, &args.dst),
+        // A reply goes the other way.
+        ("--reply-src", Field::Dst, &args.reply_src),
+        ("--reply-dst", Field::Src, &args.reply_dst),
+        ("--dport", Field::Dport, &args.dport),
+        ("--sport", Field::Sport, &args.sport),
+        ("--reply-port-src", Field::Dport, &args.reply_port_src),
+        ("--reply-port-dst", Field::Sport, &args.reply_port_dst),
+        ("--state", Field::State, &args.state),
+        ("--pid", Field::Pid, &args.pid),
+        ("--comm", Field::Comm, &args.comm),
+        ("--uid", Field::Uid, &args.uid),
+        ("--netns", Field::Netns, &args.netns),
+        ("--cgroup", Field::Cgroup, &args.cgroup),
+    ];
+    let mut terms = Vec::new();
+    for (option, field, texts) in lists {
+        terms.extend(list(option, field, texts, names)?);
+    }
+    terms.extend(args.direction.map(direction));
+    terms.extend(args.family.map(|family| {
+        let number = match family {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        };
+        Expression::test(Field::Family, Ranges::one(number))
+    }));
+    terms.extend(typed(&args.expression, names)?);
+    Ok(Filter::of(Expression::all_of(terms)))
+}
+
+/// The filter of `stats`, which knows service ports and directions.
+///
+/// # Errors
+/// [`Error::Usage`] for the first option that is wrong, and for an expression that asks for more.
+pub fn of_slots(args: &StatsArgs, names: &dyn Names) -> Result<Filter, Error> {
+    let expression = typed(&args.expression, names)?;
+    let fields = expression.iter().flat_map(Expression::fields);
+    if let Some(field) = fields.into_iter().find(|field| !matches!(field, Field::Dport | Field::Direction)) {
+        return Err(Error::Usage(format!(
+            "filter: stats counts by dport and direction and knows no {}: use events or count for it",
+            field.word()
+        )));
+    }
+    let ports = list("--dport", Field::Dport, &args.dport, names)?;
+    let terms = ports.into_iter().chain(args.direction.map(direction)).chain(expression);
+    Ok(Filter::of(Expression::all_of(terms.collect())))
+}
+
+fn direction(direction: Direction) -> Expression {
+    let number = match direction {
+        Direction::In => IN,
+        Direction::Out => OUT,
+    };
+    Expression::test(Field::Direction, Ranges::one(number.into()))
+}
+
+/// All occurrences of an option are one list.
+fn list(
+    option: &str,
+    field: Field,
+    texts: &[String],
+    names: &dyn Names,
+) -> Result<Option<Expression>, Error> {
+    let mut all: List<Ranges> = List { wanted: Vec::new(), unwanted: Vec::new() };
+    for text in texts {
+        let List { wanted, unwanted } =
+            value::sets(field, text, names).map_err(|error| usage(option)(error.complaint))?;
+        all.wanted.extend(wanted);
+        all.unwanted.extend(unwanted);
+    }
+    Ok((!texts.is_empty()).then(|| Expression::test(field, value::set(field, &all))))
+}
+
+/// The expression behind the options. Its words may come as one or as many.
+fn typed(words: &[String], names: &dyn Names) -> Result<Option<Expression>, Error> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let text = words.join(" ");
+    expression::parse(&text, names).map(Some).map_err(|error| Error::Usage(error.show(&text)))
+}
+
+fn protocol(text: &str) -> Result<(), String> {
+    if text == "6" || text.eq_ignore_ascii_case("tcp") {
+        return Ok(());
+    }
+    Err(format!(
+        "protocol {text:?} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out"
+    ))
+}

@@ -1,0 +1,177 @@
+use clap::Parser as _;
+use conn_common::connection::{Connection, OUT};
+
+use super::*;
+use crate::cli::rewrite_args;
+use crate::kind::Kind;
+use crate::names::fixed::FixedNames;
+use crate::output::Color;
+use crate::render::{Extras, Format};
+
+fn settings(line: &str) -> Result<EventsSettings, Error> {
+    let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);
+    let args = rewrite_args(std::iter::once("conntrace".into()).chain(args).collect()).unwrap();
+    match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedNames::default())? {
+        Settings::Events(settings) => Ok(settings),
+        other => panic!("events was typed, not {other:?}"),
+    }
+}
+
+#[test]
+fn without_options_everything_is_shown() {
+    let expected = EventsSettings {
+        kinds: KindSet::ALL,
+        filter: Filter::all(),
+        style: Style {
+            format: Format::Conntrack(Extras::default()),
+            columns: None,
+            header: true,
+            color: Color::Auto,
+            utc: false,
+        },
+        count: None,
+        timeout: None,
+        ring_bytes: 8 << 20,
+        summary: false,
+        strict: false,
+        witnesses: None,
+        accept_hook: None,
+        verbose: 0,
+    };
+    assert_eq!(settings("").unwrap(), expected);
+}
+
+#[test]
+fn options_narrow_it() {
+    let settings = settings(
+        "-vv -e NEW -e d -p 6 --dport ssh --dport 80-81 --sport 1024-65535 --direction out -f ipv6 \
+         -o timestamp --count 6 --timeout 20s -b 100K",
+    )
+    .unwrap();
+    assert_eq!(Kind::ALL.map(|kind| settings.kinds.contains(kind)), [true, false, true]);
+    let on = |sport, dport| {
+        settings.filter.wants(&Connection { sport, dport, direction: OUT, family: 6, ..Connection::UNSEEN })
+    };
+    assert_eq!([22, 23, 80, 81].map(|port| on(1024, port)), [true, false, true, true]);
+    assert!(!on(1023, 22));
+    assert!(!settings.filter.wants(&Connection { sport: 1024, dport: 22, ..Connection::UNSEEN }));
+    assert_eq!(settings.style.format, Format::Conntrack(Extras { timestamp: true, ..Extras::default() }));
+    assert_eq!((settings.count, settings.timeout), (Some(6), Some(Duration::from_secs(20))));
+    assert_eq!((settings.ring_bytes, settings.verbose), (128 << 10, 2));
+}
+
+#[test]
+fn rings_have_sizes_that_the_kernel_takes() {
+    for (text, bytes) in
+        [("1", 4096), ("4096", 4096), ("4097", 8192), ("3m", 4 << 20), ("64M", 64 << 20), ("2G", 1 << 31)]
+    {
+        assert_eq!(ring_bytes(text), Ok(bytes), "{text}");
+    }
+}
+
+#[test]
+fn errors_name_the_option_and_the_remedy() {
+    let errors = [
+        "-e GONE",
+        "-p udp",
+        "-p 17",
+        "--dport 70000",
+        "--dport -1",
+        "--sport sshh",
+        "--orig-port-src 9-8",
+        "--dport !",
+        "--dport 22,!!80",
+        "-s localhost",
+        "-d 10.0.0.1/8",
+        "-d 10.0.0.1:22",
+        "-r 300.0.0.1",
+        "-q ::/129",
+        "--reply-port-src 70000",
+        "--reply-port-dst x",
+        "--state OPEN",
+        "--pid x",
+        "--pid 9-3",
+        "--uid nobody-here",
+        "--netns red",
+        "--cgroup /nowhere",
+        "--comm a\\b",
+        "dport = :sshh",
+        "src 10.0.0.0/8 or",
+        "-o yaml",
+        "-o json,conntrack",
+        "--count 0",
+        "--count many",
+        "--timeout 0",
+        "--timeout soon",
+        "-b 0",
+        "-b 3G",
+        "-b 99999999999999999999",
+        "-b big",
+        "-b ä",
+    ]
+    .map(|line| {
+        let error = settings(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    });
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    --event-mask: unknown event kind "GONE": use ALL, NEW, UPDATES or DESTROY, separated by commas
+    --proto: protocol "udp" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out
+    --proto: protocol "17" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out
+    --dport: port 70000 is out of range: ports are 0 to 65535
+    --dport: port -1 is out of range: ports are 0 to 65535
+    --sport: unknown service "sshh": not in /etc/services; use a number
+    --sport: the range 9-8 is reversed: write 8-9
+    --dport: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
+    --dport: unknown service "!80": not in /etc/services; use a number
+    --src: "localhost" is no address, and names are not looked up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
+    --dst: 10.0.0.1/8 has bits behind its length: write 10.0.0.0/8, or 10.0.0.1 for the host
+    --dst: "10.0.0.1:22" has a port: ports have options of their own, --sport and --dport
+    --reply-src: "300.0.0.1" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
+    --reply-dst: "129" is no prefix length: :: takes 0 to 128
+    --reply-port-src: port 70000 is out of range: ports are 0 to 65535
+    --reply-port-dst: unknown service "x": not in /etc/services; use a number
+    --state: unknown state "OPEN": write established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, close-wait, last-ack, closing, closed, or a group: all, connected, synchronized, bucket, big
+    --pid: "x" is not a process id: write a number, a range like 100-200, or - for an unknown owner
+    --pid: the range 9-3 is reversed: write 3-9
+    --uid: no user "nobody-here" on this host: write a number, a login name, a range like 1000-1999, or - for an unknown owner
+    --netns: no network namespace "red"
+    --cgroup: no cgroup /nowhere
+    --comm: "a\\b" has a lone backslash: write \\ for it, and \x20 for a byte
+    filter: unknown service "sshh": not in /etc/services; use a number
+      dport = :sshh
+              ^^^^^
+    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+      src 10.0.0.0/8 or
+                       ^
+    --output: unknown format "yaml": use conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp
+    --output: json and conntrack exclude each other: choose one
+    --count: 0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C
+    --count: "many" is no number of events: write a whole number, 1 or more
+    --timeout: no time at all would end at once: leave it out to go on until Ctrl-C
+    --timeout: "soon" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+    --buffer-size: a ring without room loses every event: write 4096 or more
+    --buffer-size: 3G is too large: the kernel takes 2G at most
+    --buffer-size: 99999999999999999999 is too large: the kernel takes 2G at most
+    --buffer-size: "big" is no size: write a number of bytes, or one with K, M or G: 64M
+    --buffer-size: "ä" is no size: write a number of bytes, or one with K, M or G: 64M
+    "#);
+}
+
+#[test]
+fn stats_knows_ports_and_directions() {
+    let filter = |words: &[&str]| {
+        let args = [&["conntrace", "stats"], words].concat();
+        match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedNames::default()) {
+            Ok(Settings::Stats(settings)) => Ok(settings.filter),
+            Ok(other) => panic!("stats was typed, not {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let ours = filter(&["--dport", "!22", "direction in or dport = 80"]).unwrap();
+    assert_eq!(
+        [(0, 80), (0, 22), (1, 80), (1, 81)].map(|(to, port)| ours.wants_slot(to, port)),
+        [true, false, true, false]
+    );
+    insta::assert_snapshot!(filter(&["dport = 22 and pid = 5"]).unwrap_err(), @"filter: stats counts by dport and direction and knows no pid: use events or count for it");
+}
