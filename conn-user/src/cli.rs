@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::filter::FilterArgs;
 pub use self::line::rewrite_args;
+use crate::help::{CompletionsArgs, HelpArgs};
 use crate::output::OutputArgs;
 use crate::table::TableFormat;
 
@@ -90,8 +91,13 @@ pub enum Command {
     /// Count what happens per service port, and prove it (-S as in conntrack)
     #[command(before_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
-    /// Tell what this host has, what conntrace makes of it, and whether it works
+    /// Tell what this host has, what follows from it, and whether it works
     Doctor(DoctorArgs),
+    /// Explain a command, filters, formats, states or exactness
+    Help(HelpArgs),
+    /// Print the completions for a shell
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
 }
 
 /// The options of `doctor`.
@@ -206,7 +212,7 @@ impl Command {
             Self::Events(args) => &args.filter.expression,
             Self::Count(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
-            Self::Doctor(_) => &[],
+            Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
         }
     }
 }

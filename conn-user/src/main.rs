@@ -8,11 +8,13 @@ use conntrace::cli::line::{self, Refusal};
 use conntrace::error::Error;
 use conntrace::names::HostNames;
 use conntrace::settings::Settings;
-use conntrace::{count, doctor, stats, watch};
+use conntrace::{count, doctor, help, sink, stats, watch};
 
 fn main() -> ExitCode {
-    let read = line::read(std::env::args_os().collect(), std::env::var_os(OPTIONS).as_deref());
-    let done = match read {
+    let args: Vec<_> = std::env::args_os().collect();
+    let is_short = help::is_short(&args);
+    let done = match line::read(args, std::env::var_os(OPTIONS).as_deref()) {
+        _ if is_short => sink::print(&help::short()),
         Ok(cli) => {
             init_log(cli.verbose);
             run(&cli)
@@ -36,6 +38,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
     match Settings::from_cli(cli, &HostNames::load())? {
         Settings::Events(settings) => watch::run(&settings),
         Settings::Count(settings) => count::run(&settings),
+        Settings::Help(args) => help::run(&args),
+        Settings::Completions(args) => help::complete(&args),
         Settings::Stats(settings) => stats::run(&settings),
         Settings::Doctor(format) => doctor::run(format),
     }

@@ -11,6 +11,7 @@ use crate::accept::AcceptHook;
 use crate::cli::{Cli, Command, CountArgs, EventsArgs, Group, StatsArgs};
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::help::{CompletionsArgs, HelpArgs};
 use crate::kind::KindSet;
 use crate::names::Names;
 use crate::output::Style;
@@ -40,6 +41,10 @@ pub enum Settings {
     Stats(StatsSettings),
     /// `conntrace doctor`.
     Doctor(TableFormat),
+    /// `conntrace help`.
+    Help(HelpArgs),
+    /// `conntrace completions`.
+    Completions(CompletionsArgs),
 }
 
 /// The settings of `conntrace events`.
@@ -115,6 +120,8 @@ impl Settings {
                 }
                 format => Ok(Self::Doctor(format)),
             },
+            Command::Help(args) => Ok(Self::Help(args.clone())),
+            Command::Completions(args) => Ok(Self::Completions(args.clone())),
         }
     }
 }

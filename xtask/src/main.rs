@@ -1,7 +1,8 @@
-//! The project's own tasks: `cargo xtask setup | run | test | truth | ci | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | truth | docs | ci | tidy`.
 
 mod ci;
 mod command;
+mod docs;
 mod run;
 mod setup;
 mod tally;
@@ -28,6 +29,8 @@ enum Task {
     Truth(truth::Arguments),
     /// All that a change must pass: format, lint, documentation, tidy, test
     Ci,
+    /// Write the manuals, completions and other files under docs that are generated
+    Docs,
     /// Check what a line of text can tell about the project's rules
     Tidy,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::main(&arguments),
         Task::Truth(arguments) => truth::main(&arguments),
         Task::Ci => ci::main(),
+        Task::Docs => docs::main(),
         Task::Tidy => tidy::main(),
     };
     done.unwrap_or_else(|error| {

@@ -1,0 +1,172 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_conntrace_global_optspecs
+    string join \n v/verbose n/numeric witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= h/help V/version
+end
+
+function __fish_conntrace_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_conntrace_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_conntrace_using_subcommand
+    set -l cmd (__fish_conntrace_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (state change), DESTROY (end) or ALL. In any case, shortened at will' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s b -l buffer-size -d 'Room for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s o -l output -d 'conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l columns -d 'Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones. `conntrace help formats` has them' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l color -d 'Colours: auto is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l proto -d 'Only this protocol: tcp (or 6), the only one there is' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s s -l src -l orig-src -d 'Only these initiators: addresses and prefixes, or a list of such. ! takes out: \'!10.0.0.0/8\'' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s d -l dst -l orig-dst -d 'Only these responders' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s r -l reply-src -d 'The sources of replies: what --dst is, since sockets know no NAT' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s q -l reply-dst -d 'The destinations of replies: what --src is' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l dport -l orig-port-dst -d 'Only these service ports, the responder\'s: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l sport -l orig-port-src -d 'Only these source ports, the initiator\'s' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l reply-port-src -d 'The source ports of replies: what --dport is' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l reply-port-dst -d 'The destination ports of replies: what --sport is' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l state -d 'Only in these states: established, syn-sent, … or connected, synchronized, bucket, big' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_needs_command" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket is IPv4' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_needs_command" -l pid -d 'Only these owners, by process id' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l comm -d 'Only owners of this name; - for owners that are not known' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l uid -d 'Only owners of these users, by name or number' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l no-header -d 'No line with the names of the columns in table and csv'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_needs_command" -s V -l version -d 'Print version'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "events" -d 'Print events as they happen, until Ctrl-C (the default; -E as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "count" -d 'Print how many connections are open now (-C as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count what happens per service port, and prove it (-S as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Tell what this host has, what follows from it, and whether it works'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command, filters, formats, states or exactness'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "completions" -d 'Print the completions for a shell'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (state change), DESTROY (end) or ALL. In any case, shortened at will' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l count -d 'End after N events' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s b -l buffer-size -d 'Room for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s o -l output -d 'conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l columns -d 'Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones. `conntrace help formats` has them' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l color -d 'Colours: auto is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l proto -d 'Only this protocol: tcp (or 6), the only one there is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s s -l src -l orig-src -d 'Only these initiators: addresses and prefixes, or a list of such. ! takes out: \'!10.0.0.0/8\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s d -l dst -l orig-dst -d 'Only these responders' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s r -l reply-src -d 'The sources of replies: what --dst is, since sockets know no NAT' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s q -l reply-dst -d 'The destinations of replies: what --src is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l dport -l orig-port-dst -d 'Only these service ports, the responder\'s: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l sport -l orig-port-src -d 'Only these source ports, the initiator\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reply-port-src -d 'The source ports of replies: what --dport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reply-port-dst -d 'The destination ports of replies: what --sport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l state -d 'Only in these states: established, syn-sent, … or connected, synchronized, bucket, big' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket is IPv4' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l pid -d 'Only these owners, by process id' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l comm -d 'Only owners of this name; - for owners that are not known' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l uid -d 'Only owners of these users, by name or number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header -d 'No line with the names of the columns in table and csv'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'A table instead of one number, by one or more of these' -r -f -a "port\t'Service port'
+state\t'TCP state'
+direction\t'Who opened it'
+netns\t'Network namespace, by its inode number'
+comm\t'Name of the process that holds the socket'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
+json\t'One JSON object'
+csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l proto -d 'Only this protocol: tcp (or 6), the only one there is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s s -l src -l orig-src -d 'Only these initiators: addresses and prefixes, or a list of such. ! takes out: \'!10.0.0.0/8\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s d -l dst -l orig-dst -d 'Only these responders' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s r -l reply-src -d 'The sources of replies: what --dst is, since sockets know no NAT' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s q -l reply-dst -d 'The destinations of replies: what --src is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l dport -l orig-port-dst -d 'Only these service ports, the responder\'s: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l sport -l orig-port-src -d 'Only these source ports, the initiator\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reply-port-src -d 'The source ports of replies: what --dport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reply-port-dst -d 'The destination ports of replies: what --sport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l state -d 'Only in these states: established, syn-sent, … or connected, synchronized, bucket, big' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket is IPv4' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l pid -d 'Only these owners, by process id' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l comm -d 'Only owners of this name; - for owners that are not known' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l uid -d 'Only owners of these users, by name or number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Report every so often, with rates: 1s, 500ms. Without it there is one report at the end' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s; without it, at Ctrl-C' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
+json\t'One JSON object'
+csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l dport -l orig-port-dst -d 'Only these service ports: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Only the sum of all ports'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most an eighth off, and a plot with a mark for each doubling'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
+json\t'One JSON object'
+csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
