@@ -22,7 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   conntrace                             every event of every connection
   conntrace -e NEW --dport 22           who connects by SSH, from here or to here
-  conntrace --dport ssh --direction in  only who connects to us
+  conntrace 'dport = :ssh and dir in'   only who connects to us, in the words of ss
   conntrace -e DESTROY -o timestamp     ends, with lifetime and reason of failure
   conntrace -o json --count 9 | jq .    the next nine events as JSON
 

@@ -79,6 +79,17 @@ impl Ranges {
         Self(both)
     }
 
+    /// What is in any of the sets, however many; `None` if there are none.
+    pub fn in_any(sets: &[Self]) -> Option<Self> {
+        (!sets.is_empty()).then(|| Self::collect(sets.iter().flat_map(Self::as_slice).copied()))
+    }
+
+    /// What is in all of the sets; `None` if there are none.
+    pub fn in_all(sets: &[Self]) -> Option<Self> {
+        let (first, others) = sets.split_first()?;
+        Some(others.iter().fold(first.clone(), |all, next| all.intersection(next)))
+    }
+
     /// What is in this set and not in `other`.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {

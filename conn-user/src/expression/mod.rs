@@ -113,13 +113,12 @@ impl Expression {
 
 /// Simplifies the terms of an `and` (or of an `or`) and joins them.
 fn merge(terms: Vec<Expression>, negate: bool, is_and: bool) -> Expression {
-    let mut tests: Vec<Test> = Vec::new();
+    let mut sets: Vec<(Field, Vec<Ranges>)> = Vec::new();
     let mut rest = Vec::new();
     let mut add = |term: Expression| match term {
-        Expression::Test(test) => match tests.iter_mut().find(|known| known.field == test.field) {
-            Some(known) if is_and => known.set = known.set.intersection(&test.set),
-            Some(known) => known.set = known.set.union(&test.set),
-            None => tests.push(test),
+        Expression::Test(Test { field, set }) => match sets.iter_mut().find(|(known, _)| *known == field) {
+            Some((_, sets)) => sets.push(set),
+            None => sets.push((field, vec![set])),
         },
         other => rest.push(other),
     };
@@ -131,6 +130,12 @@ fn merge(terms: Vec<Expression>, negate: bool, is_and: bool) -> Expression {
             (other, _) => add(other),
         }
     }
+    let joined = |(field, sets): (Field, Vec<Ranges>)| {
+        let set = if is_and { Ranges::in_all(&sets) } else { Ranges::in_any(&sets) };
+        // There is at least one.
+        Test { field, set: set.unwrap_or_default() }
+    };
+    let mut tests: Vec<Test> = sets.into_iter().map(joined).collect();
     // The set that decides alone: nothing passes an empty one in an `and`, everything a full one in an `or`.
     let decides = |test: &Test| {
         if is_and { test.set.is_empty() } else { test.set == test.field.domain() }

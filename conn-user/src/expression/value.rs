@@ -38,9 +38,8 @@ pub fn sets(field: Field, text: &str, names: &dyn Names) -> Result<List<Ranges>,
 
 /// The set that a list of sets means.
 pub fn set(field: Field, list: &List<Ranges>) -> Ranges {
-    let sum = |sets: &[Ranges]| Ranges::collect(sets.iter().flat_map(Ranges::as_slice).copied());
-    let wanted = if list.wanted.is_empty() { field.domain() } else { sum(&list.wanted) };
-    wanted.without(&sum(&list.unwanted))
+    let wanted = Ranges::in_any(&list.wanted).unwrap_or_else(|| field.domain());
+    wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
 
 /// One value that stands behind `<`, `<=`, `>` or `>=`.

@@ -96,7 +96,7 @@ impl Filter {
             .all(|field| self.bounds.get(field).is_none_or(|set| set.contains(field.of(&connection))))
     }
 
-    /// Tells with `-v` who decides what.
+    /// Tells with `-v` who decides what, and always if nothing can pass.
     pub fn tell(&self) {
         let tell = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
         let in_kernel = self.bounds.iter().filter(|(field, _)| self.pushed.has(**field));
@@ -106,6 +106,9 @@ impl Filter {
             "filter in the kernel: {}",
             if in_kernel.is_empty() { all.into() } else { in_kernel.join(" and ") }
         );
+        if matches!(&self.whole, Some(Expression::Test(test)) if test.set.is_empty()) {
+            log::warn!("no connection can pass this filter: what it asks for excludes each other");
+        }
         if let Some(rest) = &self.rest {
             log::debug!("filter here, on what the kernel lets through: {}", short_expression(rest));
         }
@@ -121,8 +124,7 @@ fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
         }
         Expression::Or(terms) => {
             let bounds: Option<Vec<Ranges>> = terms.iter().map(|term| bound(term, field)).collect();
-            let any = bounds?.iter().fold(Ranges::EMPTY, |any, next| any.union(next));
-            (any != field.domain()).then_some(any)
+            Ranges::in_any(&bounds?).filter(|any| *any != field.domain())
         }
         // Simplified expressions have none.
         Expression::Not(_) => None,
@@ -197,6 +199,17 @@ mod tests {
         let on = |port| Connection { dport: port, family: 4, state: 1, ..Connection::UNSEEN };
         assert_eq!([22, 80, 8000].map(|port| kernel(&it, &on(port))), [true, false, true]);
         assert_eq!([22, 8000].map(|port| it.wants_rest(&on(port))), [true, false]);
+    }
+
+    #[test]
+    fn many_terms_are_no_trouble() {
+        let address = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * n);
+        let text = |term: &dyn Fn(u32) -> String| (0..10_000).map(term).collect::<Vec<_>>().join(" or ");
+        let it = filter(&text(&|n| format!("src {}", address(n))));
+        assert_eq!((it.pushed().sources.len(), it.rest), (10_000, None));
+        let it = filter(&text(&|n| format!("src {} and dport = :{n}", address(n))));
+        assert_eq!(it.pushed().sources.len(), 10_000);
+        assert!(it.rest.is_some());
     }
 
     #[test]

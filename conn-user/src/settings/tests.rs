@@ -159,6 +159,36 @@ fn errors_name_the_option_and_the_remedy() {
 }
 
 #[test]
+fn replies_go_the_other_way() {
+    for (reply, original) in [
+        ("-r 10.0.0.0/8", "-d 10.0.0.0/8"),
+        ("--reply-dst 10.0.0.0/8,!10.1.0.0/16", "--orig-src 10.0.0.0/8,!10.1.0.0/16"),
+        ("--reply-port-src ssh", "--orig-port-dst 22"),
+        ("--reply-port-dst 1024-65535", "--sport !0-1023"),
+    ] {
+        assert_eq!(settings(reply).unwrap().filter, settings(original).unwrap().filter, "{reply}");
+    }
+}
+
+#[test]
+fn options_and_expression_are_one_filter() {
+    for (options, expression) in [
+        ("--dport 22,80 --dport !80", "dport = 22"),
+        ("-s 10.0.0.0/8 -f ipv4 --direction in", "src 10.0.0.0/8 direction in family ipv4"),
+        ("--state ESTABLISHED,FIN_WAIT", "state established,fin-wait-1,fin-wait-2"),
+        ("--pid 1-5,! 3", "pid <= 5 pid != 0,3 not pid = -"),
+        (
+            "--comm curl,- --uid root --netns blue --cgroup /web",
+            "comm = curl,- uid 0 netns /run/netns/blue cgroup 77",
+        ),
+        ("-d !::/0 dport = 22", "not dst ::/0 and dport = ssh"),
+    ] {
+        let options = options.replace(",! ", ",!");
+        assert_eq!(settings(&options).unwrap().filter, settings(expression).unwrap().filter, "{options}");
+    }
+}
+
+#[test]
 fn stats_knows_ports_and_directions() {
     let filter = |words: &[&str]| {
         let args = [&["conntrace", "stats"], words].concat();
