@@ -2,7 +2,7 @@
 //! must not match is made first, and what has not come by the time of the last match was kept out.
 
 use conn_tests::{
-    harness::{Live, Outcome},
+    harness::{Live, Outcome, Skip},
     host::{Host, Need},
     line::{Kind, Line},
     live,
@@ -13,11 +13,17 @@ use conn_tests::{
         Server,
         close::{self, First},
         process,
+        socket::await_end,
     },
     truth::Tuple,
 };
 use nix::unistd::Uid;
-use std::{collections::BTreeSet, fs, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, Shutdown},
+    process::Command,
+};
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; choice:
     addresses_are_chosen_by_prefix,
@@ -34,6 +40,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; choice:
     the_environment_has_options,
     counts_are_chosen_alike,
     stats_are_chosen_by_what_slots_know,
+    expressions_mean_what_they_mean_to_ss,
 );
 
 /// A connection to this address of the loopback network.
@@ -289,5 +296,70 @@ fn stats_are_chosen_by_what_slots_know(_: &Host) -> Outcome {
     };
     assert!(has(&ports[0], "in") && has(&ports[1], "out"), "{rows:?}");
     assert!(!has(&ports[0], "out") && !has(&ports[1], "in"), "{rows:?}");
+    Ok(())
+}
+
+/// Of connections that were opened here, src is this side for both.
+fn expressions_mean_what_they_mean_to_ss(_: &Host) -> Outcome {
+    if Command::new("ss").arg("-V").output().is_err() {
+        return Err(Skip("there is no ss (iproute2)".into()));
+    }
+    let (ns, ports) = (NetNs::new().unwrap(), Port::block(2));
+    let [a, b] = [0, 1].map(|n: usize| ports[n].number());
+    let _stays = ns.settle();
+    let held = ns.run(|| {
+        let addresses = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 3)]
+            .map(|(port, last): (usize, u8)| ports[port].at(Ipv4Addr::new(127, 0, 9, last)));
+        let servers = addresses.into_iter().chain([ports[0].v6()]).map(Server::listen);
+        let held: Vec<_> = servers.map(|server| (server.pair(), server.pair(), server)).collect();
+        // One of them is half closed.
+        held[0].0.client.shutdown(Shutdown::Write).unwrap();
+        await_end(&held[0].0.server);
+        held
+    });
+    let sources: Vec<u16> = held.iter().map(|(pair, ..)| pair.tuple.client.port()).collect();
+    let [low, high] = [sources.iter().min().unwrap(), sources.iter().max().unwrap()];
+    for expression in [
+        format!("dport = :{a}"),
+        format!("dport != :{a}"),
+        format!("dport > :{a}"),
+        format!("dport ge :{b}"),
+        format!("dport lt :{b}"),
+        format!("sport = :{low} or sport eq :{high}"),
+        format!("sport >= :{low} and sport <= :{high}"),
+        format!("sport > :{low} sport < :{high}"),
+        "dst 127.0.9.0/31".into(),
+        "not dst 127.0.9.0/31".into(),
+        "! dst = 127.0.9.0".into(),
+        format!("dst 127.0.9.0:{a}"),
+        format!("dst *:{b}"),
+        "dst [::1]".into(),
+        format!("dst [::1]:{a}"),
+        "src 127.0.0.0/8".into(),
+        "src 10.0.0.0/8".into(),
+        format!("( dst 127.0.9.0 or dst 127.0.9.3 ) and dport = :{b}"),
+        format!("( dst 127.0.9.0 | dst 127.0.9.3 ) & not dport = :{b}"),
+        format!("( ( dst 127.0.9.1 ) || ! ( dport = :{a} && sport >= :{high} ) )"),
+        format!("! ( dport = :{a} or dst 127.0.9.3 ) or dst 127.0.9.2"),
+    ] {
+        // Only the ends that connected have these as the ports of their peers.
+        let only = format!("( dport = :{a} or dport = :{b} ) and ( {expression} )");
+        let ss = |states: &[&str]| {
+            let arguments =
+                ["-tnH"].iter().chain(states).chain([&only.as_str()]).copied().collect::<Vec<_>>();
+            let ss = ns.run(|| Command::new("ss").args(&arguments).output().unwrap());
+            assert!(ss.status.success() && ss.stderr.is_empty(), "{arguments:?}: {ss:?}");
+            ss.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count()
+        };
+        let count = |states: &[&str]| {
+            let netns = ns.inum().to_string();
+            let options = ["count", "--netns", &netns, "--direction", "out"];
+            let ended = Setup::new(options.iter().chain(states).chain([&expression.as_str()])).run();
+            ended.expect_code(0);
+            ended.stdout.concat().parse::<usize>().unwrap()
+        };
+        let open = ["state", "connected", "exclude", "bucket"];
+        assert_eq!(count(&open), ss(&open), "{expression}");
+    }
     Ok(())
 }
