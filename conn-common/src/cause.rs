@@ -48,6 +48,8 @@ pub struct Ending {
     pub holds: bool,
     /// The peer's FIN arrived.
     pub peer_closed: bool,
+    /// The socket may not wait for the peer's FIN once no process has it (`TCP_LINGER2` below 0).
+    pub never_lingers: bool,
 }
 
 impl Cause {
@@ -111,8 +113,8 @@ impl Cause {
             CLOSING => Self::ClosedByUs,
             // The time-wait mini-socket takes over after the peer's FIN, or once the process is gone
             // (tcp_time_wait()). A process that still has the socket and no FIN: __tcp_close() with
-            // data unread or linger 0, or a disconnect.
-            FIN_WAIT2 if end.peer_closed || !end.holds => Self::ClosedByUs,
+            // data unread or linger 0, or a disconnect. One that may not linger resets when it is closed.
+            FIN_WAIT2 if end.peer_closed || !(end.holds || end.never_lingers) => Self::ClosedByUs,
             // inet_csk_listen_stop() on a child that no process ever had.
             ESTABLISHED | CLOSE_WAIT if !end.held => Self::NotAccepted,
             // Only what is said above and tcp_out_of_resources() end these without a word of the peer.
@@ -145,8 +147,15 @@ mod tests {
     use super::*;
     use crate::state::{SYN_RECV, SYN_SENT};
 
-    const ORDERLY: Ending =
-        Ending { from: ESTABLISHED, error: 0, sent: true, held: true, holds: true, peer_closed: false };
+    const ORDERLY: Ending = Ending {
+        from: ESTABLISHED,
+        error: 0,
+        sent: true,
+        held: true,
+        holds: true,
+        peer_closed: false,
+        never_lingers: false,
+    };
 
     #[test]
     fn numbers_and_causes_agree() {
@@ -174,6 +183,8 @@ mod tests {
             (Ending { from: FIN_WAIT2, peer_closed: true, ..ORDERLY }, Cause::ClosedByUs),
             (Ending { from: FIN_WAIT2, ..orphan }, Cause::ClosedByUs),
             (Ending { from: FIN_WAIT2, ..ORDERLY }, Cause::ResetByUs),
+            (Ending { from: FIN_WAIT2, never_lingers: true, ..orphan }, Cause::ResetByUs),
+            (Ending { from: FIN_WAIT2, never_lingers: true, peer_closed: true, ..orphan }, Cause::ClosedByUs),
             (Ending { from: FIN_WAIT1, error: 110, ..orphan }, Cause::TimedOut),
             (Ending { from: CLOSING, peer_closed: true, ..orphan }, Cause::ClosedByUs),
             (ORDERLY, Cause::ResetByUs),

@@ -14,17 +14,19 @@ pub struct Field {
     pub size: u32,
 }
 
-/// Declares [`FIELDS`]; the macro in conn-ebpf declares one global for each by the same names.
+/// Declares a list of fields; the macro in conn-ebpf declares one global for each by the same names.
 macro_rules! fields {
-    ($($global:ident: $structure:literal $path:literal $size:literal;)*) => {
-        /// All fields, see [`Field`].
-        pub const FIELDS: &[Field] = &[
+    ($(#[$doc:meta])* $list:ident: $($global:ident: $structure:literal $path:literal $size:literal;)*) => {
+        $(#[$doc])*
+        pub const $list: &[Field] = &[
             $(Field { global: stringify!($global), structure: $structure, path: $path, size: $size }),*
         ];
     };
 }
 
 fields! {
+    /// Fields that every kernel has.
+    FIELDS:
     SKC_DADDR: "sock_common" "skc_daddr" 4;
     SKC_RCV_SADDR: "sock_common" "skc_rcv_saddr" 4;
     SKC_DPORT: "sock_common" "skc_dport" 2;
@@ -52,6 +54,7 @@ fields! {
     TCP_SRTT_US: "tcp_sock" "srtt_us" 4;
     TCP_RTT_MIN: "tcp_sock" "rtt_min" 24;
     TCP_LSNDTIME: "tcp_sock" "lsndtime" 4;
+    TCP_LINGER2: "tcp_sock" "linger2" 4;
     TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4;
     TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
@@ -81,4 +84,14 @@ fields! {
     CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" 8;
     CGROUP_KN: "cgroup" "kn" 8;
     KERNFS_NODE_ID: "kernfs_node" "id" 8;
+}
+
+fields! {
+    /// Fields that some kernels lack; their global is 0 then, which is the offset of none of them.
+    OPTIONAL:
+    MPTCP_FIRST: "mptcp_sock" "first" 8;
+    SUBFLOW_CONN: "mptcp_subflow_context" "conn" 8;
+    ICSK_ULP_OPS: "inet_connection_sock" "icsk_ulp_ops" 8;
+    ICSK_ULP_DATA: "inet_connection_sock" "icsk_ulp_data" 8;
+    ULP_NAME: "tcp_ulp_ops" "name" 16;
 }

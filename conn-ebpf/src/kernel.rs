@@ -30,6 +30,12 @@ pub fn follow(base: Pointer, global: &Global<u32>) -> Pointer {
     field(base, global)
 }
 
+/// Reads a 16-bit field.
+#[inline(always)]
+pub fn read_u16(base: Pointer, global: &Global<u32>) -> u16 {
+    field(base, global)
+}
+
 /// Reads a 32-bit field.
 #[inline(always)]
 pub fn read_u32(base: Pointer, global: &Global<u32>) -> u32 {
@@ -109,7 +115,7 @@ impl Tcp {
         field(self.0, &config::SKC_STATE)
     }
 
-    /// The state that a time-wait mini-socket stands for: TIME_WAIT, or FIN_WAIT2 while the peer's FIN is
+    /// The state that a time-wait mini-socket stands for: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is
     /// awaited. `None` if it is none.
     #[inline(always)]
     pub fn time_wait_state(self) -> Option<u8> {
@@ -135,6 +141,12 @@ impl Tcp {
     #[inline(always)]
     pub fn is_held(self) -> bool {
         !follow(self.0, &config::SK_SOCKET).is_null()
+    }
+
+    /// True if the socket may not wait in `FIN_WAIT2` without a process (`TCP_LINGER2` below 0).
+    #[inline(always)]
+    pub fn never_lingers(self) -> bool {
+        read_u32(self.0, &config::TCP_LINGER2).cast_signed() < 0
     }
 
     /// True once the peer's FIN arrived.

@@ -72,6 +72,11 @@ pub static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
 
+/// Who opened an MPTCP connection, by the address of its socket: inserted when it connects, deleted when it
+/// closes. Read when the kernel adds a subflow to it.
+#[btf_map]
+pub static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+
 /// Counted by all programs, read by the user side.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::COUNT], 1> = PerCpuArray::new();

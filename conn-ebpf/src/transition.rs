@@ -9,7 +9,7 @@ use conn_common::connection::{
 use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::life::{self, Life};
-use conn_common::owner::CONNECT;
+use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
 use crate::config;
@@ -17,7 +17,7 @@ use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
 use crate::maps::{SOCKETS, SWITCHES, SocketRecord, WALKED};
-use crate::{claim, keep, ledger, listener, owner, tuple};
+use crate::{claim, keep, ledger, listener, mptcp, owner, tuple};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
@@ -115,6 +115,9 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
             connection.direction = OUT;
             connection.set(HELD);
             owner::is_current(&mut connection.owner, CONNECT);
+            if connection.owner.flags & KERNEL != 0 {
+                mptcp::joins(tcp, &mut connection.owner);
+            }
         }
         LISTEN => {
             connection.direction = LISTENER;
@@ -225,7 +228,8 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
     if to == CLOSE {
         let held = connection.is(HELD);
         let error = tcp.error();
-        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed: tcp.peer_closed() });
+        let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
+        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
         ledger::ends(tcp, connection, from, cause);
         if connection.is(WAS_ESTABLISHED) && connection.attempt_ns != 0 {
             ledger::lifetime(connection, now - connection.attempt_ns);

@@ -3,6 +3,9 @@
 //! The kernel programs stamp events with `CLOCK_BOOTTIME`, which no administrator can set. People want
 //! the time of day: the distance between the two clocks, measured as often as is convenient.
 
+use std::fs;
+use std::sync::OnceLock;
+
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of a second.
@@ -26,12 +29,13 @@ impl WallClock {
     /// Measures the distance: of several readings the one that took the shortest time. Takes one or
     /// two microseconds where clocks are read without a system call.
     pub fn measure() -> Self {
+        let ahead = namespace_offset_ns();
         let reading = || {
             let before = read(ClockId::CLOCK_BOOTTIME);
             let real = read(ClockId::CLOCK_REALTIME);
             let after = read(ClockId::CLOCK_BOOTTIME);
             let half = after.saturating_sub(before) / 2;
-            Self { offset_ns: real - before - half, accuracy_ns: half.unsigned_abs() + 1 }
+            Self { offset_ns: real - before - half + ahead, accuracy_ns: half.unsigned_abs() + 1 }
         };
         (1..READINGS)
             .map(|_| reading())
@@ -58,6 +62,26 @@ impl WallClock {
     pub fn to_unix_ns(&self, boot_ns: u64) -> i64 {
         i64::try_from(boot_ns).unwrap_or(i64::MAX).saturating_add(self.offset_ns)
     }
+}
+
+/// How far `CLOCK_BOOTTIME` of this process's time namespace is ahead of the kernel's own, which the programs
+/// read. 0 outside of such a namespace; a process cannot change its own.
+fn namespace_offset_ns() -> i64 {
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    *OFFSET.get_or_init(|| {
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        boottime_offset_ns(&offsets).unwrap_or(0)
+    })
+}
+
+/// The offset in a line like `boottime 86400 0`: seconds and nanoseconds.
+fn boottime_offset_ns(offsets: &str) -> Option<i64> {
+    offsets.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next()? == "boottime").then_some(())?;
+        let (seconds, nanos): (i64, i64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        seconds.checked_mul(SECOND)?.checked_add(nanos)
+    })
 }
 
 /// The clock in nanoseconds. Linux has had both clocks since 2.6.39, so reading them cannot fail.
@@ -145,6 +169,19 @@ mod tests {
         let clock = WallClock::with_offset(1_000);
         assert_eq!(clock.to_unix_ns(5), 1_005);
         assert_eq!(clock.to_unix_ns(u64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn time_namespaces_have_offsets() {
+        let offset = |text| boottime_offset_ns(text);
+        assert_eq!(
+            offset("monotonic           5         6\nboottime        86400         7\n"),
+            Some(86_400 * SECOND + 7)
+        );
+        assert_eq!(offset("monotonic  0 0\nboottime  -2 500000000"), Some(-3 * SECOND / 2));
+        for text in ["", "monotonic 1 2", "boottime", "boottime x 0", "boottime 9223372036854775807 0"] {
+            assert_eq!(offset(text), None, "{text}");
+        }
     }
 
     #[test]

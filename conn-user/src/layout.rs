@@ -1,7 +1,7 @@
 //! Where the running kernel keeps the fields that the programs read: found in its BTF.
 
 use btf_rs::{Backend, Btf, Type};
-use conn_common::layout::{FIELDS, Field};
+use conn_common::layout::{FIELDS, Field, OPTIONAL};
 
 use crate::error::Error;
 use crate::host::KERNEL_BTF;
@@ -9,7 +9,7 @@ use crate::host::KERNEL_BTF;
 /// What the programs must know of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The offset of each of [`FIELDS`], in bytes, in the same order.
+    /// The offset of each of [`FIELDS`], in bytes, in the same order, then of each of [`OPTIONAL`].
     fields: Vec<(&'static str, u32)>,
     /// How many parameters `inet_csk_accept()` has; `None` if it is not described.
     pub accept_parameters: Option<u32>,
@@ -38,6 +38,7 @@ impl Layout {
     /// [`Error::MissingField`] names the first field that the kernel does not have, or has with
     /// another size.
     pub fn find(btf: &Btf) -> Result<Self, Error> {
+        let optional = OPTIONAL.iter().map(|field| Ok((field.global, offset(btf, field).unwrap_or(0))));
         let fields = FIELDS
             .iter()
             .map(|field| {
@@ -45,6 +46,7 @@ impl Layout {
                     .map(|offset| (field.global, offset))
                     .ok_or(Error::MissingField { structure: field.structure, member: field.path })
             })
+            .chain(optional)
             .collect::<Result<_, _>>()?;
         Ok(Self { fields, accept_parameters: parameters(btf, "inet_csk_accept") })
     }
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn finds_every_field_in_the_running_kernel() -> Result<(), Box<dyn std::error::Error>> {
         let layout = Layout::of_kernel()?;
-        assert_eq!(layout.globals().count(), FIELDS.len());
+        assert_eq!(layout.globals().count(), FIELDS.len() + OPTIONAL.len());
         // Frozen since 5.8 on 64-bit kernels.
         assert!(layout.globals().any(|(name, &offset)| name == "SKC_DPORT" && offset == 12));
         Ok(())

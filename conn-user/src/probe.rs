@@ -335,7 +335,7 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
     filter::map::prepare(&mut loader, &options.filter);
-    debug_assert_eq!(layout.globals().count(), layout::FIELDS.len());
+    debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
     for (name, offset) in layout.globals() {
         loader.override_global(name, offset, true);
     }

@@ -1,5 +1,5 @@
 //! A process accepts a connection: the return of `inet_csk_accept()`, or, where the kernel allows no
-//! program there, the exits of the system calls and the task's table of files (io_uring has no such exit).
+//! program there, the exits of the system calls and the task's table of files (`io_uring` has no such exit).
 
 use core::ffi::c_void;
 
@@ -12,7 +12,7 @@ use conn_common::state::CLOSE;
 
 use crate::kernel::{Pointer, Tcp, follow};
 use crate::transition::is_enabled;
-use crate::{claim, config, owner};
+use crate::{claim, config, mptcp, owner};
 
 /// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
 const TCP: u16 = 6;
@@ -66,7 +66,11 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
         if read::<u64>(socket, &config::SOCKET_FILE)? != file {
             return Ok(());
         }
-        let sk: u64 = read(socket, &config::SOCKET_SK)?;
+        let mut sk: u64 = read(socket, &config::SOCKET_SK)?;
+        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
+            // The subflow that inet_csk_accept() returned (mptcp_stream_accept()).
+            sk = read(sk, &config::MPTCP_FIRST)?;
+        }
         let family: u16 = read(sk, &config::SKC_FAMILY)?;
         let is_tcp =
             (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;

@@ -5,6 +5,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
 
 use crate::kernel::Tcp;
+use crate::mptcp;
 use crate::transition::{Socket, is_enabled};
 
 /// The hook.
@@ -15,7 +16,11 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if old == new || !is_enabled() {
         return 0;
     }
-    let Some(tcp) = Tcp::of(ctx.arg(0)) else { return 0 };
+    let sk = ctx.arg(0);
+    let Some(tcp) = Tcp::of(sk) else {
+        mptcp::goes(sk, old, new);
+        return 0;
+    };
     trace!(ctx, "set_state {} -> {}", old, new);
     if let Some(mut socket) = Socket::remembered(tcp) {
         socket.goes(old, new);

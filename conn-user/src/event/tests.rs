@@ -118,6 +118,7 @@ pub(crate) fn failed(error: i32, after_ns: u64) -> Event {
         held: true,
         holds: true,
         peer_closed: false,
+        never_lingers: false,
     }));
     event
 }
