@@ -32,9 +32,9 @@ use std::{
 pub const READY_FD: &str = "CONNTRACE_READY_FD";
 
 /// How long the tracer may take to attach.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// How long an expected line may take; generous, because a busy machine is no failure.
-const LINE: Duration = Duration::from_secs(20);
+const LINE: Duration = Duration::from_secs(40);
 
 /// How many lines of its output a failing test shows.
 const SHOWN: usize = 60;

@@ -4,6 +4,7 @@
 //! bounded in time: no call on any socket waits longer than [`LIMIT`].
 
 pub mod close;
+pub mod crew;
 pub mod fail;
 pub mod handshake;
 pub mod kill;

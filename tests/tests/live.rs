@@ -11,6 +11,7 @@ mod live {
     pub(crate) mod choice;
     pub(crate) mod count;
     pub(crate) mod crash;
+    pub(crate) mod crowd;
     pub(crate) mod doctor;
     pub(crate) mod end;
     pub(crate) mod event;
@@ -20,10 +21,14 @@ mod live {
     pub(crate) mod ledger;
     pub(crate) mod load;
     pub(crate) mod loss;
+    pub(crate) mod mptcp;
     pub(crate) mod namespace;
+    pub(crate) mod owner;
+    pub(crate) mod reason;
     pub(crate) mod refusal;
     pub(crate) mod scenario;
     pub(crate) mod start;
+    pub(crate) mod time;
     pub(crate) mod traffic;
     pub(crate) mod usage;
 }
@@ -44,14 +49,18 @@ fn main() -> ExitCode {
         live::format::TESTS,
         live::ledger::TESTS,
         live::loss::TESTS,
+        live::mptcp::TESTS,
         live::namespace::TESTS,
+        live::owner::TESTS,
+        live::reason::TESTS,
         live::refusal::TESTS,
         live::scenario::TESTS,
+        live::time::TESTS,
         live::traffic::TESTS,
         live::usage::TESTS,
     ];
     // Those that need the machine for themselves come last, so that the others do not wait for them.
-    let alone = [live::start::TESTS, live::load::TESTS];
+    let alone = [live::start::TESTS, live::crowd::TESTS, live::load::TESTS];
     let plain = |live: &[&'static [Live]]| live.concat().into_iter().map(Test::from);
     harness::run(plain(&themes).chain(live::ledger::scenarios()).chain(plain(&alone)))
 }

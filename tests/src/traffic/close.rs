@@ -1,12 +1,14 @@
 //! The ways in which established connections end.
 
 use super::socket::{
-    Server, await_end, await_error, connect, disconnect, hear_again, hear_nothing, transfer, tuple_of,
+    Server, await_end, await_error, connect, disconnect, hear_again, hear_nothing, set_option, transfer,
+    tuple_of,
 };
 use crate::truth::Truth;
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr},
+    os::fd::AsRawFd as _,
     time::Duration,
 };
 
@@ -112,6 +114,50 @@ pub fn half_close_orphan(server: SocketAddr) -> Truth {
     truth
 }
 
+/// The client shuts down, and then resets instead of waiting for the server: a reset in `CLOSE_WAIT`. By
+/// `SO_LINGER` 0, or by `TCP_LINGER2` below 0, which forbids the mini-socket.
+pub fn half_close_reset(server: SocketAddr, by_linger2: bool) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_end(&pair.server);
+    if by_linger2 {
+        set_option(pair.client.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_LINGER2, -1);
+    } else {
+        pair.client.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    drop(pair.client);
+    assert_eq!(await_reset(&pair.server), libc::EPIPE);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// The server still has something to say when the client has closed: its mini-socket answers by a reset.
+pub fn late_data(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    drop(pair.client);
+    await_end(&pair.server);
+    (&pair.server).write_all(b"late").unwrap();
+    // They arrive, but nobody takes them.
+    truth.inn(server.port()).sent += 4;
+    assert_eq!(await_reset(&pair.server), libc::EPIPE);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// Waits for a reset that a read does not tell of, because the other side had closed before: the error.
+fn await_reset(socket: &socket2::Socket) -> i32 {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one valid pollfd.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, super::LIMIT.as_millis() as i32) };
+    assert_eq!(ready, 1, "a reset in time");
+    let error = socket.take_error().unwrap().expect("an error");
+    error.raw_os_error().expect("an errno")
+}
+
 /// Both FINs wait behind data that the other side has no room for; then they cross (CLOSING).
 pub fn simultaneous(server: SocketAddr) -> Truth {
     let mut truth = Truth::default();
@@ -192,6 +238,33 @@ pub fn user_timeout(server: SocketAddr) -> Truth {
     truth.out(server.port()).sent += 4;
     timed_out(&mut truth, &pair);
     truth
+}
+
+/// The client closes towards a server that does not hear it; `TCP_USER_TIMEOUT` ends the orphan.
+pub fn orphan_timeout(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.set_tcp_user_timeout(Some(Duration::from_millis(300))).unwrap();
+    hear_nothing(&pair.server);
+    drop(pair.client);
+    // Deaf means that the answers of a mini-socket or of none are not heard either: ask until one is gone.
+    while is_known(pair.tuple) {
+        std::thread::yield_now();
+    }
+    hear_again(&pair.server);
+    (&pair.server).write_all(b"?").unwrap();
+    truth.inn(server.port()).sent += 1;
+    assert_eq!(await_error(&pair.server).raw_os_error(), Some(libc::ECONNRESET));
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// Whether the client's socket is still there.
+fn is_known(tuple: crate::truth::Tuple) -> bool {
+    crate::kernel::census(&[tuple.server.port()])
+        .keys()
+        .any(|(key, _)| key.direction == crate::truth::Direction::Out)
 }
 
 fn timed_out(truth: &mut Truth, pair: &super::Pair) {

@@ -3,14 +3,17 @@
 use super::socket::{
     Server, await_end, await_error, begin_connect, bind, connect, set_option, tcp, tuple_of,
 };
-use crate::truth::{Cause, Truth};
+use crate::{
+    kernel::census,
+    truth::{Cause, Direction, Key, Truth},
+};
 use std::{
     io::{self, Read as _, Write as _},
     mem,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     os::fd::AsRawFd as _,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A second socket may bind but not listen: that attempt is nothing.
@@ -52,6 +55,52 @@ pub fn unaccepted(server: SocketAddr, count: usize) -> Truth {
     for client in &clients {
         assert_eq!(await_error(client).raw_os_error(), Some(libc::ECONNRESET));
     }
+    truth
+}
+
+/// The same after the clients have sent their FIN: the children are in `CLOSE_WAIT`.
+pub fn unaccepted_closed(server: SocketAddr, count: usize) -> Truth {
+    let mut truth = Truth::default();
+    let listener = Server::listen(server);
+    truth.listened(server.port());
+    let clients: Vec<_> = (0..count).map(|_| connect(server)).collect();
+    for client in &clients {
+        truth.whole(tuple_of(client));
+    }
+    await_children(&listener, count);
+    for client in &clients {
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    await_state(server.port(), "close_wait", count);
+    drop(listener);
+    for client in &clients {
+        assert_eq!(await_error(client).raw_os_error(), Some(libc::ECONNRESET));
+    }
+    truth
+}
+
+/// Waits until `count` connections of this port, on the side that accepts, are in this state.
+fn await_state(port: u16, state: &'static str, count: usize) {
+    let deadline = Instant::now() + super::LIMIT;
+    let key = Key { direction: Direction::In, port };
+    while census(&[port]).get(&(key, state)) != Some(&(count as u64)) {
+        assert!(Instant::now() < deadline, "{count} in {state} in time");
+        thread::yield_now();
+    }
+}
+
+/// A client resets before its child is accepted: `accept()` returns a dead socket.
+pub fn reset_in_the_queue(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let listener = Server::listen(server);
+    truth.listened(server.port());
+    let client = connect(server);
+    truth.whole(tuple_of(&client));
+    await_children(&listener, 1);
+    client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let child = listener.accept();
+    assert_eq!(await_error(&child).raw_os_error(), Some(libc::ECONNRESET));
     truth
 }
 

@@ -45,6 +45,38 @@ pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
     Ok(truth)
 }
 
+/// Whether this machine allows `io_uring`.
+///
+/// # Errors
+/// It does not.
+pub fn is_allowed() -> io::Result<()> {
+    IoUring::new(1).map(drop)
+}
+
+/// The next child, accepted by a ring.
+pub fn accept(server: &Server) -> Socket {
+    let mut ring = IoUring::new(1).expect("a ring");
+    let accept = opcode::Accept::new(Fd(server.socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the socket outlives the operation, which is waited for.
+    let [fd] = unsafe { perform(&mut ring, [accept.build()]) };
+    assert!(fd >= 0, "accept by io_uring: {fd}");
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    let child = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    child.set_read_timeout(Some(super::LIMIT)).expect("a timeout");
+    child
+}
+
+/// A new socket, connected by a ring.
+pub fn connect(server: SocketAddr) -> Socket {
+    let mut ring = IoUring::new(1).expect("a ring");
+    let (client, address) = (tcp(server), SockAddr::from(server));
+    let connect = opcode::Connect::new(Fd(client.as_raw_fd()), address.as_ptr().cast(), address.len());
+    // SAFETY: socket and address outlive the operation, which is waited for.
+    let [result] = unsafe { perform(&mut ring, [connect.build()]) };
+    assert_eq!(result, 0, "connect by io_uring");
+    client
+}
+
 /// Submits the operations together, waits for all, and returns their results in the same order.
 ///
 /// # Safety

@@ -1,0 +1,76 @@
+//! Connections made of several: MPTCP, whose later subflows the kernel makes by itself.
+
+use super::owner::{check, watch};
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    netns::NetNs,
+    port::Port,
+    traffic::{
+        Server,
+        crew::{Told, Worker, be_patient, called},
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; mptcp:
+    subflows_belong_to_the_process,
+);
+
+/// A subflow that the kernel adds to an MPTCP connection belongs to the process that made the connection.
+fn subflows_belong_to_the_process(_: &Host) -> Outcome {
+    let mptcp =
+        |address: SocketAddr| Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP));
+    let port = Port::take();
+    let address = port.v4();
+    let ns = NetNs::new().unwrap();
+    ns.run(|| mptcp(address)).map_err(|error| Skip(format!("no MPTCP: {error}")))?;
+    let second = Ipv4Addr::new(127, 0, 0, 9);
+    for words in ["limits set subflow 2 add_addr_accepted 2", "endpoint add 127.0.0.9 dev lo subflow"] {
+        let done = ns.run(|| Command::new("ip").arg("mptcp").args(words.split(' ')).output());
+        match done {
+            Ok(done) if done.status.success() => {}
+            other => return Err(Skip(format!("ip mptcp {words}: {other:?}"))),
+        }
+    }
+    let tracer = watch(&port);
+    ns.run(|| {
+        let server = Worker::server("conn-mptcp-in", || {
+            Server::listen_on(mptcp(address).unwrap(), address, 16, |_| {})
+        });
+        let client = Worker::start("conn-mptcp-out", &[], |line| {
+            let socket = mptcp(address).expect("a socket");
+            be_patient(&socket);
+            socket.connect(&address.into()).expect("connect by MPTCP");
+            let call = called(socket);
+            line.tell(&[Told::of(&call)]);
+            line.wait();
+        });
+        let told = client.told();
+        let of = |kind: &str, direction: &str, from: Ipv4Addr| {
+            tracer.await_json(&format!("{kind} {direction} from {from}"), |event| {
+                event["event"] == kind && event["direction"] == direction && event["src"] == from.to_string()
+            })
+        };
+        // The kernel adds it once the first has carried data.
+        check(&of("new", "out", second), "connect", told.caller, "conn-mptcp-out");
+        client.go_on();
+        client.join();
+        check(&of("destroy", "out", second), "connect", told.caller, "conn-mptcp-out");
+        check(&of("destroy", "out", Ipv4Addr::LOCALHOST), "connect", told.caller, "conn-mptcp-out");
+        check(&of("destroy", "in", Ipv4Addr::LOCALHOST), "accept", told.acceptor, "conn-mptcp-in");
+        // Nobody accepts a subflow that joins: who listens is known, and said to be no more than that.
+        let joined = of("destroy", "in", second);
+        assert_eq!(
+            (&joined["owner"], &joined["pid"]),
+            (&"listener".into(), &server.pid().into()),
+            "{joined}"
+        );
+    });
+    Ok(())
+}

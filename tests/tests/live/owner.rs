@@ -1,0 +1,376 @@
+//! Who a connection belongs to, against processes that say themselves who accepted what.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    port::Port,
+    tracer::Tracer,
+    traffic::{
+        LIMIT, Server,
+        crew::{Call, Told, Who, Worker, be_patient, call, called, process_name, serve},
+        process::{self, Process},
+        ring,
+        socket::{await_end, set_option, tcp},
+    },
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::SocketAddr,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
+    a_fork_server_accepts_itself,
+    each_worker_owns_what_it_accepts,
+    threads_have_their_own_names,
+    listeners_that_share_a_port,
+    a_passed_socket_stays_with_its_acceptor,
+    processes_that_are_gone,
+    a_ring_connects_and_accepts,
+    what_was_there_before,
+    a_cgroup_is_named_by_its_inode,
+);
+
+/// A tracer of the ends and beginnings on this port.
+pub(crate) fn watch(port: &Port) -> Tracer {
+    Tracer::start(["-v", "-o", "json", "--dport", &port.to_string()])
+}
+
+/// Whether accepts by any way are seen, or only those by system calls.
+fn sees_every_accept(tracer: &Tracer) -> bool {
+    let line = tracer.await_stderr("the hook for accepts", |line| {
+        line.contains("who accepts a connection is seen by") || line.contains("lets no program see")
+    });
+    line.ends_with("function")
+}
+
+/// The event of this kind of one end of a connection.
+pub(crate) fn event(tracer: &Tracer, kind: &str, direction: &str, client: u16) -> Value {
+    tracer.await_json(&format!("{kind} {direction} {client}"), |event| {
+        event["event"] == kind && event["direction"] == direction && event["sport"] == client
+    })
+}
+
+/// The owner in an event.
+#[track_caller]
+pub(crate) fn check(event: &Value, source: &str, who: Who, process: &str) {
+    let owner = |event: &Value| ["owner", "pid", "tid", "comm", "thread"].map(|name| event[name].clone());
+    let expected: [Value; 5] =
+        [source.into(), who.pid.into(), who.tid.into(), process.into(), who.thread().as_str().into()];
+    assert_eq!(owner(event), expected, "{event}");
+}
+
+/// Both ends of a call from this process, after it is over.
+#[track_caller]
+fn check_call(tracer: &Tracer, call: Call, acceptor: &str) {
+    let Call { socket, tuple, caller, acceptor: who } = call;
+    drop(socket);
+    check(&event(tracer, "destroy", "out", tuple.client.port()), "connect", caller, &process_name());
+    check(&event(tracer, "destroy", "in", tuple.client.port()), "accept", who, acceptor);
+}
+
+/// The parent accepts, and a child for each connection serves it.
+fn a_fork_server_accepts_itself(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    let address = port.v4();
+    let parent = Worker::start("conn-parent", &[], |line| {
+        let server = Server::listen(address);
+        be_patient(&server.socket);
+        line.ready();
+        loop {
+            let accepted = server.accept();
+            let parent = Who::am_i();
+            let child = Process::run("conn-child", &[accepted.as_raw_fd()], || {
+                parent.introduce(&accepted).expect("the client waits");
+                await_end(&accepted);
+            });
+            drop(accepted);
+            child.join();
+        }
+    });
+    parent.await_ready();
+    for _ in 0..3 {
+        let call = call(address);
+        assert_eq!(call.acceptor.pid, parent.pid());
+        let client = call.tuple.client.port();
+        // Nobody has accepted it yet, but who listens is known.
+        check(&event(&tracer, "new", "in", client), "listener", call.acceptor, "conn-parent");
+        check_call(&tracer, call, "conn-parent");
+    }
+    Ok(())
+}
+
+/// Four processes accept from one listener that they inherited from somebody else.
+fn each_worker_owns_what_it_accepts(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    let server = Server::listen(port.v4());
+    let workers: Vec<Worker> = (0..4)
+        .map(|number| {
+            Worker::start(&format!("conn-pre-{number}"), &[server.socket.as_raw_fd()], |_| serve(&server))
+        })
+        .collect();
+    let names: BTreeMap<u32, String> = workers
+        .iter()
+        .zip(0..)
+        .map(|(worker, number)| (worker.pid(), format!("conn-pre-{number}")))
+        .collect();
+    for _ in 0..3 {
+        // A worker serves one at a time, so four at a time are one for each.
+        let calls: Vec<Call> = (0..4).map(|_| call(server.address)).collect();
+        let acceptors: BTreeSet<u32> = calls.iter().map(|call| call.acceptor.pid).collect();
+        assert_eq!(acceptors, names.keys().copied().collect());
+        for call in calls {
+            let name = &names[&call.acceptor.pid];
+            let new = event(&tracer, "new", "in", call.tuple.client.port());
+            assert_eq!(
+                (&new["owner"], &new["pid"]),
+                (&"listener".into(), &std::process::id().into()),
+                "{new}"
+            );
+            check_call(&tracer, call, name);
+        }
+    }
+    Ok(())
+}
+
+/// Threads of one process accept, threads of another connect.
+fn threads_have_their_own_names(_: &Host) -> Outcome {
+    const THREADS: usize = 3;
+    let port = Port::take();
+    let tracer = watch(&port);
+    let address = port.v4();
+    let named = |name: String, job: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new().name(name).spawn(job).expect("a thread")
+    };
+    let acceptors = Worker::start("conn-threads", &[], |line| {
+        let server: &'static Server = Box::leak(Box::new(Server::listen(address)));
+        for number in 0..THREADS {
+            named(format!("acc-{number}"), Box::new(|| serve(server)));
+        }
+        line.ready();
+        line.wait();
+    });
+    acceptors.await_ready();
+    let callers = Worker::start("conn-dial", &[], |line| {
+        // All at once, so that each acceptor gets one.
+        let calls: Vec<_> = (0..THREADS)
+            .map(|number| {
+                let name = format!("dial-{number}");
+                thread::Builder::new().name(name).spawn(move || call(address)).expect("a thread")
+            })
+            .collect();
+        let calls: Vec<Call> = calls.into_iter().map(|call| call.join().expect("a call")).collect();
+        line.tell(&calls.iter().map(Told::of).collect::<Vec<_>>());
+    });
+    let pids = (callers.pid(), acceptors.pid());
+    let calls = callers.join();
+    assert_eq!(calls.len(), THREADS);
+    let tids: BTreeSet<u32> = calls.iter().map(|call| call.acceptor.tid).collect();
+    assert_eq!(tids.len(), THREADS, "each thread one");
+    for Told { client, caller, acceptor, .. } in calls {
+        assert_eq!((caller.pid, acceptor.pid), pids);
+        assert!(caller.tid != caller.pid && acceptor.tid != acceptor.pid);
+        assert!(caller.thread().starts_with("dial-") && acceptor.thread().starts_with("acc-"));
+        check(&event(&tracer, "destroy", "out", client), "connect", caller, "conn-dial");
+        check(&event(&tracer, "destroy", "in", client), "accept", acceptor, "conn-threads");
+    }
+    Ok(())
+}
+
+/// Two processes with a listener each on the same port: until one has accepted, nobody can say which.
+fn listeners_that_share_a_port(_: &Host) -> Outcome {
+    let port = Port::take();
+    let before = watch(&port);
+    let address = port.v4();
+    let shared = move || {
+        let socket = tcp(address);
+        set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+        Server::listen_on(socket, address, 16, |_| {})
+    };
+    let workers = ["conn-share-0", "conn-share-1"].map(|name| (Worker::server(name, shared), name));
+    let names: BTreeMap<u32, &str> = workers.iter().map(|(worker, name)| (worker.pid(), *name)).collect();
+    let after = watch(&port);
+    let mut acceptors = BTreeSet::new();
+    for _ in 0..100 {
+        let call = call(address);
+        acceptors.insert(call.acceptor.pid);
+        let (who, client) = (call.acceptor, call.tuple.client.port());
+        drop(call);
+        for tracer in [&before, &after] {
+            let new = event(tracer, "new", "in", client);
+            assert_eq!((&new["owner"], &new["pid"]), (&"listener".into(), &Value::Null), "{new}");
+            check(&event(tracer, "destroy", "in", client), "accept", who, names[&who.pid]);
+        }
+        if acceptors.len() == 2 {
+            return Ok(());
+        }
+    }
+    panic!("the kernel gave all connections to one listener")
+}
+
+/// The worker that gets the descriptor and closes it did not accept it.
+fn a_passed_socket_stays_with_its_acceptor(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    let client = process::passed(port.v4()).tuple().client.port();
+    let end = event(&tracer, "destroy", "in", client);
+    assert_eq!((&end["owner"], &end["pid"]), (&"accept".into(), &std::process::id().into()), "{end}");
+    assert_eq!(end["comm"], process_name(), "{end}");
+    Ok(())
+}
+
+/// The tracer stands still until all of them are gone and reaped.
+fn processes_that_are_gone(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    tracer.signal(Signal::SIGSTOP);
+    let address = port.v4();
+    let server = Worker::server("conn-gone", || Server::listen(address));
+    let clients: Vec<(String, Told)> = (0..20)
+        .map(|number| {
+            let name = format!("conn-brief-{number}");
+            let worker = Worker::start(&name, &[], |line| line.tell(&[Told::of(&call(address))]));
+            (name, worker.join()[0])
+        })
+        .collect();
+    drop(server);
+    tracer.signal(Signal::SIGCONT);
+    for (name, told) in clients {
+        check(&event(&tracer, "new", "out", told.client), "connect", told.caller, &name);
+        check(&event(&tracer, "destroy", "out", told.client), "connect", told.caller, &name);
+        check(&event(&tracer, "destroy", "in", told.client), "accept", told.acceptor, "conn-gone");
+    }
+    Ok(())
+}
+
+/// One process listens, another accepts by `io_uring`, a third connects by it.
+fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    ring::is_allowed().map_err(|error| Skip(format!("this machine does not allow io_uring: {error}")))?;
+    let server = Server::listen(port.v4());
+    let address = server.address;
+    let acceptor = Worker::start("conn-ring-in", &[server.socket.as_raw_fd()], |_| {
+        loop {
+            let accepted = ring::accept(&server);
+            Who::am_i().introduce(&accepted).expect("the client waits");
+            await_end(&accepted);
+        }
+    });
+    let caller = Worker::start("conn-ring-out", &[], |line| {
+        for _ in 0..3 {
+            line.tell(&[Told::of(&called(ring::connect(address)))]);
+        }
+    });
+    let pids = (caller.pid(), acceptor.pid());
+    for told in caller.join() {
+        assert_eq!((told.caller.pid, told.acceptor.pid), pids);
+        let out = event(&tracer, "destroy", "out", told.client);
+        assert_eq!((&out["owner"], &out["pid"]), (&"connect".into(), &told.caller.pid.into()), "{out}");
+        assert_eq!(out["comm"], "conn-ring-out", "{out}");
+        let inn = event(&tracer, "destroy", "in", told.client);
+        let found = (inn["owner"].as_str().unwrap_or("null"), inn["pid"].as_u64());
+        let expected = if sees_every_accept(&tracer) {
+            ("accept", Some(told.acceptor.pid))
+        } else {
+            // Nothing tells of this accept; who listens is known, and said to be no more than that.
+            ("listener", Some(std::process::id()))
+        };
+        assert_eq!(found, (expected.0, expected.1.map(u64::from)), "{inn}");
+    }
+    Ok(())
+}
+
+/// A listener, and both ends of connections, that were there before the tracer.
+fn what_was_there_before(_: &Host) -> Outcome {
+    let port = Port::take();
+    let address: SocketAddr = port.v4();
+    let server = Worker::server("conn-old-in", || Server::listen(address));
+    let client = Worker::start("conn-old-out", &[], |line| {
+        let old = call(address);
+        line.tell(&[Told::of(&old)]);
+        line.wait();
+        drop(old);
+        line.tell(&[Told::of(&call(address))]);
+    });
+    let old = client.told();
+    let tracer = watch(&port);
+    client.go_on();
+    let new = client.told();
+    let pids = (client.pid(), server.pid());
+    client.join();
+    for (direction, pid, process) in [("out", pids.0, "conn-old-out"), ("in", pids.1, "conn-old-in")] {
+        let end = event(&tracer, "destroy", direction, old.client);
+        assert_eq!((&end["preexisting"], &end["owner"]), (&true.into(), &"files".into()), "{end}");
+        assert_eq!((&end["pid"], &end["comm"]), (&pid.into(), &process.into()), "{end}");
+    }
+    check(&event(&tracer, "new", "in", new.client), "listener", new.acceptor, "conn-old-in");
+    check(&event(&tracer, "destroy", "in", new.client), "accept", new.acceptor, "conn-old-in");
+    check(&event(&tracer, "destroy", "out", new.client), "connect", new.caller, "conn-old-out");
+    Ok(())
+}
+
+/// A cgroup of the test, which goes with it.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Result<Self, Skip> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let root = mounts.lines().find_map(|line| match *line.split(' ').collect::<Vec<_>>() {
+            [_, root, "cgroup2", ..] => Some(root.to_owned()),
+            _ => None,
+        });
+        let root = root.ok_or_else(|| Skip("no cgroup v2 hierarchy is mounted".into()))?;
+        let path = Path::new(&root).join(format!("conn-tests-{}", std::process::id()));
+        match fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(Skip(format!("cannot make {}: {error}", path.display()))),
+        }
+    }
+
+    /// Moves the calling process into it.
+    fn enter(&self) {
+        fs::write(self.0.join("cgroup.procs"), "0").expect("enter the cgroup");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        // A process that was killed stays in it until it has gone altogether.
+        while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+    }
+}
+
+/// As a container's processes are: those of the two ends are in cgroups of their own.
+fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
+    let cgroup = Cgroup::new()?;
+    let inode = fs::metadata(&cgroup.0).unwrap().ino();
+    let port = Port::take();
+    let tracer = watch(&port);
+    let address = port.v4();
+    let server = Worker::server("conn-contained", || {
+        cgroup.enter();
+        Server::listen(address)
+    });
+    let call = call(address);
+    let client = call.tuple.client.port();
+    assert_eq!(event(&tracer, "new", "in", client)["cgroup"], inode);
+    check_call(&tracer, call, "conn-contained");
+    assert_eq!(event(&tracer, "destroy", "in", client)["cgroup"], inode);
+    // This process is somewhere else.
+    assert_ne!(event(&tracer, "destroy", "out", client)["cgroup"], inode);
+    drop(server);
+    Ok(())
+}

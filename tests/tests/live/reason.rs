@@ -1,0 +1,293 @@
+//! Why connections end: in the events of both ends, and in the counts per port.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    netns::NetNs,
+    port::Port,
+    tracer::{Setup, Tracer},
+    traffic::{
+        close::{self, First},
+        fail, handshake, kill, listen, process,
+    },
+    truth::Truth,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    panic, thread,
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
+    established_connections_end,
+    nobody_accepts,
+    attempts_fail,
+    sockets_are_killed,
+    syns_cross,
+);
+
+/// How many of these ends a port has, by direction and the name of the count.
+type Ends = BTreeMap<(u16, String, String), u64>;
+
+/// A way to end, and what is to be told of it: direction, the name of the count, how many.
+struct Way {
+    run: fn(SocketAddr) -> Truth,
+    ends: &'static [(&'static str, &'static str, u64)],
+}
+
+const OUR_FIN: &str = "ended_closed_by_us";
+const PEERS_FIN: &str = "ended_closed_by_peer";
+const OUR_RESET: &str = "ended_reset_by_us";
+const PEERS_RESET: &str = "ended_reset_by_peer";
+const TIMED_OUT: &str = "ended_timed_out";
+
+/// Both formats on the same ports, and what both say in the end.
+struct Witnesses {
+    events: Tracer,
+    counts: Tracer,
+}
+
+impl Witnesses {
+    fn start(ports: &[Port]) -> Self {
+        let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
+        let ports = ports.join(",");
+        Self {
+            events: Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &ports]).start(),
+            counts: Setup::new(["stats", "-o", "json", "--interval", "200ms", "--dport", &ports]).start(),
+        }
+    }
+
+    /// Waits until the counts are these, and compares the events with them.
+    fn check(self, expected: &Ends) {
+        let found = self.counts.find_stdout(|text| counted(text) == *expected);
+        let told = events(&self.events, expected.values().sum());
+        assert_eq!(&told, expected, "events");
+        if let Err(missing) = found {
+            let last = self.counts.stop().stdout.pop().unwrap_or_default();
+            assert_eq!(counted(&last), *expected, "counts: {missing}");
+        }
+    }
+}
+
+/// The ends in a report.
+fn counted(report: &str) -> Ends {
+    let report: Value = serde_json::from_str(report).expect("a report");
+    let mut ends = Ends::new();
+    for row in report["ports"].as_array().expect("ports") {
+        let port = u16::try_from(row["port"].as_u64().unwrap()).unwrap();
+        let direction = row["direction"].as_str().expect("a direction");
+        for (name, count) in row.as_object().expect("a row") {
+            let count = count.as_u64().unwrap_or(0);
+            if count > 0
+                && (name.starts_with("ended_") || name.starts_with("failed_"))
+                && !name.ends_with("_s")
+            {
+                ends.insert((port, direction.into(), name.clone()), count);
+            }
+        }
+    }
+    ends
+}
+
+/// The ends in the events, of which there are so many.
+fn events(tracer: &Tracer, count: u64) -> Ends {
+    let seen = std::cell::Cell::new(0);
+    let ends = std::cell::RefCell::new(Ends::new());
+    let enough = |text: &str| {
+        let event: Value = serde_json::from_str(text).expect("an event");
+        let port = u16::try_from(event["dport"].as_u64().unwrap()).unwrap();
+        let failed = event["failed"].as_bool().expect("failed");
+        let name = format!(
+            "{}_{}",
+            if failed { "failed" } else { "ended" },
+            event["reason"].as_str().expect("a reason")
+        );
+        let direction = event["direction"].as_str().expect("a direction").to_owned();
+        *ends.borrow_mut().entry((port, direction, name)).or_default() += 1;
+        seen.set(seen.get() + 1);
+        seen.get() == count
+    };
+    // What is missing shows in the comparison.
+    let _ = tracer.find_stdout(enough);
+    ends.into_inner()
+}
+
+/// Goes all ways at the same time, over IPv4 and IPv6, each with a port of its own.
+fn go(ns: &NetNs, ways: &[Way]) {
+    let ports = Port::block(ways.len() as u16);
+    let witnesses = Witnesses::start(&ports);
+    ns.run(|| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = ways
+                .iter()
+                .zip(&ports)
+                .map(|(way, port)| {
+                    scope.spawn(|| {
+                        (way.run)(port.v4());
+                        (way.run)(port.v6());
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+            }
+        });
+    });
+    let mut expected = Ends::new();
+    for (way, port) in ways.iter().zip(&ports) {
+        for &(direction, name, count) in way.ends {
+            expected.insert((port.number(), direction.into(), name.into()), 2 * count);
+        }
+    }
+    witnesses.check(&expected);
+}
+
+fn established_connections_end(_: &Host) -> Outcome {
+    let clients_fin = &[("out", OUR_FIN, 1), ("in", PEERS_FIN, 1)];
+    let servers_fin = &[("out", PEERS_FIN, 1), ("in", OUR_FIN, 1)];
+    let clients_reset = &[("out", OUR_RESET, 1), ("in", PEERS_RESET, 1)];
+    let servers_reset = &[("out", PEERS_RESET, 1), ("in", OUR_RESET, 1)];
+    let clients_patience = &[("out", TIMED_OUT, 1), ("in", PEERS_RESET, 1)];
+    let ns = NetNs::new().unwrap();
+    handshake::allow_fast_open(&ns).unwrap();
+    go(
+        &ns,
+        &[
+            Way { run: |to| close::orderly(to, 1, First::Client), ends: clients_fin },
+            Way { run: |to| close::orderly(to, 1, First::Server), ends: servers_fin },
+            Way { run: close::half_close, ends: clients_fin },
+            Way { run: close::half_close_orphan, ends: clients_fin },
+            Way { run: process::killed, ends: clients_fin },
+            Way { run: handshake::fast_open, ends: clients_fin },
+            Way { run: listen::deferred, ends: clients_fin },
+            // The FINs crossed.
+            Way { run: close::simultaneous, ends: &[("out", OUR_FIN, 1), ("in", OUR_FIN, 1)] },
+            Way { run: |to| close::linger0(to, First::Client), ends: clients_reset },
+            Way { run: |to| close::linger0(to, First::Server), ends: servers_reset },
+            Way { run: close::unread, ends: servers_reset },
+            Way { run: process::killed_by_reset, ends: clients_reset },
+            // In CLOSE_WAIT.
+            Way { run: |to| close::half_close_reset(to, false), ends: clients_reset },
+            Way { run: |to| close::half_close_reset(to, true), ends: clients_reset },
+            Way { run: close::late_data, ends: &[("out", OUR_FIN, 1), ("in", PEERS_RESET, 1)] },
+            // connect(AF_UNSPEC), then a connection that ends well.
+            Way {
+                run: close::reuse,
+                ends: &[
+                    ("out", OUR_RESET, 1),
+                    ("in", PEERS_RESET, 1),
+                    ("out", OUR_FIN, 1),
+                    ("in", PEERS_FIN, 1),
+                ],
+            },
+            Way { run: close::user_timeout, ends: clients_patience },
+            Way { run: close::keepalive, ends: clients_patience },
+            Way { run: close::orphan_timeout, ends: clients_patience },
+        ],
+    );
+    Ok(())
+}
+
+/// The listener closes, or the peer is faster.
+fn nobody_accepts(_: &Host) -> Outcome {
+    let unaccepted = &[("out", PEERS_RESET, 3), ("in", "ended_not_accepted", 3)];
+    go(
+        &NetNs::new().unwrap(),
+        &[
+            Way { run: |to| listen::unaccepted(to, 3), ends: unaccepted },
+            Way { run: |to| listen::unaccepted_closed(to, 3), ends: unaccepted },
+            Way { run: listen::reset_in_the_queue, ends: &[("out", OUR_RESET, 1), ("in", PEERS_RESET, 1)] },
+            Way {
+                run: |to| listen::overflow(to, 2, 3),
+                ends: &[("out", "failed_abandoned", 3), ("out", OUR_FIN, 2), ("in", PEERS_FIN, 2)],
+            },
+        ],
+    );
+    Ok(())
+}
+
+fn attempts_fail(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    handshake::allow_fast_open(&ns).unwrap();
+    let abandoned = &[("out", "failed_abandoned", 1)];
+    go(
+        &ns,
+        &[
+            Way { run: |to| fail::refused(to, 3), ends: &[("out", "failed_refused", 3)] },
+            Way {
+                run: fail::refused_then_connected,
+                ends: &[("out", "failed_refused", 1), ("out", OUR_FIN, 1), ("in", PEERS_FIN, 1)],
+            },
+            Way { run: fail::timed_out, ends: &[("out", "failed_timed_out", 1)] },
+            Way { run: fail::abandoned, ends: abandoned },
+            Way { run: fail::abandoned_by_shutdown, ends: abandoned },
+            Way { run: fail::fast_open_abandoned, ends: &[("out", "failed_local", 1)] },
+        ],
+    );
+
+    let ports = Port::block(2);
+    let witnesses = Witnesses::start(&ports);
+    let [nobody, one] = [0, 1].map(|at: usize| &ports[at]);
+    let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let veth = here.join(&there).unwrap();
+    for ip in [IpAddr::from(veth.nobody.v4), IpAddr::from(veth.nobody.v6)] {
+        here.run(|| fail::unreachable(nobody.at(ip)));
+    }
+    there.sysctl("net.ipv4.ip_local_port_range", "40000 40000").unwrap();
+    there.run(|| fail::no_source_port(one.v4()));
+    let end = |port: &Port, direction: &str, name: &str, count| {
+        ((port.number(), direction.to_owned(), name.to_owned()), count)
+    };
+    witnesses.check(&Ends::from([
+        end(nobody, "out", "failed_unreachable", 2),
+        end(one, "out", "failed_local", 1),
+        end(one, "out", OUR_FIN, 1),
+        end(one, "in", PEERS_FIN, 1),
+    ]));
+    Ok(())
+}
+
+fn sockets_are_killed(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let port = Port::take();
+    if let Err(error) = ns.run(|| kill::connected(port.v4())) {
+        return Err(Skip(format!("this kernel kills no sockets: {error}")));
+    }
+    go(
+        &ns,
+        &[
+            Way {
+                run: |to| kill::connected(to).unwrap(),
+                ends: &[("out", "ended_aborted", 1), ("in", PEERS_RESET, 1)],
+            },
+            Way { run: |to| kill::connecting(to).unwrap(), ends: &[("out", "failed_aborted", 1)] },
+            // One was accepted before and lives on; the others die with their listener.
+            Way {
+                run: |to| kill::listening(to, 2).unwrap(),
+                ends: &[
+                    ("out", PEERS_RESET, 2),
+                    ("in", "ended_not_accepted", 2),
+                    ("out", OUR_FIN, 1),
+                    ("in", PEERS_FIN, 1),
+                ],
+            },
+        ],
+    );
+    Ok(())
+}
+
+/// Two sockets that dial each other, and one that dials itself.
+fn syns_cross(_: &Host) -> Outcome {
+    let ports = Port::block(3);
+    let witnesses = Witnesses::start(&ports);
+    NetNs::new().unwrap().run(|| {
+        handshake::simultaneous_open(ports[0].v4(), ports[1].v4());
+        handshake::self_connect(ports[2].v4());
+    });
+    let end = |at: usize, name: &str| ((ports[at].number(), "out".to_owned(), name.to_owned()), 1);
+    // The first to close dialled the second port.
+    witnesses.check(&Ends::from([end(1, OUR_FIN), end(0, PEERS_FIN), end(2, OUR_FIN)]));
+    Ok(())
+}
