@@ -14,6 +14,7 @@ pub use self::line::rewrite_args;
 use crate::help::{CompletionsArgs, HelpArgs};
 use crate::output::OutputArgs;
 use crate::table::TableFormat;
+use crate::{life, listing};
 
 const ABOUT: &str =
     "Shows every TCP connection of this host: opened, accepted, failed and closed, as it happens";
@@ -37,6 +38,23 @@ Examples:
   conntrace -C --dport 80               those of port 80
   conntrace count --by port,state       a table
   conntrace count --by comm -o json     who holds how many
+";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  conntrace list                        every open connection, in all namespaces
+  conntrace -L --dport 443 -o table     a table like that of ss
+  conntrace list --min-age 1h           who has been connected for an hour
+  conntrace list --listening            who waits for connections, and how many wait
+  conntrace list --state time-wait      closed, but not forgotten yet
+";
+
+const LIFE_EXAMPLES: &str = "\
+Examples:
+  conntrace life                        each connection as it ends
+  conntrace life --min 5s --dport 443   those that lasted five seconds or more
+  conntrace life --timeout 1m --top 10  the ten longest of a minute
+  conntrace life --sort bytes -o csv    the twenty that moved most, at Ctrl-C
 ";
 
 const STATS_EXAMPLES: &str = "\
@@ -88,6 +106,12 @@ pub enum Command {
     /// Print how many connections are open now (-C as in conntrack)
     #[command(before_help = COUNT_EXAMPLES)]
     Count(CountArgs),
+    /// Print the connections that are open now, with who has them (-L as in conntrack)
+    #[command(before_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Print one line per connection when it ends: how long, how much, who, and why it ended
+    #[command(before_help = LIFE_EXAMPLES)]
+    Life(LifeArgs),
     /// Count what happens per service port, and prove it (-S as in conntrack)
     #[command(before_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
@@ -168,6 +192,62 @@ pub struct CountArgs {
     pub filter: FilterArgs,
 }
 
+/// The options of `list`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ListArgs {
+    /// Sockets that wait for connections instead, with how many wait to be accepted and how many may
+    #[arg(short, long)]
+    pub listening: bool,
+    /// Only connections that are certainly so old: 5s, 2h
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub min_age: Option<String>,
+    /// The largest first: age, bytes, rtt, retransmits, queue; or by port or pid
+    #[arg(long, value_name = "KEY", hide_possible_values = true)]
+    pub sort: Option<listing::Order>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// The options of `life`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LifeArgs {
+    /// Only connections that lasted at least so long: 5s, 1m30s
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub min: Option<String>,
+    /// Only connections that lasted at most so long
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub max: Option<String>,
+    /// At the end the N largest, instead of all as they end
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub top: Option<String>,
+    /// What makes them large: lifetime (the default), handshake, bytes, rtt or retransmits. Without --top,
+    /// the first 20
+    #[arg(long, value_name = "KEY", hide_possible_values = true)]
+    pub sort: Option<life::Order>,
+    /// End after N connections
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub count: Option<String>,
+    /// End after this time: 20s, 1m30s, 500ms; a plain number is in seconds
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub timeout: Option<String>,
+    /// Room for ends that wait to be printed: 65536, 512K, 64M [default: 8M]
+    #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub buffer_size: Option<String>,
+    /// End with status 3 if one was lost
+    #[arg(long)]
+    pub strict: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
 /// The options of `stats`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StatsArgs {
@@ -211,6 +291,8 @@ impl Command {
         match self {
             Self::Events(args) => &args.filter.expression,
             Self::Count(args) => &args.filter.expression,
+            Self::List(args) => &args.filter.expression,
+            Self::Life(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
             Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
         }

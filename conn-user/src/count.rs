@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use conn_common::connection::{Connection, IN};
+use conn_common::connection::IN;
 use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 use conn_common::state;
@@ -11,7 +11,6 @@ use conn_common::state;
 use crate::cli::Group;
 use crate::error::Error;
 use crate::expression::Field;
-use crate::filter::Filter;
 use crate::host::Host;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
@@ -42,7 +41,8 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
     let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
-        if state::is_open(row.connection.state) && wants(&settings.filter, &row, &holders) {
+        let wanted = || snapshot::wanted(&settings.filter, row.connection, holders.get(&row.cookie));
+        if state::is_open(row.connection.state) && wanted().is_some() {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;
         }
@@ -50,16 +50,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     if let Some(missed) = found.namespaces.iter().find(|namespace| !walked.contains(&namespace.inode)) {
         return Err(Error::Hidden { what: format!("network namespace {}", missed.inode) });
     }
-    sink::print(&text(settings, &groups))
-}
-
-/// True if the connection passes with any of the processes that have it open, or without a process.
-fn wants(filter: &Filter, row: &SocketRow, holders: &Holders) -> bool {
-    let with = |&owner: &Owner| filter.wants(&Connection { owner, ..row.connection });
-    match holders.get(&row.cookie) {
-        Some(owners) => owners.iter().any(with),
-        None => filter.wants(&row.connection),
-    }
+    sink::print(text(settings, &groups).as_bytes())
 }
 
 /// What a connection is grouped by, in an order that is good to read.
@@ -129,9 +120,11 @@ mod tests {
     use conn_common::connection::OUT;
     use conn_common::state::ESTABLISHED;
 
+    use conn_common::connection::Connection;
     use conn_common::traffic::Traffic;
 
     use super::*;
+    use crate::filter::Filter;
 
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
         CountSettings { filter: Filter::all(), by: by.to_vec(), format }

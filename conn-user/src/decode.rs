@@ -3,7 +3,7 @@
 
 use bytes::{Buf, TryGetError};
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
+use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED};
 use conn_common::event::{EventRecord, NEW};
 use conn_common::owner::{COMM, Owner};
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
@@ -62,6 +62,7 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         traffic,
         error,
         end: Cause::from_number(cause),
+        at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
     }))
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED};
+use conn_common::connection::{Connection, IN, LISTENER, OUT, UNDIRECTED};
 use conn_common::owner::{KERNEL, SOURCES};
 use conn_common::state;
 use conn_common::traffic::Traffic;
@@ -26,6 +26,9 @@ pub struct Event {
     pub error: u16,
     /// Why the connection ended, if it did.
     pub end: Option<Cause>,
+    /// How long the connection has existed at least, in nanoseconds, if its attempt was not seen and anything
+    /// is known of that.
+    pub at_least_ns: Option<u64>,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
@@ -130,12 +133,6 @@ impl Event {
     /// The end that was called.
     pub fn responder(&self) -> SocketAddr {
         SocketAddr::new(self.dst(), self.connection.dport)
-    }
-
-    /// How long the connection has existed at least, for one that was there before conntrace.
-    pub fn at_least_ns(&self) -> Option<u64> {
-        let connection = &self.connection;
-        connection.is(PREEXISTING).then(|| self.time_ns.saturating_sub(connection.first_seen_ns()))
     }
 
     /// From the attempt to the end of the handshake, in nanoseconds.

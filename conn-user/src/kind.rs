@@ -67,6 +67,8 @@ const WORDS: [(&str, u8); 4] = [
 impl KindSet {
     /// Every kind.
     pub const ALL: Self = Self(ANY_KIND);
+    /// Ends only.
+    pub const DESTROY: Self = Self(bit(event::DESTROY));
 
     /// Parses one or more comma-separated words as conntrack does: in any case, shortened at will.
     ///

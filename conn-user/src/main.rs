@@ -8,7 +8,7 @@ use conntrace::cli::line::{self, Refusal};
 use conntrace::error::Error;
 use conntrace::names::HostNames;
 use conntrace::settings::Settings;
-use conntrace::{count, doctor, help, sink, stats, watch};
+use conntrace::{count, doctor, help, listing, sink, stats, watch};
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
@@ -40,6 +40,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Settings::Count(settings) => count::run(&settings),
         Settings::Help(args) => help::run(&args),
         Settings::Completions(args) => help::complete(&args),
+        Settings::List(settings) => listing::run(&settings),
         Settings::Stats(settings) => stats::run(&settings),
         Settings::Doctor(format) => doctor::run(format),
     }

@@ -71,7 +71,7 @@ impl Style {
     /// [`Error::Usage`] for the first option that is wrong.
     pub fn new(args: &OutputArgs, subject: Subject) -> Result<Self, Error> {
         let chosen = args.columns.is_some();
-        let format = format(&args.output, chosen).map_err(usage("--output"))?;
+        let format = format(&args.output, chosen || subject.is_tabular()).map_err(usage("--output"))?;
         let columns = match (&args.columns, format) {
             (None, _) => None,
             (Some(text), Format::Table) => Some(column::parse(text, subject.columns())),
@@ -97,8 +97,9 @@ fn usage(option: &str) -> impl Fn(String) -> Error {
     move |complaint| Error::Usage(format!("{option}: {complaint}"))
 }
 
-/// Reads the words of `-o`. Somebody who chose columns and no format wants a table.
-fn format(texts: &[String], columns: bool) -> Result<Format, String> {
+/// Reads the words of `-o`. Without a format it is a table if `tabular`: the command's subject is one, or
+/// somebody chose columns.
+fn format(texts: &[String], tabular: bool) -> Result<Format, String> {
     let mut chosen: Option<(String, Format)> = None;
     let mut extras = Extras::default();
     for word in texts.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_ascii_lowercase()) {
@@ -145,7 +146,7 @@ fn format(texts: &[String], columns: bool) -> Result<Format, String> {
             _ => chosen = Some((word, format)),
         }
     }
-    let default = if columns && extras == Extras::default() {
+    let default = if tabular && extras == Extras::default() {
         Format::Table
     } else {
         Format::Conntrack(Extras::default())

@@ -8,11 +8,13 @@ mod tests;
 use std::time::Duration;
 
 use crate::accept::AcceptHook;
-use crate::cli::{Cli, Command, CountArgs, EventsArgs, Group, StatsArgs};
+use crate::cli::{Cli, Command, CountArgs, EventsArgs, Group, LifeArgs, ListArgs, StatsArgs};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::help::{CompletionsArgs, HelpArgs};
 use crate::kind::KindSet;
+use crate::life::Selection;
+use crate::listing;
 use crate::names::Names;
 use crate::output::Style;
 use crate::plan::Witnesses;
@@ -30,6 +32,9 @@ const MAX_RING_BYTES: u64 = 1 << 31;
 /// The shortest time between two reports: each of them reads all sockets.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How many of the largest lives are told if only their order was given.
+const DEFAULT_TOP: usize = 20;
+
 /// One command and its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
@@ -37,6 +42,8 @@ pub enum Settings {
     Events(EventsSettings),
     /// `conntrace count`.
     Count(CountSettings),
+    /// `conntrace list`.
+    List(ListSettings),
     /// `conntrace stats`.
     Stats(StatsSettings),
     /// `conntrace doctor`.
@@ -64,6 +71,8 @@ pub struct EventsSettings {
     pub ring_bytes: u32,
     /// Tell at the end what happened per service port.
     pub summary: bool,
+    /// Which ends are told, for `conntrace life`; `None` for the stream of events.
+    pub life: Option<Selection>,
     /// An event that was lost is an error at the end.
     pub strict: bool,
     /// Witnesses to use instead of the planned ones.
@@ -72,6 +81,23 @@ pub struct EventsSettings {
     pub accept_hook: Option<AcceptHook>,
     /// How often `-v` was given.
     pub verbose: u8,
+}
+
+/// The settings of `conntrace list`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSettings {
+    /// Which connections.
+    pub filter: Filter,
+    /// How to print.
+    pub style: Style,
+    /// Sockets that wait for connections, instead of connections.
+    pub listening: bool,
+    /// `--state all`: also what is closed and not forgotten, and what is half open.
+    pub all_states: bool,
+    /// Only what is certainly so old.
+    pub min_age: Option<Duration>,
+    /// What they are sorted by; by service port and tuple without.
+    pub order: Option<listing::Order>,
 }
 
 /// The settings of `conntrace count`.
@@ -113,6 +139,8 @@ impl Settings {
         match &cli.command {
             Command::Events(args) => EventsSettings::new(args, cli, names).map(Self::Events),
             Command::Count(args) => CountSettings::new(args, names).map(Self::Count),
+            Command::List(args) => ListSettings::new(args, names).map(Self::List),
+            Command::Life(args) => EventsSettings::of_life(args, cli, names).map(Self::Events),
             Command::Stats(args) => StatsSettings::new(args, cli, names).map(Self::Stats),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
@@ -137,10 +165,62 @@ impl EventsSettings {
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: args.summary,
+            life: None,
             strict: args.strict,
             witnesses: witnesses(cli)?,
             accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
             verbose: cli.verbose,
+        })
+    }
+}
+
+impl EventsSettings {
+    /// `conntrace life` is a stream of ends, of which it tells some.
+    fn of_life(args: &LifeArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+        let top = optional("--top", args.top.as_deref(), count)?;
+        let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
+        let sorted = top.is_some() || args.sort.is_some();
+        if sorted && args.count.is_some() {
+            return Err(usage("--count")(
+                "the largest are known at the end: use it without --top and --sort".into(),
+            ));
+        }
+        let duration = |text: &str| span::parse(text);
+        Ok(Self {
+            kinds: KindSet::DESTROY,
+            filter: filter::of(&args.filter, names)?,
+            style: Style::new(&args.output, Subject::Lives)?,
+            count: optional("--count", args.count.as_deref(), count)?,
+            timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
+            ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
+                .unwrap_or(DEFAULT_RING_BYTES),
+            summary: false,
+            life: Some(Selection {
+                min: optional("--min", args.min.as_deref(), duration)?,
+                max: optional("--max", args.max.as_deref(), duration)?,
+                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
+            }),
+            strict: args.strict,
+            witnesses: witnesses(cli)?,
+            accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
+            verbose: cli.verbose,
+        })
+    }
+}
+
+impl ListSettings {
+    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, Error> {
+        let subject = if args.listening { Subject::Listeners } else { Subject::Open };
+        if args.listening && args.min_age.is_some() {
+            return Err(usage("--min-age")("a listener has no age: leave out one of both".into()));
+        }
+        Ok(Self {
+            filter: filter::of(&args.filter, names)?,
+            style: Style::new(&args.output, subject)?,
+            listening: args.listening,
+            all_states: args.filter.state.iter().flat_map(|list| list.split(',')).any(|word| word == "all"),
+            min_age: optional("--min-age", args.min_age.as_deref(), span::parse)?,
+            order: args.sort,
         })
     }
 }

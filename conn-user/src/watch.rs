@@ -11,8 +11,10 @@ use crate::clock::{WallClock, boot_now_ns};
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
+use crate::event::Event;
 use crate::filter::Filter;
 use crate::kind::Kind;
+use crate::life::{Selection, Top};
 use crate::loss::LossWatch;
 use crate::output::Terminal;
 use crate::poll::register;
@@ -90,7 +92,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         }
     }
     programs.flush();
-    stream.renderer.end(&mut stream.batch);
+    stream.finish();
     if stream.flush(&mut sink)? == Written::Closed {
         return Ok(());
     }
@@ -107,6 +109,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
 struct Stream<'a> {
     renderer: Renderer,
     filter: &'a Filter,
+    life: Option<Selection>,
+    top: Option<Top>,
     clock: WallClock,
     batch: Vec<u8>,
     limit: Option<u64>,
@@ -117,12 +121,18 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(settings: &'a EventsSettings) -> Self {
         let terminal = Terminal::stdout(settings.style.color);
-        let renderer = Renderer::new(&settings.style, Subject::Events, terminal);
+        let subject = if settings.life.is_some() { Subject::Lives } else { Subject::Events };
+        let renderer = Renderer::new(&settings.style, subject, terminal);
+        let top = settings.life.and_then(|life| life.top).map(|(limit, order)| Top::new(limit, order));
         let mut batch = Vec::new();
-        renderer.begin(&mut batch);
+        if top.is_none() {
+            renderer.begin(&mut batch);
+        }
         Self {
             renderer,
             filter: &settings.filter,
+            life: settings.life,
+            top,
             clock: WallClock::measure(),
             batch,
             limit: settings.count,
@@ -139,11 +149,12 @@ impl<'a> Stream<'a> {
     fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
         match decode(record) {
             Ok(event) => {
-                if self.filter.wants_rest(&event.connection) {
-                    self.renderer.event(&event, &self.clock, &mut self.batch);
-                    self.balance.shown += 1;
-                } else {
-                    self.balance.filtered += 1;
+                let chosen = self.filter.wants_rest(&event.connection)
+                    && self.life.as_ref().is_none_or(|life| life.keeps(&event));
+                match &mut self.top {
+                    _ if !chosen => self.balance.filtered += 1,
+                    Some(top) => top.push(event),
+                    None => self.show(&event),
                 }
                 if self.losses.taken(record.len(), event.time_ns)
                     && let Err(error) = self.tell_losses(counters)
@@ -157,6 +168,27 @@ impl<'a> Stream<'a> {
             }
         }
         !self.is_complete()
+    }
+
+    fn show(&mut self, event: &Event) {
+        self.renderer.event(event, &self.clock, &mut self.batch);
+        self.balance.shown += 1;
+    }
+
+    /// Shows what was kept for the end, and what stands after all events.
+    fn finish(&mut self) {
+        if let Some(top) = self.top.take() {
+            let (lives, others) = top.sorted();
+            self.balance.filtered += others;
+            for event in &lives {
+                self.renderer.measure(event, &self.clock);
+            }
+            self.renderer.begin(&mut self.batch);
+            for event in &lives {
+                self.show(event);
+            }
+        }
+        self.renderer.end(&mut self.batch);
     }
 
     fn flush(&mut self, sink: &mut Sink) -> Result<Written, Error> {

@@ -19,6 +19,7 @@ mod live {
     pub(crate) mod filter;
     pub(crate) mod format;
     pub(crate) mod ledger;
+    pub(crate) mod list;
     pub(crate) mod load;
     pub(crate) mod loss;
     pub(crate) mod mptcp;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         live::filter::TESTS,
         live::format::TESTS,
         live::ledger::TESTS,
+        live::list::TESTS,
         live::loss::TESTS,
         live::mptcp::TESTS,
         live::namespace::TESTS,

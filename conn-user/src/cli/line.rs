@@ -70,8 +70,12 @@ fn refuse(error: clap::Error) -> Refusal {
 
 /// conntrack's command flags and the commands they stand for.
 /// `--count` is an option of `events`, so `-C` has no long form here.
-const COMMAND_FLAGS: [(&str, &str, &str); 3] =
-    [("-E", "--event", "events"), ("-C", "-C", "count"), ("-S", "--stats", "stats")];
+const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
+    ("-L", "--dump", "list"),
+    ("-E", "--event", "events"),
+    ("-C", "-C", "count"),
+    ("-S", "--stats", "stats"),
+];
 
 /// Puts the command where clap looks for it. conntrack's commands are flags (`-E`) that may stand
 /// anywhere; without one, `events` is meant. `args` begins with the name of the program.

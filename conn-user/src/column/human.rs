@@ -71,5 +71,5 @@ pub(super) static COLUMNS: [Column; 6] = [
 ];
 
 fn lifetime<'a>(event: &'a Event, _: &WallClock) -> Cell<'a> {
-    Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns())
+    Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns)
 }

@@ -87,7 +87,7 @@ pub(super) static COLUMNS: [Column; 9] = [
             otel: "conntrace.connection.duration_at_least",
             ecs: "conntrace.connection.duration_at_least_ns",
         },
-        get: |event, _| Cell::number(event.at_least_ns()),
+        get: |event, _| Cell::number(event.at_least_ns),
         ..PLAIN
     },
     Column {

@@ -69,7 +69,7 @@ pub fn run(format: TableFormat) -> Result<(), Error> {
         }
         TableFormat::Table | TableFormat::Csv => findings.text(),
     };
-    sink::print(&text)?;
+    sink::print(text.as_bytes())?;
     if findings.well { Ok(()) } else { Err(Error::Unwell { broken: !findings.works() }) }
 }
 

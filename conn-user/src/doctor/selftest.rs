@@ -209,7 +209,7 @@ fn check(session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome
     let owner = |direction| of(direction, Kind::Destroy).map(|event| event.connection.owner);
     let us = std::process::id();
     let wanted = if session.accept_hook.is_some() { ACCEPT } else { LISTENER };
-    let owned =
+    let belongs =
         |direction, source| owner(direction).is_some_and(|owner| owner.pid == us && owner.source == source);
     let ledger = session.ledger()?;
     let counted = |direction| {
@@ -227,8 +227,8 @@ fn check(session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome
             ends == (Some(Cause::ClosedByUs), Some(Cause::ClosedByPeer)),
             format!("{ends:?}"),
         ),
-        outcome("owner, outgoing", owned(OUT, CONNECT), format!("{:?}", owner(OUT))),
-        outcome("owner, incoming", owned(IN, wanted), format!("{:?}", owner(IN))),
+        outcome("owner, outgoing", belongs(OUT, CONNECT), format!("{:?}", owner(OUT))),
+        outcome("owner, incoming", belongs(IN, wanted), format!("{:?}", owner(IN))),
         outcome(
             "counted",
             counted(OUT) == (1, 1, 1) && counted(IN) == (1, 1, 1) && bytes == MESSAGE.len() as u64,

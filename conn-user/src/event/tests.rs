@@ -1,4 +1,4 @@
-use conn_common::connection::{HELD, IN, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{HELD, IN, PREEXISTING, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::owner::{ACCEPT, CONNECT, Owner as Record};
 use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
 use proptest::prelude::*;
@@ -49,6 +49,7 @@ pub(crate) fn new_out() -> Event {
         traffic: Traffic::NONE,
         error: 0,
         end: None,
+        at_least_ns: None,
         connection,
     }
 }
@@ -132,6 +133,7 @@ pub(crate) fn preexisting() -> Event {
     event.connection.attempt_ns = 0;
     event.connection.established_ns = 0;
     event.connection.set(PREEXISTING);
+    event.at_least_ns = Some(61_000_000_042);
     event
 }
 
@@ -215,6 +217,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             },
             error: counts.3,
             end: (kind == Kind::Destroy).then_some(end),
+            at_least_ns: connection.is(PREEXISTING).then_some(7),
             connection,
         },
     )
@@ -226,7 +229,7 @@ fn spans_are_known_when_their_ends_are() {
     assert_eq!((established().lifetime_ns(), established().handshake_ns()), (None, Some(1_500_000)));
     assert_eq!((closed().lifetime_ns(), closed().handshake_ns()), (Some(61_000_000_042), Some(1_500_000)));
     assert_eq!((preexisting().lifetime_ns(), preexisting().handshake_ns()), (None, None));
-    assert_eq!((preexisting().at_least_ns(), closed().at_least_ns()), (Some(61_000_000_042), None));
+    assert_eq!((preexisting().at_least_ns, closed().at_least_ns), (Some(61_000_000_042), None));
 }
 
 #[test]

@@ -84,6 +84,11 @@ impl Filter {
         self.whole.iter().flat_map(Expression::fields)
     }
 
+    /// True if it narrows a field, and to values that this is one of.
+    pub fn names(&self, field: Field, value: u128) -> bool {
+        self.bounds.get(&field).is_some_and(|set| set.contains(value))
+    }
+
     /// True if a slot of the ledger passes, which knows direction and service port only: of the rest of the
     /// filter, that there may be connections in it that pass.
     pub fn wants_slot(&self, direction: u8, port: u16) -> bool {

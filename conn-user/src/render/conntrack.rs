@@ -122,7 +122,7 @@ fn own_fields(event: &Event, color: bool, out: &mut Vec<u8>) {
         Kind::Destroy => out.extend_from_slice(b" lifetime"),
         Kind::Open => out.extend_from_slice(b" age"),
     }
-    match (length, event.at_least_ns()) {
+    match (length, event.at_least_ns) {
         (Some(ns), _) => {
             out.push(b'=');
             human::seconds(ns, out);

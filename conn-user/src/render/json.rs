@@ -56,7 +56,7 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
 
 fn end(event: &Event, object: &mut Object<'_>) {
     object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
-    object.optional("at_least_ns", event.at_least_ns(), Object::integer);
+    object.optional("at_least_ns", event.at_least_ns, Object::integer);
     object.boolean("failed", event.is_failed());
     object.optional("reason", event.end.map(Cause::name), Object::word);
     object.error("error", event.error);
@@ -65,7 +65,7 @@ fn end(event: &Event, object: &mut Object<'_>) {
 
 fn now(event: &Event, object: &mut Object<'_>) {
     object.optional("age_ns", event.age_ns(), Object::integer);
-    object.optional("at_least_ns", event.at_least_ns(), Object::integer);
+    object.optional("at_least_ns", event.at_least_ns, Object::integer);
     traffic(event, object);
     object.integer("receive_queue", event.traffic.receive_queue);
     object.integer("send_queue", event.traffic.send_queue);

@@ -68,6 +68,8 @@ pub enum Subject {
     Lives,
     /// Connections that are open.
     Open,
+    /// Sockets that wait for connections.
+    Listeners,
 }
 
 /// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
@@ -177,6 +179,11 @@ impl Renderer {
 }
 
 impl Subject {
+    /// True if it is a table unless somebody wants something else: conntrack has no line for it.
+    pub const fn is_tabular(self) -> bool {
+        matches!(self, Self::Lives | Self::Listeners)
+    }
+
     /// The columns of its table.
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
@@ -211,6 +218,8 @@ impl Subject {
             Self::Open => {
                 &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
             }
+            // As ss has it: the queues are how many wait to be accepted, and how many may.
+            Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "pid", "comm"],
         }
     }
 
@@ -220,6 +229,7 @@ impl Subject {
             Self::Events => &["direction", "pid", "time", "state", "sport"],
             Self::Lives => &["direction", "bytes_received", "bytes_sent", "pid", "time", "sport"],
             Self::Open => &["direction", "pid", "receive_queue", "send_queue"],
+            Self::Listeners => &["netns", "pid"],
         }
     }
 }

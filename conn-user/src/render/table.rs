@@ -198,7 +198,7 @@ mod tests {
         STATE        DIR  RECV-Q  SEND-Q  LOCAL                  PEER                         AGE      PID  COMM
         established  out      12    3456  192.0.2.7:43210        198.51.100.9:443           10.0s     1234  curl
         ");
-        for subject in [Subject::Events, Subject::Lives, Subject::Open] {
+        for subject in [Subject::Events, Subject::Lives, Subject::Open, Subject::Listeners] {
             let table = Table::fitted(named(subject.columns()), subject.droppable(), Some(100));
             assert!(table.width() <= 100, "{subject:?}: {}", table.width());
         }

@@ -33,6 +33,7 @@ fn without_options_everything_is_shown() {
         timeout: None,
         ring_bytes: 8 << 20,
         summary: false,
+        life: None,
         strict: false,
         witnesses: None,
         accept_hook: None,

@@ -1,0 +1,168 @@
+//! `conntrace list`: the sockets that are there now, in all network namespaces, with who has them.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use conn_common::connection::{LISTENER, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
+use conn_common::filter::bit;
+use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
+use conn_common::owner::Owner;
+use conn_common::row::SocketRow;
+use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, TIME_WAIT};
+
+use crate::clock::WallClock;
+use crate::error::Error;
+use crate::event::Event;
+use crate::expression::Field;
+use crate::filter::{Filter, Pushed};
+use crate::host::Host;
+use crate::jiffy::Jiffy;
+use crate::kind::Kind;
+use crate::output::Terminal;
+use crate::plan::plan;
+use crate::probe::{Options, Probe};
+use crate::render::{Renderer, Subject};
+use crate::settings::ListSettings;
+use crate::{clock, sink, snapshot};
+
+/// What connections are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Order {
+    /// The oldest first.
+    Age,
+    /// The most bytes, both ways, first.
+    Bytes,
+    /// The longest round trip first.
+    Rtt,
+    /// The most retransmissions first.
+    Retransmits,
+    /// The fullest queue, either way, first.
+    Queue,
+    /// By service port.
+    Port,
+    /// By process.
+    Pid,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(settings: &ListSettings) -> Result<(), Error> {
+    let host = Host::look();
+    let plan = plan(&host, None)?;
+    settings.filter.tell();
+    let mut probe = Probe::load(&plan, &options(settings))?;
+    let holders = snapshot::holders(&mut probe)?;
+    let found = snapshot::all_namespaces(&mut probe)?;
+    if found.denied && !host.may_look_everywhere() {
+        log::warn!(
+            "some processes hide their network namespaces from us: what is open there is missing here"
+        );
+    }
+    let time_ns = clock::boot_now_ns();
+    let mut jiffy = None;
+    let mut events = Vec::new();
+    // What cannot be entered is told by the walk.
+    snapshot::list(&mut probe, &found.namespaces, |row| {
+        let jiffy = *jiffy.get_or_insert_with(|| Jiffy::measured(row.jiffies, row.monotonic_ns));
+        let at_least = Some(row.traffic.at_least_jiffies).filter(|&jiffies| jiffies > 0);
+        let at_least_ns = at_least.and_then(|jiffies| Some(jiffy?.at_least_ns(jiffies)));
+        let event = event(&row, &settings.filter, holders.get(&row.cookie));
+        events.extend(event.map(|event| Event { time_ns, at_least_ns, ..event }));
+    })?;
+    let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
+    sort(&mut events, settings.order);
+    sink::print(&text(settings, &events))?;
+    if undecided > 0 {
+        eprintln!(
+            "conntrace: {undecided} more may be that old: the kernel keeps no birthday of connections, and they \
+             have been busy since"
+        );
+    }
+    let what = if settings.listening { "listeners" } else { "flow entries" };
+    eprintln!("conntrace v{}: {} {what} have been shown.", env!("CARGO_PKG_VERSION"), events.len());
+    Ok(())
+}
+
+fn options(settings: &ListSettings) -> Options {
+    if settings.listening {
+        // Listeners have no direction and no peer, so the kernel is told only what they are.
+        let filter = Pushed { directions: bit(LISTENER), ..Pushed::all() };
+        return Options { listed: LIST_TRAFFIC, filter, ..Options::lists(&settings.filter) };
+    }
+    let named = |state: u8| settings.all_states || settings.filter.names(Field::State, state.into());
+    let asked = |state, bit| if named(state) { bit } else { 0 };
+    let minis = asked(TIME_WAIT, LIST_TIME_WAIT) | asked(SYN_RECV, LIST_HALF_OPEN);
+    Options { listed: LIST_TRAFFIC | minis, ..Options::lists(&settings.filter) }
+}
+
+/// A row as something to show, if the filter lets it through. The id is the socket's cookie, which `ss -e`
+/// shows behind `sk:`.
+fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Option<Event> {
+    let mut connection = row.connection;
+    connection.id = row.cookie;
+    connection.set(TUPLE_KNOWN | PREEXISTING);
+    if connection.state == NEW_SYN_RECV {
+        connection.state = SYN_RECV;
+    } else if state::is_open(connection.state) && !state::is_opening(connection.state) {
+        connection.set(WAS_ESTABLISHED);
+    }
+    let connection = snapshot::wanted(filter, connection, holders)?;
+    Some(Event {
+        time_ns: 0,
+        kind: Kind::Open,
+        old_state: connection.state,
+        error: 0,
+        end: None,
+        at_least_ns: None,
+        traffic: row.traffic,
+        connection,
+    })
+}
+
+/// Keeps what is certainly that old, and tells how many others may be.
+fn keep_old(events: &mut Vec<Event>, least: Duration) -> usize {
+    let before = events.len();
+    events.retain(|event| event.at_least_ns.is_some_and(|ns| u128::from(ns) >= least.as_nanos()));
+    before - events.len()
+}
+
+fn sort(events: &mut [Event], order: Option<Order>) {
+    let tuple = |event: &Event| {
+        let connection = &event.connection;
+        (connection.dport, connection.dst, connection.src, connection.sport, connection.direction)
+    };
+    events.sort_by_cached_key(|event| {
+        let traffic = &event.traffic;
+        let first = match order {
+            None => Reverse(0),
+            Some(Order::Age) => Reverse(event.at_least_ns.unwrap_or(0)),
+            Some(Order::Bytes) => Reverse(traffic.bytes_sent.saturating_add(traffic.bytes_received)),
+            Some(Order::Rtt) => Reverse(traffic.srtt_us.into()),
+            Some(Order::Retransmits) => Reverse(traffic.retransmits.into()),
+            Some(Order::Queue) => Reverse(traffic.receive_queue.max(traffic.send_queue).into()),
+            // The smallest first.
+            Some(Order::Port) => Reverse(u64::MAX - u64::from(event.connection.dport)),
+            Some(Order::Pid) => Reverse(u64::MAX - u64::from(event.connection.owner.pid)),
+        };
+        (first, tuple(event))
+    });
+}
+
+fn text(settings: &ListSettings, events: &[Event]) -> Vec<u8> {
+    let clock = WallClock::measure();
+    let terminal = Terminal::stdout(settings.style.color);
+    let subject = if settings.listening { Subject::Listeners } else { Subject::Open };
+    let mut renderer = Renderer::new(&settings.style, subject, terminal);
+    for event in events {
+        renderer.measure(event, &clock);
+    }
+    let mut out = Vec::new();
+    renderer.begin(&mut out);
+    for event in events {
+        renderer.event(event, &clock, &mut out);
+    }
+    renderer.end(&mut out);
+    out
+}

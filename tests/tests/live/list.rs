@@ -1,0 +1,194 @@
+//! `conntrace list` beside what the test itself holds, and beside `ss`.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    netns::NetNs,
+    tracer::Setup,
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+    process::Command,
+};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; list:
+    connections_are_listed_from_the_initiators_side,
+    queues_bytes_and_owners_are_those_of_the_socket,
+    listeners_show_their_backlog,
+    closed_connections_are_listed_on_demand,
+    ages_are_lower_bounds,
+    states_and_tuples_are_those_of_ss,
+);
+
+/// Runs `conntrace list -o json` for one namespace.
+fn list(ns: &NetNs, more: &[&str]) -> Vec<Value> {
+    let netns = ns.inum().to_string();
+    let args = ["list", "-o", "json", "--netns", &netns].into_iter().chain(more.iter().copied());
+    let ended = Setup::new(args).run();
+    ended.expect_code(0);
+    ended.stdout.iter().map(|line| serde_json::from_str(line).expect("an object")).collect()
+}
+
+/// Both ends of a connection inside `ns`, and its listener.
+fn connect(ns: &NetNs) -> (TcpListener, TcpStream, TcpStream) {
+    ns.run(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (listener, client, server)
+    })
+}
+
+fn of<'a>(rows: &'a [Value], direction: &str) -> &'a Value {
+    let mut found = rows.iter().filter(|row| row["direction"] == direction);
+    let row = found.next().unwrap_or_else(|| panic!("no {direction} in {rows:#?}"));
+    assert!(found.next().is_none(), "{rows:#?}");
+    row
+}
+
+fn connections_are_listed_from_the_initiators_side(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let (listener, client, _server) = connect(&ns);
+    let rows = list(&ns, &[]);
+    assert_eq!(rows.len(), 2, "{rows:#?}");
+    for direction in ["in", "out"] {
+        let row = of(&rows, direction);
+        assert_eq!(row["event"], "open");
+        assert_eq!(row["state"], "established");
+        assert_eq!(row["sport"], client.local_addr().unwrap().port());
+        assert_eq!(row["dport"], listener.local_addr().unwrap().port());
+        assert_eq!((&row["pid"], &row["owner"]), (&std::process::id().into(), &"files".into()));
+    }
+    let port = listener.local_addr().unwrap().port().to_string();
+    assert_eq!(list(&ns, &["--dport", &port, "--direction", "in"]).len(), 1);
+    assert_eq!(list(&ns, &["--dport", "!0-65535"]).len(), 0);
+    assert_eq!(list(&ns, &["--pid", &std::process::id().to_string()]).len(), 2);
+    assert_eq!(list(&ns, &["--comm", "nobody-has-it"]).len(), 0);
+    Ok(())
+}
+
+fn queues_bytes_and_owners_are_those_of_the_socket(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let (_listener, mut client, _server) = connect(&ns);
+    client.write_all(&[7; 1_234]).unwrap();
+    let rows = list(&ns, &[]);
+    assert_eq!(of(&rows, "out")["bytes_sent"], 1_234);
+    assert_eq!(of(&rows, "in")["bytes_received"], 1_234);
+    assert_eq!(of(&rows, "in")["receive_queue"], 1_234);
+    assert!(of(&rows, "out")["srtt_us"].as_u64().is_some(), "{rows:#?}");
+    Ok(())
+}
+
+fn listeners_show_their_backlog(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let (listener, _waiting) = ns.run(|| {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        // SAFETY: a second listen() only changes the backlog.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 9) }, 0);
+        let waiting = [0; 3].map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        (listener, waiting)
+    });
+    let rows = list(&ns, &["--listening"]);
+    let [row] = &rows[..] else { panic!("{rows:#?}") };
+    assert_eq!((&row["state"], &row["direction"]), (&"listen".into(), &"listen".into()));
+    assert_eq!(row["dport"], listener.local_addr().unwrap().port());
+    assert_eq!((&row["receive_queue"], &row["send_queue"]), (&3.into(), &9.into()), "{row}");
+    assert_eq!(row["pid"], std::process::id());
+    Ok(())
+}
+
+fn closed_connections_are_listed_on_demand(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let (listener, client, server) = connect(&ns);
+    let (port, sport) = (listener.local_addr().unwrap().port(), client.local_addr().unwrap().port());
+    client.shutdown(Shutdown::Both).unwrap();
+    drop((client, server));
+    assert!(list(&ns, &[]).iter().all(|row| row["state"] != "time_wait"));
+    let rows = list(&ns, &["--state", "time-wait"]);
+    let [row] = &rows[..] else { panic!("{rows:#?}") };
+    assert_eq!((&row["state"], &row["direction"]), (&"time_wait".into(), &Value::Null));
+    assert_eq!(
+        (&row["src"], &row["sport"], &row["dport"]),
+        (&"127.0.0.1".into(), &sport.into(), &port.into())
+    );
+    // Who opened it is not known, so a filter takes it from either side.
+    for port in [port, sport] {
+        assert_eq!(list(&ns, &["--state", "time-wait", "--dport", &port.to_string()]).len(), 1);
+    }
+    Ok(())
+}
+
+fn ages_are_lower_bounds(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let (_listener, _client, _server) = connect(&ns);
+    let young = list(&ns, &["--min-age", "1h"]);
+    assert_eq!(young.len(), 0, "{young:#?}");
+    let age = || of(&list(&ns, &[]), "out")["at_least_ns"].as_u64().unwrap_or(0);
+    let first = age();
+    // Ages follow the clock: awaited, not slept for.
+    let grown = std::iter::repeat_with(age).take(200).find(|&age| age > first + 20_000_000);
+    assert!(grown.is_some(), "an idle connection does not age");
+    assert_eq!(list(&ns, &["--min-age", "20ms"]).len(), 2);
+    Ok(())
+}
+
+/// `(state, local, peer)` of every socket that `ss` shows in the namespace.
+fn of_ss(ns: &NetNs) -> Result<BTreeSet<(String, String, String)>, Skip> {
+    let output = ns
+        .run(|| Command::new("ss").args(["-tanH", "-O"]).output())
+        .map_err(|error| Skip(format!("cannot run ss: {error}")))?;
+    let text = String::from_utf8(output.stdout).unwrap();
+    Ok(text
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let state = match words[0] {
+                "ESTAB" => "established".into(),
+                "FIN-WAIT-1" => "fin_wait1".into(),
+                "FIN-WAIT-2" => "fin_wait2".into(),
+                other => other.to_lowercase().replace('-', "_"),
+            };
+            (state, words[3].to_owned(), words[4].to_owned())
+        })
+        .collect())
+}
+
+fn states_and_tuples_are_those_of_ss(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let _established = connect(&ns);
+    let half_closed = connect(&ns);
+    half_closed.1.shutdown(Shutdown::Write).unwrap();
+    let (_listener, client, server) = connect(&ns);
+    drop((client, server));
+    let _not_accepted = ns.run(|| {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener, client)
+    });
+    let expected = of_ss(&ns)?;
+    let open = list(&ns, &["--state", "all"]);
+    let listening = list(&ns, &["--listening"]);
+    let ours: BTreeSet<_> = open
+        .iter()
+        .chain(&listening)
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+            let end = |address: &str, port: &str| {
+                let (address, port) = (text(address), &row[port]);
+                let any = if port == 0 { "*".to_owned() } else { port.to_string() };
+                if address.contains(':') { format!("[{address}]:{any}") } else { format!("{address}:{any}") }
+            };
+            let (src, dst) = (end("src", "sport"), end("dst", "dport"));
+            let is_src_ours = matches!(row["direction"].as_str(), Some("out") | None);
+            if is_src_ours { (text("state"), src, dst) } else { (text("state"), dst, src) }
+        })
+        .collect();
+    let differ: Vec<_> = ours.symmetric_difference(&expected).collect();
+    assert!(differ.is_empty(), "only in one of both: {differ:#?}");
+    Ok(())
+}
