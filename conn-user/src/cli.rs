@@ -106,10 +106,10 @@ pub enum Command {
     /// Print how many connections are open now (-C as in conntrack)
     #[command(before_help = COUNT_EXAMPLES)]
     Count(CountArgs),
-    /// Print the connections that are open now, with who has them (-L as in conntrack)
+    /// Print what is open now, and who has it (-L as in conntrack)
     #[command(before_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Print one line per connection when it ends: how long, how much, who, and why it ended
+    /// Print each connection when it ends: how long it was, whose, and why it ended
     #[command(before_help = LIFE_EXAMPLES)]
     Life(LifeArgs),
     /// Count what happens per service port, and prove it (-S as in conntrack)

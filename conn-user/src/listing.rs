@@ -73,7 +73,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     })?;
     let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
     sort(&mut events, settings.order);
-    sink::print(&text(settings, &events))?;
+    sink::print(text(settings, &events))?;
     if undecided > 0 {
         eprintln!(
             "conntrace: {undecided} more may be that old: the kernel keeps no birthday of connections, and they \

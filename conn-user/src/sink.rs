@@ -66,8 +66,8 @@ impl Sink {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print(text: &[u8]) -> Result<(), Error> {
-    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
+pub fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
+    match io::stdout().lock().write_all(text.as_ref()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(context(error)),
         _ => Ok(()),
     }

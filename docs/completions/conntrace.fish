@@ -64,6 +64,8 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -s h -l help -d 'Print
 complete -c conntrace -n "__fish_conntrace_needs_command" -s V -l version -d 'Print version'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "events" -d 'Print events as they happen, until Ctrl-C (the default; -E as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "count" -d 'Print how many connections are open now (-C as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "list" -d 'Print what is open now, and who has it (-L as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "life" -d 'Print each connection when it ends: how long it was, whose, and why it ended'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count what happens per service port, and prove it (-S as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Tell what this host has, what follows from it, and whether it works'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command, filters, formats, states or exactness'
@@ -137,6 +139,89 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hoo
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l min-age -d 'Only connections that are certainly so old: 5s, 2h' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l sort -d 'The largest first: age, bytes, rtt, retransmits, queue; or by port or pid' -r -f -a "age\t'The oldest first'
+bytes\t'The most bytes, both ways, first'
+rtt\t'The longest round trip first'
+retransmits\t'The most retransmissions first'
+queue\t'The fullest queue, either way, first'
+port\t'By service port'
+pid\t'By process'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s o -l output -d 'conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l columns -d 'Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones. `conntrace help formats` has them' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l color -d 'Colours: auto is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l proto -d 'Only this protocol: tcp (or 6), the only one there is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s s -l src -l orig-src -d 'Only these initiators: addresses and prefixes, or a list of such. ! takes out: \'!10.0.0.0/8\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s d -l dst -l orig-dst -d 'Only these responders' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s r -l reply-src -d 'The sources of replies: what --dst is, since sockets know no NAT' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s q -l reply-dst -d 'The destinations of replies: what --src is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dport -l orig-port-dst -d 'Only these service ports, the responder\'s: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l sport -l orig-port-src -d 'Only these source ports, the initiator\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reply-port-src -d 'The source ports of replies: what --dport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reply-port-dst -d 'The destination ports of replies: what --sport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l state -d 'Only in these states: established, syn-sent, … or connected, synchronized, bucket, big' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket is IPv4' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l pid -d 'Only these owners, by process id' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l comm -d 'Only owners of this name; - for owners that are not known' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l uid -d 'Only owners of these users, by name or number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l min -d 'Only connections that lasted at least so long: 5s, 1m30s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l max -d 'Only connections that lasted at most so long' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l top -d 'At the end the N largest, instead of all as they end' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l sort -d 'What makes them large: lifetime (the default), handshake, bytes, rtt or retransmits. Without --top, the first 20' -r -f -a "lifetime\t'From the attempt to the end'
+handshake\t'From the attempt to the end of the handshake'
+bytes\t'Bytes both ways'
+rtt\t'Smoothed round trip time'
+retransmits\t'Segments retransmitted'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l count -d 'End after N connections' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s b -l buffer-size -d 'Room for ends that wait to be printed: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s o -l output -d 'conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l columns -d 'Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones. `conntrace help formats` has them' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l color -d 'Colours: auto is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
+always\t'Always'
+never\t'Never'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l proto -d 'Only this protocol: tcp (or 6), the only one there is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s s -l src -l orig-src -d 'Only these initiators: addresses and prefixes, or a list of such. ! takes out: \'!10.0.0.0/8\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s d -l dst -l orig-dst -d 'Only these responders' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s r -l reply-src -d 'The sources of replies: what --dst is, since sockets know no NAT' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s q -l reply-dst -d 'The destinations of replies: what --src is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l dport -l orig-port-dst -d 'Only these service ports, the responder\'s: 22, ssh, 8000-8099, \'!22\', or a list of such' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l sport -l orig-port-src -d 'Only these source ports, the initiator\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reply-port-src -d 'The source ports of replies: what --dport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reply-port-dst -d 'The destination ports of replies: what --sport is' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l state -d 'Only in these states: established, syn-sent, … or connected, synchronized, bucket, big' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
+out\t'This host'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket is IPv4' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l pid -d 'Only these owners, by process id' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l comm -d 'Only owners of this name; - for owners that are not known' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l uid -d 'Only owners of these users, by name or number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if one was lost'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'No line with the names of the columns in table and csv'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Report every so often, with rates: 1s, 500ms. Without it there is one report at the end' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s; without it, at Ctrl-C' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'

@@ -84,13 +84,13 @@ pub fn short() -> String {
 /// There is no such topic.
 pub fn run(args: &HelpArgs) -> Result<(), Error> {
     let mut cli = Cli::command();
-    let Some(name) = &args.topic else { return sink::print(&cli.render_long_help().to_string()) };
+    let Some(name) = &args.topic else { return sink::print(cli.render_long_help().to_string()) };
     if let Ok(topic) = Topic::from_str(name, true) {
-        return sink::print(&topic.text());
+        return sink::print(topic.text());
     }
     cli.build();
     match cli.find_subcommand_mut(name) {
-        Some(command) => sink::print(&command.render_long_help().to_string()),
+        Some(command) => sink::print(command.render_long_help().to_string()),
         None => Err(Error::Usage(format!(
             "help: there is nothing about {name:?}: use filters, formats, states, exactness, from, or the \
              name of a command"
@@ -115,7 +115,7 @@ pub fn definition() -> clap::Command {
 /// # Errors
 /// Standard output cannot be written.
 pub fn complete(args: &CompletionsArgs) -> Result<(), Error> {
-    sink::print(&completions(args.shell))
+    sink::print(completions(args.shell))
 }
 
 /// The script for a shell.
@@ -188,6 +188,8 @@ mod tests {
         Commands:
           events    Print events as they happen, until Ctrl-C (the default; -E)
           count     Print how many connections are open now (-C)
+          list      Print what is open now, and who has it (-L)
+          life      Print each connection when it ends: how long it was, whose, and why it ended
           stats     Count what happens per service port, and prove it (-S)
           doctor    Tell what this host has, what follows from it, and whether it works
           help      Explain a command, filters, formats, states or exactness
