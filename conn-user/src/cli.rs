@@ -109,7 +109,7 @@ pub enum Command {
     /// Print what is open now, and who has it (-L as in conntrack)
     #[command(before_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Print each connection when it ends: how long it was, whose, and why it ended
+    /// Print each connection when it ends: how long it was, whose, and why
     #[command(before_help = LIFE_EXAMPLES)]
     Life(LifeArgs),
     /// Count what happens per service port, and prove it (-S as in conntrack)

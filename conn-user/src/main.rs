@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match line::read(args, std::env::var_os(OPTIONS).as_deref()) {
-        _ if is_short => sink::print(&help::short()),
+        _ if is_short => sink::print(help::short()),
         Ok(cli) => {
             init_log(cli.verbose);
             run(&cli)

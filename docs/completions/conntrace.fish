@@ -65,7 +65,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -s V -l version -d 'Pr
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "events" -d 'Print events as they happen, until Ctrl-C (the default; -E as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "count" -d 'Print how many connections are open now (-C as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "list" -d 'Print what is open now, and who has it (-L as in conntrack)'
-complete -c conntrace -n "__fish_conntrace_needs_command" -a "life" -d 'Print each connection when it ends: how long it was, whose, and why it ended'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "life" -d 'Print each connection when it ends: how long it was, whose, and why'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count what happens per service port, and prove it (-S as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Tell what this host has, what follows from it, and whether it works'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command, filters, formats, states or exactness'

@@ -189,7 +189,7 @@ mod tests {
           events    Print events as they happen, until Ctrl-C (the default; -E)
           count     Print how many connections are open now (-C)
           list      Print what is open now, and who has it (-L)
-          life      Print each connection when it ends: how long it was, whose, and why it ended
+          life      Print each connection when it ends: how long it was, whose, and why
           stats     Count what happens per service port, and prove it (-S)
           doctor    Tell what this host has, what follows from it, and whether it works
           help      Explain a command, filters, formats, states or exactness
