@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
 };
 
-const STATES: [&str; 10] = [
+const STATES: [&str; 11] = [
     "NONE",
     "SYN_SENT",
     "SYN_RECV",
@@ -26,6 +26,7 @@ const STATES: [&str; 10] = [
     "TIME_WAIT",
     "CLOSE",
     "SYN_SENT2",
+    "LISTEN",
 ];
 
 /// The type of an event.
@@ -37,6 +38,8 @@ pub enum Kind {
     Update,
     /// `[DESTROY]`
     Destroy,
+    /// None: a line of `conntrack -L`
+    Open,
 }
 
 /// What stands in front of a line with `-o timestamp`.
@@ -133,6 +136,7 @@ impl FromStr for Line {
         let kind = [("    [NEW] ", Kind::New), (" [UPDATE] ", Kind::Update), ("[DESTROY] ", Kind::Destroy)]
             .into_iter()
             .find_map(|(text, kind)| reader.skip(text).then_some(kind))
+            .or_else(|| reader.rest.starts_with(|c: char| c.is_ascii_lowercase()).then_some(Kind::Open))
             .ok_or_else(|| reader.wanted("an event type"))?;
         let family = [("ipv4     2 ", 2), ("ipv6     10 ", 10)]
             .into_iter()
@@ -241,9 +245,19 @@ impl<'a> Reader<'a> {
         self.take(|word| word.strip_prefix(key)?.parse().ok()).ok_or_else(|| self.wanted(key))
     }
 
+    /// With `-o ktimestamp`, a date in brackets.
+    fn moment(&mut self, key: &str) -> bool {
+        let rest = self.rest.strip_prefix(key).and_then(|rest| rest.split_once("] "));
+        self.rest = rest.map_or(self.rest, |(_, rest)| rest);
+        rest.is_some()
+    }
+
     fn keys(&mut self) -> Result<BTreeMap<String, String>, Ungrammatical> {
         let mut keys = BTreeMap::new();
         while !self.rest.is_empty() {
+            if self.skip("[USERSPACE] ") || self.moment("[start=") || self.moment("[stop=") {
+                continue;
+            }
             let (key, value) = self
                 .take(|word| {
                     let (key, value) = word.split_once('=')?;
@@ -290,6 +304,14 @@ mod tests {
 
         let stamped = parse("[1685571135.590407]\t    [NEW] tcp      6 120 SYN_SENT src=10.244.1.6 dst=10.244.2.9 sport=49400 dport=5201 [UNREPLIED] src=10.244.2.9 dst=10.244.1.6 sport=5201 dport=49400 zone=65520").unwrap();
         assert_eq!(stamped.stamp, Some(Stamp { seconds: 1_685_571_135, micros: 590_407 }));
+    }
+
+    #[test]
+    fn what_options_and_other_commands_add_is_read() {
+        let listed = parse("ipv4     2 tcp      6 431982 ESTABLISHED src=192.0.2.1 dst=192.0.2.2 sport=34846 dport=993 packets=169 bytes=14322 src=192.0.2.2 dst=192.0.2.1 sport=993 dport=34846 packets=113 bytes=34787 [ASSURED] mark=0 [start=Fri Jan  2 03:04:06 2026] use=1 id=7").unwrap();
+        assert_eq!((listed.kind, listed.family, listed.key("id")), (Kind::Open, Some(2), Some("7")));
+        let flushed = parse("[DESTROY] tcp      6 9 CLOSE src=192.0.2.1 dst=192.0.2.2 sport=58020 dport=29707 src=192.0.2.2 dst=192.0.2.1 sport=29707 dport=58020 [ASSURED] [USERSPACE] portid=27413 progname=conntrack").unwrap();
+        assert_eq!(flushed.key("progname"), Some("conntrack"));
     }
 
     const OURS: &str = " [UPDATE] tcp      6 ESTABLISHED src=::1 dst=::1 sport=40000 dport=22 src=::1 dst=::1 sport=22 dport=40000 [ASSURED] dir=out pid=- comm=a\\x20b lifetime>=0.5";

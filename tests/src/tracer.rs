@@ -214,6 +214,11 @@ impl Tracer {
         found.unwrap_or_else(|missing| panic!("{missing}: {what}"))
     }
 
+    /// True if such a line is on stderr by now.
+    pub fn has_stderr(&self, accept: impl Fn(&str) -> bool) -> bool {
+        self.output.lines.lock().unwrap().stderr.iter().any(|line| accept(line))
+    }
+
     /// Waits until the reading end of stdout is closed, see [`Setup::head`].
     pub fn await_hang_up(&self) {
         let lines = self.output.lines.lock().unwrap();

@@ -26,6 +26,9 @@ mod live {
     pub(crate) mod namespace;
     pub(crate) mod owner;
     pub(crate) mod reason;
+    pub(crate) mod manual;
+    pub(crate) mod namespace;
+    pub(crate) mod peer;
     pub(crate) mod refusal;
     pub(crate) mod scenario;
     pub(crate) mod start;
@@ -55,6 +58,9 @@ fn main() -> ExitCode {
         live::namespace::TESTS,
         live::owner::TESTS,
         live::reason::TESTS,
+        live::manual::TESTS,
+        live::namespace::TESTS,
+        live::peer::TESTS,
         live::refusal::TESTS,
         live::scenario::TESTS,
         live::time::TESTS,

@@ -10,7 +10,8 @@ use crate::command::{self, line};
 use crate::toolchain::{self, Decision, Facts, LINKER_FEATURE, LINKER_VERSION, LLVM, Places};
 
 /// Programs the tests call, and the package each comes from.
-const TEST_TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("ss", "iproute2"), ("cc", "gcc")];
+const TEST_TOOLS: [(&str, &str); 5] =
+    [("ip", "iproute2"), ("ss", "iproute2"), ("cc", "gcc"), ("conntrack", "conntrack"), ("nft", "nftables")];
 
 /// The task by itself: says what it found.
 pub(crate) fn main() -> Result<ExitCode> {

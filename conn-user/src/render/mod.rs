@@ -284,4 +284,6 @@ fn endpoint(endpoint: SocketAddr, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
         Kind::Destroy => b"-D",
     });
     let status: &[u8] = match (conntrack::is_unreplied(event), conntrack::is_assured(event)) {
-        (true, _) => b"",
+        (true, _) => b" -u UNSET",
         (false, false) => b" -u SEEN_REPLY",
         (false, true) => b" -u SEEN_REPLY,ASSURED",
     };
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn lives_of_connections() {
         insta::assert_snapshot!(lines(Format::Save, &[new_out(), established(), closed(), new_in_v6(), open()]), @"
-        -A -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state SYN_SENT
+        -A -u UNSET -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state SYN_SENT
         -U -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state ESTABLISHED
         -D -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state CLOSE
         -A -u SEEN_REPLY -s 2001:db8::7 -d 2001:db8::22 -r 2001:db8::22 -q 2001:db8::7 -p tcp --sport 43210 --dport 22 --reply-port-src 22 --reply-port-dst 43210 --state SYN_RECV
@@ -64,7 +64,7 @@ mod tests {
         fn any_event_is_one_line_of_options(event in any_event()) {
             let text = lines(Format::Save, &[event]);
             let words: Vec<&str> = text.strip_suffix('\n').unwrap().split(' ').skip(1).collect();
-            prop_assert!(words.len() >= 20 && words.len().is_multiple_of(2), "{:?}", words);
+            prop_assert!(words.len() >= 22 && words.len().is_multiple_of(2), "{:?}", words);
             for pair in words.chunks(2) {
                 prop_assert!(pair[0].starts_with('-') && !pair[1].starts_with('-'), "{:?}", words);
             }

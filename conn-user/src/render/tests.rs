@@ -5,7 +5,7 @@ use crate::output::Color;
 /// 2026-01-02T03:04:05Z at boot.
 pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
 
-fn style(format: Format, columns: Option<&str>) -> Style {
+pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
     let columns = columns.map(|text| column::parse(text, Subject::Events.columns()).unwrap());
     Style { format, columns, header: true, color: Color::Never, utc: true }
 }

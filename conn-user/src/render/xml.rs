@@ -49,11 +49,6 @@ pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut 
     if extras.ktimestamp {
         bounds(event, frame, out);
     }
-    if extras.timestamp {
-        out.extend_from_slice(b"<when>");
-        civil(frame.zone, frame.clock.to_unix_ns(event.time_ns), out);
-        out.extend_from_slice(b"</when>");
-    }
     for column in OWN.iter().filter_map(|name| Column::named(name)) {
         // "lifetime" and "age" tell the same of different kinds.
         let other = if event.kind == Kind::Open { "lifetime" } else { "age" };
@@ -62,7 +57,13 @@ pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut 
             element(column.id, cell, out);
         }
     }
-    out.extend_from_slice(b"</meta></flow>");
+    out.extend_from_slice(b"</meta>");
+    if extras.timestamp {
+        out.extend_from_slice(b"<when>");
+        civil(frame.zone, frame.clock.to_unix_ns(event.time_ns), out);
+        out.extend_from_slice(b"</when>");
+    }
+    out.extend_from_slice(b"</flow>");
 }
 
 fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out: &mut Vec<u8>) {
@@ -185,8 +186,8 @@ mod tests {
         "#);
         let all = Format::Xml(Extras { timestamp: true, extended: true, id: true, ktimestamp: true });
         insta::assert_snapshot!(lines(all, &[new_in_v6(), closed()]), @r#"
-        <flow type="new"><meta direction="original"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::7</src><dst>2001:db8::22</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>22</dport></layer4></meta><meta direction="reply"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::22</src><dst>2001:db8::7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>22</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_RECV</state><id>41</id><timestamp><start>1767323046000000000</start></timestamp><when><hour>3</hour><min>04</min><sec>06</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when><direction>in</direction><owner>-</owner></meta></flow>
-        <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><id>41</id><assured/><timestamp><start>1767323046000000000</start><stop>1767323107000000042</stop></timestamp><when><hour>3</hour><min>05</min><sec>07</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><lifetime>61.000000042</lifetime><reason>closed_by_us</reason></meta></flow>
+        <flow type="new"><meta direction="original"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::7</src><dst>2001:db8::22</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>22</dport></layer4></meta><meta direction="reply"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::22</src><dst>2001:db8::7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>22</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_RECV</state><id>41</id><timestamp><start>1767323046000000000</start></timestamp><direction>in</direction><owner>-</owner></meta><when><hour>3</hour><min>04</min><sec>06</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when></flow>
+        <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><id>41</id><assured/><timestamp><start>1767323046000000000</start><stop>1767323107000000042</stop></timestamp><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><lifetime>61.000000042</lifetime><reason>closed_by_us</reason></meta><when><hour>3</hour><min>05</min><sec>07</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when></flow>
         "#);
         insta::assert_snapshot!(loss(plain), @"<!-- [LOST] 72 since 2026-01-02T03:04:06.000000000Z until 2026-01-02T03:04:06.012345678Z -->");
     }

@@ -1,0 +1,63 @@
+//! What the documentation tells people to type, typed.
+
+use conn_tests::{
+    harness::{Live, Outcome, Skip},
+    host::{Host, Need},
+    live,
+    tracer::Setup,
+};
+use std::{collections::BTreeSet, fs};
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; manual:
+    what_replaces_other_tools_runs,
+    every_topic_and_command_has_help,
+);
+
+/// Commands that give one answer and end by themselves.
+const SNAPSHOTS: [&str; 3] = ["list", "count", "-C"];
+
+/// The second cells of the table in `docs/from.md`.
+fn lines() -> Vec<String> {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/from.md")).unwrap();
+    let cells = page.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit_once("| `"));
+    cells.map(|(_, now)| now.to_owned()).collect()
+}
+
+fn has_help(command: &str) -> bool {
+    Setup::new(["help", command]).run().code == Some(0)
+}
+
+fn what_replaces_other_tools_runs(_: &Host) -> Outcome {
+    let lines = lines();
+    assert!(lines.len() > 20, "{lines:#?}");
+    let mut missing = BTreeSet::new();
+    for line in &lines {
+        let mut words: Vec<&str> = line.split(' ').skip(1).collect();
+        let command = words.first().copied().filter(|word| !word.starts_with('-'));
+        if let Some(command) = command.filter(|command| !has_help(command)) {
+            missing.insert(command.to_owned());
+            continue;
+        }
+        if !words.first().is_some_and(|word| SNAPSHOTS.contains(word)) {
+            words.extend(["--timeout", "100ms"]);
+        }
+        let ended = Setup::new(words).run();
+        assert_eq!(ended.code, Some(0), "{line}: {ended:#?}");
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Skip(format!("there is no command {missing:?} yet; the others run")))
+    }
+}
+
+fn every_topic_and_command_has_help(_: &Host) -> Outcome {
+    for topic in ["filters", "formats", "states", "exactness", "from", "events", "count", "stats"] {
+        assert!(has_help(topic), "{topic}");
+    }
+    let short = Setup::new(["-h"]).run();
+    assert!(short.stdout.len() <= 45, "{short:#?}");
+    assert_eq!(short.expect_code(0), "");
+    assert_eq!(Setup::new(["help", "nothing"]).run().code, Some(2));
+    Ok(())
+}
