@@ -158,7 +158,13 @@ fn kinds(kinds: Kinds) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::clock::WallClock;
+    use crate::event::tests::any_event;
+    use crate::output::{OutputArgs, Style, Terminal};
+    use crate::render::{Renderer, Subject};
 
     #[test]
     fn every_column_says_where_it_is() {
@@ -169,6 +175,41 @@ mod tests {
                 event["properties"].as_object().unwrap().len(),
                 event["required"].as_array().unwrap().len()
             );
+        }
+    }
+
+    /// Enough of a validator for what [`property`] writes.
+    fn fits(value: &Value, property: &Value) -> bool {
+        if let Some(constant) = property.get("const") {
+            return value == constant;
+        }
+        let is = |kind: &Value| match kind.as_str().unwrap() {
+            "boolean" => value.is_boolean(),
+            "integer" => value.is_u64(),
+            "string" => value.is_string(),
+            "null" => value.is_null(),
+            other => panic!("{other}"),
+        };
+        let kind = &property["type"];
+        let typed = kind.as_array().map_or_else(|| is(kind), |kinds| kinds.iter().any(is));
+        typed && property.get("enum").is_none_or(|words| words.as_array().unwrap().contains(value))
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_fits_the_schema(event in any_event()) {
+            let mut out = Vec::new();
+            let style = Style::new(&OutputArgs { output: vec!["json".into()], ..OutputArgs::default() }, Subject::Events);
+            let mut renderer = Renderer::new(&style.unwrap(), Subject::Events, Terminal::NONE);
+            renderer.event(&event, &WallClock::with_offset(0), &mut out);
+            let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();
+            let shape = super::event(event.kind);
+            let required = shape["required"].as_array().unwrap();
+            prop_assert_eq!(object.len(), required.len());
+            for (key, value) in &object {
+                prop_assert!(required.contains(&Value::from(key.as_str())), "{}", key);
+                prop_assert!(fits(value, &shape["properties"][key]), "{}: {}", key, value);
+            }
         }
     }
 }

@@ -148,6 +148,9 @@ fn conntrack(port: &str) -> Tracer {
     tracer
 }
 
+/// Which lines are meant.
+type Accept = fn(&Line) -> bool;
+
 /// What both must agree on, of the lines of one kind: the tuples.
 fn tuples(lines: &[Line], accept: impl Fn(&Line) -> bool) -> BTreeSet<String> {
     lines.iter().filter(|line| accept(line)).map(|line| line.tuple().to_string()).collect()
@@ -195,7 +198,7 @@ fn conntrack_tells_the_same_connections(_: &Host) -> Outcome {
             last.get() == BATCHES * BATCH
         });
         let (theirs, ours) = (theirs.events(), ours.events());
-        let kinds: [(&str, fn(&Line) -> bool); 4] = [
+        let kinds: [(&str, Accept); 4] = [
             ("NEW", |line| line.kind == Kind::New),
             ("ESTABLISHED", |line| line.kind == Kind::Update && line.state.as_deref() == Some("ESTABLISHED")),
             ("DESTROY", |line| line.kind == Kind::Destroy),
