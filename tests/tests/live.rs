@@ -22,13 +22,12 @@ mod live {
     pub(crate) mod list;
     pub(crate) mod load;
     pub(crate) mod loss;
+    pub(crate) mod manual;
     pub(crate) mod mptcp;
     pub(crate) mod namespace;
     pub(crate) mod owner;
-    pub(crate) mod reason;
-    pub(crate) mod manual;
-    pub(crate) mod namespace;
     pub(crate) mod peer;
+    pub(crate) mod reason;
     pub(crate) mod refusal;
     pub(crate) mod scenario;
     pub(crate) mod start;
@@ -54,13 +53,12 @@ fn main() -> ExitCode {
         live::ledger::TESTS,
         live::list::TESTS,
         live::loss::TESTS,
+        live::manual::TESTS,
         live::mptcp::TESTS,
         live::namespace::TESTS,
         live::owner::TESTS,
-        live::reason::TESTS,
-        live::manual::TESTS,
-        live::namespace::TESTS,
         live::peer::TESTS,
+        live::reason::TESTS,
         live::refusal::TESTS,
         live::scenario::TESTS,
         live::time::TESTS,
