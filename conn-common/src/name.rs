@@ -8,8 +8,10 @@ pub const SET_STATE_AGAIN: &str = "set_state_again";
 pub const DESTROY_SOCK: &str = "destroy_sock";
 /// Program on the cgroup v2 root's socket operations.
 pub const SOCK_OPS: &str = "sock_ops";
-/// Program on the return of `inet_csk_accept()`.
-pub const ACCEPTED: &str = "accepted";
+/// Program on the return of `inet_csk_accept()` where it has four parameters.
+pub const ACCEPTED_FOUR: &str = "accepted_four";
+/// Program on the return of `inet_csk_accept()` where it has two parameters.
+pub const ACCEPTED_TWO: &str = "accepted_two";
 /// Program on the exits of the system calls `accept` and `accept4`.
 pub const ACCEPT_EXIT: &str = "accept_exit";
 /// Iterator over all tasks' files that notes who holds which socket.
@@ -70,8 +72,6 @@ pub const OWNERS: &str = "OWNERS";
 pub const LISTED: &str = "LISTED";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
-/// How many parameters `inet_csk_accept()` has in this kernel.
-pub const ACCEPT_PARAMETERS: &str = "ACCEPT_PARAMETERS";
 /// Offset of a system call's result in the record of its exit.
 pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
 /// How many shards the ledger has, less one; a power of two less one.

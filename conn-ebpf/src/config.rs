@@ -33,8 +33,6 @@ globals! {
     LISTED: u8 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
-    /// How many parameters `inet_csk_accept()` has: what it returns stands behind them.
-    ACCEPT_PARAMETERS: u32 = 0;
     /// Where a system call's result stands in the record of its exit.
     SYSCALL_RESULT: u32 = 0;
     /// Shards of the ledger, less one.

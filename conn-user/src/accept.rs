@@ -61,14 +61,20 @@ pub fn syscall_result() -> Option<u32> {
     .flatten()
 }
 
-/// Attaches the program of a hook.
+/// Attaches the program of a hook. `parameters` is how many `inet_csk_accept()` has, if it is there.
 ///
 /// # Errors
 /// Why this host does not let it.
-pub fn attach(hook: AcceptHook, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
+pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
     match hook {
         AcceptHook::Function => {
-            let program = ebpf.program_mut(name::ACCEPTED).ok_or("the object has no such program")?;
+            let name = match parameters {
+                Some(2) => name::ACCEPTED_TWO,
+                Some(4) => name::ACCEPTED_FOUR,
+                Some(other) => return Err(format!("inet_csk_accept() has {other} parameters here")),
+                None => return Err("this kernel has no inet_csk_accept()".to_owned()),
+            };
+            let program = ebpf.program_mut(name).ok_or("the object has no such program")?;
             let program: &mut FExit = program.try_into().map_err(text)?;
             program.load("inet_csk_accept", btf).map_err(text)?;
             program.attach().map_err(text)?;

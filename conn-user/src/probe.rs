@@ -110,6 +110,7 @@ unsafe impl Pod for Switches {}
 pub struct Probe {
     ebpf: Ebpf,
     btf: Btf,
+    accept_parameters: Option<u32>,
 }
 
 /// `u8::MAX` would let every line through; the programs log up to trace.
@@ -124,15 +125,16 @@ impl Probe {
         // Parsing the kernel's types takes as long as the rest of this, and is needed after it.
         let (ebpf, btf) = thread::scope(|scope| {
             let btf = scope.spawn(Btf::from_sys_fs);
-            let ebpf = Layout::of_kernel().and_then(|layout| load(plan, options, &layout));
+            let ebpf = Layout::of_kernel()
+                .and_then(|layout| Ok((load(plan, options, &layout)?, layout.accept_parameters)));
             (ebpf, btf.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let ebpf = ebpf?;
+        let (ebpf, accept_parameters) = ebpf?;
         let btf = btf.map_err(|error| Error::Refused {
             what: format!("reading {KERNEL_BTF}: {error}"),
             errno: None,
         })?;
-        Ok(Self { ebpf, btf })
+        Ok(Self { ebpf, btf, accept_parameters })
     }
 
     /// Attaches the witnesses that the plan names. Nothing is counted before [`Self::enable`].
@@ -172,7 +174,7 @@ impl Probe {
     pub fn attach_accept(&mut self, forced: Option<AcceptHook>) -> Option<AcceptHook> {
         let hooks = AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook));
         for hook in hooks {
-            match accept::attach(hook, &mut self.ebpf, &self.btf) {
+            match accept::attach(hook, self.accept_parameters, &mut self.ebpf, &self.btf) {
                 Ok(()) => return Some(hook),
                 Err(error) => log::debug!("no program for accepts on {}: {error}", hook.name()),
             }
@@ -317,7 +319,6 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let spans_on = flag(options.spans);
-    let accept_parameters = layout.accept_parameters.unwrap_or(0);
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
 
     let mut loader = EbpfLoader::new();
@@ -330,7 +331,6 @@ fn load(plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> 
         .override_global(name::SPANS_ON, &spans_on, true)
         .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)
-        .override_global(name::ACCEPT_PARAMETERS, &accept_parameters, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);

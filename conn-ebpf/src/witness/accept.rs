@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
-use aya_ebpf::programs::{FExitContext, TracePointContext};
+use aya_ebpf::programs::TracePointContext;
 use conn_common::owner::{ACCEPT, Owner};
 use conn_common::state::CLOSE;
 
@@ -22,11 +22,10 @@ const FAMILIES: [u16; 2] = [2, 10];
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10 it is
 /// `(struct sock *sk, struct proto_accept_arg *arg)`.
 #[inline(always)]
-pub fn returned(ctx: &FExitContext) -> i32 {
+pub fn returned(sk: *mut c_void) -> i32 {
     if !is_enabled() {
         return 0;
     }
-    let sk: *mut c_void = if config::ACCEPT_PARAMETERS.load() == 2 { ctx.arg(2) } else { ctx.arg(4) };
     if sk.is_null() {
         return 0;
     }
