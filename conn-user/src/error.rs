@@ -1,8 +1,10 @@
 //! What can go wrong, in words that name the cause and the remedy.
 
+use std::borrow::Cow;
 use std::io;
 
 use nix::libc;
+use nix::sys::utsname::uname;
 
 /// Why conntrace ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -97,17 +99,25 @@ fn reason(what: &str, errno: Option<i32>) -> String {
 }
 
 /// What usually helps against a refusal.
-fn remedy(errno: Option<i32>) -> &'static str {
+fn remedy(errno: Option<i32>) -> Cow<'static, str> {
     match errno {
         Some(libc::EPERM | libc::EACCES) => {
             "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the \
              host, or with --privileged"
+                .into()
         }
-        Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size",
+        Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
+        // What a kernel does not know, it calls invalid.
         Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => {
-            "the kernel may be too old or built without it: see the requirements in the README, and -vv for details"
+            let release = uname()
+                .map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned());
+            format!(
+                "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is \
+                 {release}\nuse a newer kernel, or see -vv for details"
+            )
+            .into()
         }
-        _ => "see -vv for details",
+        _ => "see -vv for details".into(),
     }
 }
 
