@@ -3,6 +3,7 @@
 use crate::host::{Host, Need};
 use libtest_mimic::{Arguments, Completion, Trial};
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -13,6 +14,14 @@ pub struct Skip(pub String);
 
 /// What a live test returns when it does not panic.
 pub type Outcome = Result<(), Skip>;
+
+/// A program of the system's that a test uses. A virtual machine has none.
+///
+/// # Errors
+/// It is not there.
+pub fn tool(path: &str) -> Result<&str, Skip> {
+    if Path::new(path).exists() { Ok(path) } else { Err(Skip(format!("there is no {path} here"))) }
+}
 
 /// Whether other tests may run beside a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -71,7 +71,7 @@ pub fn census(ports: &[u16]) -> Census {
 /// # Panics
 /// When something is on its way for too long.
 pub fn settled(ports: &[u16]) -> Census {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + *LIMIT;
     loop {
         let census = census(ports);
         let passing = ["syn_recv", "fin_wait1", "last_ack", "closing"];

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod line;
 mod link;
 pub mod netns;
+pub mod patience;
 pub mod port;
 pub mod scenario;
 pub mod tracer;

@@ -1,6 +1,6 @@
 //! Real network namespaces that live exactly as long as the test that made them.
 
-use crate::link::Links;
+use crate::{link::Links, traffic::LIMIT};
 use nix::{
     fcntl::{OFlag, openat},
     sched::{CloneFlags, setns, unshare},
@@ -23,6 +23,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Sets the loopback link up in the namespace of the calling thread: who boots a kernel has to.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn loopback_up() -> io::Result<()> {
+    Links::here()?.up("lo")
+}
+
 /// A network namespace with its loopback up.
 ///
 /// It has no name in the file system: a file descriptor keeps it alive, so nothing is left behind even
@@ -39,7 +47,7 @@ impl NetNs {
         // Only the thread that unshares changes its namespace, so a thread is spent on it.
         let maker = thread::spawn(|| -> io::Result<Self> {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            Links::here()?.up("lo")?;
+            loopback_up()?;
             let file = File::open("/proc/thread-self/ns/net")?;
             let inum = file.metadata()?.ino();
             Ok(Self { file, inum })
@@ -167,7 +175,7 @@ impl NetNs {
             Ok(socket)
         };
         let (near, far) = (self.run(|| bind(here))?, other.run(|| bind(there))?);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + *LIMIT;
         for (from, to) in [(&near, &far), (&far, &near)] {
             loop {
                 // An unreachable neighbour is reported here too, and is only not there yet.

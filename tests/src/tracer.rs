@@ -1,6 +1,9 @@
 //! A handle on a running `conntrace`: it waits for what the tracer says and never sleeps.
 
-use crate::line::{Kind, Line};
+use crate::{
+    line::{Kind, Line},
+    patience,
+};
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -21,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, LazyLock, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -30,11 +33,14 @@ use std::{
 
 /// The environment variable that names the descriptor conntrace writes one byte to once it traces.
 pub const READY_FD: &str = "CONNTRACE_READY_FD";
+/// The environment variable with arguments that every conntrace gets after its own: to run any test with other
+/// hooks than the planned ones.
+pub const ARGUMENTS: &str = "CONNTRACE_TEST_ARGUMENTS";
 
 /// How long the tracer may take to attach.
-const START: Duration = Duration::from_secs(60);
+static START: LazyLock<Duration> = LazyLock::new(|| patience::seconds(60));
 /// How long an expected line may take; generous, because a busy machine is no failure.
-const LINE: Duration = Duration::from_secs(40);
+static LINE: LazyLock<Duration> = LazyLock::new(|| patience::seconds(40));
 
 /// How many lines of its output a failing test shows.
 const SHOWN: usize = 60;
@@ -124,11 +130,18 @@ impl Setup {
 
     /// Starts conntrace in the namespace of the calling thread and returns at once.
     pub fn spawn(self) -> Tracer {
-        let program = self.program.unwrap_or_else(binary);
+        let more = env::var(ARGUMENTS).unwrap_or_default();
+        let more = more.split_ascii_whitespace().filter(|_| self.program.is_none());
+        let program = self.program.clone().unwrap_or_else(binary);
         let copy = self.nobody.then(|| public_copy(&program));
         let (ready, told) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let mut command = Command::new(copy.as_ref().unwrap_or(&program));
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&self.args)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if let Some(path) = &self.file {
             command.stdout(fs::File::create(path).expect("a new file"));
         }
@@ -182,9 +195,9 @@ impl Tracer {
 
     fn await_ready(&self) {
         let mut fds = [PollFd::new(self.ready.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(START).expect("a short time");
+        let timeout = PollTimeout::try_from(*START).expect("a short time");
         let ready = poll(&mut fds, timeout).expect("poll");
-        assert!(ready == 1, "conntrace was not ready in {START:?}");
+        assert!(ready == 1, "conntrace was not ready in {:?}", *START);
         let mut byte = [0];
         let len = nix::unistd::read(&self.ready, &mut byte).expect("read");
         assert!(len == 1, "conntrace ended, or closed {READY_FD}, before it was ready");
@@ -222,7 +235,7 @@ impl Tracer {
     /// Waits until the reading end of stdout is closed, see [`Setup::head`].
     pub fn await_hang_up(&self) {
         let lines = self.output.lines.lock().unwrap();
-        let waited = self.output.changed.wait_timeout_while(lines, LINE, |lines| !lines.stdout_ended);
+        let waited = self.output.changed.wait_timeout_while(lines, *LINE, |lines| !lines.stdout_ended);
         assert!(waited.unwrap().0.stdout_ended, "stdout is still being read");
     }
 
@@ -268,7 +281,7 @@ impl Tracer {
         let (lines, timeout) = self
             .output
             .changed
-            .wait_timeout_while(lines, LINE, |lines| !(lines.stdout_ended && lines.stderr_ended))
+            .wait_timeout_while(lines, *LINE, |lines| !(lines.stdout_ended && lines.stderr_ended))
             .unwrap();
         assert!(!timeout.timed_out(), "something keeps conntrace's output open after its end");
         Ended {
@@ -286,8 +299,8 @@ impl Tracer {
         // SAFETY: the kernel has just made this descriptor for us alone.
         let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        let ended = poll(&mut fds, PollTimeout::try_from(LINE).expect("a short time")).expect("poll");
-        assert!(ended == 1, "conntrace did not end in {LINE:?}");
+        let ended = poll(&mut fds, PollTimeout::try_from(*LINE).expect("a short time")).expect("poll");
+        assert!(ended == 1, "conntrace did not end in {:?}", *LINE);
         self.child.wait().expect("wait for conntrace")
     }
 
@@ -296,7 +309,7 @@ impl Tracer {
         stream: impl Fn(&Lines) -> (&Vec<String>, bool),
         accept: impl Fn(&str) -> bool,
     ) -> Result<String, String> {
-        let deadline = Instant::now() + LINE;
+        let deadline = Instant::now() + *LINE;
         let mut next = 0;
         let mut lines = self.output.lines.lock().unwrap();
         loop {
@@ -313,7 +326,7 @@ impl Tracer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("no such line in {LINE:?}"));
+                return Err(format!("no such line in {:?}", *LINE));
             }
             let changed = |lines: &mut Lines| {
                 let (seen, ended) = stream(lines);
@@ -335,7 +348,7 @@ impl Drop for Tracer {
         if thread::panicking()
             && let Ok(lines) = self.output.lines.lock()
             // The readers have a moment to come to the end.
-            && let Ok((lines, _)) = self.output.changed.wait_timeout_while(lines, START, |lines| {
+            && let Ok((lines, _)) = self.output.changed.wait_timeout_while(lines, *START, |lines| {
                 !(lines.stdout_ended && lines.stderr_ended)
             })
         {

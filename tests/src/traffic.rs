@@ -13,9 +13,10 @@ pub mod process;
 pub mod ring;
 pub mod socket;
 
-use std::time::Duration;
+use crate::patience;
+use std::{sync::LazyLock, time::Duration};
 
 /// The longest wait for anything that should happen at once.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| patience::seconds(10));
 
 pub use socket::{Pair, Server};

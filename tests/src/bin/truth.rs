@@ -21,12 +21,17 @@ const BPF_STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const ENDINGS: [Ending; 5] =
     [Ending::ClientFirst, Ending::ServerFirst, Ending::ClientReset, Ending::ServerReset, Ending::Mixed];
 
+/// The hooks that conntrace plans by itself.
+const PLANNED: &str = "planned";
+/// The hooks that it plans without cgroup v2.
+const TWICE: &str = "set_state twice, destroy_sock";
+
 /// The sets of hooks that are compared. The first is the one that conntrace plans by itself.
 const SETS: [(&str, Option<&str>); 6] = [
-    ("planned", None),
+    (PLANNED, None),
     ("set_state", Some("set_state")),
     ("set_state, destroy_sock", Some("set_state,destroy_sock")),
-    ("set_state twice, destroy_sock", Some("set_state,set_state_again,destroy_sock")),
+    (TWICE, Some("set_state,set_state_again,destroy_sock")),
     ("sock_ops", Some("sock_ops")),
     ("sock_ops, destroy_sock", Some("sock_ops,destroy_sock")),
 ];
@@ -36,6 +41,9 @@ struct Arguments {
     /// Connections for each set of hooks
     #[arg(long, default_value_t = 200_000)]
     connections: u64,
+    /// This is a stock kernel, which hides nothing from tracing programs: two of them must be exact, too
+    #[arg(long)]
+    stock: bool,
 }
 
 fn main() -> ExitCode {
@@ -49,14 +57,15 @@ fn main() -> ExitCode {
     let mut exact = true;
     for (name, witnesses) in SETS {
         let row = Row::measure(witnesses, arguments.connections);
-        exact &= witnesses.is_some() || row.difference() == 0;
+        let judged = name == PLANNED || (arguments.stock && name == TWICE);
+        exact &= !judged || row.difference() == 0;
         row.print(name);
     }
     drop(stats);
     if exact {
         return ExitCode::SUCCESS;
     }
-    eprintln!("truth: the planned hooks missed something");
+    eprintln!("truth: hooks that must not miss anything did");
     ExitCode::FAILURE
 }
 

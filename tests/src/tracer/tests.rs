@@ -22,7 +22,7 @@ fn an_end_before_readiness_is_noticed_at_once() {
     let start = Instant::now();
     let outcome = std::panic::catch_unwind(|| script("echo broken >&2; exit 1").start());
     assert!(outcome.is_err());
-    assert!(start.elapsed() < START);
+    assert!(start.elapsed() < *START);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::{
         fd::{AsRawFd as _, RawFd},
         unix::net::UnixStream,
     },
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -76,7 +77,7 @@ pub fn process_name() -> String {
 }
 
 /// How long a worker waits for a test, which may be starting a tracer on a busy machine.
-const PATIENCE: Duration = LIMIT.saturating_mul(9);
+static PATIENCE: LazyLock<Duration> = LazyLock::new(|| LIMIT.saturating_mul(9));
 
 /// Accepts, introduces itself and waits for the client's end, again and again until it is killed.
 pub fn serve(server: &Server) {
@@ -91,7 +92,7 @@ pub fn serve(server: &Server) {
 
 /// Lets a socket wait for as long as a worker does.
 pub fn be_patient(socket: &Socket) {
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
 }
 
 /// A connection to a server of this module.
@@ -184,7 +185,7 @@ impl Worker {
     /// Forks. The child runs `job` under the name `name`, with no descriptors but stdio, `kept` and the line.
     pub fn start(name: &str, kept: &[RawFd], job: impl FnOnce(&Line)) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        ours.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        ours.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
         let kept = [kept, &[theirs.as_raw_fd()]].concat();
         let theirs = Line(theirs);
         Self { process: Process::run(name, &kept, || job(&theirs)), line: ours }

@@ -104,7 +104,7 @@ pub fn mptcp(server: SocketAddr) -> Option<Truth> {
     let listener = Server::listen_on(socket()?, server, 16, |_| {});
     truth.listened(server.port());
     let client = socket()?;
-    client.set_read_timeout(Some(super::LIMIT)).unwrap();
+    client.set_read_timeout(Some(*super::LIMIT)).unwrap();
     client.connect(&server.into()).expect("connect by MPTCP");
     let Pair { client, server: child, tuple } = listener.pair_from(client);
     super::socket::transfer(&client, &child, 9);

@@ -81,7 +81,7 @@ pub fn unaccepted_closed(server: SocketAddr, count: usize) -> Truth {
 
 /// Waits until `count` connections of this port, on the side that accepts, are in this state.
 fn await_state(port: u16, state: &'static str, count: usize) {
-    let deadline = Instant::now() + super::LIMIT;
+    let deadline = Instant::now() + *super::LIMIT;
     let key = Key { direction: Direction::In, port };
     while census(&[port]).get(&(key, state)) != Some(&(count as u64)) {
         assert!(Instant::now() < deadline, "{count} in {state} in time");
@@ -106,7 +106,7 @@ pub fn reset_in_the_queue(server: SocketAddr) -> Truth {
 
 /// A client is established a moment before its child is: waits until all of them are in the queue.
 pub(super) fn await_children(listener: &Server, count: usize) {
-    let deadline = Instant::now() + super::LIMIT;
+    let deadline = Instant::now() + *super::LIMIT;
     while queued(listener) < count {
         assert!(Instant::now() < deadline, "{count} children in time");
         thread::yield_now();

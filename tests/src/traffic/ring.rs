@@ -31,7 +31,7 @@ pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
         assert!(results[1] >= 0, "accept by io_uring: {}", results[1]);
         // SAFETY: the kernel has just made this descriptor for us alone.
         let child = Socket::from(unsafe { OwnedFd::from_raw_fd(results[1]) });
-        child.set_read_timeout(Some(super::LIMIT))?;
+        child.set_read_timeout(Some(*super::LIMIT))?;
         transfer(&client, &child, 3);
         transfer(&child, &client, 5);
         truth.payload(server.port(), 3, 5);
@@ -62,7 +62,7 @@ pub fn accept(server: &Server) -> Socket {
     assert!(fd >= 0, "accept by io_uring: {fd}");
     // SAFETY: the kernel has just made this descriptor for us alone.
     let child = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    child.set_read_timeout(Some(super::LIMIT)).expect("a timeout");
+    child.set_read_timeout(Some(*super::LIMIT)).expect("a timeout");
     child
 }
 

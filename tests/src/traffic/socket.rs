@@ -19,9 +19,9 @@ pub fn tcp(address: SocketAddr) -> Socket {
 }
 
 fn bounded(socket: &Socket) {
-    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.set_read_timeout(Some(*LIMIT)).unwrap();
     // Bounds connect() as well.
-    socket.set_write_timeout(Some(LIMIT)).unwrap();
+    socket.set_write_timeout(Some(*LIMIT)).unwrap();
 }
 
 /// A listening socket.
@@ -90,7 +90,7 @@ impl Server {
 /// Binds. A process that another test has just forked holds copies of this process's sockets until it has
 /// closed them or executed its program, so an address may be in use for a moment after its last close.
 pub fn bind(socket: &Socket, address: SocketAddr) {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + *LIMIT;
     while let Err(error) = socket.bind(&address.into()) {
         let in_use = error.raw_os_error() == Some(libc::EADDRINUSE);
         assert!(in_use && Instant::now() < deadline, "bind {address}: {error}");

@@ -70,6 +70,8 @@ impl Held {
     fn new(address: impl Fn(&Port) -> SocketAddr) -> Self {
         let (ns, ports) = (NetNs::new().unwrap(), Port::block(2));
         let [here, deaf] = [address(&ports[0]), address(&ports[1])];
+        // Those that are not answered must not give up as long as a slow machine counts them.
+        ns.sysctl("net.ipv4.tcp_syn_retries", "20").unwrap();
         let (pairs, rest) = ns.run(|| {
             let listener = Server::listen(here);
             let pairs: Vec<Pair> = (0..7).map(|_| listener.pair()).collect();

@@ -9,16 +9,13 @@ use conn_tests::{
     ledger::Ledger,
     live,
     netns::NetNs,
+    patience,
     port::Port,
     tracer::Tracer,
     traffic::close::{self, First},
 };
 use nix::sys::signal::Signal;
-use std::{
-    collections::BTreeSet,
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, thread, time::Instant};
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; crash:
     kill_9_of_stats_leaves_nothing,
@@ -93,7 +90,7 @@ impl Objects {
     /// The kernel frees them after the process is gone, when nobody can be running in them any more, and
     /// tells nobody: ask until then.
     fn await_none(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + patience::seconds(10);
         loop {
             let left = self.left();
             if left == Self::default() {

@@ -1,7 +1,7 @@
 //! `conntrace doctor` on this host, and on what is left of it when something is hidden.
 
 use conn_tests::{
-    harness::{Live, Outcome},
+    harness::{Live, Outcome, tool},
     host::{Host, Need},
     live,
     tracer::{self, Setup},
@@ -45,7 +45,7 @@ fn a_missing_hierarchy_is_a_degradation_with_a_remedy(_: &Host) -> Outcome {
     let script = "awk '$3 == \"cgroup2\" { print $2 }' /proc/mounts | xargs -r umount -l && exec \"$0\" doctor -o json";
     let program = tracer::binary().display().to_string();
     let (code, findings) =
-        findings(Setup::new(["--mount", "sh", "-c", script, &program]).program("/usr/bin/unshare"));
+        findings(Setup::new(["--mount", "sh", "-c", script, &program]).program(tool("/usr/bin/unshare")?));
     let degradations = findings["degradations"].as_array().expect("degradations");
     let one =
         degradations.iter().find(|one| one["fact"].as_str().is_some_and(|fact| fact.contains("cgroup v2")));

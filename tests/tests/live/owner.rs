@@ -345,7 +345,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + *LIMIT;
         // A process that was killed stays in it until it has gone altogether.
         while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
             thread::yield_now();

@@ -1,7 +1,7 @@
 //! What conntrace says on hosts that lack something, made from this one by hiding it.
 
 use conn_tests::{
-    harness::{Live, Outcome},
+    harness::{Live, Outcome, tool},
     host::{Host, Need},
     live,
     port::Port,
@@ -20,7 +20,8 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; refusal:
 fn a_kernel_without_types_is_named(_: &Host) -> Outcome {
     let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" -e NEW --timeout 10s";
     let program = tracer::binary().display().to_string();
-    let ended = Setup::new(["--mount", "sh", "-c", script, &program]).program("/usr/bin/unshare").run();
+    let ended =
+        Setup::new(["--mount", "sh", "-c", script, &program]).program(tool("/usr/bin/unshare")?).run();
     let message = ended.expect_code(1);
     assert!(message.contains("/sys/kernel/btf/vmlinux"), "{message}");
     assert!(message.contains("CONFIG_DEBUG_INFO_BTF"), "no remedy: {message}");
