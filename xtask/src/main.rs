@@ -1,7 +1,9 @@
-//! The project's own tasks: `cargo xtask setup | run | test | truth | docs | ci | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | truth | vm | dist | docs | ci | tidy`.
 
+mod binary;
 mod ci;
 mod command;
+mod dist;
 mod docs;
 mod run;
 mod setup;
@@ -10,6 +12,7 @@ mod test;
 mod tidy;
 mod toolchain;
 mod truth;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,10 @@ enum Task {
     Test(test::Arguments),
     /// Compare the ledger with a load whose numbers are known, for each set of hooks
     Truth(truth::Arguments),
+    /// Run the live tests and the truth in stock kernels, in virtual machines
+    Vm(vm::Arguments),
+    /// Make what is given away: a static program, an archive of it, and a Debian package
+    Dist,
     /// All that a change must pass: format, lint, documentation, tidy, test
     Ci,
     /// Write the manuals, completions and other files under docs that are generated
@@ -41,6 +48,8 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::main(&arguments),
         Task::Test(arguments) => test::main(&arguments),
         Task::Truth(arguments) => truth::main(&arguments),
+        Task::Vm(arguments) => vm::main(&arguments),
+        Task::Dist => dist::main(),
         Task::Ci => ci::main(),
         Task::Docs => docs::main(),
         Task::Tidy => tidy::main(),

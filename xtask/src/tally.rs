@@ -1,9 +1,12 @@
 //! The sum over everything `cargo test` ran, read from what it printed.
 
 use std::fmt;
+use std::process::ExitCode;
+
+use anyhow::Result;
 
 /// Counts of tests, and why some were skipped.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Tests that passed.
     pub(crate) passed: u64,
@@ -37,6 +40,51 @@ impl Tally {
                 .unwrap_or("no reason given");
             self.reasons.push(format!("{}: {reason}", name.trim_end()));
         }
+    }
+
+    /// Takes note of something that did not run.
+    pub(crate) fn skip(&mut self, name: String, reason: &str) {
+        self.skipped += 1;
+        self.reasons.push(name + ": " + reason);
+    }
+
+    /// Takes another one into account.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.reasons.extend(other.reasons);
+    }
+
+    /// The same with names that tell where it was.
+    pub(crate) fn of(mut self, place: &str) -> Self {
+        for reason in &mut self.reasons {
+            reason.insert_str(0, place);
+        }
+        self
+    }
+
+    /// Prints it, also when not all could run. The last line on stdout is the count.
+    pub(crate) fn report(&self, complete: Result<()>) -> ExitCode {
+        if !self.reasons.is_empty() {
+            println!("skipped:");
+            for reason in &self.reasons {
+                println!("    {reason}");
+            }
+        }
+        let good = match complete {
+            Ok(()) if self.passed + self.failed == 0 => {
+                eprintln!("error: no test ran");
+                false
+            }
+            Ok(()) => self.is_good(),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                false
+            }
+        };
+        println!("{self}");
+        if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// Whether tests ran, and none failed.

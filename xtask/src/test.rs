@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{self, line};
 use crate::tally::Tally;
-use crate::{run, setup};
+use crate::{binary, setup, vm};
 
 /// What `test` takes.
 #[derive(Default, clap::Args)]
@@ -15,37 +15,22 @@ pub(crate) struct Arguments {
     /// Leave out the tests that trace this machine's own kernel
     #[arg(long)]
     no_live: bool,
-    /// Given to the tests, such as a part of their names
+    /// Leave out the virtual machines, for a quick round
+    #[arg(long)]
+    no_vm: bool,
+    /// Given to the tests of this machine, such as a part of their names; leaves out the virtual machines, too
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
-/// Runs them. The last line on stdout is the count, whatever happened before it.
+/// Runs them.
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure_toolchain()?;
     setup::ensure_test_tools()?;
 
     let mut tally = Tally::default();
     let complete = run_all(arguments, &mut tally);
-    if !tally.reasons.is_empty() {
-        println!("skipped:");
-        for reason in &tally.reasons {
-            println!("    {reason}");
-        }
-    }
-    let good = match complete {
-        Ok(()) if tally.passed + tally.failed == 0 => {
-            eprintln!("error: no test ran");
-            false
-        }
-        Ok(()) => tally.is_good(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            false
-        }
-    };
-    println!("{tally}");
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(tally.report(complete))
 }
 
 fn run_all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
@@ -61,9 +46,15 @@ fn run_all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         )?;
         return stream(&mut cargo_test(&["--package", "conn-tests", "--lib"]), tally);
     }
-    let program = run::build(false)?;
+    let in_machines = !arguments.no_vm && arguments.filter.is_empty();
+    // What is given away is what is tested, everywhere.
+    let program = if in_machines { vm::conntrace()? } else { binary::conntrace(false)? };
     // Without a package named, cargo takes the workspace's default members.
-    stream(cargo_test(&[]).env("CONNTRACE_BIN", program), tally)
+    let here = stream(cargo_test(&[]).env("CONNTRACE_BIN", &program), tally);
+    if in_machines {
+        vm::run(&vm::Arguments::short(), &program, tally)?;
+    }
+    here
 }
 
 /// Passes on what the tests print, as they print it.

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, run, setup};
+use crate::{binary, command, setup};
 
 /// Where the table belongs.
 const PAGE: &str = "docs/exactness.md";
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure_toolchain()?;
     setup::ensure_test_tools()?;
-    let program = run::build(false)?;
+    let program = binary::conntrace(false)?;
     let number = arguments.connections.to_string();
     let mut truth =
         command::cargo(["run", "--quiet", "--release", "--package", "conn-tests", "--bin", "truth"]);

@@ -1,0 +1,200 @@
+//! Debian's archives through the host's own apt-get, without touching what the host knows and has: own sources,
+//! own lists, own cache. Packages are unpacked, never installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::command::line;
+
+/// What signs them.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where this host gets its own packages from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirrors {
+    main: String,
+    security: Option<String>,
+}
+
+impl Mirrors {
+    /// As the host's apt is configured.
+    pub(crate) fn of_host() -> Result<Self> {
+        let mut apt = Command::new("apt-get");
+        let said = text(apt.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
+        ensure!(Path::new(KEYRING).exists(), "there is no {KEYRING}; install debian-archive-keyring");
+        Self::among(&said).context("this host's apt knows no archive of Debian's")
+    }
+
+    /// From the addresses of all its archives, one a line.
+    fn among(addresses: &str) -> Option<Self> {
+        let ending = |end: &str| {
+            let found = addresses.lines().find(|address| address.trim_end_matches('/').ends_with(end));
+            found.map(str::to_owned)
+        };
+        Some(Self { main: ending("/debian")?, security: ending("/debian-security") })
+    }
+
+    fn sources(&self, suite: &str) -> String {
+        let of = |mirror: &str, suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        let mut sources = of(&self.main, suite);
+        // What is unstable has no updates beside it.
+        if let Some(security) = self.security.as_ref().filter(|_| suite != "sid") {
+            sources += &of(security, &format!("{suite}-security"));
+        }
+        sources
+    }
+}
+
+/// One suite.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    directory: PathBuf,
+}
+
+impl Archive {
+    /// Fetches the lists of a suite into `directory`. `installed` is dpkg's status file of the machine that
+    /// packages are for, if they need not be complete without it.
+    pub(crate) fn open(
+        directory: &Path,
+        mirrors: &Mirrors,
+        suite: &str,
+        installed: Option<&Path>,
+    ) -> Result<Self> {
+        for part in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(directory.join(part))
+                .with_context(|| format!("cannot make {}", directory.display()))?;
+        }
+        let path = |name: &str| directory.join(name).display().to_string();
+        fs::write(path("status"), "")?;
+        fs::write(path("sources.list"), mirrors.sources(suite))?;
+        let installed = installed.map_or_else(|| path("status"), |file| file.display().to_string());
+        let settings = [
+            ("Dir::Etc::sourcelist", path("sources.list")),
+            ("Dir::Etc::sourceparts", "-".to_owned()),
+            ("Dir::State::lists", path("lists")),
+            ("Dir::State::status", installed),
+            ("Dir::Cache", path("cache")),
+            ("Acquire::Languages", "none".to_owned()),
+            // These directories are ours alone.
+            ("APT::Sandbox::User", fetching_user()),
+        ];
+        let lines = settings.map(|(name, value)| format!("{name} \"{value}\";\n"));
+        fs::write(path("apt.conf"), lines.concat())?;
+        let archive = Self { directory: directory.to_owned() };
+        archive.apt("apt-get", &["update", "--quiet=2"])?;
+        Ok(archive)
+    }
+
+    /// The packages that one depends on and whose names begin with `prefix`.
+    pub(crate) fn depends(&self, package: &str, prefix: &str) -> Result<Vec<String>> {
+        let said = self.apt("apt-cache", &["depends", package])?;
+        let names = said.lines().filter_map(|line| line.trim_start().strip_prefix("Depends: "));
+        Ok(names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
+    }
+
+    /// The version that apt would install.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let said = self.apt("apt-cache", &["show", "--no-all-versions", package])?;
+        let version = said.lines().find_map(|line| line.strip_prefix("Version: "));
+        version.map(str::to_owned).with_context(|| format!("{package} has no version"))
+    }
+
+    /// What would have to be installed beside what is there, as `name=version`.
+    pub(crate) fn missing(&self, package: &str) -> Result<Vec<String>> {
+        let said = self.apt("apt-get", &["install", "--simulate", "--no-install-recommends", package])?;
+        Ok(said.lines().filter_map(installs).collect())
+    }
+
+    /// Fetches packages and unpacks them below `into`.
+    pub(crate) fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
+        let fetched = self.directory.join("packages");
+        remove(&fetched)?;
+        fs::create_dir_all(&fetched)?;
+        fs::create_dir_all(into)?;
+        let mut download = vec!["download", "--quiet=2"];
+        download.extend(packages.iter().map(String::as_str));
+        self.apt_in(&fetched, "apt-get", &download)?;
+        for package in fs::read_dir(&fetched)? {
+            text(Command::new("dpkg-deb").arg("--extract").arg(package?.path()).arg(into))?;
+        }
+        remove(&fetched)
+    }
+
+    fn apt(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.apt_in(&self.directory, program, arguments)
+    }
+
+    fn apt_in(&self, directory: &Path, program: &str, arguments: &[&str]) -> Result<String> {
+        let mut apt = Command::new(program);
+        apt.args(arguments).current_dir(directory).env("APT_CONFIG", self.directory.join("apt.conf"));
+        text(apt.env("LC_ALL", "C"))
+    }
+}
+
+/// The user that fetches: root would become `_apt`, which may not write into another's directories.
+fn fetching_user() -> String {
+    if crate::toolchain::is_root() { "root".to_owned() } else { String::new() }
+}
+
+/// `name=version` of a line of a simulation: `Inst name [old] (version archive)`.
+fn installs(line: &str) -> Option<String> {
+    let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
+    let (_, version) = rest.split_once('(')?;
+    Some(format!("{name}={}", version.split(' ').next()?))
+}
+
+/// Removes a directory, if it is there.
+pub(crate) fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a program says. A failure has its last words.
+fn text(command: &mut Command) -> Result<String> {
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(2).collect();
+        bail!("`{}` failed: {}", line(command), last.into_iter().rev().collect::<Vec<_>>().join(" "));
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{}` wrote no text", line(command)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_the_hosts_own() {
+        let mirrors = Mirrors::among("http://a.example/debian/\nhttp://a.example/debian-security/\n");
+        let mirrors = mirrors.expect("an archive");
+        let signed = format!("[signed-by={KEYRING}]");
+        assert_eq!(
+            mirrors.sources("trixie"),
+            format!(
+                "deb {signed} http://a.example/debian/ trixie main\n\
+                 deb {signed} http://a.example/debian-security/ trixie-security main\n"
+            )
+        );
+        assert_eq!(mirrors.sources("sid"), format!("deb {signed} http://a.example/debian/ sid main\n"));
+        assert_eq!(Mirrors::among("http://a.example/ubuntu\nhttp://a.example/apt"), None);
+    }
+
+    #[test]
+    fn simulations_name_packages_and_versions() {
+        let fresh = "Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])";
+        assert_eq!(installs(fresh).as_deref(), Some("libfdt1=1.6.1-4+b1"));
+        let newer = "Inst seabios [1.15] (1.16.2-1 Debian:12.15/oldstable [all])";
+        assert_eq!(installs(newer).as_deref(), Some("seabios=1.16.2-1"));
+        assert_eq!(installs("Conf seabios (1.16.2-1 Debian:12.15/oldstable [all])"), None);
+        assert_eq!(installs("Remv qemu-utils [1:10.0]"), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! What runs in a machine, and what its end means.
+
+use serde_json::{Value, json};
+
+use super::kernel::Wanted;
+
+/// Where things are in a machine.
+pub(crate) const CONNTRACE: &str = "/bin/conntrace";
+pub(crate) const LIVE: &str = "/bin/live";
+pub(crate) const TRUTH: &str = "/bin/truth";
+
+/// How much longer everything takes where the processor is emulated.
+const EMULATED: u32 = 4;
+
+/// All hooks there are, in two sets whose programs differ.
+const WITNESSES: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_state_again,destroy_sock"];
+
+/// Hooks that are used one instead of the other, each of which must give the same results: an option of
+/// conntrace's, and the tests that are repeated with it.
+const FORCED: [(&str, &str, &str); 4] = [
+    ("--witnesses", WITNESSES[1], "ledger::everything_at_once"),
+    ("--witnesses", "sock_ops,destroy_sock", "ledger::everything_at_once"),
+    ("--accept-hook", "syscalls", "event::"),
+    ("--accept-hook", "syscalls", "ledger::everything_at_once"),
+];
+
+/// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners,
+/// and what is there at the start.
+const SELECTION: [&str; 4] = [
+    "ledger::everything_at_once",
+    "event::",
+    "start::adopts_every_state",
+    "count::equals_the_kernel_in_every_state",
+];
+
+/// How the lines and the end of a job are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As the output of a test harness.
+    Tests,
+    /// It tells what is there and used, and whether that works.
+    Doctor,
+    /// It tells how large its programs are.
+    Sizes,
+    /// It compares the ledger with the truth.
+    Truth,
+    /// It must not work, and say why.
+    Refusal,
+}
+
+/// One program to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    command: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    limit: u64,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// A few minutes for all kernels together.
+    Short,
+    /// All there is.
+    All,
+    /// The live tests that this filter of the harness names.
+    Filter(Vec<String>),
+}
+
+/// The jobs for a kernel.
+pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
+    if !wanted.supported {
+        let command = [CONNTRACE, "-e", "NEW", "--timeout", "5s"];
+        return vec![job("refusal", Kind::Refusal, command, 120)];
+    }
+    let doctor = job("doctor", Kind::Doctor, [CONNTRACE, "doctor", "-o", "json"], 120);
+    let sizes = |witnesses| {
+        let name = format!("sizes with {witnesses}");
+        job(&name, Kind::Sizes, [CONNTRACE, "-v", "--timeout", "1s", "--witnesses", witnesses], 120)
+    };
+    let truth = |connections: &str, limit| {
+        job("truth", Kind::Truth, [TRUTH, "--stock", "--connections", connections], limit)
+    };
+    let mut jobs = match extent {
+        Extent::Filter(filter) => vec![live("live", filter, 3_600)],
+        Extent::Short => {
+            let mut jobs = vec![doctor];
+            jobs.extend(WITNESSES.map(sizes));
+            jobs.extend(SELECTION.map(|filter| live(filter, &[filter], 300)));
+            jobs.push(truth("600", 300));
+            jobs
+        }
+        Extent::All => {
+            let mut jobs = vec![doctor];
+            jobs.extend(WITNESSES.map(sizes));
+            jobs.push(live("live", &[""; 0], 3_600));
+            for (option, value, test) in FORCED {
+                let mut forced = live(&format!("`{test}` with `{option} {value}`"), &[test], 300);
+                forced.environment.push(("CONNTRACE_TEST_ARGUMENTS", format!("{option} {value}")));
+                jobs.push(forced);
+            }
+            jobs.push(truth("6000", 900));
+            jobs
+        }
+    };
+    let connections = if kvm { "200000" } else { "10000" };
+    let patience = if kvm { 1 } else { EMULATED };
+    for job in &mut jobs {
+        job.environment.extend([
+            ("CONNTRACE_BIN", CONNTRACE.to_owned()),
+            ("CONNTRACE_TEST_PATIENCE", patience.to_string()),
+            ("CONNTRACE_TEST_CONNECTIONS", connections.to_owned()),
+            ("PATH", "/bin".to_owned()),
+        ]);
+    }
+    jobs
+}
+
+fn job<const N: usize>(name: &str, kind: Kind, command: [&str; N], limit: u64) -> Job {
+    let command = command.map(str::to_owned).into();
+    Job { name: name.to_owned(), kind, command, environment: Vec::new(), limit }
+}
+
+fn live<A: AsRef<str>>(name: &str, filter: &[A], limit: u64) -> Job {
+    let mut live = job(name, Kind::Tests, [LIVE, "--color", "never"], limit);
+    live.command.extend(filter.iter().map(|word| word.as_ref().to_owned()));
+    live
+}
+
+/// As the machine's first process reads them.
+pub(crate) fn to_json(jobs: &[Job]) -> Value {
+    let jobs = jobs.iter().map(|job| {
+        json!({ "name": job.name, "command": job.command, "environment": job.environment, "limit": job.limit })
+    });
+    jobs.collect()
+}
+
+impl Job {
+    /// What is wrong with the way it ended, if something is. The lines are its own.
+    pub(crate) fn judge(&self, outcome: &str, lines: &[String]) -> Result<(), String> {
+        let ended_as = |expected: &str| {
+            if outcome == expected { Ok(()) } else { Err(format!("{outcome} instead of {expected}")) }
+        };
+        match self.kind {
+            Kind::Doctor | Kind::Sizes | Kind::Truth => ended_as("exit 0"),
+            Kind::Refusal => {
+                ended_as("exit 1")?;
+                let says = |word: &str| lines.iter().any(|line| line.contains(word));
+                if says("5.15") && !says("panicked") {
+                    return Ok(());
+                }
+                Err("the message does not name the oldest kernel that works".to_owned())
+            }
+            // What failed is in its lines, unless it came to no result.
+            Kind::Tests => {
+                let result = lines.iter().any(|line| line.starts_with("test result: "));
+                if result && outcome.starts_with("exit ") { Ok(()) } else { Err(outcome.to_owned()) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::kernel;
+
+    fn named(name: &str) -> Wanted {
+        *kernel::ALL.iter().find(|wanted| wanted.name == name).expect("a kernel")
+    }
+
+    #[test]
+    fn an_old_kernel_is_only_asked_for_its_refusal() {
+        let jobs = list(named("5.10"), &Extent::All, false);
+        assert_eq!(jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [Kind::Refusal]);
+        let refusal = |outcome, line: &str| jobs[0].judge(outcome, &[line.to_owned()]).is_ok();
+        assert!(refusal("exit 1", "conntrace: Linux 5.15 or later is needed"));
+        assert!(!refusal("exit 1", "conntrace: invalid argument"));
+        assert!(!refusal("exit 0", "5.15"));
+        assert!(!refusal("exit 1", "panicked at 5.15"));
+    }
+
+    #[test]
+    fn a_filter_runs_nothing_else() {
+        let jobs = list(named("6.1"), &Extent::Filter(vec!["event::".into()]), true);
+        let [job] = &jobs[..] else { panic!("{jobs:?}") };
+        assert_eq!(job.command, [LIVE, "--color", "never", "event::"]);
+        assert!(job.environment.contains(&("CONNTRACE_TEST_PATIENCE", "1".into())));
+        assert_eq!(to_json(&jobs)[0]["environment"][0][0], "CONNTRACE_BIN");
+    }
+
+    #[test]
+    fn a_harness_that_comes_to_no_result_has_failed() {
+        let jobs = list(named("6.1"), &Extent::Short, false);
+        let tests = jobs.iter().find(|job| job.kind == Kind::Tests).expect("tests");
+        let result = ["test result: FAILED. 1 passed; 1 failed".to_owned()];
+        assert_eq!(tests.judge("exit 101", &result), Ok(()));
+        assert!(tests.judge("exit 101", &[]).is_err());
+        assert!(tests.judge("timeout: killed after 3 s", &result).is_err());
+    }
+}
