@@ -89,6 +89,9 @@ impl Cause {
             // ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENONET, EACCES, ENOPROTOOPT: icmp_err_convert
             // and icmpv6_err_convert have no others.
             101 | 113 | 112 | 64 | 13 | 92 => Self::Unreachable,
+            // tcp_rcv_state_process() calls tcp_reset() on itself, too, before it answers data that come after
+            // close() by a reset. Which of the two it was cannot be told.
+            104 if matches!(end.from, FIN_WAIT1 | FIN_WAIT2) && !end.holds => Self::Unknown,
             // tcp_reset(): EPIPE in CLOSE_WAIT, ECONNRESET elsewhere.
             104 | 32 => Self::ResetByPeer,
             103 => Self::Aborted,
@@ -186,6 +189,9 @@ mod tests {
             (Ending { from: FIN_WAIT2, never_lingers: true, ..orphan }, Cause::ResetByUs),
             (Ending { from: FIN_WAIT2, never_lingers: true, peer_closed: true, ..orphan }, Cause::ClosedByUs),
             (Ending { from: FIN_WAIT1, error: 110, ..orphan }, Cause::TimedOut),
+            (Ending { from: FIN_WAIT1, error: 104, ..orphan }, Cause::Unknown),
+            (Ending { from: FIN_WAIT1, error: 104, ..ORDERLY }, Cause::ResetByPeer),
+            (Ending { from: LAST_ACK, error: 104, peer_closed: true, ..orphan }, Cause::ResetByPeer),
             (Ending { from: CLOSING, peer_closed: true, ..orphan }, Cause::ClosedByUs),
             (ORDERLY, Cause::ResetByUs),
             (Ending { error: 104, ..ORDERLY }, Cause::ResetByPeer),

@@ -4,7 +4,7 @@ use super::socket::{
     Server, await_end, await_error, connect, disconnect, hear_again, hear_nothing, set_option, transfer,
     tuple_of,
 };
-use crate::truth::Truth;
+use crate::{netns::NetNs, truth::Truth};
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr},
@@ -148,6 +148,33 @@ pub fn late_data(server: SocketAddr) -> Truth {
     truth
 }
 
+/// The client closes while its FIN waits behind data that the server has no room for; then the server says
+/// something, which the client's kernel answers by a reset.
+pub fn data_after_close(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    let up = fill(&pair.client);
+    drop(pair.client);
+    (&pair.server).write_all(b"?").unwrap();
+    assert_eq!(await_reset(&pair.server), libc::ECONNRESET);
+    truth.out(server.port()).sent += up;
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// Sends as much as the other side has room for, and a little more; how much.
+fn fill(mut socket: &socket2::Socket) -> u64 {
+    socket.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    let piece = vec![0; 65_536];
+    while let Ok(len) = socket.write(&piece) {
+        sent += len as u64;
+    }
+    socket.set_nonblocking(false).unwrap();
+    sent
+}
+
 /// Waits for a reset that a read does not tell of, because the other side had closed before: the error.
 fn await_reset(socket: &socket2::Socket) -> i32 {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
@@ -163,14 +190,8 @@ pub fn simultaneous(server: SocketAddr) -> Truth {
     let mut truth = Truth::default();
     let pair = Server::listen(server).pair();
     truth.listened(server.port());
-    let fill = |mut socket: &socket2::Socket| {
-        socket.set_nonblocking(true).unwrap();
-        let mut sent = 0;
-        let piece = vec![0; 65_536];
-        while let Ok(len) = socket.write(&piece) {
-            sent += len as u64;
-        }
-        socket.set_nonblocking(false).unwrap();
+    let fill = |socket: &socket2::Socket| {
+        let sent = fill(socket);
         socket.shutdown(Shutdown::Write).unwrap();
         sent
     };
@@ -237,6 +258,23 @@ pub fn user_timeout(server: SocketAddr) -> Truth {
     // They were sent and never arrived.
     truth.out(server.port()).sent += 4;
     timed_out(&mut truth, &pair);
+    truth
+}
+
+/// The network says that the server is not there any more; `TCP_USER_TIMEOUT` ends the connection by what was
+/// said. `server` and `leave` are those of another namespace.
+pub fn unreachable(there: &NetNs, server: SocketAddr, leave: impl FnOnce()) -> Truth {
+    let mut truth = Truth::default();
+    let listener = there.run(|| Server::listen(server));
+    truth.listened(server.port());
+    let pair = listener.pair();
+    truth.both(server.port());
+    pair.client.set_tcp_user_timeout(Some(Duration::from_millis(300))).unwrap();
+    leave();
+    (&pair.client).write_all(b"lost").unwrap();
+    let errno = await_error(&pair.client).raw_os_error();
+    assert!(matches!(errno, Some(libc::ENETUNREACH | libc::EHOSTUNREACH)), "{errno:?}");
+    truth.tuples.push(pair.tuple);
     truth
 }
 

@@ -1,11 +1,12 @@
 //! The unusual ways into ESTABLISHED.
 
 use super::socket::{
-    Pair, Server, await_end, begin_connect, bind, connect, end_connect, set_option, tcp, tuple_of,
+    Pair, Server, await_end, begin_connect, bind, connect, end_connect, hear_nothing, set_option, tcp,
+    tuple_of,
 };
 use crate::{
     netns::NetNs,
-    truth::{Truth, Tuple},
+    truth::{Cause, Truth, Tuple},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -42,6 +43,30 @@ pub fn fast_open(server: SocketAddr) -> Truth {
     truth.whole(tuple_of(&client));
     drop(client);
     await_end(&child);
+    truth
+}
+
+/// The client does not hear the answer to its SYN with data; the server resets before there is a handshake.
+pub fn fast_open_reset(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let listener = Server::listen_with(server, 128, |socket| {
+        set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16);
+    });
+    truth.listened(server.port());
+    let client = tcp(server);
+    hear_nothing(&client);
+    client.set_nonblocking(true).unwrap();
+    // Whether it says that the connection is in progress or how much it took does not matter.
+    let _ = client.send_to_with_flags(b"fast", &server.into(), libc::MSG_FASTOPEN);
+    let child = listener.accept();
+    (&child).read_exact(&mut [0; 4]).expect("data of the SYN");
+    child.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(child);
+    drop(client);
+    truth.failed(server.port(), Cause::Abandoned);
+    let inn = truth.inn(server.port());
+    inn.opened += 1;
+    inn.died += 1;
     truth
 }
 

@@ -17,7 +17,9 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    panic, thread,
+    panic,
+    process::Command,
+    thread,
 };
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
@@ -25,6 +27,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
     nobody_accepts,
     attempts_fail,
     sockets_are_killed,
+    the_way_is_lost,
     syns_cross,
 );
 
@@ -55,7 +58,7 @@ impl Witnesses {
         let ports = ports.join(",");
         Self {
             events: Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &ports]).start(),
-            counts: Setup::new(["stats", "-o", "json", "--interval", "200ms", "--dport", &ports]).start(),
+            counts: Setup::new(["stats", "-o", "json", "--interval", "500ms", "--dport", &ports]).start(),
         }
     }
 
@@ -172,6 +175,11 @@ fn established_connections_end(_: &Host) -> Outcome {
             Way { run: |to| close::half_close_reset(to, false), ends: clients_reset },
             Way { run: |to| close::half_close_reset(to, true), ends: clients_reset },
             Way { run: close::late_data, ends: &[("out", OUR_FIN, 1), ("in", PEERS_RESET, 1)] },
+            // The client's kernel resets, but what it shows of that is what it shows of a peer's reset.
+            Way {
+                run: close::data_after_close,
+                ends: &[("out", "ended_unknown", 1), ("in", PEERS_RESET, 1)],
+            },
             // connect(AF_UNSPEC), then a connection that ends well.
             Way {
                 run: close::reuse,
@@ -223,6 +231,10 @@ fn attempts_fail(_: &Host) -> Outcome {
             Way { run: fail::timed_out, ends: &[("out", "failed_timed_out", 1)] },
             Way { run: fail::abandoned, ends: abandoned },
             Way { run: fail::abandoned_by_shutdown, ends: abandoned },
+            Way {
+                run: handshake::fast_open_reset,
+                ends: &[("out", "failed_abandoned", 1), ("in", "failed_abandoned", 1)],
+            },
             Way { run: fail::fast_open_abandoned, ends: &[("out", "failed_local", 1)] },
         ],
     );
@@ -275,6 +287,36 @@ fn sockets_are_killed(_: &Host) -> Outcome {
             },
         ],
     );
+    Ok(())
+}
+
+/// The server's address moves away behind a router, which says so.
+fn the_way_is_lost(_: &Host) -> Outcome {
+    let port = Port::take();
+    let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    let veth = here.join(&there).unwrap();
+    let (name, client) = (veth.name.as_str(), veth.here.v4);
+    let ip = |words: String| {
+        let done = there.run(|| Command::new("ip").args(words.split(' ')).output());
+        match done {
+            Ok(done) if done.status.success() => Ok(()),
+            other => Err(Skip(format!("ip {words}: {other:?}"))),
+        }
+    };
+    // The router's own address, for what it has to say.
+    ip("addr add 10.255.255.254/32 dev lo".into())?;
+    there.sysctl("net.ipv4.ip_forward", "1").unwrap();
+    let witnesses = Witnesses::start(std::slice::from_ref(&port));
+    here.run(|| {
+        close::unreachable(&there, port.at(veth.there.v4), || {
+            for words in [format!("addr flush dev {name}"), format!("route add {client}/32 dev {name}")] {
+                ip(words).expect("the address goes");
+            }
+        });
+    });
+    // The server's end is still there: nothing tells it anything.
+    let told = events(&witnesses.events, 1);
+    assert_eq!(told, Ends::from([((port.number(), "out".into(), "ended_unreachable".into()), 1)]));
     Ok(())
 }
 
