@@ -62,6 +62,16 @@ impl Who {
         Self { pid: u32::from_ne_bytes([p0, p1, p2, p3]), tid: u32::from_ne_bytes([t0, t1, t2, t3]), name }
     }
 
+    /// Learns who accepted a connection.
+    ///
+    /// # Panics
+    /// When nobody says so.
+    pub fn accepted(mut connected: &Socket) -> Self {
+        let mut bytes = [0; LEN];
+        connected.read_exact(&mut bytes).expect("an introduction");
+        Self::from_bytes(bytes)
+    }
+
     /// Says through a connection who accepted it.
     ///
     /// # Errors
@@ -115,9 +125,8 @@ pub fn call(server: SocketAddr) -> Call {
 
 /// Learns who accepted what was connected.
 pub fn called(socket: Socket) -> Call {
-    let mut bytes = [0; LEN];
-    (&socket).read_exact(&mut bytes).expect("an introduction");
-    Call { tuple: tuple_of(&socket), caller: Who::am_i(), acceptor: Who::from_bytes(bytes), socket }
+    let acceptor = Who::accepted(&socket);
+    Call { tuple: tuple_of(&socket), caller: Who::am_i(), acceptor, socket }
 }
 
 /// A connection that a worker tells of: the client's port, and both owners.

@@ -1,7 +1,7 @@
 //! Owners of as many short connections as the machine can make, between several processes on each side.
 
 use conn_tests::{
-    harness::{Live, Outcome},
+    harness::{Live, Outcome, Skip},
     host::{Host, Need},
     live,
     netns::NetNs,
@@ -9,16 +9,16 @@ use conn_tests::{
     tracer::Setup,
     traffic::{
         Server,
-        crew::{Told, Who, Worker, be_patient, called},
-        socket::connect,
+        crew::{Told, Who, Worker, be_patient},
     },
 };
 use serde::Deserialize;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddrV4},
     os::fd::AsRawFd as _,
     path::PathBuf,
     process,
@@ -27,6 +27,7 @@ use std::{
 
 pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; crowd:
     each_of_many_has_its_owners,
+    interrupted_on_all_cpus,
 );
 
 /// Processes on each side.
@@ -56,12 +57,8 @@ impl Drop for Events {
     }
 }
 
-/// Owners of the connections of an address and a client's port, which may have been used more than once.
+/// Owners of the connections of an address and a client's port, which may be used more than once.
 type Owners = BTreeMap<(Ipv4Addr, u16), Vec<u32>>;
-
-fn note(owners: &mut Owners, key: (Ipv4Addr, u16), pid: u32) {
-    owners.entry(key).or_default().push(pid);
-}
 
 /// Accepts, says who it is and closes, until it is killed.
 fn answer(server: &Server) {
@@ -72,23 +69,49 @@ fn answer(server: &Server) {
     }
 }
 
-/// Calls in batches, and remembers who answered.
-fn call_many(server: SocketAddr) -> Vec<Told> {
+/// Calls in batches, by as few system calls as that takes, and remembers who answered.
+fn call_many(server: SocketAddrV4) -> Vec<Told> {
+    let me = Who::am_i();
+    let address = SockAddr::from(server);
     let mut told = Vec::with_capacity(CALLS);
     while told.len() < CALLS {
-        let sockets: Vec<_> = (0..AT_ONCE).map(|_| connect(server)).collect();
-        let calls: Vec<_> = sockets.into_iter().map(called).collect();
-        told.extend(calls.iter().map(Told::of));
+        let sockets: Vec<Socket> = (0..AT_ONCE)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+                socket.connect(&address).expect("connect");
+                socket
+            })
+            .collect();
+        told.extend(sockets.iter().map(|socket| Told {
+            server: server.ip().octets(),
+            client: socket.local_addr().unwrap().as_socket().unwrap().port(),
+            caller: me,
+            acceptor: Who::accepted(socket),
+        }));
     }
     told
 }
 
 fn each_of_many_has_its_owners(_: &Host) -> Outcome {
+    crowd(&NetNs::new().unwrap(), "quiet", 0);
+    Ok(())
+}
+
+/// Packets interrupt the hooks. A step that nobody saw may cost an owner, but never make a wrong one.
+fn interrupted_on_all_cpus(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
+    crowd(&ns, "interrupted", usize::from(SIDE) * CALLS / 1_000);
+    Ok(())
+}
+
+/// All ends are told with the right owners, but for so many that nobody is known of, or that are not told.
+fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
     let port = Port::take();
     let events = Events(env::temp_dir().join(format!("conn-tests-{}-crowd.events", process::id())));
     let arguments = ["-e", "DESTROY", "-o", "json", "-b", "128M", "--dport", &port.to_string()];
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
-    let (told, speed) = NetNs::new().unwrap().run(|| {
+    let (told, speed) = ns.run(|| {
         let server = Server::listen_with(port.at([0, 0, 0, 0]), 4096, be_patient);
         let acceptors: Vec<Worker> = (0..SIDE)
             .map(|number| {
@@ -98,7 +121,7 @@ fn each_of_many_has_its_owners(_: &Host) -> Outcome {
         let callers: Vec<Worker> = (0..SIDE)
             .map(|number| {
                 // An address of its own for each, so that no two use the same port at the same time.
-                let address = port.at([127, 0, 1, number]);
+                let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, number), port.number());
                 Worker::start(&format!("conn-out-{number}"), &[], |line| {
                     line.ready();
                     line.wait();
@@ -120,37 +143,40 @@ fn each_of_many_has_its_owners(_: &Host) -> Outcome {
     });
     assert_eq!(told.len(), usize::from(SIDE) * CALLS);
     let ended = tracer.stop();
-    assert!(ended.expect_code(0).contains("lost 0: holds"), "{ended:#?}");
+    assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
 
     let (mut callers, mut acceptors) = (Owners::new(), Owners::new());
     for told in &told {
         let key = (Ipv4Addr::from(told.server), told.client);
-        note(&mut callers, key, told.caller.pid);
-        note(&mut acceptors, key, told.acceptor.pid);
+        callers.entry(key).or_default().push(told.caller.pid);
+        acceptors.entry(key).or_default().push(told.acceptor.pid);
     }
-    let (mut out, mut inn) = (Owners::new(), Owners::new());
+    let mut provisional = 0;
     for line in BufReader::new(fs::File::open(&events.0).unwrap()).lines() {
         let line = line.unwrap();
         let end: End = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let (owners, source, name) = match end.direction.as_str() {
-            "out" => (&mut out, "connect", "conn-out-"),
-            _ => (&mut inn, "accept", "conn-in-"),
+            "out" => (&mut callers, "connect", "conn-out-"),
+            _ => (&mut acceptors, "accept", "conn-in-"),
         };
-        assert_eq!(end.owner, source, "{line}");
-        assert!(end.comm.is_some_and(|comm| comm.starts_with(name)), "{line}");
-        note(owners, (end.dst, end.sport), end.pid.expect("a process"));
-    }
-    for owners in [&mut callers, &mut acceptors, &mut out, &mut inn] {
-        for pids in owners.values_mut() {
-            pids.sort_unstable();
+        if end.owner != source {
+            provisional += 1;
+            // No process of this test is both.
+            assert!(end.owner == "listener" && end.pid == Some(process::id()), "{line}");
+            continue;
         }
+        assert!(end.comm.is_some_and(|comm| comm.starts_with(name)), "{line}");
+        // Each end takes its owner from those that the processes told of.
+        let pids = owners.get_mut(&(end.dst, end.sport)).unwrap_or_else(|| panic!("nobody's: {line}"));
+        let at = pids.iter().position(|pid| Some(*pid) == end.pid);
+        pids.swap_remove(at.unwrap_or_else(|| panic!("it was one of {pids:?}: {line}")));
     }
-    let wrong = |truth: &Owners, shown: &Owners| {
-        let keys = truth.keys().chain(shown.keys());
-        keys.filter(|key| truth.get(key) != shown.get(key)).take(5).copied().collect::<Vec<_>>()
-    };
-    assert_eq!(wrong(&callers, &out), [], "callers");
-    assert_eq!(wrong(&acceptors, &inn), [], "acceptors");
-    println!("crowd: {} connections with both owners, {speed:.0} per second, none wrong", told.len());
-    Ok(())
+    let left = |owners: &Owners| owners.values().map(Vec::len).sum::<usize>();
+    let missed = left(&callers) + left(&acceptors);
+    println!(
+        "crowd: {what}, {} connections, {speed:.0} per second, no owner wrong, {missed} ends without theirs, \
+         {provisional} of these known by their listener",
+        told.len()
+    );
+    assert!(missed <= may_miss, "{missed} ends without their owners");
 }
