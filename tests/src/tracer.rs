@@ -150,9 +150,16 @@ impl Setup {
             command.uid(65_534).gid(65_534);
         }
         let inherited = told.as_raw_fd();
-        // SAFETY: one async-signal-safe call, on a descriptor that is open until after the fork.
+        // SAFETY: async-signal-safe calls only, on a descriptor that is open until after the fork.
         unsafe {
             command.pre_exec(move || {
+                // Background jobs of a shell begin with SIGINT ignored, and hand that down; a shell that
+                // begins so cannot even trap it.
+                for signal in [libc::SIGINT, libc::SIGTERM] {
+                    if libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR {
+                        return Err(io::Error::last_os_error());
+                    }
+                }
                 // Only this child keeps it; other processes forked meanwhile see O_CLOEXEC.
                 match libc::fcntl(inherited, libc::F_SETFD, 0) {
                     0 => Ok(()),
