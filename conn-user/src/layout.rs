@@ -1,5 +1,7 @@
 //! Where the running kernel keeps the fields that the programs read: found in its BTF.
 
+use std::collections::HashMap;
+
 use btf_rs::{Backend, Btf, Type};
 use conn_common::layout::{FIELDS, Field, OPTIONAL};
 
@@ -38,16 +40,19 @@ impl Layout {
     /// [`Error::MissingField`] names the first field that the kernel does not have, or has with
     /// another size.
     pub fn find(btf: &Btf) -> Result<Self, Error> {
-        let optional = OPTIONAL.iter().map(|field| Ok((field.global, offset(btf, field).unwrap_or(0))));
-        let fields = FIELDS
-            .iter()
-            .map(|field| {
-                offset(btf, field)
-                    .map(|offset| (field.global, offset))
-                    .ok_or(Error::MissingField { structure: field.structure, member: field.path })
-            })
-            .chain(optional)
-            .collect::<Result<_, _>>()?;
+        // The kernel's 150,000 types are not sorted: each structure is looked for once.
+        let mut structures = HashMap::new();
+        let mut find = |field: &Field| {
+            let found = structures.entry(field.structure).or_insert_with(|| structure(btf, field.structure));
+            offset(btf, found.clone()?, field)
+        };
+        let mut fields = Vec::new();
+        for field in FIELDS {
+            let offset =
+                find(field).ok_or(Error::MissingField { structure: field.structure, member: field.path })?;
+            fields.push((field.global, offset));
+        }
+        fields.extend(OPTIONAL.iter().map(|field| (field.global, find(field).unwrap_or(0))));
         Ok(Self { fields, accept_parameters: parameters(btf, "inet_csk_accept") })
     }
 
@@ -57,13 +62,15 @@ impl Layout {
     }
 }
 
-/// The offset of one field, if the kernel has it in the size that the programs expect.
-fn offset(btf: &Btf, field: &Field) -> Option<u32> {
-    let mut current = btf
-        .resolve_types_by_name(field.structure)
-        .ok()?
-        .into_iter()
-        .find(|candidate| matches!(candidate, Type::Struct(_)))?;
+/// The structure of this name.
+fn structure(btf: &Btf, name: &str) -> Option<Type> {
+    let named = btf.resolve_types_by_name(name).ok()?;
+    named.into_iter().find(|candidate| matches!(candidate, Type::Struct(_)))
+}
+
+/// The offset of one field of `structure`, if the kernel has it in the size that the programs expect.
+fn offset(btf: &Btf, structure: Type, field: &Field) -> Option<u32> {
+    let mut current = structure;
     let mut bits = 0;
     for name in field.path.split('.') {
         let (at, member) = find_member(btf, &current, name)?;
@@ -158,7 +165,8 @@ mod tests {
             Field { global: "X", structure: "no_such_struct", path: "x", size: 4 },
         ];
         for field in &wrong {
-            assert_eq!(offset(&btf, field), None, "{field:?}");
+            let found = structure(&btf, field.structure).and_then(|of_type| offset(&btf, of_type, field));
+            assert_eq!(found, None, "{field:?}");
         }
         Ok(())
     }

@@ -57,6 +57,18 @@ impl Witnesses {
         }
         Ok(chosen)
     }
+
+    /// Their programs' names.
+    pub fn programs(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.destroy_sock, name::DESTROY_SOCK),
+            (self.set_state, name::SET_STATE),
+            (self.set_state_again, name::SET_STATE_AGAIN),
+            (self.sock_ops, name::SOCK_OPS),
+        ]
+        .into_iter()
+        .filter_map(|(wanted, name)| wanted.then_some(name))
+    }
 }
 
 /// What will be used on this host.

@@ -75,6 +75,9 @@ impl Session {
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
+        let claim = (options.owners == name::HOLDERS).then_some(name::FILE_CLAIM);
+        let start = [name::TCP_ADOPT, name::NAMESPACE_LIST].into_iter().chain(claim);
+        probe.load_programs(&plan.witnesses.programs().chain(start).collect::<Vec<_>>())?;
         probe.attach_witnesses(&plan)?;
         let mut accept_hook = None;
         if options.owners == name::HOLDERS {
@@ -97,8 +100,7 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
-        let namespaces = snapshot::all_namespaces(&mut session.probe)?.namespaces;
-        session.adopt(&namespaces)?;
+        session.walked = snapshot::adopt_all(&mut session.probe)?;
         if options.owners == name::HOLDERS {
             snapshot::claim(&mut session.probe)?;
         }

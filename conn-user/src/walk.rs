@@ -42,12 +42,11 @@ pub fn namespaces(
     Ok(walked)
 }
 
-/// Walks the iterator `name` once and gives what it writes to `rows`.
+/// Makes the walk `link` of the iterator `name` and gives what it writes to `rows`.
 ///
 /// # Errors
 /// The kernel refuses to walk.
-pub fn once(probe: &mut Probe, name: &str, rows: impl FnMut(&[u8])) -> Result<(), Error> {
-    let link = probe.walk(name)?;
+pub fn once(link: IterLink, name: &str, rows: impl FnMut(&[u8])) -> Result<(), Error> {
     read(link, rows).map_err(|source| Error::Io { context: format!("walking with {name}"), source })
 }
 
