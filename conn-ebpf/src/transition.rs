@@ -109,6 +109,7 @@ impl Life for Socket {
 fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     let mut socket = Socket { tcp, record };
     reset(&mut socket, state);
+    claim::forget(tcp);
     let connection = socket.connection();
     match state {
         SYN_SENT => {
@@ -154,7 +155,9 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     tuple::of_existing(tcp, connection, state);
     if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
+        claim::forget(tcp);
     } else {
+        // Its claim may have been noted before it was met here.
         connection.set(PREEXISTING);
     }
     if state == LISTEN {
@@ -286,7 +289,6 @@ fn reset(socket: &mut Socket, state: u8) {
     let connection = socket.connection();
     let last_sport = connection.sport;
     clear(connection);
-    claim::forget(tcp);
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: no preconditions.

@@ -100,10 +100,7 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
-        session.walked = snapshot::adopt_all(&mut session.probe)?;
-        if options.owners == name::HOLDERS {
-            snapshot::claim(&mut session.probe)?;
-        }
+        session.walked = snapshot::adopt_all(&mut session.probe, claim.is_some())?;
         Ok(session)
     }
 

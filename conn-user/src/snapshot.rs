@@ -1,6 +1,7 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::mpsc;
 use std::thread;
 
 use aya::programs::iter::IterLink;
@@ -17,18 +18,28 @@ use crate::probe::Probe;
 use crate::walk;
 
 /// Finds all namespaces and adopts their sockets. Those that only files keep are looked for meanwhile: going
-/// over the files of all tasks takes a fifth of the time that adopting the sockets behind them does.
+/// over the files of all tasks takes a fifth of the time that adopting the sockets behind them does. So is,
+/// with `claims`, who has which socket open (only what this process sees in its pid namespace).
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets or tasks.
-pub fn adopt_all(probe: &mut Probe) -> Result<BTreeSet<u32>, Error> {
+pub fn adopt_all(probe: &mut Probe, claims: bool) -> Result<BTreeSet<u32>, Error> {
     let found = namespace::all().namespaces;
     let files = probe.walk(name::NAMESPACE_LIST)?;
+    let claims = if claims { Some(probe.walk(name::FILE_CLAIM)?) } else { None };
     thread::scope(|scope| {
-        let held = scope.spawn(|| held_namespaces(files, &found));
+        let (tell, told) = mpsc::channel();
+        let searched = scope.spawn(|| {
+            // Nobody listens any more only if adopting has failed, which ends the start anyway.
+            let _ = tell.send(held_namespaces(files, &found)?);
+            drop(tell);
+            claims.map_or(Ok(()), |files| walk::once(files, name::FILE_CLAIM, |_| {}))
+        });
         let mut walked = adopt(probe, &found)?;
-        let held = held.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        walked.extend(adopt(probe, &held)?);
+        if let Ok(held) = told.recv() {
+            walked.extend(adopt(probe, &held)?);
+        }
+        searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(walked)
     })
 }
@@ -45,15 +56,6 @@ pub fn adopt(probe: &mut Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32
         probe.walked(netns)?;
     }
     Ok(walked)
-}
-
-/// Notes who has the sockets open that existed before. Only what this process sees in its pid namespace.
-///
-/// # Errors
-/// The kernel refuses to walk its tasks.
-pub fn claim(probe: &mut Probe) -> Result<(), Error> {
-    probe.load_programs(&[name::FILE_CLAIM])?;
-    walk::once(probe.walk(name::FILE_CLAIM)?, name::FILE_CLAIM, |_| {})
 }
 
 /// Visits every TCP socket of the namespaces that the probe's filters let through. Tells which
