@@ -104,7 +104,7 @@ pub(super) static COLUMNS: [Column; 9] = [
     Column {
         id: "reason",
         title: "REASON",
-        width: 13,
+        width: 14,
         kind: Type::Word(&CAUSES),
         help: "why it ended, or failed",
         unknown: "never",

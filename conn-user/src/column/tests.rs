@@ -42,3 +42,15 @@ fn values_are_of_their_columns_type() {
         assert!(known, "{column:?} is never known");
     }
 }
+
+#[test]
+fn words_fit_their_columns() {
+    for column in Column::all() {
+        if let Type::Word(words) = column.kind {
+            // Listeners are seen in lists only, which measure before they print.
+            let usual = words.iter().filter(|word| **word != "listen");
+            let longest = usual.map(|word| word.len()).max().unwrap();
+            assert!(column.width.max(column.title.len()) >= longest, "{column:?}");
+        }
+    }
+}

@@ -29,6 +29,7 @@ use std::{
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; peer:
     jc_reads_what_it_reads_of_conntrack,
     conntrack_tells_the_same_connections,
+    conntracks_other_formats_are_ours,
 );
 
 /// The release of jc that is asked for; 1.26.0 knows no conntrack.
@@ -127,10 +128,20 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), Skip> {
     }
 }
 
+/// Makes the kernel track connections in the namespace of the calling thread, and no late packet an entry.
+fn track(ns: &NetNs) -> Result<(), Skip> {
+    let rules = "add table inet t; add chain inet t c { type filter hook input priority 0; }; \
+                 add rule inet t c ct state new counter";
+    run("conntrack", &["--version"])?;
+    run("nft", &[rules])?;
+    ns.sysctl("net.netfilter.nf_conntrack_tcp_loose", "0").unwrap();
+    Ok(())
+}
+
 /// Starts `conntrack -E` and waits until it listens.
-fn conntrack(port: &str) -> Tracer {
-    let arguments = ["-E", "-p", "tcp", "--dport", port];
-    let tracer = Setup::new(arguments).program("conntrack").spawn();
+fn conntrack(arguments: &[&str], port: &str) -> Tracer {
+    let tracer =
+        Setup::new([&["-E", "-p", "tcp", "--dport", port], arguments].concat()).program("conntrack").spawn();
     let sockets = format!("/proc/{}/net/netlink", tracer.pid());
     let deadline = Instant::now() + Duration::from_secs(20);
     let subscribed = || {
@@ -163,10 +174,8 @@ fn conntrack_tells_the_same_connections(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     ns.run(|| {
-        run("conntrack", &["--version"])?;
-        ns.sysctl("net.netfilter.nf_conntrack_tcp_loose", "0").unwrap();
-        run("nft", &["add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c ct state new counter"])?;
-        let theirs = conntrack(&number);
+        track(&ns)?;
+        let theirs = conntrack(&[], &number);
         let ours = Tracer::start(["-b", "16M", "--dport", &number, "--direction", "out"]);
         let ended = RefCell::new(BTreeSet::new());
         for batch in 1..=BATCHES {
@@ -189,7 +198,10 @@ fn conntrack_tells_the_same_connections(_: &Host) -> Outcome {
                 let told = ended.borrow().len();
                 let lost = theirs.has_stderr(|line| line.contains("ENOBUFS"));
                 assert!(lost, "{missing}: conntrack told {told} ends of {}", batch * BATCH);
-                return Err(Skip(format!("conntrack loses events here (ENOBUFS): {told} ends of {}", batch * BATCH)));
+                return Err(Skip(format!(
+                    "conntrack loses events here (ENOBUFS): {told} ends of {}",
+                    batch * BATCH
+                )));
             }
         }
         let last = Cell::new(0);
@@ -223,4 +235,60 @@ fn conntrack_tells_the_same_connections(_: &Host) -> Outcome {
         assert_eq!((tuples(&theirs, unreplied).len(), tuples(&ours, unreplied).len()), (0, 0));
         Ok(())
     })
+}
+
+/// The first line of a refused connection in a format, as conntrack and as we tell it.
+fn refused_in(format: &str, ns: &NetNs, sign: &str) -> Result<[String; 2], Skip> {
+    let port = Port::take();
+    let number = port.to_string();
+    ns.run(|| {
+        let theirs = conntrack(&["-o", format], &number);
+        let ours = Tracer::start(["-o", format, "--dport", &number, "--direction", "out"]);
+        fail::refused(port.v4(), 1);
+        Ok([&theirs, &ours].map(|tracer| tracer.await_stdout("a new flow", |line| line.starts_with(sign))))
+    })
+}
+
+/// Every element by its path, with its text, in the order in which they end.
+fn elements(xml: &str) -> Vec<String> {
+    let (mut path, mut all): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
+    for part in xml.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').unwrap();
+        if tag.starts_with('/') {
+            path.pop();
+        } else {
+            // Each has ids of its own.
+            let text = if tag == "id" { "N" } else { text };
+            all.push(format!("{}/{tag}={text}", path.join("/")));
+            if !tag.ends_with('/') {
+                path.push(tag);
+            }
+        }
+    }
+    assert!(path.is_empty(), "{xml}");
+    all
+}
+
+fn conntracks_other_formats_are_ours(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    ns.run(|| track(&ns))?;
+    let [theirs, ours] = refused_in("save", &ns, "-A")?;
+    // A socket has no timeout.
+    let words: Vec<&str> = theirs.split(' ').collect();
+    assert_eq!(words[1], "-t", "{theirs}");
+    assert_eq!([&words[..1], &words[3..]].concat().join(" "), ours);
+
+    let [theirs, ours] = refused_in("xml", &ns, "<flow type=\"new\">")?;
+    let known = elements(&theirs);
+    let mut expected = known.iter().filter(|element| !element.contains("/timeout=")).peekable();
+    let ours_all = elements(&ours);
+    let mut added = Vec::new();
+    for element in &ours_all {
+        if expected.next_if(|next| *next == element).is_none() {
+            added.push(element.rsplit_once('/').unwrap().1.split('=').next().unwrap());
+        }
+    }
+    assert_eq!(expected.next(), None, "{theirs}\n{ours}");
+    assert_eq!(added, ["direction", "pid", "comm", "owner"], "{ours}");
+    Ok(())
 }

@@ -1,0 +1,103 @@
+//! Writing a line allocates nothing, once the buffer is large enough.
+
+#![expect(unsafe_code, reason = "a global allocator is unsafe by its nature")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use conn_common::cause::Cause;
+use conn_common::connection::{Connection, OUT, WAS_ESTABLISHED};
+use conn_common::owner::{CONNECT, Owner};
+use conn_common::state::{CLOSE, FIN_WAIT2};
+use conn_common::traffic::Traffic;
+use conntrace::clock::WallClock;
+use conntrace::event::Event;
+use conntrace::kind::Kind;
+use conntrace::output::{Color, Style, Terminal};
+use conntrace::render::{Extras, Format, Renderer, Subject};
+
+/// Counts what a thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system allocator's; the count is a thread's own and needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps to the same contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A connection over IPv6 that failed or was closed.
+fn end(family: u8, old_state: u8) -> Event {
+    let owner =
+        Owner { pid: 7, tid: 8, uid: 9, source: CONNECT, comm: *b"web\x1b \"content\0\0\0", ..Owner::NONE };
+    let connection = Connection {
+        id: 41,
+        attempt_ns: 1,
+        established_ns: 2,
+        netns: 3,
+        sport: 43_210,
+        dport: 443,
+        src: [0xfd; 16],
+        dst: [0x20; 16],
+        family,
+        direction: OUT,
+        state: CLOSE,
+        flags: WAS_ESTABLISHED,
+        owner,
+        ..Connection::UNSEEN
+    };
+    let traffic = Traffic { bytes_sent: 517, srtt_us: 3, ..Traffic::NONE };
+    let end = Some(Cause::ClosedByUs);
+    Event {
+        time_ns: 61_000_000_042,
+        kind: Kind::Destroy,
+        old_state,
+        traffic,
+        error: 104,
+        end,
+        at_least_ns: None,
+        connection,
+    }
+}
+
+#[test]
+fn lines_allocate_nothing() {
+    let clock = WallClock::with_offset(1_767_323_045_000_000_000);
+    let events = [end(4, FIN_WAIT2), end(6, FIN_WAIT2)];
+    let stamped = Extras { timestamp: true, extended: true, id: true, ktimestamp: false };
+    for format in [
+        Format::Conntrack(Extras::default()),
+        Format::Conntrack(stamped),
+        Format::Json,
+        Format::Csv,
+        Format::Logfmt,
+        Format::Save,
+        Format::Xml(Extras::default()),
+        Format::Otel,
+        Format::Ecs,
+        Format::Table,
+    ] {
+        let style = Style { format, columns: None, header: true, color: Color::Never, utc: true };
+        let mut renderer = Renderer::new(&style, Subject::Events, Terminal::NONE);
+        let mut out = Vec::with_capacity(1 << 16);
+        // The first line of a table finds out how wide its cells are.
+        events.iter().for_each(|event| renderer.event(event, &clock, &mut out));
+        let before = ALLOCATIONS.get();
+        events.iter().for_each(|event| renderer.event(event, &clock, &mut out));
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{format:?}");
+    }
+}
