@@ -14,7 +14,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; manual:
 );
 
 /// Commands that give one answer and end by themselves.
-const SNAPSHOTS: [&str; 3] = ["list", "count", "-C"];
+const SNAPSHOTS: [&str; 4] = ["list", "-L", "count", "-C"];
 
 /// The second cells of the table in `docs/from.md`.
 fn lines() -> Vec<String> {

@@ -11,7 +11,7 @@ use conn_tests::{
     tracer::{Setup, Tracer},
     traffic::{
         close::{self, First},
-        fail,
+        fail, handshake,
     },
 };
 use serde_json::Value;
@@ -28,6 +28,7 @@ use std::{
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; peer:
     jc_reads_what_it_reads_of_conntrack,
+    jc_reads_what_is_open,
     conntrack_tells_the_same_connections,
     conntracks_other_formats_are_ours,
 );
@@ -98,10 +99,27 @@ fn jc_reads_what_it_reads_of_conntrack(_: &Host) -> Outcome {
     Ok(())
 }
 
+fn jc_reads_what_is_open(_: &Host) -> Outcome {
+    let jc = jc()?;
+    let port = Port::take();
+    let (_truth, _open) = handshake::held(port.v4(), 3);
+    let ended = Setup::new(["list", "-p", "tcp", "--dport", &port.to_string()]).run();
+    ended.expect_code(0);
+    let objects = parsed(&jc, &ended.stdout);
+    // Both ends of three connections.
+    assert_eq!((ended.stdout.len(), objects.len()), (6, 6), "{ended:#?}");
+    for (text, object) in ended.stdout.iter().zip(&objects) {
+        let line: Line = text.parse().unwrap();
+        assert_eq!(line.kind, Kind::Open);
+        check(&line, object);
+    }
+    Ok(())
+}
+
 /// Our reader and jc read the same.
 fn check(line: &Line, object: &Value) {
-    let event = format!("{:?}", line.kind).to_uppercase();
-    assert_eq!(object["event"], event.as_str(), "{object}");
+    let event = Some(format!("{:?}", line.kind).to_uppercase()).filter(|_| line.kind != Kind::Open);
+    assert_eq!(object["event"].as_str(), event.as_deref(), "{object}");
     assert_eq!(object["state"].as_str(), line.state.as_deref(), "{object}");
     assert_eq!(object["event_timestamp"].is_number(), line.stamp.is_some(), "{object}");
     for (side, prefix) in [(&line.original, "orig"), (&line.reply, "reply")] {
