@@ -81,7 +81,9 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         job(&name, Kind::Sizes, [CONNTRACE, "-v", "--timeout", "1s", "--witnesses", witnesses], 120)
     };
     let truth = |connections: &str, limit| {
-        job("truth", Kind::Truth, [TRUTH, "--stock", "--connections", connections], limit)
+        let mut truth = job("truth", Kind::Truth, [TRUTH, "--connections", connections], limit);
+        truth.command.extend(wanted.twice_is_exact.then(|| "--stock".to_owned()));
+        truth
     };
     let mut jobs = match extent {
         Extent::Filter(filter) => vec![live("live", filter, 3_600)],
@@ -97,7 +99,7 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
             jobs.extend(WITNESSES.map(sizes));
             jobs.push(live("live", &[""; 0], 3_600));
             for (option, value, test) in FORCED {
-                let mut forced = live(&format!("`{test}` with `{option} {value}`"), &[test], 300);
+                let mut forced = live(&format!("{test} with {option} {value}"), &[test], 300);
                 forced.environment.push(("CONNTRACE_TEST_ARGUMENTS", format!("{option} {value}")));
                 jobs.push(forced);
             }

@@ -77,7 +77,7 @@ fn table(ran: &[Ran]) -> String {
     }
     for name in names(ran, Kind::Tests) {
         let counts = |one: &Ran| Some(one.jobs.iter().find(|job| job.name == name)?.tally.to_string());
-        rows.push((format!("{name}: tests"), each(&counts)));
+        rows.push((format!("tests: `{name}`"), each(&counts)));
     }
     let sets: Vec<String> = ran
         .iter()
