@@ -13,13 +13,17 @@ use conn_tests::{
     },
 };
 use serde_json::Value;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; format:
     json_has_its_documented_names,
     json_tells_one_life_under_one_id,
     timestamps_stand_in_front,
     the_default_is_conntracks,
+    columns_are_the_same_in_every_format,
 );
 
 const NAMES: [&str; 26] = [
@@ -152,5 +156,53 @@ fn the_default_is_conntracks(_: &Host) -> Outcome {
         lines.iter().map(|line| line.split(" lifetime=").next().unwrap().to_owned()).collect()
     };
     assert_eq!(text(named), text(default));
+    Ok(())
+}
+
+fn columns_are_the_same_in_every_format(_: &Host) -> Outcome {
+    const COLUMNS: &str = "event,direction,state,src,sport,dst,dport,pid,comm";
+    let port = Port::take();
+    let option = port.to_string();
+    let [json, csv, logfmt, table] = ["json", "csv", "logfmt", "table"].map(|format| {
+        Tracer::start([
+            "-o",
+            format,
+            "--columns",
+            COLUMNS,
+            "--no-header",
+            "--direction",
+            "out",
+            "--dport",
+            &option,
+        ])
+    });
+    close::orderly(port.v4(), 2, First::Client);
+    let ends = |tracer: Tracer| {
+        let ended = Cell::new(0);
+        tracer.await_stdout("both ends", |line| {
+            ended.set(ended.get() + usize::from(line.contains("destroy")));
+            ended.get() == 2
+        });
+        tracer.stop().stdout
+    };
+    let [json, csv, logfmt, table] = [json, csv, logfmt, table].map(ends);
+    let ids: Vec<&str> = COLUMNS.split(',').collect();
+    let expected: Vec<String> = json
+        .iter()
+        .map(|line| {
+            let object: Value = serde_json::from_str(line).unwrap();
+            let cell =
+                |id: &&str| object[*id].as_str().map_or_else(|| object[*id].to_string(), str::to_owned);
+            ids.iter().map(cell).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let words = |line: &String| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(csv.iter().map(|line| line.replace(',', " ")).collect::<Vec<_>>(), expected);
+    assert_eq!(table.iter().map(words).collect::<Vec<_>>(), expected);
+    let values = |line: &String| {
+        let pairs = line.split(' ').zip(&ids).map(|(word, id)| word.strip_prefix(id)?.strip_prefix('='));
+        pairs.collect::<Option<Vec<_>>>().expect("key=value").join(" ")
+    };
+    assert_eq!(logfmt.iter().map(values).collect::<Vec<_>>(), expected);
     Ok(())
 }
