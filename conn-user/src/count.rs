@@ -12,6 +12,7 @@ use crate::cli::Group;
 use crate::error::Error;
 use crate::expression::Field;
 use crate::host::Host;
+use crate::place::Places;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::sanitize;
@@ -32,16 +33,22 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     let host = Host::look();
     let plan = plan(&host, None)?;
     let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
-    let asks_who = settings.by.contains(&Group::Comm) || settings.filter.asks_for(Field::is_owners);
+    let asks_who = settings.by.contains(&Group::Comm)
+        || !settings.places.is_empty()
+        || settings.filter.asks_for(Field::is_owners);
     let holders = if asks_who { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
+    let mut places = Places::new(host.cgroup_root.as_deref());
     let found = snapshot::all_namespaces(&mut probe)?;
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
     let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
-        let wanted = || snapshot::wanted(&settings.filter, row.connection, holders.get(&row.cookie));
+        let mut wanted = || {
+            let found = snapshot::wanted(&settings.filter, row.connection, holders.get(&row.cookie));
+            found.filter(|found| settings.places.keeps(places.get(found.owner.cgroup)))
+        };
         if state::is_open(row.connection.state) && wanted().is_some() {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
             *groups.entry(key).or_default() += 1;
@@ -125,9 +132,10 @@ mod tests {
 
     use super::*;
     use crate::filter::Filter;
+    use crate::place::PlaceFilter;
 
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
-        CountSettings { filter: Filter::all(), by: by.to_vec(), format }
+        CountSettings { filter: Filter::all(), places: PlaceFilter::default(), by: by.to_vec(), format }
     }
 
     #[test]

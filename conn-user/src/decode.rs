@@ -62,6 +62,7 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         traffic,
         error,
         end: Cause::from_number(cause),
+        place: None,
         at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
     }))

@@ -10,6 +10,7 @@ use conn_common::traffic::Traffic;
 use nix::libc;
 
 use crate::kind::Kind;
+use crate::place::Place;
 
 /// An event. Times are nanoseconds of `CLOCK_BOOTTIME`, see [`crate::clock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Event {
     /// How long the connection has existed at least, in nanoseconds, if its attempt was not seen and anything
     /// is known of that.
     pub at_least_ns: Option<u64>,
+    /// Where the owner runs, if that was asked for and is known.
+    pub place: Option<&'static Place>,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
@@ -92,6 +95,16 @@ impl Event {
     /// True if [`Event::traffic`] is known.
     pub fn has_traffic(&self) -> bool {
         matches!(self.kind, Kind::Destroy | Kind::Open)
+    }
+
+    /// The id of the owner's container, if it is in one.
+    pub fn container(&self) -> Option<&'static str> {
+        self.place.and_then(|place| place.container.as_ref()).map(|container| container.id.as_str())
+    }
+
+    /// The owner's systemd unit, if it is in one.
+    pub fn unit(&self) -> Option<&'static str> {
+        self.place.and_then(|place| place.unit.as_deref())
     }
 
     /// True if this host opened the connection.

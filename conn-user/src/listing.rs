@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::jiffy::Jiffy;
 use crate::kind::Kind;
 use crate::output::Terminal;
+use crate::place::Places;
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::render::{Renderer, Subject};
@@ -62,6 +63,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     }
     let time_ns = clock::boot_now_ns();
     let mut jiffy = None;
+    let mut places = Places::new(host.cgroup_root.as_deref());
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
     snapshot::list(&mut probe, &found.namespaces, |row| {
@@ -69,7 +71,10 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         let at_least = Some(row.traffic.at_least_jiffies).filter(|&jiffies| jiffies > 0);
         let at_least_ns = at_least.and_then(|jiffies| Some(jiffy?.at_least_ns(jiffies)));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));
-        events.extend(event.map(|event| Event { time_ns, at_least_ns, ..event }));
+        events.extend(event.and_then(|event| {
+            let place = places.get(event.connection.owner.cgroup);
+            settings.places.keeps(place).then_some(Event { time_ns, at_least_ns, place, ..event })
+        }));
     })?;
     let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
     sort(&mut events, settings.order);
@@ -116,6 +121,7 @@ fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Opti
         error: 0,
         end: None,
         at_least_ns: None,
+        place: None,
         traffic: row.traffic,
         connection,
     })

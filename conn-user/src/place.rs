@@ -5,7 +5,6 @@ use std::ffi::c_int;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::libc;
 
@@ -29,7 +28,15 @@ pub struct Container {
     pub id: String,
 }
 
+/// The fewest digits that name a container.
+const FEWEST_DIGITS: usize = 4;
+
 impl Container {
+    /// True if `wanted` is its id, the first digits of it, or its name.
+    fn is(&self, wanted: &str) -> bool {
+        self.id == wanted || (is_id(&self.id) && wanted.len() >= FEWEST_DIGITS && self.id.starts_with(wanted))
+    }
+
     /// The id as people write it: the first twelve digits.
     pub fn short_id(&self) -> &str {
         if is_id(&self.id) { &self.id[..12] } else { &self.id }
@@ -104,11 +111,11 @@ fn unescape(name: &str) -> String {
 #[derive(Debug)]
 pub struct Places {
     root: Option<(PathBuf, File)>,
-    known: HashMap<u64, Option<Arc<Place>>>,
+    known: HashMap<u64, Option<&'static Place>>,
 }
 
-/// More places than this are forgotten all at once, so that a host that makes containers for ever does not
-/// fill our memory.
+/// Places are kept for as long as conntrace runs, so that events can refer to them. Beyond so many they are
+/// not known any more: a host that makes containers for ever must not fill our memory.
 const MAX_PLACES: usize = 65_536;
 
 impl Places {
@@ -119,22 +126,50 @@ impl Places {
     }
 
     /// The place with a cgroup id; `None` if it is gone or not known.
-    pub fn get(&mut self, cgroup: u64) -> Option<Arc<Place>> {
+    pub fn get(&mut self, cgroup: u64) -> Option<&'static Place> {
         if cgroup == 0 {
             return None;
         }
         if let Some(known) = self.known.get(&cgroup) {
-            return known.clone();
+            return *known;
+        }
+        if self.known.len() >= MAX_PLACES {
+            return None;
         }
         let place = self.root.as_ref().and_then(|(path, root)| {
             let below = path_of(root, cgroup)?.strip_prefix(path).ok()?.to_string_lossy().into_owned();
-            Some(Arc::new(Place::of_path(&format!("/{below}"))))
+            Some(&*Box::leak(Box::new(Place::of_path(&format!("/{below}")))))
         });
-        if self.known.len() >= MAX_PLACES {
-            self.known.clear();
-        }
-        self.known.insert(cgroup, place.clone());
+        self.known.insert(cgroup, place);
         place
+    }
+}
+
+/// Which places are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceFilter {
+    /// Ids of containers, or the first digits of them, or names where the runtime has no ids.
+    pub containers: Vec<String>,
+    /// Names of systemd units.
+    pub units: Vec<String>,
+}
+
+impl PlaceFilter {
+    /// True if every place is wanted, and those of unknown place.
+    pub const fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.units.is_empty()
+    }
+
+    /// True if a place is wanted. One that is not known is not, if there is any choice.
+    pub fn keeps(&self, place: Option<&Place>) -> bool {
+        let container = || place.and_then(|place| place.container.as_ref());
+        let unit = || place.and_then(|place| place.unit.as_ref());
+        let is_container = |wanted: &String| container().is_some_and(|one| one.is(wanted));
+        let is_unit = |wanted: &String| {
+            unit().is_some_and(|one| one == wanted || one.strip_suffix(".service") == Some(wanted))
+        };
+        (self.containers.is_empty() || self.containers.iter().any(is_container))
+            && (self.units.is_empty() || self.units.iter().any(is_unit))
     }
 }
 
@@ -225,6 +260,19 @@ mod tests {
         ] {
             assert_eq!(told(path), (runtime, id.into(), unit.into()), "{path}");
         }
+    }
+
+    #[test]
+    fn places_are_chosen_by_container_and_unit() {
+        let docker = Place::of_path(&format!("/system.slice/docker-{ID}.scope"));
+        let nginx = Place::of_path("/system.slice/nginx.service");
+        let container = |id: &str| PlaceFilter { containers: vec![id.into()], units: Vec::new() };
+        let unit = |name: &str| PlaceFilter { containers: Vec::new(), units: vec![name.into()] };
+        assert!(PlaceFilter::default().is_empty() && PlaceFilter::default().keeps(None));
+        assert!(container("0123").keeps(Some(&docker)) && container(ID).keeps(Some(&docker)));
+        assert!(!container("012").keeps(Some(&docker)) && !container("0123").keeps(Some(&nginx)));
+        assert!(unit("nginx").keeps(Some(&nginx)) && unit("nginx.service").keeps(Some(&nginx)));
+        assert!(!unit("nginx").keeps(None) && !unit("ngin").keeps(Some(&nginx)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::life::Selection;
 use crate::listing;
 use crate::names::Names;
 use crate::output::Style;
+use crate::place::PlaceFilter;
 use crate::plan::Witnesses;
 use crate::render::Subject;
 use crate::span;
@@ -61,6 +62,8 @@ pub struct EventsSettings {
     pub kinds: KindSet,
     /// Which connections.
     pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
     /// How to print.
     pub style: Style,
     /// End after so many events.
@@ -88,6 +91,8 @@ pub struct EventsSettings {
 pub struct ListSettings {
     /// Which connections.
     pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
     /// How to print.
     pub style: Style,
     /// Sockets that wait for connections, instead of connections.
@@ -105,6 +110,8 @@ pub struct ListSettings {
 pub struct CountSettings {
     /// Which connections.
     pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
     /// Groups, in the order of the columns; none for a bare number.
     pub by: Vec<Group>,
     /// How to print.
@@ -159,6 +166,7 @@ impl EventsSettings {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             filter: filter::of(&args.filter, names)?,
+            places: filter::places(&args.filter),
             style: Style::new(&args.output, Subject::Events)?,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -189,6 +197,7 @@ impl EventsSettings {
         Ok(Self {
             kinds: KindSet::DESTROY,
             filter: filter::of(&args.filter, names)?,
+            places: filter::places(&args.filter),
             style: Style::new(&args.output, Subject::Lives)?,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -216,6 +225,7 @@ impl ListSettings {
         }
         Ok(Self {
             filter: filter::of(&args.filter, names)?,
+            places: filter::places(&args.filter),
             style: Style::new(&args.output, subject)?,
             listening: args.listening,
             all_states: args.filter.state.iter().flat_map(|list| list.split(',')).any(|word| word == "all"),
@@ -227,7 +237,12 @@ impl ListSettings {
 
 impl CountSettings {
     fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, Error> {
-        Ok(Self { filter: filter::of(&args.filter, names)?, by: args.by.clone(), format: args.output })
+        Ok(Self {
+            filter: filter::of(&args.filter, names)?,
+            places: filter::places(&args.filter),
+            by: args.by.clone(),
+            format: args.output,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! `conntrace events`: the stream of events, until someone has had enough of it.
 
+use std::path::Path;
+
 use aya_log::EbpfLogger;
 use conn_common::counter::{LOST, PRODUCED};
 use conn_common::name;
@@ -17,6 +19,7 @@ use crate::kind::Kind;
 use crate::life::{Selection, Top};
 use crate::loss::LossWatch;
 use crate::output::Terminal;
+use crate::place::{PlaceFilter, Places};
 use crate::poll::register;
 use crate::probe::{Options, Probe};
 use crate::ready;
@@ -68,7 +71,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     let mut source = Source::take(&mut session.probe, settings.ring_bytes)?;
     let mut programs = ProgramLog::new(settings.verbose >= 2, &mut session.probe)?;
     let mut sink = Sink::stdout()?;
-    let mut stream = Stream::new(settings);
+    let mut stream = Stream::new(settings, session.plan.cgroup_root.as_deref());
     if stream.flush(&mut sink)? == Written::Closed {
         return Ok(());
     }
@@ -109,6 +112,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
 struct Stream<'a> {
     renderer: Renderer,
     filter: &'a Filter,
+    place_filter: &'a PlaceFilter,
+    places: Places,
     life: Option<Selection>,
     top: Option<Top>,
     clock: WallClock,
@@ -119,7 +124,7 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(settings: &'a EventsSettings) -> Self {
+    fn new(settings: &'a EventsSettings, cgroup_root: Option<&Path>) -> Self {
         let terminal = Terminal::stdout(settings.style.color);
         let subject = if settings.life.is_some() { Subject::Lives } else { Subject::Events };
         let renderer = Renderer::new(&settings.style, subject, terminal);
@@ -131,6 +136,8 @@ impl<'a> Stream<'a> {
         Self {
             renderer,
             filter: &settings.filter,
+            place_filter: &settings.places,
+            places: Places::new(cgroup_root),
             life: settings.life,
             top,
             clock: WallClock::measure(),
@@ -148,8 +155,10 @@ impl<'a> Stream<'a> {
     /// Takes one record of the ring. False when the limit is reached: the rest stays in the ring.
     fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
         match decode(record) {
-            Ok(event) => {
-                let chosen = self.filter.wants_rest(&event.connection)
+            Ok(mut event) => {
+                event.place = self.places.get(event.connection.owner.cgroup);
+                let chosen = self.place_filter.keeps(event.place)
+                    && self.filter.wants_rest(&event.connection)
                     && self.life.as_ref().is_none_or(|life| life.keeps(&event));
                 match &mut self.top {
                     _ if !chosen => self.balance.filtered += 1,

@@ -66,6 +66,12 @@ pub struct FilterArgs {
     /// Only owners in this cgroup itself, by its path below the cgroup v2 root
     #[arg(long, value_name = "PATH[,PATH…]", hide_short_help = true)]
     pub cgroup: Vec<String>,
+    /// Only owners in these containers: ids, or their first digits
+    #[arg(long, value_name = "ID[,ID…]", value_delimiter = ',')]
+    pub container: Vec<String>,
+    /// Only owners in these systemd units: nginx, ssh.service
+    #[arg(long, value_name = "UNIT[,UNIT…]", value_delimiter = ',')]
+    pub unit: Vec<String>,
     /// A filter in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,

@@ -11,7 +11,7 @@ const DIRECTIONS: &[&str] = &["in", "out", "listen"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
 
-pub(super) static COLUMNS: [Column; 22] = [
+pub(super) static COLUMNS: [Column; 24] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -208,6 +208,29 @@ pub(super) static COLUMNS: [Column; 22] = [
         unknown: "owner unknown, or no cgroup v2",
         names: Names { otel: "conntrace.owner.cgroup.id", ecs: "conntrace.owner.cgroup.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.cgroup).filter(|&id| id != 0)),
+        ..PLAIN
+    },
+    Column {
+        id: "container",
+        title: "CONTAINER",
+        width: 12,
+        kind: Type::Text,
+        help: "id of the owner's container, by the path of its cgroup: docker, podman, containerd, CRI-O; \
+               its name for lxc and nspawn",
+        unknown: "not in a container, or unknown",
+        names: Names { otel: "container.id", ecs: "container.id" },
+        get: |event, _| Cell::name(event.container().map(str::as_bytes)),
+        ..PLAIN
+    },
+    Column {
+        id: "unit",
+        title: "UNIT",
+        width: 16,
+        kind: Type::Text,
+        help: "the owner's systemd unit, by the path of its cgroup",
+        unknown: "not in a unit, or unknown",
+        names: Names { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
+        get: |event, _| Cell::name(event.unit().map(str::as_bytes)),
         ..PLAIN
     },
     Column {

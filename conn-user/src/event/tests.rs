@@ -50,6 +50,7 @@ pub(crate) fn new_out() -> Event {
         error: 0,
         end: None,
         at_least_ns: None,
+        place: None,
         connection,
     }
 }
@@ -218,6 +219,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             error: counts.3,
             end: (kind == Kind::Destroy).then_some(end),
             at_least_ns: connection.is(PREEXISTING).then_some(7),
+            place: None,
             connection,
         },
     )

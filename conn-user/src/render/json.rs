@@ -41,6 +41,8 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.word("owner", event.owner_source());
     let cgroup = owner.map(|owner| owner.cgroup).filter(|&id| id != 0);
     object.optional("cgroup", cgroup, Object::integer);
+    object.optional("container", event.container().map(str::as_bytes), Object::name);
+    object.optional("unit", event.unit().map(str::as_bytes), Object::name);
     object.integer("netns", connection.netns);
     object.boolean("preexisting", connection.is(PREEXISTING));
     object.optional("attempt_ns", event.attempt_ns().map(unix_ns), Object::integer);

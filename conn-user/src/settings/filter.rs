@@ -8,6 +8,7 @@ use crate::expression::{self, Expression, Field, value};
 use crate::filter::Filter;
 use crate::list::List;
 use crate::names::Names;
+use crate::place::PlaceFilter;
 use crate::ranges::Ranges;
 use crate::settings::{optional, usage};
 
@@ -48,6 +49,11 @@ pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, Error> {
     }));
     terms.extend(typed(&args.expression, names)?);
     Ok(Filter::of(Expression::all_of(terms)))
+}
+
+/// The containers and units that are wanted: decided here, since the kernel knows neither.
+pub fn places(args: &FilterArgs) -> PlaceFilter {
+    PlaceFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
 /// The filter of `stats`, which knows service ports and directions.

@@ -34,6 +34,7 @@ fn without_options_everything_is_shown() {
         ring_bytes: 8 << 20,
         summary: false,
         life: None,
+        places: PlaceFilter::default(),
         strict: false,
         witnesses: None,
         accept_hook: None,
