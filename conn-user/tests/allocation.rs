@@ -70,6 +70,7 @@ fn end(family: u8, old_state: u8) -> Event {
         error: 104,
         end,
         at_least_ns: None,
+        place: None,
         connection,
     }
 }

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose n/numeric witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= h/help V/version
+    string join \n v/verbose n/numeric witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -54,6 +54,8 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l comm -d 'Only owner
 complete -c conntrace -n "__fish_conntrace_needs_command" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost'
@@ -98,6 +100,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l comm -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost'
@@ -134,6 +138,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l comm -d 'O
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
@@ -171,6 +177,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l comm -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
@@ -214,6 +222,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l comm -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if one was lost'

@@ -3,8 +3,14 @@ use conn_common::owner::{ACCEPT, CONNECT, Owner as Record};
 use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
 use proptest::prelude::*;
 
+use std::sync::LazyLock;
+
 use super::*;
 use conn_common::cause::Ending;
+
+/// A container, by the path that systemd gives docker's.
+static PLACE: LazyLock<Place> =
+    LazyLock::new(|| Place::of_path(&format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4))));
 
 /// One second after boot, when the samples are attempted.
 const ATTEMPT: u64 = 1_000_000_000;
@@ -152,6 +158,7 @@ pub(crate) fn open() -> Event {
     event.time_ns = ATTEMPT + 10_000_000_000;
     event.kind = Kind::Open;
     event.old_state = ESTABLISHED;
+    event.place = Some(&PLACE);
     event.traffic = Traffic { receive_queue: 12, send_queue: 3_456, ..closed().traffic };
     event
 }

@@ -261,10 +261,10 @@ mod tests {
         all but the last line below, +NAME adds to the usual ones:
 
           event time time_ns id direction family protocol state old_state src sport
-          dst dport pid tid uid comm thread owner cgroup netns preexisting attempt_ns
-          established_ns handshake_ns lifetime_ns age_ns at_least_ns failed reason
-          error bytes_sent bytes_received segments_sent segments_received retransmits
-          srtt_us min_rtt_us receive_queue send_queue
+          dst dport pid tid uid comm thread owner cgroup container unit netns
+          preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
+          at_least_ns failed reason error bytes_sent bytes_received segments_sent
+          segments_received retransmits srtt_us min_rtt_us receive_queue send_queue
           local peer started handshake lifetime age
 
         Unknown is unknown: - in lines and tables, null in JSON, an empty cell in CSV,

@@ -6,6 +6,7 @@ use crate::cli::rewrite_args;
 use crate::kind::Kind;
 use crate::names::fixed::FixedNames;
 use crate::output::Color;
+use crate::place::PlaceFilter;
 use crate::render::{Extras, Format};
 
 fn settings(line: &str) -> Result<EventsSettings, Error> {
