@@ -5,7 +5,7 @@ use conn_tests::{
     host::{Host, Need},
     live,
     port::Port,
-    tracer::Tracer,
+    tracer::{Setup, Tracer},
     traffic::{
         LIMIT, Server,
         crew::{Call, Told, Who, Worker, be_patient, call, called, process_name, serve},
@@ -330,11 +330,16 @@ impl Cgroup {
             _ => None,
         });
         let root = root.ok_or_else(|| Skip("no cgroup v2 hierarchy is mounted".into()))?;
-        let path = Path::new(&root).join(format!("conn-tests-{}", std::process::id()));
+        let path = Path::new(&root).join(format!("docker-{}.scope", Self::id()));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self(path)),
             Err(error) => Err(Skip(format!("cannot make {}: {error}", path.display()))),
         }
+    }
+
+    /// The id of the container that its name tells.
+    fn id() -> String {
+        format!("{:064x}", std::process::id())
     }
 
     /// Moves the calling process into it.
@@ -366,11 +371,25 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     });
     let call = call(address);
     let client = call.tuple.client.port();
-    assert_eq!(event(&tracer, "new", "in", client)["cgroup"], inode);
+    let new = event(&tracer, "new", "in", client);
+    assert_eq!(new["cgroup"], inode);
+    assert_eq!(
+        (&new["container"], &new["unit"]),
+        (&Cgroup::id().into(), &format!("docker-{}.scope", Cgroup::id()).into())
+    );
     check_call(&tracer, call, "conn-contained");
     assert_eq!(event(&tracer, "destroy", "in", client)["cgroup"], inode);
     // This process is somewhere else.
-    assert_ne!(event(&tracer, "destroy", "out", client)["cgroup"], inode);
+    let other = event(&tracer, "destroy", "out", client);
+    assert_ne!(other["cgroup"], inode);
+    assert_ne!(other["container"], Cgroup::id());
+    let listed = |option: &str, value: &str| {
+        let listed = Setup::new(["list", "--listening", "-o", "json", option, value]).run();
+        listed.expect_code(0);
+        listed.stdout.iter().filter(|line| line.contains(&format!("\"dport\":{}", port.number()))).count()
+    };
+    assert_eq!((listed("--container", &Cgroup::id()), listed("--container", "0123456789ab")), (1, 0));
+    assert_eq!(listed("--unit", &format!("docker-{}.scope", Cgroup::id())), 1);
     drop(server);
     Ok(())
 }
