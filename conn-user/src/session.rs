@@ -75,7 +75,8 @@ impl Session {
         let counters = Counters::take(probe.ebpf_mut())?;
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
-        let claim = (options.owners == name::HOLDERS).then_some(name::FILE_CLAIM);
+        // Also who listens: the owner of what is not accepted yet.
+        let claim = (options.owners != name::NO_OWNERS).then_some(name::FILE_CLAIM);
         let start = [name::TCP_ADOPT, name::NAMESPACE_LIST].into_iter().chain(claim);
         probe.load_programs(&plan.witnesses.programs().chain(start).collect::<Vec<_>>())?;
         probe.attach_witnesses(&plan)?;

@@ -4,9 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use conn_common::counter::OWNER_FAILED;
+use conn_common::name::HOLDERS;
 use conn_common::owner::{FILES, LISTENER, Owner};
 use conn_common::state::{CLOSE, LISTEN};
 
+use crate::config;
 use crate::counter::count;
 use crate::list::file::open_socket;
 use crate::maps::CLAIMS;
@@ -17,8 +19,10 @@ use crate::{claim, listener, owner};
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some((task, tcp)) = open_socket(ctx) else { return 0 };
     let mut owner = Owner::NONE;
-    match tcp.state() {
+    let state = tcp.state();
+    match state {
         CLOSE => {}
+        _ if state != LISTEN && config::OWNERS.load() != HOLDERS => {}
         LISTEN => {
             owner::is_task(&mut owner, task, LISTENER);
             listener::held_by(tcp.netns(), tcp.num(), &owner);
