@@ -107,7 +107,8 @@ impl std::fmt::Display for Degradation {
 pub const NO_CGROUP: Degradation = Degradation {
     fact: "no cgroup v2 hierarchy is mounted",
     consequence: "NEW of an outgoing connection is told when its handshake ends, not when its SYN leaves, and \
-                  listeners that begin from now on are not counted",
+                  listeners that begin from now on are not counted; on the newest kernels (seen on 7.2) steps may be \
+                  missed that only the audit of stats makes good",
     remedy: "mount one: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own)",
     warn: true,
 };
