@@ -129,6 +129,11 @@ fn word_length(text: &str) -> usize {
     text.len()
 }
 
+/// True for a word that is no value unless it is quoted.
+pub fn is_keyword(text: &str) -> bool {
+    !matches!(word(text), Kind::Word(_))
+}
+
 fn word(word: &str) -> Kind {
     match word.to_ascii_lowercase().as_str() {
         "and" => Kind::And,

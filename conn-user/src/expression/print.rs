@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 use crate::expression::field::{Field, UNKNOWN};
-use crate::expression::{Expression, Test, state};
+use crate::expression::{Expression, Test, lexer, state};
 use crate::prefix;
 use crate::ranges::Ranges;
 
@@ -104,8 +104,12 @@ fn name(number: u128) -> String {
     let bytes = number.to_be_bytes();
     let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut text = String::new();
-    for &byte in &bytes[..end] {
-        if byte.is_ascii_alphanumeric() || b"._/:@+".contains(&byte) || (byte == b'-' && end > 1) {
+    // A word of the language would be read as that.
+    let is_word = std::str::from_utf8(&bytes[..end]).is_ok_and(lexer::is_keyword);
+    for (at, &byte) in bytes[..end].iter().enumerate() {
+        if is_word && at == 0 {
+            let _ = write!(text, "\\x{byte:02x}");
+        } else if byte.is_ascii_alphanumeric() || b"._/:@+".contains(&byte) || (byte == b'-' && end > 1) {
             text.push(char::from(byte));
         } else {
             // Writing into a string cannot fail.

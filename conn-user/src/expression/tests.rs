@@ -360,3 +360,14 @@ fn expressions_are_told_from_commands() {
         assert!(!parser::begins(word), "{word}");
     }
 }
+
+#[test]
+fn names_that_are_words_of_the_language_are_quoted() {
+    let names = FixedNames::default();
+    for name in ["lt", "And", "NOT"] {
+        let quoted = format!("comm = \"{name}\"");
+        let expression = parse(&quoted, &names).unwrap();
+        assert_eq!(parse(&expression.to_string(), &names).unwrap(), expression, "{expression}");
+        assert!(parse(&format!("comm = {name}"), &names).is_err());
+    }
+}
