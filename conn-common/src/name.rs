@@ -8,6 +8,8 @@ pub const SET_STATE_AGAIN: &str = "set_state_again";
 pub const DESTROY_SOCK: &str = "destroy_sock";
 /// Program on the cgroup v2 root's socket operations.
 pub const SOCK_OPS: &str = "sock_ops";
+/// Program on `security_sock_graft()`, which gives an accepted socket to its file.
+pub const GRAFTED: &str = "grafted";
 /// Program on the return of `inet_csk_accept()` where it has four parameters.
 pub const ACCEPTED_FOUR: &str = "accepted_four";
 /// Program on the return of `inet_csk_accept()` where it has two parameters.

@@ -28,8 +28,10 @@ mod transition;
 mod tuple;
 mod witness;
 
-use aya_ebpf::macros::{btf_tracepoint, fexit, sock_ops, tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, FExitContext, SockOpsContext, TracePointContext};
+use aya_ebpf::macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint};
+use aya_ebpf::programs::{
+    BtfTracePointContext, FEntryContext, FExitContext, SockOpsContext, TracePointContext,
+};
 
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -55,7 +57,13 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
     witness::sock_ops::seen(&ctx)
 }
 
-/// A process has accepted a connection. What a function returns stands behind its parameters, and there are two
+/// A process accepts a connection.
+#[fentry(function = "security_sock_graft")]
+pub fn grafted(ctx: FEntryContext) -> i32 {
+    witness::accept::grafted(ctx.arg(0))
+}
+
+/// The same, where no security module sees sockets. What a function returns stands behind its parameters, and there are two
 /// programs because of their number: in one, LLVM makes a single access at a computed place of two, which
 /// 6.1 and 6.12 refuse.
 #[fexit(function = "inet_csk_accept")]

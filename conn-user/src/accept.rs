@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use aya::programs::{FExit, TracePoint};
+use aya::programs::{FEntry, FExit, TracePoint};
 use aya::{Btf, Ebpf};
 use conn_common::name;
 use nix::mount::{MsFlags, mount};
@@ -14,7 +14,12 @@ use nix::sched::{CloneFlags, unshare};
 /// A way to see who accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptHook {
-    /// `fexit` on `inet_csk_accept()`: every accept, that of `io_uring`, too. Needs BPF trampolines.
+    /// `fentry` on `security_sock_graft()`: every accept, that of `io_uring`, too. Needs BPF trampolines, and
+    /// a kernel with security modules for sockets.
+    Graft,
+    /// `fexit` on `inet_csk_accept()`, where it has none. The kernel runs no program at the return of a call that
+    /// was under way when a program came to the function or went (`bpf_tramp_image_put()`), so the next accept
+    /// of a task that waited then is missed.
     Function,
     /// The exits of `accept` and `accept4`. Costs every system call of the host some nanoseconds, and does
     /// not see `io_uring`.
@@ -23,11 +28,12 @@ pub enum AcceptHook {
 
 impl AcceptHook {
     /// From the best to the last.
-    pub const ALL: [Self; 2] = [Self::Function, Self::Syscalls];
+    pub const ALL: [Self; 3] = [Self::Graft, Self::Function, Self::Syscalls];
 
     /// Its name, as in `--accept-hook`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Graft => "graft",
             Self::Function => "function",
             Self::Syscalls => "syscalls",
         }
@@ -41,7 +47,7 @@ impl AcceptHook {
         Self::ALL
             .into_iter()
             .find(|hook| hook.name() == text)
-            .ok_or_else(|| format!("unknown hook {text:?}: use function or syscalls"))
+            .ok_or_else(|| format!("unknown hook {text:?}: use graft, function or syscalls"))
     }
 }
 
@@ -67,6 +73,12 @@ pub fn syscall_result() -> Option<u32> {
 /// Why this host does not let it.
 pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
     match hook {
+        AcceptHook::Graft => {
+            let program = ebpf.program_mut(name::GRAFTED).ok_or("the object has no such program")?;
+            let program: &mut FEntry = program.try_into().map_err(text)?;
+            program.load("security_sock_graft", btf).map_err(text)?;
+            program.attach().map_err(text)?;
+        }
         AcceptHook::Function => {
             let name = match parameters {
                 Some(2) => name::ACCEPTED_TWO,

@@ -92,7 +92,7 @@ pub struct Cli {
     /// `sock_ops`, `destroy_sock`
     #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
     pub witnesses: Option<String>,
-    /// Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`
+    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
     #[arg(long, global = true, value_name = "HOOK", hide = true)]
     pub accept_hook: Option<String>,
 }

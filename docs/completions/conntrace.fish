@@ -25,7 +25,7 @@ function __fish_conntrace_using_subcommand
 end
 
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (state change), DESTROY (end) or ALL. In any case, shortened at will' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
@@ -103,7 +103,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: ids, or their first digits' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header -d 'No line with the names of the columns in table and csv'
@@ -141,7 +141,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: ids, or their first digits' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -180,7 +180,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: ids, or their first digits' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
@@ -225,7 +225,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: ids, or their first digits' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if one was lost'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
@@ -241,7 +241,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l dport -l o
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l direction -d 'Only connections that others opened to us (in), or that we opened (out)' -r -f -a "in\t'The peer'
 out\t'This host'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Only the sum of all ports'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most an eighth off, and a plot with a mark for each doubling'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
@@ -251,17 +251,17 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l outp
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,5 +1,5 @@
-//! A process accepts a connection: the return of `inet_csk_accept()`, or, where the kernel allows no
-//! program there, the exits of the system calls and the task's table of files (`io_uring` has no such exit).
+//! A process accepts a connection: `security_sock_graft()`, else the return of `inet_csk_accept()`, or, where
+//! the kernel allows no program on either, the exits of the system calls and the task's table of files (`io_uring` has no such exit).
 
 use core::ffi::c_void;
 
@@ -18,6 +18,38 @@ use crate::{claim, config, mptcp, owner};
 const TCP: u16 = 6;
 /// `AF_INET` and `AF_INET6`.
 const FAMILIES: [u16; 2] = [2, 10];
+
+/// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept of every family calls it
+/// with the new socket locked, once the task is sure to get it (`__inet_accept()`).
+#[inline(always)]
+pub fn grafted(sk: *mut c_void) -> i32 {
+    if !is_enabled() {
+        return 0;
+    }
+    match Tcp::of(sk) {
+        Some(tcp) if tcp.state() != CLOSE => by_current(sk as u64),
+        Some(_) => {}
+        None => {
+            let _ = grafted_mptcp(sk as u64);
+        }
+    }
+    0
+}
+
+/// The first subflow of an accepted MPTCP socket.
+#[inline(always)]
+fn grafted_mptcp(sk: u64) -> Result<(), i32> {
+    // SAFETY: reads of kernel memory that fail instead of faulting.
+    unsafe {
+        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
+            let first: u64 = read(sk, &config::MPTCP_FIRST)?;
+            if read::<u8>(first, &config::SKC_STATE)? != CLOSE {
+                by_current(first);
+            }
+        }
+    }
+    Ok(())
+}
 
 /// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10 it is
 /// `(struct sock *sk, struct proto_accept_arg *arg)`.

@@ -50,7 +50,7 @@ pub fn run(format: TableFormat) -> Result<(), Error> {
             findings.plan = plan(checked.plan.witnesses, checked.accept_hook);
             findings.degradations = checked.plan.degradations;
             findings.degradations.extend(match checked.accept_hook {
-                Some(AcceptHook::Function) => None,
+                Some(AcceptHook::Graft | AcceptHook::Function) => None,
                 Some(AcceptHook::Syscalls) => Some(ACCEPT_BY_SYSCALLS),
                 None => Some(NO_ACCEPT),
             });
