@@ -34,21 +34,33 @@ fn connections() -> u64 {
     chosen.map_or(500_000, |number| number.parse().expect("CONNTRACE_TEST_CONNECTIONS is a number"))
 }
 
-/// One flood in a namespace of its own, with its speed.
-fn flood(flood: Flood) -> Truth {
+/// One flood, with its speed. The namespace must be there until the ledger was checked: an audit cannot look
+/// into one that nothing keeps.
+fn flood(ns: &NetNs, flood: Flood) -> Truth {
     let start = Instant::now();
-    let truth = NetNs::new().unwrap().run(|| flood.run());
+    let truth = ns.run(|| flood.run());
     let speed = flood.connections as f64 / start.elapsed().as_secs_f64();
     println!("load: {} connections, {:?}, {speed:.0} per second", flood.connections, flood.ending);
     assert_eq!(truth.outgoing(flood.port).established, flood.connections);
     truth
 }
 
+/// Waits until the ledger equals the truth, if need be with the help of an audit. Tells how many ends only
+/// audits have told so far.
+fn await_equal(ledger: &Ledger, truth: &Truth) -> u64 {
+    let equals = |report: &Report| report.differences(&but_bytes(report, truth)).is_empty();
+    let repaired = ledger.await_report("the truth", equals).repaired;
+    if repaired > 0 {
+        println!("load: {repaired} ends were seen by no hook, and told by an audit");
+    }
+    repaired
+}
+
 /// The ledger equals the truth, and goes on to when asked again.
 fn check(ledger: Ledger, truth: &Truth) {
-    ledger.await_equal(truth);
+    await_equal(&ledger, truth);
     let last = ledger.stop();
-    assert_eq!(last.differences(truth), Vec::<String>::new());
+    assert_eq!(last.differences(&but_bytes(&last, truth)), Vec::<String>::new());
     last.check_identity();
     println!("load: {}", last.told());
 }
@@ -93,19 +105,21 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str]) -> (u64, 
     let filter = port.to_string();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let (mut truth, mut all_lost) = (Truth::default(), 0);
+    let ns = NetNs::new().unwrap();
     for (_, &ending) in (0..number).zip(endings.iter().cycle()) {
         let file = EventFile::new(name);
         let events =
             Setup::new([&["events", "-e", "NEW,DESTROY", "--dport", filter.as_str()], options].concat());
         let events = events.stdout_to(&file.0).start();
-        truth += flood(Flood::new(port.number(), connections(), ending));
-        ledger.await_equal(&truth);
+        truth += flood(&ns, Flood::new(port.number(), connections(), ending));
+        let untold = await_equal(&ledger, &truth);
         let ended = events.stop();
         let lost = lost(ended.expect_code(0));
         let lines = file.events();
         println!("load: {lines} events shown, {lost} lost");
-        // NEW and DESTROY on both sides: each is shown or told to be lost.
-        assert_eq!(lines + lost, 4 * connections(), "{}", ended.stderr);
+        // NEW and DESTROY on both sides: each is shown or told to be lost, but for ends that no hook saw.
+        let missing = (4 * connections()).checked_sub(lines + lost);
+        assert!(missing.is_some_and(|missing| missing <= untold), "{missing:?}: {}", ended.stderr);
         all_lost += lost;
     }
     check(ledger, &truth);
@@ -130,7 +144,9 @@ fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
     let port = Port::take();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let count = connections() * 2 / 5;
-    let truth = flood(Flood { open: 1_000, threads: 8, ..Flood::new(port.number(), count, Ending::Mixed) });
+    let ns = NetNs::new().unwrap();
+    let truth =
+        flood(&ns, Flood { open: 1_000, threads: 8, ..Flood::new(port.number(), count, Ending::Mixed) });
     check(ledger, &truth);
     Ok(())
 }
@@ -172,12 +188,9 @@ fn packets_interrupt_both_cpus(_: &Host) -> Outcome {
     for ending in [Ending::ClientFirst, Ending::ServerFirst, Ending::Mixed] {
         let flood = Flood { threads: 8, open: 20, ..Flood::new(port.number(), connections() / 3, ending) };
         truth += ns.run(|| flood.run());
-        ledger.await_report("the truth", |report| report.differences(&but_bytes(report, &truth)).is_empty());
+        await_equal(&ledger, &truth);
     }
-    let last = ledger.stop();
-    last.check_identity();
-    println!("load: {}", last.told());
-    assert_eq!(last.differences(&but_bytes(&last, &truth)), Vec::<String>::new());
+    check(ledger, &truth);
     Ok(())
 }
 
