@@ -56,7 +56,7 @@ pub struct Connection {
     pub state: u8,
     /// [`TUPLE_KNOWN`] and the other flags.
     pub flags: u8,
-    /// Explicit padding.
+    /// Padding; the kernel programs use it as a scratch pad.
     pub reserved: u32,
     /// Who it belongs to.
     pub owner: Owner,

@@ -49,7 +49,13 @@ pub const fn step_cell(from: u8, to: u8) -> Option<usize> {
 /// The cell of an end for `cause`: closed if `from` follows a handshake, else failed.
 #[inline(always)]
 pub const fn end_cell(from: u8, cause: Cause) -> Option<usize> {
-    cell(ENDS + cause as usize, from)
+    end_cell_of(from, cause as u8)
+}
+
+/// As [`end_cell`], for the number of a cause.
+#[inline(always)]
+pub const fn end_cell_of(from: u8, cause: u8) -> Option<usize> {
+    if (cause as usize) < Cause::COUNT { cell(ENDS + cause as usize, from) } else { None }
 }
 
 #[inline(always)]

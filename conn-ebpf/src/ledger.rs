@@ -2,7 +2,6 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use conn_common::cause::Cause;
 use conn_common::connection::{Connection, LISTENER, PREEXISTING};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
 use conn_common::histogram::{self, BUCKETS, Spans};
@@ -43,11 +42,11 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
     }
 }
 
-/// A connection ends in `from`.
+/// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
-pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: Cause) {
+pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     if let Some(slot) = slot(connection) {
-        bump(slot, ledger::end_cell(from, cause));
+        bump(slot, ledger::end_cell_of(from, cause));
         add_to(slot, BYTES_SENT, tcp.bytes_sent());
         add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
         let retransmits = tcp.retransmits();
