@@ -56,8 +56,8 @@ pub struct Connection {
     pub state: u8,
     /// [`TUPLE_KNOWN`] and the other flags.
     pub flags: u8,
-    /// Padding; the kernel programs use it as a scratch pad.
-    pub reserved: u32,
+    /// Means nothing: padding, in which the kernel programs put things down for a moment.
+    pub scratch: u32,
     /// Who it belongs to.
     pub owner: Owner,
 }
@@ -86,7 +86,7 @@ impl Connection {
         direction: IN,
         state: crate::state::UNSEEN,
         flags: 0,
-        reserved: 0,
+        scratch: 0,
         owner: Owner::NONE,
     };
 

@@ -259,7 +259,7 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
 /// instead of one for each.
 #[inline(always)]
 fn forgotten(connection: &mut Connection, number: u8) -> u8 {
-    let memory = &raw mut connection.reserved;
+    let memory = &raw mut connection.scratch;
     // SAFETY: a field of a map value that nothing else uses.
     unsafe {
         memory.write_volatile(number.into());

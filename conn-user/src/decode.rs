@@ -141,7 +141,7 @@ fn connection(buf: &mut &[u8]) -> Result<Connection, TryGetError> {
         direction: buf.try_get_u8()?,
         state: buf.try_get_u8()?,
         flags: buf.try_get_u8()?,
-        reserved: buf.try_get_u32_ne()?,
+        scratch: buf.try_get_u32_ne()?,
         owner: owner(buf)?,
     })
 }

@@ -200,7 +200,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             direction: rest.1,
             state: rest.2,
             flags: rest.3,
-            reserved: 0,
+            scratch: 0,
             owner: times.4,
         });
     let counts = (any::<u64>(), any::<u64>(), any::<[u32; 7]>(), any::<u16>());
