@@ -12,7 +12,7 @@ pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
     /// When it was looked at, nanoseconds of `CLOCK_MONOTONIC` and jiffies since boot: together they tell
-    /// how long a jiffy is.
+    /// how long a jiffy is. 0 where traffic was not asked for, and for mini-sockets.
     pub monotonic_ns: u64,
     /// See `monotonic_ns`.
     pub jiffies: u64,

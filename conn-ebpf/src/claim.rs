@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_ANY;
 use conn_common::connection::{Connection, IN};
 use conn_common::counter::OWNER_FAILED;
 use conn_common::name::HOLDERS;
-use conn_common::owner::{ACCEPT, CONNECT, Owner};
+use conn_common::owner::{ACCEPT, CONNECT, Owner, UNKNOWN};
 
 use crate::config;
 use crate::counter::count;
@@ -52,7 +52,7 @@ pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
         }
     }
     // Whoever accepted it before anybody looked is not known to be who listens now.
-    if connection.direction == IN && source == 0 && !was_held {
+    if connection.direction == IN && source == UNKNOWN && !was_held {
         listener::owns(connection);
     }
 }

@@ -60,21 +60,21 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
 /// A process accepts a connection.
 #[fentry(function = "security_sock_graft")]
 pub fn grafted(ctx: FEntryContext) -> i32 {
-    witness::accept::grafted(ctx.arg(0))
+    witness::accept::given(ctx.arg(0))
 }
 
-/// The same, where no security module sees sockets. What a function returns stands behind its parameters, and there are two
-/// programs because of their number: in one, LLVM makes a single access at a computed place of two, which
-/// 6.1 and 6.12 refuse.
+/// The same, where no security module sees sockets. What a function returns stands behind its parameters, and
+/// there are two programs because of their number: in one, LLVM makes a single access at a computed place of
+/// two, which 6.1 and 6.12 refuse.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_four(ctx: FExitContext) -> i32 {
-    witness::accept::returned(ctx.arg(4))
+    witness::accept::given(ctx.arg(4))
 }
 
 /// The same, since 6.10.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_two(ctx: FExitContext) -> i32 {
-    witness::accept::returned(ctx.arg(2))
+    witness::accept::given(ctx.arg(2))
 }
 
 /// The same, where the kernel allows no program on a function.

@@ -18,13 +18,19 @@ use crate::{config, keep, tuple};
 /// { seq, … }` (include/linux/bpf.h) are the programs' ABI: each member takes 8 bytes.
 const SK_COMMON: usize = 8;
 
-/// The full socket that this step of the walk shows; `None` at the end of the walk and for the
-/// mini-sockets of half-open and of closed connections.
+/// What this step of the walk shows: a full socket, or the mini-socket of a half-open or closed connection.
+/// `None` at the end of the walk.
 #[inline(always)]
-pub fn socket(ctx: *mut c_void) -> Option<Tcp> {
+fn shown(ctx: *mut c_void) -> Option<*mut c_void> {
     // SAFETY: the verifier types this load; NULL marks the end of the walk.
     let sk = unsafe { ctx.byte_add(SK_COMMON).cast::<*mut c_void>().read_volatile() };
-    if sk.is_null() { None } else { Tcp::of(sk) }
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+/// The full socket that this step of the walk shows, if it is one.
+#[inline(always)]
+pub fn socket(ctx: *mut c_void) -> Option<Tcp> {
+    Tcp::of(shown(ctx)?)
 }
 
 /// Writes a row of an iterator. What does not fit into the reader's page is asked for again.
@@ -39,17 +45,11 @@ pub fn write<T>(ctx: *mut c_void, row: &T) {
 /// One row, if the run wants the socket.
 #[inline(always)]
 pub fn row(ctx: *mut c_void) -> i32 {
-    // SAFETY: as in `socket`.
-    let sk = unsafe { ctx.byte_add(SK_COMMON).cast::<*mut c_void>().read_volatile() };
-    if sk.is_null() {
-        return 0;
-    }
-    // SAFETY: no preconditions.
-    let (monotonic_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let Some(sk) = shown(ctx) else { return 0 };
     let mut row = SocketRow {
         cookie: 0,
-        monotonic_ns,
-        jiffies,
+        monotonic_ns: 0,
+        jiffies: 0,
         traffic: Traffic::NONE,
         connection: Connection::UNSEEN,
     };
@@ -62,9 +62,11 @@ pub fn row(ctx: *mut c_void) -> i32 {
             return 0;
         }
         if config::LISTED.load() & LIST_TRAFFIC != 0 {
+            // SAFETY: no preconditions.
+            (row.monotonic_ns, row.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
             row.traffic = traffic(tcp, connection.state == LISTEN);
             if is_open(connection.state) && !is_opening(connection.state) {
-                row.traffic.at_least_jiffies = tcp.established_for(jiffies as u32);
+                row.traffic.at_least_jiffies = tcp.established_for(row.jiffies as u32);
             }
         }
         // SAFETY: a socket that the verifier knows.

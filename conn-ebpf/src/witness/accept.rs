@@ -1,5 +1,6 @@
 //! A process accepts a connection: `security_sock_graft()`, else the return of `inet_csk_accept()`, or, where
-//! the kernel allows no program on either, the exits of the system calls and the task's table of files (`io_uring` has no such exit).
+//! the kernel allows no program on either, the exits of the system calls and the task's table of files
+//! (`io_uring` has no such exit).
 
 use core::ffi::c_void;
 
@@ -10,7 +11,7 @@ use aya_ebpf::programs::TracePointContext;
 use conn_common::owner::{ACCEPT, Owner};
 use conn_common::state::CLOSE;
 
-use crate::kernel::{Pointer, Tcp, follow};
+use crate::kernel::{Pointer, follow};
 use crate::transition::is_enabled;
 use crate::{claim, config, mptcp, owner};
 
@@ -21,50 +22,14 @@ const FAMILIES: [u16; 2] = [2, 10];
 
 /// `void security_sock_graft(struct sock *sk, struct socket *parent)`: every accept of every family calls it
 /// with the new socket locked, once the task is sure to get it (`__inet_accept()`).
+///
+/// Or the return of `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10
+/// it is `(struct sock *sk, struct proto_accept_arg *arg)`. NULL if there was nothing to accept.
 #[inline(always)]
-pub fn grafted(sk: *mut c_void) -> i32 {
-    if !is_enabled() {
-        return 0;
-    }
-    match Tcp::of(sk) {
-        Some(tcp) if tcp.state() != CLOSE => by_current(sk as u64),
-        Some(_) => {}
-        None => {
-            let _ = grafted_mptcp(sk as u64);
-        }
-    }
-    0
-}
-
-/// The first subflow of an accepted MPTCP socket.
-#[inline(always)]
-fn grafted_mptcp(sk: u64) -> Result<(), i32> {
-    // SAFETY: reads of kernel memory that fail instead of faulting.
-    unsafe {
-        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
-            let first: u64 = read(sk, &config::MPTCP_FIRST)?;
-            if read::<u8>(first, &config::SKC_STATE)? != CLOSE {
-                by_current(first);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10 it is
-/// `(struct sock *sk, struct proto_accept_arg *arg)`.
-#[inline(always)]
-pub fn returned(sk: *mut c_void) -> i32 {
-    if !is_enabled() {
-        return 0;
-    }
-    if sk.is_null() {
-        return 0;
-    }
-    let Some(tcp) = Tcp::of(sk) else { return 0 };
-    // It may have ended while it waited; then nothing follows that would take the claim over.
-    if tcp.state() != CLOSE {
-        by_current(sk as u64);
+pub fn given(sk: *mut c_void) -> i32 {
+    if is_enabled() && !sk.is_null() {
+        // SAFETY: a socket of the kernel.
+        let _ = unsafe { by_current(sk as u64) };
     }
     0
 }
@@ -97,19 +62,8 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
         if read::<u64>(socket, &config::SOCKET_FILE)? != file {
             return Ok(());
         }
-        let mut sk: u64 = read(socket, &config::SOCKET_SK)?;
-        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
-            // The subflow that inet_csk_accept() returned (mptcp_stream_accept()).
-            sk = read(sk, &config::MPTCP_FIRST)?;
-        }
-        let family: u16 = read(sk, &config::SKC_FAMILY)?;
-        let is_tcp =
-            (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;
-        if is_tcp && read::<u8>(sk, &config::SKC_STATE)? != CLOSE {
-            by_current(sk);
-        }
+        by_current(read(socket, &config::SOCKET_SK)?)
     }
-    Ok(())
 }
 
 /// Reads a field of a structure that only its address is known of.
@@ -119,9 +73,24 @@ unsafe fn read<T>(base: u64, global: &aya_ebpf::Global<u32>) -> Result<T, i32> {
     unsafe { bpf_probe_read_kernel((base + u64::from(global.load())) as *const T) }
 }
 
+/// Notes the current task as owner of the socket, if it is of TCP, and has not ended while it waited: then
+/// nothing follows that would take the claim over.
 #[inline(always)]
-fn by_current(socket: u64) {
-    let mut owner = Owner::NONE;
-    owner::is_current(&mut owner, ACCEPT);
-    claim::accepted(socket, &owner);
+unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
+    // SAFETY: reads of kernel memory that fail instead of faulting.
+    unsafe {
+        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
+            // The subflow that inet_csk_accept() returned (mptcp_stream_accept()).
+            sk = read(sk, &config::MPTCP_FIRST)?;
+        }
+        let family: u16 = read(sk, &config::SKC_FAMILY)?;
+        let is_tcp =
+            (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;
+        if is_tcp && read::<u8>(sk, &config::SKC_STATE)? != CLOSE {
+            let mut owner = Owner::NONE;
+            owner::is_current(&mut owner, ACCEPT);
+            claim::accepted(sk, &owner);
+        }
+    }
+    Ok(())
 }

@@ -19,15 +19,13 @@ use crate::{claim, listener, owner};
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some((task, tcp)) = open_socket(ctx) else { return 0 };
     let mut owner = Owner::NONE;
-    let state = tcp.state();
-    match state {
+    match tcp.state() {
         CLOSE => {}
-        _ if state != LISTEN && config::OWNERS.load() != HOLDERS => {}
         LISTEN => {
             owner::is_task(&mut owner, task, LISTENER);
             listener::held_by(tcp.netns(), tcp.num(), &owner);
         }
-        _ => {
+        _ if config::OWNERS.load() == HOLDERS => {
             owner::is_task(&mut owner, task, FILES);
             let socket = tcp.0 as u64;
             // The first task that has it open stays: the walk goes by process id.
@@ -35,6 +33,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
                 count(OWNER_FAILED);
             }
         }
+        _ => {}
     }
     0
 }
