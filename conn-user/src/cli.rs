@@ -146,6 +146,24 @@ pub struct EventsArgs {
     /// any case, shortened at will
     #[arg(short, long, value_name = "KIND[,KIND…]")]
     pub event_mask: Vec<String>,
+    /// When it ends, and what is lost.
+    #[command(flatten)]
+    pub stream: StreamArgs,
+    /// Tell at the end what happened per service port, on standard error: the report of `stats`, with
+    /// what is open now
+    #[arg(long)]
+    pub summary: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Which connections. Last, since its heading holds for all that follows.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// The options of every command that prints events as they happen.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StreamArgs {
     /// End after N events
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub count: Option<String>,
@@ -159,16 +177,6 @@ pub struct EventsArgs {
     /// End with status 3 if an event was lost
     #[arg(long)]
     pub strict: bool,
-    /// Tell at the end what happened per service port, on standard error: the report of `stats`, with
-    /// what is open now
-    #[arg(long)]
-    pub summary: bool,
-    /// How to print.
-    #[command(flatten)]
-    pub output: OutputArgs,
-    /// Which connections. Last, since its heading holds for all that follows.
-    #[command(flatten)]
-    pub filter: FilterArgs,
 }
 
 /// The options of `count`.
@@ -228,18 +236,9 @@ pub struct LifeArgs {
     /// the first 20
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
     pub sort: Option<life::Order>,
-    /// End after N connections
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub count: Option<String>,
-    /// End after this time: 20s, 1m30s, 500ms; a plain number is in seconds
-    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
-    pub timeout: Option<String>,
-    /// Room for ends that wait to be printed: 65536, 512K, 64M [default: 8M]
-    #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
-    pub buffer_size: Option<String>,
-    /// End with status 3 if one was lost
-    #[arg(long)]
-    pub strict: bool,
+    /// When it ends, and what is lost.
+    #[command(flatten)]
+    pub stream: StreamArgs,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -67,7 +67,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
     snapshot::list(&mut probe, &found.namespaces, |row| {
-        let jiffy = *jiffy.get_or_insert_with(|| Jiffy::measured(row.jiffies, row.monotonic_ns));
+        jiffy = jiffy.or_else(|| Jiffy::measured(row.jiffies, row.monotonic_ns));
         let at_least = Some(row.traffic.at_least_jiffies).filter(|&jiffies| jiffies > 0);
         let at_least_ns = at_least.and_then(|jiffies| Some(jiffy?.at_least_ns(jiffies)));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));

@@ -8,7 +8,9 @@ mod tests;
 use std::time::Duration;
 
 use crate::accept::AcceptHook;
-use crate::cli::{Cli, Command, CountArgs, EventsArgs, Group, LifeArgs, ListArgs, StatsArgs};
+use crate::cli::{
+    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, LifeArgs, ListArgs, StatsArgs, StreamArgs,
+};
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::help::{CompletionsArgs, HelpArgs};
@@ -23,7 +25,7 @@ use crate::render::Subject;
 use crate::span;
 use crate::table::TableFormat;
 
-/// Ring for events if none was asked for: room for 49,932 of them.
+/// Ring for events if none was asked for: room for 40,329 of them.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 /// The smallest page there is, and so the smallest ring.
 const MIN_RING_BYTES: u64 = 4096;
@@ -165,50 +167,57 @@ impl EventsSettings {
     fn new(args: &EventsArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
-            filter: filter::of(&args.filter, names)?,
-            places: filter::places(&args.filter),
-            style: Style::new(&args.output, Subject::Events)?,
-            count: optional("--count", args.count.as_deref(), count)?,
-            timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
-            ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
-                .unwrap_or(DEFAULT_RING_BYTES),
             summary: args.summary,
-            life: None,
-            strict: args.strict,
-            witnesses: witnesses(cli)?,
-            accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
-            verbose: cli.verbose,
+            ..Self::stream(
+                &args.stream,
+                &args.filter,
+                Style::new(&args.output, Subject::Events)?,
+                cli,
+                names,
+            )?
         })
     }
-}
 
-impl EventsSettings {
     /// `conntrace life` is a stream of ends, of which it tells some.
     fn of_life(args: &LifeArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
         let top = optional("--top", args.top.as_deref(), count)?;
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let sorted = top.is_some() || args.sort.is_some();
-        if sorted && args.count.is_some() {
+        if sorted && args.stream.count.is_some() {
             return Err(usage("--count")(
                 "the largest are known at the end: use it without --top and --sort".into(),
             ));
         }
-        let duration = |text: &str| span::parse(text);
         Ok(Self {
             kinds: KindSet::DESTROY,
-            filter: filter::of(&args.filter, names)?,
-            places: filter::places(&args.filter),
-            style: Style::new(&args.output, Subject::Lives)?,
+            life: Some(Selection {
+                min: optional("--min", args.min.as_deref(), span::parse)?,
+                max: optional("--max", args.max.as_deref(), span::parse)?,
+                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
+            }),
+            ..Self::stream(&args.stream, &args.filter, Style::new(&args.output, Subject::Lives)?, cli, names)?
+        })
+    }
+
+    /// All events of a stream, as its options have it.
+    fn stream(
+        args: &StreamArgs,
+        filter: &FilterArgs,
+        style: Style,
+        cli: &Cli,
+        names: &dyn Names,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            kinds: KindSet::ALL,
+            filter: filter::of(filter, names)?,
+            places: filter::places(filter),
+            style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: false,
-            life: Some(Selection {
-                min: optional("--min", args.min.as_deref(), duration)?,
-                max: optional("--max", args.max.as_deref(), duration)?,
-                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
-            }),
+            life: None,
             strict: args.strict,
             witnesses: witnesses(cli)?,
             accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,

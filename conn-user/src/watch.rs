@@ -19,7 +19,7 @@ use crate::kind::Kind;
 use crate::life::{Selection, Top};
 use crate::loss::LossWatch;
 use crate::output::Terminal;
-use crate::place::{PlaceFilter, Places};
+use crate::place::{self, PlaceFilter, Places};
 use crate::poll::register;
 use crate::probe::{Options, Probe};
 use crate::ready;
@@ -113,7 +113,8 @@ struct Stream<'a> {
     renderer: Renderer,
     filter: &'a Filter,
     place_filter: &'a PlaceFilter,
-    places: Places,
+    /// `None` if nobody asks for places.
+    places: Option<Places>,
     life: Option<Selection>,
     top: Option<Top>,
     clock: WallClock,
@@ -128,6 +129,7 @@ impl<'a> Stream<'a> {
         let terminal = Terminal::stdout(settings.style.color);
         let subject = if settings.life.is_some() { Subject::Lives } else { Subject::Events };
         let renderer = Renderer::new(&settings.style, subject, terminal);
+        let asks_for_places = !settings.places.is_empty() || renderer.shows(&place::COLUMNS);
         let top = settings.life.and_then(|life| life.top).map(|(limit, order)| Top::new(limit, order));
         let mut batch = Vec::new();
         if top.is_none() {
@@ -137,7 +139,7 @@ impl<'a> Stream<'a> {
             renderer,
             filter: &settings.filter,
             place_filter: &settings.places,
-            places: Places::new(cgroup_root),
+            places: asks_for_places.then(|| Places::new(cgroup_root)),
             life: settings.life,
             top,
             clock: WallClock::measure(),
@@ -156,7 +158,8 @@ impl<'a> Stream<'a> {
     fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
         match decode(record) {
             Ok(mut event) => {
-                event.place = self.places.get(event.connection.owner.cgroup);
+                let places = self.places.as_mut();
+                event.place = places.and_then(|places| places.get(event.connection.owner.cgroup));
                 let chosen = self.place_filter.keeps(event.place)
                     && self.filter.wants_rest(&event.connection)
                     && self.life.as_ref().is_none_or(|life| life.keeps(&event));

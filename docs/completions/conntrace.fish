@@ -195,9 +195,9 @@ handshake\t'From the attempt to the end of the handshake'
 bytes\t'Bytes both ways'
 rtt\t'Smoothed round trip time'
 retransmits\t'Segments retransmitted'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l count -d 'End after N connections' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s b -l buffer-size -d 'Room for ends that wait to be printed: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s b -l buffer-size -d 'Room for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s o -l output -d 'conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l columns -d 'Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones. `conntrace help formats` has them' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l color -d 'Colours: auto is on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -226,7 +226,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if one was lost'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'

@@ -63,8 +63,8 @@ fn reads_what_was_typed() {
     assert_eq!(events.filter.dport, ["ssh,80", "443"]);
     assert_eq!(events.filter.direction, Some(Direction::In));
     assert_eq!(events.filter.family, Some(Family::V6));
-    assert_eq!(events.count.as_deref(), Some("5"));
-    assert_eq!(events.buffer_size.as_deref(), Some("64M"));
+    assert_eq!(events.stream.count.as_deref(), Some("5"));
+    assert_eq!(events.stream.buffer_size.as_deref(), Some("64M"));
 }
 
 #[test]
@@ -123,11 +123,11 @@ fn the_environment_has_options() {
         other => panic!("not events: {other:?}"),
     };
     let args = events("conntrace -e NEW dport = 22", "--dport 80 -b '64M' --strict");
-    assert_eq!((args.filter.dport, args.buffer_size.as_deref()), (vec!["80".to_owned()], Some("64M")));
-    assert!(args.strict && args.filter.expression.len() == 3);
+    assert_eq!((args.filter.dport, args.stream.buffer_size.as_deref()), (vec!["80".to_owned()], Some("64M")));
+    assert!(args.stream.strict && args.filter.expression.len() == 3);
     // What is typed is later, so it wins where only one can.
-    assert_eq!(events("conntrace -b 1M", "-b 64M").buffer_size.as_deref(), Some("1M"));
-    assert_eq!(events("conntrace", "").buffer_size, None);
+    assert_eq!(events("conntrace -b 1M", "-b 64M").stream.buffer_size.as_deref(), Some("1M"));
+    assert_eq!(events("conntrace", "").stream.buffer_size, None);
     // What only other commands have is left out, with its value.
     let options = "-b 64M --by=port --buffer-size 1M -e NEW --dport 80 --strict -o json";
     let Command::Count(args) = read("conntrace count", Some(options)).unwrap().command else { panic!() };

@@ -106,6 +106,17 @@ impl Renderer {
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
     }
 
+    /// True if one of these columns is written.
+    pub fn shows(&self, ids: &[&str]) -> bool {
+        let any = |columns: &[&Column]| columns.iter().any(|column| ids.contains(&column.id));
+        match (self.format, &self.columns) {
+            (Format::Conntrack(_) | Format::Save | Format::Xml(_), _) => false,
+            (Format::Table, _) => any(self.table.columns()),
+            (_, Some(columns)) => any(columns),
+            (_, None) => Column::native().any(|column| ids.contains(&column.id)),
+        }
+    }
+
     /// Widens the columns of a table for an event to come. For commands that know all of them before.
     pub fn measure(&mut self, event: &Event, clock: &WallClock) {
         if self.format == Format::Table {

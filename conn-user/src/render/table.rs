@@ -5,7 +5,7 @@ use super::object::{error, plain};
 use super::paint::{self, painted};
 use super::{address, endpoint, integer};
 use crate::clock::WallClock;
-use crate::column::{Cell, Columns};
+use crate::column::{Cell, Column, Columns};
 use crate::event::Event;
 use crate::human::{self, Zone};
 use crate::sanitize;
@@ -37,6 +37,11 @@ impl Table {
             table = Self::new(table.columns.into_iter().filter(|column| column.id != *id).collect());
         }
         table
+    }
+
+    /// Its columns.
+    pub(super) fn columns(&self) -> &[&'static Column] {
+        &self.columns
     }
 
     fn width(&self) -> usize {

@@ -79,3 +79,14 @@ fn colours_are_for_those_who_want_them() {
         assert!(!rendered_on(color, Subject::Events, format, &events).contains("ESC"), "{format:?}");
     }
 }
+
+#[test]
+fn formats_know_what_they_show() {
+    let shows = |format, columns: Option<&str>| {
+        let renderer = Renderer::new(&style(format, columns), Subject::Events, Terminal::NONE);
+        renderer.shows(&["unit", "container"])
+    };
+    assert!(!shows(Format::Conntrack(Extras::default()), None) && !shows(Format::Table, None));
+    assert!(shows(Format::Table, Some("time,unit")) && shows(Format::Json, None) && shows(Format::Csv, None));
+    assert!(!shows(Format::Json, Some("time")) && shows(Format::Ecs, None));
+}
