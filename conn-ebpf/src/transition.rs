@@ -63,7 +63,8 @@ impl Socket {
     /// A witness saw the socket go from `old` to `new`.
     #[inline(always)]
     pub fn goes(&mut self, old: u8, new: u8) {
-        life::witness(self, old, new);
+        let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
+        life::witness(self, (step >> 8) as u8, step as u8);
     }
 }
 
@@ -84,16 +85,19 @@ impl Life for Socket {
 
     #[inline(always)]
     fn open(&mut self, state: u8) {
+        let state = forgotten(self.connection(), state.into()) as u8;
         open(self.tcp, self.record, state);
     }
 
     #[inline(always)]
     fn adopt(&mut self, state: u8) {
+        let state = forgotten(self.connection(), state.into()) as u8;
         adopt(self.tcp, self.record, state);
     }
 
     #[inline(always)]
     fn go(&mut self, state: u8) {
+        let state = forgotten(self.connection(), state.into()) as u8;
         go(self.tcp, self.record, state);
     }
 
@@ -133,12 +137,10 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     }
     if state != LISTEN {
         ledger::begins(connection, state);
-        if state == SYN_RECV {
-            // Below 6.15 the child still shows the listener's tuple here (inet_csk_clone_lock), with no peer.
-            if connection.sport != 0 {
-                introduce(tcp, connection);
-            }
-        } else if config::CONNECT_IS_SEEN.load() == 0 && connection.sport != 0 {
+        // Below 6.15 the child still shows the listener's tuple here (inet_csk_clone_lock), with no peer. The
+        // port of a socket that connects is chosen later; where that is seen, it is waited for.
+        let is_child = state == SYN_RECV;
+        if connection.sport != 0 && (is_child || config::CONNECT_IS_SEEN.load() == 0) {
             introduce(tcp, connection);
         }
     }
@@ -233,7 +235,7 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         let error = tcp.error();
         let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
-        let cause = forgotten(connection, cause as u8);
+        let cause = forgotten(connection, (cause as u8).into()) as u8;
         ledger::ends(tcp, connection, from, cause);
         if connection.is(WAS_ESTABLISHED) && connection.attempt_ns != 0 {
             ledger::lifetime(connection, now - connection.attempt_ns);
@@ -258,12 +260,12 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
 /// The same number, through memory: the verifier forgets which one it is, and follows one path from here
 /// instead of one for each.
 #[inline(always)]
-fn forgotten(connection: &mut Connection, number: u8) -> u8 {
+fn forgotten(connection: &mut Connection, number: u16) -> u16 {
     let memory = &raw mut connection.scratch;
     // SAFETY: a field of a map value that nothing else uses.
     unsafe {
         memory.write_volatile(number.into());
-        memory.read_volatile() as u8
+        memory.read_volatile() as u16
     }
 }
 

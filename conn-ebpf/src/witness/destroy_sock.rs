@@ -22,7 +22,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if state != UNSEEN && state != CLOSE {
         debug!(ctx, "close of a socket in state {} was missed", state);
         count(CLOSED_LATE);
-        socket.goes(state, CLOSE);
+        socket.go(CLOSE);
     }
     0
 }

@@ -36,33 +36,30 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     };
     let Some(mut socket) = Socket::remembered(tcp) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
-    if op == BPF_SOCK_OPS_STATE_CB {
-        socket.goes(ctx.arg(0) as u8, ctx.arg(1) as u8);
-        return GO_ON;
-    }
-    watch_state(ctx);
     let known = socket.state();
-    match op {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => {
-            socket.goes(CLOSE, SYN_SENT);
-            connects(&mut socket);
-        }
-        BPF_SOCK_OPS_TCP_LISTEN_CB => {
-            socket.goes(CLOSE, LISTEN);
-            listens(&mut socket);
-        }
+    // One call for all of them: the verifier follows each call by itself.
+    let (old, new) = match op {
+        BPF_SOCK_OPS_STATE_CB => (ctx.arg(0) as u8, ctx.arg(1) as u8),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => (CLOSE, SYN_SENT),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => (CLOSE, LISTEN),
         // Called in SYN_RECV, before the step to ESTABLISHED (tcp_rcv_state_process); for two SYNs
         // that crossed also on the side that connected.
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => match known {
-            UNSEEN | CLOSE => socket.goes(LISTEN, SYN_RECV),
-            SYN_SENT => socket.goes(SYN_SENT, SYN_RECV),
-            _ => {}
-        },
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if known == SYN_SENT => (SYN_SENT, SYN_RECV),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB if known == UNSEEN || known == CLOSE => (LISTEN, SYN_RECV),
         // Called after the step (tcp_finish_connect).
-        _ => match known {
-            UNSEEN | SYN_SENT => socket.goes(SYN_SENT, ESTABLISHED),
-            _ => {}
-        },
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if known == UNSEEN || known == SYN_SENT => (SYN_SENT, ESTABLISHED),
+        _ => (known, known),
+    };
+    if op != BPF_SOCK_OPS_STATE_CB {
+        watch_state(ctx);
+    }
+    socket.goes(old, new);
+    // Read once more: what the verifier knows of the first reading would have it follow each kind by itself.
+    // SAFETY: as above.
+    match unsafe { (&raw const (*ctx.ops).op).read_volatile() } {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connects(&mut socket),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listens(&mut socket),
+        _ => {}
     }
     GO_ON
 }

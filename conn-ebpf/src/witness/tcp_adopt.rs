@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use conn_common::counter::{CLOSED_LATE, STEP_REPAIRED};
+use conn_common::counter::STEP_REPAIRED;
 use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
@@ -20,11 +20,11 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     if known == state || state == CLOSE {
         return 0;
     }
-    if known == UNSEEN {
+    if known == UNSEEN || known == CLOSE {
         socket.adopt(state);
     } else {
-        count(if known == CLOSE { CLOSED_LATE } else { STEP_REPAIRED });
-        socket.goes(known, state);
+        count(STEP_REPAIRED);
+        socket.go(state);
     }
     0
 }
