@@ -32,7 +32,7 @@ counters! {
     FLAGS_FAILED = 8, "flags_failed";
     /// Wake-ups of the reader.
     WAKEUPS = 9, "wakeups";
-    /// A call of `sock_ops` that matters but has no full TCP socket: the hook could not do its work.
+    /// A call of a hook that matters but has no full TCP socket: the hook could not do its work.
     NO_SOCKET = 10, "no_socket";
     /// An owner could not be noted: the connection keeps the one it has, or none.
     OWNER_FAILED = 11, "owner_failed";

@@ -14,6 +14,9 @@ const AF_INET6: u16 = 10;
 /// `SOCK_DONE` of `enum sock_flags`: set by `tcp_fin()` only, that is when the peer's FIN arrived.
 const SOCK_DONE: u64 = 1 << 1;
 
+/// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
+pub const TCP: u16 = 6;
+
 /// Reads the field whose offset `global` holds.
 #[inline(always)]
 fn field<T>(base: *const c_void, global: &Global<u32>) -> T {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use conn_common::counter::{FLAGS_FAILED, STORAGE_FAILED};
+use conn_common::counter::{FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
 use conn_common::name;
 
 use crate::accept::AcceptHook;
@@ -137,7 +137,8 @@ impl Session {
         // sock_ops sees what a tracing program is skipped for, but only of sockets that began under it.
         let states = missed(name::SET_STATE);
         let twice = if self.twice { states.min(missed(name::SET_STATE_AGAIN)) } else { states };
-        Ok(counters[STORAGE_FAILED as usize]
+        Ok(counters[NO_SOCKET as usize]
+            + counters[STORAGE_FAILED as usize]
             + counters[FLAGS_FAILED as usize]
             + twice
             + missed(name::DESTROY_SOCK))

@@ -11,12 +11,10 @@ use aya_ebpf::programs::TracePointContext;
 use conn_common::owner::{ACCEPT, Owner};
 use conn_common::state::CLOSE;
 
-use crate::kernel::{Pointer, follow};
+use crate::kernel::{Pointer, TCP, follow};
 use crate::transition::is_enabled;
 use crate::{claim, config, mptcp, owner};
 
-/// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
-const TCP: u16 = 6;
 /// `AF_INET` and `AF_INET6`.
 const FAMILIES: [u16; 2] = [2, 10];
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use conn_common::counter::CLOSED_LATE;
+use conn_common::counter::{CLOSED_LATE, NO_SOCKET};
 use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
@@ -16,7 +16,10 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if !is_enabled() {
         return 0;
     }
-    let Some(tcp) = Tcp::of(ctx.arg(0)) else { return 0 };
+    let Some(tcp) = Tcp::of(ctx.arg(0)) else {
+        count(NO_SOCKET);
+        return 0;
+    };
     let Some(mut socket) = Socket::known(tcp) else { return 0 };
     let state = socket.state();
     if state != UNSEEN && state != CLOSE {

@@ -3,9 +3,11 @@
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
+use conn_common::counter::NO_SOCKET;
 
-use crate::kernel::Tcp;
-use crate::mptcp;
+use crate::counter::count;
+use crate::kernel::{TCP, Tcp, read_u16};
+use crate::{config, mptcp};
 use crate::transition::{Socket, is_enabled};
 
 /// The hook.
@@ -18,7 +20,11 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     }
     let sk = ctx.arg(0);
     let Some(tcp) = Tcp::of(sk) else {
-        mptcp::goes(sk, old, new);
+        if read_u16(sk, &config::SK_PROTOCOL) == TCP {
+            count(NO_SOCKET);
+        } else {
+            mptcp::goes(sk, old, new);
+        }
         return 0;
     };
     trace!(ctx, "set_state {} -> {}", old, new);
