@@ -263,6 +263,10 @@ pub struct StatsArgs {
     /// each at most an eighth off, and a plot with a mark for each doubling
     #[arg(long)]
     pub lifetimes: bool,
+    /// What conntrace itself costs: runs and run time of its kernel programs, which the kernel times
+    /// meanwhile, CPU and memory
+    #[arg(long = "self")]
+    pub own: bool,
     /// How to print
     #[arg(
         short,

@@ -30,6 +30,7 @@ pub mod loss;
 pub mod names;
 pub mod namespace;
 pub mod output;
+pub mod own;
 pub mod place;
 pub mod plan;
 pub mod poll;

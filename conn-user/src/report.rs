@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::filter::Filter;
 use crate::ledger::{Ledger, Listeners};
 use crate::lifetime::Lifetimes;
+use crate::own::{Own, OwnWatch};
 use crate::probe::Cost;
 use crate::session::{Session, When};
 use crate::table::{Column, Table, TableFormat, Value};
@@ -49,6 +50,7 @@ pub struct Report {
     costs: BTreeMap<&'static str, Cost>,
     repaired: u64,
     lifetimes: Option<Lifetimes>,
+    own: Option<Own>,
 }
 
 impl Report {
@@ -74,7 +76,13 @@ impl Report {
             costs: session.probe.costs(),
             repaired: session.repaired(),
             lifetimes,
+            own: None,
         })
+    }
+
+    /// Adds what conntrace itself costs.
+    pub fn add_own(&mut self, watch: &OwnWatch) {
+        self.own = Some(watch.look(&self.costs, self.counters[counter::LOST as usize]));
     }
 
     /// Writes it; with rates since `last`, if there was one. `only_total` leaves the ports out.
@@ -173,6 +181,7 @@ impl Report {
                 difference.kernel
             )
         }));
+        lines.extend(self.own.iter().flat_map(Own::lines));
         lines.push(format!(
             "opened {} + preexisting {} = failed {} + closed {} + open {}: {}",
             total.opened(),
@@ -245,6 +254,7 @@ impl Report {
             "programs": self.costs,
             "repaired": self.repaired,
             "lifetimes": self.lifetimes.as_ref().map(Lifetimes::json),
+            "self": self.own.as_ref().map(Own::json),
         })
     }
 }

@@ -133,6 +133,8 @@ pub struct StatsSettings {
     pub total: bool,
     /// Histograms of handshakes and lifetimes.
     pub lifetimes: bool,
+    /// What conntrace itself costs.
+    pub own: bool,
     /// Witnesses to use instead of the planned ones.
     pub witnesses: Option<Witnesses>,
     /// How to print.
@@ -263,6 +265,7 @@ impl StatsSettings {
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             total: args.total,
             lifetimes: args.lifetimes,
+            own: args.own,
             witnesses: witnesses(cli)?,
             format: args.output,
         })

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::own::OwnWatch;
 use crate::probe::Options;
 use crate::ready;
 use crate::report::Report;
@@ -18,6 +19,7 @@ use crate::stop::Stop;
 /// See [`Error`].
 pub fn run(settings: &StatsSettings) -> Result<(), Error> {
     settings.filter.tell();
+    let own = settings.own.then(OwnWatch::start);
     let mut session = Session::start(&Options {
         witnesses: settings.witnesses,
         spans: settings.lifetimes,
@@ -27,10 +29,10 @@ pub fn run(settings: &StatsSettings) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, &mut session))
+        .block_on(watch(settings, &mut session, own.as_ref()))
 }
 
-async fn watch(settings: &StatsSettings, session: &mut Session) -> Result<(), Error> {
+async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&OwnWatch>) -> Result<(), Error> {
     let mut stop = Stop::new(settings.timeout)?;
     let mut sink = Sink::stdout()?;
     let mut last: Option<Report> = None;
@@ -42,7 +44,10 @@ async fn watch(settings: &StatsSettings, session: &mut Session) -> Result<(), Er
             () = pause(settings.interval) => false,
         };
         let when = if ended { When::Now } else { When::Due };
-        let report = Report::take(session, &settings.filter, when)?;
+        let mut report = Report::take(session, &settings.filter, when)?;
+        if let Some(own) = own {
+            report.add_own(own);
+        }
         let text = report.write(settings.format, settings.total, last.as_ref());
         if sink.write(text.as_bytes())? == Written::Closed || ended {
             return Ok(());

@@ -25,6 +25,7 @@ mod live {
     pub(crate) mod manual;
     pub(crate) mod mptcp;
     pub(crate) mod namespace;
+    pub(crate) mod own;
     pub(crate) mod owner;
     pub(crate) mod peer;
     pub(crate) mod reason;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         live::manual::TESTS,
         live::mptcp::TESTS,
         live::namespace::TESTS,
+        live::own::TESTS,
         live::owner::TESTS,
         live::peer::TESTS,
         live::reason::TESTS,
