@@ -24,8 +24,10 @@ pub struct EventRecord {
     pub old_state: u8,
     /// At DESTROY a number of [`crate::cause::Cause`], the one that was counted. [`NO_CAUSE`] else.
     pub cause: u8,
+    /// Where we reset the connection: what the socket shows of why, see [`crate::reset`].
+    pub reset: u8,
     /// Explicit padding.
-    pub reserved: [u8; 3],
+    pub reserved: u16,
     /// Known at DESTROY, else zero.
     pub traffic: Traffic,
     /// The connection as it is after the event.

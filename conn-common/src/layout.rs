@@ -38,6 +38,8 @@ fields! {
     SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr" 16;
     SK_ERR: "sock" "sk_err" 4;
     SK_SOCKET: "sock" "sk_socket" 8;
+    SK_SHUTDOWN: "sock" "sk_shutdown" 1;
+    SK_LINGERTIME: "sock" "sk_lingertime" 8;
     SK_ACK_BACKLOG: "sock" "sk_ack_backlog" 4;
     SK_MAX_ACK_BACKLOG: "sock" "sk_max_ack_backlog" 4;
     SKC_FLAGS: "sock_common" "skc_flags" 8;
@@ -54,6 +56,7 @@ fields! {
     TCP_SRTT_US: "tcp_sock" "srtt_us" 4;
     TCP_RTT_MIN: "tcp_sock" "rtt_min" 24;
     TCP_LSNDTIME: "tcp_sock" "lsndtime" 4;
+    ICSK_LRCVTIME: "inet_connection_sock" "icsk_ack.lrcvtime" 4;
     TCP_LINGER2: "tcp_sock" "linger2" 4;
     TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4;
     TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;

@@ -11,13 +11,13 @@ use crate::traffic::Traffic;
 pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
-    /// When it was looked at, nanoseconds of `CLOCK_MONOTONIC` and jiffies since boot: together they tell
-    /// how long a jiffy is. 0 where traffic was not asked for, and for mini-sockets.
-    pub monotonic_ns: u64,
-    /// See `monotonic_ns`.
-    pub jiffies: u64,
     /// How it goes.
     pub traffic: Traffic,
+    /// For how long the connection has been established at the least, in jiffies. 0 where traffic was not asked
+    /// for, and for mini-sockets.
+    pub at_least_jiffies: u32,
+    /// Explicit padding.
+    pub reserved: u32,
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
 }
@@ -46,6 +46,6 @@ pub struct NamespaceRow {
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
-    assert!(size_of::<SocketRow>() == 208);
+    assert!(size_of::<SocketRow>() == 200);
     assert!(size_of::<HolderRow>() == 72);
 };

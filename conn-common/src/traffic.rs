@@ -23,8 +23,9 @@ pub struct Traffic {
     pub receive_queue: u32,
     /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog).
     pub send_queue: u32,
-    /// In a list: for how long the connection has been established at the least, in jiffies.
-    pub at_least_jiffies: u32,
+    /// For how long no payload was sent or received, in jiffies; since the connection was established if there
+    /// was none. Means nothing before that.
+    pub idle_jiffies: u32,
 }
 
 impl Traffic {
@@ -39,7 +40,7 @@ impl Traffic {
         min_rtt_us: 0,
         receive_queue: 0,
         send_queue: 0,
-        at_least_jiffies: 0,
+        idle_jiffies: 0,
     };
 }
 

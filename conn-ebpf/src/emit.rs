@@ -1,6 +1,8 @@
 //! Events into the ring, written in place.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use conn_common::cause::Cause;
 use conn_common::connection::Connection;
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
 use conn_common::event::{DESTROY, EventRecord};
@@ -34,8 +36,9 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
         kind,
         old_state,
         cause,
-        reserved: [0; 3],
-        traffic: if ends { traffic(tcp, false) } else { Traffic::NONE },
+        reset: if cause == Cause::ResetByUs as u8 { tcp.reset_flags() } else { 0 },
+        reserved: 0,
+        traffic: if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE },
         connection: *connection,
     });
     let wake = reader_sleeps();
@@ -47,9 +50,16 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
     0
 }
 
+/// The kernel's count of ticks, the half that sockets keep.
+#[inline(always)]
+pub fn now_jiffies() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
 /// How it goes with a socket.
 #[inline(always)]
-pub fn traffic(tcp: Tcp, is_listener: bool) -> Traffic {
+pub fn traffic(tcp: Tcp, is_listener: bool, jiffies: u32) -> Traffic {
     let (segments_sent, segments_received) = tcp.segments();
     let (srtt_us, min_rtt_us) = tcp.round_trip();
     let (receive_queue, send_queue) = tcp.queues(is_listener);
@@ -63,7 +73,7 @@ pub fn traffic(tcp: Tcp, is_listener: bool) -> Traffic {
         min_rtt_us,
         receive_queue,
         send_queue,
-        at_least_jiffies: 0,
+        idle_jiffies: tcp.idle_for(jiffies),
     }
 }
 

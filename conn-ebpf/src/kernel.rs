@@ -7,6 +7,8 @@ use core::ptr;
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock};
 
+use conn_common::reset;
+
 use crate::config;
 
 /// `AF_INET6`, `include/linux/socket.h`.
@@ -14,6 +16,10 @@ const AF_INET6: u16 = 10;
 /// `SOCK_DONE` of `enum sock_flags`: set by `tcp_fin()` only, that is when the peer's FIN arrived.
 const SOCK_DONE: u64 = 1 << 1;
 
+/// `SOCK_LINGER`, of the same.
+const SOCK_LINGER: u64 = 1 << 4;
+/// `SHUTDOWN_MASK`: both directions.
+const SHUTDOWN_MASK: u8 = 3;
 /// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
 pub const TCP: u16 = 6;
 
@@ -158,6 +164,17 @@ impl Tcp {
         read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0
     }
 
+    /// What shows why we reset the connection, see `conn_common::reset`.
+    #[inline(always)]
+    pub fn reset_flags(self) -> u8 {
+        let flag = |flag: u8, set: bool| if set { flag } else { 0 };
+        let lingers = read_u64(self.0, &config::SKC_FLAGS) & SOCK_LINGER != 0;
+        flag(reset::HOLDS, self.is_held())
+            | flag(reset::SHUT, field::<u8>(self.0, &config::SK_SHUTDOWN) == SHUTDOWN_MASK)
+            | flag(reset::LINGER_0, lingers && read_u64(self.0, &config::SK_LINGERTIME) == 0)
+            | flag(reset::NEVER_LINGERS, self.never_lingers())
+    }
+
     /// Segments sent and received.
     #[inline(always)]
     pub fn segments(self) -> (u32, u32) {
@@ -173,6 +190,15 @@ impl Tcp {
             ptr::read_volatile(self.0.byte_add(config::TCP_RTT_MIN.load() as usize + 4).cast::<u32>())
         };
         (read_u32(self.0, &config::TCP_SRTT_US) >> 3, if shortest == u32::MAX { 0 } else { shortest })
+    }
+
+    /// For how many jiffies no payload was sent (`tcp_event_data_sent()`) or received (`tcp_event_data_recv()`),
+    /// seen from `now`. Both stamps are set when a connection is established.
+    #[inline(always)]
+    pub fn idle_for(self, now: u32) -> u32 {
+        let sent = now.wrapping_sub(read_u32(self.0, &config::TCP_LSNDTIME));
+        let received = now.wrapping_sub(read_u32(self.0, &config::ICSK_LRCVTIME));
+        if sent < received { sent } else { received }
     }
 
     /// For how many jiffies the connection has been established at the least, seen from `now`. The kernel

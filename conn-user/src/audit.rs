@@ -127,8 +127,8 @@ mod tests {
     fn row(direction: u8, port: u16, state: u8) -> SocketRow {
         SocketRow {
             cookie: 0,
-            monotonic_ns: 0,
-            jiffies: 0,
+            at_least_jiffies: 0,
+            reserved: 0,
             traffic: Traffic::NONE,
             connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
         }

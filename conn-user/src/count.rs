@@ -149,8 +149,8 @@ mod tests {
     fn groups_are_sorted_by_size() {
         let row = |port| SocketRow {
             cookie: u64::from(port),
-            monotonic_ns: 0,
-            jiffies: 0,
+            at_least_jiffies: 0,
+            reserved: 0,
             traffic: Traffic::NONE,
             connection: Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN },
         };

@@ -3,14 +3,16 @@
 
 use bytes::{Buf, TryGetError};
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED};
+use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, NEW};
 use conn_common::owner::{COMM, Owner};
+use conn_common::reset::Reset;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, NEW_SYN_RECV, UNSEEN};
 use conn_common::traffic::Traffic;
 
 use crate::event::Event;
+use crate::jiffy::Jiffy;
 use crate::kind::Kind;
 
 /// Why bytes are no event. Counted and told, not fatal: the next record may be good.
@@ -52,7 +54,8 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
     let kind = buf.try_get_u8()?;
     let old_state = buf.try_get_u8()?;
     let cause = buf.try_get_u8()?;
-    let _reserved: [u8; 3] = array(buf)?;
+    let reset = buf.try_get_u8()?;
+    let _reserved = buf.try_get_u16_ne()?;
     let traffic = traffic(buf)?;
     let connection = connection(buf)?;
     Ok(check(kind, old_state, &connection).map(|kind| Event {
@@ -62,10 +65,19 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         traffic,
         error,
         end: Cause::from_number(cause),
+        reset: (cause == Cause::ResetByUs as u8)
+            .then(|| Reset::of(old_state, reset, traffic.receive_queue))
+            .flatten(),
+        idle_ns: (kind == Kind::Destroy).then(|| idle_ns(&connection, &traffic)).flatten(),
         place: None,
         at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
     }))
+}
+
+/// For how long no payload was sent or received, if the connection was established.
+pub fn idle_ns(connection: &Connection, traffic: &Traffic) -> Option<u64> {
+    connection.is(WAS_ESTABLISHED).then(|| Jiffy::of_kernel()?.ns(traffic.idle_jiffies)).flatten()
 }
 
 /// Decodes a row of the socket iterator.
@@ -78,9 +90,9 @@ pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
         let buf = &mut bytes;
         Ok(SocketRow {
             cookie: buf.try_get_u64_ne()?,
-            monotonic_ns: buf.try_get_u64_ne()?,
-            jiffies: buf.try_get_u64_ne()?,
             traffic: traffic(buf)?,
+            at_least_jiffies: buf.try_get_u32_ne()?,
+            reserved: buf.try_get_u32_ne()?,
             connection: connection(buf)?,
         })
     };
@@ -174,7 +186,7 @@ fn traffic(buf: &mut &[u8]) -> Result<Traffic, TryGetError> {
         min_rtt_us: buf.try_get_u32_ne()?,
         receive_queue: buf.try_get_u32_ne()?,
         send_queue: buf.try_get_u32_ne()?,
-        at_least_jiffies: buf.try_get_u32_ne()?,
+        idle_jiffies: buf.try_get_u32_ne()?,
     })
 }
 

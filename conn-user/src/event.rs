@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, LISTENER, OUT, UNDIRECTED};
 use conn_common::owner::{KERNEL, SOURCES};
+use conn_common::reset::Reset;
 use conn_common::state;
 use conn_common::traffic::Traffic;
 use nix::libc;
@@ -27,6 +28,10 @@ pub struct Event {
     pub error: u16,
     /// Why the connection ended, if it did.
     pub end: Option<Cause>,
+    /// What made us reset it, if we did and that is certain.
+    pub reset: Option<Reset>,
+    /// For how long no payload was sent or received until the end, or until now, if that is known.
+    pub idle_ns: Option<u64>,
     /// How long the connection has existed at least, in nanoseconds, if its attempt was not seen and anything
     /// is known of that.
     pub at_least_ns: Option<u64>,

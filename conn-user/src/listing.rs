@@ -11,6 +11,7 @@ use conn_common::row::SocketRow;
 use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, TIME_WAIT};
 
 use crate::clock::WallClock;
+use crate::decode::idle_ns;
 use crate::error::Error;
 use crate::event::Event;
 use crate::expression::Field;
@@ -62,14 +63,12 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         );
     }
     let time_ns = clock::boot_now_ns();
-    let mut jiffy = None;
     let mut places = Places::new(host.cgroup_root.as_deref());
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
     snapshot::list(&mut probe, &found.namespaces, |row| {
-        jiffy = jiffy.or_else(|| Jiffy::measured(row.jiffies, row.monotonic_ns));
-        let at_least = Some(row.traffic.at_least_jiffies).filter(|&jiffies| jiffies > 0);
-        let at_least_ns = at_least.and_then(|jiffies| Some(jiffy?.at_least_ns(jiffies)));
+        let at_least = Some(row.at_least_jiffies).filter(|&jiffies| jiffies > 0);
+        let at_least_ns = at_least.and_then(|jiffies| Jiffy::of_kernel()?.at_least_ns(jiffies));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));
         events.extend(event.and_then(|event| {
             let place = places.get(event.connection.owner.cgroup);
@@ -120,6 +119,8 @@ fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Opti
         old_state: connection.state,
         error: 0,
         end: None,
+        reset: None,
+        idle_ns: idle_ns(&connection, &row.traffic),
         at_least_ns: None,
         place: None,
         traffic: row.traffic,

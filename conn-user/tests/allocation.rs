@@ -69,6 +69,8 @@ fn end(family: u8, old_state: u8) -> Event {
         traffic,
         error: 104,
         end,
+        reset: None,
+        idle_ns: Some(7),
         at_least_ns: None,
         place: None,
         connection,

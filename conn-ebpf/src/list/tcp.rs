@@ -3,14 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::seq_file;
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_seq_write};
 use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
 use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
 use conn_common::row::SocketRow;
 use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
 use conn_common::traffic::Traffic;
 
-use crate::emit::traffic;
+use crate::emit::{now_jiffies, traffic};
 use crate::kernel::Tcp;
 use crate::{config, keep, tuple};
 
@@ -48,9 +48,9 @@ pub fn row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
     let mut row = SocketRow {
         cookie: 0,
-        monotonic_ns: 0,
-        jiffies: 0,
         traffic: Traffic::NONE,
+        at_least_jiffies: 0,
+        reserved: 0,
         connection: Connection::UNSEEN,
     };
     let connection = &mut row.connection;
@@ -62,11 +62,10 @@ pub fn row(ctx: *mut c_void) -> i32 {
             return 0;
         }
         if config::LISTED.load() & LIST_TRAFFIC != 0 {
-            // SAFETY: no preconditions.
-            (row.monotonic_ns, row.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
-            row.traffic = traffic(tcp, connection.state == LISTEN);
+            let jiffies = now_jiffies();
+            row.traffic = traffic(tcp, connection.state == LISTEN, jiffies);
             if is_open(connection.state) && !is_opening(connection.state) {
-                row.traffic.at_least_jiffies = tcp.established_for(row.jiffies as u32);
+                row.at_least_jiffies = tcp.established_for(jiffies);
             }
         }
         // SAFETY: a socket that the verifier knows.

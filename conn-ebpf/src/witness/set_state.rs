@@ -7,8 +7,8 @@ use conn_common::counter::NO_SOCKET;
 
 use crate::counter::count;
 use crate::kernel::{TCP, Tcp, read_u16};
-use crate::{config, mptcp};
 use crate::transition::{Socket, is_enabled};
+use crate::{config, mptcp};
 
 /// The hook.
 #[inline(always)]

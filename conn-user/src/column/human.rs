@@ -7,7 +7,7 @@ use crate::event::Event;
 /// What these columns have in common.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
-pub(super) static COLUMNS: [Column; 6] = [
+pub(super) static COLUMNS: [Column; 7] = [
     Column {
         id: "local",
         title: "LOCAL",
@@ -66,6 +66,17 @@ pub(super) static COLUMNS: [Column; 6] = [
         unknown: "nothing is known of its length",
         kinds: END_AND_NOW,
         get: lifetime,
+        ..HUMAN
+    },
+    Column {
+        id: "idle",
+        title: "IDLE",
+        width: 9,
+        kind: Type::Span,
+        help: "for how long no payload was sent or received, see idle_ns",
+        unknown: "never established",
+        kinds: END_AND_NOW,
+        get: |event, _| Cell::span(event.idle_ns, None),
         ..HUMAN
     },
 ];

@@ -1,6 +1,7 @@
 //! How long, and how it ended.
 
 use conn_common::cause::Cause;
+use conn_common::reset::Reset;
 
 use super::{Cell, Column, END, END_AND_NOW, NO_ATTEMPT, NOW, Names, PLAIN, Type, Unit};
 
@@ -14,7 +15,17 @@ const CAUSES: [&str; Cause::COUNT] = {
     names
 };
 
-pub(super) static COLUMNS: [Column; 9] = [
+const RESETS: [&str; Reset::ALL.len()] = {
+    let mut names = [""; Reset::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Reset::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+pub(super) static COLUMNS: [Column; 10] = [
     Column {
         id: "attempt_ns",
         title: "ATTEMPT_NS",
@@ -111,6 +122,19 @@ pub(super) static COLUMNS: [Column; 9] = [
         kinds: END,
         names: Names { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
         get: |event, _| Cell::word(event.end.map(Cause::name)),
+        ..PLAIN
+    },
+    Column {
+        id: "reset",
+        title: "RESET",
+        width: 11,
+        kind: Type::Word(&RESETS),
+        help: "where the reason is reset_by_us, what made us reset: closed with data unread, with SO_LINGER 0, or \
+               in FIN_WAIT2 with TCP_LINGER2 below 0; or disconnected",
+        unknown: "we did not, or more than one qualifies",
+        kinds: END,
+        names: Names { otel: "conntrace.connection.reset_reason", ecs: "conntrace.connection.reset_reason" },
+        get: |event, _| Cell::word(event.reset.map(Reset::name)),
         ..PLAIN
     },
     Column {

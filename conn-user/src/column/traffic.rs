@@ -6,7 +6,7 @@ use super::{Cell, Column, END_AND_NOW, NOW, Names, PLAIN, Unit};
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "never measured";
 
-pub(super) static COLUMNS: [Column; 9] = [
+pub(super) static COLUMNS: [Column; 10] = [
     Column {
         id: "bytes_sent",
         title: "SENT",
@@ -75,6 +75,18 @@ pub(super) static COLUMNS: [Column; 9] = [
         unknown: NOT_MEASURED,
         names: Names { otel: "conntrace.min_rtt", ecs: "conntrace.min_rtt_us" },
         get: |event, _| Cell::number(Some(event.traffic.min_rtt_us).filter(|&us| us != 0)),
+        ..COUNT
+    },
+    Column {
+        id: "idle_ns",
+        title: "IDLE_NS",
+        width: 13,
+        unit: Unit::Nanoseconds,
+        help: "for how long no payload was sent or received, until the end or now; since the handshake if there \
+               was none. By the kernel's ticks: up to one (1 to 10 ms) more or less",
+        unknown: "never established",
+        names: Names { otel: "conntrace.connection.idle", ecs: "conntrace.connection.idle_ns" },
+        get: |event, _| Cell::number(event.idle_ns),
         ..COUNT
     },
     Column {

@@ -55,6 +55,8 @@ pub(crate) fn new_out() -> Event {
         traffic: Traffic::NONE,
         error: 0,
         end: None,
+        reset: None,
+        idle_ns: None,
         at_least_ns: None,
         place: None,
         connection,
@@ -108,6 +110,16 @@ pub(crate) fn closed() -> Event {
         min_rtt_us: 1_390,
         ..Traffic::NONE
     };
+    event.idle_ns = Some(2_004_000_000);
+    event
+}
+
+/// Or it is closed with data that nobody has read.
+pub(crate) fn reset() -> Event {
+    let mut event = closed();
+    event.old_state = ESTABLISHED;
+    event.end = Some(Cause::ResetByUs);
+    event.reset = Some(Reset::UnreadData);
     event
 }
 
@@ -160,6 +172,7 @@ pub(crate) fn open() -> Event {
     event.old_state = ESTABLISHED;
     event.place = Some(&PLACE);
     event.traffic = Traffic { receive_queue: 12, send_queue: 3_456, ..closed().traffic };
+    event.idle_ns = Some(4_000_000);
     event
 }
 
@@ -221,10 +234,12 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
                 min_rtt_us: counts.2[4],
                 receive_queue: counts.2[5],
                 send_queue: counts.2[6],
-                at_least_jiffies: 0,
+                idle_jiffies: 0,
             },
             error: counts.3,
             end: (kind == Kind::Destroy).then_some(end),
+            reset: (kind == Kind::Destroy && end == Cause::ResetByUs).then_some(Reset::Linger0),
+            idle_ns: connection.is(WAS_ESTABLISHED).then_some(5),
             at_least_ns: connection.is(PREEXISTING).then_some(7),
             place: None,
             connection,

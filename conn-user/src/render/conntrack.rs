@@ -140,6 +140,10 @@ fn own_fields(event: &Event, color: bool, out: &mut Vec<u8>) {
             out.extend_from_slice(if failed { b"failed=" } else { b"reason=" });
             out.extend_from_slice(cause.name().as_bytes());
         });
+        if let Some(reset) = event.reset {
+            out.extend_from_slice(b" reset=");
+            out.extend_from_slice(reset.name().as_bytes());
+        }
     }
 }
 
@@ -205,6 +209,7 @@ mod tests {
             new_out(),
             established(),
             closed(),
+            reset(),
             new_in_v6(),
             preexisting(),
             without_owner(new_out()),
@@ -214,6 +219,7 @@ mod tests {
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
          [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=closed_by_us
+        [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=reset_by_us reset=unread_data
             [NEW] tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 dir=in pid=- comm=- owner=-
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=- owner=-
@@ -305,7 +311,7 @@ mod tests {
         for key in ["dir=", "pid=", "comm=", "owner="] {
             ok &= words.next().is_some_and(|word| word.starts_with(key));
         }
-        for key in ["lifetime", "age", "failed=", "reason="] {
+        for key in ["lifetime", "age", "failed=", "reason=", "reset="] {
             words.next_if(|word| word.starts_with(key));
         }
         ok && words.next().is_none()

@@ -3,6 +3,7 @@
 
 use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
+use conn_common::reset::Reset;
 
 use super::Lost;
 use super::object::Object;
@@ -61,6 +62,7 @@ fn end(event: &Event, object: &mut Object<'_>) {
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     object.boolean("failed", event.is_failed());
     object.optional("reason", event.end.map(Cause::name), Object::word);
+    object.optional("reset", event.reset.map(Reset::name), Object::word);
     object.error("error", event.error);
     traffic(event, object);
 }
@@ -82,6 +84,7 @@ fn traffic(event: &Event, object: &mut Object<'_>) {
     object.integer("retransmits", traffic.retransmits);
     object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
     object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
+    object.optional("idle_ns", event.idle_ns, Object::integer);
 }
 
 /// A round trip time that was measured.
@@ -120,6 +123,7 @@ mod tests {
             new_out(),
             established(),
             closed(),
+            reset(),
             new_in_v6(),
             preexisting(),
             nasty(),
@@ -127,11 +131,12 @@ mod tests {
         ]), @r#"
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
         {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"reset_by_us","reset":"unread_data","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"unit":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"unit":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"receive_queue":12,"send_queue":3456}
+        {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":4000000,"receive_queue":12,"send_queue":3456}
         "#);
     }
 
@@ -147,16 +152,18 @@ mod tests {
             failed(libc::ETIMEDOUT, 130_000_000_001),
             failed(999, 1),
         ]), @r#"
-        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
-        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
-        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","error":"errno 999","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","reset":null,"error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
+        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","reset":null,"error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","reset":null,"error":"errno 999","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
         "#);
     }
 
     /// The writer is by hand, for speed; what it writes is what the columns say.
     #[test]
     fn keys_and_values_are_those_of_the_columns() {
-        for event in [new_out(), established(), closed(), failed(999, 1), preexisting(), nasty(), open()] {
+        for event in
+            [new_out(), established(), closed(), reset(), failed(999, 1), preexisting(), nasty(), open()]
+        {
             let by_hand: Value = serde_json::from_str(&lines(Format::Json, &[event])).unwrap();
             let columns: Vec<&Column> = Column::native().collect();
             let mut out = Vec::new();

@@ -1,8 +1,8 @@
 //! The ways in which established connections end.
 
 use super::socket::{
-    Server, await_end, await_error, connect, disconnect, hear_again, hear_nothing, set_option, transfer,
-    tuple_of,
+    Server, await_end, await_error, await_fin, connect, disconnect, hear_again, hear_nothing, set_option,
+    transfer, tuple_of,
 };
 use crate::{netns::NetNs, truth::Truth};
 use std::{
@@ -62,6 +62,21 @@ pub fn unread(server: SocketAddr) -> Truth {
     (&pair.client).write_all(b"unread").unwrap();
     // Data on its way is not unread yet.
     (&pair.server).read_exact(&mut [0]).unwrap();
+    drop(pair.server);
+    assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ECONNRESET));
+    truth.payload(server.port(), 6, 0);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// The same once the client's FIN has come, too: a reset in `CLOSE_WAIT`.
+pub fn unread_half_closed(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    (&pair.client).write_all(b"unread").unwrap();
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_fin(&pair.server);
     drop(pair.server);
     assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ECONNRESET));
     truth.payload(server.port(), 6, 0);

@@ -173,12 +173,21 @@ pub fn begin_connect(socket: &Socket, server: SocketAddr) {
 
 /// Waits until a connect that was begun is through, and says how it went.
 pub fn end_connect(socket: &Socket) -> io::Result<()> {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid pollfd.
-    let ready = unsafe { libc::poll(&raw mut poll, 1, LIMIT.as_millis() as i32) };
-    assert_eq!(ready, 1, "the end of connect in time");
+    await_poll(socket, libc::POLLOUT);
     socket.set_nonblocking(false)?;
     socket.take_error()?.map_or(Ok(()), Err)
+}
+
+/// Waits for the other side's FIN and reads nothing.
+pub fn await_fin(socket: &Socket) {
+    await_poll(socket, libc::POLLRDHUP);
+}
+
+fn await_poll(socket: &Socket, events: i16) {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one valid pollfd.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, LIMIT.as_millis() as i32) };
+    assert_eq!(ready, 1, "what is polled for comes in time");
 }
 
 /// `connect(AF_UNSPEC)`: ends the connection, keeps the socket.

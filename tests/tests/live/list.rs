@@ -14,6 +14,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
     process::Command,
+    time::{Duration, Instant},
 };
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; list:
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; list:
     listeners_show_their_backlog,
     closed_connections_are_listed_on_demand,
     ages_are_lower_bounds,
+    idle_since_the_last_payload,
     states_and_tuples_are_those_of_ss,
 );
 
@@ -134,6 +136,25 @@ fn ages_are_lower_bounds(_: &Host) -> Outcome {
     let grown = std::iter::repeat_with(age).take(200).find(|&age| age > first + 20_000_000);
     assert!(grown.is_some(), "an idle connection does not age");
     assert_eq!(list(&ns, &["--min-age", "20ms"]).len(), 2);
+    Ok(())
+}
+
+fn idle_since_the_last_payload(_: &Host) -> Outcome {
+    /// The longest tick of a kernel: idle times are counted in them.
+    const TICK: Duration = Duration::from_millis(10);
+    let ns = NetNs::new().unwrap();
+    let (_listener, mut client, _server) = connect(&ns);
+    let idle = || {
+        let rows = list(&ns, &[]);
+        ["out", "in"].map(|end| Duration::from_nanos(of(&rows, end)["idle_ns"].as_u64().expect("a time")))
+    };
+    let long = |idle: &[Duration; 2]| idle.iter().all(|idle| *idle > 5 * TICK);
+    assert!(std::iter::repeat_with(idle).take(200).any(|idle| long(&idle)), "it is never idle");
+    let before = Instant::now();
+    client.write_all(b"awake").unwrap();
+    let (found, most) = (idle(), before.elapsed() + TICK);
+    assert!(found.iter().all(|idle| *idle <= most), "{found:?}, {most:?} after payload");
+    assert!(std::iter::repeat_with(idle).take(200).any(|idle| long(&idle)), "it is not idle again");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use std::{
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
     established_connections_end,
+    resets_have_their_reason,
     data_come_after_close,
     nobody_accepts,
     attempts_fail,
@@ -194,7 +195,37 @@ fn established_connections_end(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// The listener closes, or the peer is faster.
+/// What made our end reset, where the socket shows it for certain.
+fn resets_have_their_reason(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let check = |run: fn(SocketAddr) -> Truth, direction: &str, expected: Value| {
+        let port = Port::take();
+        let tracer = Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &port.to_string()]).start();
+        for address in [port.v4(), port.v6()] {
+            ns.run(|| run(address));
+            let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+            let end = |direction: &str, reason: &str| {
+                tracer.await_json(&format!("the {direction} {reason} of {family}"), |end| {
+                    end["direction"] == direction && end["reason"] == reason && end["family"] == family
+                })
+            };
+            let ours = end(direction, "reset_by_us");
+            assert_eq!(ours["reset"], expected, "{ours}");
+            let peers = end(if direction == "in" { "out" } else { "in" }, "reset_by_peer");
+            assert_eq!(peers["reset"], Value::Null, "{peers}");
+        }
+    };
+    check(close::unread, "in", "unread_data".into());
+    check(close::unread_half_closed, "in", "unread_data".into());
+    check(|to| close::linger0(to, First::Client), "out", "linger_0".into());
+    check(|to| close::half_close_reset(to, true), "out", "linger2".into());
+    check(close::reuse, "out", "disconnect".into());
+    check(process::killed_by_reset, "out", "linger_0".into());
+    // By linger 0, but it might have been a disconnect as well.
+    check(|to| close::half_close_reset(to, false), "out", Value::Null);
+    Ok(())
+}
+
 /// The client's kernel resets. What it shows of that is, but for rare moments, what it shows of a peer's reset;
 /// then the reason is not known. It is never told to be the peer's.
 fn data_come_after_close(_: &Host) -> Outcome {
@@ -213,6 +244,7 @@ fn data_come_after_close(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// The listener closes, or the peer is faster.
 fn nobody_accepts(_: &Host) -> Outcome {
     let unaccepted = &[("out", PEERS_RESET, 3), ("in", "ended_not_accepted", 3)];
     go(

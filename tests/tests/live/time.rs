@@ -48,6 +48,8 @@ struct Life {
     end: [Now; 2],
 }
 
+/// The longest tick of a kernel, by which it counts the time without payload.
+const TICK: u64 = 10_000_000;
 /// A millisecond, as far as a measurement may be off.
 const ACCURACY: u64 = 1_000_000;
 
@@ -95,6 +97,8 @@ impl Life {
         let begun = if direction == "out" { connected } else { accepted };
         let [min, max] = self.span(direction);
         within("lifetime", ns("lifetime_ns"), min, max);
+        // Nothing was ever sent.
+        within("idle", ns("idle_ns"), min.saturating_sub(TICK), max + TICK);
         within("handshake", ns("handshake_ns"), 0, accepted.boot - before.boot);
         // Times of day are mapped from boot time with some accuracy.
         within("attempt", ns("attempt_ns"), before.unix - ACCURACY, begun.unix + ACCURACY);
