@@ -74,6 +74,11 @@ fn namespace_offset_ns() -> i64 {
     })
 }
 
+/// A moment of the kernel's own `CLOCK_BOOTTIME` as this process's time namespace shows it.
+pub fn own_boot_ns(boot_ns: u64) -> u64 {
+    boot_ns.saturating_add_signed(namespace_offset_ns())
+}
+
 /// The offset in a line like `boottime 86400 0`: seconds and nanoseconds.
 fn boottime_offset_ns(offsets: &str) -> Option<i64> {
     offsets.lines().find_map(|line| {

@@ -38,7 +38,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         || settings.filter.asks_for(Field::is_owners);
     let holders = if asks_who { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    let mut places = Places::new(host.cgroup_root.as_deref());
+    let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
     let found = snapshot::all_namespaces(&mut probe)?;
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {
@@ -47,7 +47,10 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
         let mut wanted = || {
             let found = snapshot::wanted(&settings.filter, row.connection, holders.get(&row.cookie));
-            found.filter(|found| settings.places.keeps(places.get(found.owner.cgroup)))
+            found.filter(|found| {
+                let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
+                settings.places.keeps(place)
+            })
         };
         if state::is_open(row.connection.state) && wanted().is_some() {
             let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();

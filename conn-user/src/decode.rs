@@ -70,6 +70,7 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
             .flatten(),
         idle_ns: (kind == Kind::Destroy).then(|| idle_ns(&connection, &traffic)).flatten(),
         place: None,
+        process: None,
         at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
     }))

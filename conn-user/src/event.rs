@@ -1,6 +1,7 @@
 //! One event of a connection's life, decoded.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, LISTENER, OUT, UNDIRECTED};
@@ -10,11 +11,13 @@ use conn_common::state;
 use conn_common::traffic::Traffic;
 use nix::libc;
 
+use crate::cmdline::Process;
 use crate::kind::Kind;
-use crate::place::Place;
+use crate::place::{Container, Place};
+use crate::runtime::Names;
 
 /// An event. Times are nanoseconds of `CLOCK_BOOTTIME`, see [`crate::clock`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When it happened.
     pub time_ns: u64,
@@ -37,6 +40,8 @@ pub struct Event {
     pub at_least_ns: Option<u64>,
     /// Where the owner runs, if that was asked for and is known.
     pub place: Option<&'static Place>,
+    /// The owner's process with its command line, if that was asked for.
+    pub process: Option<Arc<Process>>,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
@@ -104,7 +109,21 @@ impl Event {
 
     /// The id of the owner's container, if it is in one.
     pub fn container(&self) -> Option<&'static str> {
-        self.place.and_then(|place| place.container.as_ref()).map(|container| container.id.as_str())
+        self.in_container().map(|container| container.id.as_str())
+    }
+
+    /// What the owner's container is called, if it is in one and that is known.
+    pub fn container_names(&self) -> Option<&'static Names> {
+        self.in_container()?.names()
+    }
+
+    fn in_container(&self) -> Option<&'static Container> {
+        self.place?.container.as_ref()
+    }
+
+    /// The command line of the owner's process, if that was asked for and is known.
+    pub fn command_line(&self) -> Option<&[u8]> {
+        self.process.as_ref()?.text()
     }
 
     /// The owner's systemd unit, if it is in one.

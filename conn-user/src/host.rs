@@ -47,8 +47,7 @@ impl Host {
     pub fn look() -> Self {
         Self {
             kernel: kernel(),
-            sees_all_processes: fs::metadata("/proc/self/ns/pid")
-                .is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE),
+            sees_all_processes: sees_all_processes(),
             has_jit: fs::read_to_string("/proc/sys/net/core/bpf_jit_enable")
                 .ok()
                 .map(|enabled| enabled.trim() != "0"),
@@ -84,6 +83,11 @@ impl Host {
             .map(|(_, name)| name)
             .collect()
     }
+}
+
+/// True if the processes that this one sees are all there are, under the ids that the kernel's programs see.
+pub fn sees_all_processes() -> bool {
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
 
 /// Release and machine.

@@ -2,10 +2,12 @@
 //! lines of text. Data flows one way: `probe` → `source` → `decode` → `render` → `sink`.
 
 pub mod accept;
+pub mod aside;
 pub mod audit;
 pub mod balance;
 pub mod cli;
 pub mod clock;
+pub mod cmdline;
 pub mod column;
 pub mod count;
 pub mod counters;
@@ -42,6 +44,7 @@ pub mod ready;
 pub mod render;
 pub mod repair;
 pub mod report;
+pub mod runtime;
 pub mod sanitize;
 pub mod schema;
 pub mod service;

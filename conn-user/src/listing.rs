@@ -11,6 +11,7 @@ use conn_common::row::SocketRow;
 use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, TIME_WAIT};
 
 use crate::clock::WallClock;
+use crate::cmdline::{self, CommandLines};
 use crate::decode::idle_ns;
 use crate::error::Error;
 use crate::event::Event;
@@ -20,7 +21,7 @@ use crate::host::Host;
 use crate::jiffy::Jiffy;
 use crate::kind::Kind;
 use crate::output::Terminal;
-use crate::place::Places;
+use crate::place::{self, Places};
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::render::{Renderer, Subject};
@@ -63,7 +64,9 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         );
     }
     let time_ns = clock::boot_now_ns();
-    let mut places = Places::new(host.cgroup_root.as_deref());
+    let mut renderer = renderer(settings);
+    let asks_for_places = !settings.places.is_empty() || renderer.shows(&place::COLUMNS);
+    let mut places = asks_for_places.then(|| Places::new(host.cgroup_root.as_deref()));
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
     snapshot::list(&mut probe, &found.namespaces, |row| {
@@ -71,13 +74,20 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         let at_least_ns = at_least.and_then(|jiffies| Jiffy::of_kernel()?.at_least_ns(jiffies));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));
         events.extend(event.and_then(|event| {
-            let place = places.get(event.connection.owner.cgroup);
+            let places = places.as_mut();
+            let place = places.and_then(|places| places.get(event.connection.owner.cgroup));
             settings.places.keeps(place).then_some(Event { time_ns, at_least_ns, place, ..event })
         }));
     })?;
     let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
     sort(&mut events, settings.order);
-    sink::print(text(settings, &events))?;
+    if renderer.shows(&cmdline::COLUMNS) {
+        let mut command_lines = CommandLines::of_host();
+        for event in &mut events {
+            event.process = command_lines.get(&event.connection.owner);
+        }
+    }
+    sink::print(text(&mut renderer, &events))?;
     if undecided > 0 {
         eprintln!(
             "conntrace: {undecided} more may be that old: the kernel keeps no birthday of connections, and they \
@@ -123,6 +133,7 @@ fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Opti
         idle_ns: idle_ns(&connection, &row.traffic),
         at_least_ns: None,
         place: None,
+        process: None,
         traffic: row.traffic,
         connection,
     })
@@ -157,11 +168,14 @@ fn sort(events: &mut [Event], order: Option<Order>) {
     });
 }
 
-fn text(settings: &ListSettings, events: &[Event]) -> Vec<u8> {
-    let clock = WallClock::measure();
+fn renderer(settings: &ListSettings) -> Renderer {
     let terminal = Terminal::stdout(settings.style.color);
     let subject = if settings.listening { Subject::Listeners } else { Subject::Open };
-    let mut renderer = Renderer::new(&settings.style, subject, terminal);
+    Renderer::new(&settings.style, subject, terminal)
+}
+
+fn text(renderer: &mut Renderer, events: &[Event]) -> Vec<u8> {
+    let clock = WallClock::measure();
     for event in events {
         renderer.measure(event, &clock);
     }

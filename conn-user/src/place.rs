@@ -1,15 +1,20 @@
-//! Where a process runs: its cgroup's path, and the container or systemd unit that the path names.
+//! Where a process runs: its cgroup's path, the container or systemd unit that the path names, and what the
+//! container is called.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::libc;
 
+use crate::aside::Aside;
+use crate::runtime::{self, Names};
+
 /// The columns that tell of places.
-pub const COLUMNS: [&str; 2] = ["container", "unit"];
+pub const COLUMNS: [&str; 5] = ["container", "container_name", "pod", "pod_namespace", "unit"];
 
 /// A place that processes run in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,15 +34,36 @@ pub struct Container {
     pub runtime: Option<&'static str>,
     /// The id, or the name where the runtime has no ids.
     pub id: String,
+    /// What its runtime calls it, once that has been looked up.
+    names: OnceLock<Names>,
 }
 
 /// The fewest digits that name a container.
 const FEWEST_DIGITS: usize = 4;
 
 impl Container {
+    fn new(runtime: Option<&'static str>, id: String) -> Self {
+        let name = Some(id.clone()).filter(|id| !is_id(id));
+        let names = name.map(|name| Names { name: Some(name), ..Names::default() });
+        Self { runtime, id, names: names.map_or_else(OnceLock::new, OnceLock::from) }
+    }
+
+    /// Notes what it is called. The first word counts.
+    pub(crate) fn set_names(&self, names: Names) {
+        let _ = self.names.set(names);
+    }
+
+    /// What it is called, if that is known by now.
+    pub fn names(&self) -> Option<&Names> {
+        self.names.get()
+    }
+
     /// True if `wanted` is its id, the first digits of it, or its name.
     fn is(&self, wanted: &str) -> bool {
-        self.id == wanted || (is_id(&self.id) && wanted.len() >= FEWEST_DIGITS && self.id.starts_with(wanted))
+        let name = self.names().and_then(|names| names.name.as_deref());
+        self.id == wanted
+            || name == Some(wanted)
+            || (is_id(&self.id) && wanted.len() >= FEWEST_DIGITS && self.id.starts_with(wanted))
     }
 }
 
@@ -74,14 +100,14 @@ fn container(part: &str, parent: Option<&str>) -> Option<Container> {
         if let Some(id) = name.strip_prefix(prefix)
             && (is_id(id) || (runtime == "nspawn" && name != part))
         {
-            return Some(Container { runtime: Some(runtime), id: unescape(id) });
+            return Some(Container::new(Some(runtime), unescape(id)));
         }
     }
     if let Some(name) = part.strip_prefix("lxc.payload.") {
-        return Some(Container { runtime: Some("lxc"), id: name.to_owned() });
+        return Some(Container::new(Some("lxc"), name.to_owned()));
     }
     let runtime = PARENTS.iter().find(|(directory, _)| Some(*directory) == parent).map(|&(_, name)| name);
-    (is_id(name) || runtime == Some("lxc")).then(|| Container { runtime, id: name.to_owned() })
+    (is_id(name) || runtime == Some("lxc")).then(|| Container::new(runtime, name.to_owned()))
 }
 
 /// Ids of containers are 64 hexadecimal digits.
@@ -105,10 +131,17 @@ fn unescape(name: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Places by cgroup id. Looking one up asks the kernel's memory only, never a disk or a daemon.
+/// The user whose service manager is above a path: `/user.slice/user-1000.slice/user@1000.service/…`.
+fn user(path: &str) -> Option<u32> {
+    path.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok())
+}
+
+/// Places by cgroup id. Looking one up asks the kernel's memory only, never a disk or a daemon. What a container
+/// is called stands in a file, which is read aside.
 #[derive(Debug)]
 pub struct Places {
     root: Option<(PathBuf, File)>,
+    names: Option<Aside<&'static Place>>,
     known: HashMap<u64, Option<&'static Place>>,
 }
 
@@ -120,7 +153,13 @@ impl Places {
     /// Looks them up in the hierarchy that is mounted at `root`.
     pub fn new(root: Option<&Path>) -> Self {
         let root = root.and_then(|path| Some((fs::canonicalize(path).ok()?, File::open(path).ok()?)));
-        Self { root, known: HashMap::new() }
+        let look = |place: &'static Place| {
+            if let Some(container) = &place.container {
+                container.set_names(runtime::names(Path::new("/"), &container.id, user(&place.path)));
+            }
+        };
+        let names = root.as_ref().and_then(|_| Aside::new(look));
+        Self { root, names, known: HashMap::new() }
     }
 
     /// The place with a cgroup id; `None` if it is gone or not known.
@@ -138,6 +177,10 @@ impl Places {
             let below = path_of(root, cgroup)?.strip_prefix(path).ok()?.to_string_lossy().into_owned();
             Some(&*Box::leak(Box::new(Place::of_path(&format!("/{below}")))))
         });
+        let unnamed = |place: &&Place| place.container.as_ref().is_some_and(|one| one.names().is_none());
+        if let (Some(place), Some(aside)) = (place.filter(unnamed), &mut self.names) {
+            aside.ask(place);
+        }
         self.known.insert(cgroup, place);
         place
     }
@@ -146,7 +189,7 @@ impl Places {
 /// Which places are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlaceFilter {
-    /// Ids of containers, or the first digits of them, or names where the runtime has no ids.
+    /// Ids of containers, or the first digits of them, or names.
     pub containers: Vec<String>,
     /// Names of systemd units.
     pub units: Vec<String>,
@@ -272,8 +315,22 @@ mod tests {
         assert!(PlaceFilter::default().is_empty() && PlaceFilter::default().keeps(None));
         assert!(container("0123").keeps(Some(&docker)) && container(ID).keeps(Some(&docker)));
         assert!(!container("012").keeps(Some(&docker)) && !container("0123").keeps(Some(&nginx)));
+        let called = |name: &str| Names { name: Some(name.into()), ..Names::default() };
+        assert!(!container("web").keeps(Some(&docker)));
+        docker.container.as_ref().unwrap().set_names(called("web"));
+        assert!(container("web").keeps(Some(&docker)) && !container("we").keeps(Some(&docker)));
+        let lxc = Place::of_path("/lxc/web");
+        assert_eq!(lxc.container.as_ref().unwrap().names(), Some(&called("web")));
         assert!(unit("nginx").keeps(Some(&nginx)) && unit("nginx.service").keeps(Some(&nginx)));
         assert!(!unit("nginx").keeps(None) && !unit("ngin").keeps(Some(&nginx)));
+    }
+
+    #[test]
+    fn users_are_those_of_their_service_manager() {
+        let path = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-1.scope/container";
+        assert_eq!(user(path), Some(1_000));
+        assert_eq!(user("/user.slice/user-1000.slice/session-1.scope"), None);
+        assert_eq!(user("/system.slice/user@x.service"), None);
     }
 
     #[test]

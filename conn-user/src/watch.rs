@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::balance::Balance;
 use crate::clock::{WallClock, boot_now_ns};
+use crate::cmdline::{self, CommandLines};
 use crate::counters::Counters;
 use crate::decode::decode;
 use crate::error::Error;
@@ -115,6 +116,8 @@ struct Stream<'a> {
     place_filter: &'a PlaceFilter,
     /// `None` if nobody asks for places.
     places: Option<Places>,
+    /// `None` if nobody asks for command lines.
+    command_lines: Option<CommandLines>,
     life: Option<Selection>,
     top: Option<Top>,
     clock: WallClock,
@@ -130,6 +133,7 @@ impl<'a> Stream<'a> {
         let subject = if settings.life.is_some() { Subject::Lives } else { Subject::Events };
         let renderer = Renderer::new(&settings.style, subject, terminal);
         let asks_for_places = !settings.places.is_empty() || renderer.shows(&place::COLUMNS);
+        let command_lines = renderer.shows(&cmdline::COLUMNS).then(CommandLines::of_host);
         let top = settings.life.and_then(|life| life.top).map(|(limit, order)| Top::new(limit, order));
         let mut batch = Vec::new();
         if top.is_none() {
@@ -140,6 +144,7 @@ impl<'a> Stream<'a> {
             filter: &settings.filter,
             place_filter: &settings.places,
             places: asks_for_places.then(|| Places::new(cgroup_root)),
+            command_lines,
             life: settings.life,
             top,
             clock: WallClock::measure(),
@@ -163,12 +168,16 @@ impl<'a> Stream<'a> {
                 let chosen = self.place_filter.keeps(event.place)
                     && self.filter.wants_rest(&event.connection)
                     && self.life.as_ref().is_none_or(|life| life.keeps(&event));
+                if let Some(command_lines) = self.command_lines.as_mut().filter(|_| chosen) {
+                    event.process = command_lines.get(&event.connection.owner);
+                }
+                let time_ns = event.time_ns;
                 match &mut self.top {
                     _ if !chosen => self.balance.filtered += 1,
                     Some(top) => top.push(event),
                     None => self.show(&event),
                 }
-                if self.losses.taken(record.len(), event.time_ns)
+                if self.losses.taken(record.len(), time_ns)
                     && let Err(error) = self.tell_losses(counters)
                 {
                     log::error!("{error}");

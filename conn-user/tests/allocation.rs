@@ -73,6 +73,7 @@ fn end(family: u8, old_state: u8) -> Event {
         idle_ns: Some(7),
         at_least_ns: None,
         place: None,
+        process: None,
         connection,
     }
 }

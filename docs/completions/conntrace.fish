@@ -54,7 +54,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l comm -d 'Only owner
 complete -c conntrace -n "__fish_conntrace_needs_command" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
@@ -100,7 +100,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l comm -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
@@ -138,7 +138,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l comm -d 'O
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
@@ -177,7 +177,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l comm -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
@@ -222,7 +222,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l comm -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l uid -d 'Only owners of these users, by name or number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: ids, or their first digits' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r

@@ -9,6 +9,7 @@
 
 mod live {
     pub(crate) mod choice;
+    pub(crate) mod cmdline;
     pub(crate) mod count;
     pub(crate) mod crash;
     pub(crate) mod crowd;
@@ -28,6 +29,7 @@ mod live {
     pub(crate) mod own;
     pub(crate) mod owner;
     pub(crate) mod peer;
+    pub(crate) mod place;
     pub(crate) mod reason;
     pub(crate) mod refusal;
     pub(crate) mod scenario;
@@ -43,6 +45,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let themes = [
         live::choice::TESTS,
+        live::cmdline::TESTS,
         live::count::TESTS,
         live::crash::TESTS,
         live::doctor::TESTS,
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         live::own::TESTS,
         live::owner::TESTS,
         live::peer::TESTS,
+        live::place::TESTS,
         live::reason::TESTS,
         live::refusal::TESTS,
         live::scenario::TESTS,

@@ -66,8 +66,8 @@ pub struct FilterArgs {
     /// Only owners in this cgroup itself, by its path below the cgroup v2 root
     #[arg(long, value_name = "PATH[,PATH…]", hide_short_help = true)]
     pub cgroup: Vec<String>,
-    /// Only owners in these containers: ids, or their first digits
-    #[arg(long, value_name = "ID[,ID…]", value_delimiter = ',')]
+    /// Only owners in these containers: names, ids, or the first digits of ids
+    #[arg(long, value_name = "CONTAINER[,…]", value_delimiter = ',')]
     pub container: Vec<String>,
     /// Only owners in these systemd units: nginx, ssh.service
     #[arg(long, value_name = "UNIT[,UNIT…]", value_delimiter = ',')]

@@ -47,6 +47,11 @@ impl<'a> Cell<'a> {
         name.map_or(Self::Unknown, Self::Name)
     }
 
+    /// A text, if it is known.
+    pub fn text(text: Option<&'a str>) -> Self {
+        Self::name(text.map(str::as_bytes))
+    }
+
     /// A moment as a number, if it is known.
     pub fn unix_ns(ns: Option<i64>) -> Self {
         ns.map_or(Self::Unknown, Self::UnixNs)

@@ -10,8 +10,9 @@ const KINDS: &[&str] = &["new", "update", "destroy", "open"];
 const DIRECTIONS: &[&str] = &["in", "out", "listen"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
+const NO_NAME: &str = "no such container, or its files tell no name or are slow";
 
-pub(super) static COLUMNS: [Column; 24] = [
+pub(super) static COLUMNS: [Column; 27] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -219,7 +220,41 @@ pub(super) static COLUMNS: [Column; 24] = [
                its name for lxc and nspawn",
         unknown: "not in a container, or unknown",
         names: Names { otel: "container.id", ecs: "container.id" },
-        get: |event, _| Cell::name(event.container().map(str::as_bytes)),
+        get: |event, _| Cell::text(event.container()),
+        ..PLAIN
+    },
+    Column {
+        id: "container_name",
+        title: "NAME",
+        width: 15,
+        kind: Type::Text,
+        help: "what the container was called when it was first seen, by the files of docker, podman, containerd and \
+               CRI-O; in a pod, its name there",
+        unknown: NO_NAME,
+        names: Names { otel: "container.name", ecs: "container.name" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.name.as_deref())),
+        ..PLAIN
+    },
+    Column {
+        id: "pod",
+        title: "POD",
+        width: 15,
+        kind: Type::Text,
+        help: "the container's Kubernetes pod, by the same files",
+        unknown: NO_NAME,
+        names: Names { otel: "k8s.pod.name", ecs: "kubernetes.pod.name" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.pod.as_deref())),
+        ..PLAIN
+    },
+    Column {
+        id: "pod_namespace",
+        title: "POD_NAMESPACE",
+        width: 13,
+        kind: Type::Text,
+        help: "the pod's namespace",
+        unknown: NO_NAME,
+        names: Names { otel: "k8s.namespace.name", ecs: "kubernetes.namespace" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.namespace.as_deref())),
         ..PLAIN
     },
     Column {
@@ -230,7 +265,7 @@ pub(super) static COLUMNS: [Column; 24] = [
         help: "the owner's systemd unit, by the path of its cgroup",
         unknown: "not in a unit, or unknown",
         names: Names { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
-        get: |event, _| Cell::name(event.unit().map(str::as_bytes)),
+        get: |event, _| Cell::text(event.unit()),
         ..PLAIN
     },
     Column {

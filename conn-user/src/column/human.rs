@@ -1,4 +1,4 @@
-//! Columns for people: the same facts, written to be read.
+//! Columns on demand: the same facts, written to be read, and what costs something to find.
 
 use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
 use crate::clock::WallClock;
@@ -7,7 +7,7 @@ use crate::event::Event;
 /// What these columns have in common.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
-pub(super) static COLUMNS: [Column; 7] = [
+pub(super) static COLUMNS: [Column; 8] = [
     Column {
         id: "local",
         title: "LOCAL",
@@ -77,6 +77,17 @@ pub(super) static COLUMNS: [Column; 7] = [
         unknown: "never established",
         kinds: END_AND_NOW,
         get: |event, _| Cell::span(event.idle_ns, None),
+        ..HUMAN
+    },
+    Column {
+        id: "cmdline",
+        title: "CMDLINE",
+        width: 24,
+        kind: Type::Text,
+        help: "command line of the process, looked up in /proc when the process is first seen, if it is still the one \
+               that began when the owner did",
+        unknown: "owner unknown, its process ended before it was looked up, or it has none",
+        get: |event, _| Cell::name(event.command_line()),
         ..HUMAN
     },
 ];

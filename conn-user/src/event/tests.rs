@@ -9,8 +9,12 @@ use super::*;
 use conn_common::cause::Ending;
 
 /// A container, by the path that systemd gives docker's.
-static PLACE: LazyLock<Place> =
-    LazyLock::new(|| Place::of_path(&format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4))));
+static PLACE: LazyLock<Place> = LazyLock::new(|| {
+    let place = Place::of_path(&format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4)));
+    let [name, pod, namespace] = ["app", "web-1", "prod"].map(|name| Some(name.to_owned()));
+    place.container.as_ref().unwrap().set_names(Names { name, pod, namespace });
+    place
+});
 
 /// One second after boot, when the samples are attempted.
 const ATTEMPT: u64 = 1_000_000_000;
@@ -59,6 +63,7 @@ pub(crate) fn new_out() -> Event {
         idle_ns: None,
         at_least_ns: None,
         place: None,
+        process: None,
         connection,
     }
 }
@@ -171,6 +176,7 @@ pub(crate) fn open() -> Event {
     event.kind = Kind::Open;
     event.old_state = ESTABLISHED;
     event.place = Some(&PLACE);
+    event.process = Some(Arc::new(Process::called(b"curl -s http://x")));
     event.traffic = Traffic { receive_queue: 12, send_queue: 3_456, ..closed().traffic };
     event.idle_ns = Some(4_000_000);
     event
@@ -242,6 +248,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             idle_ns: connection.is(WAS_ESTABLISHED).then_some(5),
             at_least_ns: connection.is(PREEXISTING).then_some(7),
             place: None,
+            process: None,
             connection,
         },
     )

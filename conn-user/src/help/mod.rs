@@ -261,12 +261,12 @@ mod tests {
         all but the last line below, +NAME adds to the usual ones:
 
           event time time_ns id direction family protocol state old_state src sport
-          dst dport pid tid uid comm thread owner cgroup container unit netns
-          preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
-          at_least_ns failed reason reset error bytes_sent bytes_received
-          segments_sent segments_received retransmits srtt_us min_rtt_us idle_ns
-          receive_queue send_queue
-          local peer started handshake lifetime age idle
+          dst dport pid tid uid comm thread owner cgroup container container_name pod
+          pod_namespace unit netns preexisting attempt_ns established_ns handshake_ns
+          lifetime_ns age_ns at_least_ns failed reason reset error bytes_sent
+          bytes_received segments_sent segments_received retransmits srtt_us
+          min_rtt_us idle_ns receive_queue send_queue
+          local peer started handshake lifetime age idle cmdline
 
         Unknown is unknown: - in lines and tables, null in JSON, an empty cell in CSV,
         absent elsewhere. Names that others chose are escaped in every format. Events

@@ -193,6 +193,8 @@ pub(super) fn is_assured(event: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use nix::libc;
+    use std::slice;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -321,7 +323,7 @@ mod tests {
         #[test]
         fn any_event_is_one_line_of_the_grammar(event in any_event(), timestamp: bool, extended: bool, id: bool) {
             let extras = Extras { timestamp, extended, id, ktimestamp: false };
-            let text = lines(Format::Conntrack(extras), &[event]);
+            let text = lines(Format::Conntrack(extras), slice::from_ref(&event));
             let line = text.strip_suffix('\n').unwrap();
             prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t'));
             prop_assert!(!line.ends_with(' '));

@@ -61,6 +61,8 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -75,7 +77,7 @@ mod tests {
         event=destroy time=2026-01-02T03:05:07.000000042Z time_ns=1767323107000000042 id=41 direction=out family=ipv4 protocol=tcp state=close old_state=fin_wait2 src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 lifetime_ns=61000000042 failed=false reason=closed_by_us bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=2004000000
         event=destroy time=2026-01-02T03:04:06.000000001Z time_ns=1767323046000000001 id=41 direction=out family=ipv4 protocol=tcp state=close old_state=syn_sent src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000 lifetime_ns=1 failed=true reason=unknown error="errno 999" bytes_sent=0 bytes_received=0 segments_sent=0 segments_received=0 retransmits=0
         event=new time=2026-01-02T03:04:06.000000000Z time_ns=1767323046000000000 id=41 direction=out family=ipv4 protocol=tcp state=syn_sent src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm="x\n[NEW] pid=1\u001b�" thread="\"\\ \u202e" owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000
-        event=open time=2026-01-02T03:04:16.000000000Z time_ns=1767323056000000000 id=41 direction=out family=ipv4 protocol=tcp state=established src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 container=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef unit=docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 age_ns=10000000000 bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=4000000 receive_queue=12 send_queue=3456
+        event=open time=2026-01-02T03:04:16.000000000Z time_ns=1767323056000000000 id=41 direction=out family=ipv4 protocol=tcp state=established src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 container=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef container_name=app pod=web-1 pod_namespace=prod unit=docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 age_ns=10000000000 bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=4000000 receive_queue=12 send_queue=3456
         "#);
         insta::assert_snapshot!(rendered(Format::Logfmt, Some("thread,lifetime,peer"), &[nasty(), preexisting()]), @r#"
         thread="\"\\ \u202e" peer=198.51.100.9:443
@@ -87,7 +89,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_is_one_line_of_words(event in any_event()) {
-            let text = lines(Format::Logfmt, &[event]);
+            let text = lines(Format::Logfmt, slice::from_ref(&event));
             let mut rest = text.strip_suffix('\n').unwrap();
             prop_assert!(!rest.chars().any(char::is_control));
             while !rest.is_empty() {

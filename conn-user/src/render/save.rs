@@ -41,6 +41,8 @@ pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use proptest::prelude::*;
 
     use crate::event::tests::*;
@@ -62,7 +64,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_is_one_line_of_options(event in any_event()) {
-            let text = lines(Format::Save, &[event]);
+            let text = lines(Format::Save, slice::from_ref(&event));
             let words: Vec<&str> = text.strip_suffix('\n').unwrap().split(' ').skip(1).collect();
             prop_assert!(words.len() >= 22 && words.len().is_multiple_of(2), "{:?}", words);
             for pair in words.chunks(2) {

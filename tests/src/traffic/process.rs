@@ -14,7 +14,8 @@ use nix::{
 use socket2::Socket;
 use std::{
     ffi::CString,
-    io::{IoSlice, IoSliceMut, Read as _, Write as _},
+    io::{self, IoSlice, IoSliceMut, Read as _, Write as _},
+    mem,
     net::SocketAddr,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
@@ -48,6 +49,32 @@ impl Process {
                 // SAFETY: ends the child without running anything of the parent's.
                 unsafe { libc::_exit(i32::from(outcome.is_err())) }
             }
+        }
+    }
+
+    /// A process that does nothing, with the id of one that has ended.
+    ///
+    /// # Errors
+    /// The kernel does not allow it, or somebody has that id.
+    pub fn with_id(pid: u32) -> io::Result<Self> {
+        let ids = [pid.cast_signed()];
+        // SAFETY: all zeros is a valid value of this plain structure.
+        let mut wanted: libc::clone_args = unsafe { mem::zeroed() };
+        wanted.exit_signal = libc::SIGCHLD as u64;
+        wanted.set_tid = ids.as_ptr() as u64;
+        wanted.set_tid_size = ids.len() as u64;
+        // SAFETY: as fork(); the child makes system calls only, and uses none of the descriptors.
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw mut wanted, size_of_val(&wanted)) } {
+            0 => {
+                // SAFETY: as above; then it waits for SIGKILL.
+                unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+                loop {
+                    // SAFETY: no preconditions.
+                    unsafe { libc::pause() };
+                }
+            }
+            1.. => Ok(Self { pid: Pid::from_raw(ids[0]), reaped: false }),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 

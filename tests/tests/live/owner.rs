@@ -5,9 +5,9 @@ use conn_tests::{
     host::{Host, Need},
     live,
     port::Port,
-    tracer::{Setup, Tracer},
+    tracer::Tracer,
     traffic::{
-        LIMIT, Server,
+        Server,
         crew::{Call, Told, Who, Worker, be_patient, call, called, process_name, serve},
         process::{self, Process},
         ring,
@@ -18,12 +18,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::SocketAddr,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    os::fd::AsRawFd as _,
     thread,
-    time::Instant,
 };
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
@@ -36,7 +33,6 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
     a_ring_connects_and_accepts,
     what_was_there_before,
     who_waits_already,
-    a_cgroup_is_named_by_its_inode,
 );
 
 /// A tracer of the ends and beginnings on this port.
@@ -70,7 +66,7 @@ pub(crate) fn check(event: &Value, source: &str, who: Who, process: &str) {
 
 /// Both ends of a call from this process, after it is over.
 #[track_caller]
-fn check_call(tracer: &Tracer, call: Call, acceptor: &str) {
+pub(crate) fn check_call(tracer: &Tracer, call: Call, acceptor: &str) {
     let Call { socket, tuple, caller, acceptor: who } = call;
     drop(socket);
     check(&event(tracer, "destroy", "out", tuple.client.port()), "connect", caller, &process_name());
@@ -333,80 +329,5 @@ fn who_waits_already(_: &Host) -> Outcome {
     let call = call(address);
     assert_eq!(call.acceptor.pid, server.pid());
     check_call(&tracer, call, "conn-waiting");
-    Ok(())
-}
-
-/// A cgroup of the test, which goes with it.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Result<Self, Skip> {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let root = mounts.lines().find_map(|line| match *line.split(' ').collect::<Vec<_>>() {
-            [_, root, "cgroup2", ..] => Some(root.to_owned()),
-            _ => None,
-        });
-        let root = root.ok_or_else(|| Skip("no cgroup v2 hierarchy is mounted".into()))?;
-        let path = Path::new(&root).join(format!("docker-{}.scope", Self::id()));
-        match fs::create_dir(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(error) => Err(Skip(format!("cannot make {}: {error}", path.display()))),
-        }
-    }
-
-    /// The id of the container that its name tells.
-    fn id() -> String {
-        format!("{:064x}", std::process::id())
-    }
-
-    /// Moves the calling process into it.
-    fn enter(&self) {
-        fs::write(self.0.join("cgroup.procs"), "0").expect("enter the cgroup");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let deadline = Instant::now() + *LIMIT;
-        // A process that was killed stays in it until it has gone altogether.
-        while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < deadline {
-            thread::yield_now();
-        }
-    }
-}
-
-/// As a container's processes are: those of the two ends are in cgroups of their own.
-fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
-    let cgroup = Cgroup::new()?;
-    let inode = fs::metadata(&cgroup.0).unwrap().ino();
-    let port = Port::take();
-    let tracer = watch(&port);
-    let address = port.v4();
-    let server = Worker::server("conn-contained", || {
-        cgroup.enter();
-        Server::listen(address)
-    });
-    let call = call(address);
-    let client = call.tuple.client.port();
-    let new = event(&tracer, "new", "in", client);
-    assert_eq!(new["cgroup"], inode);
-    assert_eq!(
-        (&new["container"], &new["unit"]),
-        (&Cgroup::id().into(), &format!("docker-{}.scope", Cgroup::id()).into())
-    );
-    check_call(&tracer, call, "conn-contained");
-    assert_eq!(event(&tracer, "destroy", "in", client)["cgroup"], inode);
-    // This process is somewhere else.
-    let other = event(&tracer, "destroy", "out", client);
-    assert_ne!(other["cgroup"], inode);
-    assert_ne!(other["container"], Cgroup::id());
-    let listed = |option: &str, value: &str| {
-        let listed = Setup::new(["list", "--listening", "-o", "json", option, value]).run();
-        listed.expect_code(0);
-        listed.stdout.iter().filter(|line| line.contains(&format!("\"dport\":{}", port.number()))).count()
-    };
-    assert_eq!((listed("--container", &Cgroup::id()), listed("--container", "0123456789ab")), (1, 0));
-    assert_eq!(listed("--unit", &format!("docker-{}.scope", Cgroup::id())), 1);
-    drop(server);
     Ok(())
 }

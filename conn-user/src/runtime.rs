@@ -1,0 +1,266 @@
+//! Names of containers, from the files of their runtimes.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::{Uid, User};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// What a container is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The container's own name; in a pod, its name there.
+    pub name: Option<String>,
+    /// The Kubernetes pod.
+    pub pod: Option<String>,
+    /// The namespace of the pod.
+    pub namespace: Option<String>,
+}
+
+/// Where docker keeps what it knows of a container, and podman and CRI-O: of root, below `/`, and of other users,
+/// below their homes.
+const DOCKER: [&str; 2] = ["var/lib/docker", ".local/share/docker"];
+const STORAGE: [&str; 2] = ["var/lib/containers/storage", ".local/share/containers/storage"];
+/// Where containerd keeps the bundles of what runs: below, a directory for each of its namespaces.
+const CONTAINERD: [&str; 2] =
+    ["run/containerd/io.containerd.runtime.v2.task", "run/k3s/containerd/io.containerd.runtime.v2.task"];
+/// The lists of podman's containers, those made with `--rm` apart.
+const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
+
+/// Under which keys names are found, among the annotations of a bundle, or docker's labels: container, pod and
+/// its namespace. As containerd, CRI-O (and cri-dockerd), and nerdctl write them.
+const KEYS: [[&str; 3]; 3] = [
+    [
+        "io.kubernetes.cri.container-name",
+        "io.kubernetes.cri.sandbox-name",
+        "io.kubernetes.cri.sandbox-namespace",
+    ],
+    ["io.kubernetes.container.name", "io.kubernetes.pod.name", "io.kubernetes.pod.namespace"],
+    ["nerdctl/name", "", ""],
+];
+
+/// No file that is read here comes near.
+const LONGEST: u64 = 16 << 20;
+
+/// docker's `config.v2.json`.
+#[derive(Deserialize)]
+struct Docker {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Config")]
+    config: Option<DockerConfig>,
+}
+
+#[derive(Deserialize)]
+struct DockerConfig {
+    #[serde(rename = "Labels")]
+    labels: Option<HashMap<String, String>>,
+}
+
+/// A bundle's `config.json` (OCI runtime specification).
+#[derive(Deserialize)]
+struct Bundle {
+    annotations: Option<HashMap<String, String>>,
+}
+
+/// A container in the lists of podman.
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+/// What a container with this id is called, by the files below `root`. If it is of a user, also by those below the
+/// user's home. Empty if nobody tells.
+pub fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
+    let home = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten()).map(|user| user.dir);
+    let below = |[of_root, of_user]: [&str; 2]| -> Vec<PathBuf> {
+        let home = home.iter().map(|home| root.join(home.strip_prefix("/").unwrap_or(home)).join(of_user));
+        home.chain([root.join(of_root)]).collect()
+    };
+    let (docker, storage) = (below(DOCKER), below(STORAGE));
+    let docker = docker.iter().find_map(|directory| of_docker(directory, id));
+    let containerd = || CONTAINERD.iter().find_map(|directory| of_containerd(&root.join(directory), id));
+    let stored = || storage.iter().find_map(|directory| of_storage(directory, id));
+    docker.or_else(containerd).or_else(stored).unwrap_or_default()
+}
+
+fn of_docker(directory: &Path, id: &str) -> Option<Names> {
+    let file: Docker = read(&directory.join("containers").join(id).join("config.v2.json"))?;
+    let labels = file.config.and_then(|config| config.labels);
+    Some(labels.and_then(|labels| annotated(&labels)).unwrap_or_else(|| {
+        let name = file.name.strip_prefix('/').unwrap_or(&file.name);
+        Names { name: Some(name.to_owned()).filter(|name| !name.is_empty()), ..Names::default() }
+    }))
+}
+
+fn of_containerd(directory: &Path, id: &str) -> Option<Names> {
+    let namespaces = fs::read_dir(directory).ok()?;
+    namespaces.flatten().find_map(|namespace| of_bundle(&namespace.path().join(id)))
+}
+
+/// CRI-O's containers have names in their bundle, podman's in lists.
+fn of_storage(directory: &Path, id: &str) -> Option<Names> {
+    let directory = directory.join("overlay-containers");
+    let listed = |list: &&'static str| {
+        let all: Vec<Listed> = read(&directory.join(list))?;
+        let name = all.into_iter().find(|one| one.id == id)?.names.into_iter().next()?;
+        Some(Names { name: Some(name), ..Names::default() })
+    };
+    of_bundle(&directory.join(id).join("userdata")).or_else(|| LISTS.iter().find_map(listed))
+}
+
+fn of_bundle(directory: &Path) -> Option<Names> {
+    annotated(&read::<Bundle>(&directory.join("config.json"))?.annotations?)
+}
+
+fn annotated(annotations: &HashMap<String, String>) -> Option<Names> {
+    let value = |key: &str| annotations.get(key).filter(|value| !value.is_empty()).cloned();
+    KEYS.iter().find_map(|[name, pod, namespace]| {
+        let names = Names { name: value(name), pod: value(pod), namespace: value(namespace) };
+        (names != Names::default()).then_some(names)
+    })
+}
+
+/// Reads a file as JSON. Some of these belong to users, who may put anything there: neither pipes nor endless
+/// files are read.
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    /// The root of a file system, as far as runtimes have files there.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name =
+                format!("conntrace-runtime-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            let path = self.0.join(path.trim_start_matches('/').replace("ID", ID));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        fn with(self, path: &str, text: &str) -> Self {
+            fs::write(self.path(path), text.replace("ID", ID)).unwrap();
+            self
+        }
+
+        fn told(&self, user: Option<u32>) -> [Option<String>; 3] {
+            let Names { name, pod, namespace } = names(&self.0, ID, user);
+            [name, pod, namespace]
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn text(names: [&str; 3]) -> [Option<String>; 3] {
+        names.map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()))
+    }
+
+    const DOCKERS: &str = "var/lib/docker/containers/ID/config.v2.json";
+
+    #[test]
+    fn docker() {
+        let root = Root::new()
+            .with(DOCKERS, r#"{"ID":"ID","State":{"Pid":7},"Name":"/web","Config":{"Labels":{"a":"b"}}}"#);
+        assert_eq!(root.told(None), text(["web", "", ""]));
+        let kubernetes = r#"{"Name":"/k8s_app_web-1_prod_12_0","Config":{"Labels":{
+            "io.kubernetes.container.name":"app","io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"prod"}}}"#;
+        assert_eq!(Root::new().with(DOCKERS, kubernetes).told(None), text(["app", "web-1", "prod"]));
+        assert_eq!(
+            Root::new().with(DOCKERS, r#"{"Name":"","Config":{"Labels":null}}"#).told(None),
+            text([""; 3])
+        );
+    }
+
+    #[test]
+    fn containerd() {
+        let bundle = "run/containerd/io.containerd.runtime.v2.task/k8s.io/ID/config.json";
+        let kubernetes = r#"{"ociVersion":"1.1.0","annotations":{"io.kubernetes.cri.container-type":"container",
+            "io.kubernetes.cri.container-name":"app","io.kubernetes.cri.sandbox-name":"web-1",
+            "io.kubernetes.cri.sandbox-namespace":"prod","nerdctl/network-namespace":"/run/netns/x"}}"#;
+        assert_eq!(Root::new().with(bundle, kubernetes).told(None), text(["app", "web-1", "prod"]));
+        // What holds the pod's namespaces has no name of its own.
+        let sandbox = r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox",
+            "io.kubernetes.cri.sandbox-name":"web-1","io.kubernetes.cri.sandbox-namespace":"prod"}}"#;
+        assert_eq!(Root::new().with(bundle, sandbox).told(None), text(["", "web-1", "prod"]));
+        let nerdctl = r#"{"annotations":{"nerdctl/name":"web","nerdctl/namespace":"default"}}"#;
+        let bundle = "run/k3s/containerd/io.containerd.runtime.v2.task/default/ID/config.json";
+        assert_eq!(Root::new().with(bundle, nerdctl).told(None), text(["web", "", ""]));
+    }
+
+    #[test]
+    fn cri_o_and_podman() {
+        let storage = "var/lib/containers/storage/overlay-containers";
+        let list = r#"[{"id":"0","names":["other"]},{"id":"ID","names":["k8s_app"],"image":"x"}]"#;
+        let annotations = r#"{"annotations":{"io.container.manager":"cri-o","io.kubernetes.container.name":"app",
+            "io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"prod"}}"#;
+        let root = Root::new().with(&format!("{storage}/containers.json"), list);
+        assert_eq!(root.told(None), text(["k8s_app", "", ""]));
+        let root = root.with(&format!("{storage}/ID/userdata/config.json"), annotations);
+        assert_eq!(root.told(None), text(["app", "web-1", "prod"]));
+        let podman = r#"{"annotations":{"io.container.manager":"libpod"}}"#;
+        let root = Root::new()
+            .with(&format!("{storage}/ID/userdata/config.json"), podman)
+            .with(&format!("{storage}/containers.json"), r#"[{"id":"0"}]"#)
+            .with(&format!("{storage}/volatile-containers.json"), r#"[{"id":"ID","names":["brief"]}]"#);
+        assert_eq!(root.told(None), text(["brief", "", ""]));
+    }
+
+    #[test]
+    fn those_of_users_are_in_their_homes() {
+        let user = User::from_uid(Uid::current()).unwrap().unwrap();
+        let home = user.dir.to_str().unwrap();
+        let list = format!("{home}/.local/share/containers/storage/overlay-containers/containers.json");
+        let root = Root::new().with(&list, r#"[{"id":"ID","names":["mine"]}]"#);
+        assert_eq!(root.told(Some(user.uid.as_raw())), text(["mine", "", ""]));
+        assert_eq!(root.told(None), text([""; 3]));
+        assert_eq!(root.told(Some(u32::MAX - 7)), text([""; 3]));
+    }
+
+    #[test]
+    fn what_is_no_such_file_tells_nothing() {
+        assert_eq!(Root::new().told(Some(0)), text([""; 3]));
+        assert_eq!(Root::new().with(DOCKERS, "{\"Name\":").told(None), text([""; 3]));
+        assert_eq!(Root::new().with(DOCKERS, "[7]").told(None), text([""; 3]));
+        let root = Root::new();
+        mkfifo(&root.path(DOCKERS), Mode::S_IRWXU).unwrap();
+        assert_eq!(root.told(None), text([""; 3]));
+    }
+}
