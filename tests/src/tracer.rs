@@ -1,6 +1,7 @@
 //! A handle on a running `conntrace`: it waits for what the tracer says and never sleeps.
 
 use crate::{
+    exit::{self, Usage},
     line::{Kind, Line},
     patience,
 };
@@ -15,14 +16,14 @@ use std::{
     env, fs,
     io::{self, BufRead as _, BufReader, Read},
     os::{
-        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{
             fs::PermissionsExt as _,
             process::{CommandExt as _, ExitStatusExt as _},
         },
     },
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc, Condvar, LazyLock, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -88,6 +89,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
+    /// What it used.
+    pub usage: Usage,
     /// All lines of stdout.
     pub stdout: Vec<String>,
     /// All of stderr.
@@ -283,7 +286,7 @@ impl Tracer {
 
     /// Waits for the end of the process and of its output.
     pub fn await_end(mut self) -> Ended {
-        let status = self.await_exit();
+        let (status, usage) = exit::await_exit(&mut self.child, *LINE);
         let lines = self.output.lines.lock().unwrap();
         let (lines, timeout) = self
             .output
@@ -294,21 +297,10 @@ impl Tracer {
         Ended {
             code: status.code(),
             signal: status.signal(),
+            usage,
             stdout: lines.stdout.clone(),
             stderr: lines.stderr.iter().flat_map(|line| [line.as_str(), "\n"]).collect(),
         }
-    }
-
-    fn await_exit(&mut self) -> ExitStatus {
-        // SAFETY: the child is ours and not reaped yet, so the pid is its own.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.child.id(), 0) };
-        assert!(fd >= 0, "pidfd_open: {}", io::Error::last_os_error());
-        // SAFETY: the kernel has just made this descriptor for us alone.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        let ended = poll(&mut fds, PollTimeout::try_from(*LINE).expect("a short time")).expect("poll");
-        assert!(ended == 1, "conntrace did not end in {:?}", *LINE);
-        self.child.wait().expect("wait for conntrace")
     }
 
     fn find(

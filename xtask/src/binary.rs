@@ -31,6 +31,18 @@ pub(crate) fn conntrace(debug: bool) -> Result<PathBuf> {
     one(build(&mut cargo)?, "conntrace")
 }
 
+/// The program that puts empty programs on conntrace's hooks.
+pub(crate) fn empty() -> Result<PathBuf> {
+    let example = ["build", "--release", "--package", "conn-user", "--example", "empty"];
+    one(build(&mut command::cargo(example))?, "empty")
+}
+
+/// The program that measures.
+pub(crate) fn bench() -> Result<PathBuf> {
+    let program = ["build", "--release", "--package", "conn-tests", "--bin", "bench"];
+    one(build(&mut command::cargo(program))?, "bench")
+}
+
 /// conntrace as it is given away: one file that needs no other.
 pub(crate) fn static_conntrace() -> Result<PathBuf> {
     let build_static = ["build", "--release", "--package", "conn-user", "--bin", "conntrace"];

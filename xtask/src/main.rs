@@ -1,10 +1,12 @@
-//! The project's own tasks: `cargo xtask setup | run | test | truth | vm | dist | docs | ci | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | truth | bench | vm | dist | docs | ci | tidy`.
 
+mod bench;
 mod binary;
 mod ci;
 mod command;
 mod dist;
 mod docs;
+mod page;
 mod run;
 mod setup;
 mod tally;
@@ -30,6 +32,8 @@ enum Task {
     Test(test::Arguments),
     /// Compare the ledger with a load whose numbers are known, for each set of hooks
     Truth(truth::Arguments),
+    /// Measure what conntrace costs, beside its peers
+    Bench(bench::Arguments),
     /// Run the live tests and the truth in stock kernels, in virtual machines
     Vm(vm::Arguments),
     /// Make what is given away: a static program, an archive of it, and a Debian package
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Run(arguments) => run::main(&arguments),
         Task::Test(arguments) => test::main(&arguments),
         Task::Truth(arguments) => truth::main(&arguments),
+        Task::Bench(arguments) => bench::main(&arguments),
         Task::Vm(arguments) => vm::main(&arguments),
         Task::Dist => dist::main(),
         Task::Ci => ci::main(),

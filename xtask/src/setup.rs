@@ -13,6 +13,10 @@ use crate::toolchain::{self, Decision, Facts, LINKER_FEATURE, LINKER_VERSION, LL
 const TEST_TOOLS: [(&str, &str); 5] =
     [("ip", "iproute2"), ("ss", "iproute2"), ("cc", "gcc"), ("conntrack", "conntrack"), ("nft", "nftables")];
 
+/// Programs that conntrace is measured beside.
+const PEERS: [(&str, &str); 4] =
+    [("conntrack", "conntrack"), ("nft", "nftables"), ("bpftrace", "bpftrace"), ("tcplife", "libbpf-tools")];
+
 /// The task by itself: says what it found.
 pub(crate) fn main() -> Result<ExitCode> {
     let found = match ensure_toolchain()? {
@@ -51,9 +55,18 @@ pub(crate) fn ensure_toolchain() -> Result<Decision> {
 
 /// Installs the programs the tests call, where that can be done; else says what will be skipped.
 pub(crate) fn ensure_test_tools() -> Result<()> {
+    ensure_tools(&TEST_TOOLS, "tests that need")
+}
+
+/// The same for the programs that conntrace is measured beside.
+pub(crate) fn ensure_bench_tools() -> Result<()> {
+    ensure_tools(&PEERS, "comparisons with")
+}
+
+fn ensure_tools(wanted: &[(&str, &str)], whose: &str) -> Result<()> {
     let places = Places::here();
     let missing = |(tool, _): &&(&str, &str)| toolchain::find_on(&places.path, tool).is_none();
-    let (tools, mut packages): (Vec<_>, Vec<_>) = TEST_TOOLS.iter().filter(missing).copied().unzip();
+    let (tools, mut packages): (Vec<&str>, Vec<&str>) = wanted.iter().filter(missing).copied().unzip();
     packages.dedup();
     if tools.is_empty() {
         return Ok(());
@@ -62,7 +75,7 @@ pub(crate) fn ensure_test_tools() -> Result<()> {
     if facts.debian && facts.root {
         return install_packages(&packages);
     }
-    eprintln!("note: tests that need {} will not run; install {}", tools.join(", "), packages.join(" "));
+    eprintln!("note: {whose} {} will not run; install {}", tools.join(", "), packages.join(" "));
     Ok(())
 }
 

@@ -1,18 +1,14 @@
 //! `cargo xtask truth`: the ledger beside the generator that made the connections.
 
-use std::env;
-use std::fs;
 use std::io::Write as _;
 use std::process::{ExitCode, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::{binary, command, setup};
+use crate::{binary, command, page, setup};
 
 /// Where the table belongs.
 const PAGE: &str = "docs/exactness.md";
-/// What stands before and after it there.
-const MARKS: [&str; 2] = ["<!-- table: begin -->\n", "<!-- table: end -->\n"];
 
 /// What `truth` takes.
 #[derive(clap::Args)]
@@ -42,24 +38,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if arguments.write {
-        write(&table, arguments.connections)?;
+        let heading = format!("{}, `cargo xtask truth --connections {number}`:\n\n", page::host()?);
+        page::replace(PAGE, "table", &(heading + &table))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Replaces the table on the page, with the kernel it was measured on.
-fn write(table: &str, connections: u64) -> Result<()> {
-    let page = command::workspace().join(PAGE);
-    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {PAGE}"))?;
-    let Some((before, rest)) = text.split_once(MARKS[0]) else { bail!("{PAGE} has no line {:?}", MARKS[0]) };
-    let Some((_, after)) = rest.split_once(MARKS[1]) else { bail!("{PAGE} has no line {:?}", MARKS[1]) };
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = std::thread::available_parallelism()?;
-    let heading = format!(
-        "Linux {} on {}, {cpus} CPUs, `cargo xtask truth --connections {connections}`:\n\n",
-        kernel.trim().split('-').next().unwrap_or_default(),
-        env::consts::ARCH
-    );
-    let text = [before, MARKS[0], &heading, table, MARKS[1], after].concat();
-    fs::write(&page, text).with_context(|| format!("cannot write {PAGE}"))
 }

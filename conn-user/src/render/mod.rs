@@ -295,6 +295,4 @@ fn endpoint(endpoint: SocketAddr, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use super::Ran;
 use super::job::Kind;
-use crate::command;
+use crate::page;
 
 const PAGE: &str = "docs/kernels.md";
-/// What stands before and after the generated part.
-const MARKS: [&str; 2] = ["<!-- generated: begin -->\n", "<!-- generated: end -->\n"];
 /// What `conntrace doctor` tells of a host: group and name.
 const FACTS: [(&str, &str); 6] = [
     ("facts", "type information"),
@@ -29,12 +26,7 @@ const NONE: &str = "–";
 
 /// Replaces the generated part of the page.
 pub(crate) fn write(ran: &[Ran]) -> Result<()> {
-    let page = command::workspace().join(PAGE);
-    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {PAGE}"))?;
-    let Some((before, rest)) = text.split_once(MARKS[0]) else { bail!("{PAGE} has no line {:?}", MARKS[0]) };
-    let Some((_, after)) = rest.split_once(MARKS[1]) else { bail!("{PAGE} has no line {:?}", MARKS[1]) };
-    let text = [before, MARKS[0], "\n", &table(ran), &remarks(ran), "\n", MARKS[1], after].concat();
-    fs::write(&page, text).with_context(|| format!("cannot write {PAGE}"))
+    page::replace(PAGE, "generated", &["\n", &table(ran), &remarks(ran), "\n"].concat())
 }
 
 /// A column for each kernel.

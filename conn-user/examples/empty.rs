@@ -1,0 +1,41 @@
+//! Programs that do nothing, on the hooks that conntrace plans here, until SIGINT: what the hooks themselves
+//! cost. For `cargo xtask bench`.
+
+use std::error::Error;
+use std::fs::File;
+
+use aya::programs::{BtfTracePoint, CgroupAttachMode, SockOps};
+use aya::{Btf, Ebpf};
+use conntrace::host::Host;
+use conntrace::plan::plan;
+use conntrace::ready;
+use nix::sys::signal::{SigSet, Signal};
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+
+    let plan = plan(&Host::look(), None)?;
+    let btf = Btf::from_sys_fs()?;
+    let mut ebpf = Ebpf::load(OBJECT)?;
+    let mut attach = |name: &str, tracepoint: &str| -> Result<(), Box<dyn Error>> {
+        let program: &mut BtfTracePoint = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
+        program.load(tracepoint, &btf)?;
+        program.attach()?;
+        Ok(())
+    };
+    attach("empty_destroy", "tcp_destroy_sock")?;
+    attach("empty_state", "inet_sock_set_state")?;
+    if let Some(root) = &plan.cgroup_root {
+        let program: &mut SockOps = ebpf.program_mut("empty_ops").ok_or("no such program")?.try_into()?;
+        program.load()?;
+        program.attach(File::open(root)?, CgroupAttachMode::Single)?;
+    }
+    ready::tell();
+    signals.wait()?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! One section of docs/overhead.md, measured here and now and printed as Markdown. `cargo xtask bench` runs it.
+
+#![expect(clippy::expect_used, reason = "a measurement that cannot go on says so by panicking")]
+
+mod crowd;
+mod kernel;
+mod latency;
+mod load;
+mod machine;
+mod page;
+mod scale;
+mod tool;
+mod traffic;
+
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure
+    section: Section,
+    /// As little as possible: to see that it works, not for numbers
+    #[arg(long)]
+    quick: bool,
+    /// The program that puts empty programs on conntrace's hooks
+    #[arg(long)]
+    empty: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Section {
+    Traffic,
+    Kernel,
+    Scale,
+    Latency,
+}
+
+fn main() {
+    let Arguments { section, quick, empty } = Arguments::parse();
+    let text = match section {
+        Section::Traffic => traffic::measure(&empty, quick),
+        Section::Kernel => kernel::measure(&empty, quick),
+        Section::Scale => scale::measure(quick),
+        Section::Latency => latency::measure(quick),
+    };
+    println!("{}", text.trim_end());
+}

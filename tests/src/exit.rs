@@ -1,0 +1,78 @@
+//! How a process ended, and what it used.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    fs, io, mem,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    process::{Child, ExitStatus},
+    time::Duration,
+};
+
+/// What a process used in all its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In user and kernel mode.
+    pub cpu: Duration,
+    /// The most memory that it had at a time. Not less than what its parent had when it started it.
+    pub peak_bytes: u64,
+}
+
+/// Waits for the end of a child.
+///
+/// # Panics
+/// When it does not come in time.
+pub fn await_exit(child: &mut Child, limit: Duration) -> (ExitStatus, Usage) {
+    // SAFETY: the child is ours and not reaped yet, so the pid is its own.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    assert!(fd >= 0, "pidfd_open: {}", io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let ended = poll(&mut fds, PollTimeout::try_from(limit).expect("a short time")).expect("poll");
+    assert!(ended == 1, "the process did not end in {limit:?}");
+    let usage = used(&pidfd);
+    (child.wait().expect("wait for the process"), usage)
+}
+
+/// What a process that has ended used. Whoever reaps it cannot ask any more.
+fn used(pidfd: &OwnedFd) -> Usage {
+    // SAFETY: plain data, for which zeros are a value.
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: both outlive the call. The C library's waitid() has no fifth argument, the kernel's has.
+    let done = unsafe {
+        let (pidfd, info) = (pidfd.as_raw_fd(), &raw mut info);
+        libc::syscall(libc::SYS_waitid, libc::P_PIDFD, pidfd, info, flags, &raw mut usage)
+    };
+    assert!(done == 0, "waitid: {}", io::Error::last_os_error());
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec.cast_unsigned()) + Duration::from_micros(time.tv_usec.cast_unsigned())
+    };
+    Usage {
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        peak_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
+    }
+}
+
+/// The most memory that this process had at a time.
+pub fn own_peak_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
+    peak.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("VmHWM") * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn what_a_process_used_is_told() {
+        let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exit 7";
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let (status, usage) = await_exit(&mut child, Duration::from_secs(40));
+        assert_eq!(status.code(), Some(7));
+        assert!(usage.cpu > Duration::ZERO && usage.peak_bytes > 100_000, "{usage:?}");
+        assert!(own_peak_bytes() > 100_000);
+    }
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask bench`: what conntrace costs, beside its peers.
+
+mod speed;
+
+use std::io::Write as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::command::line;
+use crate::{binary, page, setup};
+
+/// Where the numbers belong.
+const PAGE: &str = "docs/overhead.md";
+
+/// What `bench` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these sections
+    #[arg(long, value_name = "SECTION[,SECTION…]", value_delimiter = ',')]
+    only: Vec<Section>,
+    /// As little as possible of everything: to see that it works, not for numbers
+    #[arg(long, conflicts_with = "write")]
+    quick: bool,
+    /// Put the numbers into docs/overhead.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// A part of the page.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// What it costs the traffic, beside other tools
+    Traffic,
+    /// What its programs cost in the kernel
+    Kernel,
+    /// How fast user space is
+    User,
+    /// Start, lists and memory with many connections
+    Scale,
+    /// How late events are
+    Latency,
+}
+
+impl Section {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Traffic => "traffic",
+            Self::Kernel => "kernel",
+            Self::User => "user",
+            Self::Scale => "scale",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+/// Builds everything first, then measures one section after the other.
+pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
+    setup::ensure_toolchain()?;
+    setup::ensure_bench_tools()?;
+    let all = Section::value_variants();
+    let chosen: Vec<_> =
+        all.iter().filter(|one| arguments.only.is_empty() || arguments.only.contains(one)).collect();
+    let (conntrace, empty, bench) = (binary::conntrace(false)?, binary::empty()?, binary::bench()?);
+    if chosen.contains(&&Section::User) {
+        speed::build()?;
+    }
+    let host = page::host()?;
+    for section in chosen {
+        let begin = Instant::now();
+        let name = section.name();
+        eprintln!("== {name}");
+        let text = if *section == Section::User {
+            speed::measure(arguments.quick)?
+        } else {
+            let mut command = Command::new(&bench);
+            command.arg(name).arg("--empty").arg(&empty).env("CONNTRACE_BIN", &conntrace);
+            if arguments.quick {
+                command.arg("--quick");
+            }
+            output(&mut command)?
+        };
+        eprintln!("== {name} took {:.0} s", begin.elapsed().as_secs_f64());
+        std::io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
+        if arguments.write {
+            page::replace(PAGE, name, &format!("\n{host}, `cargo xtask bench --only {name}`:\n\n{text}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a program prints, if it ends well.
+fn output(command: &mut Command) -> Result<String> {
+    let started = command.stdout(Stdio::piped()).spawn();
+    let output = started
+        .and_then(std::process::Child::wait_with_output)
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", line(command), output.status);
+    }
+    String::from_utf8(output.stdout).context("what was measured is no text")
+}
