@@ -20,6 +20,7 @@ mod live {
     pub(crate) mod filter;
     pub(crate) mod format;
     pub(crate) mod ledger;
+    pub(crate) mod life;
     pub(crate) mod list;
     pub(crate) mod load;
     pub(crate) mod loss;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         live::filter::TESTS,
         live::format::TESTS,
         live::ledger::TESTS,
+        live::life::TESTS,
         live::list::TESTS,
         live::loss::TESTS,
         live::manual::TESTS,

@@ -217,13 +217,16 @@ impl Subject {
                 "direction",
                 "pid",
                 "comm",
+                "owner",
                 "src",
                 "sport",
                 "dst",
                 "dport",
                 "bytes_sent",
                 "bytes_received",
+                "handshake",
                 "lifetime",
+                "old_state",
                 "reason",
             ],
             Self::Open => {
@@ -238,7 +241,17 @@ impl Subject {
     const fn droppable(self) -> &'static [&'static str] {
         match self {
             Self::Events => &["direction", "pid", "time", "state", "sport"],
-            Self::Lives => &["direction", "bytes_received", "bytes_sent", "pid", "time", "sport"],
+            Self::Lives => &[
+                "old_state",
+                "owner",
+                "handshake",
+                "direction",
+                "bytes_received",
+                "bytes_sent",
+                "pid",
+                "time",
+                "sport",
+            ],
             Self::Open => &["direction", "pid", "receive_queue", "send_queue"],
             Self::Listeners => &["netns", "pid"],
         }
