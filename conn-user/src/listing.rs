@@ -26,6 +26,7 @@ use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::render::{Renderer, Subject};
 use crate::settings::ListSettings;
+use crate::sink::Written;
 use crate::{clock, sink, snapshot};
 
 /// What connections are sorted by.
@@ -79,6 +80,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
             settings.places.keeps(place).then_some(Event { time_ns, at_least_ns, place, ..event })
         }));
     })?;
+    drop(holders);
     let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
     sort(&mut events, settings.order);
     if renderer.shows(&cmdline::COLUMNS) {
@@ -87,7 +89,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
             event.process = command_lines.get(&event.connection.owner);
         }
     }
-    sink::print(text(&mut renderer, &events))?;
+    print(&mut renderer, &events)?;
     if undecided > 0 {
         eprintln!(
             "conntrace: {undecided} more may be that old: the kernel keeps no birthday of connections, and they \
@@ -174,7 +176,10 @@ fn renderer(settings: &ListSettings) -> Renderer {
     Renderer::new(&settings.style, subject, terminal)
 }
 
-fn text(renderer: &mut Renderer, events: &[Event]) -> Vec<u8> {
+/// Bytes of lines that are written at once: the text of very many connections never is in memory as a whole.
+const PART: usize = 1 << 16;
+
+fn print(renderer: &mut Renderer, events: &[Event]) -> Result<(), Error> {
     let clock = WallClock::measure();
     for event in events {
         renderer.measure(event, &clock);
@@ -183,7 +188,13 @@ fn text(renderer: &mut Renderer, events: &[Event]) -> Vec<u8> {
     renderer.begin(&mut out);
     for event in events {
         renderer.event(event, &clock, &mut out);
+        if out.len() >= PART {
+            if sink::print_part(&out)? == Written::Closed {
+                return Ok(());
+            }
+            out.clear();
+        }
     }
     renderer.end(&mut out);
-    out
+    sink::print(out)
 }

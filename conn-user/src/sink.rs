@@ -67,9 +67,18 @@ impl Sink {
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
-    match io::stdout().lock().write_all(text.as_ref()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(context(error)),
-        _ => Ok(()),
+    print_part(text.as_ref()).map(|_| ())
+}
+
+/// The same for a part of an answer; the caller makes the next part if somebody still reads.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print_part(text: &[u8]) -> Result<Written, Error> {
+    match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
+        Ok(()) => Ok(Written::All),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
+        Err(error) => Err(context(error)),
     }
 }
 

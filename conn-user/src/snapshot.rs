@@ -148,7 +148,8 @@ pub fn holders(probe: &mut Probe) -> Result<HashMap<u64, Vec<Owner>>, Error> {
         for row in page.chunks(size_of::<HolderRow>()) {
             match decode::holder_row(row) {
                 Ok(row) => {
-                    let known = holders.entry(row.cookie).or_default();
+                    // Most sockets have one; a vector that grows by itself begins with room for four.
+                    let known = holders.entry(row.cookie).or_insert_with(|| Vec::with_capacity(1));
                     if known.iter().all(|owner| owner.pid != row.owner.pid) {
                         known.push(row.owner);
                     }

@@ -27,6 +27,33 @@ pub fn settle() {
     eprintln!("note: something else is running; its share is in the numbers");
 }
 
+/// The switch of the kernel's clock of BPF programs. It is no part of what conntrace costs, so it is off while
+/// this lives; who wants to know how long programs run turns it on by a descriptor of its own.
+pub struct Untimed {
+    before: Option<String>,
+}
+
+const TIMED: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Untimed {
+    pub fn begin() -> Self {
+        let before = fs::read_to_string(TIMED).ok().filter(|value| value.trim() != "0");
+        if before.is_some() {
+            eprintln!("note: kernel.bpf_stats_enabled is on; it is off until the end of this measurement");
+            fs::write(TIMED, "0").expect("the switch can be turned by root");
+        }
+        Self { before }
+    }
+}
+
+impl Drop for Untimed {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = fs::write(TIMED, before.trim());
+        }
+    }
+}
+
 /// Time of all processors, in ticks.
 struct Ticks {
     idle: u64,
