@@ -14,6 +14,14 @@ pub struct Field {
     pub size: u32,
 }
 
+/// The kernel's accept function. Kernels differ in how many parameters it has.
+pub const ACCEPT: &str = "inet_csk_accept";
+/// The security hook that gives an accepted socket to its file.
+pub const GRAFT: &str = "security_sock_graft";
+/// What a kernel that walks TCP sockets under their lock keeps of a walk (since 5.15): without that lock, what
+/// is adopted at the start could change meanwhile.
+pub const LOCKED_WALK: &str = "bpf_tcp_iter_state";
+
 /// Declares a list of fields; the macro in conn-ebpf declares one global for each by the same names.
 macro_rules! fields {
     ($(#[$doc:meta])* $list:ident: $($global:ident: $structure:literal $path:literal $size:literal;)*) => {

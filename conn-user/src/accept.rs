@@ -7,6 +7,7 @@ use std::thread;
 
 use aya::programs::{FEntry, FExit, TracePoint};
 use aya::{Btf, Ebpf};
+use conn_common::layout::{ACCEPT, GRAFT};
 use conn_common::name;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -51,6 +52,15 @@ impl AcceptHook {
     }
 }
 
+/// What came of the search for a hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The one that is used, if there is any.
+    pub hook: Option<AcceptHook>,
+    /// Better ones, and why this host does not let them.
+    pub refused: Vec<(AcceptHook, String)>,
+}
+
 /// The directory of event descriptions in tracefs.
 const EVENTS: &str = "/sys/kernel/tracing/events";
 /// The system calls whose exits tell of an accept.
@@ -76,7 +86,7 @@ pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &
         AcceptHook::Graft => {
             let program = ebpf.program_mut(name::GRAFTED).ok_or("the object has no such program")?;
             let program: &mut FEntry = program.try_into().map_err(text)?;
-            program.load("security_sock_graft", btf).map_err(text)?;
+            program.load(GRAFT, btf).map_err(text)?;
             program.attach().map_err(text)?;
         }
         AcceptHook::Function => {
@@ -88,7 +98,7 @@ pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &
             };
             let program = ebpf.program_mut(name).ok_or("the object has no such program")?;
             let program: &mut FExit = program.try_into().map_err(text)?;
-            program.load("inet_csk_accept", btf).map_err(text)?;
+            program.load(ACCEPT, btf).map_err(text)?;
             program.attach().map_err(text)?;
         }
         AcceptHook::Syscalls => {
@@ -104,12 +114,14 @@ pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &
 }
 
 fn text(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(source) = error.source() {
-        text = format!("{text}: {source}");
-    }
+    let said = error.to_string();
     // The verifier's log is long, and for developers.
-    text.lines().next().unwrap_or_default().to_owned()
+    let first = said.lines().next().unwrap_or_default();
+    let text = first.split(". Verifier output").next().unwrap_or(first);
+    match error.source().map(ToString::to_string) {
+        Some(source) if !text.contains(&source) => format!("{text}: {source}"),
+        _ => text.to_owned(),
+    }
 }
 
 /// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
@@ -148,6 +160,29 @@ fn offset_of(format: &str, field: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The descriptions of stock kernels, see `layout::tests`; and as a kernel with real time has it, whose
+    /// records begin with one field more.
+    #[test]
+    fn results_are_where_stock_kernels_say() {
+        for (kernel, format) in [
+            ("5.10", include_str!("../tests/kernel/5.10.format")),
+            ("6.1", include_str!("../tests/kernel/6.1.format")),
+            ("6.12", include_str!("../tests/kernel/6.12.format")),
+            ("6.18", include_str!("../tests/kernel/6.18.format")),
+            ("7.2", include_str!("../tests/kernel/7.2.format")),
+        ] {
+            assert_eq!(offset_of(format, "ret"), Some(16), "{kernel}");
+            assert_eq!(offset_of(format, "common_pid"), Some(4), "{kernel}");
+            let shifted =
+                format.replace("offset:16;", "offset:24;").replace("offset:8;", "offset:16;").replace(
+                    "\tfield:int __syscall_nr;",
+                    "\tfield:unsigned char common_preempt_lazy_count;\toffset:8;\tsize:1;\tsigned:0;\n\n\
+                 \tfield:int __syscall_nr;",
+                );
+            assert_eq!(offset_of(&shifted, "ret"), Some(24), "{kernel}");
+        }
+    }
 
     #[test]
     fn results_are_where_the_kernel_says() {

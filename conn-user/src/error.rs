@@ -14,7 +14,7 @@ pub enum Error {
     Usage(String),
     /// A privilege is missing.
     #[error(
-        "this needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo\n\
+        "this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo\n\
          missing here: {missing}"
     )]
     NotRoot {
@@ -28,6 +28,12 @@ pub enum Error {
          and have /sys mounted"
     )]
     NoBtf,
+    /// The kernel is older than all that conntrace knows.
+    #[error("Linux {} is too old: {lacks}\nconntrace needs Linux 5.15 or later", release())]
+    TooOld {
+        /// What it cannot do.
+        lacks: &'static str,
+    },
     /// A kernel structure is not as the programs expect it.
     #[error(
         "this kernel's struct {structure} has no field {member} in the expected size: conntrace does not know \
@@ -108,17 +114,19 @@ fn remedy(errno: Option<i32>) -> Cow<'static, str> {
         }
         Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
         // What a kernel does not know, it calls invalid.
-        Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => {
-            let release = uname()
-                .map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned());
-            format!(
-                "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is \
-                 {release}\nuse a newer kernel, or see -vv for details"
-            )
-            .into()
-        }
+        Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
+            "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is {}\n\
+             use another kernel, or see -vv for details",
+            release()
+        )
+        .into(),
         _ => "see -vv for details".into(),
     }
+}
+
+/// Of the running kernel.
+fn release() -> String {
+    uname().map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -138,7 +146,7 @@ mod tests {
         let texts: Vec<String> =
             errors.iter().map(|error| format!("[{}] {error}", error.exit_code())).collect();
         insta::assert_snapshot!(texts.join("\n\n"), @"
-        [1] this needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN): run it with sudo
+        [1] this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo
         missing here: CAP_BPF, CAP_PERFMON
 
         [1] this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way in kernel structures

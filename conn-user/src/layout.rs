@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use btf_rs::{Backend, Btf, Type};
-use conn_common::layout::{FIELDS, Field, OPTIONAL};
+use conn_common::layout::{ACCEPT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
 
 use crate::error::Error;
 use crate::host::KERNEL_BTF;
@@ -37,9 +37,12 @@ impl Layout {
     /// Finds all fields in `btf`.
     ///
     /// # Errors
-    /// [`Error::MissingField`] names the first field that the kernel does not have, or has with
-    /// another size.
+    /// [`Error::TooOld`] if the kernel cannot do what is needed. [`Error::MissingField`] names the first field
+    /// that the kernel does not have, or has with another size.
     pub fn find(btf: &Btf) -> Result<Self, Error> {
+        if structure(btf, LOCKED_WALK).is_none() {
+            return Err(Error::TooOld { lacks: "it walks TCP sockets without locking them" });
+        }
         // The kernel's 150,000 types are not sorted: each structure is looked for once.
         let mut structures = HashMap::new();
         let mut find = |field: &Field| {
@@ -53,7 +56,7 @@ impl Layout {
             fields.push((field.global, offset));
         }
         fields.extend(OPTIONAL.iter().map(|field| (field.global, find(field).unwrap_or(0))));
-        Ok(Self { fields, accept_parameters: parameters(btf, "inet_csk_accept") })
+        Ok(Self { fields, accept_parameters: parameters(btf, ACCEPT) })
     }
 
     /// The global of each field and its offset in bytes.
@@ -143,31 +146,4 @@ fn size(btf: &Btf, of_type: &Type) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The kernel of the test host is one of those supported, if it has BTF at all.
-    #[test]
-    fn finds_every_field_in_the_running_kernel() -> Result<(), Box<dyn std::error::Error>> {
-        let layout = Layout::of_kernel()?;
-        assert_eq!(layout.globals().count(), FIELDS.len() + OPTIONAL.len());
-        // Frozen since 5.8 on 64-bit kernels.
-        assert!(layout.globals().any(|(name, &offset)| name == "SKC_DPORT" && offset == 12));
-        Ok(())
-    }
-
-    #[test]
-    fn names_the_field_that_is_missing() -> Result<(), Box<dyn std::error::Error>> {
-        let btf = Btf::from_file(KERNEL_BTF)?;
-        let wrong = [
-            Field { global: "X", structure: "sock_common", path: "skc_gone", size: 2 },
-            Field { global: "X", structure: "sock_common", path: "skc_dport", size: 4 },
-            Field { global: "X", structure: "no_such_struct", path: "x", size: 4 },
-        ];
-        for field in &wrong {
-            let found = structure(&btf, field.structure).and_then(|of_type| offset(&btf, of_type, field));
-            assert_eq!(found, None, "{field:?}");
-        }
-        Ok(())
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
     reason = "test code: a panic is the failure report"
 )]
 
+pub mod btf;
 pub mod exit;
 pub mod flood;
 pub mod harness;

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod emulator;
+mod freeze;
 mod guest;
 mod initramfs;
 mod job;
@@ -47,6 +48,9 @@ pub(crate) struct Arguments {
     /// Put what was found into docs/kernels.md
     #[arg(long, conflicts_with_all = ["kernel", "filter"])]
     write: bool,
+    /// Keep what the unit tests need of each kernel's types, and this machine's, in conn-user/tests/kernel
+    #[arg(long, conflicts_with_all = ["filter", "short", "write"])]
+    freeze: bool,
     /// Look for newer kernels than those in the cache
     #[arg(long)]
     update: bool,
@@ -64,6 +68,7 @@ impl Arguments {
     fn extent(&self) -> Extent {
         match &self.filter[..] {
             _ if self.short => Extent::Short,
+            _ if self.freeze => Extent::Freeze,
             [] => Extent::All,
             filter => Extent::Filter(filter.to_vec()),
         }
@@ -140,7 +145,13 @@ pub(crate) fn run(arguments: &Arguments, program: &Path, tally: &mut Tally) -> R
     for one in &ran {
         tally.add(one.tally.clone());
     }
-    if arguments.write { page::write(&ran) } else { Ok(()) }
+    if arguments.write {
+        page::write(&ran)?;
+    }
+    if arguments.freeze {
+        freeze::write(&ran, &matrix.programs["freeze"])?;
+    }
+    Ok(())
 }
 
 /// All of them, with one reason.
@@ -262,7 +273,7 @@ impl Matrix {
     fn prepare(&self, kernel: &Kernel, jobs: &[Job], name: &str) -> Result<(PathBuf, Logs)> {
         let mut archive = Initramfs::new();
         archive.copy("init", &one(self.programs.clone(), "guest-init")?)?;
-        for program in ["conntrace", "live", "truth"] {
+        for program in ["conntrace", "live", "truth", "freeze"] {
             archive.copy(&format!("bin/{program}"), &one(self.programs.clone(), program)?)?;
         }
         for (module, path) in kernel.modules()? {

@@ -8,6 +8,7 @@ use super::kernel::Wanted;
 pub(crate) const CONNTRACE: &str = "/bin/conntrace";
 pub(crate) const LIVE: &str = "/bin/live";
 pub(crate) const TRUTH: &str = "/bin/truth";
+pub(crate) const FREEZE: &str = "/bin/freeze";
 
 /// How much longer everything takes where the processor is emulated.
 const EMULATED: u32 = 4;
@@ -24,9 +25,10 @@ const FORCED: [(&str, &str, &str); 4] = [
     ("--accept-hook", "syscalls", "ledger::everything_at_once"),
 ];
 
-/// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners,
-/// and what is there at the start.
-const SELECTION: [&str; 4] = [
+/// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners by
+/// every hook that tells of them, and what is there at the start.
+const SELECTION: [&str; 5] = [
+    "forced::accepts",
     "ledger::everything_at_once",
     "event::",
     "start::adopts_every_state",
@@ -46,6 +48,8 @@ pub(crate) enum Kind {
     Truth,
     /// It must not work, and say why.
     Refusal,
+    /// It tells what the kernel says of itself.
+    Freeze,
 }
 
 /// One program to run.
@@ -65,12 +69,17 @@ pub(crate) enum Extent {
     Short,
     /// All there is.
     All,
+    /// No test: what the kernel says of itself.
+    Freeze,
     /// The live tests that this filter of the harness names.
     Filter(Vec<String>),
 }
 
 /// The jobs for a kernel.
 pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
+    if *extent == Extent::Freeze {
+        return vec![job("freeze", Kind::Freeze, [FREEZE], 120)];
+    }
     if !wanted.supported {
         let command = [CONNTRACE, "-e", "NEW", "--timeout", "5s"];
         return vec![job("refusal", Kind::Refusal, command, 120)];
@@ -86,6 +95,7 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         truth
     };
     let mut jobs = match extent {
+        Extent::Freeze => Vec::new(),
         Extent::Filter(filter) => vec![live("live", filter, 3_600)],
         Extent::Short => {
             let mut jobs = vec![doctor];
@@ -146,7 +156,7 @@ impl Job {
             if outcome == expected { Ok(()) } else { Err(format!("{outcome} instead of {expected}")) }
         };
         match self.kind {
-            Kind::Doctor | Kind::Sizes | Kind::Truth => ended_as("exit 0"),
+            Kind::Doctor | Kind::Sizes | Kind::Truth | Kind::Freeze => ended_as("exit 0"),
             Kind::Refusal => {
                 ended_as("exit 1")?;
                 let says = |word: &str| lines.iter().any(|line| line.contains(word));

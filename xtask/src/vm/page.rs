@@ -11,9 +11,10 @@ use crate::page;
 
 const PAGE: &str = "docs/kernels.md";
 /// What `conntrace doctor` tells of a host: group and name.
-const FACTS: [(&str, &str); 6] = [
+const FACTS: [(&str, &str); 7] = [
     ("facts", "type information"),
     ("facts", "programs"),
+    ("facts", "may load"),
     ("facts", "lockdown"),
     ("plan", "transitions"),
     ("plan", "accepts"),

@@ -1,0 +1,43 @@
+//! Writes what conntrace reads of the running kernel's descriptions of itself, for the unit tests that need no
+//! kernel: its types, cut to those that matter, as hexadecimal digits, and the format of the tracepoint that
+//! tells of accepts. `cargo xtask vm --freeze` keeps that in files.
+
+#![expect(clippy::expect_used, reason = "a tool of the tests: a panic is the failure report")]
+
+use std::fs;
+use std::path::Path;
+
+use conn_common::layout::{ACCEPT, FIELDS, GRAFT, LOCKED_WALK, OPTIONAL};
+use conn_tests::btf::{Types, Wanted};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+const TRACEFS: &str = "/sys/kernel/tracing";
+const FORMAT: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_accept/format";
+/// Bytes of a line.
+const LINE: usize = 60;
+
+fn main() {
+    let types = Types::parse(&fs::read(BTF).expect(BTF));
+    let fields = FIELDS.iter().chain(OPTIONAL).map(|field| (field.structure, field.path)).collect();
+    let wanted = Wanted { fields, structures: vec![LOCKED_WALK], functions: vec![ACCEPT, GRAFT] };
+    for line in types.cut(&wanted).to_bytes().chunks(LINE) {
+        let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("btf {digits}");
+    }
+    if !Path::new(FORMAT).exists() {
+        mount_tracefs().expect(TRACEFS);
+    }
+    for line in fs::read_to_string(FORMAT).expect(FORMAT).lines() {
+        println!("format {line}");
+    }
+}
+
+/// For this process only.
+fn mount_tracefs() -> nix::Result<()> {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("tracefs"), TRACEFS, Some("tracefs"), MsFlags::empty(), none)
+}
