@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
 /// The kernel's type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -36,7 +38,7 @@ pub struct Host {
     pub capabilities: u64,
     /// The kernel describes its types.
     pub has_btf: bool,
-    /// Where the cgroup v2 hierarchy is mounted, if it is.
+    /// Where the root of the cgroup v2 hierarchy is mounted, if it is.
     pub cgroup_root: Option<PathBuf>,
     /// CPUs that may ever come online.
     pub possible_cpus: u32,
@@ -61,7 +63,7 @@ impl Host {
             has_btf: Path::new(KERNEL_BTF).exists(),
             cgroup_root: fs::read_to_string("/proc/self/mountinfo")
                 .ok()
-                .and_then(|mounts| cgroup_v2_root(&mounts)),
+                .and_then(|mounts| cgroup_v2_mounts(&mounts).find(|point| is_cgroup_v2_root(point))),
             possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
         }
     }
@@ -73,15 +75,23 @@ impl Host {
         self.capabilities & both == both
     }
 
-    /// The capabilities that loading and attaching needs and this process lacks, by name.
+    /// The capabilities without which nothing can be loaded and which this process lacks, by name.
     pub fn missing_capabilities(&self) -> Vec<&'static str> {
-        let has = |capability: u8| self.capabilities & (1 << capability) != 0;
-        [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON"), (CAP_NET_ADMIN, "CAP_NET_ADMIN")]
+        [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
             .into_iter()
-            // CAP_SYS_ADMIN includes the first two (include/linux/capability.h, bpf_capable).
-            .filter(|&(bit, _)| !has(bit) && (bit == CAP_NET_ADMIN || !has(CAP_SYS_ADMIN)))
+            .filter(|&(bit, _)| !self.may(bit))
             .map(|(_, name)| name)
             .collect()
+    }
+
+    /// Whether programs for sockets may be loaded, beside those that trace.
+    pub fn may_change_network(&self) -> bool {
+        self.may(CAP_NET_ADMIN)
+    }
+
+    /// `CAP_SYS_ADMIN` includes all that bpf(2) asks for (include/linux/capability.h, kernel/bpf/syscall.c).
+    fn may(&self, capability: u8) -> bool {
+        self.capabilities & (1 << capability | 1 << CAP_SYS_ADMIN) != 0
     }
 }
 
@@ -108,15 +118,21 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// The mount point of the root of the cgroup v2 hierarchy, from `/proc/PID/mountinfo`, proc(5).
-fn cgroup_v2_root(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
+/// Where parts of the cgroup v2 hierarchy are mounted, from `/proc/PID/mountinfo`, proc(5). In a cgroup
+/// namespace, a part looks as if it was the whole.
+fn cgroup_v2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
+    mounts.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
-        let mut mount = mount.split(' ').skip(3);
-        let (root, point) = (mount.next()?, mount.next()?);
-        (filesystem.split(' ').next() == Some("cgroup2") && root == "/")
-            .then(|| PathBuf::from(unescape(point)))
+        let point = mount.split(' ').nth(4)?;
+        (filesystem.split(' ').next() == Some("cgroup2")).then(|| PathBuf::from(unescape(point)))
     })
+}
+
+/// The root has the first number of all (`kernfs_create_root()`), whatever namespace it is seen from. Something
+/// else may be mounted on top of it.
+fn is_cgroup_v2_root(point: &Path) -> bool {
+    statfs(point).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
+        && fs::metadata(point).is_ok_and(|metadata| metadata.ino() == 1)
 }
 
 /// Mount points have blanks, tabs, newlines and backslashes as octal numbers.
@@ -133,10 +149,13 @@ mod tests {
         let hybrid = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
                       31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
                       32 30 0:28 / /sys/fs/cgroup/uni\\040fied rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup_v2_root(hybrid), Some(PathBuf::from("/sys/fs/cgroup/uni fied")));
-        let part = "32 30 0:28 /some/slice /mnt rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(cgroup_v2_root(part), None);
-        assert_eq!(cgroup_v2_root("nonsense"), None);
+        let found = |mounts| cgroup_v2_mounts(mounts).collect::<Vec<_>>();
+        assert_eq!(found(hybrid), [PathBuf::from("/sys/fs/cgroup/uni fied")]);
+        let parts = "32 30 0:28 /some/slice /mnt rw - cgroup2 cgroup2 rw\n\
+                     33 30 0:28 /../.. /host rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(found(parts), [PathBuf::from("/mnt"), PathBuf::from("/host")]);
+        assert!(found("nonsense").is_empty());
+        assert!(!is_cgroup_v2_root(Path::new("/proc")) && !is_cgroup_v2_root(Path::new("/nowhere")));
     }
 
     impl Host {
@@ -164,9 +183,15 @@ mod tests {
     #[test]
     fn names_missing_capabilities() {
         let host = |capabilities| Host { capabilities, ..Host::good() };
-        assert_eq!(host(0).missing_capabilities(), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
-        assert_eq!(host(1 << CAP_SYS_ADMIN).missing_capabilities(), ["CAP_NET_ADMIN"]);
-        assert!(host(1 << CAP_BPF | 1 << CAP_PERFMON | 1 << CAP_NET_ADMIN).missing_capabilities().is_empty());
+        assert_eq!(host(0).missing_capabilities(), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(host(1 << CAP_PERFMON).missing_capabilities(), ["CAP_BPF"]);
+        for enough in [1 << CAP_BPF | 1 << CAP_PERFMON, 1 << CAP_SYS_ADMIN] {
+            assert!(host(enough).missing_capabilities().is_empty());
+        }
+        assert!(
+            host(1 << CAP_NET_ADMIN).may_change_network() && host(1 << CAP_SYS_ADMIN).may_change_network()
+        );
+        assert!(!host(1 << CAP_BPF | 1 << CAP_PERFMON).may_change_network());
         assert!(host(u64::MAX).may_look_everywhere() && !host(1 << CAP_SYS_ADMIN).may_look_everywhere());
         assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ff\n"), Some(0x1ff));
     }

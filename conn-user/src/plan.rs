@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use conn_common::name;
 
+use crate::accept::AcceptHook;
 use crate::error::Error;
 use crate::host::Host;
 
@@ -103,13 +104,26 @@ impl std::fmt::Display for Degradation {
     }
 }
 
-/// No cgroup v2 hierarchy.
+/// What follows from having no program on the sockets' operations.
+const WITHOUT_SOCK_OPS: &str = "NEW of an outgoing connection is told when its handshake ends, not when its SYN \
+                                leaves, and listeners that begin from now on are neither counted nor known as owners; \
+                                on the newest kernels (seen on 7.2) steps may be missed that only the audit of stats \
+                                makes good";
+
+/// No cgroup v2 hierarchy, or only a part of it.
 pub const NO_CGROUP: Degradation = Degradation {
-    fact: "no cgroup v2 hierarchy is mounted",
-    consequence: "NEW of an outgoing connection is told when its handshake ends, not when its SYN leaves, and \
-                  listeners that begin from now on are not counted; on the newest kernels (seen on 7.2) steps may be \
-                  missed that only the audit of stats makes good",
-    remedy: "mount one: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own)",
+    fact: "the root of the cgroup v2 hierarchy is not mounted",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "mount it: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own); a container shows only \
+             its own part, unless it shares the host's cgroup namespace (--cgroupns=host)",
+    warn: true,
+};
+
+/// No right to load programs for sockets.
+pub const NO_NET_ADMIN: Degradation = Degradation {
+    fact: "CAP_NET_ADMIN is missing",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "run as root, or add the capability",
     warn: true,
 };
 
@@ -117,7 +131,8 @@ pub const NO_CGROUP: Degradation = Degradation {
 pub const FEW_PROCESSES: Degradation = Degradation {
     fact: "this is a pid namespace of its own",
     consequence: "processes outside of it are not found: connections that they had before the start have no owner, \
-                  and network namespaces that only they are in are met at their first event",
+                  and network namespaces that only they are in are met at their first event; process ids are those \
+                  of the host",
     remedy: "run on the host, or in a container with its pid namespace (--pid=host)",
     warn: false,
 };
@@ -142,8 +157,9 @@ pub const NO_JIT: Degradation = Degradation {
 /// No hook for accepts at all.
 pub const NO_ACCEPT: Degradation = Degradation {
     fact: "the kernel lets no program see who accepts a connection",
-    consequence: "the owner of an accepted connection is the process that listens (owner=listener)",
-    remedy: "a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER) or CONFIG_FTRACE_SYSCALLS",
+    consequence: "the owner of an accepted connection is the process that listens (owner=listener), as far as known",
+    remedy: "a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER); or one with CONFIG_FTRACE_SYSCALLS, and root, \
+             whom tracefs is for",
     warn: true,
 };
 
@@ -173,19 +189,33 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     }
     let degradations = [
         (host.cgroup_root.is_none(), NO_CGROUP),
+        (!host.may_change_network(), NO_NET_ADMIN),
         (!host.sees_all_processes, FEW_PROCESSES),
         (!host.may_look_everywhere(), NO_ENTRY),
         (host.has_jit == Some(false), NO_JIT),
     ];
-    let sock_ops = host.cgroup_root.is_some();
+    let sock_ops = host.cgroup_root.is_some() && host.may_change_network();
     // What one tracing program is skipped for, sock_ops sees; without it a second program does.
-    let witnesses = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
+    let planned = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
+    let witnesses = forced.unwrap_or(planned);
+    if witnesses.sock_ops && host.cgroup_root.is_none() {
+        return Err(Error::Usage(format!("sock_ops is asked for, but {}", NO_CGROUP.fact)));
+    }
     Ok(Plan {
-        witnesses: forced.unwrap_or(witnesses),
+        witnesses,
         cgroup_root: host.cgroup_root.clone(),
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
         degradations: degradations.into_iter().filter(|(holds, _)| *holds).map(|(_, one)| one).collect(),
     })
+}
+
+/// What follows from the hook for accepts that the kernel allows.
+pub fn accepts(hook: Option<AcceptHook>) -> Option<Degradation> {
+    match hook {
+        Some(AcceptHook::Graft | AcceptHook::Function) => None,
+        Some(AcceptHook::Syscalls) => Some(ACCEPT_BY_SYSCALLS),
+        None => Some(NO_ACCEPT),
+    }
 }
 
 #[cfg(test)]
@@ -214,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), Error> {
+        // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
+        let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
+        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert_eq!(plan.degradations, [NO_NET_ADMIN, NO_ENTRY]);
+        Ok(())
+    }
+
+    #[test]
     fn one_fact_less_is_one_degradation_more() -> Result<(), Error> {
         let few = Host { sees_all_processes: false, ..good() };
         // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
@@ -226,6 +265,12 @@ mod tests {
         }
         assert!(plan(&Host { has_jit: None, ..good() }, None)?.degradations.is_empty());
         Ok(())
+    }
+
+    #[test]
+    fn hooks_for_accepts_differ_in_what_they_miss() {
+        let found = [None, Some(AcceptHook::Syscalls), Some(AcceptHook::Function), Some(AcceptHook::Graft)];
+        assert_eq!(found.map(accepts), [Some(NO_ACCEPT), Some(ACCEPT_BY_SYSCALLS), None, None]);
     }
 
     #[test]
@@ -248,6 +293,8 @@ mod tests {
         assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
         assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
         assert!(Witnesses::parse("set_state,kprobe").is_err());
+        let nowhere = Host { cgroup_root: None, ..good() };
+        assert!(matches!(plan(&nowhere, Some(forced)), Err(Error::Usage(_))));
         Ok(())
     }
 }

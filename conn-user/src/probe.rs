@@ -12,7 +12,7 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use conn_common::{layout, ledger, name};
 
-use crate::accept::{self, AcceptHook};
+use crate::accept::{self, AcceptHook, Search};
 use crate::error::Error;
 use crate::filter::{self, Filter, Pushed};
 use crate::host::KERNEL_BTF;
@@ -193,17 +193,24 @@ impl Probe {
         }
     }
 
-    /// Attaches the best hook there is to see who accepts a connection. `None` if there is none: then a
-    /// connection keeps its listener as owner.
-    pub fn attach_accept(&mut self, forced: Option<AcceptHook>) -> Option<AcceptHook> {
+    /// Attaches the best hook there is to see who accepts a connection. If there is none, a connection keeps
+    /// its listener as owner.
+    pub fn attach_accept(&mut self, forced: Option<AcceptHook>) -> Search {
         let hooks = AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook));
+        let mut search = Search::default();
         for hook in hooks {
             match accept::attach(hook, self.accept_parameters, &mut self.ebpf, &self.btf) {
-                Ok(()) => return Some(hook),
-                Err(error) => log::debug!("no program for accepts on {}: {error}", hook.name()),
+                Ok(()) => {
+                    search.hook = Some(hook);
+                    break;
+                }
+                Err(error) => {
+                    log::debug!("no program for accepts on {}: {error}", hook.name());
+                    search.refused.push((hook, error));
+                }
             }
         }
-        None
+        search
     }
 
     fn attach_tracepoint(&mut self, name: &str) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use conn_common::counter::{FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
 use conn_common::name;
 
-use crate::accept::AcceptHook;
+use crate::accept::Search;
 use crate::audit::{Audit, Census};
 use crate::counters::Counters;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
 use crate::lifetime::{LifetimeReader, Lifetimes};
 use crate::namespace::Namespace;
-use crate::plan::{Degradation, NO_ACCEPT, Plan, plan};
+use crate::plan::{self, Degradation, Plan, plan};
 use crate::probe::{Options, Probe};
 use crate::repair::Repairs;
 use crate::snapshot;
@@ -29,8 +29,8 @@ pub struct Session {
     lifetimes: Option<LifetimeReader>,
     /// What was decided.
     pub plan: Plan,
-    /// The hook that sees who accepts, if the run asks for that and there is one.
-    pub accept_hook: Option<AcceptHook>,
+    /// The hook that sees who accepts; none if the run does not ask for that.
+    pub accepts: Search,
     repairs: Repairs,
     walked: BTreeSet<u32>,
     twice: bool,
@@ -80,12 +80,14 @@ impl Session {
         let start = [name::TCP_ADOPT, name::NAMESPACE_LIST].into_iter().chain(claim);
         probe.load_programs(&plan.witnesses.programs().chain(start).collect::<Vec<_>>())?;
         probe.attach_witnesses(&plan)?;
-        let mut accept_hook = None;
+        let mut accepts = Search::default();
         if options.owners == name::HOLDERS {
-            accept_hook = probe.attach_accept(options.accept_hook);
-            match accept_hook {
-                Some(hook) => log::debug!("who accepts a connection is seen by: {}", hook.name()),
-                None => tell(&NO_ACCEPT),
+            accepts = probe.attach_accept(options.accept_hook);
+            if let Some(hook) = accepts.hook {
+                log::debug!("who accepts a connection is seen by: {}", hook.name());
+            }
+            if let Some(degradation) = plan::accepts(accepts.hook) {
+                tell(&degradation);
             }
         }
         probe.enable()?;
@@ -95,7 +97,7 @@ impl Session {
             ledger,
             lifetimes,
             plan: plan.clone(),
-            accept_hook,
+            accepts,
             repairs: Repairs::default(),
             walked: BTreeSet::new(),
             twice: plan.witnesses.set_state_again,

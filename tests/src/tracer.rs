@@ -6,31 +6,29 @@ use crate::{
     patience,
 };
 use nix::{
-    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
-    unistd::{Pid, pipe2},
+    unistd::Pid,
 };
 use serde_json::Value;
 use std::{
-    env, fs,
-    io::{self, BufRead as _, BufReader, Read},
+    fs,
+    io::{BufRead as _, BufReader, Read},
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{
-            fs::PermissionsExt as _,
-            process::{CommandExt as _, ExitStatusExt as _},
-        },
+        fd::{AsFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
     },
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, Condvar, LazyLock, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::PathBuf,
+    process::Child,
+    sync::{Arc, Condvar, LazyLock, Mutex},
     thread,
     time::{Duration, Instant},
 };
+
+mod confinement;
+mod setup;
+
+pub use setup::{Setup, binary};
 
 /// The environment variable that names the descriptor conntrace writes one byte to once it traces.
 pub const READY_FD: &str = "CONNTRACE_READY_FD";
@@ -45,16 +43,6 @@ static LINE: LazyLock<Duration> = LazyLock::new(|| patience::seconds(40));
 
 /// How many lines of its output a failing test shows.
 const SHOWN: usize = 60;
-
-/// What to start and how.
-#[derive(Debug, Clone, Default)]
-pub struct Setup {
-    args: Vec<String>,
-    program: Option<PathBuf>,
-    nobody: bool,
-    head: Option<usize>,
-    file: Option<PathBuf>,
-}
 
 /// What the tracer has written, shared between the threads that read it and the one that waits.
 #[derive(Debug, Default)]
@@ -95,106 +83,6 @@ pub struct Ended {
     pub stdout: Vec<String>,
     /// All of stderr.
     pub stderr: String,
-}
-
-impl Setup {
-    /// Command-line arguments.
-    pub fn new<A: ToString>(args: impl IntoIterator<Item = A>) -> Self {
-        Self { args: args.into_iter().map(|arg| arg.to_string()).collect(), ..Self::default() }
-    }
-
-    /// Another program instead of conntrace.
-    #[must_use]
-    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
-        self.program = Some(path.into());
-        self
-    }
-
-    /// Runs as the user nobody, without any privilege.
-    #[must_use]
-    pub fn nobody(mut self) -> Self {
-        self.nobody = true;
-        self
-    }
-
-    /// Closes the reading end of stdout after this many lines, as `head -n` does.
-    #[must_use]
-    pub fn head(mut self, lines: usize) -> Self {
-        self.head = Some(lines);
-        self
-    }
-
-    /// Writes stdout to a new file instead of to this handle.
-    #[must_use]
-    pub fn stdout_to(mut self, path: impl Into<PathBuf>) -> Self {
-        self.file = Some(path.into());
-        self
-    }
-
-    /// Starts conntrace in the namespace of the calling thread and returns at once.
-    pub fn spawn(self) -> Tracer {
-        let more = env::var(ARGUMENTS).unwrap_or_default();
-        let more = more.split_ascii_whitespace().filter(|_| self.program.is_none());
-        let program = self.program.clone().unwrap_or_else(binary);
-        let copy = self.nobody.then(|| public_copy(&program));
-        let (ready, told) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        let mut command = Command::new(copy.as_ref().unwrap_or(&program));
-        command
-            .args(&self.args)
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        if let Some(path) = &self.file {
-            command.stdout(fs::File::create(path).expect("a new file"));
-        }
-        command.env(READY_FD, told.as_raw_fd().to_string());
-        if self.nobody {
-            command.uid(65_534).gid(65_534);
-        }
-        let inherited = told.as_raw_fd();
-        // SAFETY: async-signal-safe calls only, on a descriptor that is open until after the fork.
-        unsafe {
-            command.pre_exec(move || {
-                // Background jobs of a shell begin with SIGINT ignored, and hand that down; a shell that
-                // begins so cannot even trap it.
-                for signal in [libc::SIGINT, libc::SIGTERM] {
-                    if libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR {
-                        return Err(io::Error::last_os_error());
-                    }
-                }
-                // Only this child keeps it; other processes forked meanwhile see O_CLOEXEC.
-                match libc::fcntl(inherited, libc::F_SETFD, 0) {
-                    0 => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            });
-        }
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-        drop(told);
-
-        let output = Arc::new(Output::default());
-        let err = child.stderr.take().expect("stderr");
-        let head = self.head.unwrap_or(usize::MAX);
-        match child.stdout.take() {
-            Some(out) => collect(&output, out, head, |lines| (&mut lines.stdout, &mut lines.stdout_ended)),
-            None => output.lines.lock().unwrap().stdout_ended = true,
-        }
-        collect(&output, err, usize::MAX, |lines| (&mut lines.stderr, &mut lines.stderr_ended));
-        Tracer { child, args: self.args, output, ready, copy }
-    }
-
-    /// Starts conntrace and waits until all its programs are attached.
-    pub fn start(self) -> Tracer {
-        let tracer = self.spawn();
-        tracer.await_ready();
-        tracer
-    }
-
-    /// Runs conntrace to its end.
-    pub fn run(self) -> Ended {
-        self.spawn().await_end()
-    }
 }
 
 impl Tracer {
@@ -407,32 +295,6 @@ fn collect(
         *part(&mut output.lines.lock().unwrap()).1 = true;
         output.changed.notify_all();
     });
-}
-
-/// The program under test.
-pub fn binary() -> PathBuf {
-    if let Some(path) = env::var_os("CONNTRACE_BIN") {
-        return path.into();
-    }
-    // target/<profile>/deps/<this test>
-    let own = env::current_exe().expect("this program's path");
-    let found = own.parent().and_then(Path::parent).map(|profile| profile.join("conntrace"));
-    found.filter(|path| path.exists()).unwrap_or_else(|| {
-        panic!("no conntrace beside {}: run `cargo xtask test`, or set CONNTRACE_BIN", own.display())
-    })
-}
-
-/// A copy of the program in a directory that every user may enter.
-fn public_copy(program: &Path) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("conn-tests-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let directory = env::temp_dir().join(name);
-    fs::create_dir(&directory).expect("a new directory");
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("permissions");
-    let copy = directory.join("conntrace");
-    fs::copy(program, &copy).unwrap_or_else(|error| panic!("copy {}: {error}", program.display()));
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("permissions");
-    copy
 }
 
 #[cfg(test)]

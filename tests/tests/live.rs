@@ -10,6 +10,8 @@
 mod live {
     pub(crate) mod choice;
     pub(crate) mod cmdline;
+    pub(crate) mod company;
+    pub(crate) mod confined;
     pub(crate) mod count;
     pub(crate) mod crash;
     pub(crate) mod crowd;
@@ -18,6 +20,7 @@ mod live {
     pub(crate) mod event;
     pub(crate) mod family;
     pub(crate) mod filter;
+    pub(crate) mod forced;
     pub(crate) mod format;
     pub(crate) mod ledger;
     pub(crate) mod life;
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let themes = [
         live::choice::TESTS,
         live::cmdline::TESTS,
+        live::confined::TESTS,
         live::count::TESTS,
         live::crash::TESTS,
         live::doctor::TESTS,
@@ -74,7 +78,9 @@ fn main() -> ExitCode {
         live::usage::TESTS,
     ];
     // Those that need the machine for themselves come last, so that the others do not wait for them.
-    let alone = [live::start::TESTS, live::crowd::TESTS, live::load::TESTS];
+    let alone = [live::company::TESTS, live::start::TESTS, live::crowd::TESTS, live::load::TESTS];
     let plain = |live: &[&'static [Live]]| live.concat().into_iter().map(Test::from);
-    harness::run(plain(&themes).chain(live::ledger::scenarios()).chain(plain(&alone)))
+    harness::run(
+        plain(&themes).chain(live::ledger::scenarios()).chain(live::forced::tests()).chain(plain(&alone)),
+    )
 }

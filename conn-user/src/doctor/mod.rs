@@ -1,6 +1,7 @@
 //! `conntrace doctor`: what this host has, what follows from it, and whether it works.
 
 mod selftest;
+mod supported;
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::accept::AcceptHook;
 use crate::error::Error;
 use crate::host::Host;
-use crate::plan::{ACCEPT_BY_SYSCALLS, Degradation, NO_ACCEPT, Witnesses};
+use crate::plan::{Degradation, Witnesses, accepts};
 use crate::sink;
 use crate::table::TableFormat;
 use selftest::Outcome;
@@ -47,13 +48,15 @@ pub fn run(format: TableFormat) -> Result<(), Error> {
     let mut findings = Findings { facts: facts(&host), ..Findings::default() };
     match selftest::run() {
         Ok(checked) => {
-            findings.plan = plan(checked.plan.witnesses, checked.accept_hook);
+            findings.plan = plan(checked.plan.witnesses, checked.accepts.hook);
+            let better =
+                checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
+            let better: Vec<_> = better.collect();
+            if !better.is_empty() {
+                findings.plan.push(Fact { name: "accepts, not by", value: better.join("\n") });
+            }
             findings.degradations = checked.plan.degradations;
-            findings.degradations.extend(match checked.accept_hook {
-                Some(AcceptHook::Graft | AcceptHook::Function) => None,
-                Some(AcceptHook::Syscalls) => Some(ACCEPT_BY_SYSCALLS),
-                None => Some(NO_ACCEPT),
-            });
+            findings.degradations.extend(accepts(checked.accepts.hook));
             findings.selftest = checked.outcomes;
         }
         Err(error) => findings.error = Some(error.to_string()),
@@ -89,6 +92,7 @@ fn facts(host: &Host) -> Vec<Fact> {
         ),
         fact("processes", if host.sees_all_processes { "all" } else { "those of this pid namespace" }.into()),
         fact("programs", host.has_jit.map_or("-", |jit| if jit { "compiled" } else { "interpreted" }).into()),
+        fact("may load", supported::describe()),
         fact("lockdown", host.lockdown.clone().unwrap_or_else(|| "-".into())),
         fact("CPUs", host.possible_cpus.to_string()),
     ]

@@ -12,18 +12,19 @@ use conn_common::cause::Cause;
 use conn_common::connection::{IN, OUT};
 use conn_common::filter::ANY_KIND;
 use conn_common::name;
-use conn_common::owner::{ACCEPT, CONNECT, LISTENER};
+use conn_common::owner::{ACCEPT, CONNECT, LISTENER, Owner};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::accept::AcceptHook;
+use crate::accept::Search;
 use crate::decode::decode;
 use crate::error::Error;
 use crate::event::Event;
 use crate::expression::{Expression, Field};
 use crate::filter::Filter;
+use crate::host::Host;
 use crate::kind::Kind;
 use crate::plan::Plan;
 use crate::probe::Options;
@@ -48,7 +49,7 @@ pub struct Checked {
     /// What was used.
     pub plan: Plan,
     /// The hook for accepts.
-    pub accept_hook: Option<AcceptHook>,
+    pub accepts: Search,
     /// What was looked at.
     pub outcomes: Vec<Outcome>,
 }
@@ -81,7 +82,7 @@ pub fn run() -> Result<Checked, Error> {
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
         .block_on(collect(&mut session, &made))?;
     let outcomes = check(&session, &made, &events)?;
-    Ok(Checked { plan: session.plan.clone(), accept_hook: session.accept_hook, outcomes })
+    Ok(Checked { plan: session.plan.clone(), accepts: session.accepts.clone(), outcomes })
 }
 
 /// A connection that was made and closed by its client.
@@ -185,6 +186,28 @@ async fn collect(session: &mut Session, made: &Made) -> Result<Vec<Event>, Error
     }
 }
 
+/// This process, as the kernel's programs see it.
+struct Us {
+    /// `None` in a pid namespace of our own, from where the number that the host knows is not to be seen.
+    pid: Option<u32>,
+    comm: String,
+}
+
+impl Us {
+    fn look() -> Self {
+        let comm = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
+        Self {
+            pid: Host::look().sees_all_processes.then(std::process::id),
+            comm: comm.trim_end_matches('\n').to_owned(),
+        }
+    }
+
+    fn is(&self, owner: &Owner) -> bool {
+        let name = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        self.pid.is_none_or(|pid| pid == owner.pid) && name == self.comm.as_bytes()
+    }
+}
+
 impl Made {
     fn is(&self, event: &Event) -> bool {
         let connection = &event.connection;
@@ -207,10 +230,10 @@ fn check(session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome
     let end = |direction, kind| of(direction, kind).and_then(|event| event.end);
     let ends = (end(OUT, Kind::Destroy), end(IN, Kind::Destroy));
     let owner = |direction| of(direction, Kind::Destroy).map(|event| event.connection.owner);
-    let us = std::process::id();
-    let wanted = if session.accept_hook.is_some() { ACCEPT } else { LISTENER };
+    let us = Us::look();
+    let wanted = if session.accepts.hook.is_some() { ACCEPT } else { LISTENER };
     let belongs =
-        |direction, source| owner(direction).is_some_and(|owner| owner.pid == us && owner.source == source);
+        |direction, source| owner(direction).is_some_and(|owner| us.is(&owner) && owner.source == source);
     let ledger = session.ledger()?;
     let counted = |direction| {
         ledger

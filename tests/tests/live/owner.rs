@@ -40,12 +40,18 @@ pub(crate) fn watch(port: &Port) -> Tracer {
     Tracer::start(["-v", "-o", "json", "--dport", &port.to_string()])
 }
 
+/// The hook that sees who accepts, if there is one. The tracer runs with `-v`.
+pub(crate) fn hook_for_accepts(tracer: &Tracer) -> Option<String> {
+    let seen_by = "who accepts a connection is seen by: ";
+    let line = tracer.await_stderr("the hook for accepts", |line| {
+        line.contains(seen_by) || line.contains("lets no program see")
+    });
+    Some(line.split_once(seen_by)?.1.to_owned())
+}
+
 /// Whether accepts by any way are seen, or only those by system calls.
 fn sees_every_accept(tracer: &Tracer) -> bool {
-    let line = tracer.await_stderr("the hook for accepts", |line| {
-        line.contains("who accepts a connection is seen by") || line.contains("lets no program see")
-    });
-    !line.ends_with("syscalls") && !line.contains("lets no program see")
+    hook_for_accepts(tracer).is_some_and(|hook| hook != "syscalls")
 }
 
 /// The event of this kind of one end of a connection.
@@ -322,7 +328,7 @@ fn who_waits_already(_: &Host) -> Outcome {
     let address = port.v4();
     let server = Worker::server("conn-waiting", || Server::listen(address));
     let tracer = watch(&port);
-    if tracer.await_stderr("the hook", |line| line.contains("is seen by")).ends_with("function") {
+    if hook_for_accepts(&tracer).as_deref() == Some("function") {
         return Err(Skip("this kernel has no hook that sees who waits already".into()));
     }
     watch(&port).stop();

@@ -32,6 +32,16 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; place:
     a_container_has_a_name,
 );
 
+/// Where the cgroup v2 hierarchy is mounted.
+pub(crate) fn cgroup_root() -> Result<PathBuf, Skip> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = mounts.lines().find_map(|line| match *line.split(' ').collect::<Vec<_>>() {
+        [_, root, "cgroup2", ..] => Some(PathBuf::from(root)),
+        _ => None,
+    });
+    root.ok_or_else(|| Skip("no cgroup v2 hierarchy is mounted".into()))
+}
+
 /// A cgroup of the test, which goes with it.
 struct Cgroup {
     path: PathBuf,
@@ -43,14 +53,8 @@ impl Cgroup {
     /// Called as systemd calls that of a container of docker.
     fn new() -> Result<Self, Skip> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let root = mounts.lines().find_map(|line| match *line.split(' ').collect::<Vec<_>>() {
-            [_, root, "cgroup2", ..] => Some(root.to_owned()),
-            _ => None,
-        });
-        let root = root.ok_or_else(|| Skip("no cgroup v2 hierarchy is mounted".into()))?;
         let id = format!("{:056x}{:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(&root).join(format!("docker-{id}.scope"));
+        let path = cgroup_root()?.join(format!("docker-{id}.scope"));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self { path, id }),
             Err(error) => Err(Skip(format!("cannot make {}: {error}", path.display()))),

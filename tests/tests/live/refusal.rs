@@ -1,7 +1,7 @@
 //! What conntrace says on hosts that lack something, made from this one by hiding it.
 
 use conn_tests::{
-    harness::{Live, Outcome, tool},
+    harness::{Live, Outcome},
     host::{Host, Need},
     live,
     port::Port,
@@ -12,21 +12,9 @@ use nix::libc;
 use std::{io, os::unix::process::CommandExt as _, process::Command};
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; refusal:
-    a_kernel_without_types_is_named,
     a_refused_system_call_is_named,
     program_logs_are_there_when_asked_for_only,
 );
-
-fn a_kernel_without_types_is_named(_: &Host) -> Outcome {
-    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" -e NEW --timeout 10s";
-    let program = tracer::binary().display().to_string();
-    let ended =
-        Setup::new(["--mount", "sh", "-c", script, &program]).program(tool("/usr/bin/unshare")?).run();
-    let message = ended.expect_code(1);
-    assert!(message.contains("/sys/kernel/btf/vmlinux"), "{message}");
-    assert!(message.contains("CONFIG_DEBUG_INFO_BTF"), "no remedy: {message}");
-    Ok(())
-}
 
 /// Lets bpf(2) fail with EPERM in this process, as the usual profile of containers does.
 fn forbid_bpf() -> io::Result<()> {
