@@ -3,7 +3,7 @@
 //!
 //! Documentation/bpf/btf.rst has the format: all of it is words of 32 bits, and strings.
 
-use std::{collections::HashMap, iter};
+use std::collections::HashMap;
 
 /// The kinds that matter here.
 const INT: u32 = 1;
@@ -34,7 +34,8 @@ struct Type {
     name: u32,
     /// Kind, number of parts, and a flag.
     info: u32,
-    size_or_type: u32,
+    /// A size, or the number of another type.
+    refers: u32,
     /// What follows, by the kind.
     parts: Vec<u32>,
 }
@@ -95,13 +96,13 @@ impl Types {
         let end = at + type_len;
         let mut types = Vec::new();
         while at < end {
-            let [name, info, size_or_type] = [at, at + 4, at + 8].map(word);
+            let [name, info, refers] = [at, at + 4, at + 8].map(word);
             let count = words(info >> 24 & 0x1f, info & 0xffff);
             at += 12;
             types.push(Type {
                 name,
                 info,
-                size_or_type,
+                refers,
                 parts: (0..count).map(|part| word(at + 4 * part)).collect(),
             });
             at += 4 * count;
@@ -112,7 +113,7 @@ impl Types {
 
     /// As the kernel would hand it out.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let words = |of: &Type| iter::chain([of.name, of.info, of.size_or_type], of.parts.clone());
+        let words = |of: &Type| [of.name, of.info, of.refers].into_iter().chain(of.parts.clone());
         let types: Vec<u32> = self.types.iter().flat_map(words).collect();
         let (type_len, string_len) = (4 * types.len() as u32, self.strings.len() as u32);
         let mut bytes = MAGIC.to_ne_bytes().to_vec();
@@ -228,9 +229,9 @@ impl Cut<'_> {
         let from = self.from;
         let of = from.get(number);
         if matches!(of.kind(), TYPEDEF | CONST | VOLATILE | TYPE_TAG) {
-            let inner = self.structure(of.size_or_type, paths);
+            let inner = self.structure(of.refers, paths);
             let named = self.named(of);
-            return self.to.add(Type { size_or_type: inner, ..named });
+            return self.to.add(Type { refers: inner, ..named });
         }
         let mut parts = Vec::new();
         for member in of.parts.as_chunks::<MEMBER>().0 {
@@ -272,13 +273,13 @@ impl Cut<'_> {
         let from = self.from;
         let mut of = self.named(from.get(number));
         match of.kind() {
-            PTR => of.size_or_type = 0,
+            PTR => of.refers = 0,
             ARRAY => {
                 let [item, index, count] = of.parts[..] else { panic!("an array has three words") };
                 of.parts = vec![self.leaf(item), self.leaf(index), count];
             }
             STRUCT | UNION | ENUM | ENUM64 => of = of.with(Vec::new(), 1),
-            TYPEDEF | CONST | VOLATILE | TYPE_TAG => of.size_or_type = self.leaf(of.size_or_type),
+            TYPEDEF | CONST | VOLATILE | TYPE_TAG => of.refers = self.leaf(of.refers),
             _ => {}
         }
         let new = self.to.add(of);
@@ -289,12 +290,12 @@ impl Cut<'_> {
     /// A function with the names of its parameters; what they are does not matter.
     fn function(&mut self, of: &Type) {
         let from = self.from;
-        let prototype = from.get(of.size_or_type);
-        let names = prototype.parts.as_chunks::<PARAMETER>().0.iter().map(|[name, _]| *name);
-        let parts = names.flat_map(|name| [self.text(name), 0]).collect();
-        let prototype = self.to.add(Type { size_or_type: 0, ..prototype.with(parts, PARAMETER) });
+        let prototype = from.get(of.refers);
+        let parameters = prototype.parts.as_chunks::<PARAMETER>().0.iter().map(|[name, _]| *name);
+        let parts = parameters.flat_map(|name| [self.text(name), 0]).collect();
+        let prototype = self.to.add(Type { refers: 0, ..prototype.with(parts, PARAMETER) });
         let named = self.named(of);
-        self.to.add(Type { size_or_type: prototype, ..named });
+        self.to.add(Type { refers: prototype, ..named });
     }
 }
 

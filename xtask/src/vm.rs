@@ -38,6 +38,7 @@ const SERVICES: &[u8] = b"ssh 22/tcp\nhttp 80/tcp\nhttps 443/tcp\n";
 
 /// What `vm` takes.
 #[derive(Debug, Default, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options, most of which exclude each other")]
 pub(crate) struct Arguments {
     /// Only these kernels: 5.10, 6.1, 6.12, newest
     #[arg(long, value_name = "KERNEL", value_delimiter = ',')]

@@ -47,18 +47,19 @@ fn finds_every_field_in_stock_kernels() -> Result {
     for (kernel, types) in FROZEN {
         layouts.push((kernel, find(types)?));
     }
-    let mut table = format!("{:45}", "");
-    for (kernel, layout) in &layouts {
-        table += &format!(" {kernel:>6}");
-        assert_eq!(layout.accept_parameters, Some(if *kernel == "6.1" { 4 } else { 2 }), "{kernel}");
-    }
+    let row = |name: &str, cells: Vec<String>| {
+        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>6}")).collect();
+        format!("{name:45} {}", cells.join(" "))
+    };
+    let mut table = vec![row("", layouts.iter().map(|(kernel, _)| (*kernel).to_owned()).collect())];
     for (number, field) in FIELDS.iter().chain(OPTIONAL).enumerate() {
-        table += &format!("\n{:45}", format!("{}.{}", field.structure, field.path));
-        for (_, layout) in &layouts {
-            table += &format!(" {:>6}", layout.fields[number].1);
-        }
+        let offsets = layouts.iter().map(|(_, layout)| layout.fields[number].1.to_string()).collect();
+        table.push(row(&format!("{}.{}", field.structure, field.path), offsets));
     }
-    insta::assert_snapshot!(table);
+    insta::assert_snapshot!(table.join("\n"));
+    for (kernel, layout) in layouts {
+        assert_eq!(layout.accept_parameters, Some(if kernel == "6.1" { 4 } else { 2 }), "{kernel}");
+    }
     Ok(())
 }
 

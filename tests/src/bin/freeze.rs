@@ -23,8 +23,11 @@ fn main() {
     let fields = FIELDS.iter().chain(OPTIONAL).map(|field| (field.structure, field.path)).collect();
     let wanted = Wanted { fields, structures: vec![LOCKED_WALK], functions: vec![ACCEPT, GRAFT] };
     for line in types.cut(&wanted).to_bytes().chunks(LINE) {
-        let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("btf {digits}");
+        print!("btf ");
+        for byte in line {
+            print!("{byte:02x}");
+        }
+        println!();
     }
     if !Path::new(FORMAT).exists() {
         mount_tracefs().expect(TRACEFS);

@@ -75,8 +75,8 @@ fn witnesses(set: &str) -> Outcome {
     let numbers: Vec<u16> = ports.iter().flatten().map(Port::number).collect();
     let forced = ["--witnesses", set];
     let ledger = Ledger::start_with(&numbers, "100ms", &forced);
-    let list = numbers.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
-    let tracer = Setup::new(["-o", "json", "--dport", &list]).arguments(forced).start();
+    let wanted = numbers.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let tracer = Setup::new(["-o", "json", "--dport", &wanted]).arguments(forced).start();
     let mut truth = Truth::default();
     // One after the other: two at a time might interrupt each other.
     for (scenario, ports) in chosen.iter().zip(&ports) {
@@ -111,13 +111,13 @@ type AllLives = BTreeMap<(Direction, u16), Lives>;
 
 /// From the events. Each connection is told of from its beginning to its end, in this order.
 fn lives(lines: &[String]) -> AllLives {
-    let mut lives = AllLives::new();
+    let mut all = AllLives::new();
     let mut open: BTreeMap<u64, (String, bool)> = BTreeMap::new();
     for line in lines {
         let event: Value = serde_json::from_str(line).expect("an object");
         let direction = if event["direction"] == "out" { Direction::Out } else { Direction::In };
         let port = event["dport"].as_u64().expect("a port") as u16;
-        let of = lives.entry((direction, port)).or_default();
+        let of = all.entry((direction, port)).or_default();
         let id = event["id"].as_u64().expect("an id");
         match event["event"].as_str().expect("a kind") {
             "new" => {
@@ -139,7 +139,7 @@ fn lives(lines: &[String]) -> AllLives {
         }
     }
     assert!(open.is_empty(), "without an end: {open:?}");
-    lives
+    all
 }
 
 /// What events must tell.
