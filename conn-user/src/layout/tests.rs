@@ -45,7 +45,9 @@ fn finds_every_field_in_the_running_kernel() -> Result {
 fn finds_every_field_in_stock_kernels() -> Result {
     let mut layouts = Vec::new();
     for (kernel, types) in FROZEN {
-        layouts.push((kernel, find(types)?));
+        let found = find(types);
+        let hint = "a field that is new here is put into the fixtures by `cargo xtask vm --freeze`";
+        layouts.push((kernel, found.map_err(|error| format!("{kernel}: {error}\n{hint}"))?));
     }
     let row = |name: &str, cells: Vec<String>| {
         let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>6}")).collect();
