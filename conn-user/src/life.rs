@@ -84,6 +84,16 @@ impl Top {
         }
     }
 
+    /// How many were taken.
+    pub const fn len(&self) -> u64 {
+        self.lives.len() as u64 + self.others
+    }
+
+    /// True if none was taken.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The largest, the largest first, of equals the one that ended first; and how many others there were.
     pub fn sorted(mut self) -> (Vec<Event>, u64) {
         self.cut();

@@ -96,15 +96,21 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         }
     }
     programs.flush();
+    // The ledger as it is now; afterwards nothing is counted any more.
+    let report = if settings.summary {
+        Some(Report::take(session, &settings.filter, When::Now)?)
+    } else {
+        None
+    };
+    stream.settle(session, &mut source)?;
     stream.finish();
     if stream.flush(&mut sink)? == Written::Closed {
         return Ok(());
     }
-    if settings.summary {
-        let report = Report::take(session, &settings.filter, When::Now)?;
+    if let Some(report) = report {
         eprint!("{}", report.write(TableFormat::Table, false, None));
     }
-    stream.tell_end(session, &mut source)?;
+    stream.tell_end();
     let lost = stream.balance.lost + stream.balance.undecoded;
     if settings.strict && lost > 0 { Err(Error::Lost(lost)) } else { Ok(()) }
 }
@@ -234,27 +240,42 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Tells what became of all events: stops the programs and counts what is still in the ring.
-    fn tell_end(&mut self, session: &mut Session, source: &mut Source) -> Result<(), Error> {
+    /// Stops the programs, and takes what they have made by then. What `--count` has no room for stays
+    /// unread.
+    fn settle(&mut self, session: &mut Session, source: &mut Source) -> Result<(), Error> {
         session.probe.disable()?;
         for _ in 0..SETTLING {
-            source.drain(|_| {
-                self.balance.unread += 1;
+            source.drain(|record| {
+                if self.is_complete() {
+                    self.balance.unread += 1;
+                } else {
+                    self.take(record, &session.counters);
+                }
                 true
             });
             let counters = session.counters.read()?;
             self.balance.lost = counters[LOST as usize];
             self.balance.produced = counters[PRODUCED as usize] + self.balance.lost;
-            if self.balance.holds() {
+            if self.accounted().holds() {
                 break;
             }
             // A program that had begun before is still at it.
             std::thread::yield_now();
         }
+        self.tell_losses(&session.counters)
+    }
+
+    /// The balance, with what is kept for the end.
+    fn accounted(&self) -> Balance {
+        let kept = self.top.as_ref().map_or(0, Top::len);
+        Balance { shown: self.balance.shown + kept, ..self.balance }
+    }
+
+    /// Tells what became of all events.
+    fn tell_end(&self) {
         eprintln!("conntrace: {}", self.balance);
         let shown = self.balance.shown;
         eprintln!("conntrace v{}: {shown} flow events have been shown.", env!("CARGO_PKG_VERSION"));
-        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
     lines_tell_them_in_their_place,
     json_tells_them_in_their_place,
     csv_tells_them_on_standard_error,
+    the_last_ones_are_told_too,
     a_loss_is_an_error_if_that_is_asked_for,
 );
 
@@ -87,6 +88,22 @@ fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
     let told = stderr.lines().filter(|line| line.contains("events were lost"));
     let total = told.map(|line| number(line, "conntrace: ")).sum();
     check_balance(&ended, ended.stdout.len() as u64 - 1, total, least);
+    Ok(())
+}
+
+fn the_last_ones_are_told_too(_: &Host) -> Outcome {
+    let port = Port::take().to_string();
+    let tracer = Tracer::start(["-b", "4K", "-o", "json", "--dport", &port]);
+    let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
+    tracer.await_stdout("a loss", |line| line.contains("\"event\":\"lost\""));
+    // It ends in the middle of a flood.
+    let ended = tracer.stop();
+    flood.stop();
+    let objects: Vec<Value> = ended.stdout.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lost: u64 = objects.iter().filter_map(|object| object["lost"].as_u64()).sum();
+    let shown = objects.iter().filter(|object| object["event"] != "lost").count();
+    check_balance(&ended, shown as u64, lost, 0);
+    assert!(!ended.stderr.contains("unread"), "{}", ended.stderr);
     Ok(())
 }
 
