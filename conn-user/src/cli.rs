@@ -256,6 +256,10 @@ pub struct StatsArgs {
     /// End after this time: 20s, 1m30s; without it, at Ctrl-C
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub timeout: Option<String>,
+    /// End with status 3 if a step of a connection was missed or could not be counted: the last report
+    /// tells of a failure, a repair or a difference
+    #[arg(long)]
+    pub strict: bool,
     /// Only the sum of all ports
     #[arg(long)]
     pub total: bool,

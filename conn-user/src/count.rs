@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use conn_common::connection::IN;
+use conn_common::connection::Connection;
 use conn_common::owner::Owner;
-use conn_common::row::SocketRow;
 use conn_common::state;
 
 use crate::cli::Group;
@@ -14,15 +13,10 @@ use crate::expression::Field;
 use crate::host::Host;
 use crate::place::Places;
 use crate::plan::plan;
-use crate::probe::{Options, Probe};
-use crate::sanitize;
+use crate::probe::Probe;
 use crate::settings::CountSettings;
-use crate::sink;
-use crate::snapshot;
 use crate::table::{Column, Table, TableFormat, Value};
-
-/// Who has which socket open, by its cookie.
-type Holders = HashMap<u64, Vec<Owner>>;
+use crate::{event, listed, sanitize, sink, snapshot};
 
 /// Runs the command.
 ///
@@ -32,7 +26,8 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     settings.filter.tell();
     let host = Host::look();
     let plan = plan(&host, None)?;
-    let mut probe = Probe::load(&plan, &Options::lists(&settings.filter))?;
+    let mut probe =
+        Probe::load(&plan, &listed::options(&settings.filter, settings.filter.is_of_listeners()))?;
     let asks_who = settings.by.contains(&Group::Comm)
         || !settings.places.is_empty()
         || settings.filter.asks_for(Field::is_owners);
@@ -45,15 +40,13 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
     let walked = snapshot::list(&mut probe, &found.namespaces, |row| {
-        let mut wanted = || {
-            let found = snapshot::wanted(&settings.filter, row.connection, holders.get(&row.cookie));
-            found.filter(|found| {
-                let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
-                settings.places.keeps(place)
-            })
-        };
-        if state::is_open(row.connection.state) && wanted().is_some() {
-            let key = settings.by.iter().map(|group| key(*group, &row, &holders)).collect();
+        let found = listed::wanted(&settings.filter, listed::connection(&row), holders.get(&row.cookie));
+        let found = found.filter(|found| {
+            let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
+            settings.places.keeps(place)
+        });
+        if let Some(found) = found {
+            let key = settings.by.iter().map(|group| key(*group, &found, holders.get(&row.cookie))).collect();
             *groups.entry(key).or_default() += 1;
         }
     })?;
@@ -87,16 +80,15 @@ impl Key {
     }
 }
 
-fn key(group: Group, row: &SocketRow, holders: &Holders) -> Key {
-    let connection = &row.connection;
+fn key(group: Group, connection: &Connection, holders: Option<&Vec<Owner>>) -> Key {
     match group {
         Group::Port => Key::Number(connection.dport.into()),
         Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
-        Group::Direction => Key::Word(if connection.direction == IN { "in" } else { "out" }),
+        Group::Direction => event::direction(connection.direction).map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
         // Nobody holds a connection that is not accepted yet, or whose process has closed it.
         Group::Comm => {
-            let holder = holders.get(&row.cookie).and_then(|owners| owners.first());
+            let holder = holders.and_then(|owners| owners.first());
             holder.map_or(Key::Unknown, |holder| Key::Name(sanitize::comm(&holder.comm)))
         }
     }
@@ -130,9 +122,6 @@ mod tests {
     use conn_common::connection::OUT;
     use conn_common::state::ESTABLISHED;
 
-    use conn_common::connection::Connection;
-    use conn_common::traffic::Traffic;
-
     use super::*;
     use crate::filter::Filter;
     use crate::place::PlaceFilter;
@@ -150,20 +139,17 @@ mod tests {
 
     #[test]
     fn groups_are_sorted_by_size() {
-        let row = |port| SocketRow {
-            cookie: u64::from(port),
-            at_least_jiffies: 0,
-            reserved: 0,
-            traffic: Traffic::NONE,
-            connection: Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN },
-        };
+        let of = |port| Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN };
         let mut comm = [0; 16];
         comm[..5].copy_from_slice(b"a\tb c");
-        let holders = HashMap::from([(22, vec![Owner { pid: 1, comm, ..Owner::NONE }])]);
+        let holders = vec![Owner { pid: 1, comm, ..Owner::NONE }];
         let by = [Group::Port, Group::Direction, Group::Comm];
         let mut groups = BTreeMap::new();
         for port in [22, 443, 443] {
-            let key: Vec<Key> = by.iter().map(|&group| key(group, &row(port), &holders)).collect();
+            let key: Vec<Key> = by
+                .iter()
+                .map(|&group| key(group, &of(port), Some(&holders).filter(|_| port == 22)))
+                .collect();
             *groups.entry(key).or_default() += 1;
         }
         insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &groups), @r"

@@ -76,9 +76,9 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// Events were lost, and `--strict` makes that an error.
-    #[error("{0} events were lost, and --strict was given")]
-    Lost(u64),
+    /// Something was lost, and `--strict` makes that an error. Says what.
+    #[error("{0}, and --strict was given")]
+    Lost(String),
     /// conntrace contradicts itself.
     #[error("{0}: this is a bug in conntrace, please report it")]
     Internal(String),

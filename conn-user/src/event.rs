@@ -136,15 +136,9 @@ impl Event {
         self.connection.direction == OUT
     }
 
-    /// Who opened it: `in` or `out`; `listen` for a socket that waits for connections. `None` if nobody
-    /// knows any more.
+    /// Who opened it, see [`direction`].
     pub fn direction(&self) -> Option<&'static str> {
-        match self.connection.direction {
-            IN => Some("in"),
-            OUT => Some("out"),
-            LISTENER => Some("listen"),
-            _ => None,
-        }
+        direction(self.connection.direction)
     }
 
     /// The end of the connection that is here.
@@ -205,6 +199,17 @@ impl Event {
     /// How the owner is known: `connect`, `accept`, `listener`, `files`, or `-`.
     pub fn owner_source(&self) -> &'static str {
         SOURCES.get(usize::from(self.connection.owner.source)).unwrap_or(&SOURCES[0])
+    }
+}
+
+/// Who opened a connection: `in` or `out`; `listen` for a socket that waits for connections. `None` if nobody
+/// knows any more.
+pub const fn direction(direction: u8) -> Option<&'static str> {
+    match direction {
+        IN => Some("in"),
+        OUT => Some("out"),
+        LISTENER => Some("listen"),
+        _ => None,
     }
 }
 

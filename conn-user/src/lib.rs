@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod life;
 pub mod lifetime;
 pub mod list;
+pub mod listed;
 pub mod listing;
 pub mod loss;
 pub mod names;

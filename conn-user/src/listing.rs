@@ -3,20 +3,16 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use conn_common::connection::{LISTENER, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
-use conn_common::filter::bit;
-use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
+use conn_common::name::LIST_TRAFFIC;
 use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
-use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, TIME_WAIT};
 
 use crate::clock::WallClock;
 use crate::cmdline::{self, CommandLines};
 use crate::decode::idle_ns;
 use crate::error::Error;
 use crate::event::Event;
-use crate::expression::Field;
-use crate::filter::{Filter, Pushed};
+use crate::filter::Filter;
 use crate::host::Host;
 use crate::jiffy::Jiffy;
 use crate::kind::Kind;
@@ -27,7 +23,7 @@ use crate::probe::{Options, Probe};
 use crate::render::{Renderer, Subject};
 use crate::settings::ListSettings;
 use crate::sink::Written;
-use crate::{clock, sink, snapshot};
+use crate::{clock, listed, sink, snapshot};
 
 /// What connections are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -56,7 +52,8 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     let host = Host::look();
     let plan = plan(&host, None)?;
     settings.filter.tell();
-    let mut probe = Probe::load(&plan, &options(settings))?;
+    let options = listed::options(&settings.filter, settings.listening);
+    let mut probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     let holders = snapshot::holders(&mut probe)?;
     let found = snapshot::all_namespaces(&mut probe)?;
     if found.denied && !host.may_look_everywhere() {
@@ -101,30 +98,9 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     Ok(())
 }
 
-fn options(settings: &ListSettings) -> Options {
-    if settings.listening {
-        // Listeners have no direction and no peer, so the kernel is told only what they are.
-        let filter = Pushed { directions: bit(LISTENER), ..Pushed::all() };
-        return Options { listed: LIST_TRAFFIC, filter, ..Options::lists(&settings.filter) };
-    }
-    let named = |state: u8| settings.all_states || settings.filter.names(Field::State, state.into());
-    let asked = |state, bit| if named(state) { bit } else { 0 };
-    let minis = asked(TIME_WAIT, LIST_TIME_WAIT) | asked(SYN_RECV, LIST_HALF_OPEN);
-    Options { listed: LIST_TRAFFIC | minis, ..Options::lists(&settings.filter) }
-}
-
-/// A row as something to show, if the filter lets it through. The id is the socket's cookie, which `ss -e`
-/// shows behind `sk:`.
+/// A row as something to show, if the filter lets it through.
 fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Option<Event> {
-    let mut connection = row.connection;
-    connection.id = row.cookie;
-    connection.set(TUPLE_KNOWN | PREEXISTING);
-    if connection.state == NEW_SYN_RECV {
-        connection.state = SYN_RECV;
-    } else if state::is_open(connection.state) && !state::is_opening(connection.state) {
-        connection.set(WAS_ESTABLISHED);
-    }
-    let connection = snapshot::wanted(filter, connection, holders)?;
+    let connection = listed::wanted(filter, listed::connection(row), holders)?;
     Some(Event {
         time_ns: 0,
         kind: Kind::Open,

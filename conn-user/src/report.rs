@@ -38,6 +38,10 @@ const SHOWN: [u32; 13] = [
     counter::SPANS_FAILED,
 ];
 
+/// Those of them after which a number here may be too small.
+const FAILURES: [u32; 4] =
+    [counter::STORAGE_FAILED, counter::LEDGER_FAILED, counter::NETNS_FAILED, counter::SPANS_FAILED];
+
 /// One reading of all that is shown.
 #[derive(Debug)]
 pub struct Report {
@@ -205,6 +209,12 @@ impl Report {
         } else {
             "holds"
         }
+    }
+
+    /// How many steps were missed or could not be counted, as far as anybody knows.
+    pub fn missed(&self) -> u64 {
+        let failures: u64 = FAILURES.iter().map(|&at| self.counters[at as usize]).sum();
+        failures + self.repaired + self.audit.differences.len() as u64
     }
 
     /// The identity over the whole ledger, and the audit.

@@ -99,8 +99,6 @@ pub struct ListSettings {
     pub style: Style,
     /// Sockets that wait for connections, instead of connections.
     pub listening: bool,
-    /// `--state all`: also what is closed and not forgotten, and what is half open.
-    pub all_states: bool,
     /// Only what is certainly so old.
     pub min_age: Option<Duration>,
     /// What they are sorted by; by service port and tuple without.
@@ -129,6 +127,8 @@ pub struct StatsSettings {
     pub interval: Option<Duration>,
     /// End after so long.
     pub timeout: Option<Duration>,
+    /// What was missed or could not be counted is an error at the end.
+    pub strict: bool,
     /// Only the sum.
     pub total: bool,
     /// Histograms of handshakes and lifetimes.
@@ -230,16 +230,17 @@ impl EventsSettings {
 
 impl ListSettings {
     fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, Error> {
-        let subject = if args.listening { Subject::Listeners } else { Subject::Open };
-        if args.listening && args.min_age.is_some() {
+        let filter = filter::of(&args.filter, names)?;
+        let listening = args.listening || filter.is_of_listeners();
+        let subject = if listening { Subject::Listeners } else { Subject::Open };
+        if listening && args.min_age.is_some() {
             return Err(usage("--min-age")("a listener has no age: leave out one of both".into()));
         }
         Ok(Self {
-            filter: filter::of(&args.filter, names)?,
+            filter,
             places: filter::places(&args.filter),
             style: Style::new(&args.output, subject)?,
-            listening: args.listening,
-            all_states: args.filter.state.iter().flat_map(|list| list.split(',')).any(|word| word == "all"),
+            listening,
             min_age: optional("--min-age", args.min_age.as_deref(), span::parse)?,
             order: args.sort,
         })
@@ -263,6 +264,7 @@ impl StatsSettings {
             filter: filter::of_slots(args, names)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
+            strict: args.strict,
             total: args.total,
             lifetimes: args.lifetimes,
             own: args.own,

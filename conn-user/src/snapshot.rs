@@ -5,14 +5,12 @@ use std::sync::mpsc;
 use std::thread;
 
 use aya::programs::iter::IterLink;
-use conn_common::connection::{Connection, UNDIRECTED};
 use conn_common::name;
 use conn_common::owner::Owner;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 
 use crate::decode;
 use crate::error::Error;
-use crate::filter::Filter;
 use crate::namespace::{self, Found, Namespace};
 use crate::probe::Probe;
 use crate::walk;
@@ -116,24 +114,6 @@ fn held_namespaces(files: IterLink, known: &[Namespace]) -> Result<Vec<Namespace
         Some(error) => Err(Error::Internal(format!("listing the namespaces: {error}"))),
         None => Ok(held),
     }
-}
-
-/// The connection with the first of its holders (by process id) with whom the filter lets it through, or
-/// without one if it has none. Who opened a connection in TIME_WAIT is not known, so that passes if it would
-/// pass either way.
-pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&Vec<Owner>>) -> Option<Connection> {
-    let passes = |connection: &Connection| {
-        let turned = || Connection {
-            src: connection.dst,
-            dst: connection.src,
-            sport: connection.dport,
-            dport: connection.sport,
-            ..*connection
-        };
-        filter.wants(connection) || (connection.direction == UNDIRECTED && filter.wants(&turned()))
-    };
-    let Some(holders) = holders else { return Some(connection).filter(passes) };
-    holders.iter().map(|&owner| Connection { owner, ..connection }).find(passes)
 }
 
 /// Who has which socket open, by the socket's cookie: each process once.

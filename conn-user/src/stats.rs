@@ -49,8 +49,16 @@ async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&Own
             report.add_own(own);
         }
         let text = report.write(settings.format, settings.total, last.as_ref());
-        if sink.write(text.as_bytes())? == Written::Closed || ended {
+        if sink.write(text.as_bytes())? == Written::Closed {
             return Ok(());
+        }
+        if ended {
+            let missed = report.missed();
+            return if settings.strict && missed > 0 {
+                Err(Error::Lost(format!("{missed} steps were missed or could not be counted")))
+            } else {
+                Ok(())
+            };
         }
         last = Some(report);
     }

@@ -97,11 +97,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     }
     programs.flush();
     // The ledger as it is now; afterwards nothing is counted any more.
-    let report = if settings.summary {
-        Some(Report::take(session, &settings.filter, When::Now)?)
-    } else {
-        None
-    };
+    let report =
+        if settings.summary { Some(Report::take(session, &settings.filter, When::Now)?) } else { None };
     stream.settle(session, &mut source)?;
     stream.finish();
     if stream.flush(&mut sink)? == Written::Closed {
@@ -112,7 +109,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     }
     stream.tell_end();
     let lost = stream.balance.lost + stream.balance.undecoded;
-    if settings.strict && lost > 0 { Err(Error::Lost(lost)) } else { Ok(()) }
+    if settings.strict && lost > 0 { Err(Error::Lost(format!("{lost} events were lost"))) } else { Ok(()) }
 }
 
 /// Events on their way to the sink.

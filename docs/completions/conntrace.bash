@@ -975,7 +975,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -v -n -h --interval --timeout --total --lifetimes --self --output --orig-port-dst --dport --direction --verbose --numeric --witnesses --accept-hook --help"
+            opts="-o -v -n -h --interval --timeout --strict --total --lifetimes --self --output --orig-port-dst --dport --direction --verbose --numeric --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -92,13 +92,16 @@ impl Tracer {
     }
 
     fn await_ready(&self) {
+        assert!(self.is_ready(), "conntrace ended, or closed {READY_FD}, before it was ready");
+    }
+
+    /// Waits until all programs are attached; false if conntrace ends before.
+    pub fn is_ready(&self) -> bool {
         let mut fds = [PollFd::new(self.ready.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(*START).expect("a short time");
         let ready = poll(&mut fds, timeout).expect("poll");
         assert!(ready == 1, "conntrace was not ready in {:?}", *START);
-        let mut byte = [0];
-        let len = nix::unistd::read(&self.ready, &mut byte).expect("read");
-        assert!(len == 1, "conntrace ended, or closed {READY_FD}, before it was ready");
+        nix::unistd::read(&self.ready, &mut [0]).expect("read") == 1
     }
 
     /// The process id.

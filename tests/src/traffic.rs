@@ -7,6 +7,7 @@ pub mod close;
 pub mod crew;
 pub mod fail;
 pub mod handshake;
+pub mod held;
 pub mod kill;
 pub mod listen;
 pub mod process;

@@ -37,6 +37,7 @@ mod live {
     pub(crate) mod reason;
     pub(crate) mod refusal;
     pub(crate) mod scenario;
+    pub(crate) mod ss;
     pub(crate) mod start;
     pub(crate) mod time;
     pub(crate) mod traffic;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         live::reason::TESTS,
         live::refusal::TESTS,
         live::scenario::TESTS,
+        live::ss::TESTS,
         live::time::TESTS,
         live::traffic::TESTS,
         live::usage::TESTS,

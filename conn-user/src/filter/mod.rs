@@ -7,6 +7,7 @@ pub mod pushed;
 use std::collections::BTreeMap;
 
 use conn_common::connection::Connection;
+use conn_common::state::LISTEN;
 
 pub use self::pushed::Pushed;
 use crate::expression::{Expression, Field, Test};
@@ -26,6 +27,8 @@ pub struct Filter {
     rest: Option<Expression>,
     /// What each field must be for the whole to hold. Nothing for a field that may be anything.
     bounds: BTreeMap<Field, Ranges>,
+    /// It says `state all`, which narrows nothing and asks for more than what is open.
+    all_states: bool,
 }
 
 impl Filter {
@@ -36,6 +39,7 @@ impl Filter {
 
     /// The connections for which an expression holds.
     pub fn of(whole: Option<Expression>) -> Self {
+        let all_states = whole.as_ref().is_some_and(says_all_states);
         let whole = whole.map(Expression::simplified);
         let terms = match whole.clone() {
             Some(Expression::And(terms)) => terms,
@@ -56,7 +60,7 @@ impl Filter {
             Expression::Test(test) => !taken.contains(&test.field),
             _ => true,
         });
-        Self { rest: Expression::all_of(rest.collect()), whole, pushed, bounds }
+        Self { rest: Expression::all_of(rest.collect()), whole, pushed, bounds, all_states }
     }
 
     /// What the kernel decides.
@@ -84,9 +88,14 @@ impl Filter {
         self.whole.iter().flat_map(Expression::fields)
     }
 
-    /// True if it narrows a field, and to values that this is one of.
-    pub fn names(&self, field: Field, value: u128) -> bool {
-        self.bounds.get(&field).is_some_and(|set| set.contains(value))
+    /// True if it speaks of states, and this is one of those that may pass.
+    pub fn asks_for_state(&self, state: u8) -> bool {
+        self.all_states || self.bounds.get(&Field::State).is_some_and(|states| states.contains(state.into()))
+    }
+
+    /// True if nothing passes but sockets that wait for connections.
+    pub fn is_of_listeners(&self) -> bool {
+        self.bounds.get(&Field::State) == Some(&Ranges::one(LISTEN.into()))
     }
 
     /// True if a slot of the ledger passes, which knows direction and service port only: of the rest of the
@@ -117,6 +126,15 @@ impl Filter {
         if let Some(rest) = &self.rest {
             log::debug!("filter here, on what the kernel lets through: {}", short_expression(rest));
         }
+    }
+}
+
+/// True if one of the tests lets every state pass.
+fn says_all_states(expression: &Expression) -> bool {
+    match expression {
+        Expression::Test(test) => test.field == Field::State && test.set == Field::State.domain(),
+        Expression::Not(_) => false,
+        Expression::And(terms) | Expression::Or(terms) => terms.iter().any(says_all_states),
     }
 }
 

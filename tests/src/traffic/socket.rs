@@ -222,3 +222,22 @@ pub fn give_up_soon(socket: &Socket) {
     set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1);
     socket.set_tcp_user_timeout(Some(Duration::from_millis(200))).unwrap();
 }
+
+/// The TCP state of a socket, by its number in the kernel.
+pub fn state_of(socket: &Socket) -> u8 {
+    let mut state = 0_u8;
+    let mut len: libc::socklen_t = 1;
+    // The state is the first byte of struct tcp_info.
+    // SAFETY: one byte that is ours, and its length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut len,
+        )
+    };
+    assert_eq!(result, 0, "getsockopt TCP_INFO: {}", io::Error::last_os_error());
+    state
+}

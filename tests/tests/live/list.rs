@@ -1,7 +1,7 @@
 //! `conntrace list` beside what the test itself holds, and beside `ss`.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
+    harness::{Live, Outcome},
     host::{Host, Need},
     live,
     netns::NetNs,
@@ -9,11 +9,9 @@ use conn_tests::{
 };
 use serde_json::Value;
 use std::{
-    collections::BTreeSet,
     io::Write as _,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -24,7 +22,6 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; list:
     closed_connections_are_listed_on_demand,
     ages_are_lower_bounds,
     idle_since_the_last_payload,
-    states_and_tuples_are_those_of_ss,
 );
 
 /// Runs `conntrace list -o json` for one namespace.
@@ -155,67 +152,5 @@ fn idle_since_the_last_payload(_: &Host) -> Outcome {
     let (found, most) = (idle(), before.elapsed() + TICK);
     assert!(found.iter().all(|idle| *idle <= most), "{found:?}, {most:?} after payload");
     assert!(std::iter::repeat_with(idle).take(200).any(|idle| long(&idle)), "it is not idle again");
-    Ok(())
-}
-
-/// `(state, local, peer)` of every socket that `ss` shows in the namespace.
-fn of_ss(ns: &NetNs) -> Result<BTreeSet<(String, String, String)>, Skip> {
-    let output = ns
-        .run(|| Command::new("ss").args(["-tanH", "-O"]).output())
-        .map_err(|error| Skip(format!("cannot run ss: {error}")))?;
-    let text = String::from_utf8(output.stdout).unwrap();
-    Ok(text
-        .lines()
-        .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let state = match words[0] {
-                "ESTAB" => "established".into(),
-                "FIN-WAIT-1" => "fin_wait1".into(),
-                "FIN-WAIT-2" => "fin_wait2".into(),
-                other => other.to_lowercase().replace('-', "_"),
-            };
-            (state, words[3].to_owned(), words[4].to_owned())
-        })
-        .collect())
-}
-
-fn states_and_tuples_are_those_of_ss(_: &Host) -> Outcome {
-    let ns = NetNs::new().unwrap();
-    let _established = connect(&ns);
-    let half_closed = connect(&ns);
-    half_closed.1.shutdown(Shutdown::Write).unwrap();
-    let (_listener, client, server) = connect(&ns);
-    drop((client, server));
-    let _not_accepted = ns.run(|| {
-        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (listener, client)
-    });
-    // The peer may delay the ACK of a FIN by 40 ms: until then the state passes.
-    let expected = loop {
-        let rows = of_ss(&ns)?;
-        if rows.iter().all(|(state, ..)| state != "fin_wait1") {
-            break rows;
-        }
-    };
-    let open = list(&ns, &["--state", "all"]);
-    let listening = list(&ns, &["--listening"]);
-    let ours: BTreeSet<_> = open
-        .iter()
-        .chain(&listening)
-        .map(|row| {
-            let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
-            let end = |address: &str, port: &str| {
-                let (address, port) = (text(address), &row[port]);
-                let any = if port == 0 { "*".to_owned() } else { port.to_string() };
-                if address.contains(':') { format!("[{address}]:{any}") } else { format!("{address}:{any}") }
-            };
-            let (src, dst) = (end("src", "sport"), end("dst", "dport"));
-            let is_src_ours = matches!(row["direction"].as_str(), Some("out") | None);
-            if is_src_ours { (text("state"), src, dst) } else { (text("state"), dst, src) }
-        })
-        .collect();
-    let differ: Vec<_> = ours.symmetric_difference(&expected).collect();
-    assert!(differ.is_empty(), "only in one of both: {differ:#?}");
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use conn_tests::{
     flood::{self, Flood},
-    harness::{Live, Outcome},
+    harness::{Live, Outcome, Skip},
     host::{Host, Need},
     live,
     port::Port,
-    tracer::{Ended, Tracer},
+    tracer::{Ended, Setup, Tracer},
+    traffic::Server,
 };
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
     csv_tells_them_on_standard_error,
     the_last_ones_are_told_too,
     a_loss_is_an_error_if_that_is_asked_for,
+    a_missed_step_is_an_error_if_that_is_asked_for,
 );
 
 /// The number behind a word.
@@ -99,7 +101,8 @@ fn the_last_ones_are_told_too(_: &Host) -> Outcome {
     // It ends in the middle of a flood.
     let ended = tracer.stop();
     flood.stop();
-    let objects: Vec<Value> = ended.stdout.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let objects: Vec<Value> =
+        ended.stdout.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let lost: u64 = objects.iter().filter_map(|object| object["lost"].as_u64()).sum();
     let shown = objects.iter().filter(|object| object["event"] != "lost").count();
     check_balance(&ended, shown as u64, lost, 0);
@@ -114,5 +117,34 @@ fn a_loss_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
     let port = Port::take().to_string();
     let quiet = Tracer::start(["--strict", "--dport", &port]).stop();
     quiet.expect_code(0);
+    Ok(())
+}
+
+fn a_missed_step_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
+    let port = Port::take();
+    let stats = |more: &[&str]| {
+        let args = ["stats", "--strict", "-o", "json", "--dport", &port.to_string()];
+        Setup::new(args.iter().chain(more)).spawn()
+    };
+    let missed = |ended: &Ended| {
+        let report: Value = serde_json::from_str(ended.stdout.last().expect("a report")).expect("JSON");
+        let failures = ["storage_failed", "ledger_failed", "netns_failed", "spans_failed"];
+        let failures = failures.map(|name| report["witness"][name].as_u64().expect("a number"));
+        let differences = report["audit"]["differences"].as_array().expect("a list").len() as u64;
+        report["repaired"].as_u64().expect("a number") + failures.iter().sum::<u64>() + differences
+    };
+    // This hook alone does not see the end of a connection that is older than it is.
+    let pair = Server::listen(port.v4()).pair();
+    let blind = stats(&["--witnesses", "sock_ops"]);
+    if !blind.is_ready() {
+        return Err(Skip("no cgroup v2 here, so there is no hook that misses ends".into()));
+    }
+    drop(pair);
+    let ended = blind.stop();
+    assert!(missed(&ended) > 0, "{ended:#?}");
+    assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
+
+    let ended = stats(&["--timeout", "100ms"]).await_end();
+    ended.expect_code(if missed(&ended) > 0 { 3 } else { 0 });
     Ok(())
 }
