@@ -249,6 +249,7 @@ pub struct LifeArgs {
 
 /// The options of `stats`.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct StatsArgs {
     /// Report every so often, with rates: 1s, 500ms. Without it there is one report at the end
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]

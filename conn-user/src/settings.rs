@@ -120,6 +120,7 @@ pub struct CountSettings {
 
 /// The settings of `conntrace stats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct StatsSettings {
     /// Which slots of the ledger are shown. All are counted.
     pub filter: Filter,
