@@ -22,6 +22,7 @@ use conntrace::names::HostNames;
 use conntrace::output::{Color, Style, Terminal};
 use conntrace::probe::Options;
 use conntrace::render::{Extras, Format, Renderer, Subject};
+use conntrace::service::Services;
 use conntrace::session::Session;
 use conntrace::settings::Settings;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -140,7 +141,16 @@ fn events() -> Vec<Event> {
 }
 
 fn renderer(format: Format) -> Renderer {
-    let style = Style { format, columns: None, header: true, color: Color::Never, utc: true };
+    let services = Services::parse("https 443/tcp");
+    let style = Style {
+        format,
+        columns: None,
+        header: true,
+        color: Color::Never,
+        utc: true,
+        resolve: false,
+        services,
+    };
     Renderer::new(&style, Subject::Events, Terminal::NONE)
 }
 

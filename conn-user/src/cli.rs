@@ -85,9 +85,6 @@ pub struct Cli {
     /// programs; twice: the programs' own log lines, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Numbers only, no names. Nothing prints names yet, so this changes nothing
-    #[arg(short, long, global = true, hide_short_help = true)]
-    pub numeric: bool,
     /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
     /// `sock_ops`, `destroy_sock`
     #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
@@ -195,6 +192,9 @@ pub struct CountArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
+    /// Numbers of ports instead of names in tables: 22, not ssh
+    #[arg(short, long)]
+    pub numeric: bool,
     /// Which connections.
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -282,6 +282,9 @@ pub struct StatsArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
+    /// Numbers of ports instead of names in tables: 22, not ssh
+    #[arg(short, long)]
+    pub numeric: bool,
     /// Only these service ports: 22, ssh, 8000-8099, '!22', or a list of such
     #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
     pub dport: Vec<String>,

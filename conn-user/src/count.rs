@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::place::Places;
 use crate::plan::plan;
 use crate::probe::Probe;
+use crate::service::Services;
 use crate::settings::CountSettings;
 use crate::table::{Column, Table, TableFormat, Value};
 use crate::{event, listed, sanitize, sink, snapshot};
@@ -59,6 +60,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
 /// What a connection is grouped by, in an order that is good to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
+    Port(u16),
     Number(u32),
     Word(&'static str),
     State(&'static str),
@@ -67,8 +69,9 @@ enum Key {
 }
 
 impl Key {
-    fn value(&self, format: TableFormat) -> Value {
+    fn value(&self, format: TableFormat, services: &Services) -> Value {
         match self {
+            Self::Port(port) => Value::port(*port, services, format),
             // As in events: the kernel's names for people, lower case for programs.
             Self::State(name) if format != TableFormat::Table => Value::Text(name.to_lowercase()),
             Self::State(name) => Value::Text((*name).into()),
@@ -82,7 +85,7 @@ impl Key {
 
 fn key(group: Group, connection: &Connection, holders: Option<&Vec<Owner>>) -> Key {
     match group {
-        Group::Port => Key::Number(connection.dport.into()),
+        Group::Port => Key::Port(connection.dport),
         Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
         Group::Direction => event::direction(connection.direction).map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
@@ -110,7 +113,8 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
     for (keys, &count) in groups {
-        let mut row: Vec<Value> = keys.iter().map(|key| key.value(settings.format)).collect();
+        let mut row: Vec<Value> =
+            keys.iter().map(|key| key.value(settings.format, &settings.services)).collect();
         row.push(count.into());
         table.rows.push(row);
     }
@@ -127,7 +131,13 @@ mod tests {
     use crate::place::PlaceFilter;
 
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
-        CountSettings { filter: Filter::all(), places: PlaceFilter::default(), by: by.to_vec(), format }
+        CountSettings {
+            filter: Filter::all(),
+            places: PlaceFilter::default(),
+            by: by.to_vec(),
+            format,
+            services: Services::parse("ssh 22/tcp"),
+        }
     }
 
     #[test]
@@ -154,8 +164,8 @@ mod tests {
         }
         insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &groups), @r"
         PORT  DIRECTION  COMM         OPEN
-         443  out        -               2
-          22  out        a\x09b\x20c     1
+        443   out        -               2
+        ssh   out        a\x09b\x20c     1
         ");
     }
 }

@@ -71,6 +71,8 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         idle_ns: (kind == Kind::Destroy).then(|| idle_ns(&connection, &traffic)).flatten(),
         place: None,
         process: None,
+        src_name: None,
+        dst_name: None,
         at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
     }))

@@ -42,6 +42,10 @@ pub struct Event {
     pub place: Option<&'static Place>,
     /// The owner's process with its command line, if that was asked for.
     pub process: Option<Arc<Process>>,
+    /// The name of the initiator's address, if that was asked for and is known.
+    pub src_name: Option<Arc<str>>,
+    /// The name of the responder's address, if that was asked for and is known.
+    pub dst_name: Option<Arc<str>>,
     /// The connection as it is after the event.
     pub connection: Connection,
 }
@@ -164,6 +168,11 @@ impl Event {
     /// The end that was called.
     pub fn responder(&self) -> SocketAddr {
         SocketAddr::new(self.dst(), self.connection.dport)
+    }
+
+    /// True if it is known who called whom, and so which port is the service's.
+    pub fn is_directed(&self) -> bool {
+        self.connection.direction != UNDIRECTED
     }
 
     /// From the attempt to the end of the handshake, in nanoseconds.

@@ -45,6 +45,7 @@ pub mod ready;
 pub mod render;
 pub mod repair;
 pub mod report;
+pub mod resolver;
 pub mod runtime;
 pub mod sanitize;
 pub mod schema;

@@ -10,8 +10,9 @@ use conn_common::{ledger, name};
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
+use crate::service::Services;
 use crate::span;
-use crate::table::{Column, Table, Value};
+use crate::table::{Column, Table, TableFormat, Value};
 
 /// Spans, for the map.
 #[derive(Clone, Copy)]
@@ -75,13 +76,13 @@ impl Lifetimes {
     }
 
     /// A table with a small plot: one mark per octave, from the shortest to the longest span.
-    pub fn table(&self) -> Table {
+    pub fn table(&self, services: &Services) -> Table {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = Table::new(&names.map(|name| Column { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
             let time = |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(span::write(ns)));
             let mut row = vec![
-                port.into(),
+                Value::port(port, services, TableFormat::Table),
                 Value::Text(if direction == IN { "in" } else { "out" }.into()),
                 Value::Text(span.into()),
                 histogram.count().into(),
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn quantiles_and_a_plot() {
-        insta::assert_snapshot!(lifetimes().table().text(), @"
+        insta::assert_snapshot!(lifetimes().table(&Services::default()).text(), @"
         PORT  DIRECTION  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
          443  out        handshake     94  213us  426us  31.5ms  31.5ms  65.5us  ▁█▁     ▁                          33.6ms
          443  out        lifetime      53  1.01s  1.01s  59m33s  59m33s  0ns     ▁                   █           ▁  1h13m

@@ -21,6 +21,7 @@ use crate::place::{self, Places};
 use crate::plan::plan;
 use crate::probe::{Options, Probe};
 use crate::render::{Renderer, Subject};
+use crate::resolver::Resolver;
 use crate::settings::ListSettings;
 use crate::sink::Written;
 use crate::{clock, listed, sink, snapshot};
@@ -86,6 +87,9 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
             event.process = command_lines.get(&event.connection.owner);
         }
     }
+    if settings.style.resolve {
+        Resolver::start().name_all(&mut events);
+    }
     print(&mut renderer, &events)?;
     if undecided > 0 {
         eprintln!(
@@ -112,6 +116,8 @@ fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Opti
         at_least_ns: None,
         place: None,
         process: None,
+        src_name: None,
+        dst_name: None,
         traffic: row.traffic,
         connection,
     })

@@ -7,6 +7,7 @@ use conntrace::cli::environment::OPTIONS;
 use conntrace::cli::line::{self, Refusal};
 use conntrace::error::Error;
 use conntrace::names::HostNames;
+use conntrace::output::{Color, Terminal};
 use conntrace::settings::Settings;
 use conntrace::{count, doctor, help, listing, sink, stats, watch};
 
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
             init_log(cli.verbose);
             run(&cli)
         }
-        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
+        // Help and version are answers, which standard output may have no room for.
+        Err(Refusal::Clap(error)) => sink::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error),
     };
     match done {
@@ -32,6 +35,12 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What clap answers, in colour where that is wanted.
+fn answer(error: &clap::Error) -> String {
+    let text = error.render();
+    if Terminal::stdout(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {

@@ -7,10 +7,12 @@ use clap::{Args, ValueEnum};
 use crate::column::{self, Columns};
 use crate::error::Error;
 use crate::render::{Extras, Format, Subject};
+use crate::service::Services;
 
 /// The options.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "How to print")]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct OutputArgs {
     /// conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in
     /// conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml
@@ -35,6 +37,14 @@ pub struct OutputArgs {
     /// Times for people in UTC instead of local time. Machines always get UTC
     #[arg(long)]
     pub utc: bool,
+    /// Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts
+    #[arg(short, long, overrides_with = "resolve")]
+    pub numeric: bool,
+    /// Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and
+    /// `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for.
+    /// `list` waits for two seconds at most
+    #[arg(long, overrides_with = "numeric")]
+    pub resolve: bool,
 }
 
 /// When there are colours.
@@ -62,6 +72,10 @@ pub struct Style {
     pub color: Color,
     /// Times for people in UTC.
     pub utc: bool,
+    /// Names of addresses.
+    pub resolve: bool,
+    /// Names of ports, for tables; none if nobody wants any.
+    pub services: Services,
 }
 
 impl Style {
@@ -69,7 +83,7 @@ impl Style {
     ///
     /// # Errors
     /// [`Error::Usage`] for the first option that is wrong.
-    pub fn new(args: &OutputArgs, subject: Subject) -> Result<Self, Error> {
+    pub fn new(args: &OutputArgs, subject: Subject, services: &Services) -> Result<Self, Error> {
         let chosen = args.columns.is_some();
         let format = format(&args.output, chosen || subject.is_tabular()).map_err(usage("--output"))?;
         let columns = match (&args.columns, format) {
@@ -83,12 +97,19 @@ impl Style {
                 Some(Err("this format has no columns: use it with -o table, csv, logfmt or json".into()))
             }
         };
+        if args.resolve && matches!(format, Format::Save | Format::Xml(_)) {
+            return Err(usage("--resolve")(
+                "xml and save are conntrack's and have no names: use it with another format".into(),
+            ));
+        }
         Ok(Self {
             format,
             columns: columns.transpose().map_err(usage("--columns"))?,
             header: !args.no_header,
             color: args.color,
             utc: args.utc,
+            resolve: args.resolve,
+            services: if args.numeric { Services::default() } else { services.clone() },
         })
     }
 }
@@ -200,7 +221,7 @@ mod tests {
             columns: columns.map(str::to_owned),
             ..OutputArgs::default()
         };
-        Style::new(&args, Subject::Events).map_err(|error| error.to_string())
+        Style::new(&args, Subject::Events, &Services::default()).map_err(|error| error.to_string())
     }
 
     fn ids(output: &str, columns: &str) -> String {
@@ -248,7 +269,7 @@ mod tests {
         --output: json and xml exclude each other: choose one
         --output: save excludes all others, as in conntrack: leave them out
         --output: labels means nothing here: sockets have no connection tracking labels
-        --columns: there is no column "source": use some of event, time, time_ns, id, direction, family, protocol, state, old_state, src, sport, dst, dport, pid, tid, uid, comm, thread, owner, cgroup, container, container_name, pod, pod_namespace, unit, netns, preexisting, attempt_ns, established_ns, handshake_ns, lifetime_ns, age_ns, at_least_ns, failed, reason, reset, error, bytes_sent, bytes_received, segments_sent, segments_received, retransmits, srtt_us, min_rtt_us, idle_ns, receive_queue, send_queue, local, peer, started, handshake, lifetime, age, idle, cmdline, or all
+        --columns: there is no column "source": use some of event, time, time_ns, id, direction, family, protocol, state, old_state, src, sport, dst, dport, src_name, dst_name, pid, tid, uid, comm, thread, owner, cgroup, container, container_name, pod, pod_namespace, unit, netns, preexisting, attempt_ns, established_ns, handshake_ns, lifetime_ns, age_ns, at_least_ns, failed, reason, reset, error, bytes_sent, bytes_received, segments_sent, segments_received, retransmits, srtt_us, min_rtt_us, idle_ns, receive_queue, send_queue, local, peer, started, handshake, lifetime, age, idle, cmdline, or all
         --columns: this format has no columns: use it with -o table, csv, logfmt or json
         --columns: this format has no columns: use it with -o table, csv, logfmt or json
         "#);

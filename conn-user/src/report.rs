@@ -18,6 +18,7 @@ use crate::ledger::{Ledger, Listeners};
 use crate::lifetime::Lifetimes;
 use crate::own::{Own, OwnWatch};
 use crate::probe::Cost;
+use crate::service::Services;
 use crate::session::{Session, When};
 use crate::table::{Column, Table, TableFormat, Value};
 
@@ -89,21 +90,29 @@ impl Report {
         self.own = Some(watch.look(&self.costs, self.counters[counter::LOST as usize]));
     }
 
-    /// Writes it; with rates since `last`, if there was one. `only_total` leaves the ports out.
-    pub fn write(&self, format: TableFormat, only_total: bool, last: Option<&Self>) -> String {
-        let table = self.table(only_total, last);
+    /// Writes it; with rates since `last`, if there was one. `only_total` leaves the ports out, which have the
+    /// names of `services` in a table.
+    pub fn write(
+        &self,
+        format: TableFormat,
+        services: &Services,
+        only_total: bool,
+        last: Option<&Self>,
+    ) -> String {
+        let table = self.table(only_total, last, |port| Value::port(port, services, format));
         match format {
             TableFormat::Csv => table.csv(),
             TableFormat::Json => format!("{}\n", self.json(&table)),
             TableFormat::Table => {
-                let lifetimes = self.lifetimes.as_ref().map_or_else(String::new, |all| all.table().text());
+                let lifetimes =
+                    self.lifetimes.as_ref().map_or_else(String::new, |all| all.table(services).text());
                 format!("{}{lifetimes}{}", table.text(), self.proof())
             }
         }
     }
 
     /// The ports by what they opened, then the total.
-    fn table(&self, only_total: bool, last: Option<&Self>) -> Table {
+    fn table(&self, only_total: bool, last: Option<&Self>, name: impl Fn(u16) -> Value) -> Table {
         let mut table = Table::new(&columns(last.is_some()));
         let since = last.map(|last| (&last.ledger, (self.taken - last.taken).as_secs_f64()));
         if !only_total {
@@ -111,7 +120,7 @@ impl Report {
             ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
             for (key, slot) in ports {
                 let listeners = if key.0 == IN { self.ledger.listeners.get(&key.1).copied() } else { None };
-                let head = [key.1.into(), Value::Text(direction_name(key.0).into())];
+                let head = [name(key.1), Value::Text(direction_name(key.0).into())];
                 let rate = since.map(|(then, seconds)| (then.ports.get(key).unwrap_or(&Slot::ZERO), seconds));
                 table.rows.push(row(head, slot, listeners, rate));
             }

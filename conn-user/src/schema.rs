@@ -199,7 +199,7 @@ mod tests {
         #[test]
         fn any_event_fits_the_schema(event in any_event()) {
             let mut out = Vec::new();
-            let style = Style::new(&OutputArgs { output: vec!["json".into()], ..OutputArgs::default() }, Subject::Events);
+            let style = Style::new(&OutputArgs { output: vec!["json".into()], ..OutputArgs::default() }, Subject::Events, &crate::service::Services::default());
             let mut renderer = Renderer::new(&style.unwrap(), Subject::Events, Terminal::NONE);
             renderer.event(&event, &WallClock::with_offset(0), &mut out);
             let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();

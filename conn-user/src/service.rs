@@ -10,6 +10,7 @@ const FILE: &str = "/etc/services";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
     ports: HashMap<String, u16>,
+    names: HashMap<u16, String>,
 }
 
 impl Services {
@@ -21,22 +22,28 @@ impl Services {
     /// Parses a table: `name port/protocol alias… # comment`. Lines that are none are left out, the
     /// first entry of a name counts, as with getservbyname(3).
     pub fn parse(text: &str) -> Self {
-        let mut ports = HashMap::new();
+        let mut services = Self::default();
         for line in text.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
             let Some((number, "tcp")) = port.split_once('/') else { continue };
             let Ok(number) = number.parse() else { continue };
+            services.names.entry(number).or_insert_with(|| name.to_owned());
             for name in std::iter::once(name).chain(words) {
-                ports.entry(name.to_owned()).or_insert(number);
+                services.ports.entry(name.to_owned()).or_insert(number);
             }
         }
-        Self { ports }
+        services
     }
 
     /// The port of a service or of one of its aliases.
     pub fn port(&self, name: &str) -> Option<u16> {
         self.ports.get(name).copied()
+    }
+
+    /// The name of a port; of several the first, as with getservbyport(3).
+    pub fn name(&self, port: u16) -> Option<&str> {
+        self.names.get(&port).map(String::as_str)
     }
 }
 
@@ -60,6 +67,10 @@ mod tests {
         assert_eq!(
             ports.map(|name| services.port(name)),
             [Some(22), Some(53), Some(53), Some(80), Some(80), None, None, None]
+        );
+        assert_eq!(
+            [22, 53, 80, 81, 69].map(|port| services.name(port)),
+            [Some("ssh"), Some("domain"), Some("http"), Some("www"), None]
         );
     }
 }

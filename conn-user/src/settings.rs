@@ -22,6 +22,7 @@ use crate::output::Style;
 use crate::place::PlaceFilter;
 use crate::plan::Witnesses;
 use crate::render::Subject;
+use crate::service::Services;
 use crate::span;
 use crate::table::TableFormat;
 
@@ -116,6 +117,8 @@ pub struct CountSettings {
     pub by: Vec<Group>,
     /// How to print.
     pub format: TableFormat,
+    /// Names of ports, for tables; none if nobody wants any.
+    pub services: Services,
 }
 
 /// The settings of `conntrace stats`.
@@ -140,6 +143,8 @@ pub struct StatsSettings {
     pub witnesses: Option<Witnesses>,
     /// How to print.
     pub format: TableFormat,
+    /// Names of ports, for tables; none if nobody wants any.
+    pub services: Services,
 }
 
 impl Settings {
@@ -174,7 +179,7 @@ impl EventsSettings {
             ..Self::stream(
                 &args.stream,
                 &args.filter,
-                Style::new(&args.output, Subject::Events)?,
+                Style::new(&args.output, Subject::Events, names.services())?,
                 cli,
                 names,
             )?
@@ -198,7 +203,13 @@ impl EventsSettings {
                 max: optional("--max", args.max.as_deref(), span::parse)?,
                 top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
             }),
-            ..Self::stream(&args.stream, &args.filter, Style::new(&args.output, Subject::Lives)?, cli, names)?
+            ..Self::stream(
+                &args.stream,
+                &args.filter,
+                Style::new(&args.output, Subject::Lives, names.services())?,
+                cli,
+                names,
+            )?
         })
     }
 
@@ -240,7 +251,7 @@ impl ListSettings {
         Ok(Self {
             filter,
             places: filter::places(&args.filter),
-            style: Style::new(&args.output, subject)?,
+            style: Style::new(&args.output, subject, names.services())?,
             listening,
             min_age: optional("--min-age", args.min_age.as_deref(), span::parse)?,
             order: args.sort,
@@ -255,6 +266,7 @@ impl CountSettings {
             places: filter::places(&args.filter),
             by: args.by.clone(),
             format: args.output,
+            services: services(args.numeric, names),
         })
     }
 }
@@ -271,6 +283,7 @@ impl StatsSettings {
             own: args.own,
             witnesses: witnesses(cli)?,
             format: args.output,
+            services: services(args.numeric, names),
         })
     }
 }
@@ -286,6 +299,10 @@ fn optional<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Error> {
     text.map(parse).transpose().map_err(usage(option))
+}
+
+fn services(numeric: bool, names: &dyn Names) -> Services {
+    if numeric { Services::default() } else { names.services().clone() }
 }
 
 fn witnesses(cli: &Cli) -> Result<Option<Witnesses>, Error> {

@@ -48,7 +48,7 @@ async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&Own
         if let Some(own) = own {
             report.add_own(own);
         }
-        let text = report.write(settings.format, settings.total, last.as_ref());
+        let text = report.write(settings.format, &settings.services, settings.total, last.as_ref());
         if sink.write(text.as_bytes())? == Written::Closed {
             return Ok(());
         }

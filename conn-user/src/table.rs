@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::sanitize;
+use crate::service::Services;
+
 /// How a table is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableFormat {
@@ -34,6 +37,12 @@ impl<T: Into<i128>> From<T> for Value {
 }
 
 impl Value {
+    /// A port: its name where people read it, its number for programs, and where it has no name.
+    pub fn port(port: u16, services: &Services, format: TableFormat) -> Self {
+        let name = services.name(port).filter(|_| format == TableFormat::Table);
+        name.map_or_else(|| port.into(), |name| Self::Text(sanitize::comm(name.as_bytes())))
+    }
+
     fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }

@@ -26,6 +26,7 @@ use crate::probe::{Options, Probe};
 use crate::ready;
 use crate::render::{Renderer, Subject};
 use crate::report::Report;
+use crate::resolver::Resolver;
 use crate::session::{Session, When};
 use crate::settings::EventsSettings;
 use crate::sink::{Sink, Written};
@@ -105,7 +106,7 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         return Ok(());
     }
     if let Some(report) = report {
-        eprint!("{}", report.write(TableFormat::Table, false, None));
+        eprint!("{}", report.write(TableFormat::Table, &settings.style.services, false, None));
     }
     stream.tell_end();
     let lost = stream.balance.lost + stream.balance.undecoded;
@@ -121,6 +122,8 @@ struct Stream<'a> {
     places: Option<Places>,
     /// `None` if nobody asks for command lines.
     command_lines: Option<CommandLines>,
+    /// `None` if nobody asks for names.
+    names: Option<Resolver>,
     life: Option<Selection>,
     top: Option<Top>,
     clock: WallClock,
@@ -148,6 +151,7 @@ impl<'a> Stream<'a> {
             place_filter: &settings.places,
             places: asks_for_places.then(|| Places::new(cgroup_root)),
             command_lines,
+            names: settings.style.resolve.then(Resolver::start),
             life: settings.life,
             top,
             clock: WallClock::measure(),
@@ -178,7 +182,12 @@ impl<'a> Stream<'a> {
                 match &mut self.top {
                     _ if !chosen => self.balance.filtered += 1,
                     Some(top) => top.push(event),
-                    None => self.show(&event),
+                    None => {
+                        if let Some(names) = &mut self.names {
+                            names.name(&mut event);
+                        }
+                        self.show(&event);
+                    }
                 }
                 if self.losses.taken(record.len(), time_ns)
                     && let Err(error) = self.tell_losses(counters)
@@ -202,7 +211,10 @@ impl<'a> Stream<'a> {
     /// Shows what was kept for the end, and what stands after all events.
     fn finish(&mut self) {
         if let Some(top) = self.top.take() {
-            let (lives, others) = top.sorted();
+            let (mut lives, others) = top.sorted();
+            if let Some(names) = &mut self.names {
+                names.name_all(&mut lives);
+            }
             self.balance.filtered += others;
             for event in &lives {
                 self.renderer.measure(event, &self.clock);

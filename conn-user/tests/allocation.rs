@@ -15,6 +15,7 @@ use conntrace::event::Event;
 use conntrace::kind::Kind;
 use conntrace::output::{Color, Style, Terminal};
 use conntrace::render::{Extras, Format, Renderer, Subject};
+use conntrace::service::Services;
 
 /// Counts what a thread allocates.
 struct Counting;
@@ -74,6 +75,8 @@ fn end(family: u8, old_state: u8) -> Event {
         at_least_ns: None,
         place: None,
         process: None,
+        src_name: Some("laptop.example".into()),
+        dst_name: None,
         connection,
     }
 }
@@ -100,7 +103,16 @@ fn lines_allocate_nothing() {
         Format::Ecs,
         Format::Table,
     ] {
-        let style = Style { format, columns: None, header: true, color: Color::Never, utc: true };
+        let services = Services::parse("https 443/tcp");
+        let style = Style {
+            format,
+            columns: None,
+            header: true,
+            color: Color::Never,
+            utc: true,
+            resolve: true,
+            services,
+        };
         let mut renderer = Renderer::new(&style, Subject::Events, Terminal::NONE);
         let mut out = Vec::with_capacity(1 << 16);
         // The first line of a table finds out how wide its cells are.

@@ -47,7 +47,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -n -e -b -o -p -s -d -r -q -f -h -V --verbose --numeric --witnesses --accept-hook --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --help --version events count list life stats doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --witnesses --accept-hook --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --help --version events count list life stats doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -225,7 +225,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__completions)
-            opts="-v -n -h --verbose --numeric --witnesses --accept-hook --help bash elvish fish powershell zsh"
+            opts="-v -h --verbose --witnesses --accept-hook --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -247,7 +247,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -p -s -d -r -q -f -v -n -h --by --output --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --numeric --witnesses --accept-hook --help"
+            opts="-o -n -p -s -d -r -q -f -v -h --by --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -397,7 +397,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__doctor)
-            opts="-o -v -n -h --output --verbose --numeric --witnesses --accept-hook --help"
+            opts="-o -v -h --output --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -427,7 +427,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -p -s -d -r -q -f -v -n -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --numeric --witnesses --accept-hook --help"
+            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -605,7 +605,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__help)
-            opts="-v -n -h --verbose --numeric --witnesses --accept-hook --help"
+            opts="-v -h --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -627,7 +627,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -p -s -d -r -q -f -v -n -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --numeric --witnesses --accept-hook --help"
+            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -813,7 +813,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -p -s -d -r -q -f -v -n -h --listening --min-age --sort --output --columns --no-header --color --utc --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --numeric --witnesses --accept-hook --help"
+            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --min-age --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -975,7 +975,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -v -n -h --interval --timeout --strict --total --lifetimes --self --output --orig-port-dst --dport --direction --verbose --numeric --witnesses --accept-hook --help"
+            opts="-o -n -v -h --interval --timeout --strict --total --lifetimes --self --output --numeric --orig-port-dst --dport --direction --verbose --witnesses --accept-hook --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose n/numeric witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= h/help V/version
+    string join \n v/verbose witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -57,11 +57,12 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only own
 complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l resolve -d 'Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for. `list` waits for two seconds at most'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s V -l version -d 'Print version'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "events" -d 'Print events as they happen, until Ctrl-C (the default; -E as in conntrack)'
@@ -108,8 +109,9 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l resolve -d 'Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for. `list` waits for two seconds at most'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'A table instead of one number, by one or more of these' -r -f -a "port\t'Service port'
 state\t'TCP state'
@@ -142,8 +144,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container 
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l min-age -d 'Only connections that are certainly so old: 5s, 2h' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l sort -d 'The largest first: age, bytes, rtt, retransmits, queue; or by port or pid' -r -f -a "age\t'The oldest first'
@@ -184,8 +186,9 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l resolve -d 'Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for. `list` waits for two seconds at most'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l min -d 'Only connections that lasted at least so long: 5s, 1m30s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l max -d 'Only connections that lasted at most so long' -r
@@ -229,8 +232,9 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l resolve -d 'Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for. `list` waits for two seconds at most'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Report every so often, with rates: 1s, 500ms. Without it there is one report at the end' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s; without it, at Ctrl-C' -r
@@ -246,24 +250,21 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l strict -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Only the sum of all ports'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most an eighth off, and a plot with a mark for each doubling'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l self -d 'What conntrace itself costs: runs and run time of its kernel programs, which the kernel times meanwhile, CPU and memory'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help'
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s n -l numeric -d 'Numbers only, no names. Nothing prints names yet, so this changes nothing'
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help'

@@ -9,6 +9,7 @@
 )]
 
 pub mod btf;
+pub mod dns;
 pub mod exit;
 pub mod flood;
 pub mod harness;

@@ -36,6 +36,7 @@ mod live {
     pub(crate) mod place;
     pub(crate) mod reason;
     pub(crate) mod refusal;
+    pub(crate) mod resolve;
     pub(crate) mod scenario;
     pub(crate) mod ss;
     pub(crate) mod start;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         live::place::TESTS,
         live::reason::TESTS,
         live::refusal::TESTS,
+        live::resolve::TESTS,
         live::scenario::TESTS,
         live::ss::TESTS,
         live::time::TESTS,

@@ -58,7 +58,9 @@ fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal
 }
 
 /// Options that conntrace does not know and conntrack does are refused in our words.
-fn refuse(error: clap::Error) -> Refusal {
+fn refuse(mut error: clap::Error) -> Refusal {
+    // clap's advice is to take it for a filter, by `--`.
+    error.remove(ContextKind::Suggested);
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
         && let Some(why) = refused::why(option)

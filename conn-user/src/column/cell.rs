@@ -25,10 +25,12 @@ pub enum Cell<'a> {
     Name(&'a [u8]),
     /// The number of an error.
     Errno(u16),
-    /// An address.
-    Address(IpAddr),
-    /// An address and a port.
-    Endpoint(SocketAddr),
+    /// A service port. Tables have its name, all else its number.
+    Service(u16),
+    /// An address, and its name if that is known. Tables have the name, all else the address.
+    Address(IpAddr, Option<&'a str>),
+    /// An address and a port, the name of the address, and whether the port is the service's.
+    Endpoint(SocketAddr, Option<&'a str>, bool),
 }
 
 impl<'a> Cell<'a> {

@@ -11,8 +11,9 @@ const DIRECTIONS: &[&str] = &["in", "out", "listen"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "no such container, or its files tell no name or are slow";
+const NO_HOST: &str = "not asked for, no name, or not known yet";
 
-pub(super) static COLUMNS: [Column; 27] = [
+pub(super) static COLUMNS: [Column; 29] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -110,7 +111,7 @@ pub(super) static COLUMNS: [Column; 27] = [
         kind: Type::Address,
         help: "address of the initiator",
         names: Names { otel: "source.address", ecs: "source.ip" },
-        get: |event, _| Cell::Address(event.src()),
+        get: |event, _| Cell::Address(event.src(), event.src_name.as_deref()),
         ..PLAIN
     },
     Column {
@@ -129,7 +130,7 @@ pub(super) static COLUMNS: [Column; 27] = [
         kind: Type::Address,
         help: "address of the responder",
         names: Names { otel: "destination.address", ecs: "destination.ip" },
-        get: |event, _| Cell::Address(event.dst()),
+        get: |event, _| Cell::Address(event.dst(), event.dst_name.as_deref()),
         ..PLAIN
     },
     Column {
@@ -138,7 +139,32 @@ pub(super) static COLUMNS: [Column; 27] = [
         width: 5,
         help: "port of the responder: the service port",
         names: Names { otel: "destination.port", ecs: "destination.port" },
-        get: |event, _| Cell::Number(event.connection.dport.into()),
+        get: |event, _| {
+            let port = event.connection.dport;
+            if event.is_directed() { Cell::Service(port) } else { Cell::Number(port.into()) }
+        },
+        ..PLAIN
+    },
+    Column {
+        id: "src_name",
+        title: "SRC_NAME",
+        width: 24,
+        kind: Type::Text,
+        help: "name of the initiator's address, with --resolve",
+        unknown: NO_HOST,
+        names: Names { otel: "conntrace.source.name", ecs: "source.domain" },
+        get: |event, _| Cell::name(event.src_name.as_deref().map(str::as_bytes)),
+        ..PLAIN
+    },
+    Column {
+        id: "dst_name",
+        title: "DST_NAME",
+        width: 24,
+        kind: Type::Text,
+        help: "name of the responder's address, with --resolve",
+        unknown: NO_HOST,
+        names: Names { otel: "conntrace.destination.name", ecs: "destination.domain" },
+        get: |event, _| Cell::name(event.dst_name.as_deref().map(str::as_bytes)),
         ..PLAIN
     },
     Column {

@@ -14,7 +14,7 @@ pub(super) static COLUMNS: [Column; 8] = [
         width: 21,
         kind: Type::Endpoint,
         help: "address and port of this end",
-        get: |event, _| Cell::Endpoint(event.local()),
+        get: |event, _| end(event, event.is_src_ours()),
         ..HUMAN
     },
     Column {
@@ -23,7 +23,7 @@ pub(super) static COLUMNS: [Column; 8] = [
         width: 21,
         kind: Type::Endpoint,
         help: "address and port of the other end",
-        get: |event, _| Cell::Endpoint(event.peer()),
+        get: |event, _| end(event, !event.is_src_ours()),
         ..HUMAN
     },
     Column {
@@ -94,4 +94,12 @@ pub(super) static COLUMNS: [Column; 8] = [
 
 fn lifetime<'a>(event: &'a Event, _: &WallClock) -> Cell<'a> {
     Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns)
+}
+
+fn end(event: &Event, is_initiator: bool) -> Cell<'_> {
+    if is_initiator {
+        Cell::Endpoint(event.initiator(), event.src_name.as_deref(), false)
+    } else {
+        Cell::Endpoint(event.responder(), event.dst_name.as_deref(), event.is_directed())
+    }
 }

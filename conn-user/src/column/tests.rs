@@ -30,10 +30,10 @@ fn values_are_of_their_columns_type() {
                 (_, Cell::Unknown) => !column.unknown.is_empty() || !column.is_in(event.kind),
                 (Type::Word(words), Cell::Word(word)) => words.contains(&word),
                 (Type::Boolean, Cell::Boolean(_))
-                | (Type::Integer, Cell::Number(_) | Cell::UnixNs(_))
+                | (Type::Integer, Cell::Number(_) | Cell::Service(_) | Cell::UnixNs(_))
                 | (Type::Text, Cell::Name(_) | Cell::Errno(_))
-                | (Type::Address, Cell::Address(_))
-                | (Type::Endpoint, Cell::Endpoint(_))
+                | (Type::Address, Cell::Address(..))
+                | (Type::Endpoint, Cell::Endpoint(..))
                 | (Type::Time, Cell::Time(_) | Cell::Date(_))
                 | (Type::Span, Cell::Span(..)) => true,
                 _ => false,

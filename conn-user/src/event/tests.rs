@@ -64,6 +64,8 @@ pub(crate) fn new_out() -> Event {
         at_least_ns: None,
         place: None,
         process: None,
+        src_name: None,
+        dst_name: None,
         connection,
     }
 }
@@ -166,6 +168,7 @@ pub(crate) fn nasty() -> Event {
     let mut event = new_out();
     event.connection.owner.comm = name(b"x\n[NEW] pid=1\x1b\xff");
     event.connection.owner.thread = name(b"\"\\ \xe2\x80\xae");
+    event.src_name = Some("x dst=1\n\u{1b}[2J".into());
     event
 }
 
@@ -177,6 +180,8 @@ pub(crate) fn open() -> Event {
     event.old_state = ESTABLISHED;
     event.place = Some(&PLACE);
     event.process = Some(Arc::new(Process::called(b"curl -s http://x")));
+    event.src_name = Some("laptop.example".into());
+    event.dst_name = Some("web.example".into());
     event.traffic = Traffic { receive_queue: 12, send_queue: 3_456, ..closed().traffic };
     event.idle_ns = Some(4_000_000);
     event
@@ -225,8 +230,11 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
     let counts = (any::<u64>(), any::<u64>(), any::<[u32; 7]>(), any::<u16>());
     let end = prop::sample::select(&Cause::ALL[..]);
     let kinds = [Kind::New, Kind::Update, Kind::Destroy, Kind::Open];
-    (prop::sample::select(kinds.to_vec()), state, any::<u64>(), counts, end, connection).prop_map(
-        |(kind, old_state, time_ns, counts, end, connection)| Event {
+    // Any text, but never none at all.
+    let name = || prop::option::of("(?s).{1,20}");
+    let names = (name(), name());
+    (prop::sample::select(kinds.to_vec()), state, any::<u64>(), counts, end, connection, names).prop_map(
+        |(kind, old_state, time_ns, counts, end, connection, names)| Event {
             time_ns,
             kind,
             old_state: if kind == Kind::New { UNSEEN } else { old_state },
@@ -249,6 +257,8 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             at_least_ns: connection.is(PREEXISTING).then_some(7),
             place: None,
             process: None,
+            src_name: names.0.map(Into::into),
+            dst_name: names.1.map(Into::into),
             connection,
         },
     )

@@ -17,13 +17,15 @@ const fn from(before: &'static str, now: &'static str) -> From {
 
 /// By tool.
 pub const FROM: &[From] = &[
-    from("netstat -tn", "conntrace list -o table"),
+    from("netstat -t", "conntrace list -o table --resolve"),
+    from("netstat -tn", "conntrace list -o table -n"),
     from("netstat -tnc", "conntrace"),
     from("netstat -tn | grep -c :443", "conntrace count --dport 443"),
-    from("ss -tn", "conntrace list -o table"),
-    from("ss -tn dport = :ssh", "conntrace list -o table dport = :ssh"),
+    from("ss -t", "conntrace list -o table"),
+    from("ss -tn", "conntrace list -o table -n"),
+    from("ss -tn dport = :ssh", "conntrace list -o table -n dport = :ssh"),
     from("ss -tnp", "conntrace list --columns +uid,thread"),
-    from("ss -tln", "conntrace list --listening -o table"),
+    from("ss -tln", "conntrace list --listening -n"),
     from("ss -s", "conntrace count --by state"),
     from("ss -tE", "conntrace -e DESTROY"),
     from("conntrack -E", "conntrace -E"),

@@ -205,6 +205,7 @@ mod tests {
           -o, --output FORMAT      conntrack, table, json, csv, logfmt, xml, save,
                                    json-otel, json-ecs; timestamp, id, extended
           --columns NAME,…         which columns of table, csv, logfmt and json
+          -n, --resolve            no names of ports in tables; names of addresses, too
           --count N, --timeout T   end after N events, after 20s
           -b, --buffer-size BYTES  room for events that wait: 64M
           --summary                at the end, what happened per port
@@ -261,12 +262,15 @@ mod tests {
         all but the last line below, +NAME adds to the usual ones:
 
           event time time_ns id direction family protocol state old_state src sport
-          dst dport pid tid uid comm thread owner cgroup container container_name pod
-          pod_namespace unit netns preexisting attempt_ns established_ns handshake_ns
-          lifetime_ns age_ns at_least_ns failed reason reset error bytes_sent
-          bytes_received segments_sent segments_received retransmits srtt_us
-          min_rtt_us idle_ns receive_queue send_queue
+          dst dport src_name dst_name pid tid uid comm thread owner cgroup container
+          container_name pod pod_namespace unit netns preexisting attempt_ns
+          established_ns handshake_ns lifetime_ns age_ns at_least_ns failed reason
+          reset error bytes_sent bytes_received segments_sent segments_received
+          retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue
           local peer started handshake lifetime age idle cmdline
+
+        Tables have names of ports, with -n numbers; --resolve adds names of addresses,
+        elsewhere as src_name and dst_name.
 
         Unknown is unknown: - in lines and tables, null in JSON, an empty cell in CSV,
         absent elsewhere. Names that others chose are escaped in every format. Events

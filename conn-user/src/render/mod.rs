@@ -103,6 +103,7 @@ impl Renderer {
             Some(columns) => Table::new(columns.clone()),
             None => Table::fitted(named(subject.columns()), subject.droppable(), terminal.width),
         };
+        let table = table.with_services(style.services.clone());
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
     }
 

@@ -120,8 +120,9 @@ impl<'a> Object<'a> {
             Cell::Word(word) => self.word(key, word),
             Cell::Name(name) => self.name(key, name),
             Cell::Errno(errno) => self.error(key, errno),
-            Cell::Address(address) => self.address(key, address),
-            Cell::Span(..) | Cell::Endpoint(_) => self.quoted(key, |out| plain(cell, out)),
+            Cell::Service(port) => self.integer(key, port),
+            Cell::Address(address, _) => self.address(key, address),
+            Cell::Span(..) | Cell::Endpoint(..) => self.quoted(key, |out| plain(cell, out)),
         }
     }
 
@@ -158,7 +159,8 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Word(word) => out.extend_from_slice(word.as_bytes()),
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
-        Cell::Address(ip) => address(ip, out),
-        Cell::Endpoint(socket) => endpoint(socket, out),
+        Cell::Service(port) => integer(port, out),
+        Cell::Address(ip, _) => address(ip, out),
+        Cell::Endpoint(socket, ..) => endpoint(socket, out),
     }
 }

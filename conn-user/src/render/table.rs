@@ -1,14 +1,17 @@
 //! A table that grows line by line. Columns are as wide as what they usually hold, and become wider when
 //! something wider comes; no value is ever cut.
 
+use std::net::IpAddr;
+
 use super::object::{error, plain};
 use super::paint::{self, painted};
-use super::{address, endpoint, integer};
+use super::{address, integer};
 use crate::clock::WallClock;
 use crate::column::{Cell, Column, Columns};
 use crate::event::Event;
 use crate::human::{self, Zone};
 use crate::sanitize;
+use crate::service::Services;
 
 /// Blanks between two columns.
 const GAP: usize = 2;
@@ -17,6 +20,8 @@ const GAP: usize = 2;
 pub(super) struct Table {
     columns: Columns,
     widths: Vec<usize>,
+    /// Names of ports, if ports are to have names.
+    services: Services,
     cell: Vec<u8>,
 }
 
@@ -24,7 +29,12 @@ impl Table {
     /// A table of these columns.
     pub(super) fn new(columns: Columns) -> Self {
         let widths = columns.iter().map(|column| column.width.max(column.title.len())).collect();
-        Self { columns, widths, cell: Vec::new() }
+        Self { columns, widths, services: Services::default(), cell: Vec::new() }
+    }
+
+    /// The same table with names of ports.
+    pub(super) fn with_services(self, services: Services) -> Self {
+        Self { services, ..self }
     }
 
     /// A table that goes without some of its columns, the first of `droppable` first, until it fits.
@@ -52,7 +62,7 @@ impl Table {
     pub(super) fn measure(&mut self, event: &Event, clock: &WallClock, zone: &Zone) {
         for (column, width) in self.columns.iter().zip(&mut self.widths) {
             self.cell.clear();
-            text(column.of(event, clock), zone, &mut self.cell);
+            text(column.of(event, clock), zone, &self.services, &mut self.cell);
             *width = (*width).max(self.cell.len());
         }
     }
@@ -80,7 +90,7 @@ impl Table {
         let mut line = Line { out, owed: 0, first: true };
         for (column, width) in self.columns.iter().zip(&mut self.widths) {
             self.cell.clear();
-            text(column.of(event, clock), zone, &mut self.cell);
+            text(column.of(event, clock), zone, &self.services, &mut self.cell);
             *width = (*width).max(self.cell.len());
             let paint = match column.id {
                 "event" | "state" => Some(paint::kind(event)),
@@ -121,7 +131,7 @@ impl Line<'_> {
 }
 
 /// Appends a value for people; all of it is visible ASCII and no blank, but for dates.
-fn text(cell: Cell<'_>, zone: &Zone, out: &mut Vec<u8>) {
+fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown | Cell::Name(b"") => out.push(b'-'),
         Cell::Boolean(value) => out.extend_from_slice(if value { b"yes" } else { b"no" }),
@@ -134,9 +144,31 @@ fn text(cell: Cell<'_>, zone: &Zone, out: &mut Vec<u8>) {
         Cell::Number(number) => integer(number, out),
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
-        Cell::Address(ip) => address(ip, out),
-        Cell::Endpoint(socket) => endpoint(socket, out),
+        Cell::Service(port) => service(port, services, out),
+        Cell::Address(_, Some(name)) => sanitize::word(name.as_bytes(), out),
+        Cell::Address(ip, None) => address(ip, out),
+        Cell::Endpoint(socket, name, serves) => {
+            match (name, socket.ip()) {
+                (Some(name), _) => sanitize::word(name.as_bytes(), out),
+                (None, ip @ IpAddr::V4(_)) => address(ip, out),
+                (None, ip @ IpAddr::V6(_)) => {
+                    out.push(b'[');
+                    address(ip, out);
+                    out.push(b']');
+                }
+            }
+            out.push(b':');
+            if serves { service(socket.port(), services, out) } else { integer(socket.port(), out) }
+        }
         cell @ (Cell::UnixNs(_) | Cell::Word(_)) => plain(cell, out),
+    }
+}
+
+/// Appends the name of a port, or its number if it has none.
+fn service(port: u16, services: &Services, out: &mut Vec<u8>) {
+    match services.name(port) {
+        Some(name) => sanitize::word(name.as_bytes(), out),
+        None => integer(port, out),
     }
 }
 
@@ -164,14 +196,14 @@ mod tests {
             nasty(),
         ];
         insta::assert_snapshot!(rendered(Format::Table, None, &events), @r"
-        TIME              EVENT    STATE        DIR  SRC              SPORT  DST              DPORT      PID  COMM                                LIFETIME  REASON
-        03:04:06.000000Z  new      syn_sent     out  192.0.2.7        43210  198.51.100.9       443     1234  curl                                       -  -
-        03:04:06.001500Z  update   established  out  192.0.2.7        43210  198.51.100.9       443     1234  curl                                       -  -
-        03:05:07.000000Z  destroy  close        out  192.0.2.7        43210  198.51.100.9       443     1234  curl                                   1m01s  closed_by_us
-        03:04:06.000001Z  destroy  close        out  192.0.2.7        43210  198.51.100.9       443     1234  curl                                  1.00us  refused
-        03:05:07.000000Z  destroy  close        out  192.0.2.7        43210  198.51.100.9       443        -  -                                    >=1m01s  reset_by_peer
-        03:04:06.000000Z  new      syn_recv     in   2001:db8::7      43210  2001:db8::22        22        -  -                                          -  -
-        03:04:06.000000Z  new      syn_sent     out  192.0.2.7        43210  198.51.100.9       443     1234  x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff          -  -
+        TIME              EVENT    STATE        DIR  SRC                          SPORT  DST              DPORT      PID  COMM                                LIFETIME  REASON
+        03:04:06.000000Z  new      syn_sent     out  192.0.2.7                    43210  198.51.100.9     https     1234  curl                                       -  -
+        03:04:06.001500Z  update   established  out  192.0.2.7                    43210  198.51.100.9     https     1234  curl                                       -  -
+        03:05:07.000000Z  destroy  close        out  192.0.2.7                    43210  198.51.100.9     https     1234  curl                                   1m01s  closed_by_us
+        03:04:06.000001Z  destroy  close        out  192.0.2.7                    43210  198.51.100.9     https     1234  curl                                  1.00us  refused
+        03:05:07.000000Z  destroy  close        out  192.0.2.7                    43210  198.51.100.9     https        -  -                                    >=1m01s  reset_by_peer
+        03:04:06.000000Z  new      syn_recv     in   2001:db8::7                  43210  2001:db8::22        22        -  -                                          -  -
+        03:04:06.000000Z  new      syn_sent     out  x\x20dst\x3d1\x0a\x1b\x5b2J  43210  198.51.100.9     https     1234  x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff          -  -
         ");
         insta::assert_snapshot!(rendered(Format::Table, Some("id,started,handshake,cgroup,failed,error"), &events), @"
                    ID  STARTED               HANDSHAKE   CGROUP  FAILED  ERROR
@@ -191,8 +223,8 @@ mod tests {
         let narrow = Terminal { width: Some(100), color: true };
         insta::assert_snapshot!(rendered_on(narrow, Subject::Events, Format::Table, &[closed(), failed(ECONNREFUSED, 1)]), @"
         ESC[1mEVENT    SRC              SPORT  DST              DPORT  COMM              LIFETIME  REASONESC[0m
-        ESC[33mdestroyESC[0m  192.0.2.7        43210  198.51.100.9       443  curl                 1m01s  closed_by_us
-        ESC[1;31mdestroyESC[0m  192.0.2.7        43210  198.51.100.9       443  curl                   1ns  ESC[1;31mrefusedESC[0m
+        ESC[33mdestroyESC[0m  192.0.2.7        43210  198.51.100.9     https  curl                 1m01s  closed_by_us
+        ESC[1;31mdestroyESC[0m  192.0.2.7        43210  198.51.100.9     https  curl                   1ns  ESC[1;31mrefusedESC[0m
         ");
         insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Lives, Format::Table, &[closed(), preexisting()]), @"
         TIME              DIR      PID  COMM             OWNER     SRC              SPORT  DST              DPORT       SENT   RECEIVED  HANDSHAKE   LIFETIME  OLD_STATE    REASON
@@ -201,7 +233,7 @@ mod tests {
         ");
         insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Open, Format::Table, &[open()]), @"
         STATE        DIR  RECV-Q  SEND-Q  LOCAL                  PEER                         AGE      PID  COMM
-        established  out      12    3456  192.0.2.7:43210        198.51.100.9:443           10.0s     1234  curl
+        established  out      12    3456  laptop.example:43210   web.example:https          10.0s     1234  curl
         ");
         for subject in [Subject::Events, Subject::Lives, Subject::Open, Subject::Listeners] {
             let table = Table::fitted(named(subject.columns()), subject.droppable(), Some(100));
@@ -212,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_is_one_line_of_as_many_words(event in any_event()) {
-            let text = rendered(Format::Table, Some("all,local,peer,handshake,lifetime,age"), &[event]);
+            let text = rendered(Format::Table, Some("all,local,peer,handshake,lifetime,age"), std::slice::from_ref(&event));
             let lines: Vec<&str> = text.lines().collect();
             prop_assert_eq!(lines.len(), 2);
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\n'));

@@ -1,13 +1,22 @@
 use super::*;
 use crate::column;
 use crate::output::Color;
+use crate::service::Services;
 
 /// 2026-01-02T03:04:05Z at boot.
 pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
 
 pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
     let columns = columns.map(|text| column::parse(text, Subject::Events.columns()).unwrap());
-    Style { format, columns, header: true, color: Color::Never, utc: true }
+    Style {
+        format,
+        columns,
+        header: true,
+        color: Color::Never,
+        utc: true,
+        resolve: false,
+        services: Services::parse("https 443/tcp"),
+    }
 }
 
 /// Renders events, one line each.

@@ -216,7 +216,7 @@ mod tests {
         #[test]
         fn any_event_is_one_well_formed_line(event in any_event(), timestamp: bool, id: bool, ktimestamp: bool) {
             let extras = Extras { timestamp, extended: false, id, ktimestamp };
-            let text = lines(Format::Xml(extras), &[event]);
+            let text = lines(Format::Xml(extras), std::slice::from_ref(&event));
             let line = text.strip_suffix('\n').unwrap();
             prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
             prop_assert!(is_well_formed(line), "{}", line);

@@ -29,6 +29,8 @@ fn without_options_everything_is_shown() {
             header: true,
             color: Color::Auto,
             utc: false,
+            resolve: false,
+            services: FixedNames::default().services().clone(),
         },
         count: None,
         timeout: None,

@@ -1,0 +1,259 @@
+//! Names of addresses, for `--resolve`: those of `/etc/hosts`, and those that DNS has.
+//!
+//! Nobody who prints waits for DNS. A cache is asked, and what is not in it is looked up by a thread of its own,
+//! so that the next line may have it. Names are what others chose: they are escaped wherever they are written.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use domain::resolv::StubResolver;
+use lru::LruCache;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::event::Event;
+
+/// The host's own table, hosts(5).
+const HOSTS: &str = "/etc/hosts";
+/// How long a command that knows all addresses before it prints waits for their names.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How many addresses are remembered, those that were seen last.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+/// How many questions are under way at most. Who asks for more asks again with the next line.
+const UNDER_WAY: usize = 32;
+/// How long a question may take, whatever `/etc/resolv.conf` says.
+const GIVE_UP: Duration = Duration::from_secs(30);
+/// An address is asked for again after this time, whether it has a name or not.
+const VALID: Duration = Duration::from_secs(300);
+
+/// The name of an address, as DNS has it.
+struct Answer {
+    address: IpAddr,
+    name: Option<Arc<str>>,
+}
+
+/// What is known of an address.
+struct Known {
+    name: Option<Arc<str>>,
+    /// When to ask again; `None` while somebody asks.
+    until: Option<Instant>,
+}
+
+/// Finds names.
+pub struct Resolver {
+    hosts: HashMap<IpAddr, Arc<str>>,
+    known: LruCache<IpAddr, Known>,
+    /// To the thread that asks; `None` if there is nobody to ask.
+    questions: Option<UnboundedSender<IpAddr>>,
+    answers: Receiver<Answer>,
+    under_way: usize,
+}
+
+impl Resolver {
+    /// Reads this host's configuration, `/etc/hosts` and `/etc/resolv.conf`.
+    pub fn start() -> Self {
+        let (told, answers) = channel();
+        let questions = match serve(told) {
+            Ok(questions) => Some(questions),
+            Err(error) => {
+                log::warn!("--resolve: names of {HOSTS} only: {error}");
+                None
+            }
+        };
+        let hosts = fs::read(HOSTS).map(|text| hosts(&String::from_utf8_lossy(&text))).unwrap_or_default();
+        Self { hosts, known: LruCache::new(REMEMBERED), questions, answers, under_way: 0 }
+    }
+
+    /// Puts the names into an event that are known by now. What is not known is asked for.
+    pub fn name(&mut self, event: &mut Event) {
+        event.src_name = self.known(event.src());
+        event.dst_name = self.known(event.dst());
+    }
+
+    /// Puts names into events after having waited for them, but not longer than [`PATIENCE`].
+    pub fn name_all(&mut self, events: &mut [Event]) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut wanted: Vec<IpAddr> = events.iter().flat_map(|event| [event.src(), event.dst()]).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        loop {
+            while let Some(&address) = wanted.last()
+                && self.under_way < UNDER_WAY
+            {
+                self.known(address);
+                wanted.pop();
+            }
+            if self.under_way == 0 {
+                break;
+            }
+            match self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(answer) => self.learn(answer),
+                Err(_) => break,
+            }
+        }
+        for event in events {
+            self.name(event);
+        }
+    }
+
+    /// The name of an address, if it is known by now.
+    fn known(&mut self, address: IpAddr) -> Option<Arc<str>> {
+        if let Some(name) = self.hosts.get(&address) {
+            return Some(Arc::clone(name));
+        }
+        while self.under_way > 0
+            && let Ok(answer) = self.answers.try_recv()
+        {
+            self.learn(answer);
+        }
+        let known = self.known.get(&address);
+        let name = known.and_then(|known| known.name.clone());
+        // What was valid until just now is shown until somebody knows better.
+        let due = known.is_none_or(|known| known.until.is_some_and(|until| until <= Instant::now()));
+        if due && self.under_way < UNDER_WAY && !address.is_unspecified() && self.ask(address) {
+            self.known.put(address, Known { name: name.clone(), until: None });
+        }
+        name
+    }
+
+    /// Asks for a name. False if there is nobody to ask.
+    fn ask(&mut self, address: IpAddr) -> bool {
+        let asked = self.questions.as_ref().is_some_and(|questions| questions.send(address).is_ok());
+        self.under_way += usize::from(asked);
+        asked
+    }
+
+    fn learn(&mut self, answer: Answer) {
+        self.under_way -= 1;
+        let until = Some(Instant::now() + VALID);
+        self.known.put(answer.address, Known { name: answer.name, until });
+    }
+}
+
+/// Starts the thread that asks DNS.
+fn serve(answers: Sender<Answer>) -> io::Result<UnboundedSender<IpAddr>> {
+    let (questions, asked) = unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new()
+        .name("names".into())
+        .spawn(move || runtime.block_on(answer(StubResolver::new().into(), asked, answers)))?;
+    Ok(questions)
+}
+
+/// Answers questions, many at a time, until nobody asks any more.
+async fn answer(resolver: Arc<StubResolver>, mut asked: UnboundedReceiver<IpAddr>, answers: Sender<Answer>) {
+    while let Some(address) = asked.recv().await {
+        let (resolver, answers) = (Arc::clone(&resolver), answers.clone());
+        tokio::spawn(async move {
+            let name = look_up(&resolver, address).await;
+            // Nobody listens any more only at the end.
+            let _ = answers.send(Answer { address, name });
+        });
+    }
+}
+
+/// The first name that DNS has for an address. That it has none, and that nobody answers, is the same to us: the
+/// name is not known.
+async fn look_up(resolver: &StubResolver, address: IpAddr) -> Option<Arc<str>> {
+    let found = timeout(GIVE_UP, resolver.lookup_addr(address)).await.ok()?.ok()?;
+    found.iter().find_map(|name| host_name(&name.to_string()))
+}
+
+/// A name without the dot of the root. One that looks like an address is none: it would be taken for one.
+fn host_name(text: &str) -> Option<Arc<str>> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    (!name.is_empty() && name.parse::<IpAddr>().is_err()).then(|| name.into())
+}
+
+/// Parses a table: `address name alias… # comment`. The first name of an address counts, as with
+/// gethostbyaddr(3).
+fn hosts(text: &str) -> HashMap<IpAddr, Arc<str>> {
+    let mut names = HashMap::new();
+    for line in text.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+        let address = words.next().and_then(|word| word.parse().ok());
+        if let (Some(address), Some(name)) = (address, words.next().and_then(host_name)) {
+            names.entry(address).or_insert(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::tests::new_out;
+
+    /// A resolver whose DNS is this test: what was asked, and where to answer.
+    fn resolver() -> (Resolver, UnboundedReceiver<IpAddr>, Sender<Answer>) {
+        let (answers, told) = channel();
+        let (questions, asked) = unbounded_channel();
+        let resolver = Resolver {
+            hosts: hosts("192.0.2.7 laptop.example laptop\n"),
+            known: LruCache::new(REMEMBERED),
+            questions: Some(questions),
+            answers: told,
+            under_way: 0,
+        };
+        (resolver, asked, answers)
+    }
+
+    fn named(resolver: &mut Resolver) -> [Option<String>; 2] {
+        let mut event = new_out();
+        resolver.name(&mut event);
+        [event.src_name, event.dst_name].map(|name| name.map(|name| name.to_string()))
+    }
+
+    #[test]
+    fn a_name_is_there_when_it_is_known() {
+        let (mut resolver, mut asked, answers) = resolver();
+        let laptop = || Some("laptop.example".to_owned());
+        assert_eq!(named(&mut resolver), [laptop(), None]);
+        assert_eq!(named(&mut resolver), [laptop(), None]);
+        // Asked once, and not for what the table has.
+        let address = asked.try_recv().unwrap();
+        assert_eq!(address, new_out().dst());
+        assert!(asked.try_recv().is_err());
+        let answer = |name: Option<&str>| Answer { address, name: name.map(Into::into) };
+        answers.send(answer(Some("web.example"))).unwrap();
+        assert_eq!(named(&mut resolver), [laptop(), Some("web.example".into())]);
+        // When its time is over, it is asked for again, and shown meanwhile.
+        resolver.known.get_mut(&address).unwrap().until = Some(Instant::now());
+        assert_eq!(named(&mut resolver)[1].as_deref(), Some("web.example"));
+        assert_eq!(asked.try_recv(), Ok(address));
+        answers.send(answer(None)).unwrap();
+        assert_eq!(named(&mut resolver), [laptop(), None]);
+        assert!(asked.try_recv().is_err());
+    }
+
+    #[test]
+    fn not_everything_is_asked_at_once() {
+        let (mut resolver, mut asked, _answers) = resolver();
+        for last in 0..=255 {
+            assert_eq!(resolver.known([10, 0, 0, last].into()), None);
+        }
+        assert_eq!(std::iter::from_fn(|| asked.try_recv().ok()).count(), UNDER_WAY);
+        assert_eq!(resolver.known.len(), UNDER_WAY);
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_shown() {
+        let table = hosts(
+            "# comment\n127.0.0.1 localhost\n127.0.0.1 other\n::1 ip6-localhost # x\n10.0.0.1\nname 10.0.0.2\n\
+             10.0.0.3 10.9.9.9\n",
+        );
+        let name = |address: &str| table.get(&address.parse::<IpAddr>().unwrap()).map(|name| &**name);
+        assert_eq!((name("127.0.0.1"), name("::1")), (Some("localhost"), Some("ip6-localhost")));
+        assert_eq!(table.len(), 2);
+        assert_eq!(host_name("."), None);
+        assert_eq!(host_name("192.0.2.1."), None);
+        assert_eq!(host_name("a.example.").as_deref(), Some("a.example"));
+    }
+}
