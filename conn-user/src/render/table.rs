@@ -228,8 +228,8 @@ mod tests {
         ");
         insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Lives, Format::Table, &[closed(), preexisting()]), @"
         TIME              DIR      PID  COMM             OWNER     SRC              SPORT  DST              DPORT       SENT   RECEIVED  HANDSHAKE   LIFETIME  OLD_STATE    REASON
-        03:05:07.000000Z  out     1234  curl             connect   192.0.2.7        43210  198.51.100.9       443        517      65536     1.50ms      1m01s  fin_wait2    closed_by_us
-        03:05:07.000000Z  out        -  -                -         192.0.2.7        43210  198.51.100.9       443        517      65536          -    >=1m01s  close_wait   reset_by_peer
+        03:05:07.000000Z  out     1234  curl             connect   192.0.2.7        43210  198.51.100.9     https        517      65536     1.50ms      1m01s  fin_wait2    closed_by_us
+        03:05:07.000000Z  out        -  -                -         192.0.2.7        43210  198.51.100.9     https        517      65536          -    >=1m01s  close_wait   reset_by_peer
         ");
         insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Open, Format::Table, &[open()]), @"
         STATE        DIR  RECV-Q  SEND-Q  LOCAL                  PEER                         AGE      PID  COMM
