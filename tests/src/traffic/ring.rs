@@ -8,7 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
-    ptr,
+    panic, ptr, thread,
 };
 
 /// `count` connections one after the other, 3 bytes up and 5 down in each; the client closes first.
@@ -50,15 +50,24 @@ pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
 /// # Errors
 /// It does not.
 pub fn is_allowed() -> io::Result<()> {
-    IoUring::new(1).map(drop)
+    apart(|| IoUring::new(1).map(drop))
+}
+
+/// On a thread of its own, which ends with its ring: what a ring leaves behind is worked off by the thread that had
+/// it, and ends the next system call there that waits (`EINTR`).
+fn apart<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(job).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
 }
 
 /// The next child, accepted by a ring.
 pub fn accept(server: &Server) -> Socket {
-    let mut ring = IoUring::new(1).expect("a ring");
-    let accept = opcode::Accept::new(Fd(server.socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the socket outlives the operation, which is waited for.
-    let [fd] = unsafe { perform(&mut ring, [accept.build()]) };
+    let fd = apart(|| {
+        let mut ring = IoUring::new(1).expect("a ring");
+        let accept = opcode::Accept::new(Fd(server.socket.as_raw_fd()), ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the socket outlives the operation, which is waited for.
+        let [fd] = unsafe { perform(&mut ring, [accept.build()]) };
+        fd
+    });
     assert!(fd >= 0, "accept by io_uring: {fd}");
     // SAFETY: the kernel has just made this descriptor for us alone.
     let child = Socket::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -68,13 +77,15 @@ pub fn accept(server: &Server) -> Socket {
 
 /// A new socket, connected by a ring.
 pub fn connect(server: SocketAddr) -> Socket {
-    let mut ring = IoUring::new(1).expect("a ring");
-    let (client, address) = (tcp(server), SockAddr::from(server));
-    let connect = opcode::Connect::new(Fd(client.as_raw_fd()), address.as_ptr().cast(), address.len());
-    // SAFETY: socket and address outlive the operation, which is waited for.
-    let [result] = unsafe { perform(&mut ring, [connect.build()]) };
-    assert_eq!(result, 0, "connect by io_uring");
-    client
+    apart(|| {
+        let mut ring = IoUring::new(1).expect("a ring");
+        let (client, address) = (tcp(server), SockAddr::from(server));
+        let connect = opcode::Connect::new(Fd(client.as_raw_fd()), address.as_ptr().cast(), address.len());
+        // SAFETY: socket and address outlive the operation, which is waited for.
+        let [result] = unsafe { perform(&mut ring, [connect.build()]) };
+        assert_eq!(result, 0, "connect by io_uring");
+        client
+    })
 }
 
 /// Submits the operations together, waits for all, and returns their results in the same order.
