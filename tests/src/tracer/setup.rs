@@ -1,7 +1,7 @@
 //! What to start, as whom, and where.
 
 use super::{
-    ARGUMENTS, Ended, Output, READY_FD, Tracer, collect,
+    ARGUMENTS, Ended, Output, READY_FD, START, Tracer, collect,
     confinement::{Confinement, Container},
 };
 use nix::{fcntl::OFlag, unistd::pipe2};
@@ -19,6 +19,8 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Instant,
 };
 
 /// What to start and how.
@@ -143,7 +145,19 @@ impl Setup {
                 confinement.enter()
             });
         }
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        let deadline = Instant::now() + *START;
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // Another test has forked while the copy was written; its child lets go of it soon.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline =>
+                {
+                    thread::yield_now();
+                }
+                Err(error) => panic!("start {command:?}: {error}"),
+            }
+        };
         drop(told);
 
         let output = Arc::new(Output::default());
