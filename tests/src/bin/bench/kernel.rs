@@ -85,7 +85,7 @@ fn sample(tool: &Tool<'_>, span: Duration) -> Result<BTreeMap<String, Sample>, S
 /// The section.
 pub fn measure(empty: &Path, quick: bool) -> String {
     let (rounds, span) =
-        if quick { (1, Duration::from_millis(300)) } else { (5, Duration::from_millis(1_500)) };
+        if quick { (1, Duration::from_millis(300)) } else { (4, Duration::from_millis(1_500)) };
     let stats = match enable_stats(Stats::RunTime) {
         Ok(stats) => stats,
         Err(error) => return page::skipped(&[("run times".to_owned(), error.to_string())]),

@@ -10,7 +10,7 @@ use crate::{
 use conn_tests::tracer::{Setup, Tracer};
 use nix::{sys::time::TimeValLike as _, time::clock_getcpuclockid, unistd::Pid};
 use std::{
-    fs, thread,
+    fs, panic, thread,
     time::{Duration, Instant},
 };
 
@@ -47,25 +47,51 @@ struct Column {
     idle: f64,
 }
 
+/// What a socket takes in the kernel, with all that belongs to it, and then some.
+const BYTES_PER_END: u64 = 8 << 10;
+
+impl Column {
+    /// Everything, with so many open. A machine that cannot have so many is no reason to tell nothing of fewer.
+    fn measure(ends: u64, quick: bool) -> Result<Self, String> {
+        let free = available_bytes();
+        if ends * BYTES_PER_END > free {
+            return Err(format!("{} MiB of memory are too few", free >> 20));
+        }
+        let measured = panic::catch_unwind(|| {
+            let field = Field::new();
+            // Ends with this, also when a measurement fails.
+            let _crowd = Crowd::open(&field.ns, field.port.number(), ends);
+            settle();
+            let repeats = if quick || ends > JUDGED { 1 } else { 3 };
+            let cells = STARTS.iter().map(|(_, words)| started(words, repeats));
+            let cells = cells.chain(RUNS.iter().map(|(_, words)| ran(words, repeats))).collect();
+            Self { ends, cells, idle: idle_share(Duration::from_secs(if quick { 1 } else { 6 })) }
+        });
+        measured.map_err(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it failed").to_owned()
+        })
+    }
+}
+
+/// Memory that nobody needs.
+fn available_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    line.and_then(|kib| kib.parse::<u64>().ok()).map_or(u64::MAX, |kib| kib << 10)
+}
+
 /// The section.
 pub fn measure(quick: bool) -> String {
     let sizes: &[u64] = if quick { &[10, 1_000] } else { &[10, 1_000, 100_000, 1_000_000] };
-    let idle = Duration::from_secs(if quick { 1 } else { 6 });
-    let columns: Vec<Column> = sizes
-        .iter()
-        .map(|&ends| {
-            let field = Field::new();
-            let crowd = Crowd::open(&field.ns, field.port.number(), ends);
-            settle();
-            let repeats = if quick || ends > JUDGED { 1 } else { 5 };
-            let cells = STARTS.iter().map(|(_, words)| started(words, repeats));
-            let cells = cells.chain(RUNS.iter().map(|(_, words)| ran(words, repeats))).collect();
-            let column = Column { ends, cells, idle: idle_share(idle) };
-            eprintln!("scale: {ends} done");
-            drop(crowd);
-            column
-        })
-        .collect();
+    let (mut columns, mut skipped) = (Vec::new(), Vec::new());
+    for &ends in sizes {
+        match Column::measure(ends, quick) {
+            Ok(column) => columns.push(column),
+            Err(why) => skipped.push((format!("{ends} open"), why)),
+        }
+        eprintln!("scale: {ends} done");
+    }
 
     let names: Vec<&str> = STARTS.iter().chain(&RUNS).map(|(name, _)| *name).collect();
     let rows = names.iter().enumerate().map(|(at, name)| {
@@ -80,7 +106,8 @@ pub fn measure(quick: bool) -> String {
     let rows: Vec<Vec<String>> = rows.chain([idle]).collect();
     let heads: Vec<String> = columns.iter().map(|column| format!("{} open", column.ends)).collect();
     let heads: Vec<&str> = [""].into_iter().chain(heads.iter().map(String::as_str)).collect();
-    format!("{}\n{}", page::table(&heads, &rows), page::targets(&goals(&columns)))
+    let (table, targets) = (page::table(&heads, &rows), page::targets(&goals(&columns)));
+    format!("{table}\n{}\n{targets}", page::skipped(&skipped))
 }
 
 fn goals(columns: &[Column]) -> Vec<Target> {
