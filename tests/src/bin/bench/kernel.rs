@@ -2,7 +2,7 @@
 
 use crate::{
     load::Field,
-    machine::median,
+    machine::{attempt, median},
     page::{self, Target},
     tool::{How, Tool},
 };
@@ -95,7 +95,7 @@ pub fn measure(empty: &Path, quick: bool) -> String {
     let mut skipped = Vec::new();
     for round in 0..rounds {
         for tool in &tools {
-            match sample(tool, span) {
+            match attempt(|| sample(tool, span)) {
                 Ok(sample) => all.entry(tool.name).or_default().push(sample),
                 Err(why) => skipped.push((tool.name.to_owned(), why)),
             }

@@ -1,7 +1,9 @@
 //! The machine that is measured on: whether it is quiet, and what many readings say together.
 
 use std::{
-    fs, thread,
+    fs,
+    panic::{self, AssertUnwindSafe},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -73,6 +75,17 @@ impl Ticks {
         let all = (self.all - before.all).max(1) as f64;
         1.0 - (self.idle - before.idle) as f64 / all
     }
+}
+
+/// Does something that may also fail by panicking, as what is made for tests does.
+///
+/// # Errors
+/// Its own, or what the panic said.
+pub fn attempt<T>(job: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        Err(said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it failed").to_owned())
+    })
 }
 
 /// The middle of many values.

@@ -3,14 +3,14 @@
 use crate::{
     crowd::Crowd,
     load::Field,
-    machine::{median, settle},
+    machine::{attempt, median, settle},
     page::{self, Target},
     tool,
 };
 use conn_tests::tracer::{Setup, Tracer};
 use nix::{sys::time::TimeValLike as _, time::clock_getcpuclockid, unistd::Pid};
 use std::{
-    fs, panic, thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -57,7 +57,7 @@ impl Column {
         if ends * BYTES_PER_END > free {
             return Err(format!("{} MiB of memory are too few", free >> 20));
         }
-        let measured = panic::catch_unwind(|| {
+        attempt(|| {
             let field = Field::new();
             // Ends with this, also when a measurement fails.
             let _crowd = Crowd::open(&field.ns, field.port.number(), ends);
@@ -65,11 +65,7 @@ impl Column {
             let repeats = if quick || ends > JUDGED { 1 } else { 3 };
             let cells = STARTS.iter().map(|(_, words)| started(words, repeats));
             let cells = cells.chain(RUNS.iter().map(|(_, words)| ran(words, repeats))).collect();
-            Self { ends, cells, idle: idle_share(Duration::from_secs(if quick { 1 } else { 6 })) }
-        });
-        measured.map_err(|panic| {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it failed").to_owned()
+            Ok(Self { ends, cells, idle: idle_share(Duration::from_secs(if quick { 1 } else { 6 })) })
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     load::Field,
-    machine::{median, quantile},
+    machine::{attempt, median, quantile},
     page::{self, Target},
     tool::{How, Tool},
 };
@@ -110,7 +110,7 @@ pub fn measure(empty: &Path, quick: bool) -> String {
             if skipped.contains_key(tool.name) || (is_peer && round % 2 == 1) {
                 continue;
             }
-            match sample(tool, span, Some(reference)) {
+            match attempt(|| sample(tool, span, Some(reference))) {
                 Ok(sample) => samples.entry(tool.name).or_default().push(sample),
                 Err(why) => _ = skipped.insert(tool.name, why),
             }
