@@ -29,6 +29,8 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
+/// Who was seen to have a socket, until a step of that socket takes it over.
+pub const CLAIMS: &str = "CLAIMS";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// The ledger, see [`crate::ledger`].

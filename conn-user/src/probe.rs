@@ -374,6 +374,10 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
+    if options.owners == name::NO_OWNERS {
+        // The table itself takes 16 MB, and 10 ms to make.
+        loader.map_max_entries(name::CLAIMS, 1);
+    }
     filter::map::prepare(&mut loader, &options.filter);
     debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
     for (name, offset) in layout.globals() {
