@@ -6,7 +6,6 @@ use core::ptr;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock};
-
 use conn_common::reset;
 
 use crate::config;
@@ -15,7 +14,6 @@ use crate::config;
 const AF_INET6: u16 = 10;
 /// `SOCK_DONE` of `enum sock_flags`: set by `tcp_fin()` only, that is when the peer's FIN arrived.
 const SOCK_DONE: u64 = 1 << 1;
-
 /// `SOCK_LINGER`, of the same.
 const SOCK_LINGER: u64 = 1 << 4;
 /// `SHUTDOWN_MASK`: both directions.

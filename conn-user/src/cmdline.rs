@@ -1,12 +1,13 @@
 //! Command lines of owners, read while their process is known to be the same.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, OnceLock};
 
 use conn_common::owner::{COMM, Owner};
+use lru::LruCache;
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::aside::Aside;
@@ -17,8 +18,8 @@ pub const COLUMNS: [&str; 1] = ["cmdline"];
 
 /// How much of one is read.
 const LONGEST: u64 = 4_096;
-/// How many are remembered: of processes that have ended, too.
-const MOST: usize = 4_096;
+/// How many are remembered, those that were seen last: of processes that have ended, too.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -46,7 +47,7 @@ impl Process {
 #[derive(Debug)]
 pub struct CommandLines {
     /// By id, start and name: a program that a process executes has another.
-    known: HashMap<(u32, u64, [u8; COMM]), Arc<Process>>,
+    known: LruCache<(u32, u64, [u8; COMM]), Arc<Process>>,
     aside: Option<Aside<Arc<Process>>>,
 }
 
@@ -58,7 +59,8 @@ impl CommandLines {
             // Nobody else sets it.
             let _ = process.text.set(read(process.pid, process.start_ns).ok().flatten());
         };
-        Self { known: HashMap::new(), aside: host::sees_all_processes().then(|| Aside::new(look)).flatten() }
+        let aside = host::sees_all_processes().then(|| Aside::new(look)).flatten();
+        Self { known: LruCache::new(REMEMBERED), aside }
     }
 
     /// The process of an owner, with its command line if that could be read in a moment, or earlier.
@@ -74,10 +76,7 @@ impl CommandLines {
         if !self.aside.as_mut()?.ask(Arc::clone(&process)) {
             return None;
         }
-        if self.known.len() >= MOST {
-            self.known.clear();
-        }
-        self.known.insert(key, Arc::clone(&process));
+        self.known.put(key, Arc::clone(&process));
         Some(process)
     }
 }
@@ -167,10 +166,10 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &lines.get(&owner).unwrap()));
         let executed = Owner { comm: [b'x'; COMM], ..owner };
         assert!(!Arc::ptr_eq(&first, &lines.get(&executed).unwrap()));
-        for pid in 0..MOST as u32 {
+        for pid in 0..REMEMBERED.get() as u32 {
             lines.get(&own(pid, 1));
         }
-        assert!(lines.known.len() <= MOST);
+        assert!(lines.known.len() <= REMEMBERED.get());
     }
 
     #[test]

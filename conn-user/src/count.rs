@@ -44,7 +44,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         let found = listed::wanted(&settings.filter, listed::connection(&row), holders.get(&row.cookie));
         let found = found.filter(|found| {
             let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
-            settings.places.keeps(place)
+            settings.places.keeps(place.as_deref())
         });
         if let Some(found) = found {
             let key = settings.by.iter().map(|group| key(*group, &found, holders.get(&row.cookie))).collect();

@@ -39,7 +39,7 @@ pub struct Event {
     /// is known of that.
     pub at_least_ns: Option<u64>,
     /// Where the owner runs, if that was asked for and is known.
-    pub place: Option<&'static Place>,
+    pub place: Option<Arc<Place>>,
     /// The owner's process with its command line, if that was asked for.
     pub process: Option<Arc<Process>>,
     /// The name of the initiator's address, if that was asked for and is known.
@@ -112,17 +112,17 @@ impl Event {
     }
 
     /// The id of the owner's container, if it is in one.
-    pub fn container(&self) -> Option<&'static str> {
+    pub fn container(&self) -> Option<&str> {
         self.in_container().map(|container| container.id.as_str())
     }
 
     /// What the owner's container is called, if it is in one and that is known.
-    pub fn container_names(&self) -> Option<&'static Names> {
+    pub fn container_names(&self) -> Option<&Names> {
         self.in_container()?.names()
     }
 
-    fn in_container(&self) -> Option<&'static Container> {
-        self.place?.container.as_ref()
+    fn in_container(&self) -> Option<&Container> {
+        self.place.as_ref()?.container.as_ref()
     }
 
     /// The command line of the owner's process, if that was asked for and is known.
@@ -131,8 +131,8 @@ impl Event {
     }
 
     /// The owner's systemd unit, if it is in one.
-    pub fn unit(&self) -> Option<&'static str> {
-        self.place.and_then(|place| place.unit.as_deref())
+    pub fn unit(&self) -> Option<&str> {
+        self.place.as_ref()?.unit.as_deref()
     }
 
     /// True if this host opened the connection.

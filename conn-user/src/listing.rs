@@ -75,7 +75,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         events.extend(event.and_then(|event| {
             let places = places.as_mut();
             let place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-            settings.places.keeps(place).then_some(Event { time_ns, at_least_ns, place, ..event })
+            settings.places.keeps(place.as_deref()).then_some(Event { time_ns, at_least_ns, place, ..event })
         }));
     })?;
     drop(holders);

@@ -109,7 +109,7 @@ impl Style {
             color: args.color,
             utc: args.utc,
             resolve: args.resolve,
-            services: if args.numeric { Services::default() } else { services.clone() },
+            services: services.unless(args.numeric),
         })
     }
 }

@@ -1,13 +1,14 @@
 //! Where a process runs: its cgroup's path, the container or systemd unit that the path names, and what the
 //! container is called.
 
-use std::collections::HashMap;
 use std::ffi::c_int;
 use std::fs::{self, File};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use lru::LruCache;
 use nix::libc;
 
 use crate::aside::Aside;
@@ -141,47 +142,44 @@ fn user(path: &str) -> Option<u32> {
 #[derive(Debug)]
 pub struct Places {
     root: Option<(PathBuf, File)>,
-    names: Option<Aside<&'static Place>>,
-    known: HashMap<u64, Option<&'static Place>>,
+    names: Option<Aside<Arc<Place>>>,
+    known: LruCache<u64, Option<Arc<Place>>>,
 }
 
-/// Places are kept for as long as conntrace runs, so that events can refer to them. Beyond so many they are
-/// not known any more: a host that makes containers for ever must not fill our memory.
-const MAX_PLACES: usize = 65_536;
+/// How many places are remembered, those that were seen last: a host that makes containers for ever must not
+/// fill our memory.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 impl Places {
     /// Looks them up in the hierarchy that is mounted at `root`.
     pub fn new(root: Option<&Path>) -> Self {
         let root = root.and_then(|path| Some((fs::canonicalize(path).ok()?, File::open(path).ok()?)));
-        let look = |place: &'static Place| {
+        let look = |place: Arc<Place>| {
             if let Some(container) = &place.container {
                 container.set_names(runtime::names(Path::new("/"), &container.id, user(&place.path)));
             }
         };
         let names = root.as_ref().and_then(|_| Aside::new(look));
-        Self { root, names, known: HashMap::new() }
+        Self { root, names, known: LruCache::new(REMEMBERED) }
     }
 
     /// The place with a cgroup id; `None` if it is gone or not known.
-    pub fn get(&mut self, cgroup: u64) -> Option<&'static Place> {
+    pub fn get(&mut self, cgroup: u64) -> Option<Arc<Place>> {
         if cgroup == 0 {
             return None;
         }
         if let Some(known) = self.known.get(&cgroup) {
-            return *known;
-        }
-        if self.known.len() >= MAX_PLACES {
-            return None;
+            return known.clone();
         }
         let place = self.root.as_ref().and_then(|(path, root)| {
             let below = path_of(root, cgroup)?.strip_prefix(path).ok()?.to_string_lossy().into_owned();
-            Some(&*Box::leak(Box::new(Place::of_path(&format!("/{below}")))))
+            Some(Arc::new(Place::of_path(&format!("/{below}"))))
         });
-        let unnamed = |place: &&Place| place.container.as_ref().is_some_and(|one| one.names().is_none());
-        if let (Some(place), Some(aside)) = (place.filter(unnamed), &mut self.names) {
-            aside.ask(place);
+        let unnamed = |place: &&Arc<Place>| place.container.as_ref().is_some_and(|one| one.names().is_none());
+        if let (Some(place), Some(aside)) = (place.as_ref().filter(unnamed), &mut self.names) {
+            aside.ask(Arc::clone(place));
         }
-        self.known.insert(cgroup, place);
+        self.known.put(cgroup, place.clone());
         place
     }
 }
@@ -341,7 +339,7 @@ mod tests {
         let mut places = Places::new(root);
         let may_look = host.capabilities & 1 << CAP_DAC_READ_SEARCH != 0;
         let expected = root.filter(|_| may_look).map(|_| "/");
-        assert_eq!(places.get(id).map(|place| place.path.as_str()), expected);
+        assert_eq!(places.get(id).as_deref().map(|place| place.path.as_str()), expected);
         assert_eq!(places.get(0), None);
         assert_eq!(places.get(u64::MAX), None);
         assert_eq!(Places::new(None).get(id), None);

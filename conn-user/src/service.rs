@@ -41,6 +41,12 @@ impl Services {
         self.ports.get(name).copied()
     }
 
+    /// These, or none for who wants numbers.
+    #[must_use]
+    pub fn unless(&self, numeric: bool) -> Self {
+        if numeric { Self::default() } else { self.clone() }
+    }
+
     /// The name of a port; of several the first, as with getservbyport(3).
     pub fn name(&self, port: u16) -> Option<&str> {
         self.names.get(&port).map(String::as_str)

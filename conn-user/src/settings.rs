@@ -266,7 +266,7 @@ impl CountSettings {
             places: filter::places(&args.filter),
             by: args.by.clone(),
             format: args.output,
-            services: services(args.numeric, names),
+            services: names.services().unless(args.numeric),
         })
     }
 }
@@ -283,7 +283,7 @@ impl StatsSettings {
             own: args.own,
             witnesses: witnesses(cli)?,
             format: args.output,
-            services: services(args.numeric, names),
+            services: names.services().unless(args.numeric),
         })
     }
 }
@@ -299,10 +299,6 @@ fn optional<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Error> {
     text.map(parse).transpose().map_err(usage(option))
-}
-
-fn services(numeric: bool, names: &dyn Names) -> Services {
-    if numeric { Services::default() } else { names.services().clone() }
 }
 
 fn witnesses(cli: &Cli) -> Result<Option<Witnesses>, Error> {

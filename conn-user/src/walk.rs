@@ -32,13 +32,13 @@ pub fn namespaces(
     let work = || {
         let mut walked = Vec::new();
         loop {
-            // The namespace of the thread that makes the iterator is the one that is walked
-            // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
             let (namespace, link) = {
                 let (probe, namespaces) = &mut *locked(&next);
                 let Some(namespace) = namespaces.next() else { return Ok(walked) };
                 (namespace, probe.walk(name)?)
             };
+            // The namespace of the thread that makes the iterator is the one that is walked
+            // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
             match namespace.enter(|| read(link, |page| locked(&rows)(page))) {
                 Ok(read) => {
                     read.map_err(|source| Error::Io { context: context(namespace), source })?;

@@ -172,7 +172,7 @@ impl<'a> Stream<'a> {
             Ok(mut event) => {
                 let places = self.places.as_mut();
                 event.place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-                let chosen = self.place_filter.keeps(event.place)
+                let chosen = self.place_filter.keeps(event.place.as_deref())
                     && self.filter.wants_rest(&event.connection)
                     && self.life.as_ref().is_none_or(|life| life.keeps(&event));
                 if let Some(command_lines) = self.command_lines.as_mut().filter(|_| chosen) {

@@ -153,7 +153,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "name of the initiator's address, with --resolve",
         unknown: NO_HOST,
         names: Names { otel: "conntrace.source.name", ecs: "source.domain" },
-        get: |event, _| Cell::name(event.src_name.as_deref().map(str::as_bytes)),
+        get: |event, _| Cell::text(event.src_name.as_deref()),
         ..PLAIN
     },
     Column {
@@ -164,7 +164,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "name of the responder's address, with --resolve",
         unknown: NO_HOST,
         names: Names { otel: "conntrace.destination.name", ecs: "destination.domain" },
-        get: |event, _| Cell::name(event.dst_name.as_deref().map(str::as_bytes)),
+        get: |event, _| Cell::text(event.dst_name.as_deref()),
         ..PLAIN
     },
     Column {

@@ -3,18 +3,16 @@ use conn_common::owner::{ACCEPT, CONNECT, Owner as Record};
 use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
 use proptest::prelude::*;
 
-use std::sync::LazyLock;
-
 use super::*;
 use conn_common::cause::Ending;
 
 /// A container, by the path that systemd gives docker's.
-static PLACE: LazyLock<Place> = LazyLock::new(|| {
+fn place() -> Place {
     let place = Place::of_path(&format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4)));
     let [name, pod, namespace] = ["app", "web-1", "prod"].map(|name| Some(name.to_owned()));
     place.container.as_ref().unwrap().set_names(Names { name, pod, namespace });
     place
-});
+}
 
 /// One second after boot, when the samples are attempted.
 const ATTEMPT: u64 = 1_000_000_000;
@@ -178,7 +176,7 @@ pub(crate) fn open() -> Event {
     event.time_ns = ATTEMPT + 10_000_000_000;
     event.kind = Kind::Open;
     event.old_state = ESTABLISHED;
-    event.place = Some(&PLACE);
+    event.place = Some(Arc::new(place()));
     event.process = Some(Arc::new(Process::called(b"curl -s http://x")));
     event.src_name = Some("laptop.example".into());
     event.dst_name = Some("web.example".into());

@@ -10,6 +10,7 @@ use super::object::Object;
 use crate::clock::WallClock;
 use crate::event::Event;
 use crate::kind::Kind;
+use crate::runtime::Names;
 use crate::state;
 
 /// Appends the object without a line end.
@@ -46,10 +47,10 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("cgroup", cgroup, Object::integer);
     object.optional("container", event.container().map(str::as_bytes), Object::name);
     let names = event.container_names();
-    let text = |name: Option<&'static String>| name.map(String::as_bytes);
-    object.optional("container_name", text(names.and_then(|names| names.name.as_ref())), Object::name);
-    object.optional("pod", text(names.and_then(|names| names.pod.as_ref())), Object::name);
-    object.optional("pod_namespace", text(names.and_then(|names| names.namespace.as_ref())), Object::name);
+    let text = |part: fn(&Names) -> Option<&String>| names.and_then(part).map(String::as_bytes);
+    object.optional("container_name", text(|names| names.name.as_ref()), Object::name);
+    object.optional("pod", text(|names| names.pod.as_ref()), Object::name);
+    object.optional("pod_namespace", text(|names| names.namespace.as_ref()), Object::name);
     object.optional("unit", event.unit().map(str::as_bytes), Object::name);
     object.integer("netns", connection.netns);
     object.boolean("preexisting", connection.is(PREEXISTING));

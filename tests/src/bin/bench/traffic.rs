@@ -20,6 +20,10 @@ const NEW: &str = "`conntrace -e NEW` into a file";
 const JSON: &str = "`conntrace -o json` into a file";
 const TRACKED: &str = "no tool, connection tracking on";
 
+/// bpftrace's count of connections by port.
+const BY_PORT: &str =
+    "tracepoint:sock:inet_sock_set_state /args->newstate == 1/ { @[args->dport] = count(); }";
+
 /// Threads of the load: one more than can run, so that no processor ever waits.
 pub const THREADS: u64 = 3;
 
@@ -27,8 +31,6 @@ pub const THREADS: u64 = 3;
 fn tools(empty: &Path) -> [Tool<'_>; 11] {
     let plain = |name, how, lines| Tool { name, how, tracked: false, lines };
     let peer = |program, words, package| How::Peer { program, words, package };
-    let count = "tracepoint:sock:inet_sock_set_state /args->newstate == 1/ { @[args->dport] = count(); }";
-    let count: &'static [&'static str] = Box::leak(Box::new(["-e", count]));
     [
         plain(ALONE, How::Alone, None),
         plain(EMPTY, How::Like(empty), None),
@@ -36,7 +38,7 @@ fn tools(empty: &Path) -> [Tool<'_>; 11] {
         plain(NOTHING, How::Conntrace(&["events", "--dport", "1"]), None),
         plain(NEW, How::Conntrace(&["events", "-e", "NEW"]), Some(2.0)),
         plain(JSON, How::Conntrace(&["events", "-o", "json"]), None),
-        plain("bpftrace, a count by port", peer("bpftrace", count, "bpftrace"), None),
+        plain("bpftrace, a count by port", peer("bpftrace", &["-e", BY_PORT], "bpftrace"), None),
         plain("`tcplife`", peer("tcplife", &[], "libbpf-tools"), Some(2.0)),
         plain("`tcpstates`", peer("tcpstates", &[], "libbpf-tools"), None),
         Tool { name: TRACKED, how: How::Alone, tracked: true, lines: None },
