@@ -1,5 +1,5 @@
 //! Programs that do nothing, on the hooks that conntrace plans here, until SIGINT: what the hooks themselves
-//! cost. For `cargo xtask bench`.
+//! cost. With `--remember` they make a memory for each socket, as conntrace must. For `cargo xtask bench`.
 
 use std::error::Error;
 use std::fs::File;
@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(())
     };
     attach("empty_destroy", "tcp_destroy_sock")?;
-    attach("empty_state", "inet_sock_set_state")?;
+    let remembers = std::env::args().any(|word| word == "--remember");
+    attach(if remembers { "remember_state" } else { "empty_state" }, "inet_sock_set_state")?;
     if let Some(root) = &plan.cgroup_root {
         let program: &mut SockOps = ebpf.program_mut("empty_ops").ok_or("no such program")?.try_into()?;
         program.load()?;

@@ -17,14 +17,16 @@ use std::{
 };
 
 const EMPTY: &str = "empty";
+const REMEMBERING: &str = "remembering";
 const COUNTING: &str = "`stats`";
 const NEW: &str = "`-e NEW`";
 const JSON: &str = "`-o json`";
 
-fn tools(empty: &Path) -> [Tool<'_>; 4] {
+fn tools(empty: &Path) -> [Tool<'_>; 5] {
     let plain = |name, how| Tool { name, how, tracked: false, lines: None };
     [
-        plain(EMPTY, How::Like(empty)),
+        plain(EMPTY, How::Like(empty, &[])),
+        plain(REMEMBERING, How::Like(empty, &["--remember"])),
         plain(COUNTING, How::Conntrace(&["stats"])),
         plain(NEW, How::Conntrace(&["events", "-e", "NEW"])),
         plain(JSON, How::Conntrace(&["events", "-o", "json"])),

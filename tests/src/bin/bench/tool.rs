@@ -25,8 +25,8 @@ pub enum How<'a> {
     Alone,
     /// conntrace, with these words.
     Conntrace(&'a [&'a str]),
-    /// A program that is as conntrace to its starter.
-    Like(&'a Path),
+    /// A program that is as conntrace to its starter, with these words.
+    Like(&'a Path, &'a [&'a str]),
     /// Another program, of a package. It does not say when it is ready.
     Peer { program: &'a str, words: &'a [&'a str], package: &'a str },
 }
@@ -94,7 +94,7 @@ impl Tool<'_> {
                 return Ok(Running { tracer: None, file });
             }
             How::Conntrace(words) => Setup::new(*words),
-            How::Like(program) => Setup::default().program(*program),
+            How::Like(program, words) => Setup::new(*words).program(*program),
             How::Peer { program, words, package } => {
                 let path = find(program).ok_or_else(|| format!("no {program} here (package {package})"))?;
                 let path = path.to_string_lossy().into_owned();

@@ -14,6 +14,7 @@ use std::{
 
 const ALONE: &str = "no tool";
 const EMPTY: &str = "empty programs on conntrace's hooks";
+const REMEMBERING: &str = "the same, with a memory for each socket";
 const COUNTING: &str = "`conntrace stats`";
 const NOTHING: &str = "`conntrace --dport 1` (nothing matches)";
 const NEW: &str = "`conntrace -e NEW` into a file";
@@ -28,12 +29,13 @@ const BY_PORT: &str =
 pub const THREADS: u64 = 3;
 
 /// What is measured. The first is what all others are compared with.
-fn tools(empty: &Path) -> [Tool<'_>; 11] {
+fn tools(empty: &Path) -> [Tool<'_>; 12] {
     let plain = |name, how, lines| Tool { name, how, tracked: false, lines };
     let peer = |program, words, package| How::Peer { program, words, package };
     [
         plain(ALONE, How::Alone, None),
-        plain(EMPTY, How::Like(empty), None),
+        plain(EMPTY, How::Like(empty, &[]), None),
+        plain(REMEMBERING, How::Like(empty, &["--remember"]), None),
         plain(COUNTING, How::Conntrace(&["stats"]), None),
         plain(NOTHING, How::Conntrace(&["events", "--dport", "1"]), None),
         plain(NEW, How::Conntrace(&["events", "-e", "NEW"]), Some(2.0)),
