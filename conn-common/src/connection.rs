@@ -26,28 +26,20 @@ pub const WANTED: u8 = 1 << 4;
 pub const ANNOUNCED: u8 = 1 << 5;
 /// `listen()` succeeded. It may also fail after the state has become LISTEN.
 pub const LISTENING: u8 = 1 << 6;
+
+/// Bytes of a [`Connection`] that a run which only counts remembers: all that its ledger needs.
+pub const COUNTED: usize = 16;
+
 /// One connection (or listener), kept in the socket's own storage and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Connection {
-    /// Unique while conntrace runs; a socket that connects again gets a new one. See
-    /// [`Self::first_seen_ns`].
-    pub id: u64,
-    /// When the connection was attempted: SYN sent, or child socket created. Nanoseconds of
-    /// `CLOCK_BOOTTIME`; 0 if it was before conntrace looked.
-    pub attempt_ns: u64,
-    /// When the handshake was complete, same clock; 0 if never or not known.
-    pub established_ns: u64,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
     /// The initiator's port, host order. 0 if no port was ever chosen.
     pub sport: u16,
     /// The responder's port, host order: the service port.
     pub dport: u16,
-    /// The initiator's address: 16 bytes in network order, or the first 4 for IPv4.
-    pub src: [u8; 16],
-    /// The responder's address, like `src`.
-    pub dst: [u8; 16],
     /// 4 or 6. IPv4-mapped addresses are 4.
     pub family: u8,
     /// [`IN`], [`OUT`] or [`LISTENER`].
@@ -56,8 +48,23 @@ pub struct Connection {
     pub state: u8,
     /// [`TUPLE_KNOWN`] and the other flags.
     pub flags: u8,
+    /// The source port of the connection before this one on the same socket: after a retry the kernel still
+    /// shows it. For the kernel programs only.
+    pub last_sport: u16,
     /// Means nothing: padding, in which the kernel programs put things down for a moment.
-    pub scratch: u32,
+    pub scratch: u16,
+    /// Unique while conntrace runs; a socket that connects again gets a new one. See
+    /// [`Self::first_seen_ns`]. Here begins what a run that only counts does not keep, see [`COUNTED`].
+    pub id: u64,
+    /// When the connection was attempted: SYN sent, or child socket created. Nanoseconds of
+    /// `CLOCK_BOOTTIME`; 0 if it was before conntrace looked.
+    pub attempt_ns: u64,
+    /// When the handshake was complete, same clock; 0 if never or not known.
+    pub established_ns: u64,
+    /// The initiator's address: 16 bytes in network order, or the first 4 for IPv4.
+    pub src: [u8; 16],
+    /// The responder's address, like `src`.
+    pub dst: [u8; 16],
     /// Who it belongs to.
     pub owner: Owner,
 }
@@ -65,28 +72,29 @@ pub struct Connection {
 const _: () = {
     assert!(size_of::<Connection>() == 136);
     assert!(align_of::<Connection>() == 8);
-    assert!(core::mem::offset_of!(Connection, netns) == 24);
-    assert!(core::mem::offset_of!(Connection, src) == 32);
-    assert!(core::mem::offset_of!(Connection, family) == 64);
+    assert!(core::mem::offset_of!(Connection, netns) == 0);
+    assert!(core::mem::offset_of!(Connection, id) == COUNTED);
+    assert!(core::mem::offset_of!(Connection, src) == 40);
     assert!(core::mem::offset_of!(Connection, owner) == 72);
 };
 
 impl Connection {
     /// A record that knows nothing.
     pub const UNSEEN: Self = Self {
-        id: 0,
-        attempt_ns: 0,
-        established_ns: 0,
         netns: 0,
         sport: 0,
         dport: 0,
-        src: [0; 16],
-        dst: [0; 16],
         family: 0,
         direction: IN,
         state: crate::state::UNSEEN,
         flags: 0,
+        last_sport: 0,
         scratch: 0,
+        id: 0,
+        attempt_ns: 0,
+        established_ns: 0,
+        src: [0; 16],
+        dst: [0; 16],
         owner: Owner::NONE,
     };
 

@@ -221,8 +221,9 @@ pub fn wants_owner(filter: &impl Filter, owner: &Owner) -> bool {
     has(Set::Pid) && has(Set::Uid) && has(Set::Cgroup) && has(Set::Comm)
 }
 
+/// True if a set with this mode lets something through.
 #[inline(always)]
-fn passes(mode: Mode, is_member: impl FnOnce() -> bool) -> bool {
+pub fn passes(mode: Mode, is_member: impl FnOnce() -> bool) -> bool {
     match mode {
         Mode::Any => true,
         Mode::Only => is_member(),

@@ -74,6 +74,8 @@ pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 pub const OWNERS: &str = "OWNERS";
 /// What lists show beside what is counted: [`LIST_TIME_WAIT`], [`LIST_HALF_OPEN`], [`LIST_TRAFFIC`].
 pub const LISTED: &str = "LISTED";
+/// 1 if steps go into the ledger.
+pub const COUNTS_ON: &str = "COUNTS_ON";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// Offset of a system call's result in the record of its exit.

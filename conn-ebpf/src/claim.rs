@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::BPF_ANY;
 use conn_common::connection::{Connection, IN};
 use conn_common::counter::OWNER_FAILED;
-use conn_common::name::HOLDERS;
+use conn_common::name::{HOLDERS, NO_OWNERS};
 use conn_common::owner::{ACCEPT, CONNECT, Owner, UNKNOWN};
 
 use crate::config;
@@ -38,6 +38,9 @@ pub fn forget(tcp: Tcp) {
 /// Gives a connection the best owner there is by now. The caller has the socket's lock.
 #[inline(always)]
 pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
+    if config::OWNERS.load() == NO_OWNERS {
+        return;
+    }
     let source = connection.owner.source;
     if source == CONNECT || source == ACCEPT {
         return;

@@ -31,6 +31,8 @@ globals! {
     OWNERS: u8 = 0;
     /// What lists show beside what is counted, see `conn_common::name`.
     LISTED: u8 = 0;
+    /// 1 if steps go into the ledger.
+    COUNTS_ON: u8 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
     /// Where a system call's result stands in the record of its exit.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use conn_common::connection::{Connection, LISTENER, PREEXISTING};
+use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
 use conn_common::histogram::{self, BUCKETS, Spans};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
@@ -21,9 +21,18 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 #[unsafe(no_mangle)]
 static EMPTY_SPANS: Spans = Spans::ZERO;
 
+/// True if the run keeps a ledger.
+#[inline(always)]
+pub fn is_on() -> bool {
+    config::COUNTS_ON.load() != 0
+}
+
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
 pub fn begins(connection: &Connection, state: u8) {
+    if !is_on() {
+        return;
+    }
     let found = connection.is(PREEXISTING);
     if let Some(slot) = slot(connection) {
         bump(slot, if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) });
@@ -37,6 +46,9 @@ pub fn begins(connection: &Connection, state: u8) {
 /// A connection goes from one open state to another.
 #[inline(always)]
 pub fn steps(connection: &Connection, from: u8, to: u8) {
+    if !is_on() {
+        return;
+    }
     if let Some(slot) = slot(connection) {
         bump(slot, ledger::step_cell(from, to));
     }
@@ -45,6 +57,9 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
 pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
+    if !is_on() {
+        return;
+    }
     if let Some(slot) = slot(connection) {
         bump(slot, ledger::end_cell_of(from, cause));
         add_to(slot, BYTES_SENT, tcp.bytes_sent());
@@ -65,21 +80,34 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     }
 }
 
-/// A handshake took so long.
+/// True if the run has histograms.
 #[inline(always)]
-pub fn handshake(connection: &Connection, ns: u64) {
-    if let Some(spans) = spans(connection) {
+pub fn has_spans() -> bool {
+    config::SPANS_ON.load() != 0
+}
+
+/// The handshake of a connection was complete at `now`.
+#[inline(always)]
+pub fn handshake(connection: &Connection, now: u64) {
+    if has_spans()
+        && connection.attempt_ns != 0
+        && let Some(spans) = spans(connection)
+    {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, ns);
+        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, now - connection.attempt_ns);
     }
 }
 
-/// A connection that was established has ended after so long.
+/// A connection ended at `now`.
 #[inline(always)]
-pub fn lifetime(connection: &Connection, ns: u64) {
-    if let Some(spans) = spans(connection) {
+pub fn lifetime(connection: &Connection, now: u64) {
+    if has_spans()
+        && connection.is(WAS_ESTABLISHED)
+        && connection.attempt_ns != 0
+        && let Some(spans) = spans(connection)
+    {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, ns);
+        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, now - connection.attempt_ns);
     }
 }
 
@@ -94,9 +122,6 @@ fn bucket(counts: *mut u64, ns: u64) {
 
 #[inline(always)]
 fn spans(connection: &Connection) -> Option<*mut Spans> {
-    if config::SPANS_ON.load() == 0 {
-        return None;
-    }
     let key = key(connection);
     if let Some(spans) = SPANS.get_ptr_mut(&key) {
         return Some(spans);
@@ -112,6 +137,9 @@ fn spans(connection: &Connection) -> Option<*mut Spans> {
 /// A listener listens.
 #[inline(always)]
 pub fn listens(connection: &Connection) {
+    if !is_on() {
+        return;
+    }
     if let Some(slot) = slot(connection) {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
@@ -120,6 +148,9 @@ pub fn listens(connection: &Connection) {
 /// A listener that did listen ends.
 #[inline(always)]
 pub fn listener_ends(connection: &Connection) {
+    if !is_on() {
+        return;
+    }
     if let Some(slot) = slot(connection) {
         add_to(slot, listener::CLOSED, 1);
     }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use conn_common::connection::Connection;
+use conn_common::connection::{COUNTED, Connection};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Spans;
@@ -13,22 +13,19 @@ use conn_common::owner::Owner;
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
 
-/// What a socket remembers.
+/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct SocketRecord {
-    /// The connection it is or was.
-    pub connection: Connection,
-    /// The source port of the connection before this one: after a retry the kernel still shows it.
-    pub last_sport: u16,
-    /// Explicit padding.
-    pub reserved: [u8; 6],
-}
+pub struct Counted([u64; COUNTED / 8]);
 
-/// Inserted by the first witness of a socket, read and changed by all, freed by the kernel with the
-/// socket. Has no capacity: it lives beside the socket.
+/// What a socket remembers: inserted by the first witness of a socket, read and changed by all, freed by the
+/// kernel with the socket. Has no capacity: it lives beside the socket.
 #[btf_map]
-pub static SOCKETS: SkStorage<SocketRecord> = SkStorage::new();
+pub static SOCKETS: SkStorage<Connection> = SkStorage::new();
+
+/// The same in a run that only counts. A fifth of the memory: the first thing it costs.
+#[btf_map]
+pub static COUNTED_SOCKETS: SkStorage<Counted> = SkStorage::new();
 
 /// Written by `emit`, drained by the reader. The loader sets the size.
 #[btf_map]

@@ -1,14 +1,17 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
+use core::ffi::c_void;
+
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
 use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
-    ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
+    ANNOUNCED, COUNTED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
 use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::life::{self, Life};
+use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
@@ -16,7 +19,7 @@ use crate::config;
 use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
-use crate::maps::{SOCKETS, SWITCHES, SocketRecord, WALKED};
+use crate::maps::{COUNTED_SOCKETS, SOCKETS, SWITCHES, WALKED};
 use crate::{claim, keep, ledger, listener, mptcp, owner, tuple};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
@@ -32,73 +35,98 @@ pub fn is_enabled() -> bool {
 /// A socket and what it remembers.
 pub struct Socket {
     pub tcp: Tcp,
-    pub record: *mut SocketRecord,
+    /// In a run that only counts there is no more of it than [`conn_common::connection::COUNTED`] bytes, and the
+    /// verifier refuses a program that looks further.
+    pub memory: *mut Connection,
 }
 
 impl Socket {
-    /// The socket with its memory, which is made if there is none.
+    /// The socket with its memory. If there is none it is made, unless the run can want nothing of such a
+    /// socket. Who listens is always remembered: others are born of it.
     #[inline(always)]
-    pub fn remembered(tcp: Tcp) -> Option<Self> {
-        let record = storage(tcp, CREATE);
-        if record.is_null() {
+    pub fn remembered(tcp: Tcp, listens: bool) -> Option<Self> {
+        if keep::may_pass_over() && !listens {
+            let known = Self::known(tcp);
+            if known.is_some() {
+                return known;
+            }
+            // The port as last written: at an end the other way to read it gives 0.
+            if keep::passes_over(tcp.sport(), tcp.dport()) {
+                return None;
+            }
+        }
+        let memory = storage(tcp.0, CREATE);
+        if memory.is_null() {
             count(STORAGE_FAILED);
             return None;
         }
-        Some(Self { tcp, record })
+        Some(Self { tcp, memory })
     }
 
     /// The socket if it already has a memory.
     #[inline(always)]
     pub fn known(tcp: Tcp) -> Option<Self> {
-        let record = storage(tcp, 0);
-        if record.is_null() { None } else { Some(Self { tcp, record }) }
+        let memory = storage(tcp.0, 0);
+        if memory.is_null() { None } else { Some(Self { tcp, memory }) }
     }
 
     #[inline(always)]
     fn connection(&mut self) -> &mut Connection {
         // SAFETY: a map value of this socket. The socket is locked in every hook, so no other CPU has it.
-        unsafe { &mut (*self.record).connection }
+        unsafe { &mut *self.memory }
     }
 
     /// A witness saw the socket go from `old` to `new`.
     #[inline(always)]
     pub fn goes(&mut self, old: u8, new: u8) {
+        if keep::skips(self.state()) && life::opens(old, new) {
+            // Its end was skipped, not missed.
+            self.connection().state = CLOSE;
+        }
         let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
         life::witness(self, (step >> 8) as u8, step as u8);
     }
 }
 
+/// True if a socket of whatever protocol is remembered in this state.
 #[inline(always)]
-fn storage(tcp: Tcp, flags: u64) -> *mut SocketRecord {
+pub fn is_known_in(sk: *mut c_void, state: u8) -> bool {
+    let memory = storage(sk, 0);
+    // SAFETY: a map value of this socket, which is locked.
+    !memory.is_null() && unsafe { (*memory).state } == state
+}
+
+#[inline(always)]
+fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
+    let map: *const c_void =
+        if keep::only_counts() { (&raw const COUNTED_SOCKETS).cast() } else { (&raw const SOCKETS).cast() };
     // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
-    unsafe {
-        bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), tcp.0, core::ptr::null_mut(), flags).cast()
-    }
+    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags).cast() }
 }
 
 impl Life for Socket {
     #[inline(always)]
     fn state(&self) -> u8 {
         // SAFETY: as in `connection`.
-        unsafe { (*self.record).connection.state }
+        unsafe { (*self.memory).state }
     }
 
     #[inline(always)]
     fn open(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        open(self.tcp, self.record, state);
+        open(self.tcp, self.memory, state);
     }
 
     #[inline(always)]
     fn adopt(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        adopt(self.tcp, self.record, state);
+        adopt(self.tcp, self.memory, state);
     }
 
     #[inline(always)]
     fn go(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        go(self.tcp, self.record, state);
+        go(self.tcp, self.memory, state);
     }
 
     #[inline(always)]
@@ -110,8 +138,8 @@ impl Life for Socket {
 /// A connection or listener begins. In its own function, like the next two, so that each program
 /// holds it once.
 #[inline(never)]
-fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
-    let mut socket = Socket { tcp, record };
+fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
+    let mut socket = Socket { tcp, memory };
     reset(&mut socket, state);
     claim::forget(tcp);
     let connection = socket.connection();
@@ -120,7 +148,7 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
             connection.direction = OUT;
             connection.set(HELD);
             owner::is_current(&mut connection.owner, CONNECT);
-            if connection.owner.flags & KERNEL != 0 {
+            if config::OWNERS.load() != NO_OWNERS && connection.owner.flags & KERNEL != 0 {
                 mptcp::joins(tcp, &mut connection.owner);
             }
         }
@@ -130,7 +158,9 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
         }
         _ => connection.direction = IN,
     }
-    tuple::addresses(tcp, connection);
+    if !keep::only_counts() {
+        tuple::addresses(tcp, connection);
+    }
     tuple::ports(tcp, connection, tcp.num());
     if connection.direction == IN {
         listener::owns(connection);
@@ -149,12 +179,15 @@ fn open(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
 
 /// A socket is met in the middle of its life.
 #[inline(never)]
-fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
-    let mut socket = Socket { tcp, record };
+fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
+    let mut socket = Socket { tcp, memory };
     reset(&mut socket, state);
     let connection = socket.connection();
-    connection.attempt_ns = 0;
     tuple::of_existing(tcp, connection, state);
+    if !keep::only_counts() {
+        connection.attempt_ns = 0;
+        tuple::addresses(tcp, connection);
+    }
     if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
         claim::forget(tcp);
@@ -176,7 +209,7 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
     if tcp.is_held() {
         connection.set(HELD);
     }
-    if keep::wants(connection) {
+    if !keep::only_counts() && keep::wants(connection) {
         connection.set(WANTED);
     }
     ledger::begins(connection, state);
@@ -185,10 +218,8 @@ fn adopt(tcp: Tcp, record: *mut SocketRecord, state: u8) -> u32 {
 
 /// The remembered life goes on, or ends.
 #[inline(never)]
-fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
-    let mut socket = Socket { tcp, record };
-    // SAFETY: a map value of this locked socket.
-    let last_sport = unsafe { (*record).last_sport };
+fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
+    let mut socket = Socket { tcp, memory };
     let connection = socket.connection();
     let from = connection.state;
     connection.state = to;
@@ -199,7 +230,7 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         }
         return 0;
     }
-    let now = now();
+    let now = if keep::only_begins() { 0 } else { now() };
     let was_held = connection.is(HELD);
     let holds = tcp.is_held();
     if holds {
@@ -212,7 +243,7 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         let mut local = tcp.num();
         if local == 0 {
             local = tcp.sport();
-            if connection.direction == OUT && local == last_sport {
+            if connection.direction == OUT && local == connection.last_sport {
                 local = 0;
             }
         }
@@ -220,7 +251,9 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
             connection.sport = local;
             sent = config::CONNECT_IS_SEEN.load() == 0 && local != 0;
         } else {
-            tuple::addresses(tcp, connection);
+            if !keep::only_counts() {
+                tuple::addresses(tcp, connection);
+            }
             connection.sport = tcp.dport();
             sent = true;
         }
@@ -236,18 +269,16 @@ fn go(tcp: Tcp, record: *mut SocketRecord, to: u8) -> u32 {
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
         let cause = forgotten(connection, (cause as u8).into()) as u8;
         ledger::ends(tcp, connection, from, cause);
-        if connection.is(WAS_ESTABLISHED) && connection.attempt_ns != 0 {
-            ledger::lifetime(connection, now - connection.attempt_ns);
-        }
+        ledger::lifetime(connection, now);
         tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
         return 0;
     }
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
-        connection.established_ns = now;
-        if connection.attempt_ns != 0 {
-            ledger::handshake(connection, now - connection.attempt_ns);
+        if !keep::only_counts() {
+            connection.established_ns = now;
         }
+        ledger::handshake(connection, now);
         connection.set(WAS_ESTABLISHED);
     }
     if is_open(to) {
@@ -277,7 +308,9 @@ pub fn connects(socket: &mut Socket) {
     if connection.is(TUPLE_KNOWN) {
         return;
     }
-    tuple::addresses(tcp, connection);
+    if !keep::only_counts() {
+        tuple::addresses(tcp, connection);
+    }
     tuple::ports(tcp, connection, tcp.num());
     introduce(tcp, connection);
 }
@@ -299,7 +332,7 @@ pub fn listens(socket: &mut Socket) {
 /// The time; 0 in a run that only counts, where nobody looks at it.
 #[inline(always)]
 fn now() -> u64 {
-    if config::WANTED_KINDS.load() == 0 && config::SPANS_ON.load() == 0 {
+    if keep::only_counts() {
         return 0;
     }
     // SAFETY: no preconditions.
@@ -313,30 +346,32 @@ fn reset(socket: &mut Socket, state: u8) {
     let connection = socket.connection();
     let last_sport = connection.sport;
     clear(connection);
-    let now = now();
-    // SAFETY: no preconditions.
-    connection.id = Connection::id_at(now, unsafe { bpf_get_smp_processor_id() });
-    connection.attempt_ns = now;
+    if !keep::only_counts() {
+        let now = now();
+        // SAFETY: no preconditions.
+        connection.id = Connection::id_at(now, unsafe { bpf_get_smp_processor_id() });
+        connection.attempt_ns = now;
+    }
     connection.netns = tcp.netns();
     connection.state = state;
-    // SAFETY: a map value of this locked socket.
-    unsafe { (*socket.record).last_sport = last_sport };
+    connection.last_sport = last_sport;
 }
 
 /// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
 #[inline(always)]
 fn clear(connection: &mut Connection) {
-    const WORDS: usize = size_of::<Connection>() / 8;
-    const _: () = assert!(size_of::<Connection>() == WORDS * 8);
+    const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
     let words = (&raw mut *connection).cast::<u64>();
     macro_rules! zero {
         ($($at:literal)*) => {
-            const _: () = assert!(WORDS == [$($at),*].len());
-            // SAFETY: all words of the record, which is aligned to 8 and valid with all bits zero.
+            // SAFETY: words of the record, which is aligned to 8 and valid with all bits zero.
             $(unsafe { words.add($at).write_volatile(0) };)*
         };
     }
-    zero!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+    zero!(0 1);
+    if !keep::only_counts() {
+        zero!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+    }
 }
 
 /// The tuple is known: decide whether the run wants the connection, and tell NEW.

@@ -8,7 +8,7 @@ use crate::kernel::Tcp;
 /// The upper half of `::ffff:0:0/96`, as the second word reads in memory.
 const MAPPED: u32 = 0xffff_0000_u32.to_be().swap_bytes();
 
-/// Notes direction, addresses and ports of a socket that is in the middle of its life, in `state`.
+/// Notes direction and ports of a socket that is in the middle of its life, in `state`.
 #[inline(always)]
 pub fn of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
     connection.direction = match state {
@@ -17,7 +17,6 @@ pub fn of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
         _ if tcp.is_child() => IN,
         _ => OUT,
     };
-    addresses(tcp, connection);
     let num = tcp.num();
     ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
 }

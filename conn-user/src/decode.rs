@@ -144,19 +144,20 @@ pub fn namespace_row(mut bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
 /// Reads the fields of a [`Connection`] in their order.
 fn connection(buf: &mut &[u8]) -> Result<Connection, TryGetError> {
     Ok(Connection {
-        id: buf.try_get_u64_ne()?,
-        attempt_ns: buf.try_get_u64_ne()?,
-        established_ns: buf.try_get_u64_ne()?,
         netns: buf.try_get_u32_ne()?,
         sport: buf.try_get_u16_ne()?,
         dport: buf.try_get_u16_ne()?,
-        src: array(buf)?,
-        dst: array(buf)?,
         family: buf.try_get_u8()?,
         direction: buf.try_get_u8()?,
         state: buf.try_get_u8()?,
         flags: buf.try_get_u8()?,
-        scratch: buf.try_get_u32_ne()?,
+        last_sport: buf.try_get_u16_ne()?,
+        scratch: buf.try_get_u16_ne()?,
+        id: buf.try_get_u64_ne()?,
+        attempt_ns: buf.try_get_u64_ne()?,
+        established_ns: buf.try_get_u64_ne()?,
+        src: array(buf)?,
+        dst: array(buf)?,
         owner: owner(buf)?,
     })
 }

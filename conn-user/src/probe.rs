@@ -39,6 +39,8 @@ pub struct Options {
     pub owners: u8,
     /// What lists show beside what is counted, see [`name::LISTED`].
     pub listed: u8,
+    /// Steps go into the ledger.
+    pub counts: bool,
     /// Handshakes and lifetimes go into histograms.
     pub spans: bool,
     /// The hook that sees who accepts, instead of the best there is.
@@ -86,6 +88,7 @@ impl Options {
             witnesses: None,
             owners: name::NO_OWNERS,
             listed: 0,
+            counts: false,
             spans: false,
             accept_hook: None,
         }
@@ -93,7 +96,7 @@ impl Options {
 
     /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
     pub fn counting() -> Self {
-        Self::lists(&Filter::all())
+        Self { counts: true, ..Self::lists(&Filter::all()) }
     }
 }
 
@@ -358,23 +361,25 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let connect_is_seen = flag(plan.witnesses.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
-    let spans_on = flag(options.spans);
+    let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
+    let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
 
     let mut loader = loader;
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
-        .map_max_entries(name::LEDGER, ledger::KEYS * plan.shards)
+        .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
+        .override_global(name::COUNTS_ON, &counts_on, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
-        .map_max_entries(name::SPANS, if options.spans { ledger::KEYS * plan.shards } else { 1 })
+        .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })
         .override_global(name::SPANS_ON, &spans_on, true)
         .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
-    if options.owners == name::NO_OWNERS {
+    if options.owners != name::HOLDERS {
         // The table itself takes 16 MB, and 10 ms to make.
         loader.map_max_entries(name::CLAIMS, 1);
     }

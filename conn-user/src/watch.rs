@@ -63,6 +63,7 @@ fn options(settings: &EventsSettings) -> Options {
         } else {
             name::OPENERS
         },
+        counts: settings.summary,
         accept_hook: settings.accept_hook,
         ..Options::lists(&settings.filter)
     }

@@ -58,6 +58,7 @@ pub fn row(ctx: *mut c_void) -> i32 {
         connection.state = tcp.state();
         connection.netns = tcp.netns();
         tuple::of_existing(tcp, connection, connection.state);
+        tuple::addresses(tcp, connection);
         if !keep::lists(connection.state) || !keep::wants(connection) {
             return 0;
         }

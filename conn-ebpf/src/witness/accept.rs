@@ -13,7 +13,7 @@ use conn_common::state::CLOSE;
 
 use crate::kernel::{Pointer, TCP, follow};
 use crate::transition::is_enabled;
-use crate::{claim, config, mptcp, owner};
+use crate::{claim, config, keep, mptcp, owner};
 
 /// `AF_INET` and `AF_INET6`.
 const FAMILIES: [u16; 2] = [2, 10];
@@ -85,6 +85,14 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         let is_tcp =
             (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;
         if is_tcp && read::<u8>(sk, &config::SKC_STATE)? != CLOSE {
+            if keep::may_pass_over()
+                && keep::passes_over(
+                    u16::from_be(read(sk, &config::INET_SPORT)?),
+                    u16::from_be(read(sk, &config::SKC_DPORT)?),
+                )
+            {
+                return Ok(());
+            }
             let mut owner = Owner::NONE;
             owner::is_current(&mut owner, ACCEPT);
             claim::accepted(sk, &owner);

@@ -7,6 +7,7 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
 use crate::counter::count;
+use crate::keep;
 use crate::kernel::Tcp;
 use crate::transition::{Socket, is_enabled};
 
@@ -22,7 +23,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     };
     let Some(mut socket) = Socket::known(tcp) else { return 0 };
     let state = socket.state();
-    if state != UNSEEN && state != CLOSE {
+    if state != UNSEEN && state != CLOSE && !keep::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
         count(CLOSED_LATE);
         socket.go(CLOSE);

@@ -12,7 +12,7 @@ use crate::config;
 use crate::counter::count;
 use crate::list::file::open_socket;
 use crate::maps::CLAIMS;
-use crate::{claim, listener, owner};
+use crate::{claim, keep, listener, owner};
 
 /// The hook.
 #[inline(always)]
@@ -25,7 +25,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
             owner::is_task(&mut owner, task, LISTENER);
             listener::held_by(tcp.netns(), tcp.num(), &owner);
         }
-        _ if config::OWNERS.load() == HOLDERS => {
+        _ if config::OWNERS.load() == HOLDERS && !keep::passes_over(tcp.sport(), tcp.dport()) => {
             owner::is_task(&mut owner, task, FILES);
             let socket = tcp.0 as u64;
             // The first task that has it open stays: the walk goes by process id.

@@ -4,21 +4,26 @@
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
 use conn_common::counter::NO_SOCKET;
+use conn_common::state::LISTEN;
 
 use crate::counter::count;
 use crate::kernel::{TCP, Tcp, read_u16};
-use crate::transition::{Socket, is_enabled};
-use crate::{config, mptcp};
+use crate::transition::{Socket, is_enabled, is_known_in};
+use crate::{config, keep, mptcp};
 
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     let old = ctx.arg::<i32>(1).cast_unsigned() as u8;
     let new = ctx.arg::<i32>(2).cast_unsigned() as u8;
-    if old == new || !is_enabled() {
+    if old == new || keep::skips(old) {
         return 0;
     }
     let sk = ctx.arg(0);
+    // Most steps were told by sock_ops a moment ago. Then this is all.
+    if is_known_in(sk, new) || !is_enabled() {
+        return 0;
+    }
     let Some(tcp) = Tcp::of(sk) else {
         if read_u16(sk, &config::SK_PROTOCOL) == TCP {
             count(NO_SOCKET);
@@ -28,7 +33,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     };
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut socket) = Socket::remembered(tcp) {
+    if let Some(mut socket) = Socket::remembered(tcp, new == LISTEN) {
         socket.goes(old, new);
     }
     0

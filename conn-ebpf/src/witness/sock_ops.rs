@@ -11,6 +11,7 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
 use crate::counter::count;
+use crate::keep;
 use crate::kernel::Tcp;
 use crate::transition::{Socket, connects, is_enabled, listens};
 
@@ -24,6 +25,9 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     if !matters(op) || !is_enabled() {
         return GO_ON;
     }
+    if op == BPF_SOCK_OPS_STATE_CB && keep::skips(ctx.arg(0) as u8) {
+        return GO_ON;
+    }
     // SAFETY: a field of the context that the verifier knows; it may be NULL.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     if sk.is_null() {
@@ -34,7 +38,7 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         count(NO_SOCKET);
         return GO_ON;
     };
-    let Some(mut socket) = Socket::remembered(tcp) else { return GO_ON };
+    let Some(mut socket) = Socket::remembered(tcp, op == BPF_SOCK_OPS_TCP_LISTEN_CB) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     let known = socket.state();
     // One call for all of them: the verifier follows each call by itself.

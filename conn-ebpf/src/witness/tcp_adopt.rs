@@ -4,9 +4,10 @@ use core::ffi::c_void;
 
 use conn_common::counter::STEP_REPAIRED;
 use conn_common::life::Life as _;
-use conn_common::state::{CLOSE, UNSEEN};
+use conn_common::state::{CLOSE, LISTEN, UNSEEN};
 
 use crate::counter::count;
+use crate::keep;
 use crate::list;
 use crate::transition::Socket;
 
@@ -15,7 +16,10 @@ use crate::transition::Socket;
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some(tcp) = list::tcp::socket(ctx) else { return 0 };
     let state = tcp.state();
-    let Some(mut socket) = Socket::remembered(tcp) else { return 0 };
+    if keep::skips(state) {
+        return 0;
+    }
+    let Some(mut socket) = Socket::remembered(tcp, state == LISTEN) else { return 0 };
     let known = socket.state();
     if known == state || state == CLOSE {
         return 0;

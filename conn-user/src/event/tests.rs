@@ -222,6 +222,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             direction: rest.1,
             state: rest.2,
             flags: rest.3,
+            last_sport: 0,
             scratch: 0,
             owner: times.4,
         });

@@ -12,7 +12,7 @@ use conn_tests::{
     traffic::{
         Server,
         close::{self, First},
-        socket,
+        fail, socket,
     },
     truth::Tuple,
 };
@@ -27,6 +27,9 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; filter:
     directions_are_chosen,
     families_are_chosen,
     filters_hold_together,
+    a_socket_that_was_passed_over_is_seen_when_it_is_wanted,
+    a_service_port_is_not_anybodys_source_port,
+    a_run_of_new_only_tells_each_attempt_of_a_socket,
 );
 
 fn connection(port: &Port) -> Tuple {
@@ -157,5 +160,67 @@ fn filters_hold_together(_: &Host) -> Outcome {
     let tuple = connection(&ports[0]);
     tracer.await_flow(Kind::Destroy, "in", tuple);
     assert_eq!(tracer.events().len(), 1, "{:#?}", tracer.events());
+    Ok(())
+}
+
+/// A socket of no interest leaves no trace in the kernel until it connects to a port of interest, and the other
+/// way round.
+fn a_socket_that_was_passed_over_is_seen_when_it_is_wanted(_: &Host) -> Outcome {
+    let ports = Port::block(2);
+    let (other, wanted) = (Server::listen(ports[0].v4()), Server::listen(ports[1].v4()));
+    let port = ports[1].to_string();
+    let all = Tracer::start(["-e", "ALL", "--dport", &port]);
+    let new = Tracer::start(["-e", "NEW", "--dport", &port]);
+    let client = socket::tcp(other.address);
+    let mut shown = Vec::new();
+    for server in [&other, &wanted, &other, &wanted] {
+        client.connect(&server.address.into()).unwrap();
+        let tuple = socket::tuple_of(&client);
+        let accepted = server.accept();
+        socket::disconnect(&client);
+        socket::await_error(&accepted);
+        if server.address == wanted.address {
+            shown.push(tuple);
+        }
+    }
+    for &tuple in &shown {
+        for direction in ["out", "in"] {
+            new.await_flow(Kind::New, direction, tuple);
+            all.await_flow(Kind::New, direction, tuple);
+            let end = all.await_flow(Kind::Destroy, direction, tuple);
+            let owner = if direction == "out" { "connect" } else { "accept" };
+            assert_eq!(end.key("owner"), Some(owner), "{end:?}");
+        }
+    }
+    for line in all.events().iter().chain(&new.events()) {
+        assert!(shown.contains(&line.tuple()), "{line:?}");
+    }
+    Ok(())
+}
+
+/// Both ends of a connection from the wanted service port to another one: kept apart by who opened it.
+fn a_service_port_is_not_anybodys_source_port(_: &Host) -> Outcome {
+    let ports = Port::block(2);
+    let tracer = Tracer::start(["-e", "ALL", "--dport", &ports[0].to_string()]);
+    connection_from(&ports[0], &ports[1]);
+    let tuple = connection_from(&ports[1], &ports[0]);
+    tracer.await_flow(Kind::Destroy, "out", tuple);
+    tracer.await_flow(Kind::Destroy, "in", tuple);
+    assert!(tracer.events().iter().all(|line| line.tuple() == tuple), "{:#?}", tracer.events());
+    Ok(())
+}
+
+/// What becomes of a connection is not looked at, but a new one on the same socket is a new one.
+fn a_run_of_new_only_tells_each_attempt_of_a_socket(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
+    let refused_first = fail::refused_then_connected(port.v4());
+    let used_twice = close::reuse(port.v4());
+    let attempts = [&refused_first, &used_twice].map(|truth| truth.outgoing(port.number()).opened);
+    let last = connection(&port);
+    tracer.await_flow(Kind::New, "out", last);
+    tracer.await_flow(Kind::New, "in", last);
+    let outgoing = tracer.events().iter().filter(|line| line.key("dir") == Some("out")).count();
+    assert_eq!(outgoing as u64, attempts.iter().sum::<u64>() + 1, "{:#?}", tracer.events());
     Ok(())
 }
