@@ -125,13 +125,11 @@ pub fn rfc3339(unix_ns: i64, out: &mut Vec<u8>) {
 }
 
 /// Appends the last `N` decimal digits of a number.
-pub fn digits<const N: usize>(mut number: u64, out: &mut Vec<u8>) {
-    let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        *digit += (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&text);
+pub fn digits<const N: usize>(number: u64, out: &mut Vec<u8>) {
+    let limit = const { 10_u64.pow(N as u32) };
+    // With a 1 before them, so that zeros stay.
+    let mut text = itoa::Buffer::new();
+    out.extend_from_slice(&text.format(limit + number % limit).as_bytes()[1..]);
 }
 
 /// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`

@@ -1,11 +1,9 @@
 //! Bytes of the ring into events. The only place where bytes become types; any bytes give an event
 //! or an error, never a panic.
 
-use bytes::{Buf, TryGetError};
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, NEW};
-use conn_common::owner::{COMM, Owner};
 use conn_common::reset::Reset;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, NEW_SYN_RECV, UNSEEN};
@@ -19,8 +17,13 @@ use crate::kind::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not the length of a record.
-    #[error("a record of {0} bytes instead of {expected}", expected = size_of::<EventRecord>())]
-    Length(usize),
+    #[error("a record of {is} bytes instead of {expected}")]
+    Length {
+        /// What there is.
+        is: usize,
+        /// What it must be.
+        expected: usize,
+    },
     /// No such event kind.
     #[error("unknown event kind {0}")]
     Kind(u8),
@@ -35,30 +38,39 @@ pub enum DecodeError {
     Family(u8),
 }
 
+/// A record of the kernel programs: `repr(C)`, and whatever its bytes are, they mean something.
+///
+/// # Safety
+/// All fields are integers, or arrays of them, and there is no padding between them.
+unsafe trait Record: Copy {}
+
+// SAFETY: integers; conn-common has the padding as fields, and asserts the sizes.
+unsafe impl Record for EventRecord {}
+// SAFETY: as above.
+unsafe impl Record for SocketRow {}
+// SAFETY: as above.
+unsafe impl Record for HolderRow {}
+// SAFETY: as above.
+unsafe impl Record for NamespaceRow {}
+
+/// Reads a record as a whole, of which the compiler makes one copy.
+fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() != size_of::<T>() {
+        return Err(DecodeError::Length { is: bytes.len(), expected: size_of::<T>() });
+    }
+    // SAFETY: there are as many bytes as the record has, and any bytes are one.
+    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
 /// Decodes one record.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    if bytes.len() != size_of::<EventRecord>() {
-        return Err(DecodeError::Length(bytes.len()));
-    }
-    read(bytes).map_err(|_| DecodeError::Length(bytes.len()))?
-}
-
-/// Reads the fields in the order of [`EventRecord`], which is `repr(C)` without padding.
-fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
-    let buf = &mut bytes;
-    let time_ns = buf.try_get_u64_ne()?;
-    let error = buf.try_get_u16_ne()?;
-    let kind = buf.try_get_u8()?;
-    let old_state = buf.try_get_u8()?;
-    let cause = buf.try_get_u8()?;
-    let reset = buf.try_get_u8()?;
-    let _reserved = buf.try_get_u16_ne()?;
-    let traffic = traffic(buf)?;
-    let connection = connection(buf)?;
-    Ok(check(kind, old_state, &connection).map(|kind| Event {
+    let EventRecord { time_ns, error, kind, old_state, cause, reset, reserved: _, traffic, connection } =
+        read(bytes)?;
+    let kind = check(kind, old_state, &connection)?;
+    Ok(Event {
         time_ns,
         kind,
         old_state,
@@ -75,7 +87,7 @@ fn read(mut bytes: &[u8]) -> Result<Result<Event, DecodeError>, TryGetError> {
         dst_name: None,
         at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
         connection,
-    }))
+    })
 }
 
 /// For how long no payload was sent or received, if the connection was established.
@@ -87,19 +99,8 @@ pub fn idle_ns(connection: &Connection, traffic: &Traffic) -> Option<u64> {
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
-    let length = bytes.len();
-    let mut read = || {
-        let buf = &mut bytes;
-        Ok(SocketRow {
-            cookie: buf.try_get_u64_ne()?,
-            traffic: traffic(buf)?,
-            at_least_jiffies: buf.try_get_u32_ne()?,
-            reserved: buf.try_get_u32_ne()?,
-            connection: connection(buf)?,
-        })
-    };
-    let row = read().map_err(|_: TryGetError| DecodeError::Length(length))?;
+pub fn socket_row(bytes: &[u8]) -> Result<SocketRow, DecodeError> {
+    let row: SocketRow = read(bytes)?;
     let Connection { direction, family, state, .. } = row.connection;
     if direction > UNDIRECTED {
         return Err(DecodeError::Direction(direction));
@@ -115,89 +116,16 @@ pub fn socket_row(mut bytes: &[u8]) -> Result<SocketRow, DecodeError> {
 ///
 /// # Errors
 /// [`DecodeError::Length`].
-pub fn holder_row(mut bytes: &[u8]) -> Result<HolderRow, DecodeError> {
-    let length = bytes.len();
-    let mut read = || {
-        let buf = &mut bytes;
-        Ok(HolderRow { cookie: buf.try_get_u64_ne()?, owner: owner(buf)? })
-    };
-    read().map_err(|_: TryGetError| DecodeError::Length(length))
+pub fn holder_row(bytes: &[u8]) -> Result<HolderRow, DecodeError> {
+    read(bytes)
 }
 
 /// Decodes a row of the namespace iterator.
 ///
 /// # Errors
 /// [`DecodeError::Length`].
-pub fn namespace_row(mut bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
-    let length = bytes.len();
-    let mut read = || {
-        let buf = &mut bytes;
-        Ok(NamespaceRow {
-            inode: buf.try_get_u64_ne()?,
-            pid: buf.try_get_u32_ne()?,
-            fd: buf.try_get_u32_ne()?,
-        })
-    };
-    read().map_err(|_: TryGetError| DecodeError::Length(length))
-}
-
-/// Reads the fields of a [`Connection`] in their order.
-fn connection(buf: &mut &[u8]) -> Result<Connection, TryGetError> {
-    Ok(Connection {
-        netns: buf.try_get_u32_ne()?,
-        sport: buf.try_get_u16_ne()?,
-        dport: buf.try_get_u16_ne()?,
-        family: buf.try_get_u8()?,
-        direction: buf.try_get_u8()?,
-        state: buf.try_get_u8()?,
-        flags: buf.try_get_u8()?,
-        last_sport: buf.try_get_u16_ne()?,
-        scratch: buf.try_get_u16_ne()?,
-        id: buf.try_get_u64_ne()?,
-        attempt_ns: buf.try_get_u64_ne()?,
-        established_ns: buf.try_get_u64_ne()?,
-        src: array(buf)?,
-        dst: array(buf)?,
-        owner: owner(buf)?,
-    })
-}
-
-/// Reads the fields of an [`Owner`] in their order.
-fn owner(buf: &mut &[u8]) -> Result<Owner, TryGetError> {
-    Ok(Owner {
-        cgroup: buf.try_get_u64_ne()?,
-        start_ns: buf.try_get_u64_ne()?,
-        pid: buf.try_get_u32_ne()?,
-        tid: buf.try_get_u32_ne()?,
-        uid: buf.try_get_u32_ne()?,
-        source: buf.try_get_u8()?,
-        flags: buf.try_get_u8()?,
-        reserved: buf.try_get_u16_ne()?,
-        comm: array::<COMM>(buf)?,
-        thread: array::<COMM>(buf)?,
-    })
-}
-
-/// Reads the fields of a [`Traffic`] in their order.
-fn traffic(buf: &mut &[u8]) -> Result<Traffic, TryGetError> {
-    Ok(Traffic {
-        bytes_sent: buf.try_get_u64_ne()?,
-        bytes_received: buf.try_get_u64_ne()?,
-        segments_sent: buf.try_get_u32_ne()?,
-        segments_received: buf.try_get_u32_ne()?,
-        retransmits: buf.try_get_u32_ne()?,
-        srtt_us: buf.try_get_u32_ne()?,
-        min_rtt_us: buf.try_get_u32_ne()?,
-        receive_queue: buf.try_get_u32_ne()?,
-        send_queue: buf.try_get_u32_ne()?,
-        idle_jiffies: buf.try_get_u32_ne()?,
-    })
-}
-
-fn array<const N: usize>(buf: &mut &[u8]) -> Result<[u8; N], TryGetError> {
-    let mut array = [0; N];
-    buf.try_copy_to_slice(&mut array)?;
-    Ok(array)
+pub fn namespace_row(bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
+    read(bytes)
 }
 
 fn check(kind: u8, old_state: u8, connection: &Connection) -> Result<Kind, DecodeError> {
@@ -253,7 +181,7 @@ mod tests {
 
     #[test]
     fn names_what_is_wrong() {
-        assert_eq!(decode(&[]).err(), Some(DecodeError::Length(0)));
+        assert_eq!(decode(&[]).err(), Some(DecodeError::Length { is: 0, expected: 200 }));
         let with = |offset: usize, value: u8| {
             let mut bytes = record();
             bytes[offset] = value;
@@ -288,10 +216,12 @@ mod tests {
         fn any_bytes_of_the_right_length_decode_or_fail(
             bytes in prop::collection::vec(any::<u8>(), size_of::<EventRecord>()),
         ) {
+            let of_bytes = |error: &DecodeError| !matches!(error, DecodeError::Length { .. });
             match decode(&bytes) {
                 Ok(event) => prop_assert!(state::name(event.connection.state).is_some()),
-                Err(error) => prop_assert!(!matches!(error, DecodeError::Length(_))),
+                Err(error) => prop_assert!(of_bytes(&error)),
             }
+            prop_assert!(socket_row(&bytes).as_ref().err().is_none_or(of_bytes));
         }
     }
 }

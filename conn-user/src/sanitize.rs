@@ -6,6 +6,10 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Appends `name` as one word of a line: what is no visible ASCII character, and what means something
 /// in the line (`\`, `=`, `[`), is written `\xNN`, the backslash itself `\\`.
 pub fn word(name: &[u8], out: &mut Vec<u8>) {
+    // Nearly all names are harmless.
+    if name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b'[')) {
+        return out.extend_from_slice(name);
+    }
     for &byte in name {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -32,6 +36,15 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
 /// characters and those that break lines or turn the direction of text are escaped.
 pub fn json_string(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    escaped(name, out);
+    out.push(b'"');
+}
+
+fn escaped(name: &[u8], out: &mut Vec<u8>) {
+    // As above.
+    if name.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        return out.extend_from_slice(name);
+    }
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -47,7 +60,6 @@ pub fn json_string(name: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// Control characters, line separators, and marks that change the direction of text. All of them are

@@ -1,6 +1,7 @@
 //! Events into lines. What is written for every event appends to a buffer and does not allocate besides
 //! its growth.
 
+mod address;
 mod conntrack;
 mod convention;
 mod csv;
@@ -12,14 +13,12 @@ mod save;
 mod table;
 mod xml;
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-
 use crate::clock::WallClock;
 use crate::column::{Column, Columns, named};
 use crate::event::Event;
 use crate::human::Zone;
 use crate::output::{Style, Terminal};
+use address::address;
 use table::Table;
 
 /// How events are written.
@@ -277,35 +276,6 @@ fn each(columns: Option<&[&'static Column]>, mut visit: impl FnMut(&'static Colu
 /// Appends an integer in decimal.
 fn integer(number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// Appends an address.
-fn address(address: IpAddr, out: &mut Vec<u8>) {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, rest @ ..] = address.octets();
-            integer(first, out);
-            for octet in rest {
-                out.push(b'.');
-                integer(octet, out);
-            }
-        }
-        // Writing into a vector does not fail.
-        IpAddr::V6(address) => _ = write!(out, "{address}"),
-    }
-}
-
-/// Appends an address and a port, an IPv6 address in brackets.
-fn endpoint(endpoint: SocketAddr, out: &mut Vec<u8>) {
-    if endpoint.is_ipv6() {
-        out.push(b'[');
-    }
-    address(endpoint.ip(), out);
-    if endpoint.is_ipv6() {
-        out.push(b']');
-    }
-    out.push(b':');
-    integer(endpoint.port(), out);
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{address, endpoint, integer};
+use super::address::endpoint;
+use super::{address, integer};
 use crate::clock::{WallClock, rfc3339};
 use crate::column::{Cell, Column};
 use crate::event::{Event, errno_name};
@@ -18,29 +19,33 @@ pub(super) fn columns(event: &Event, columns: &[&Column], clock: &WallClock, out
     object.close();
 }
 
-/// Writes the members of an object. Keys and words are ours and need no escapes.
+/// Writes the members of an object. Keys and words are ours and need no escapes. What writes a member is inlined,
+/// so that its key is copied by a few instructions of constant length: there are forty of them in a line.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    before: u8,
+    /// Where the object begins, with a comma until it is complete: so all members are written in the same way.
+    start: usize,
 }
 
 impl<'a> Object<'a> {
     pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
-        Self { out, before: b'{' }
+        let start = out.len();
+        Self { out, start }
     }
 
     pub(super) fn close(self) {
-        if self.before == b'{' {
-            self.out.push(b'{');
+        match self.out.get_mut(self.start) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
         }
         self.out.push(b'}');
     }
 
+    #[inline(always)]
     pub(super) fn key(&mut self, key: &str) {
-        self.out.extend_from_slice(&[self.before, b'"']);
+        self.out.extend_from_slice(b",\"");
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b"\":");
-        self.before = b',';
     }
 
     /// A member that is an object.
@@ -55,24 +60,29 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(json.as_bytes());
     }
 
+    #[inline(always)]
     pub(super) fn integer(&mut self, key: &str, value: impl itoa::Integer) {
         self.key(key);
         integer(value, self.out);
     }
 
+    #[inline(always)]
     pub(super) fn boolean(&mut self, key: &str, value: bool) {
         self.key(key);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
+    #[inline(always)]
     pub(super) fn word(&mut self, key: &str, value: &str) {
         self.quoted(key, |out| out.extend_from_slice(value.as_bytes()));
     }
 
+    #[inline(always)]
     pub(super) fn address(&mut self, key: &str, value: IpAddr) {
         self.quoted(key, |out| address(value, out));
     }
 
+    #[inline(always)]
     pub(super) fn time(&mut self, key: &str, unix_ns: i64) {
         self.quoted(key, |out| rfc3339(unix_ns, out));
     }
@@ -87,16 +97,19 @@ impl<'a> Object<'a> {
     }
 
     /// Bytes that others chose.
+    #[inline(always)]
     pub(super) fn name(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         sanitize::json_string(value, self.out);
     }
 
+    #[inline(always)]
     pub(super) fn null(&mut self, key: &str) {
         self.key(key);
         self.out.extend_from_slice(b"null");
     }
 
+    #[inline(always)]
     pub(super) fn optional<T>(
         &mut self,
         key: &str,
@@ -126,6 +139,7 @@ impl<'a> Object<'a> {
         }
     }
 
+    #[inline(always)]
     fn quoted(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);
         self.out.push(b'"');

@@ -62,20 +62,6 @@ pub(super) fn loss(format: Format) -> String {
 }
 
 #[test]
-fn addresses_are_written_as_std_does() {
-    for text in ["0.0.0.0", "192.0.2.255", "::", "::1", "2001:db8::22", "fe80::1:0:0:1"] {
-        let mut out = Vec::new();
-        address(text.parse().unwrap(), &mut out);
-        assert_eq!(out, text.as_bytes());
-    }
-    for text in ["192.0.2.255:0", "[2001:db8::22]:65535"] {
-        let mut out = Vec::new();
-        endpoint(text.parse().unwrap(), &mut out);
-        assert_eq!(out, text.as_bytes());
-    }
-}
-
-#[test]
 fn colours_are_for_those_who_want_them() {
     let color = Terminal { width: None, color: true };
     let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
