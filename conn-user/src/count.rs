@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use conn_common::connection::Connection;
+use conn_common::name;
 use conn_common::owner::Owner;
 use conn_common::state;
 
@@ -32,6 +33,9 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     let asks_who = settings.by.contains(&Group::Comm)
         || !settings.places.is_empty()
         || settings.filter.asks_for(Field::is_owners);
+    let who = asks_who.then_some(name::FILE_LIST);
+    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(who);
+    probe.load_programs(&programs.collect::<Vec<_>>())?;
     let holders = if asks_who { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
     let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));

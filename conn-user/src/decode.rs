@@ -38,13 +38,13 @@ pub enum DecodeError {
     Family(u8),
 }
 
-/// A record of the kernel programs: `repr(C)`, and whatever its bytes are, they mean something.
+/// A record of the kernel programs, `repr(C)`: any bytes are one.
 ///
 /// # Safety
-/// All fields are integers, or arrays of them, and there is no padding between them.
+/// All fields are integers, or arrays of them.
 unsafe trait Record: Copy {}
 
-// SAFETY: integers; conn-common has the padding as fields, and asserts the sizes.
+// SAFETY: integers.
 unsafe impl Record for EventRecord {}
 // SAFETY: as above.
 unsafe impl Record for SocketRow {}
@@ -53,7 +53,7 @@ unsafe impl Record for HolderRow {}
 // SAFETY: as above.
 unsafe impl Record for NamespaceRow {}
 
-/// Reads a record as a whole, of which the compiler makes one copy.
+/// Reads a record as a whole.
 fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() {
         return Err(DecodeError::Length { is: bytes.len(), expected: size_of::<T>() });

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use conn_common::name::LIST_TRAFFIC;
+use conn_common::name::{self, LIST_TRAFFIC};
 use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 
@@ -55,6 +55,9 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     settings.filter.tell();
     let options = listed::options(&settings.filter, settings.listening);
     let mut probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
+    probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
+    // Before the rows come.
+    probe.forget_types();
     let holders = snapshot::holders(&mut probe)?;
     let found = snapshot::all_namespaces(&mut probe)?;
     if found.denied && !host.may_look_everywhere() {

@@ -9,9 +9,10 @@ use conntrace::error::Error;
 use conntrace::names::HostNames;
 use conntrace::output::{Color, Terminal};
 use conntrace::settings::Settings;
-use conntrace::{count, doctor, help, listing, sink, stats, watch};
+use conntrace::{count, doctor, help, listing, memory, sink, stats, watch};
 
 fn main() -> ExitCode {
+    memory::give_back_what_is_free();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match line::read(args, std::env::var_os(OPTIONS).as_deref()) {

@@ -15,9 +15,9 @@ use conn_common::{layout, ledger, name};
 use crate::accept::{self, AcceptHook, Search};
 use crate::error::Error;
 use crate::filter::{self, Filter, Pushed};
-use crate::host::KERNEL_BTF;
 use crate::layout::Layout;
 use crate::plan::{Plan, Witnesses};
+use crate::types::Types;
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
@@ -112,7 +112,7 @@ unsafe impl Pod for Switches {}
 #[derive(Debug)]
 pub struct Probe {
     ebpf: Ebpf,
-    btf: Btf,
+    types: Types,
     accept_parameters: Option<u32>,
 }
 
@@ -125,22 +125,17 @@ impl Probe {
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
-        // aya parses the kernel's types twice, once to load the object and once to load the programs: that
-        // and our own look at them take 20 ms each, and are done side by side.
-        let (ebpf, btf) = thread::scope(|scope| {
+        thread::scope(|scope| {
             let layout = scope.spawn(Layout::of_kernel);
-            let btf = scope.spawn(Btf::from_sys_fs);
-            let loader = EbpfLoader::new();
-            let ebpf = joined(layout)
-                .and_then(|layout| Ok((load(loader, plan, options, &layout)?, layout.accept_parameters)));
-            (ebpf, joined(btf))
-        });
-        let (ebpf, accept_parameters) = ebpf?;
-        let btf = btf.map_err(|error| Error::Refused {
-            what: format!("reading {KERNEL_BTF}: {error}"),
-            errno: None,
-        })?;
-        Ok(Self { ebpf, btf, accept_parameters })
+            // This parses the kernel's types, which aya does not hand out, and needs only for objects that want
+            // to be relocated by them: no reason to keep them until we have ours.
+            let mut loader = EbpfLoader::new();
+            loader.btf(None);
+            let types = scope.spawn(Types::of_kernel);
+            let layout = joined(layout)?;
+            let ebpf = load(loader, plan, options, &layout)?;
+            Ok(Self { ebpf, types: joined(types)?, accept_parameters: layout.accept_parameters })
+        })
     }
 
     /// Loads those of these programs that are not loaded yet, all at the same time: the verifier takes 10 to
@@ -149,18 +144,28 @@ impl Probe {
     /// # Errors
     /// What the kernel refuses, with the remedy.
     pub fn load_programs(&mut self, names: &[&'static str]) -> Result<(), Error> {
-        let btf = &self.btf;
-        let loaded: Vec<&str> = thread::scope(|scope| {
-            let programs = self.ebpf.programs_mut().filter(|(name, _)| names.contains(name));
-            let loads: Vec<_> = programs
-                .map(|(name, program)| scope.spawn(move || load_program(name, program, btf).map(|()| name)))
-                .collect();
-            loads.into_iter().map(joined).collect::<Result<_, _>>()
-        })?;
-        match names.iter().find(|name| !loaded.contains(name)) {
-            Some(name) => Err(Error::Internal(format!("the object has no program {name}"))),
-            None => Ok(()),
+        let is_meant = |name: &str| names.contains(&name);
+        let found = self.ebpf.programs_mut().filter(|(name, _)| is_meant(name)).collect::<Vec<_>>();
+        if let Some(name) = names.iter().find(|name| found.iter().all(|(found, _)| found != *name)) {
+            return Err(Error::Internal(format!("the object has no program {name}")));
         }
+        let missing: Vec<_> = found.into_iter().filter(|(_, program)| program.fd().is_err()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let btf = self.types.get()?;
+        thread::scope(|scope| {
+            let loads: Vec<_> = missing
+                .into_iter()
+                .map(|(name, program)| scope.spawn(move || load_program(name, program, btf)))
+                .collect();
+            loads.into_iter().try_for_each(joined)
+        })
+    }
+
+    /// Gives memory back that only loading programs takes. Whoever still loads one pays for it.
+    pub fn forget_types(&mut self) {
+        self.types.forget();
     }
 
     /// Attaches the witnesses that the plan names, which are loaded. Nothing is counted before
@@ -202,7 +207,12 @@ impl Probe {
         let hooks = AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook));
         let mut search = Search::default();
         for hook in hooks {
-            match accept::attach(hook, self.accept_parameters, &mut self.ebpf, &self.btf) {
+            let attached = self
+                .types
+                .get()
+                .map_err(|error| error.to_string())
+                .and_then(|btf| accept::attach(hook, self.accept_parameters, &mut self.ebpf, btf));
+            match attached {
                 Ok(()) => {
                     search.hook = Some(hook);
                     break;
@@ -330,11 +340,8 @@ where
         .map_err(|error| Error::Internal(format!("program {name}: {error}")))
 }
 
-/// Loads one program for the hook that its name stands for, unless it is loaded.
+/// Loads one program for the hook that its name stands for.
 fn load_program(name: &str, program: &mut Program, btf: &Btf) -> Result<(), Error> {
-    if program.fd().is_ok() {
-        return Ok(());
-    }
     let hook = match name {
         name::SET_STATE | name::SET_STATE_AGAIN => "inet_sock_set_state",
         name::DESTROY_SOCK => "tcp_destroy_sock",

@@ -194,6 +194,8 @@ impl Session {
         }
         let mut census = Census::default();
         let walked = snapshot::list(&mut self.probe, &namespaces, |row| census.count(&row))?;
+        // All programs that there are for this are loaded now.
+        self.probe.forget_types();
         let after = self.ledger()?;
         let hidden = busy(&after).filter(|inode| !walked.contains(inode)).count();
         let audit = if hidden == 0 {

@@ -44,6 +44,7 @@ const SETTLING: u32 = 1_000;
 pub fn run(settings: &EventsSettings) -> Result<(), Error> {
     settings.filter.tell();
     let mut session = Session::start(&options(settings))?;
+    session.probe.forget_types();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
