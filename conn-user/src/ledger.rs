@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::maps::{Array, MapData};
 use aya::{Ebpf, Pod};
 use conn_common::connection::LISTENER;
 use conn_common::ledger::{self, Slot, listener};
 use conn_common::name;
 
+use crate::batch::Entries;
 use crate::error::Error;
 
 /// A slot, for the maps.
@@ -70,9 +71,9 @@ impl Ledger {
 
 /// Reads the ledger.
 pub struct LedgerReader {
-    slots: HashMap<MapData, u32, PodSlot>,
+    slots: Entries<PodSlot>,
     unattributed: Array<MapData, PodSlot>,
-    netns: HashMap<MapData, u32, PodTotals>,
+    netns: Entries<PodTotals>,
 }
 
 /// How often a reading is repeated that caught a connection between two CPUs' slots.
@@ -84,14 +85,13 @@ impl LedgerReader {
     /// # Errors
     /// They were taken before.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let mut take = |name: &str| {
-            ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
-        };
-        let map_error = |error: aya::maps::MapError| Error::Internal(error.to_string());
+        let unattributed = ebpf
+            .take_map(name::UNATTRIBUTED)
+            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::UNATTRIBUTED)))?;
         Ok(Self {
-            slots: HashMap::try_from(take(name::LEDGER)?).map_err(map_error)?,
-            unattributed: Array::try_from(take(name::UNATTRIBUTED)?).map_err(map_error)?,
-            netns: HashMap::try_from(take(name::NETNS)?).map_err(map_error)?,
+            slots: Entries::take(ebpf, name::LEDGER)?,
+            unattributed: Array::try_from(unattributed).map_err(|error| failed(&error))?,
+            netns: Entries::take(ebpf, name::NETNS)?,
         })
     }
 
@@ -116,10 +116,8 @@ impl LedgerReader {
     }
 
     fn read_once(&self) -> Result<Ledger, Error> {
-        let map_error = |error: aya::maps::MapError| Error::Internal(format!("reading the ledger: {error}"));
         let mut ledger = Ledger::default();
-        for entry in &self.slots {
-            let (key, PodSlot(slot)) = entry.map_err(map_error)?;
+        let slots = self.slots.each(|key, PodSlot(slot)| {
             let (direction, port) = ledger::split(key);
             if direction == LISTENER {
                 let listeners = ledger.listeners.entry(port).or_default();
@@ -127,19 +125,23 @@ impl LedgerReader {
                 listeners.preexisting += slot.cells[listener::PREEXISTING];
                 listeners.closed += slot.cells[listener::CLOSED];
             } else {
-                ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(&slot);
+                ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
             }
-        }
+        });
+        slots.map_err(|error| failed(&error))?;
         for direction in 0..LISTENER {
-            let PodSlot(slot) = self.unattributed.get(&u32::from(direction), 0).map_err(map_error)?;
+            let PodSlot(slot) =
+                self.unattributed.get(&u32::from(direction), 0).map_err(|error| failed(&error))?;
             if slot != Slot::ZERO {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
             }
         }
-        for entry in &self.netns {
-            let (inode, PodTotals(totals)) = entry.map_err(map_error)?;
-            ledger.netns.insert(inode, totals);
-        }
+        let netns = self.netns.each(|inode, &PodTotals(totals)| _ = ledger.netns.insert(inode, totals));
+        netns.map_err(|error| failed(&error))?;
         Ok(ledger)
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> Error {
+    Error::Internal(format!("reading the ledger: {error}"))
 }

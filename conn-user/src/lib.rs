@@ -5,6 +5,7 @@ pub mod accept;
 pub mod aside;
 pub mod audit;
 pub mod balance;
+pub mod batch;
 pub mod cli;
 pub mod clock;
 pub mod cmdline;

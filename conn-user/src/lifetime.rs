@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use conn_common::connection::IN;
 use conn_common::histogram::{self, Histogram, Spans};
 use conn_common::{ledger, name};
 use serde_json::{Value as Json, json};
 
+use crate::batch::Entries;
 use crate::error::Error;
 use crate::service::Services;
 use crate::span;
@@ -23,7 +23,7 @@ struct PodSpans(Spans);
 unsafe impl Pod for PodSpans {}
 
 /// Reads the histograms.
-pub struct LifetimeReader(HashMap<MapData, u32, PodSpans>);
+pub struct LifetimeReader(Entries<PodSpans>);
 
 impl LifetimeReader {
     /// Takes the map, once.
@@ -31,10 +31,7 @@ impl LifetimeReader {
     /// # Errors
     /// It was taken before.
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let map = ebpf
-            .take_map(name::SPANS)
-            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::SPANS)))?;
-        HashMap::try_from(map).map(Self).map_err(|error| failed(&error))
+        Entries::take(ebpf, name::SPANS).map(Self)
     }
 
     /// One reading, by direction and service port.
@@ -43,18 +40,14 @@ impl LifetimeReader {
     /// The map cannot be read.
     pub fn read(&self) -> Result<Lifetimes, Error> {
         let mut all: BTreeMap<(u8, u16), Spans> = BTreeMap::new();
-        for entry in &self.0 {
-            let (key, PodSpans(spans)) = entry.map_err(|error| failed(&error))?;
+        let read = self.0.each(|key, PodSpans(spans)| {
             let sum = all.entry(ledger::split(key)).or_insert(Spans::ZERO);
             sum.handshake.add(&spans.handshake);
             sum.lifetime.add(&spans.lifetime);
-        }
+        });
+        read.map_err(|error| Error::Internal(format!("reading the histograms: {error}")))?;
         Ok(Lifetimes(all))
     }
-}
-
-fn failed(error: &MapError) -> Error {
-    Error::Internal(format!("reading the histograms: {error}"))
 }
 
 /// Histograms by direction ([`conn_common::connection::IN`] or `OUT`) and service port.
