@@ -58,6 +58,9 @@ const AUDIT_EVERY: Duration = Duration::from_secs(10);
 /// Time between two audits while the kernel tells of steps that may have been missed.
 const AUDIT_IN_DOUBT: Duration = Duration::from_secs(1);
 
+/// How often an audit looks again, at most.
+const LOOKS: u32 = 3;
+
 impl Session {
     /// Looks at the host, loads, attaches, switches on and adopts the sockets that exist.
     ///
@@ -167,22 +170,31 @@ impl Session {
     /// Holds the ledger against the sockets of the kernel, all of which it walks. What is wrong twice in
     /// a row is made good, counted in [`Self::repaired`], and no longer in the ledger that is returned.
     fn audit(&mut self) -> Result<(Ledger, Audit), Error> {
-        let (ledger, first) = self.look()?;
-        if first.holds() {
-            return Ok((ledger, first));
+        let (mut ledger, mut audit) = self.look()?;
+        let mut mended = false;
+        for _ in 0..LOOKS {
+            if audit.holds() {
+                break;
+            }
+            let (next_ledger, next) = self.look()?;
+            // A socket may be on its way between its table and the ledger: then the next look differs.
+            let wrong = next.also_in(&audit);
+            (ledger, audit) = (next_ledger, next);
+            if wrong.is_empty() {
+                break;
+            }
+            if !mended && wrong.iter().any(|difference| difference.excess() < 0) {
+                // Steps that no witness told of. The walk that adopts sockets also mends states, so this comes first:
+                // what the ledger has too much in one state may be what it lacks in another, and no end.
+                let namespaces = snapshot::all_namespaces(&mut self.probe)?.namespaces;
+                self.adopt(&namespaces)?;
+                mended = true;
+            } else {
+                self.repairs.learn(&wrong);
+            }
+            (ledger, audit) = self.look()?;
         }
-        // A socket may be on its way between its table and the ledger; the second look tells.
-        let (ledger, second) = self.look()?;
-        let wrong = second.also_in(&first);
-        if wrong.is_empty() {
-            return Ok((ledger, second));
-        }
-        if self.repairs.learn(&wrong) {
-            // Sockets that no witness told of: the walk that adopts them also mends states.
-            let namespaces = snapshot::all_namespaces(&mut self.probe)?.namespaces;
-            self.adopt(&namespaces)?;
-        }
-        self.look()
+        Ok((ledger, audit))
     }
 
     fn look(&mut self) -> Result<(Ledger, Audit), Error> {

@@ -5,10 +5,11 @@ use conn_tests::{
     harness::{Live, Outcome},
     host::{Host, Need},
     kernel::settled,
-    ledger::Ledger,
+    ledger::{Ledger, last_report},
     live,
     netns::NetNs,
     port::Port,
+    tracer::Setup,
     traffic::{
         Server,
         socket::{begin_connect, connect, tcp},
@@ -20,6 +21,7 @@ use std::{net::Shutdown, thread};
 pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; start:
     twenty_times_in_the_middle_of_a_flood,
     adopts_every_state,
+    steps_that_no_hook_saw_are_no_ends,
 );
 
 /// Makes so many more.
@@ -147,5 +149,32 @@ fn adopts_every_state(_: &Host) -> Outcome {
     assert_eq!(end.numbers(Direction::Out, deaf).failed_abandoned, 2);
     assert_eq!((end.listeners(port).preexisting, end.listeners(port).closed), (2, 2));
     ledger.stop().check_identity();
+    Ok(())
+}
+
+/// Hooks that see nothing of what existing connections do until they end: the last audit finds them in other states
+/// than the ledger, and takes none of them for ended.
+fn steps_that_no_hook_saw_are_no_ends(_: &Host) -> Outcome {
+    const OPEN: usize = 20;
+    let port = Port::take();
+    let server = Server::listen(port.v4());
+    let mut pairs: Vec<_> = (0..OPEN).map(|_| server.pair()).collect();
+    let filter = port.to_string();
+    let tracer =
+        Setup::new(["stats", "-o", "json", "--witnesses", "destroy_sock", "--dport", &filter]).start();
+    for pair in &pairs[..OPEN / 2] {
+        pair.client.shutdown(Shutdown::Write).unwrap();
+    }
+    // One end that a hook does see, though not from which state.
+    drop(pairs.pop());
+    let kernel = settled(&[port.number()]);
+    let report = last_report(&tracer.stop());
+    report.check_identity();
+    assert_eq!(report.open(&[port.number()]), kernel);
+    assert_eq!(report.repaired, 0, "{report:?}");
+    for direction in [Direction::In, Direction::Out] {
+        let numbers = report.numbers(direction, port.number());
+        assert_eq!((numbers.preexisting, numbers.closed), (OPEN as u64, 1), "{direction:?} {numbers:?}");
+    }
     Ok(())
 }
