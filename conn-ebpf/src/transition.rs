@@ -249,7 +249,8 @@ fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
         }
         if connection.direction == OUT {
             connection.sport = local;
-            sent = config::CONNECT_IS_SEEN.load() == 0 && local != 0;
+            // With fast open a port is chosen and the SYN put off until there is something to send.
+            sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
         } else {
             if !keep::only_counts() {
                 tuple::addresses(tcp, connection);
