@@ -27,6 +27,7 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     args: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     program: Option<PathBuf>,
     confinement: Confinement,
     contained: bool,
@@ -44,6 +45,13 @@ impl Setup {
     #[must_use]
     pub fn arguments<A: ToString>(mut self, more: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(more.into_iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -119,6 +127,7 @@ impl Setup {
         command
             .args(&self.args)
             .args(more)
+            .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

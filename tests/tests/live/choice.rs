@@ -8,7 +8,7 @@ use conn_tests::{
     live,
     netns::NetNs,
     port::Port,
-    tracer::{Setup, Tracer, binary},
+    tracer::{Setup, Tracer},
     traffic::{
         Server,
         close::{self, First},
@@ -238,9 +238,8 @@ fn expressions_and_options_hold_together(_: &Host) -> Outcome {
 
 fn the_environment_has_options(_: &Host) -> Outcome {
     let ports = Port::block(2);
-    let options = format!("CONNTRACE_OPTS=-e NEW --dport {}", ports[0]);
-    let program = binary().display().to_string();
-    let tracer = Setup::new([&options, &program, "dst", "127.0.9.1"]).program("/usr/bin/env").start();
+    let options = format!("-e NEW --dport {}", ports[0]);
+    let tracer = Setup::new(["dst", "127.0.9.1"]).variable("CONNTRACE_OPTS", &options).start();
     connection(&ports[0], 2);
     connection(&ports[1], 1);
     shows_only(&tracer, &[connection(&ports[0], 1)]);

@@ -12,6 +12,7 @@ use conn_tests::{
     traffic::fail,
     truth::Truth,
 };
+use nix::sys::signal::Signal;
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
@@ -99,8 +100,9 @@ fn lost(stderr: &str) -> u64 {
 }
 
 /// The runs one after the other, each ending in another way, with one ledger for all of them and the events
-/// of each in a file of its own, so that the disk never has to hold more than one. How many were lost.
-fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str]) -> (u64, Truth) {
+/// of each in a file of its own, so that the disk never has to hold more than one. How many were lost. With
+/// `stopped`, nobody reads events while they are made.
+fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: bool) -> (u64, Truth) {
     let port = Port::take();
     let filter = port.to_string();
     let ledger = Ledger::start(&[port.number()], "500ms");
@@ -111,7 +113,11 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str]) -> (u64, 
         let events =
             Setup::new([&["events", "-e", "NEW,DESTROY", "--dport", filter.as_str()], options].concat());
         let events = events.stdout_to(&file.0).start();
+        if stopped {
+            events.signal(Signal::SIGSTOP);
+        }
         truth += flood(&ns, Flood::new(port.number(), connections(), ending));
+        events.signal(Signal::SIGCONT);
         let untold = await_equal(&ledger, &truth);
         let ended = events.stop();
         let lost = lost(ended.expect_code(0));
@@ -129,12 +135,12 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str]) -> (u64, 
 fn ten_runs_while_events_stream_to_a_file(_: &Host) -> Outcome {
     use Ending::{ClientFirst, ClientReset, Mixed, ServerFirst, ServerReset};
     let endings = [ClientFirst, ServerFirst, ClientReset, ServerReset, Mixed];
-    runs(10, &endings, "stream", &["-o", "json"]);
+    runs(10, &endings, "stream", &["-o", "json"], false);
     Ok(())
 }
 
 fn most_events_are_lost_and_no_count(_: &Host) -> Outcome {
-    let (lost, truth) = runs(2, &[Ending::ClientFirst, Ending::Mixed], "tiny", &["-b", "4096"]);
+    let (lost, truth) = runs(2, &[Ending::ClientFirst, Ending::Mixed], "tiny", &["-b", "4096"], true);
     let opened: u64 = truth.counts.values().map(|counts| counts.opened).sum();
     assert!(lost > opened, "most events should be lost: {lost} of {}", 2 * opened);
     Ok(())

@@ -6,7 +6,7 @@ use conn_tests::{
     live,
     tracer::Setup,
 };
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; manual:
     what_replaces_other_tools_runs,
@@ -16,10 +16,12 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; manual:
 /// Commands that give one answer and end by themselves.
 const SNAPSHOTS: [&str; 4] = ["list", "-L", "count", "-C"];
 
-/// The second cells of the table in `docs/from.md`.
+/// What people type instead of what they used to.
+const PAGE: &str = include_str!("../../../docs/from.md");
+
+/// The second cells of its table.
 fn lines() -> Vec<String> {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/from.md")).unwrap();
-    let cells = page.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit_once("| `"));
+    let cells = PAGE.lines().filter_map(|line| line.strip_suffix("` |")?.rsplit_once("| `"));
     cells.map(|(_, now)| now.to_owned()).collect()
 }
 

@@ -4,7 +4,7 @@ use conn_tests::{
     harness::{Live, Outcome},
     host::{Host, Need},
     live,
-    tracer::{Setup, binary},
+    tracer::Setup,
 };
 use nix::unistd::Uid;
 
@@ -105,9 +105,7 @@ fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
 
 fn wrong_options_of_the_environment_are_named(_: &Host) -> Outcome {
     for (options, named) in [("--no-such", "--no-such"), ("dport = 22", "options only"), ("'", "quote")] {
-        let variable = format!("CONNTRACE_OPTS={options}");
-        let program = binary().display().to_string();
-        let ended = Setup::new([variable.as_str(), program.as_str(), "count"]).program("/usr/bin/env").run();
+        let ended = Setup::new(["count"]).variable("CONNTRACE_OPTS", options).run();
         let message = ended.expect_code(2);
         assert!(message.contains("CONNTRACE_OPTS") && message.contains(named), "{message}");
     }

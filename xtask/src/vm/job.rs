@@ -18,9 +18,8 @@ const WITNESSES: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_
 
 /// Hooks that are used one instead of the other, each of which must give the same results: an option of
 /// conntrace's, and the tests that are repeated with it.
-const FORCED: [(&str, &str, &str); 4] = [
+const FORCED: [(&str, &str, &str); 3] = [
     ("--witnesses", WITNESSES[1], "ledger::everything_at_once"),
-    ("--witnesses", "sock_ops,destroy_sock", "ledger::everything_at_once"),
     ("--accept-hook", "syscalls", "event::"),
     ("--accept-hook", "syscalls", "ledger::everything_at_once"),
 ];
