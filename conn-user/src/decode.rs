@@ -1,6 +1,9 @@
 //! Bytes of the ring into events. The only place where bytes become types; any bytes give an event
 //! or an error, never a panic.
 
+use std::mem::MaybeUninit;
+
+use bytes::Buf as _;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, NEW};
@@ -54,12 +57,16 @@ unsafe impl Record for HolderRow {}
 unsafe impl Record for NamespaceRow {}
 
 /// Reads a record as a whole.
-fn read<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
-    if bytes.len() != size_of::<T>() {
-        return Err(DecodeError::Length { is: bytes.len(), expected: size_of::<T>() });
+fn read<T: Record>(mut bytes: &[u8]) -> Result<T, DecodeError> {
+    let (is, expected) = (bytes.len(), size_of::<T>());
+    let mut record = MaybeUninit::<T>::zeroed();
+    // SAFETY: the bytes of the record, all of which are set.
+    let whole = unsafe { std::slice::from_raw_parts_mut(record.as_mut_ptr().cast::<u8>(), expected) };
+    if is != expected || bytes.try_copy_to_slice(whole).is_err() {
+        return Err(DecodeError::Length { is, expected });
     }
-    // SAFETY: there are as many bytes as the record has, and any bytes are one.
-    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    // SAFETY: any bytes are a record.
+    Ok(unsafe { record.assume_init() })
 }
 
 /// Decodes one record.
