@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: what is given away. One static program, alone, in an archive, and in a Debian package.
 
+mod other;
 mod package;
 
 use std::ffi::OsStr;
@@ -16,8 +17,6 @@ use crate::{setup, toolchain};
 
 /// The program must stay below.
 const LIMIT: u64 = 8 << 20;
-/// Another processor that it is meant for.
-const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
 
 /// Documents that go with the program, as far as they are there: directories whole.
 const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE", "docs"];
@@ -39,7 +38,10 @@ pub(crate) fn main() -> Result<ExitCode> {
         Some(_) => package::make(&dist)?,
         None => skipped("the Debian package", "there is no dpkg-deb here"),
     }
-    other_target()?;
+    match other::check()? {
+        Ok(compiler) => println!("{}: checked by {compiler}", other::TARGET),
+        Err(reason) => skipped(other::TARGET, &reason),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,21 +122,6 @@ fn interpreter(elf: &[u8]) -> Option<bool> {
         }
     }
     Some(false)
-}
-
-/// As far as it builds on this machine: the types of another processor.
-fn other_target() -> Result<()> {
-    let mut rustc = Command::new("rustc");
-    let output = rustc.args(["--print", "target-libdir", "--target", OTHER_TARGET]).output();
-    let library = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    if !library.is_ok_and(|library| !library.is_empty() && Path::new(&library).is_dir()) {
-        let remedy = format!("there is no std for it here: rustup target add {OTHER_TARGET}");
-        skipped(OTHER_TARGET, &remedy);
-        return Ok(());
-    }
-    run(&mut command::cargo(["check", "--quiet", "--package", "conn-user", "--target", OTHER_TARGET]))?;
-    println!("{OTHER_TARGET}: checked");
-    Ok(())
 }
 
 fn skipped(what: &str, reason: &str) {

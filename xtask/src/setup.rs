@@ -107,17 +107,9 @@ fn apt(arguments: &[&str]) -> Command {
     apt
 }
 
-/// bpf-linker for the distribution's LLVM, built by the distribution's compiler. The user's own toolchain, and
-/// what it has installed, are not touched.
-fn build_linker_into_cache(places: &Places) -> Result<()> {
-    let target = places.linker_root();
-    eprintln!("Building bpf-linker {LINKER_VERSION} into {} (once, about a minute)", target.display());
-    fs::create_dir_all(&target).with_context(|| {
-        format!("cannot make {}; set CONNTRACE_CACHE to a directory of yours", target.display())
-    })?;
+/// The distribution's cargo with the distribution's compiler.
+pub(crate) fn distribution_cargo(places: &Places) -> Command {
     let mut cargo = Command::new(places.root.join("usr/bin/cargo"));
-    cargo.args(["install", "--quiet", "--locked", "--force", "--version", LINKER_VERSION, "bpf-linker"]);
-    cargo.args(["--no-default-features", "--features", LINKER_FEATURE, "--root"]).arg(&target);
     // What cargo and rustup have set for this process is about another compiler.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
@@ -129,9 +121,24 @@ fn build_linker_into_cache(places: &Places) -> Result<()> {
         }
     }
     cargo.env_remove("CARGO").env_remove("CARGO_BUILD_TARGET").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env("RUSTC", places.root.join("usr/bin/rustc"));
+    cargo
+}
+
+/// bpf-linker for the distribution's LLVM, built by the distribution's compiler. The user's own toolchain, and
+/// what it has installed, are not touched.
+fn build_linker_into_cache(places: &Places) -> Result<()> {
+    let target = places.linker_root();
+    eprintln!("Building bpf-linker {LINKER_VERSION} into {} (once, about a minute)", target.display());
+    fs::create_dir_all(&target).with_context(|| {
+        format!("cannot make {}; set CONNTRACE_CACHE to a directory of yours", target.display())
+    })?;
+    let mut cargo = distribution_cargo(places);
+    cargo.args(["install", "--quiet", "--locked", "--force", "--version", LINKER_VERSION, "bpf-linker"]);
+    cargo.args(["--no-default-features", "--features", LINKER_FEATURE, "--root"]).arg(&target);
     // Without LLVM's own programs on PATH, the linker's build script does not find its library.
     cargo.env("PATH", places.distribution_path()).env("LLVM_PREFIX", places.root.join(LLVM));
-    cargo.env("RUSTC", places.root.join("usr/bin/rustc")).stdout(std::io::stderr());
+    cargo.stdout(std::io::stderr());
     command::run(&mut cargo).with_context(|| {
         format!(
             "bpf-linker does not build; cargo needs its registry for this, the command was `{}`",

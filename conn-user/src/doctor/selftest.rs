@@ -72,6 +72,7 @@ pub fn run() -> Result<Checked, Error> {
         kinds: ANY_KIND,
         ring_bytes: DEFAULT_RING_BYTES,
         owners: name::HOLDERS,
+        counts: true,
         ..Options::lists(&filter)
     };
     let mut session = Session::start(&options)?;
@@ -154,8 +155,9 @@ fn raise_loopback() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     // SAFETY: all zero is a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from.cast_signed();
+    // C's `char` has a sign or not, as the processor wants; these fit into either.
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo".map(libc::c_char::try_from)) {
+        *to = from.unwrap_or_default();
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: the request outlives the call.

@@ -48,6 +48,22 @@ impl Mirrors {
     }
 }
 
+/// The suite that this host is of.
+pub(crate) fn suite_of_host() -> Result<String> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(suite.context("/etc/os-release has no VERSION_CODENAME")?.trim_matches('"').to_owned())
+}
+
+/// The machine that packages are for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Machine<'a> {
+    /// Its dpkg's status file, if they need not be complete without what is installed.
+    pub(crate) installed: Option<&'a Path>,
+    /// Debian's name of its processor, if it is not that of this host.
+    pub(crate) architecture: Option<&'a str>,
+}
+
 /// One suite.
 #[derive(Debug)]
 pub(crate) struct Archive {
@@ -55,13 +71,12 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Fetches the lists of a suite into `directory`. `installed` is dpkg's status file of the machine that
-    /// packages are for, if they need not be complete without it.
+    /// Fetches the lists of a suite for a machine into `directory`.
     pub(crate) fn open(
         directory: &Path,
         mirrors: &Mirrors,
         suite: &str,
-        installed: Option<&Path>,
+        machine: Machine<'_>,
     ) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(part))
@@ -70,8 +85,8 @@ impl Archive {
         let path = |name: &str| directory.join(name).display().to_string();
         fs::write(path("status"), "")?;
         fs::write(path("sources.list"), mirrors.sources(suite))?;
-        let installed = installed.map_or_else(|| path("status"), |file| file.display().to_string());
-        let settings = [
+        let installed = machine.installed.map_or_else(|| path("status"), |file| file.display().to_string());
+        let mut settings = vec![
             ("Dir::Etc::sourcelist", path("sources.list")),
             ("Dir::Etc::sourceparts", "-".to_owned()),
             ("Dir::State::lists", path("lists")),
@@ -81,8 +96,12 @@ impl Archive {
             // These directories are ours alone.
             ("APT::Sandbox::User", fetching_user()),
         ];
-        let lines = settings.map(|(name, value)| format!("{name} \"{value}\";\n"));
-        fs::write(path("apt.conf"), lines.concat())?;
+        if let Some(architecture) = machine.architecture {
+            settings.push(("APT::Architecture", architecture.to_owned()));
+            settings.push(("APT::Architectures", architecture.to_owned()));
+        }
+        let lines = settings.iter().map(|(name, value)| format!("{name} \"{value}\";\n"));
+        fs::write(path("apt.conf"), lines.collect::<String>())?;
         let archive = Self { directory: directory.to_owned() };
         archive.apt("apt-get", &["update", "--quiet=2"])?;
         Ok(archive)

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::archive::{self, Archive, Mirrors};
+use super::archive::{self, Archive, Machine, Mirrors};
 use crate::toolchain;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -89,10 +89,8 @@ impl Emulator {
 
 fn fetch(cache: &Path, mirrors: &Mirrors, root: &Path) -> Result<()> {
     eprintln!("Fetching {PACKAGE} into {} (once; nothing is installed)", root.display());
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    let suite = suite.context("/etc/os-release has no VERSION_CODENAME")?.trim_matches('"');
-    let archive = Archive::open(&cache.join("apt/host"), mirrors, suite, Some(Path::new(INSTALLED)))?;
+    let machine = Machine { installed: Some(Path::new(INSTALLED)), ..Machine::default() };
+    let archive = Archive::open(&cache.join("apt/host"), mirrors, &archive::suite_of_host()?, machine)?;
     let packages = archive.missing(PACKAGE)?;
     // A half of it must not look like the whole.
     let mut part = OsString::from(root);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::archive::{self, Archive, Mirrors};
+use super::archive::{self, Archive, Machine, Mirrors};
 
 /// One that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl Wanted {
     /// Keeps the image and the modules, and nothing else of the packages. The version comes last: without it,
     /// nothing counts.
     fn fetch(self, cache: &Path, mirrors: &Mirrors, directory: &Path) -> Result<()> {
-        let archive = Archive::open(&cache.join("apt").join(self.suite), mirrors, self.suite, None)?;
+        let archive =
+            Archive::open(&cache.join("apt").join(self.suite), mirrors, self.suite, Machine::default())?;
         let Some(image) = archive.depends(META, "linux-image-")?.into_iter().next() else {
             bail!("{META} of {} depends on no kernel", self.suite);
         };
