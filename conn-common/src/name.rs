@@ -16,7 +16,8 @@ pub const ACCEPTED_FOUR: &str = "accepted_four";
 pub const ACCEPTED_TWO: &str = "accepted_two";
 /// Program on the exits of the system calls `accept` and `accept4`.
 pub const ACCEPT_EXIT: &str = "accept_exit";
-/// Iterator over all tasks' files that notes who holds which socket.
+/// Iterator over all tasks' files that notes who holds which socket, and writes a [`crate::row::NamespaceRow`] for
+/// each namespace.
 pub const FILE_CLAIM: &str = "file_claim";
 /// Iterator over the TCP sockets of a namespace that makes the programs remember each.
 pub const TCP_ADOPT: &str = "tcp_adopt";

@@ -79,8 +79,8 @@ impl Session {
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
         // Also who listens: the owner of what is not accepted yet.
-        let claim = (options.owners != name::NO_OWNERS).then_some(name::FILE_CLAIM);
-        let start = [name::TCP_ADOPT, name::NAMESPACE_LIST].into_iter().chain(claim);
+        let claims = options.owners != name::NO_OWNERS;
+        let start = [name::TCP_ADOPT, snapshot::file_walk(claims)];
         probe.load_programs(&plan.witnesses.programs().chain(start).collect::<Vec<_>>())?;
         probe.attach_witnesses(&plan)?;
         let mut accepts = Search::default();
@@ -106,7 +106,7 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
-        session.walked = snapshot::adopt_all(&mut session.probe, claim.is_some())?;
+        session.walked = snapshot::adopt_all(&mut session.probe, claims)?;
         Ok(session)
     }
 

@@ -1,7 +1,6 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::mpsc;
 use std::thread;
 
 use aya::programs::iter::IterLink;
@@ -16,30 +15,26 @@ use crate::probe::Probe;
 use crate::walk;
 
 /// Finds all namespaces and adopts their sockets. Those that only files keep are looked for meanwhile: going
-/// over the files of all tasks takes a fifth of the time that adopting the sockets behind them does. So is,
-/// with `claims`, who has which socket open (only what this process sees in its pid namespace).
+/// over the files of all tasks takes a fifth of the time that adopting the sockets behind them does. With
+/// `claims`, the same walk notes who has which socket open (only what this process sees in its pid namespace).
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets or tasks.
 pub fn adopt_all(probe: &mut Probe, claims: bool) -> Result<BTreeSet<u32>, Error> {
     let found = namespace::all().namespaces;
-    let files = probe.walk(name::NAMESPACE_LIST)?;
-    let claims = if claims { Some(probe.walk(name::FILE_CLAIM)?) } else { None };
+    let files = probe.walk(file_walk(claims))?;
     thread::scope(|scope| {
-        let (tell, told) = mpsc::channel();
-        let searched = scope.spawn(|| {
-            // Nobody listens any more only if adopting has failed, which ends the start anyway.
-            let _ = tell.send(held_namespaces(files, &found)?);
-            drop(tell);
-            claims.map_or(Ok(()), |files| walk::once(files, name::FILE_CLAIM, |_| {}))
-        });
+        let searched = scope.spawn(|| held_namespaces(files, &found));
         let mut walked = adopt(probe, &found)?;
-        if let Ok(held) = told.recv() {
-            walked.extend(adopt(probe, &held)?);
-        }
-        searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let held = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        walked.extend(adopt(probe, &held)?);
         Ok(walked)
     })
+}
+
+/// The walk over files that finds namespaces, and notes who has which socket open if that is asked for.
+pub fn file_walk(claims: bool) -> &'static str {
+    if claims { name::FILE_CLAIM } else { name::NAMESPACE_LIST }
 }
 
 /// Makes the programs remember every socket of the namespaces. Whatever happens meanwhile to a socket
@@ -97,7 +92,7 @@ pub fn all_namespaces(probe: &mut Probe) -> Result<Found, Error> {
 fn held_namespaces(files: IterLink, known: &[Namespace]) -> Result<Vec<Namespace>, Error> {
     let mut held: Vec<Namespace> = Vec::new();
     let mut broken = None;
-    walk::once(files, name::NAMESPACE_LIST, |page| {
+    walk::once(files, "files", |page| {
         for row in page.chunks(size_of::<NamespaceRow>()) {
             match decode::namespace_row(row) {
                 Ok(row) => {

@@ -1,4 +1,5 @@
-//! `iter/task_file`: who has the sockets open that nobody saw connect, listen or accept.
+//! `iter/task_file`: who has the sockets open that nobody saw connect, listen or accept. What is no socket may be a
+//! file that keeps a namespace: one walk finds both.
 
 use core::ffi::c_void;
 
@@ -11,13 +12,14 @@ use conn_common::state::{CLOSE, LISTEN};
 use crate::config;
 use crate::counter::count;
 use crate::list::file::open_socket;
+use crate::list::namespace;
 use crate::maps::CLAIMS;
 use crate::{claim, keep, listener, owner};
 
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
-    let Some((task, tcp)) = open_socket(ctx) else { return 0 };
+    let Some((task, tcp)) = open_socket(ctx) else { return namespace::row(ctx) };
     let mut owner = Owner::NONE;
     match tcp.state() {
         CLOSE => {}

@@ -38,7 +38,8 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         count(NO_SOCKET);
         return GO_ON;
     };
-    let Some(mut socket) = Socket::remembered(tcp, op == BPF_SOCK_OPS_TCP_LISTEN_CB) else { return GO_ON };
+    let is_listener = op == BPF_SOCK_OPS_TCP_LISTEN_CB;
+    let Some(mut socket) = Socket::remembered(tcp, is_listener) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     let known = socket.state();
     // One call for all of them: the verifier follows each call by itself.
@@ -54,7 +55,8 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB if known == UNSEEN || known == SYN_SENT => (SYN_SENT, ESTABLISHED),
         _ => (known, known),
     };
-    if op != BPF_SOCK_OPS_STATE_CB {
+    // Children ask for what their listener has asked for.
+    if op != BPF_SOCK_OPS_STATE_CB && !(is_listener && keep::passes_over(tcp.sport(), 0)) {
         watch_state(ctx);
     }
     socket.goes(old, new);
