@@ -204,7 +204,7 @@ impl Matrix {
         let name = kernel.wanted.name;
         let jobs = job::list(kernel.wanted, &self.extent, emulator.kvm);
         let (initramfs, logs) = self.prepare(kernel, &jobs, name)?;
-        let mut machine = emulator.machine(kernel.wanted.cpu, &kernel.image(), &initramfs);
+        let mut machine = emulator.machine(kernel, &initramfs);
         let start = Instant::now();
         let cpu = if emulator.kvm { "host" } else { kernel.wanted.cpu };
         let mut ran = Ran { kernel: kernel.clone(), cpu, tally: Tally::default(), jobs: Vec::new() };
@@ -264,7 +264,7 @@ impl Matrix {
     fn boots(&self, emulator: &Emulator, kernel: &Kernel) -> bool {
         const SOON: Duration = Duration::from_secs(10);
         let fate = self.prepare(kernel, &[], "probe").and_then(|(initramfs, logs)| {
-            let mut machine = emulator.machine(kernel.wanted.cpu, &kernel.image(), &initramfs);
+            let mut machine = emulator.machine(kernel, &initramfs);
             guest::run_with(SOON, &mut machine, &logs, |_| {})
         });
         matches!(fate, Ok(Fate::Done))

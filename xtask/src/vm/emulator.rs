@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::archive::{self, Archive, Machine, Mirrors};
+use super::kernel::Kernel;
 use crate::toolchain;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -47,7 +48,7 @@ impl Emulator {
 
     /// A machine without any device but two serial ports: the kernel's on standard error, the results on
     /// standard output.
-    pub(crate) fn machine(&self, cpu: &str, kernel: &Path, initramfs: &Path) -> Command {
+    pub(crate) fn machine(&self, kernel: &Kernel, initramfs: &Path) -> Command {
         let mut qemu = Command::new(&self.program);
         if let Some(root) = &self.unpacked {
             let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|part| root.join(part));
@@ -59,13 +60,14 @@ impl Emulator {
                 qemu.arg("-L").arg(root.join(firmware));
             }
         }
-        let accelerator = if self.kvm { "kvm" } else { "tcg,thread=multi" };
-        let cpu = if self.kvm { "host" } else { cpu };
+        let wanted = kernel.wanted;
+        let accelerator = if self.kvm { "kvm".to_owned() } else { format!("tcg,thread={}", wanted.threads) };
+        let cpu = if self.kvm { "host" } else { wanted.cpu };
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        qemu.args(["-accel", accelerator, "-cpu", cpu, "-smp", "2", "-m", "1024"]);
+        qemu.args(["-accel", &accelerator, "-cpu", cpu, "-smp", "2", "-m", "1024"]);
         qemu.args(["-chardev", "file,id=kernel,path=/dev/stderr", "-serial", "chardev:kernel"]);
         qemu.args(["-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results"]);
-        qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+        qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
         // After an oops nothing that follows means anything.
         qemu.args(["-append", "console=ttyS0 loglevel=5 oops=panic panic=-1"]);
         qemu
