@@ -1,11 +1,16 @@
 //! The sum over everything `cargo test` ran, read from what it printed.
+//!
+//! Whoever sees only the end of a long log sees what failed and what did not run.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-/// Counts of tests, and why some were skipped.
+/// How much is repeated of what a failed test said.
+const LINES: usize = 30;
+
+/// Counts of tests, and why some failed or were skipped.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Tests that passed.
@@ -16,6 +21,18 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     /// `name: reason` of each skipped test.
     pub(crate) reasons: Vec<String>,
+    /// Name and output of each failed test.
+    pub(crate) failures: Vec<Failure>,
+    /// Whether lines belong to the last failure.
+    is_output: bool,
+}
+
+/// One that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) name: String,
+    /// The beginning of what it wrote.
+    pub(crate) lines: Vec<String>,
 }
 
 impl Tally {
@@ -29,6 +46,20 @@ impl Tally {
                     Some((number, "ignored")) => self.skipped += number.parse().unwrap_or(0),
                     _ => {}
                 }
+            }
+            self.is_output = false;
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let name = name.strip_suffix(" stdout").unwrap_or(name).to_owned();
+            self.failures.push(Failure { name, lines: Vec::new() });
+            self.is_output = true;
+        } else if line == "failures:" {
+            self.is_output = false;
+        } else if self.is_output {
+            if let Some(failure) = self.failures.last_mut()
+                && failure.lines.len() < LINES
+                && !line.is_empty()
+            {
+                failure.lines.push(line.to_owned());
             }
         } else if let Some((name, outcome)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored"))
@@ -48,18 +79,27 @@ impl Tally {
         self.reasons.push(name + ": " + reason);
     }
 
+    /// Takes note of something that is no test, and failed. Its last lines are repeated.
+    pub(crate) fn fail(&mut self, name: String, lines: &[String]) {
+        self.failed += 1;
+        let lines = lines[lines.len().saturating_sub(LINES)..].to_vec();
+        self.failures.push(Failure { name, lines });
+    }
+
     /// Takes another one into account.
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.reasons.extend(other.reasons);
+        self.failures.extend(other.failures);
     }
 
     /// The same with names that tell where it was.
     pub(crate) fn of(mut self, place: &str) -> Self {
-        for reason in &mut self.reasons {
-            reason.insert_str(0, place);
+        let names = self.failures.iter_mut().map(|failure| &mut failure.name);
+        for name in self.reasons.iter_mut().chain(names) {
+            name.insert_str(0, place);
         }
         self
     }
@@ -70,6 +110,15 @@ impl Tally {
             println!("skipped:");
             for reason in &self.reasons {
                 println!("    {reason}");
+            }
+        }
+        if !self.failures.is_empty() {
+            println!("failed:");
+            for Failure { name, lines } in &self.failures {
+                println!("    {name}");
+                for line in lines {
+                    println!("        {line}");
+                }
             }
         }
         let good = match complete {
@@ -129,6 +178,40 @@ mod tests {
              test live::d ... ok\n",
         );
         assert_eq!(sum.reasons, ["live::a: needs root", "live::b: no BTF (6.1)", "live::c: no reason given"]);
+    }
+
+    #[test]
+    fn a_failed_test_repeats_what_it_said() {
+        let sum = tally(
+            "test live::a ... FAILED\n\
+             test live::b ... ok\n\
+             \n\
+             failures:\n\
+             \n\
+             ---- live::a ----\n\
+             test panicked: 1 is not 2\n\
+             \n\
+             ---- unit::c stdout ----\n\
+             thread 'unit::c' panicked at c.rs:1:1:\n\
+             no\n\
+             \n\
+             failures:\n\
+             \u{20}   live::a\n\
+             \n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n\
+             something else\n",
+        )
+        .of("vm 6.1 ");
+        let failures = [
+            ("vm 6.1 live::a", vec!["test panicked: 1 is not 2"]),
+            ("vm 6.1 unit::c", vec!["thread 'unit::c' panicked at c.rs:1:1:", "no"]),
+        ];
+        let expected = failures.map(|(name, lines)| Failure {
+            name: name.to_owned(),
+            lines: lines.into_iter().map(str::to_owned).collect(),
+        });
+        assert_eq!(sum.failures, expected);
+        assert_eq!(sum.failed, 2);
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Matrix {
         };
         if let Some(reason) = bad {
             self.print(name, &reason);
-            ran.tally.failed += 1;
+            ran.tally.fail(format!("vm {name}: {reason}"), &lines);
         }
         self.print(name, &format!("{} in {:.0} s", ran.tally, start.elapsed().as_secs_f64()));
         Ok(ran)
@@ -299,17 +299,15 @@ impl Ran {
     /// Takes the result of a job into account.
     fn take(&mut self, job: &Job, lines: Vec<String>, verdict: &Result<(), String>) {
         let mut tally = Tally::default();
+        match verdict {
+            Err(reason) => tally.fail(format!("{}: {reason}", job.name), &lines),
+            Ok(()) if job.kind != Kind::Tests => tally.passed += 1,
+            Ok(()) => {}
+        }
         if job.kind == Kind::Tests {
-            for line in &lines {
-                tally.line(line);
-            }
-            tally = tally.of(&format!("vm {} ", self.kernel.wanted.name));
-        } else if verdict.is_ok() {
-            tally.passed += 1;
+            lines.iter().for_each(|line| tally.line(line));
         }
-        if verdict.is_err() {
-            tally.failed += 1;
-        }
+        let tally = tally.of(&format!("vm {} ", self.kernel.wanted.name));
         self.tally.add(tally.clone());
         self.jobs.push(RanJob { name: job.name.clone(), kind: job.kind, lines, tally });
     }
