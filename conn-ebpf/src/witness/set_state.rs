@@ -1,6 +1,8 @@
 //! `sock:inet_sock_set_state(sk, oldstate, newstate)`: every transition of every TCP socket, fired by
 //! `inet_sk_set_state()` and `inet_sk_state_store()` just before the state is stored.
 
+use core::ffi::c_void;
+
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
 use conn_common::counter::NO_SOCKET;
@@ -16,10 +18,14 @@ use crate::{config, keep, mptcp};
 pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     let old = ctx.arg::<i32>(1).cast_unsigned() as u8;
     let new = ctx.arg::<i32>(2).cast_unsigned() as u8;
-    if old == new || keep::skips(old) {
+    if old == new {
         return 0;
     }
-    let sk = ctx.arg(0);
+    let sk: *mut c_void = ctx.arg(0);
+    // Not of other protocols: the end of an MPTCP connection ends what is noted of it.
+    if keep::skips(old) && read_u16(sk, &config::SK_PROTOCOL) == TCP {
+        return 0;
+    }
     // Most steps were told by sock_ops a moment ago. Then this is all.
     if is_known_in(sk, new) || !is_enabled() {
         return 0;

@@ -1,31 +1,75 @@
 //! Connections made of several: MPTCP, whose later subflows the kernel makes by itself.
 
 use super::owner::{check, watch};
+use aya::maps::{HashMap, Map, MapData, MapInfo};
 use conn_tests::{
     harness::{Live, Outcome, Skip},
     host::{Host, Need},
     live,
     netns::NetNs,
     port::Port,
+    tracer::Tracer,
     traffic::{
-        Server,
+        LIMIT, Server,
         crew::{Told, Worker, be_patient, called},
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     process::Command,
+    thread,
+    time::Instant,
 };
 
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; mptcp:
     subflows_belong_to_the_process,
+    what_is_noted_of_a_connection_goes_with_it,
 );
+
+fn mptcp(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP))
+}
+
+/// Of how many MPTCP connections this conntrace remembers who made them.
+fn noted(tracer: &Tracer) -> usize {
+    let maps = fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).unwrap().filter_map(|entry| {
+        let info = fs::read_to_string(entry.ok()?.path()).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
+    });
+    let is_meant =
+        |id: &u32| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some("MPTCP_OWNERS"));
+    let id = maps.into_iter().find(is_meant).expect("the map of notes");
+    let map = Map::from_map_data(MapData::from_id(id).unwrap()).unwrap();
+    HashMap::<_, u64, [u64; 8]>::try_from(&map).unwrap().keys().count()
+}
+
+/// Also where nobody asks for more than beginnings.
+fn what_is_noted_of_a_connection_goes_with_it(_: &Host) -> Outcome {
+    let port = Port::take();
+    let address = port.v4();
+    mptcp(address).map_err(|error| Skip(format!("no MPTCP: {error}")))?;
+    for kinds in ["NEW", "ALL"] {
+        let tracer = Tracer::start(["-e", kinds, "--dport", &port.to_string()]);
+        let server = Server::listen_on(mptcp(address).unwrap(), address, 16, |_| {});
+        let client = mptcp(address).unwrap();
+        client.connect(&address.into()).unwrap();
+        let accepted = server.accept();
+        assert!(noted(&tracer) > 0, "{kinds}");
+        drop((client, accepted));
+        // Another test may have some, too, but not for ever.
+        let deadline = Instant::now() + *LIMIT;
+        while noted(&tracer) > 0 {
+            assert!(Instant::now() < deadline, "{kinds}: {} are left", noted(&tracer));
+            thread::yield_now();
+        }
+    }
+    Ok(())
+}
 
 /// A subflow that the kernel adds to an MPTCP connection belongs to the process that made the connection.
 fn subflows_belong_to_the_process(_: &Host) -> Outcome {
-    let mptcp =
-        |address: SocketAddr| Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP));
     let port = Port::take();
     let address = port.v4();
     let ns = NetNs::new().unwrap();
