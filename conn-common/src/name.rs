@@ -34,6 +34,10 @@ pub const EVENTS: &str = "EVENTS";
 pub const CLAIMS: &str = "CLAIMS";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
+/// What sockets remember, as far as they have a place here.
+pub const PLACES: &str = "PLACES";
+/// The same in a run that only counts.
+pub const COUNTED_PLACES: &str = "COUNTED_PLACES";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
@@ -77,6 +81,8 @@ pub const OWNERS: &str = "OWNERS";
 pub const LISTED: &str = "LISTED";
 /// 1 if steps go into the ledger.
 pub const COUNTS_ON: &str = "COUNTS_ON";
+/// How many bits count the places of the map [`PLACES`] or [`COUNTED_PLACES`], whichever the run uses.
+pub const PLACE_BITS: &str = "PLACE_BITS";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// Offset of a system call's result in the record of its exit.

@@ -30,9 +30,6 @@ pub fn is_on() -> bool {
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
 pub fn begins(connection: &Connection, state: u8) {
-    if !is_on() {
-        return;
-    }
     let found = connection.is(PREEXISTING);
     if let Some(slot) = slot(connection) {
         bump(slot, if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) });
@@ -46,9 +43,6 @@ pub fn begins(connection: &Connection, state: u8) {
 /// A connection goes from one open state to another.
 #[inline(always)]
 pub fn steps(connection: &Connection, from: u8, to: u8) {
-    if !is_on() {
-        return;
-    }
     if let Some(slot) = slot(connection) {
         bump(slot, ledger::step_cell(from, to));
     }
@@ -57,9 +51,6 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
 pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
-    if !is_on() {
-        return;
-    }
     if let Some(slot) = slot(connection) {
         bump(slot, ledger::end_cell_of(from, cause));
         add_to(slot, BYTES_SENT, tcp.bytes_sent());
@@ -137,9 +128,6 @@ fn spans(connection: &Connection) -> Option<*mut Spans> {
 /// A listener listens.
 #[inline(always)]
 pub fn listens(connection: &Connection) {
-    if !is_on() {
-        return;
-    }
     if let Some(slot) = slot(connection) {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
@@ -148,17 +136,17 @@ pub fn listens(connection: &Connection) {
 /// A listener that did listen ends.
 #[inline(always)]
 pub fn listener_ends(connection: &Connection) {
-    if !is_on() {
-        return;
-    }
     if let Some(slot) = slot(connection) {
         add_to(slot, listener::CLOSED, 1);
     }
 }
 
-/// The slot of a connection's direction and service port on this CPU's shard.
+/// The slot of a connection's direction and service port on this CPU's shard. `None` in a run without a ledger.
 #[inline(always)]
 fn slot(connection: &Connection) -> Option<*mut Slot> {
+    if !is_on() {
+        return None;
+    }
     let key = key(connection);
     if let Some(slot) = LEDGER.get_ptr_mut(&key) {
         return Some(slot);
@@ -180,8 +168,12 @@ fn key(connection: &Connection) -> u32 {
     ledger::key(cpu & config::SHARD_MASK.load(), connection.direction & 3, connection.dport)
 }
 
+/// The totals of a namespace. `None` in a run without a ledger, or if there is no room for them.
 #[inline(always)]
 fn totals(netns: u32) -> Option<*mut Totals> {
+    if !is_on() {
+        return None;
+    }
     if let Some(totals) = NETNS.get_ptr_mut(&netns) {
         return Some(totals);
     }

@@ -22,6 +22,7 @@ mod ledger;
 mod list;
 mod listener;
 mod maps;
+mod memory;
 mod mptcp;
 mod owner;
 mod transition;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use conn_common::connection::{COUNTED, Connection};
+use conn_common::connection::Connection;
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Spans;
@@ -10,20 +10,26 @@ use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
 use conn_common::owner::Owner;
 
+use crate::memory::{Counted, Place};
+
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
 
-/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Counted([u64; COUNTED / 8]);
+/// What sockets remember, see `memory`: a place is taken by the first witness of a socket, read and changed by all,
+/// and freed by its end. The loader sets the size.
+#[btf_map]
+pub static PLACES: Array<Place<Connection>, 1> = Array::new();
 
-/// What a socket remembers: inserted by the first witness of a socket, read and changed by all, freed by the
-/// kernel with the socket. Has no capacity: it lives beside the socket.
+/// The same in a run that only counts.
+#[btf_map]
+pub static COUNTED_PLACES: Array<Place<Counted>, 1> = Array::new();
+
+/// What sockets remember that have no place there, freed by the kernel with the socket. Has no capacity: it lives
+/// beside the socket.
 #[btf_map]
 pub static SOCKETS: SkStorage<Connection> = SkStorage::new();
 
-/// The same in a run that only counts. A fifth of the memory: the first thing it costs.
+/// The same in a run that only counts.
 #[btf_map]
 pub static COUNTED_SOCKETS: SkStorage<Counted> = SkStorage::new();
 
@@ -45,9 +51,10 @@ pub static SPANS: HashMap<u32, Spans, 1, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
 
-/// Inserted at the first connection of a namespace, never deleted: inode numbers are used again.
+/// Inserted at the first connection of a namespace, never deleted: inode numbers are used again. The loader sets
+/// the size.
 #[btf_map]
-pub static NETNS: HashMap<u32, Totals, 65_536, ON_DEMAND> = HashMap::new();
+pub static NETNS: HashMap<u32, Totals, 1, ON_DEMAND> = HashMap::new();
 
 /// Inserted by the loader when it has walked a namespace, by inode number. A socket that nobody
 /// remembers there has missed its beginning; anywhere else it was there before.

@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
     ANNOUNCED, COUNTED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
-use conn_common::counter::{ADOPTED_LATE, STEP_REPAIRED, STORAGE_FAILED};
+use conn_common::counter::{ADOPTED_LATE, END_UNSEEN, STEP_REPAIRED, STORAGE_FAILED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::life::{self, Life};
 use conn_common::name::NO_OWNERS;
@@ -19,11 +19,8 @@ use crate::config;
 use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
-use crate::maps::{COUNTED_SOCKETS, SOCKETS, SWITCHES, WALKED};
-use crate::{claim, keep, ledger, listener, mptcp, owner, tuple};
-
-/// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
-const CREATE: u64 = 1;
+use crate::maps::{SWITCHES, WALKED};
+use crate::{claim, keep, ledger, listener, memory, mptcp, owner, tuple};
 
 /// True once every program is attached: before that nobody may remember a socket, or a transition
 /// between two attachments would be lost for good.
@@ -55,7 +52,7 @@ impl Socket {
                 return None;
             }
         }
-        let memory = storage(tcp.0, CREATE);
+        let memory = memory::find_or_make(tcp.0);
         if memory.is_null() {
             count(STORAGE_FAILED);
             return None;
@@ -66,7 +63,7 @@ impl Socket {
     /// The socket if it already has a memory.
     #[inline(always)]
     pub fn known(tcp: Tcp) -> Option<Self> {
-        let memory = storage(tcp.0, 0);
+        let memory = memory::find(tcp.0);
         if memory.is_null() { None } else { Some(Self { tcp, memory }) }
     }
 
@@ -79,9 +76,16 @@ impl Socket {
     /// A witness saw the socket go from `old` to `new`.
     #[inline(always)]
     pub fn goes(&mut self, old: u8, new: u8) {
-        if keep::skips(self.state()) && life::opens(old, new) {
-            // Its end was skipped, not missed.
-            self.connection().state = CLOSE;
+        if life::opens(old, new) {
+            let known = self.state();
+            if keep::skips(known) {
+                // Its end was skipped, not missed.
+                self.connection().state = CLOSE;
+            } else if memory::outlives() && known != UNSEEN && known != CLOSE && known != new {
+                // Nobody saw the end of the socket that was here before, nor what it had sent. The audit finds it.
+                self.connection().state = CLOSE;
+                count(END_UNSEEN);
+            }
         }
         let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
         life::witness(self, (step >> 8) as u8, step as u8);
@@ -91,17 +95,9 @@ impl Socket {
 /// True if a socket of whatever protocol is remembered in this state.
 #[inline(always)]
 pub fn is_known_in(sk: *mut c_void, state: u8) -> bool {
-    let memory = storage(sk, 0);
+    let memory = memory::find(sk);
     // SAFETY: a map value of this socket, which is locked.
     !memory.is_null() && unsafe { (*memory).state } == state
-}
-
-#[inline(always)]
-fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
-    let map: *const c_void =
-        if keep::only_counts() { (&raw const COUNTED_SOCKETS).cast() } else { (&raw const SOCKETS).cast() };
-    // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
-    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, core::ptr::null_mut(), flags).cast() }
 }
 
 impl Life for Socket {
@@ -158,9 +154,7 @@ fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
         }
         _ => connection.direction = IN,
     }
-    if !keep::only_counts() {
-        tuple::addresses(tcp, connection);
-    }
+    addresses(tcp, connection);
     tuple::ports(tcp, connection, tcp.num());
     if connection.direction == IN {
         listener::owns(connection);
@@ -186,8 +180,8 @@ fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
     tuple::of_existing(tcp, connection, state);
     if !keep::only_counts() {
         connection.attempt_ns = 0;
-        tuple::addresses(tcp, connection);
     }
+    addresses(tcp, connection);
     if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
         claim::forget(tcp);
@@ -252,9 +246,7 @@ fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
             // With fast open a port is chosen and the SYN put off until there is something to send.
             sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
         } else {
-            if !keep::only_counts() {
-                tuple::addresses(tcp, connection);
-            }
+            addresses(tcp, connection);
             connection.sport = tcp.dport();
             sent = true;
         }
@@ -309,9 +301,7 @@ pub fn connects(socket: &mut Socket) {
     if connection.is(TUPLE_KNOWN) {
         return;
     }
-    if !keep::only_counts() {
-        tuple::addresses(tcp, connection);
-    }
+    addresses(tcp, connection);
     tuple::ports(tcp, connection, tcp.num());
     introduce(tcp, connection);
 }
@@ -328,6 +318,14 @@ pub fn listens(socket: &mut Socket) {
     connection.set(LISTENING);
     ledger::listens(connection);
     listener::begins(connection);
+}
+
+/// Notes the addresses, where there is room for them.
+#[inline(always)]
+fn addresses(tcp: Tcp, connection: &mut Connection) {
+    if !keep::only_counts() {
+        tuple::addresses(tcp, connection);
+    }
 }
 
 /// The time; 0 in a run that only counts, where nobody looks at it.

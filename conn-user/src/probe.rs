@@ -50,6 +50,9 @@ pub struct Options {
 /// Bytes of one BPF instruction (`struct bpf_insn`).
 const INSTRUCTION: u32 = 8;
 
+/// For how many network namespaces there are totals.
+const NAMESPACES: u32 = 65_536;
+
 /// The smallest ring there is, for runs that use none.
 const NO_RING: u32 = 4096;
 
@@ -91,6 +94,24 @@ impl Options {
             counts: false,
             spans: false,
             accept_hook: None,
+        }
+    }
+
+    /// Nobody looks at events, owners or times.
+    fn only_counts(&self) -> bool {
+        self.kinds == 0 && !self.spans
+    }
+
+    /// How many bits count the places of the table of what sockets remember: 1.5 MB where little is remembered, else
+    /// 2.4 MB. 0 if there is none, and sockets remember in socket storage.
+    fn place_bits(&self, witnesses: Witnesses) -> u32 {
+        // Somebody has to see each beginning, and somebody each end. Other processors' compilers did not know the
+        // instruction that takes a place when Linux 5.15 came: arm64's has it since 5.18.
+        let has_table = witnesses.sock_ops && witnesses.destroy_sock && cfg!(target_arch = "x86_64");
+        match (has_table, self.only_counts()) {
+            (true, false) => 14,
+            (true, true) if self.counts => 16,
+            _ => 0,
         }
     }
 
@@ -369,6 +390,9 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
+    let place_bits = options.place_bits(plan.witnesses);
+    let places = 1 << place_bits;
+    let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
 
@@ -377,6 +401,10 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .override_global(name::COUNTS_ON, &counts_on, true)
+        .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
+        .map_max_entries(name::PLACES, if only_counts { 1 } else { places })
+        .map_max_entries(name::COUNTED_PLACES, if only_counts { places } else { 1 })
+        .override_global(name::PLACE_BITS, &place_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })

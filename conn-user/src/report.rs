@@ -23,7 +23,7 @@ use crate::session::{Session, When};
 use crate::table::{Column, Table, TableFormat, Value};
 
 /// The counters that people are shown: what went into the ring, then what did not go the usual way.
-const SHOWN: [u32; 13] = [
+const SHOWN: [u32; 14] = [
     counter::PRODUCED,
     counter::WAKEUPS,
     counter::LOST,
@@ -35,6 +35,7 @@ const SHOWN: [u32; 13] = [
     counter::STEP_REPAIRED,
     counter::ADOPTED_LATE,
     counter::CLOSED_LATE,
+    counter::END_UNSEEN,
     counter::OWNER_FAILED,
     counter::SPANS_FAILED,
 ];

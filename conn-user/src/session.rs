@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use conn_common::counter::{FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
+use conn_common::counter::{END_UNSEEN, FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
 use conn_common::name;
 
 use crate::accept::Search;
@@ -145,6 +145,7 @@ impl Session {
         Ok(counters[NO_SOCKET as usize]
             + counters[STORAGE_FAILED as usize]
             + counters[FLAGS_FAILED as usize]
+            + counters[END_UNSEEN as usize]
             + twice
             + missed(name::DESTROY_SOCK))
     }

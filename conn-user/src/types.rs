@@ -16,11 +16,7 @@ impl Types {
     /// # Errors
     /// They cannot be read.
     pub fn of_kernel() -> Result<Self, Error> {
-        let btf = Btf::from_sys_fs().map_err(|error| Error::Refused {
-            what: format!("reading {KERNEL_BTF}: {error}"),
-            errno: None,
-        })?;
-        Ok(Self(Some(btf)))
+        Ok(Self(Some(read()?)))
     }
 
     /// The types, read again if they were forgotten.
@@ -28,14 +24,20 @@ impl Types {
     /// # Errors
     /// They cannot be read.
     pub fn get(&mut self) -> Result<&Btf, Error> {
-        if self.0.is_none() {
-            *self = Self::of_kernel()?;
-        }
-        self.0.as_ref().ok_or_else(|| Error::Internal("the kernel's types are not there".into()))
+        let types = match self.0.take() {
+            Some(types) => types,
+            None => read()?,
+        };
+        Ok(self.0.insert(types))
     }
 
     /// For whoever goes on without loading programs.
     pub fn forget(&mut self) {
         self.0 = None;
     }
+}
+
+fn read() -> Result<Btf, Error> {
+    Btf::from_sys_fs()
+        .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })
 }

@@ -287,10 +287,18 @@ impl Ledger {
     /// # Panics
     /// When it does not in time, with the differences.
     pub fn await_equal(&self, truth: &Truth) -> Report {
+        self.await_equal_but(|_| truth.clone())
+    }
+
+    /// The same, where the truth is what this makes of each report: for what the ledger may lack.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn await_equal_but(&self, truth: impl Fn(&Report) -> Truth) -> Report {
         let last = RefCell::new((None, Vec::new()));
         let equals = |text: &str| {
             let report = Report::parse(text);
-            let wrong = report.differences(truth);
+            let wrong = report.differences(&truth(&report));
             let equal = wrong.is_empty();
             *last.borrow_mut() = (Some(report), wrong);
             equal

@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod line;
 mod link;
+pub mod map;
 pub mod netns;
 pub mod patience;
 pub mod port;

@@ -28,6 +28,7 @@ mod live {
     pub(crate) mod load;
     pub(crate) mod loss;
     pub(crate) mod manual;
+    pub(crate) mod memory;
     pub(crate) mod mptcp;
     pub(crate) mod namespace;
     pub(crate) mod own;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         live::list::TESTS,
         live::loss::TESTS,
         live::manual::TESTS,
+        live::memory::TESTS,
         live::mptcp::TESTS,
         live::namespace::TESTS,
         live::own::TESTS,

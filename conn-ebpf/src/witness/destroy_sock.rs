@@ -7,9 +7,9 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
 use crate::counter::count;
-use crate::keep;
 use crate::kernel::Tcp;
 use crate::transition::{Socket, is_enabled};
+use crate::{keep, memory};
 
 /// The hook.
 #[inline(always)]
@@ -28,5 +28,6 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         count(CLOSED_LATE);
         socket.go(CLOSE);
     }
+    memory::free(tcp.0);
     0
 }

@@ -16,12 +16,13 @@ use crate::transition::Socket;
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some(tcp) = list::tcp::socket(ctx) else { return 0 };
     let state = tcp.state();
-    if keep::skips(state) {
+    // Whoever is closed has nothing to remember, and may be about to be freed.
+    if state == CLOSE || keep::skips(state) {
         return 0;
     }
     let Some(mut socket) = Socket::remembered(tcp, state == LISTEN) else { return 0 };
     let known = socket.state();
-    if known == state || state == CLOSE {
+    if known == state {
         return 0;
     }
     if known == UNSEEN || known == CLOSE {

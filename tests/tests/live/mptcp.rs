@@ -1,11 +1,11 @@
 //! Connections made of several: MPTCP, whose later subflows the kernel makes by itself.
 
 use super::owner::{check, watch};
-use aya::maps::{HashMap, Map, MapData, MapInfo};
+use aya::maps::HashMap;
 use conn_tests::{
     harness::{Live, Outcome, Skip},
     host::{Host, Need},
-    live,
+    live, map,
     netns::NetNs,
     port::Port,
     tracer::Tracer,
@@ -16,7 +16,7 @@ use conn_tests::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, SocketAddr},
     process::Command,
     thread,
@@ -34,14 +34,7 @@ fn mptcp(address: SocketAddr) -> io::Result<Socket> {
 
 /// Of how many MPTCP connections this conntrace remembers who made them.
 fn noted(tracer: &Tracer) -> usize {
-    let maps = fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).unwrap().filter_map(|entry| {
-        let info = fs::read_to_string(entry.ok()?.path()).ok()?;
-        info.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
-    });
-    let is_meant =
-        |id: &u32| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some("MPTCP_OWNERS"));
-    let id = maps.into_iter().find(is_meant).expect("the map of notes");
-    let map = Map::from_map_data(MapData::from_id(id).unwrap()).unwrap();
+    let map = map::of(tracer.pid(), "MPTCP_OWNERS");
     HashMap::<_, u64, [u64; 8]>::try_from(&map).unwrap().keys().count()
 }
 

@@ -1,0 +1,143 @@
+//! What each socket remembers, and where.
+//!
+//! It is kept in a table: socket storage, which the kernel makes and frees for each connection, would cost the
+//! traffic more than all else that the hooks do. The table is a cache, not a limit: who finds his place taken
+//! remembers in socket storage.
+
+use core::arch::asm;
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use conn_common::connection::{COUNTED, Connection};
+
+use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
+use crate::{config, keep};
+
+/// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
+const CREATE: u64 = 1;
+
+/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
+pub type Counted = [u64; COUNTED / 8];
+
+/// A place in the table, and whose it is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Place<M> {
+    /// Address of the socket; 0 if the place is free.
+    socket: u64,
+    memory: M,
+}
+
+/// The memory of a socket of whatever protocol; NULL if it has none. The caller has the socket's lock.
+#[inline(always)]
+pub fn find(sk: *mut c_void) -> *mut Connection {
+    if let Some(place) = place(sk)
+        && is_of(place, sk)
+    {
+        return memory(place);
+    }
+    storage(sk, 0)
+}
+
+/// The same, but if it has none it gets one that is [`conn_common::state::UNSEEN`]. NULL if the kernel has no room.
+#[inline(always)]
+pub fn find_or_make(sk: *mut c_void) -> *mut Connection {
+    let Some(place) = place(sk) else { return storage(sk, CREATE) };
+    if is_of(place, sk) {
+        return memory(place);
+    }
+    // It may have found its place taken before.
+    let stored = storage(sk, 0);
+    if !stored.is_null() {
+        return stored;
+    }
+    if take(place, 0, sk as u64) {
+        // All that anybody reads before a life begins.
+        // SAFETY: the first bytes of a memory, which is now this socket's.
+        unsafe { memory(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
+        return memory(place);
+    }
+    storage(sk, CREATE)
+}
+
+/// The socket is about to be freed, and no hook will see it again. Should this be missed, the place waits for the
+/// next socket at the same address.
+#[inline(always)]
+pub fn free(sk: *mut c_void) {
+    if let Some(place) = place(sk) {
+        take(place, sk as u64, 0);
+    }
+}
+
+/// True if a memory may be that of an earlier socket at the same address, whose end nobody saw.
+#[inline(always)]
+pub fn outlives() -> bool {
+    config::PLACE_BITS.load() != 0
+}
+
+/// The place that this socket would have, in a run with a table.
+#[inline(always)]
+fn place(sk: *mut c_void) -> Option<*mut u64> {
+    let bits = config::PLACE_BITS.load();
+    if bits == 0 {
+        return None;
+    }
+    // Sockets begin at cache lines, and the golden ratio spreads them (Knuth, multiplicative hashing).
+    let at = (low_half(sk) >> 6).wrapping_mul(0x9E37_79B1) >> (u32::BITS - bits);
+    if keep::only_counts() {
+        COUNTED_PLACES.get_ptr_mut(at).map(<*mut _>::cast)
+    } else {
+        PLACES.get_ptr_mut(at).map(<*mut _>::cast)
+    }
+}
+
+/// The lower 32 bits of the address. The verifier allows no calculation with a pointer, but what is moved as half a
+/// register is a number (`check_alu_op()`).
+#[inline(always)]
+fn low_half(sk: *mut c_void) -> u32 {
+    let half: u64;
+    // SAFETY: moves one register to another.
+    unsafe { asm!("w0 = w1", in("r1") sk, lateout("r0") half, options(pure, nomem, nostack)) };
+    half as u32
+}
+
+/// True if it is this socket's. Another CPU may put the address of another socket there at any time.
+#[inline(always)]
+fn is_of(place: *mut u64, sk: *mut c_void) -> bool {
+    // SAFETY: the first word of a map value.
+    unsafe { place.read_volatile() == sk as u64 }
+}
+
+/// The memory in a place.
+#[inline(always)]
+fn memory(place: *mut u64) -> *mut Connection {
+    const _: () = assert!(core::mem::offset_of!(Place<Connection>, memory) == size_of::<u64>());
+    // SAFETY: the rest of a map value.
+    unsafe { place.add(1).cast() }
+}
+
+/// Puts `new` in place of `old`; false if something else stood there. A full barrier.
+#[inline(always)]
+fn take(place: *mut u64, old: u64, new: u64) -> bool {
+    let found: u64;
+    // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({place} + 0, r0, {new})",
+            place = in(reg) place,
+            new = in(reg) new,
+            inlateout("r0") old => found,
+            options(nostack),
+        );
+    }
+    found == old
+}
+
+#[inline(always)]
+fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
+    let map: *const c_void =
+        if keep::only_counts() { (&raw const COUNTED_SOCKETS).cast() } else { (&raw const SOCKETS).cast() };
+    // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
+    unsafe { bpf_sk_storage_get(map.cast_mut(), sk, ptr::null_mut(), flags).cast() }
+}

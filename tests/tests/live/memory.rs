@@ -1,0 +1,122 @@
+//! What sockets remember: in a table, which is neither a limit nor to be believed blindly.
+
+use aya::{
+    Pod,
+    maps::{Array, MapData},
+};
+use conn_tests::{
+    flood::{Ending, Flood},
+    harness::{Live, Outcome},
+    host::{Host, Need},
+    ledger::{Ledger, Numbers},
+    live, map,
+    netns::NetNs,
+    port::Port,
+    tracer::Tracer,
+    traffic::{LIMIT, Server, socket::connect},
+    truth::{Direction, Truth},
+};
+use std::time::Instant;
+
+pub(crate) const TESTS: &[Live] = live!(Need::Tracing; memory:
+    who_finds_no_place_is_counted,
+    who_finds_no_place_is_shown,
+    what_outlived_its_socket_is_no_connection,
+);
+
+/// The address of nobody.
+const NOBODY: u64 = 1;
+
+/// The table of a running conntrace. A place is `N` words: the address of a socket or 0, then what it remembers.
+struct Table<const N: usize>(Array<MapData, [u64; N]>)
+where
+    [u64; N]: Pod;
+
+impl<const N: usize> Table<N>
+where
+    [u64; N]: Pod,
+{
+    fn of(pid: u32, name: &str) -> Self {
+        Self(Array::try_from(map::of(pid, name)).unwrap())
+    }
+
+    fn places(&self) -> impl Iterator<Item = (u32, [u64; N])> {
+        (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))
+    }
+
+    /// Leaves no place free.
+    fn fill(&mut self) {
+        for at in 0..self.0.len() {
+            let mut place = self.0.get(&at, 0).unwrap();
+            if place[0] == 0 {
+                place[0] = NOBODY;
+                self.0.set(at, place, 0).unwrap();
+            }
+        }
+        assert!(self.0.len() > 1 && self.places().all(|(_, place)| place[0] != 0));
+    }
+}
+
+fn who_finds_no_place_is_counted(_: &Host) -> Outcome {
+    let port = Port::take().number();
+    let ledger = Ledger::start(&[port], "200ms");
+    Table::<3>::of(ledger.tracer().pid(), "COUNTED_PLACES").fill();
+    let ns = NetNs::new().unwrap();
+    let truth = ns.run(|| Flood { open: 50, ..Flood::new(port, 4_000, Ending::Mixed) }.run());
+    ledger.await_equal(&truth);
+    ledger.stop().check_identity();
+    Ok(())
+}
+
+fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
+    const CONNECTIONS: u64 = 500;
+    let port = Port::take().number();
+    let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
+    Table::<18>::of(tracer.pid(), "PLACES").fill();
+    NetNs::new().unwrap().run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
+    let ended = tracer.stop();
+    ended.expect_code(0);
+    assert_eq!(ended.events().len() as u64, 4 * CONNECTIONS);
+    Ok(())
+}
+
+/// The call that frees a place may be skipped. Here it is as if both that call and the end had been: a socket that
+/// has the same address as one that is gone finds it open.
+fn what_outlived_its_socket_is_no_connection(_: &Host) -> Outcome {
+    let ports = Port::block(2);
+    let (port, other) = (ports[0].number(), ports[1].number());
+    let ledger = Ledger::start(&[port, other], "200ms");
+    let mut table = Table::<3>::of(ledger.tracer().pid(), "COUNTED_PLACES");
+    let ns = NetNs::new().unwrap();
+
+    let server = ns.run(|| Server::listen(ports[0].v4()));
+    let client = ns.run(|| connect(ports[0].v4()));
+    let accepted = server.accept();
+    // As `conn_common::connection::Connection` has them.
+    let service_port = |place: &[u64; 3]| place[1] >> 48;
+    let is_listener = |place: &[u64; 3]| place[2] >> 8 & 0xff == 2;
+    let is_ours = |place: &[u64; 3]| service_port(place) == u64::from(port) && !is_listener(place);
+    let ghosts: Vec<_> = table.places().filter(|(_, place)| is_ours(place)).collect();
+    assert!(!ghosts.is_empty());
+    drop((client, accepted, server));
+    let is_over = |numbers: &Numbers| (numbers.closed, numbers.open) == (1, 0);
+    ledger.await_report("both ends", |report| {
+        [Direction::In, Direction::Out].iter().all(|&side| is_over(&report.numbers(side, port)))
+    });
+    for (at, place) in ghosts {
+        table.0.set(at, place, 0).unwrap();
+    }
+
+    let mut truth = Truth::default();
+    let deadline = Instant::now() + *LIMIT;
+    while ledger.await_equal(&truth).witness["ends_unseen"] == 0 {
+        assert!(Instant::now() < deadline, "no socket got one of the addresses");
+        truth += ns.run(|| Flood { open: 500, ..Flood::new(other, 4_000, Ending::Mixed) }.run());
+    }
+    let last = ledger.stop();
+    for side in [Direction::In, Direction::Out] {
+        assert!(is_over(&last.numbers(side, port)), "{:?}", last.numbers(side, port));
+    }
+    last.check_identity();
+    Ok(())
+}
