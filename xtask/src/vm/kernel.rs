@@ -27,7 +27,7 @@ pub(crate) struct Wanted {
 /// All of them. The processor: QEMU 7.2 spoils flags in `cmpxchg16b`, on which 6.12 panics under load; newer
 /// kernels cannot allocate local storage without it. Its threads: 7.2 was seen to die of an `int3` in code that the
 /// kernel had patched back before (a tracepoint that was turned off while the other processor was about to run over it).
-/// That cannot happen on a real processor, nor where one thread emulates both.
+/// With one thread for both it was not seen again; real processors have rules for such code, which QEMU may not.
 pub(crate) const ALL: [Wanted; 4] = [
     Wanted {
         name: "5.10",
