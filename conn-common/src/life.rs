@@ -33,6 +33,12 @@ pub const fn opens(old: u8, new: u8) -> bool {
     matches!(step(old, new), CONNECT | LISTENS | CHILD)
 }
 
+/// True if going from `old` to `new` begins or ends a listener.
+#[inline(always)]
+pub const fn is_of_listener(old: u8, new: u8) -> bool {
+    new == LISTEN || (old == LISTEN && new == CLOSE)
+}
+
 /// A witness saw the socket go from `old` to `new`.
 #[inline(always)]
 pub fn witness(life: &mut impl Life, old: u8, new: u8) {

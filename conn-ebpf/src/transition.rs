@@ -38,19 +38,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// The socket with its memory. If there is none it is made, unless the run can want nothing of such a
-    /// socket. Who listens is always remembered: others are born of it.
+    /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
+    /// socket. Who listens, or did, is always remembered: others are born of it.
     #[inline(always)]
-    pub fn remembered(tcp: Tcp, listens: bool) -> Option<Self> {
-        if keep::may_pass_over() && !listens {
-            let known = Self::known(tcp);
-            if known.is_some() {
-                return known;
-            }
-            // The port as last written: at an end the other way to read it gives 0.
-            if keep::passes_over(tcp.sport(), tcp.dport()) {
-                return None;
-            }
+    pub fn remembered(tcp: Tcp, is_listener: bool) -> Option<Self> {
+        // The port as last written: at an end the other way to read it gives 0.
+        if keep::may_pass_over() && !is_listener && keep::passes_over(tcp.sport(), tcp.dport()) {
+            return None;
         }
         let memory = memory::find_or_make(tcp.0);
         if memory.is_null() {

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
 use conn_common::counter::NO_SOCKET;
-use conn_common::state::LISTEN;
+use conn_common::life::is_of_listener;
 
 use crate::counter::count;
 use crate::kernel::{TCP, Tcp, read_u16};
@@ -26,8 +26,8 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if keep::skips(old) && read_u16(sk, &config::SK_PROTOCOL) == TCP {
         return 0;
     }
-    // Most steps were told by sock_ops a moment ago. Then this is all.
-    if is_known_in(sk, new) || !is_enabled() {
+    // Most steps were told by sock_ops a moment ago. Then this is all, except where most sockets have no memory.
+    if !is_enabled() || !keep::may_pass_over() && is_known_in(sk, new) {
         return 0;
     }
     let Some(tcp) = Tcp::of(sk) else {
@@ -39,7 +39,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     };
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut socket) = Socket::remembered(tcp, new == LISTEN) {
+    if let Some(mut socket) = Socket::remembered(tcp, is_of_listener(old, new)) {
         socket.goes(old, new);
     }
     0

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::trace;
 use conn_common::counter::{FLAGS_FAILED, NO_SOCKET};
-use conn_common::life::Life as _;
+use conn_common::life::{self, Life as _};
 use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
 use crate::counter::count;
@@ -38,7 +38,8 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         count(NO_SOCKET);
         return GO_ON;
     };
-    let is_listener = op == BPF_SOCK_OPS_TCP_LISTEN_CB;
+    let is_listener = op == BPF_SOCK_OPS_TCP_LISTEN_CB
+        || (op == BPF_SOCK_OPS_STATE_CB && life::is_of_listener(ctx.arg(0) as u8, ctx.arg(1) as u8));
     let Some(mut socket) = Socket::remembered(tcp, is_listener) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     let known = socket.state();

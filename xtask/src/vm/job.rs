@@ -25,13 +25,14 @@ const FORCED: [(&str, &str, &str); 3] = [
 ];
 
 /// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners by
-/// every hook that tells of them, and what is there at the start.
-const SELECTION: [&str; 5] = [
+/// every hook that tells of them, what is there at the start, and where it is remembered.
+const SELECTION: [&str; 6] = [
     "forced::accepts",
     "ledger::everything_at_once",
     "event::",
     "start::adopts_every_state",
     "count::equals_the_kernel_in_every_state",
+    "memory::",
 ];
 
 /// How the lines and the end of a job are read.
