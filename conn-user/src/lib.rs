@@ -34,6 +34,7 @@ pub mod loss;
 pub mod memory;
 pub mod names;
 pub mod namespace;
+pub mod options;
 pub mod output;
 pub mod own;
 pub mod place;

@@ -8,7 +8,7 @@ use conn_common::row::SocketRow;
 use conn_common::state::{self, CLOSE, FIN_WAIT2, NEW_SYN_RECV, SYN_RECV, TIME_WAIT};
 
 use crate::filter::{Filter, Pushed};
-use crate::probe::Options;
+use crate::options::Options;
 
 /// What the iterators write for a filter: listeners, or connections.
 pub fn options(filter: &Filter, listening: bool) -> Options {

@@ -14,8 +14,9 @@ use crate::host::Host;
 use crate::ledger::{Ledger, LedgerReader};
 use crate::lifetime::{LifetimeReader, Lifetimes};
 use crate::namespace::Namespace;
+use crate::options::Options;
 use crate::plan::{self, Degradation, Plan, plan};
-use crate::probe::{Options, Probe};
+use crate::probe::Probe;
 use crate::repair::Repairs;
 use crate::snapshot;
 

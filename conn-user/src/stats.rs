@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::options::Options;
 use crate::own::OwnWatch;
-use crate::probe::Options;
 use crate::ready;
 use crate::report::Report;
 use crate::session::{Session, When};

@@ -305,7 +305,9 @@ impl Ran {
             Ok(()) => {}
         }
         if job.kind == Kind::Tests {
-            lines.iter().for_each(|line| tally.line(line));
+            for line in &lines {
+                tally.line(line);
+            }
         }
         let tally = tally.of(&format!("vm {} ", self.kernel.wanted.name));
         self.tally.add(tally.clone());

@@ -1,0 +1,76 @@
+//! How the kernel programs are to run.
+
+use conn_common::name;
+
+use crate::accept::AcceptHook;
+use crate::filter::{Filter, Pushed};
+use crate::plan::Witnesses;
+
+/// The smallest ring there is, for runs that use none.
+const NO_RING: u32 = 4096;
+
+/// What a run asks of them.
+#[derive(Debug)]
+pub struct Options {
+    /// Mask of event kinds that go into the ring; 0 to only count.
+    pub kinds: u8,
+    /// Which connections, as far as the programs decide it.
+    pub filter: Pushed,
+    /// Bytes of the ring, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The programs' own log lines.
+    pub log: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
+    /// How much is asked about owners, see [`name::OWNERS`].
+    pub owners: u8,
+    /// What lists show beside what is counted, see [`name::LISTED`].
+    pub listed: u8,
+    /// Steps go into the ledger.
+    pub counts: bool,
+    /// Handshakes and lifetimes go into histograms.
+    pub spans: bool,
+    /// The hook that sees who accepts, instead of the best there is.
+    pub accept_hook: Option<AcceptHook>,
+}
+
+impl Options {
+    /// Nothing goes into the ring; iterators list what passes the filter.
+    pub fn lists(filter: &Filter) -> Self {
+        Self {
+            kinds: 0,
+            filter: filter.pushed().clone(),
+            ring_bytes: NO_RING,
+            log: false,
+            witnesses: None,
+            owners: name::NO_OWNERS,
+            listed: 0,
+            counts: false,
+            spans: false,
+            accept_hook: None,
+        }
+    }
+
+    /// Nobody looks at events, owners or times.
+    pub(crate) fn only_counts(&self) -> bool {
+        self.kinds == 0 && !self.spans
+    }
+
+    /// How many bits count the places of the table of what sockets remember: 1.5 MB where little is remembered, else
+    /// 2.4 MB. 0 if there is none, and sockets remember in socket storage.
+    pub(crate) fn place_bits(&self, witnesses: Witnesses) -> u32 {
+        // Somebody has to see each beginning, and somebody each end. Other processors' compilers did not know the
+        // instruction that takes a place when Linux 5.15 came: arm64's has it since 5.18.
+        let has_table = witnesses.sock_ops && witnesses.destroy_sock && cfg!(target_arch = "x86_64");
+        match (has_table, self.only_counts()) {
+            (true, false) => 14,
+            (true, true) if self.counts => 16,
+            _ => 0,
+        }
+    }
+
+    /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
+    pub fn counting() -> Self {
+        Self { counts: true, ..Self::lists(&Filter::all()) }
+    }
+}
