@@ -41,7 +41,9 @@ pub fn find(sk: *mut c_void) -> *mut Connection {
 }
 
 /// The same, but if it has none it gets one that is [`conn_common::state::UNSEEN`]. NULL if the kernel has no room.
-#[inline(always)]
+/// In its own function: the verifier follows what comes after a call once for each kind of pointer that it may return,
+/// and not once for each way to it.
+#[inline(never)]
 pub fn find_or_make(sk: *mut c_void) -> *mut Connection {
     let Some(place) = place(sk) else { return storage(sk, CREATE) };
     if is_of(place, sk) {
