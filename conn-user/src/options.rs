@@ -51,6 +51,11 @@ impl Options {
         }
     }
 
+    /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
+    pub fn counting() -> Self {
+        Self { counts: true, ..Self::lists(&Filter::all()) }
+    }
+
     /// Nobody looks at events, owners or times.
     pub(crate) fn only_counts(&self) -> bool {
         self.kinds == 0 && !self.spans
@@ -67,10 +72,5 @@ impl Options {
             (true, true) if self.counts => 16,
             _ => 0,
         }
-    }
-
-    /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
-    pub fn counting() -> Self {
-        Self { counts: true, ..Self::lists(&Filter::all()) }
     }
 }

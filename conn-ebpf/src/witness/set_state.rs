@@ -27,7 +27,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     // Most steps were told by sock_ops a moment ago. Then this is all, except where most sockets have no memory.
-    if !is_enabled() || !keep::may_pass_over() && is_known_in(sk, new) {
+    if !keep::may_pass_over() && is_known_in(sk, new) || !is_enabled() {
         return 0;
     }
     let Some(tcp) = Tcp::of(sk) else {
