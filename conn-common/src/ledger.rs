@@ -6,6 +6,7 @@
 //! `opened + preexisting = failed + closed + open` holds at every read.
 
 use crate::cause::Cause;
+use crate::place;
 use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
 
 /// Columns of the step matrix: the open states.
@@ -79,6 +80,28 @@ pub const fn split(key: u32) -> (u8, u16) {
 
 /// Keys per shard: a map with this many entries for each shard cannot fill up.
 pub const KEYS: u32 = 3 << 16;
+
+/// How many bits count the places of one shard, see [`place`].
+pub const PLACE_BITS: u32 = 8;
+
+/// Whose place in the table of slots it is: those of a network namespace, a direction and a service port. The first to
+/// come have places there, and those slots count for the port and for the namespace's [`Totals`].
+#[inline(always)]
+pub const fn owner(netns: u32, direction: u8, port: u16) -> u64 {
+    (netns as u64) << 32 | 1 << 31 | (direction as u64) << 16 | port as u64
+}
+
+/// Namespace, direction and service port of the owner of a place, or `None` if the place is free.
+#[inline(always)]
+pub const fn owned(owner: u64) -> Option<(u32, u8, u16)> {
+    if owner == 0 { None } else { Some(((owner >> 32) as u32, (owner >> 16 & 3) as u8, owner as u16)) }
+}
+
+/// The place in a shard that an owner would have.
+#[inline(always)]
+pub const fn place(shard: u32, owner: u64) -> u32 {
+    shard << PLACE_BITS | place::of(owner as u32 ^ (owner >> 32) as u32, PLACE_BITS)
+}
 
 /// The cells of one (direction, service port), or a sum of such.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,7 +237,7 @@ impl Slot {
     }
 }
 
-/// Totals of one network namespace, beside the slots.
+/// Totals of one network namespace: beside the slots that have no place of their own, see [`place`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Totals {
@@ -231,6 +254,24 @@ pub struct Totals {
 impl Totals {
     /// Nothing happened.
     pub const ZERO: Self = Self { opened: 0, preexisting: 0, failed: 0, closed: 0 };
+
+    /// What a slot says of its namespace.
+    pub fn of(slot: &Slot) -> Self {
+        Self {
+            opened: slot.opened(),
+            preexisting: slot.preexisting(),
+            failed: slot.failed(),
+            closed: slot.closed(),
+        }
+    }
+
+    /// Adds another's.
+    pub const fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.preexisting += other.preexisting;
+        self.failed += other.failed;
+        self.closed += other.closed;
+    }
 
     /// Connections open now.
     pub const fn open(&self) -> i64 {
@@ -298,6 +339,16 @@ mod tests {
     fn keys_come_apart_again() {
         for (shard, direction, port) in [(0, 0, 0), (7, 1, 443), (15, 2, 65_535)] {
             assert_eq!(split(key(shard, direction, port)), (direction, port));
+            assert_eq!(owned(owner(u32::MAX, direction, port)), Some((u32::MAX, direction, port)));
         }
+        assert_eq!(owned(owner(0, 0, 0)), Some((0, 0, 0)));
+        assert_eq!(owned(0), None);
+    }
+
+    #[test]
+    fn each_shard_has_its_places() {
+        let owner = owner(4_026_531_840, 1, 443);
+        let places = (0..8).map(|shard| place(shard, owner) >> PLACE_BITS);
+        assert!(places.eq(0..8));
     }
 }

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod life;
 pub mod name;
 pub mod owner;
+pub mod place;
 pub mod reset;
 pub mod row;
 pub mod state;

@@ -16,8 +16,9 @@ pub trait Life {
     fn adopt(&mut self, state: u8);
     /// The remembered life goes on to `state`; [`CLOSE`] ends it.
     fn go(&mut self, state: u8);
-    /// The remembered state was not the one the witness started from: a step was missed before.
-    fn repaired(&mut self);
+    /// The remembered state was not the one the witness started from: a step was missed, and is made good by going
+    /// there now.
+    fn catch_up(&mut self, state: u8);
 }
 
 /// True if going from `old` to `new` begins a life.
@@ -48,12 +49,10 @@ pub fn witness(life: &mut impl Life, old: u8, new: u8) {
     }
     let alive = known != UNSEEN && known != CLOSE;
     let begins = opens(old, new);
-    // A socket that begins again has ended before; any other was in `old`. Each call of `go` stands once: the
-    // verifier follows every one by itself.
+    // A socket that begins again has ended before; any other was in `old`.
     let before = if begins { CLOSE } else { old };
     if alive && known != before {
-        life.repaired();
-        life.go(before);
+        life.catch_up(before);
     }
     if begins {
         life.open(new);
@@ -101,8 +100,9 @@ mod tests {
             }
             self.state = state;
         }
-        fn repaired(&mut self) {
+        fn catch_up(&mut self, state: u8) {
             self.repairs += 1;
+            self.go(state);
         }
     }
 

@@ -40,6 +40,8 @@ pub const PLACES: &str = "PLACES";
 pub const COUNTED_PLACES: &str = "COUNTED_PLACES";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
+/// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::place`].
+pub const LEDGER_PLACES: &str = "LEDGER_PLACES";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
 pub const SPANS: &str = "SPANS";
 /// Totals per network namespace.
@@ -83,6 +85,8 @@ pub const LISTED: &str = "LISTED";
 pub const COUNTS_ON: &str = "COUNTS_ON";
 /// How many bits count the places of the map [`PLACES`] or [`COUNTED_PLACES`], whichever the run uses.
 pub const PLACE_BITS: &str = "PLACE_BITS";
+/// 1 if the run uses [`LEDGER_PLACES`].
+pub const LEDGER_HAS_PLACES: &str = "LEDGER_HAS_PLACES";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// Offset of a system call's result in the record of its exit.

@@ -11,7 +11,8 @@ use conn_common::state;
 use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
-use crate::maps::{LEDGER, NETNS, SPANS, UNATTRIBUTED};
+use crate::maps::{LEDGER, LEDGER_PLACES, NETNS, SPANS, UNATTRIBUTED};
+use crate::place;
 
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
@@ -31,8 +32,13 @@ pub fn is_on() -> bool {
 #[inline(always)]
 pub fn begins(connection: &Connection, state: u8) {
     let found = connection.is(PREEXISTING);
-    if let Some(slot) = slot(connection) {
-        bump(slot, if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) });
+    let cell = if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) };
+    if let Some(slot) = slot_in_place(connection) {
+        bump(slot, cell);
+        return;
+    }
+    if let Some(slot) = slot_by_key(connection) {
+        bump(slot, cell);
     }
     if let Some(totals) = totals(connection.netns) {
         // SAFETY: fields of a map value.
@@ -51,14 +57,12 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
 pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
-    if let Some(slot) = slot(connection) {
-        bump(slot, ledger::end_cell_of(from, cause));
-        add_to(slot, BYTES_SENT, tcp.bytes_sent());
-        add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
-        let retransmits = tcp.retransmits();
-        if retransmits != 0 {
-            add_to(slot, RETRANSMITS, u64::from(retransmits));
-        }
+    if let Some(slot) = slot_in_place(connection) {
+        add_end(tcp, slot, from, cause);
+        return;
+    }
+    if let Some(slot) = slot_by_key(connection) {
+        add_end(tcp, slot, from, cause);
     }
     if let Some(totals) = totals(connection.netns) {
         // SAFETY: fields of a map value.
@@ -68,6 +72,17 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
                 1,
             );
         }
+    }
+}
+
+#[inline(always)]
+fn add_end(tcp: Tcp, slot: *mut Slot, from: u8, cause: u8) {
+    bump(slot, ledger::end_cell_of(from, cause));
+    add_to(slot, BYTES_SENT, tcp.bytes_sent());
+    add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
+    let retransmits = tcp.retransmits();
+    if retransmits != 0 {
+        add_to(slot, RETRANSMITS, u64::from(retransmits));
     }
 }
 
@@ -144,6 +159,24 @@ pub fn listener_ends(connection: &Connection) {
 /// The slot of a connection's direction and service port on this CPU's shard. `None` in a run without a ledger.
 #[inline(always)]
 fn slot(connection: &Connection) -> Option<*mut Slot> {
+    slot_in_place(connection).or_else(|| slot_by_key(connection))
+}
+
+/// The slot in the table, which counts for the connection's namespace, too. `None` if somebody else was there first.
+#[inline(always)]
+fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
+    if !is_on() || config::LEDGER_HAS_PLACES.load() == 0 {
+        return None;
+    }
+    let owner = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
+    let place = LEDGER_PLACES.get_ptr_mut(ledger::place(shard(), owner))?;
+    // Another CPU may have been faster, for the same owner.
+    let is_ours = place::is_of(place, owner) || place::take(place, 0, owner) || place::is_of(place, owner);
+    if is_ours { Some(place::value(place)) } else { None }
+}
+
+#[inline(always)]
+fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
     if !is_on() {
         return None;
     }
@@ -161,11 +194,17 @@ fn slot(connection: &Connection) -> Option<*mut Slot> {
     UNATTRIBUTED.get_ptr_mut(if direction > LISTENER { 0 } else { u32::from(direction) })
 }
 
+/// The shard that this CPU writes to.
 #[inline(always)]
-fn key(connection: &Connection) -> u32 {
+fn shard() -> u32 {
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    ledger::key(cpu & config::SHARD_MASK.load(), connection.direction & 3, connection.dport)
+    cpu & config::SHARD_MASK.load()
+}
+
+#[inline(always)]
+fn key(connection: &Connection) -> u32 {
+    ledger::key(shard(), connection.direction & 3, connection.dport)
 }
 
 /// The totals of a namespace. `None` in a run without a ledger, or if there is no room for them.

@@ -25,6 +25,7 @@ mod maps;
 mod memory;
 mod mptcp;
 mod owner;
+mod place;
 mod transition;
 mod tuple;
 mod witness;

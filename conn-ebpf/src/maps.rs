@@ -9,8 +9,9 @@ use conn_common::histogram::Spans;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
 use conn_common::owner::Owner;
+use conn_common::place::Place;
 
-use crate::memory::{Counted, Place};
+use crate::memory::Counted;
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
@@ -41,6 +42,11 @@ pub static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
 /// size to all keys of all shards, so it cannot fill up.
 #[btf_map]
 pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> = HashMap::new();
+
+/// The slots that are found without a hash lookup: a place is taken at the first step of a (namespace, direction,
+/// port) on a shard and never freed. The loader sets the size to so many of each shard.
+#[btf_map]
+pub static LEDGER_PLACES: Array<Place<Slot>, 1> = Array::new();
 
 /// Histograms by the keys of `LEDGER`, inserted at the first span, never deleted. The loader sets the size
 /// to all keys of all shards if the run asks for histograms.

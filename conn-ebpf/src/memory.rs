@@ -1,8 +1,7 @@
 //! What each socket remembers, and where.
 //!
 //! It is kept in a table: socket storage, which the kernel makes and frees for each connection, would cost the
-//! traffic more than all else that the hooks do. The table is a cache, not a limit: who finds his place taken
-//! remembers in socket storage.
+//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage.
 
 use core::arch::asm;
 use core::ffi::c_void;
@@ -10,8 +9,10 @@ use core::ptr;
 
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use conn_common::connection::{COUNTED, Connection};
+use conn_common::place::{self as places, Place};
 
 use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
+use crate::place::{is_of, take, value};
 use crate::{config, keep};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
@@ -20,35 +21,35 @@ const CREATE: u64 = 1;
 /// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
 pub type Counted = [u64; COUNTED / 8];
 
-/// A place in the table, and whose it is.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Place<M> {
-    /// Address of the socket; 0 if the place is free.
-    socket: u64,
-    memory: M,
-}
-
 /// The memory of a socket of whatever protocol; NULL if it has none. The caller has the socket's lock.
 #[inline(always)]
 pub fn find(sk: *mut c_void) -> *mut Connection {
-    if let Some(place) = place(sk)
-        && is_of(place, sk)
-    {
-        return memory(place);
-    }
-    storage(sk, 0)
+    let memory = in_place(sk);
+    if memory.is_null() { storage(sk, 0) } else { memory }
 }
 
 /// The same, but if it has none it gets one that is [`conn_common::state::UNSEEN`]. NULL if the kernel has no room.
-/// In its own function: the verifier follows what comes after a call once for each kind of pointer that it may return,
-/// and not once for each way to it.
-#[inline(never)]
+#[inline(always)]
 pub fn find_or_make(sk: *mut c_void) -> *mut Connection {
-    let Some(place) = place(sk) else { return storage(sk, CREATE) };
-    if is_of(place, sk) {
-        return memory(place);
+    let memory = in_place(sk);
+    if memory.is_null() { make(sk) } else { memory }
+}
+
+/// The memory in the table; NULL if the socket has none there.
+#[inline(always)]
+fn in_place(sk: *mut c_void) -> *mut Connection {
+    match place(sk) {
+        Some(place) if is_of(place, sk as u64) => value(place),
+        _ => ptr::null_mut(),
     }
+}
+
+/// For a socket that has none in the table: the one that it has in storage, or a new one. In its own function: the
+/// verifier follows what comes after a call once for each kind of pointer that it may return, and not once for each way
+/// to it.
+#[inline(never)]
+fn make(sk: *mut c_void) -> *mut Connection {
+    let Some(place) = place(sk) else { return storage(sk, CREATE) };
     // It may have found its place taken before.
     let stored = storage(sk, 0);
     if !stored.is_null() {
@@ -57,8 +58,8 @@ pub fn find_or_make(sk: *mut c_void) -> *mut Connection {
     if take(place, 0, sk as u64) {
         // All that anybody reads before a life begins.
         // SAFETY: the first bytes of a memory, which is now this socket's.
-        unsafe { memory(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
-        return memory(place);
+        unsafe { value(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
+        return value(place);
     }
     storage(sk, CREATE)
 }
@@ -78,19 +79,20 @@ pub fn outlives() -> bool {
     config::PLACE_BITS.load() != 0
 }
 
-/// The place that this socket would have, in a run with a table.
+/// The place that this socket would have, in a run with a table. In a run that only counts, it has no more than
+/// [`Counted`].
 #[inline(always)]
-fn place(sk: *mut c_void) -> Option<*mut u64> {
+fn place(sk: *mut c_void) -> Option<*mut Place<Connection>> {
     let bits = config::PLACE_BITS.load();
     if bits == 0 {
         return None;
     }
-    // Sockets begin at cache lines, and the golden ratio spreads them (Knuth, multiplicative hashing).
-    let at = (low_half(sk) >> 6).wrapping_mul(0x9E37_79B1) >> (u32::BITS - bits);
+    // Sockets begin at cache lines.
+    let at = places::of(low_half(sk) >> 6, bits);
     if keep::only_counts() {
         COUNTED_PLACES.get_ptr_mut(at).map(<*mut _>::cast)
     } else {
-        PLACES.get_ptr_mut(at).map(<*mut _>::cast)
+        PLACES.get_ptr_mut(at)
     }
 }
 
@@ -102,38 +104,6 @@ fn low_half(sk: *mut c_void) -> u32 {
     // SAFETY: moves one register to another.
     unsafe { asm!("w0 = w1", in("r1") sk, lateout("r0") half, options(pure, nomem, nostack)) };
     half as u32
-}
-
-/// True if it is this socket's. Another CPU may put the address of another socket there at any time.
-#[inline(always)]
-fn is_of(place: *mut u64, sk: *mut c_void) -> bool {
-    // SAFETY: the first word of a map value.
-    unsafe { place.read_volatile() == sk as u64 }
-}
-
-/// The memory in a place.
-#[inline(always)]
-fn memory(place: *mut u64) -> *mut Connection {
-    const _: () = assert!(core::mem::offset_of!(Place<Connection>, memory) == size_of::<u64>());
-    // SAFETY: the rest of a map value.
-    unsafe { place.add(1).cast() }
-}
-
-/// Puts `new` in place of `old`; false if something else stood there. A full barrier.
-#[inline(always)]
-fn take(place: *mut u64, old: u64, new: u64) -> bool {
-    let found: u64;
-    // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
-    unsafe {
-        asm!(
-            "r0 = cmpxchg_64({place} + 0, r0, {new})",
-            place = in(reg) place,
-            new = in(reg) new,
-            inlateout("r0") old => found,
-            options(nostack),
-        );
-    }
-    found == old
 }
 
 #[inline(always)]

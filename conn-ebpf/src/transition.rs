@@ -54,13 +54,6 @@ impl Socket {
         Some(Self { tcp, memory })
     }
 
-    /// The socket if it already has a memory.
-    #[inline(always)]
-    pub fn known(tcp: Tcp) -> Option<Self> {
-        let memory = memory::find(tcp.0);
-        if memory.is_null() { None } else { Some(Self { tcp, memory }) }
-    }
-
     #[inline(always)]
     fn connection(&mut self) -> &mut Connection {
         // SAFETY: a map value of this socket. The socket is locked in every hook, so no other CPU has it.
@@ -120,8 +113,10 @@ impl Life for Socket {
     }
 
     #[inline(always)]
-    fn repaired(&mut self) {
+    fn catch_up(&mut self, state: u8) {
         count(STEP_REPAIRED);
+        let state = forgotten(self.connection(), state.into()) as u8;
+        catch_up(self.tcp, self.memory, state);
     }
 }
 
@@ -204,8 +199,14 @@ fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
     0
 }
 
-/// The remembered life goes on, or ends.
+/// The same as `go`, which each program holds a second time: the way of nearly all steps shall have no call.
 #[inline(never)]
+fn catch_up(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
+    go(tcp, memory, state)
+}
+
+/// The remembered life goes on, or ends.
+#[inline(always)]
 fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
     let mut socket = Socket { tcp, memory };
     let connection = socket.connection();

@@ -1,4 +1,4 @@
-//! Hash maps of the programs, read as a whole: many entries with one system call, where aya makes two for each.
+//! Maps of the programs, read as a whole: many entries with one system call, where aya makes two for each of a hash.
 //!
 //! Meanwhile the kernel holds off programs on kprobes and classic tracepoints on this CPU
 //! (`bpf_disable_instrumentation()`), as in every reading of a value, here for up to a millisecond in parts. Of
@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, Pod};
 use nix::errno::Errno;
 use nix::libc;
@@ -33,7 +33,7 @@ struct Attributes {
     flags: u64,
 }
 
-/// A map from a number to `V`, from which no program deletes.
+/// A map from a number to `V`, from which no program deletes; of an array, all entries.
 pub struct Entries<V> {
     map: MapData,
     values: PhantomData<V>,
@@ -48,11 +48,13 @@ impl<V: Pod> Entries<V> {
         let map =
             ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
         // Compares the sizes of keys and values.
-        if let Err(error) = HashMap::<_, u32, V>::try_from(&map) {
-            return Err(Error::Internal(format!("map {name}: {error}")));
-        }
-        match map {
-            Map::HashMap(map) => Ok(Self { map, values: PhantomData }),
+        let checked = match &map {
+            Map::Array(_) => Array::<_, V>::try_from(&map).map(|_| ()),
+            _ => HashMap::<_, u32, V>::try_from(&map).map(|_| ()),
+        };
+        match (checked, map) {
+            (Ok(()), Map::Array(map) | Map::HashMap(map)) => Ok(Self { map, values: PhantomData }),
+            (Err(error), _) => Err(Error::Internal(format!("map {name}: {error}"))),
             _ => Err(Error::Internal(format!("map {name} is of a kind that is not expected"))),
         }
     }
@@ -80,8 +82,8 @@ impl<V: Pod> Entries<V> {
         }
     }
 
-    /// Reads up to `room` entries of the kernel's buckets, beginning with the one of this number or the first. Tells
-    /// with which one to go on.
+    /// Reads up to `room` entries of the kernel's buckets (or of the array), beginning with the one of this number or
+    /// the first. Tells with which one to go on.
     fn read(
         &self,
         from: Option<u32>,

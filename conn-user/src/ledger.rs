@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, MapData};
 use aya::{Ebpf, Pod};
 use conn_common::connection::LISTENER;
-use conn_common::ledger::{self, Slot, listener};
+use conn_common::ledger::{self, Slot, Totals, listener};
 use conn_common::name;
+use conn_common::place::Place;
 
 use crate::batch::Entries;
 use crate::error::Error;
@@ -19,10 +20,18 @@ struct PodSlot(Slot);
 // SAFETY: integers only.
 unsafe impl Pod for PodSlot {}
 
+/// A place of a slot, for the map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodPlace(Place<Slot>);
+
+// SAFETY: integers only.
+unsafe impl Pod for PodPlace {}
+
 /// Totals of a namespace, for the map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct PodTotals(ledger::Totals);
+struct PodTotals(Totals);
 
 // SAFETY: integers only.
 unsafe impl Pod for PodTotals {}
@@ -53,12 +62,24 @@ pub struct Ledger {
     /// By port.
     pub listeners: BTreeMap<u16, Listeners>,
     /// By inode number of the network namespace.
-    pub netns: BTreeMap<u32, ledger::Totals>,
+    pub netns: BTreeMap<u32, Totals>,
     /// What happened while no slot could be made: counted, but of unknown port.
     pub unattributed: Option<Slot>,
 }
 
 impl Ledger {
+    /// Adds the slot of a direction and service port.
+    fn add(&mut self, direction: u8, port: u16, slot: &Slot) {
+        if direction == LISTENER {
+            let listeners = self.listeners.entry(port).or_default();
+            listeners.opened += slot.cells[listener::OPENED];
+            listeners.preexisting += slot.cells[listener::PREEXISTING];
+            listeners.closed += slot.cells[listener::CLOSED];
+        } else {
+            self.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
+        }
+    }
+
     /// All ports and directions added up, with what is unattributed.
     pub fn total(&self) -> Slot {
         let mut total = self.unattributed.unwrap_or(Slot::ZERO);
@@ -71,6 +92,7 @@ impl Ledger {
 
 /// Reads the ledger.
 pub struct LedgerReader {
+    places: Entries<PodPlace>,
     slots: Entries<PodSlot>,
     unattributed: Array<MapData, PodSlot>,
     netns: Entries<PodTotals>,
@@ -89,6 +111,7 @@ impl LedgerReader {
             .take_map(name::UNATTRIBUTED)
             .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::UNATTRIBUTED)))?;
         Ok(Self {
+            places: Entries::take(ebpf, name::LEDGER_PLACES)?,
             slots: Entries::take(ebpf, name::LEDGER)?,
             unattributed: Array::try_from(unattributed).map_err(|error| failed(&error))?,
             netns: Entries::take(ebpf, name::NETNS)?,
@@ -117,16 +140,18 @@ impl LedgerReader {
 
     fn read_once(&self) -> Result<Ledger, Error> {
         let mut ledger = Ledger::default();
+        let places = self.places.each(|_, PodPlace(place)| {
+            if let Some((netns, direction, port)) = ledger::owned(place.owner) {
+                ledger.add(direction, port, &place.value);
+                if direction != LISTENER {
+                    ledger.netns.entry(netns).or_default().add(&Totals::of(&place.value));
+                }
+            }
+        });
+        places.map_err(|error| failed(&error))?;
         let slots = self.slots.each(|key, PodSlot(slot)| {
             let (direction, port) = ledger::split(key);
-            if direction == LISTENER {
-                let listeners = ledger.listeners.entry(port).or_default();
-                listeners.opened += slot.cells[listener::OPENED];
-                listeners.preexisting += slot.cells[listener::PREEXISTING];
-                listeners.closed += slot.cells[listener::CLOSED];
-            } else {
-                ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
-            }
+            ledger.add(direction, port, slot);
         });
         slots.map_err(|error| failed(&error))?;
         for direction in 0..LISTENER {
@@ -136,7 +161,8 @@ impl LedgerReader {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
             }
         }
-        let netns = self.netns.each(|inode, &PodTotals(totals)| _ = ledger.netns.insert(inode, totals));
+        let netns =
+            self.netns.each(|inode, PodTotals(totals)| ledger.netns.entry(inode).or_default().add(totals));
         netns.map_err(|error| failed(&error))?;
         Ok(ledger)
     }

@@ -9,6 +9,10 @@ use crate::plan::Witnesses;
 /// The smallest ring there is, for runs that use none.
 const NO_RING: u32 = 4096;
 
+/// True if there may be tables with places to take. Other processors' compilers did not know the instruction for that
+/// when Linux 5.15 came: arm64's has it since 5.18.
+pub(crate) const HAS_PLACES: bool = cfg!(target_arch = "x86_64");
+
 /// What a run asks of them.
 #[derive(Debug)]
 pub struct Options {
@@ -64,9 +68,8 @@ impl Options {
     /// How many bits count the places of the table of what sockets remember: 1.5 MB where little is remembered, else
     /// 2.4 MB. 0 if there is none, and sockets remember in socket storage.
     pub(crate) fn place_bits(&self, witnesses: Witnesses) -> u32 {
-        // Somebody has to see each beginning, and somebody each end. Other processors' compilers did not know the
-        // instruction that takes a place when Linux 5.15 came: arm64's has it since 5.18.
-        let has_table = witnesses.sock_ops && witnesses.destroy_sock && cfg!(target_arch = "x86_64");
+        // Somebody has to see each beginning, and somebody each end.
+        let has_table = HAS_PLACES && witnesses.sock_ops && witnesses.destroy_sock;
         match (has_table, self.only_counts()) {
             (true, false) => 14,
             (true, true) if self.counts => 16,

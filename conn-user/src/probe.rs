@@ -16,7 +16,7 @@ use crate::accept::{self, AcceptHook, Search};
 use crate::error::Error;
 use crate::filter;
 use crate::layout::Layout;
-use crate::options::Options;
+use crate::options::{self, Options};
 use crate::plan::Plan;
 use crate::types::Types;
 
@@ -322,6 +322,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
+    let ledger_has_places = flag(options.counts && options::HAS_PLACES);
     let place_bits = options.place_bits(plan.witnesses);
     let places = 1 << place_bits;
     let only_counts = options.only_counts();
@@ -332,6 +333,11 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
+        .map_max_entries(
+            name::LEDGER_PLACES,
+            if ledger_has_places == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
+        )
+        .override_global(name::LEDGER_HAS_PLACES, &ledger_has_places, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
         .map_max_entries(name::PLACES, if only_counts { 1 } else { places })

@@ -1,6 +1,8 @@
 //! The maps of a running conntrace, as the kernel shows them to root.
 
-use aya::maps::{Map, MapData, MapInfo};
+use crate::harness::Skip;
+use aya::Pod;
+use aya::maps::{Array, Map, MapData, MapInfo};
 use std::fs;
 
 /// The map of this name that the process has open.
@@ -19,4 +21,60 @@ pub fn of(pid: u32, name: &str) -> Map {
     };
     let id = ids.into_iter().find(is_meant).unwrap_or_else(|| panic!("{pid} has no map {name}"));
     Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
+}
+
+/// A table of a running conntrace in which owners take places. A place is `N` words: its owner or 0, then what that one
+/// keeps there.
+#[expect(missing_debug_implementations, reason = "an aya map has none")]
+pub struct Table<const N: usize>(Array<MapData, [u64; N]>)
+where
+    [u64; N]: Pod;
+
+/// An owner that there is not.
+const NOBODY: u64 = 1;
+
+impl<const N: usize> Table<N>
+where
+    [u64; N]: Pod,
+{
+    /// The table of this name.
+    ///
+    /// # Errors
+    /// There is none on this kind of machine.
+    ///
+    /// # Panics
+    /// If the process has no such map, or one of other places.
+    pub fn of(pid: u32, name: &str) -> Result<Self, Skip> {
+        if cfg!(not(target_arch = "x86_64")) {
+            return Err(Skip("tables with places are for x86_64".into()));
+        }
+        Ok(Self(Array::try_from(of(pid, name)).unwrap()))
+    }
+
+    /// All places.
+    pub fn places(&self) -> impl Iterator<Item = (u32, [u64; N])> {
+        (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))
+    }
+
+    /// Writes a place.
+    pub fn put(&mut self, at: u32, place: [u64; N]) {
+        self.0.set(at, place, 0).unwrap();
+    }
+
+    /// Leaves no place free, or next to none.
+    ///
+    /// # Panics
+    /// If many are free all the same.
+    pub fn fill(&mut self) {
+        for at in 0..self.0.len() {
+            let mut place = self.0.get(&at, 0).unwrap();
+            if place[0] == 0 {
+                place[0] = NOBODY;
+                self.put(at, place);
+            }
+        }
+        // Where owners leave, those of other tests do so at any time.
+        let free = self.places().filter(|(_, place)| place[0] == 0).count();
+        assert!(free <= self.0.len() as usize / 100, "{free} of {}", self.0.len());
+    }
 }

@@ -1,5 +1,7 @@
 //! `tcp:tcp_destroy_sock(sk)`: once per full socket, after its CLOSE.
 
+use core::ffi::c_void;
+
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use conn_common::counter::{CLOSED_LATE, NO_SOCKET};
@@ -17,17 +19,22 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if !is_enabled() {
         return 0;
     }
-    let Some(tcp) = Tcp::of(ctx.arg(0)) else {
-        count(NO_SOCKET);
+    let sk: *mut c_void = ctx.arg(0);
+    let memory = memory::find(sk);
+    if memory.is_null() {
         return 0;
-    };
-    let Some(mut socket) = Socket::known(tcp) else { return 0 };
-    let state = socket.state();
+    }
+    // SAFETY: a map value of this socket, which nobody else has any more.
+    let state = unsafe { (*memory).state };
     if state != UNSEEN && state != CLOSE && !keep::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
+        let Some(tcp) = Tcp::of(sk) else {
+            count(NO_SOCKET);
+            return 0;
+        };
         count(CLOSED_LATE);
-        socket.go(CLOSE);
+        Socket { tcp, memory }.go(CLOSE);
     }
-    memory::free(tcp.0);
+    memory::free(sk);
     0
 }

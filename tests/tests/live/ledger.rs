@@ -3,8 +3,9 @@
 use conn_tests::{
     harness::{Live, Outcome, Test},
     host::{Host, Need},
-    ledger::Ledger,
+    ledger::{Ledger, Report},
     live,
+    map::Table,
     netns::NetNs,
     port::Port,
     scenario::{self, Scenario},
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; ledger:
     everything_at_once,
     thousands_of_ports,
     namespaces_have_totals,
+    whoever_finds_no_slot_in_the_table_is_counted,
 );
 
 /// A test for every kind of traffic: `ledger::equals_refused`.
@@ -95,15 +97,45 @@ fn namespaces_have_totals(_: &Host) -> Outcome {
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = Truth::default();
     for (ns, count) in namespaces.iter().zip([3, 5]) {
-        truth += ns.run(|| close::orderly(port.v4(), count, First::Client));
-        truth += ns.run(|| fail::refused(port.v4(), 2));
+        truth += some_refused(ns, &port, count);
     }
     ledger.await_equal(&truth);
     let report = ledger.stop();
     for (ns, count) in namespaces.iter().zip([3, 5]) {
-        let totals = report.netns.iter().find(|totals| totals.netns == ns.inum()).unwrap();
-        let numbers = (totals.opened, totals.preexisting, totals.failed, totals.closed, totals.open);
-        assert_eq!(numbers, (2 * count + 2, 0, 2, 2 * count, 0));
+        assert_eq!(totals(&report, ns), (2 * count + 2, 0, 2, 2 * count, 0));
     }
     Ok(())
+}
+
+/// The slots that are found first are in a table, the others in a hash map beside the totals of namespaces.
+fn whoever_finds_no_slot_in_the_table_is_counted(_: &Host) -> Outcome {
+    let port = Port::take();
+    let ledger = Ledger::start(&[port.number()], "100ms");
+    let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
+    let mut truth = some_refused(&namespaces[0], &port, 3);
+    // The owner of a slot, and its cells.
+    Table::<180>::of(ledger.tracer().pid(), "LEDGER_PLACES")?.fill();
+    for (ns, count) in namespaces.iter().zip([2, 6]) {
+        truth += some_refused(ns, &port, count);
+    }
+    ledger.await_equal(&truth);
+    let report = ledger.stop();
+    report.check_identity();
+    for (ns, (count, times)) in namespaces.iter().zip([(5, 2), (6, 1)]) {
+        assert_eq!(totals(&report, ns), (2 * count + 2 * times, 0, 2 * times, 2 * count, 0));
+    }
+    Ok(())
+}
+
+/// So many connections, and two that are refused.
+fn some_refused(ns: &NetNs, port: &Port, count: usize) -> Truth {
+    let mut truth = ns.run(|| close::orderly(port.v4(), count, First::Client));
+    truth += ns.run(|| fail::refused(port.v4(), 2));
+    truth
+}
+
+/// What a namespace has opened, had before, failed, closed and open.
+fn totals(report: &Report, ns: &NetNs) -> (u64, u64, u64, u64, i64) {
+    let found = report.netns.iter().find(|totals| totals.netns == ns.inum()).unwrap();
+    (found.opened, found.preexisting, found.failed, found.closed, found.open)
 }

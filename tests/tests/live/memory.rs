@@ -1,15 +1,13 @@
 //! What sockets remember: in a table, which is neither a limit nor to be believed blindly.
 
-use aya::{
-    Pod,
-    maps::{Array, MapData},
-};
+use aya::Pod;
 use conn_tests::{
     flood::{Ending, Flood},
     harness::{Live, Outcome, Skip},
     host::{Host, Need},
     ledger::{Ledger, Numbers},
-    live, map,
+    live,
+    map::Table,
     netns::NetNs,
     port::Port,
     tracer::Tracer,
@@ -24,50 +22,20 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; memory:
     what_outlived_its_socket_is_no_connection,
 );
 
-/// The address of nobody.
-const NOBODY: u64 = 1;
-
-/// The table of a running conntrace. A place is `N` words: the address of a socket or 0, then what it remembers.
-struct Table<const N: usize>(Array<MapData, [u64; N]>)
-where
-    [u64; N]: Pod;
-
-impl<const N: usize> Table<N>
+/// The table of a running conntrace. A place is `N` words: the address of a socket or 0, then what it remembers. Where
+/// hooks tell of each beginning and each end, and only there, conntrace keeps one.
+fn table<const N: usize>(tracer: &Tracer, name: &str) -> Result<Table<N>, Skip>
 where
     [u64; N]: Pod,
 {
-    /// Where hooks tell of each beginning and each end, and only there, conntrace keeps one.
-    fn of(tracer: &Tracer, name: &str) -> Result<Self, Skip> {
-        super::place::cgroup_root()?;
-        if cfg!(not(target_arch = "x86_64")) {
-            return Err(Skip("the table is for x86_64".into()));
-        }
-        Ok(Self(Array::try_from(map::of(tracer.pid(), name)).unwrap()))
-    }
-
-    fn places(&self) -> impl Iterator<Item = (u32, [u64; N])> {
-        (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))
-    }
-
-    /// Leaves no place free, or next to none.
-    fn fill(&mut self) {
-        for at in 0..self.0.len() {
-            let mut place = self.0.get(&at, 0).unwrap();
-            if place[0] == 0 {
-                place[0] = NOBODY;
-                self.0.set(at, place, 0).unwrap();
-            }
-        }
-        // Sockets of other tests, which this conntrace sees, too, give theirs back at any time.
-        let free = self.places().filter(|(_, place)| place[0] == 0).count();
-        assert!(free < self.0.len() as usize / 100, "{free} of {}", self.0.len());
-    }
+    super::place::cgroup_root()?;
+    Table::of(tracer.pid(), name)
 }
 
 fn who_finds_no_place_is_counted(_: &Host) -> Outcome {
     let port = Port::take().number();
     let ledger = Ledger::start(&[port], "200ms");
-    Table::<3>::of(ledger.tracer(), "COUNTED_PLACES")?.fill();
+    table::<3>(ledger.tracer(), "COUNTED_PLACES")?.fill();
     let ns = NetNs::new().unwrap();
     let truth = ns.run(|| Flood { open: 50, ..Flood::new(port, 4_000, Ending::Mixed) }.run());
     ledger.await_equal(&truth);
@@ -79,7 +47,7 @@ fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 500;
     let port = Port::take().number();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
-    Table::<18>::of(&tracer, "PLACES")?.fill();
+    table::<18>(&tracer, "PLACES")?.fill();
     NetNs::new().unwrap().run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
     let ended = tracer.stop();
     ended.expect_code(0);
@@ -93,7 +61,7 @@ fn what_outlived_its_socket_is_no_connection(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (port, other) = (ports[0].number(), ports[1].number());
     let ledger = Ledger::start(&[port, other], "200ms");
-    let mut table = Table::<3>::of(ledger.tracer(), "COUNTED_PLACES")?;
+    let mut table = table::<3>(ledger.tracer(), "COUNTED_PLACES")?;
     let ns = NetNs::new().unwrap();
 
     let server = ns.run(|| Server::listen(ports[0].v4()));
@@ -111,7 +79,7 @@ fn what_outlived_its_socket_is_no_connection(_: &Host) -> Outcome {
         [Direction::In, Direction::Out].iter().all(|&side| is_over(&report.numbers(side, port)))
     });
     for (at, place) in ghosts {
-        table.0.set(at, place, 0).unwrap();
+        table.put(at, place);
     }
 
     let mut truth = Truth::default();

@@ -1,0 +1,33 @@
+//! Tables in which the kernel programs find a value by a number of its owner, without a hash lookup. Such a table is a
+//! cache, not a limit: whoever finds his place taken keeps the value elsewhere.
+
+/// A place in a table, and whose it is.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Place<T> {
+    /// Nobody's, and free, if 0.
+    pub owner: u64,
+    /// Means something to the owner only.
+    pub value: T,
+}
+
+/// Which of `1 << bits` places is that of `number`. `bits` is neither 0 nor more than 31.
+#[inline(always)]
+pub const fn of(number: u32, bits: u32) -> u32 {
+    // The golden ratio spreads numbers that are near each other (Knuth, multiplicative hashing).
+    number.wrapping_mul(0x9E37_79B1) >> (u32::BITS - bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_have_places_of_their_own() {
+        for bits in [8, 16] {
+            let places: std::collections::BTreeSet<_> = (0..64).map(|number| of(number, bits)).collect();
+            assert!(places.len() > 56, "{bits}: {places:?}");
+            assert!(places.iter().all(|&place| place < 1 << bits));
+        }
+    }
+}
