@@ -11,6 +11,12 @@ pub struct Place<T> {
     pub value: T,
 }
 
+/// The owner of a place that is lent for a moment.
+pub const LENT: u64 = 1;
+
+/// How many places each CPU has to lend, behind all others.
+pub const PLACES_TO_LEND: u32 = 4;
+
 /// Which of `1 << bits` places is that of `number`. `bits` is neither 0 nor more than 31.
 #[inline(always)]
 pub const fn of(number: u32, bits: u32) -> u32 {

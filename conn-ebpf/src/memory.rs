@@ -1,16 +1,20 @@
 //! What each socket remembers, and where.
 //!
 //! It is kept in a table: socket storage, which the kernel makes and frees for each connection, would cost the
-//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage.
+//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage, and lends a
+//! place of the CPU while a hook looks.
 
 use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_sk_storage_get};
 use conn_common::connection::{COUNTED, Connection};
-use conn_common::place::{self as places, Place};
+use conn_common::counter::STORAGE_FAILED;
+use conn_common::place::{self as places, LENT, PLACES_TO_LEND, Place};
+use conn_common::state::UNSEEN;
 
+use crate::counter::count;
 use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
 use crate::place::{is_of, take, value};
 use crate::{config, keep};
@@ -21,18 +25,50 @@ const CREATE: u64 = 1;
 /// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
 pub type Counted = [u64; COUNTED / 8];
 
-/// The memory of a socket of whatever protocol; NULL if it has none. The caller has the socket's lock.
+/// Does something at each word of a memory that this run keeps.
+macro_rules! each_word {
+    (|$at:ident| $do:expr) => {
+        each_word!(@ $at $do; 0 1);
+        if !keep::only_counts() {
+            each_word!(@ $at $do; 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
+        }
+    };
+    (@ $at:ident $do:expr; $($number:literal)*) => {$(
+        let $at = $number;
+        $do;
+    )*};
+}
+const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
+/// In [`leave`].
+const _: () = assert!(core::mem::offset_of!(Place<Connection>, value) == size_of::<u64>());
+
+/// The state that a socket of whatever protocol remembers; [`UNSEEN`] if it remembers nothing. The caller has the
+/// socket's lock.
 #[inline(always)]
-pub fn find(sk: *mut c_void) -> *mut Connection {
-    let memory = in_place(sk);
-    if memory.is_null() { storage(sk, 0) } else { memory }
+pub fn state(sk: *mut c_void) -> u8 {
+    let mut memory = in_place(sk);
+    if memory.is_null() {
+        memory = storage(sk, 0);
+    }
+    // SAFETY: a map value of this socket, which is locked.
+    if memory.is_null() { UNSEEN } else { unsafe { (*memory).state } }
 }
 
-/// The same, but if it has none it gets one that is [`conn_common::state::UNSEEN`]. NULL if the kernel has no room.
+/// The memory of a socket, which is made if there is none, and is [`UNSEEN`] then. NULL if there is no room. The caller
+/// has the socket's lock, and gives the memory back with [`leave`].
 #[inline(always)]
-pub fn find_or_make(sk: *mut c_void) -> *mut Connection {
+pub fn enter(sk: *mut c_void) -> *mut Connection {
     let memory = in_place(sk);
-    if memory.is_null() { make(sk) } else { memory }
+    if memory.is_null() { enter_elsewhere(sk) } else { memory }
+}
+
+/// The end of what began with [`enter`].
+#[inline(always)]
+pub fn leave(sk: *mut c_void, memory: *mut Connection) {
+    // SAFETY: in a run with a table, memories are in its places, behind their owners.
+    if has_table() && unsafe { memory.cast::<u64>().sub(1).read_volatile() } == LENT {
+        give_back(sk, memory);
+    }
 }
 
 /// The memory in the table; NULL if the socket has none there.
@@ -44,24 +80,63 @@ fn in_place(sk: *mut c_void) -> *mut Connection {
     }
 }
 
-/// For a socket that has none in the table: the one that it has in storage, or a new one. In its own function: the
-/// verifier follows what comes after a call once for each kind of pointer that it may return, and not once for each way
-/// to it.
+/// For a socket that has none in the table, or not yet.
 #[inline(never)]
-fn make(sk: *mut c_void) -> *mut Connection {
-    let Some(place) = place(sk) else { return storage(sk, CREATE) };
+fn enter_elsewhere(sk: *mut c_void) -> *mut Connection {
+    if !has_table() {
+        return storage(sk, CREATE);
+    }
+    // Every socket has one.
+    let Some(place) = place(sk) else { return ptr::null_mut() };
     // It may have found its place taken before.
+    let mut stored = storage(sk, 0);
+    if stored.is_null() {
+        if take(place, 0, sk as u64) {
+            // All that anybody reads before a life begins.
+            // SAFETY: the first bytes of a memory, which is now this socket's.
+            unsafe { value(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
+            return value(place);
+        }
+        stored = storage(sk, CREATE);
+    }
+    if stored.is_null() { stored } else { lend(stored) }
+}
+
+/// Copies what is stored into a place that this CPU lends for a moment: the verifier follows all that comes after once
+/// for each map that a memory may be in. NULL if all are lent: there are as many as programs that may interrupt, or take
+/// the CPU from, each other.
+#[inline(always)]
+fn lend(stored: *mut Connection) -> *mut Connection {
+    // SAFETY: no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let first = (1 << config::PLACE_BITS.load()) + cpu * PLACES_TO_LEND;
+    macro_rules! try_each {
+        ($($at:literal)*) => {$(
+            const { assert!($at < PLACES_TO_LEND) };
+            if let Some(place) = place_at(first + $at)
+                && take(place, 0, LENT)
+            {
+                copy(stored, value(place));
+                return value(place);
+            }
+        )*};
+    }
+    try_each!(0 1 2 3);
+    ptr::null_mut()
+}
+
+/// Stores what was lent.
+#[inline(never)]
+fn give_back(sk: *mut c_void, memory: *mut Connection) -> u32 {
     let stored = storage(sk, 0);
-    if !stored.is_null() {
-        return stored;
+    if stored.is_null() {
+        count(STORAGE_FAILED);
+    } else {
+        copy(memory, stored);
     }
-    if take(place, 0, sk as u64) {
-        // All that anybody reads before a life begins.
-        // SAFETY: the first bytes of a memory, which is now this socket's.
-        unsafe { value(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
-        return value(place);
-    }
-    storage(sk, CREATE)
+    // SAFETY: the owner before the memory, see `leave`. Nobody else looks for what is lent.
+    unsafe { memory.cast::<u64>().sub(1).write_volatile(0) };
+    0
 }
 
 /// The socket is about to be freed, and no hook will see it again. Should this be missed, the place waits for the
@@ -73,22 +148,26 @@ pub fn free(sk: *mut c_void) {
     }
 }
 
-/// True if a memory may be that of an earlier socket at the same address, whose end nobody saw.
+/// True if sockets remember in the table. Then a memory may also be that of an earlier socket at the same address,
+/// whose end nobody saw.
 #[inline(always)]
-pub fn outlives() -> bool {
+pub fn has_table() -> bool {
     config::PLACE_BITS.load() != 0
 }
 
-/// The place that this socket would have, in a run with a table. In a run that only counts, it has no more than
-/// [`Counted`].
+/// The place that this socket would have, in a run with a table.
 #[inline(always)]
 fn place(sk: *mut c_void) -> Option<*mut Place<Connection>> {
-    let bits = config::PLACE_BITS.load();
-    if bits == 0 {
+    if !has_table() {
         return None;
     }
     // Sockets begin at cache lines.
-    let at = places::of(low_half(sk) >> 6, bits);
+    place_at(places::of(low_half(sk) >> 6, config::PLACE_BITS.load()))
+}
+
+/// A place by its number. In a run that only counts, it has room for no more than [`Counted`].
+#[inline(always)]
+fn place_at(at: u32) -> Option<*mut Place<Connection>> {
     if keep::only_counts() {
         COUNTED_PLACES.get_ptr_mut(at).map(<*mut _>::cast)
     } else {
@@ -112,4 +191,20 @@ fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
         if keep::only_counts() { (&raw const COUNTED_SOCKETS).cast() } else { (&raw const SOCKETS).cast() };
     // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
     unsafe { bpf_sk_storage_get(map.cast_mut(), sk, ptr::null_mut(), flags).cast() }
+}
+
+/// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
+#[inline(always)]
+pub fn clear(memory: *mut Connection) {
+    let words = memory.cast::<u64>();
+    // SAFETY: words of the record, which is aligned to 8 and valid with all bits zero.
+    each_word!(|at| unsafe { words.add(at).write_volatile(0) });
+}
+
+/// Copies a memory, likewise.
+#[inline(always)]
+fn copy(from: *const Connection, to: *mut Connection) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    // SAFETY: words of both records.
+    each_word!(|at| unsafe { to.add(at).write_volatile(from.add(at).read_volatile()) });
 }

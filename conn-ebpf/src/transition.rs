@@ -1,11 +1,9 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
-use core::ffi::c_void;
-
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
-    ANNOUNCED, COUNTED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
+    ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
 use conn_common::counter::{ADOPTED_LATE, END_UNSEEN, STEP_REPAIRED, STORAGE_FAILED};
@@ -46,7 +44,7 @@ impl Socket {
         if keep::may_pass_over() && !is_listener && keep::passes_over(tcp.sport(), tcp.dport()) {
             return None;
         }
-        let memory = memory::find_or_make(tcp.0);
+        let memory = memory::enter(tcp.0);
         if memory.is_null() {
             count(STORAGE_FAILED);
             return None;
@@ -56,8 +54,7 @@ impl Socket {
 
     #[inline(always)]
     fn connection(&mut self) -> &mut Connection {
-        // SAFETY: a map value of this socket. The socket is locked in every hook, so no other CPU has it.
-        unsafe { &mut *self.memory }
+        connection(self.memory)
     }
 
     /// A witness saw the socket go from `old` to `new`.
@@ -68,7 +65,7 @@ impl Socket {
             if keep::skips(known) {
                 // Its end was skipped, not missed.
                 self.connection().state = CLOSE;
-            } else if memory::outlives() && known != UNSEEN && known != CLOSE && known != new {
+            } else if memory::has_table() && known != UNSEEN && known != CLOSE && known != new {
                 // Nobody saw the end of the socket that was here before, nor what it had sent. The audit finds it.
                 self.connection().state = CLOSE;
                 count(END_UNSEEN);
@@ -79,12 +76,18 @@ impl Socket {
     }
 }
 
-/// True if a socket of whatever protocol is remembered in this state.
+impl Drop for Socket {
+    #[inline(always)]
+    fn drop(&mut self) {
+        memory::leave(self.tcp.0, self.memory);
+    }
+}
+
+/// What a socket remembers.
 #[inline(always)]
-pub fn is_known_in(sk: *mut c_void, state: u8) -> bool {
-    let memory = memory::find(sk);
-    // SAFETY: a map value of this socket, which is locked.
-    !memory.is_null() && unsafe { (*memory).state } == state
+fn connection<'a>(memory: *mut Connection) -> &'a mut Connection {
+    // SAFETY: a map value of a socket that is locked in every hook, so no other CPU has it.
+    unsafe { &mut *memory }
 }
 
 impl Life for Socket {
@@ -124,10 +127,9 @@ impl Life for Socket {
 /// holds it once.
 #[inline(never)]
 fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
-    let mut socket = Socket { tcp, memory };
-    reset(&mut socket, state);
+    let connection = connection(memory);
+    reset(tcp, connection, state);
     claim::forget(tcp);
-    let connection = socket.connection();
     match state {
         SYN_SENT => {
             connection.direction = OUT;
@@ -163,9 +165,8 @@ fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
 /// A socket is met in the middle of its life.
 #[inline(never)]
 fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
-    let mut socket = Socket { tcp, memory };
-    reset(&mut socket, state);
-    let connection = socket.connection();
+    let connection = connection(memory);
+    reset(tcp, connection, state);
     tuple::of_existing(tcp, connection, state);
     if !keep::only_counts() {
         connection.attempt_ns = 0;
@@ -208,8 +209,7 @@ fn catch_up(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
 /// The remembered life goes on, or ends.
 #[inline(always)]
 fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
-    let mut socket = Socket { tcp, memory };
-    let connection = socket.connection();
+    let connection = connection(memory);
     let from = connection.state;
     connection.state = to;
     if connection.direction == LISTENER {
@@ -335,11 +335,9 @@ fn now() -> u64 {
 
 /// Starts a new memory, keeping what the next attempt on this socket needs of the last.
 #[inline(always)]
-fn reset(socket: &mut Socket, state: u8) {
-    let tcp = socket.tcp;
-    let connection = socket.connection();
+fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     let last_sport = connection.sport;
-    clear(connection);
+    memory::clear(connection);
     if !keep::only_counts() {
         let now = now();
         // SAFETY: no preconditions.
@@ -349,23 +347,6 @@ fn reset(socket: &mut Socket, state: u8) {
     connection.netns = tcp.netns();
     connection.state = state;
     connection.last_sport = last_sport;
-}
-
-/// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
-#[inline(always)]
-fn clear(connection: &mut Connection) {
-    const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
-    let words = (&raw mut *connection).cast::<u64>();
-    macro_rules! zero {
-        ($($at:literal)*) => {
-            // SAFETY: words of the record, which is aligned to 8 and valid with all bits zero.
-            $(unsafe { words.add($at).write_volatile(0) };)*
-        };
-    }
-    zero!(0 1);
-    if !keep::only_counts() {
-        zero!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
-    }
 }
 
 /// The tuple is known: decide whether the run wants the connection, and tell NEW.

@@ -79,6 +79,8 @@ pub struct Plan {
     pub witnesses: Witnesses,
     /// Where `sock_ops` is attached.
     pub cgroup_root: Option<PathBuf>,
+    /// CPUs that there may be.
+    pub cpus: u32,
     /// Shards of the ledger, a power of two.
     pub shards: u32,
     /// What this host cannot do.
@@ -204,6 +206,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     Ok(Plan {
         witnesses,
         cgroup_root: host.cgroup_root.clone(),
+        cpus: host.possible_cpus,
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
         degradations: degradations.into_iter().filter(|(holds, _)| *holds).map(|(_, one)| one).collect(),
     })

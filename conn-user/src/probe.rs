@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
+use conn_common::place::PLACES_TO_LEND;
 use conn_common::{layout, ledger, name};
 
 use crate::accept::{self, AcceptHook, Search};
@@ -324,7 +325,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
     let ledger_has_places = flag(options.counts && options::HAS_PLACES);
     let place_bits = options.place_bits(plan.witnesses);
-    let places = 1 << place_bits;
+    let places = (1 << place_bits) + plan.cpus * PLACES_TO_LEND;
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };

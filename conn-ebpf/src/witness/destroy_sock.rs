@@ -20,20 +20,16 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let sk: *mut c_void = ctx.arg(0);
-    let memory = memory::find(sk);
-    if memory.is_null() {
-        return 0;
-    }
-    // SAFETY: a map value of this socket, which nobody else has any more.
-    let state = unsafe { (*memory).state };
+    let state = memory::state(sk);
     if state != UNSEEN && state != CLOSE && !keep::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
         let Some(tcp) = Tcp::of(sk) else {
             count(NO_SOCKET);
             return 0;
         };
+        let Some(mut socket) = Socket::remembered(tcp, true) else { return 0 };
         count(CLOSED_LATE);
-        Socket { tcp, memory }.go(CLOSE);
+        socket.go(CLOSE);
     }
     memory::free(sk);
     0

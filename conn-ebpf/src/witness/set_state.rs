@@ -10,8 +10,8 @@ use conn_common::life::is_of_listener;
 
 use crate::counter::count;
 use crate::kernel::{TCP, Tcp, read_u16};
-use crate::transition::{Socket, is_enabled, is_known_in};
-use crate::{config, keep, mptcp};
+use crate::transition::{Socket, is_enabled};
+use crate::{config, keep, memory, mptcp};
 
 /// The hook.
 #[inline(always)]
@@ -27,7 +27,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     // Most steps were told by sock_ops a moment ago. Then this is all, except where most sockets have no memory.
-    if !keep::may_pass_over() && is_known_in(sk, new) || !is_enabled() {
+    if !keep::may_pass_over() && memory::state(sk) == new || !is_enabled() {
         return 0;
     }
     let Some(tcp) = Tcp::of(sk) else {
