@@ -71,7 +71,7 @@ pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 /// deleted by the next step of that socket, by its end, and when the address begins a new life. Hooks
 /// that do not have the socket's lock note the owner here, and a hook that has it takes it over.
 #[btf_map]
-pub static CLAIMS: HashMap<u64, Owner, { 1 << 20 }, ON_DEMAND> = HashMap::new();
+pub static CLAIMS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
 
 /// Who listens, by namespace and port: inserted when a listener begins or is found, deleted with the last
 /// one of the port. Read when a child is born.

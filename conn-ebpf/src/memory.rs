@@ -88,15 +88,18 @@ fn enter_elsewhere(sk: *mut c_void) -> *mut Connection {
     }
     // Every socket has one.
     let Some(place) = place(sk) else { return ptr::null_mut() };
-    // It may have found its place taken before.
-    let mut stored = storage(sk, 0);
-    if stored.is_null() {
-        if take(place, 0, sk as u64) {
+    let mut stored = ptr::null_mut();
+    if is_of(place, 0) {
+        // It may have found its place taken before.
+        stored = storage(sk, 0);
+        if stored.is_null() && take(place, 0, sk as u64) {
             // All that anybody reads before a life begins.
             // SAFETY: the first bytes of a memory, which is now this socket's.
             unsafe { value(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
             return value(place);
         }
+    }
+    if stored.is_null() {
         stored = storage(sk, CREATE);
     }
     if stored.is_null() { stored } else { lend(stored) }

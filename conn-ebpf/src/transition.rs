@@ -130,20 +130,21 @@ fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
     let connection = connection(memory);
     reset(tcp, connection, state);
     claim::forget(tcp);
-    match state {
-        SYN_SENT => {
-            connection.direction = OUT;
-            connection.set(HELD);
-            owner::is_current(&mut connection.owner, CONNECT);
-            if config::OWNERS.load() != NO_OWNERS && connection.owner.flags & KERNEL != 0 {
-                mptcp::joins(tcp, &mut connection.owner);
-            }
+    let direction = match state {
+        SYN_SENT => OUT,
+        LISTEN => LISTENER,
+        _ => IN,
+    };
+    connection.direction = forgotten(connection, direction.into()) as u8;
+    let state = forgotten(connection, state.into()) as u8;
+    if connection.direction == OUT {
+        connection.set(HELD);
+    }
+    if connection.direction != IN {
+        owner::is_current(&mut connection.owner, CONNECT);
+        if config::OWNERS.load() != NO_OWNERS && connection.owner.flags & KERNEL != 0 {
+            mptcp::joins(tcp, &mut connection.owner);
         }
-        LISTEN => {
-            connection.direction = LISTENER;
-            owner::is_current(&mut connection.owner, CONNECT);
-        }
-        _ => connection.direction = IN,
     }
     addresses(tcp, connection);
     tuple::ports(tcp, connection, tcp.num());

@@ -42,6 +42,8 @@ pub struct Host {
     pub cgroup_root: Option<PathBuf>,
     /// CPUs that may ever come online.
     pub possible_cpus: u32,
+    /// How many files are open, all processes together; 0 if that is not known.
+    pub open_files: u32,
 }
 
 impl Host {
@@ -65,6 +67,10 @@ impl Host {
                 .ok()
                 .and_then(|mounts| cgroup_v2_mounts(&mounts).find(|point| is_cgroup_v2_root(point))),
             possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
+            open_files: fs::read_to_string("/proc/sys/fs/file-nr")
+                .ok()
+                .and_then(|numbers| numbers.split_whitespace().next()?.parse().ok())
+                .unwrap_or(0),
         }
     }
 
@@ -170,6 +176,7 @@ mod tests {
                 has_btf: true,
                 cgroup_root: Some(PathBuf::from("/sys/fs/cgroup")),
                 possible_cpus: 2,
+                open_files: 1_000,
             }
         }
     }

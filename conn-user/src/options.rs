@@ -65,15 +65,51 @@ impl Options {
         self.kinds == 0 && !self.spans
     }
 
-    /// How many bits count the places of the table of what sockets remember: 1.5 MB where little is remembered, else
-    /// 2.4 MB. 0 if there is none, and sockets remember in socket storage.
-    pub(crate) fn place_bits(&self, witnesses: Witnesses) -> u32 {
+    /// How many bits count the places of the table of what sockets remember, on a host with so many open files: 1.5 to
+    /// 6 MB where little is remembered, else 2.4 to 19 MB. 0 if there is none, and sockets remember in socket storage.
+    pub(crate) fn place_bits(&self, witnesses: Witnesses, open_files: u32) -> u32 {
         // Somebody has to see each beginning, and somebody each end.
         let has_table = HAS_PLACES && witnesses.sock_ops && witnesses.destroy_sock;
+        let bits = open_files.clamp(1, 1 << 20).next_power_of_two().ilog2();
         match (has_table, self.only_counts()) {
-            (true, false) => 14,
-            (true, true) if self.counts => 16,
+            (true, false) => bits.clamp(14, 17),
+            (true, true) if self.counts => bits.clamp(16, 18),
             _ => 0,
         }
+    }
+
+    /// How many sockets there is room for whose owner was seen, until their next step takes it over. Whoever is accepted
+    /// and then says nothing for hours takes room for so long. 8 to 64 MB, and 5 ms to make 8.
+    pub(crate) fn claims(&self, open_files: u32) -> u32 {
+        if self.owners == name::HOLDERS {
+            open_files.saturating_mul(2).clamp(1 << 19, 1 << 22).next_power_of_two()
+        } else {
+            1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::Filter;
+
+    #[test]
+    fn there_is_room_for_what_the_host_has_open() {
+        let all = Witnesses { set_state: true, sock_ops: true, destroy_sock: true, ..Witnesses::NONE };
+        let counting = Options::counting();
+        let events = Options { kinds: 1, owners: name::HOLDERS, ..Options::lists(&Filter::all()) };
+        for (open_files, claims, places, counted) in
+            [(0, 19, 14, 16), (100_000, 19, 17, 17), (300_000, 20, 17, 18), (u32::MAX, 22, 17, 18)]
+        {
+            assert_eq!(events.claims(open_files), 1 << claims);
+            assert_eq!(counting.claims(open_files), 1);
+            if HAS_PLACES {
+                assert_eq!(events.place_bits(all, open_files), places);
+                assert_eq!(counting.place_bits(all, open_files), counted);
+            }
+        }
+        let blind = Witnesses { sock_ops: false, ..all };
+        assert_eq!(counting.place_bits(blind, 0), 0);
     }
 }

@@ -83,6 +83,8 @@ pub struct Plan {
     pub cpus: u32,
     /// Shards of the ledger, a power of two.
     pub shards: u32,
+    /// How many files are open on the host.
+    pub open_files: u32,
     /// What this host cannot do.
     pub degradations: Vec<Degradation>,
 }
@@ -208,6 +210,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
         cgroup_root: host.cgroup_root.clone(),
         cpus: host.possible_cpus,
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
+        open_files: host.open_files,
         degradations: degradations.into_iter().filter(|(holds, _)| *holds).map(|(_, one)| one).collect(),
     })
 }

@@ -324,7 +324,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
     let ledger_has_places = flag(options.counts && options::HAS_PLACES);
-    let place_bits = options.place_bits(plan.witnesses);
+    let place_bits = options.place_bits(plan.witnesses, plan.open_files);
     let places = (1 << place_bits) + plan.cpus * PLACES_TO_LEND;
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
@@ -333,6 +333,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let mut loader = loader;
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
+        .map_max_entries(name::CLAIMS, options.claims(plan.open_files))
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
             name::LEDGER_PLACES,
@@ -353,10 +354,6 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
-    if options.owners != name::HOLDERS {
-        // The table itself takes 16 MB, and 10 ms to make.
-        loader.map_max_entries(name::CLAIMS, 1);
-    }
     filter::map::prepare(&mut loader, &options.filter);
     debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
     for (name, offset) in layout.globals() {

@@ -20,22 +20,22 @@ use crate::{claim, keep, listener, owner};
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some((task, tcp)) = open_socket(ctx) else { return namespace::row(ctx) };
+    let state = tcp.state();
+    let is_listener = state == LISTEN;
+    let may_be_claimed = config::OWNERS.load() == HOLDERS && !keep::passes_over(tcp.sport(), tcp.dport());
+    if state == CLOSE || !(is_listener || may_be_claimed) {
+        return 0;
+    }
     let mut owner = Owner::NONE;
-    match tcp.state() {
-        CLOSE => {}
-        LISTEN => {
-            owner::is_task(&mut owner, task, LISTENER);
-            listener::held_by(tcp.netns(), tcp.num(), &owner);
-        }
-        _ if config::OWNERS.load() == HOLDERS && !keep::passes_over(tcp.sport(), tcp.dport()) => {
-            owner::is_task(&mut owner, task, FILES);
-            let socket = tcp.0 as u64;
-            // The first task that has it open stays: the walk goes by process id.
-            if !claim::note(socket, &owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&socket).is_none() {
-                count(OWNER_FAILED);
-            }
-        }
-        _ => {}
+    owner::is_task(&mut owner, task, if is_listener { LISTENER } else { FILES });
+    if is_listener {
+        listener::held_by(tcp.netns(), tcp.num(), &owner);
+        return 0;
+    }
+    let socket = tcp.0 as u64;
+    // The first task that has it open stays: the walk goes by process id.
+    if !claim::note(socket, &owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&socket).is_none() {
+        count(OWNER_FAILED);
     }
     0
 }
