@@ -30,7 +30,7 @@ pub const LISTENING: u8 = 1 << 6;
 /// Bytes of a [`Connection`] that a run which only counts remembers: all that its ledger needs.
 pub const COUNTED: usize = 16;
 
-/// One connection (or listener), kept in the socket's own storage and copied into each event.
+/// One connection (or listener), remembered by its socket and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Connection {

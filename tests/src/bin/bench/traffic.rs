@@ -55,7 +55,7 @@ fn tools(empty: &Path) -> [Tool<'_>; 12] {
 
 /// One run of a tool beside the load.
 struct Sample {
-    /// Connections per second, by those of the load alone in the same round.
+    /// Connections per second, by those of the load alone just before and after.
     ratio: f64,
     per_second: f64,
     /// Share of one processor.
@@ -67,15 +67,23 @@ struct Sample {
     peak_bytes: Option<u64>,
 }
 
-/// Runs a tool beside the load for a time.
-fn sample(tool: &Tool<'_>, span: Duration, alone: Option<f64>) -> Result<Sample, String> {
+impl Sample {
+    /// One of the load alone.
+    fn alone(per_second: f64, reference: f64) -> Self {
+        let ratio = per_second / reference;
+        Self { ratio, per_second, cpu: 0.0, lines: 0.0, made: 0, lost: None, peak_bytes: None }
+    }
+}
+
+/// Runs a tool beside the load for a time. What the ratio is to is not known yet.
+fn sample(tool: &Tool<'_>, span: Duration) -> Result<Sample, String> {
     let field = Field::new();
     let running = tool.start(&field.ns)?;
     let window = field.flood(THREADS, span, || running.cpu());
     let told = running.stop()?;
     let per_second = window.per_second();
     Ok(Sample {
-        ratio: alone.map_or(1.0, |alone| per_second / alone),
+        ratio: 1.0,
         per_second,
         cpu: (window.after - window.before) / window.seconds,
         lines: told.lines as f64 / window.total as f64,
@@ -88,7 +96,7 @@ fn sample(tool: &Tool<'_>, span: Duration, alone: Option<f64>) -> Result<Sample,
 /// The section.
 pub fn measure(empty: &Path, quick: bool) -> String {
     let (rounds, span) =
-        if quick { (2, Duration::from_millis(300)) } else { (8, Duration::from_millis(1_500)) };
+        if quick { (2, Duration::from_millis(300)) } else { (16, Duration::from_millis(1_500)) };
     let begin = Instant::now();
     let tools = tools(empty);
     let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
@@ -98,26 +106,29 @@ pub fn measure(empty: &Path, quick: bool) -> String {
         let mut order: Vec<_> = tools[1..].iter().collect();
         let first = round % order.len();
         order.rotate_left(first);
-        // The load alone before and after the others: the machine may have become slower meanwhile.
-        let alone = [sample(&tools[0], span, None), sample(&tools[0], span, None)];
-        let alone: Vec<f64> = alone.into_iter().flatten().map(|sample| sample.per_second).collect();
-        let reference = alone.iter().sum::<f64>() / alone.len() as f64;
-        for per_second in alone {
-            let ratio = per_second / reference;
-            let alone =
-                Sample { ratio, per_second, cpu: 0.0, lines: 0.0, made: 0, lost: None, peak_bytes: None };
-            samples.entry(ALONE).or_default().push(alone);
-        }
-        for tool in order {
-            // Peers take longer to start, and their ratios are far from any target.
+        // Peers take longer to start, and their ratios are far from any target.
+        order.retain(|tool| {
             let is_peer = matches!(tool.how, How::Peer { .. }) || tool.tracked;
-            if skipped.contains_key(tool.name) || (is_peer && round % 2 == 1) {
-                continue;
+            !skipped.contains_key(tool.name) && (!is_peer || round % 4 == 0)
+        });
+        // The load alone before and after each: the machine becomes slower and faster within seconds.
+        let alone = || sample(&tools[0], span).map(|sample| sample.per_second);
+        let mut before = alone();
+        for tool in order {
+            let tried = attempt(|| sample(tool, span));
+            let after = alone();
+            match (tried, &before, &after) {
+                (Ok(mut sample), Ok(before), Ok(after)) => {
+                    let reference = f64::midpoint(*before, *after);
+                    sample.ratio = sample.per_second / reference;
+                    samples.entry(tool.name).or_default().push(sample);
+                    samples.entry(ALONE).or_default().push(Sample::alone(*after, reference));
+                }
+                (Err(why), ..) => _ = skipped.insert(tool.name, why),
+                // Nothing to compare it with.
+                _ => {}
             }
-            match attempt(|| sample(tool, span, Some(reference))) {
-                Ok(sample) => samples.entry(tool.name).or_default().push(sample),
-                Err(why) => _ = skipped.insert(tool.name, why),
-            }
+            before = after;
         }
         eprintln!("traffic: round {} of {rounds} after {:.0} s", round + 1, begin.elapsed().as_secs_f64());
     }
@@ -168,7 +179,7 @@ fn row(tool: &Tool<'_>, samples: &[Sample]) -> Vec<String> {
 /// Events that `-e NEW` loses in so many seconds at full load.
 fn lost_in_a_long_run(tools: &[Tool<'_>], seconds: u64) -> Option<u64> {
     let tool = tools.iter().find(|tool| tool.name == NEW)?;
-    sample(tool, Duration::from_secs(seconds), None).ok()?.lost
+    sample(tool, Duration::from_secs(seconds)).ok()?.lost
 }
 
 fn goals(samples: &BTreeMap<&str, Vec<Sample>>, lost: Option<u64>) -> Vec<Target> {
