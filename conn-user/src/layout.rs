@@ -43,12 +43,8 @@ impl Layout {
         if structure(btf, LOCKED_WALK).is_none() {
             return Err(Error::TooOld { lacks: "it walks TCP sockets without locking them" });
         }
-        // The kernel's 150,000 types are not sorted: each structure is looked for once.
-        let mut structures = HashMap::new();
-        let mut find = |field: &Field| {
-            let found = structures.entry(field.structure).or_insert_with(|| structure(btf, field.structure));
-            offset(btf, found.clone()?, field)
-        };
+        let mut structures = Structures::new(btf);
+        let mut find = |field: &Field| offset(btf, structures.find(field.structure)?, field);
         let mut fields = Vec::new();
         for field in FIELDS {
             let offset =
@@ -62,6 +58,54 @@ impl Layout {
     /// The global of each field and its offset in bytes.
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
         self.fields.iter().map(|(name, offset)| (*name, offset))
+    }
+}
+
+/// The structures that have fields we need. The kernel's 150,000 types are not sorted, so each look for a name goes over
+/// all of them: most structures are found as members of others, or behind pointers of these.
+struct Structures<'a> {
+    btf: &'a Btf,
+    found: HashMap<&'static str, Option<Type>>,
+}
+
+/// From these, most others are found.
+const ROOTS: [&str; 2] = ["tcp_sock", "task_struct"];
+
+impl<'a> Structures<'a> {
+    fn new(btf: &'a Btf) -> Self {
+        let mut structures = Self { btf, found: HashMap::new() };
+        for root in ROOTS {
+            let root = structure(btf, root);
+            structures.note(root.as_ref());
+        }
+        structures
+    }
+
+    fn find(&mut self, name: &'static str) -> Option<Type> {
+        self.found.entry(name).or_insert_with(|| structure(self.btf, name)).clone()
+    }
+
+    /// Notes a structure that we need, and those that it leads to.
+    fn note(&mut self, of_type: Option<&Type>) {
+        let Some(Type::Struct(structure)) = of_type else { return };
+        let Ok(name) = self.btf.resolve_name(structure) else { return };
+        let mut needed = FIELDS.iter().chain(OPTIONAL).map(|field| field.structure);
+        let Some(name) = needed.find(|&needed| needed == name) else { return };
+        if self.found.contains_key(name) {
+            return;
+        }
+        self.found.insert(name, of_type.cloned());
+        for member in &structure.members {
+            let member = self.btf.resolve_chained_type(member).ok();
+            let member = member.and_then(|member| strip(self.btf, member));
+            match member {
+                Some(Type::Ptr(pointer)) => {
+                    let target = self.btf.resolve_chained_type(&pointer).ok();
+                    self.note(target.and_then(|target| strip(self.btf, target)).as_ref());
+                }
+                member => self.note(member.as_ref()),
+            }
+        }
     }
 }
 
