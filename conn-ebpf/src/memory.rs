@@ -1,7 +1,7 @@
 //! What each socket remembers, and where.
 //!
 //! It is kept in a table: socket storage, which the kernel makes and frees for each connection, would cost the
-//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage, and lends a
+//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage, and borrows a
 //! place of the CPU while a hook looks.
 
 use core::arch::asm;
@@ -110,6 +110,7 @@ fn enter_elsewhere(sk: *mut c_void) -> *mut Connection {
 /// the CPU from, each other.
 #[inline(always)]
 fn lend(stored: *mut Connection) -> *mut Connection {
+    // Numbers of CPUs have no gaps on x86, where tables are.
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let first = (1 << config::PLACE_BITS.load()) + cpu * PLACES_TO_LEND;

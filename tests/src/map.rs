@@ -3,7 +3,7 @@
 use crate::harness::Skip;
 use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapInfo};
-use std::fs;
+use std::{fs, ops::Range};
 
 /// The map of this name that the process has open.
 ///
@@ -68,15 +68,26 @@ where
     pub fn fill(&mut self) {
         // Behind them are places to lend.
         let owned = 1 << self.0.len().ilog2();
-        for at in 0..owned {
+        self.take(0..owned);
+        // Where owners leave, those of other tests do so at any time.
+        let free = self.places().take(owned as usize).filter(|(_, place)| place[0] == 0).count();
+        assert!(free <= owned as usize / 100, "{free} of {owned}");
+    }
+
+    /// Leaves nothing to lend either.
+    pub fn exhaust(&mut self) {
+        self.fill();
+        self.take(1 << self.0.len().ilog2()..self.0.len());
+    }
+
+    /// Gives these places to nobody, if they are free.
+    fn take(&mut self, places: Range<u32>) {
+        for at in places {
             let mut place = self.0.get(&at, 0).unwrap();
             if place[0] == 0 {
                 place[0] = NOBODY;
                 self.put(at, place);
             }
         }
-        // Where owners leave, those of other tests do so at any time.
-        let free = self.places().take(owned as usize).filter(|(_, place)| place[0] == 0).count();
-        assert!(free <= owned as usize / 100, "{free} of {owned}");
     }
 }

@@ -65,9 +65,27 @@ fn everything_at_once(_: &Host) -> Outcome {
             }
         }
     });
-    ledger.await_equal(&all);
-    assert_eq!(ledger.stop().differences(&all), Vec::<String>::new());
+    ledger.await_equal_but(|report| but_unsent(report, &all));
+    let last = ledger.stop();
+    assert_eq!(last.differences(&but_unsent(&last, &all)), Vec::<String>::new());
     Ok(())
+}
+
+/// The truth without what a ledger may lack since Linux 7.0, where a task may be preempted in a tracing program, and the
+/// program skipped for others meanwhile: attempts that fail before anything is sent. Only the tracepoint tells of them.
+fn but_unsent(report: &Report, truth: &Truth) -> Truth {
+    let mut truth = truth.clone();
+    let release = nix::sys::utsname::uname().unwrap().release().to_str().unwrap().to_owned();
+    let major: u32 = release.split('.').next().unwrap().parse().unwrap();
+    let mut skipped = if major < 7 { 0 } else { report.programs["set_state"].missed };
+    for (key, counts) in &mut truth.counts {
+        let told = report.numbers(key.direction, key.port).failed_local;
+        let missing = counts.local.saturating_sub(told).min(skipped);
+        counts.local -= missing;
+        counts.opened -= missing;
+        skipped -= missing;
+    }
+    truth
 }
 
 fn thousands_of_ports(_: &Host) -> Outcome {

@@ -19,6 +19,7 @@ use std::time::Instant;
 pub(crate) const TESTS: &[Live] = live!(Need::Tracing; memory:
     who_finds_no_place_is_counted,
     who_finds_no_place_is_shown,
+    steps_of_whoever_can_borrow_no_place_are_told,
     what_outlived_its_socket_is_no_connection,
 );
 
@@ -52,6 +53,17 @@ fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
     let ended = tracer.stop();
     ended.expect_code(0);
     assert_eq!(ended.events().len() as u64, 4 * CONNECTIONS);
+    Ok(())
+}
+
+fn steps_of_whoever_can_borrow_no_place_are_told(_: &Host) -> Outcome {
+    let port = Port::take().number();
+    let ledger = Ledger::start(&[port], "200ms");
+    table::<3>(ledger.tracer(), "COUNTED_PLACES")?.exhaust();
+    NetNs::new().unwrap().run(|| Flood::new(port, 100, Ending::Mixed).run());
+    let report =
+        ledger.await_report("steps that were not counted", |report| report.witness["storage_failed"] > 0);
+    assert!(report.numbers(Direction::Out, port).opened < 100, "{report:?}");
     Ok(())
 }
 
