@@ -33,14 +33,11 @@ pub fn is_on() -> bool {
 pub fn begins(connection: &Connection, state: u8) {
     let found = connection.is(PREEXISTING);
     let cell = if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) };
-    if let Some(slot) = slot_in_place(connection) {
-        bump(slot, cell);
-        return;
-    }
-    if let Some(slot) = slot_by_key(connection) {
+    let (slot, counts_for_netns) = slot(connection);
+    if let Some(slot) = slot {
         bump(slot, cell);
     }
-    if let Some(totals) = totals(connection.netns) {
+    if !counts_for_netns && let Some(totals) = totals(connection.netns) {
         // SAFETY: fields of a map value.
         unsafe { add(if found { &raw mut (*totals).preexisting } else { &raw mut (*totals).opened }, 1) };
     }
@@ -49,7 +46,7 @@ pub fn begins(connection: &Connection, state: u8) {
 /// A connection goes from one open state to another.
 #[inline(always)]
 pub fn steps(connection: &Connection, from: u8, to: u8) {
-    if let Some(slot) = slot(connection) {
+    if let Some(slot) = slot(connection).0 {
         bump(slot, ledger::step_cell(from, to));
     }
 }
@@ -57,14 +54,17 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
 pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
-    if let Some(slot) = slot_in_place(connection) {
-        add_end(tcp, slot, from, cause);
-        return;
+    let (slot, counts_for_netns) = slot(connection);
+    if let Some(slot) = slot {
+        bump(slot, ledger::end_cell_of(from, cause));
+        add_to(slot, BYTES_SENT, tcp.bytes_sent());
+        add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
+        let retransmits = tcp.retransmits();
+        if retransmits != 0 {
+            add_to(slot, RETRANSMITS, u64::from(retransmits));
+        }
     }
-    if let Some(slot) = slot_by_key(connection) {
-        add_end(tcp, slot, from, cause);
-    }
-    if let Some(totals) = totals(connection.netns) {
+    if !counts_for_netns && let Some(totals) = totals(connection.netns) {
         // SAFETY: fields of a map value.
         unsafe {
             add(
@@ -72,17 +72,6 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
                 1,
             );
         }
-    }
-}
-
-#[inline(always)]
-fn add_end(tcp: Tcp, slot: *mut Slot, from: u8, cause: u8) {
-    bump(slot, ledger::end_cell_of(from, cause));
-    add_to(slot, BYTES_SENT, tcp.bytes_sent());
-    add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
-    let retransmits = tcp.retransmits();
-    if retransmits != 0 {
-        add_to(slot, RETRANSMITS, u64::from(retransmits));
     }
 }
 
@@ -143,7 +132,7 @@ fn spans(connection: &Connection) -> Option<*mut Spans> {
 /// A listener listens.
 #[inline(always)]
 pub fn listens(connection: &Connection) {
-    if let Some(slot) = slot(connection) {
+    if let Some(slot) = slot(connection).0 {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
 }
@@ -151,21 +140,25 @@ pub fn listens(connection: &Connection) {
 /// A listener that did listen ends.
 #[inline(always)]
 pub fn listener_ends(connection: &Connection) {
-    if let Some(slot) = slot(connection) {
+    if let Some(slot) = slot(connection).0 {
         add_to(slot, listener::CLOSED, 1);
     }
 }
 
-/// The slot of a connection's direction and service port on this CPU's shard. `None` in a run without a ledger.
+/// The slot of a connection's direction and service port on this CPU's shard, `None` in a run without a ledger; and
+/// whether it counts for the connection's namespace, too.
 #[inline(always)]
-fn slot(connection: &Connection) -> Option<*mut Slot> {
-    slot_in_place(connection).or_else(|| slot_by_key(connection))
+fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
+    match slot_in_place(connection) {
+        Some(slot) => (Some(slot), true),
+        None => (slot_by_key(connection), false),
+    }
 }
 
-/// The slot in the table, which counts for the connection's namespace, too. `None` if somebody else was there first.
+/// The slot in the table, which belongs to one namespace. `None` if somebody else was there first.
 #[inline(always)]
 fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
-    if !is_on() || config::LEDGER_HAS_PLACES.load() == 0 {
+    if config::LEDGER_HAS_PLACES.load() == 0 {
         return None;
     }
     let owner = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
@@ -175,6 +168,7 @@ fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
     if is_ours { Some(place::value(place)) } else { None }
 }
 
+/// The slot in the hash map, which all namespaces share.
 #[inline(always)]
 fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
     if !is_on() {

@@ -69,7 +69,8 @@ pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Inserted when a task accepts a connection or is found to have it open, by the address of the socket;
 /// deleted by the next step of that socket, by its end, and when the address begins a new life. Hooks
-/// that do not have the socket's lock note the owner here, and a hook that has it takes it over.
+/// that do not have the socket's lock note the owner here, and a hook that has it takes it over. The loader sets
+/// the size.
 #[btf_map]
 pub static CLAIMS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
 

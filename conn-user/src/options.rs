@@ -79,7 +79,7 @@ impl Options {
     }
 
     /// How many sockets there is room for whose owner was seen, until their next step takes it over. Whoever is accepted
-    /// and then says nothing for hours takes room for so long. 8 to 64 MB, and 5 ms to make 8.
+    /// and then says nothing for hours takes room for so long. 8 to 64 MB.
     pub(crate) fn claims(&self, open_files: u32) -> u32 {
         if self.owners == name::HOLDERS {
             open_files.saturating_mul(2).clamp(1 << 19, 1 << 22).next_power_of_two()
