@@ -16,8 +16,6 @@ pub(crate) struct Wanted {
     suite: &'static str,
     /// The processor that QEMU emulates for it.
     pub(crate) cpu: &'static str,
-    /// How QEMU emulates its two processors: `multi`, each by a thread of its own, or `single`, in turn.
-    pub(crate) threads: &'static str,
     /// Whether conntrace runs there; else it says why not.
     pub(crate) supported: bool,
     /// Whether two programs on one tracepoint are never both skipped; docs/kernels.md tells what was seen.
@@ -25,42 +23,12 @@ pub(crate) struct Wanted {
 }
 
 /// All of them. The processor: QEMU 7.2 spoils flags in `cmpxchg16b`, on which 6.12 panics under load; newer
-/// kernels cannot allocate local storage without it. Its threads: 6.12 and 7.2 were seen to die of an `int3` in code that
-/// the kernel had patched back before (a tracepoint that was turned off while the other processor was about to run over
-/// it). With one thread for both it was not seen again; real processors have rules for such code, which QEMU may not.
+/// kernels cannot allocate local storage without it.
 pub(crate) const ALL: [Wanted; 4] = [
-    Wanted {
-        name: "5.10",
-        suite: "bullseye",
-        cpu: "max",
-        threads: "single",
-        supported: false,
-        twice_is_exact: true,
-    },
-    Wanted {
-        name: "6.1",
-        suite: "bookworm",
-        cpu: "max",
-        threads: "single",
-        supported: true,
-        twice_is_exact: true,
-    },
-    Wanted {
-        name: "6.12",
-        suite: "trixie",
-        cpu: "max,-cx16",
-        threads: "single",
-        supported: true,
-        twice_is_exact: true,
-    },
-    Wanted {
-        name: "newest",
-        suite: "sid",
-        cpu: "max",
-        threads: "single",
-        supported: true,
-        twice_is_exact: false,
-    },
+    Wanted { name: "5.10", suite: "bullseye", cpu: "max", supported: false, twice_is_exact: true },
+    Wanted { name: "6.1", suite: "bookworm", cpu: "max", supported: true, twice_is_exact: true },
+    Wanted { name: "6.12", suite: "trixie", cpu: "max,-cx16", supported: true, twice_is_exact: true },
+    Wanted { name: "newest", suite: "sid", cpu: "max", supported: true, twice_is_exact: false },
 ];
 
 /// Modules that the tests need, in the order in which they are loaded.
