@@ -66,8 +66,7 @@ where
     /// # Panics
     /// If many are free all the same.
     pub fn fill(&mut self) {
-        // Behind them are places to lend.
-        let owned = 1 << self.0.len().ilog2();
+        let owned = self.owned();
         self.take(0..owned);
         // Where owners leave, those of other tests do so at any time.
         let free = self.places().take(owned as usize).filter(|(_, place)| place[0] == 0).count();
@@ -77,7 +76,12 @@ where
     /// Leaves nothing to lend either.
     pub fn exhaust(&mut self) {
         self.fill();
-        self.take(1 << self.0.len().ilog2()..self.0.len());
+        self.take(self.owned()..self.0.len());
+    }
+
+    /// How many places may be somebody's. Those behind them are lent.
+    fn owned(&self) -> u32 {
+        1 << self.0.len().ilog2()
     }
 
     /// Gives these places to nobody, if they are free.

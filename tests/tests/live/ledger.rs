@@ -71,8 +71,9 @@ fn everything_at_once(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// The truth without what a ledger may lack since Linux 7.0, where a task may be preempted in a tracing program, and the
-/// program skipped for others meanwhile: attempts that fail before anything is sent. Only the tracepoint tells of them.
+/// The truth without what a ledger may lack from Linux 7.0 on: attempts that fail before anything is sent. Only the
+/// tracepoint tells of them, and there the kernel was seen to skip programs on it in process context, too
+/// (docs/kernels.md).
 fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     let mut truth = truth.clone();
     let release = nix::sys::utsname::uname().unwrap().release().to_str().unwrap().to_owned();
