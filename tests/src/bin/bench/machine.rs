@@ -1,6 +1,11 @@
 //! The machine that is measured on: whether it is quiet, and what many readings say together.
 
+use aya::programs::{
+    ProgramType::{self, KProbe, PerfEvent, RawTracePoint, SockOps, TracePoint, Tracing},
+    loaded_programs,
+};
 use std::{
+    collections::BTreeSet,
     fs,
     panic::{self, AssertUnwindSafe},
     thread,
@@ -27,6 +32,22 @@ pub fn settle() {
         before = now;
     }
     eprintln!("note: something else is running; its share is in the numbers");
+}
+
+/// Says so if somebody else's programs watch the kernel: what they cost at each event is in all numbers, and in none of
+/// those that [`settle`] waits for.
+pub fn tell_of_others() {
+    const WATCHING: [ProgramType; 6] = [KProbe, PerfEvent, RawTracePoint, SockOps, TracePoint, Tracing];
+    let mut watchers = BTreeSet::new();
+    for program in loaded_programs().flatten() {
+        if WATCHING.iter().any(|&kind| program.program_type() == kind.into()) {
+            watchers.insert(program.name_as_str().unwrap_or("one without a name").to_owned());
+        }
+    }
+    if !watchers.is_empty() {
+        let names: Vec<_> = watchers.into_iter().collect();
+        eprintln!("note: BPF programs are loaded that may watch the load, too: {}", names.join(", "));
+    }
 }
 
 /// The switch of the kernel's clock of BPF programs. It is no part of what conntrace costs, so it is off while
