@@ -71,6 +71,7 @@ fields! {
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
     TCP_SND_UNA: "tcp_sock" "snd_una" 4;
     SK_PROTOCOL: "sock" "sk_protocol" 2;
+    SK_BPF_STORAGE: "sock" "sk_bpf_storage" 8;
     TW_SUBSTATE: "inet_timewait_sock" "tw_substate" 1;
     SOCKET_SK: "socket" "sk" 8;
     SOCKET_FILE: "socket" "file" 8;

@@ -15,6 +15,7 @@ use conn_common::place::{self as places, LENT, PLACES_TO_LEND, Place};
 use conn_common::state::UNSEEN;
 
 use crate::counter::count;
+use crate::kernel::follow;
 use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
 use crate::place::{is_of, take, value};
 use crate::{config, keep};
@@ -43,11 +44,11 @@ const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
 const _: () = assert!(core::mem::offset_of!(Place<Connection>, value) == size_of::<u64>());
 
 /// The state that a socket of whatever protocol remembers; [`UNSEEN`] if it remembers nothing. The caller has the
-/// socket's lock.
+/// socket's lock, and a pointer through which the verifier lets it read.
 #[inline(always)]
 pub fn state(sk: *mut c_void) -> u8 {
     let mut memory = in_place(sk);
-    if memory.is_null() {
+    if memory.is_null() && has_storage(sk) {
         memory = storage(sk, 0);
     }
     // SAFETY: a map value of this socket, which is locked.
@@ -55,11 +56,18 @@ pub fn state(sk: *mut c_void) -> u8 {
 }
 
 /// The memory of a socket, which is made if there is none, and is [`UNSEEN`] then. NULL if there is no room. The caller
-/// has the socket's lock, and gives the memory back with [`leave`].
+/// has the socket's lock, and gives the memory back with [`leave`]. `may_be_stored` is false if it has looked whether the
+/// socket [`has_storage`].
 #[inline(always)]
-pub fn enter(sk: *mut c_void) -> *mut Connection {
+pub fn enter(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
     let memory = in_place(sk);
-    if memory.is_null() { enter_elsewhere(sk) } else { memory }
+    if memory.is_null() { enter_elsewhere(sk, may_be_stored) } else { memory }
+}
+
+/// False if nobody, conntrace or others, has ever stored anything for this socket: a call less.
+#[inline(always)]
+pub fn has_storage(sk: *mut c_void) -> bool {
+    !follow(sk, &config::SK_BPF_STORAGE).is_null()
 }
 
 /// The end of what began with [`enter`].
@@ -82,7 +90,7 @@ fn in_place(sk: *mut c_void) -> *mut Connection {
 
 /// For a socket that has none in the table, or not yet.
 #[inline(never)]
-fn enter_elsewhere(sk: *mut c_void) -> *mut Connection {
+fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
     if !has_table() {
         return storage(sk, CREATE);
     }
@@ -91,11 +99,17 @@ fn enter_elsewhere(sk: *mut c_void) -> *mut Connection {
     let mut stored = ptr::null_mut();
     if is_of(place, 0) {
         // It may have found its place taken before.
-        stored = storage(sk, 0);
+        if may_be_stored {
+            stored = storage(sk, 0);
+        }
         if stored.is_null() && take(place, 0, sk as u64) {
-            // All that anybody reads before a life begins.
-            // SAFETY: the first bytes of a memory, which is now this socket's.
-            unsafe { value(place).cast::<Counted>().write_volatile([0; COUNTED / 8]) };
+            let words = value(place).cast::<u64>();
+            // All that anybody reads before a life begins; word by word, as in `clear`.
+            // SAFETY: the first words of a memory, which is now this socket's.
+            unsafe {
+                words.write_volatile(0);
+                words.add(1).write_volatile(0);
+            }
             return value(place);
         }
     }

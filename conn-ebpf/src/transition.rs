@@ -1,12 +1,15 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
+use core::ffi::c_void;
+use core::ptr;
+
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
     ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
-use conn_common::counter::{ADOPTED_LATE, END_UNSEEN, STEP_REPAIRED, STORAGE_FAILED};
+use conn_common::counter::{ADOPTED_LATE, END_UNSEEN, NO_SOCKET, STEP_REPAIRED, STORAGE_FAILED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::life::{self, Life};
 use conn_common::name::NO_OWNERS;
@@ -29,27 +32,37 @@ pub fn is_enabled() -> bool {
 
 /// A socket and what it remembers.
 pub struct Socket {
-    pub tcp: Tcp,
+    /// Its address. Most steps need no more of it, and to look at it takes a call ([`tcp`]).
+    sk: *mut c_void,
     /// In a run that only counts there is no more of it than [`conn_common::connection::COUNTED`] bytes, and the
     /// verifier refuses a program that looks further.
-    pub memory: *mut Connection,
+    memory: *mut Connection,
 }
 
 impl Socket {
     /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
     /// socket. Who listens, or did, is always remembered: others are born of it.
     #[inline(always)]
-    pub fn remembered(tcp: Tcp, is_listener: bool) -> Option<Self> {
-        // The port as last written: at an end the other way to read it gives 0.
-        if keep::may_pass_over() && !is_listener && keep::passes_over(tcp.sport(), tcp.dport()) {
-            return None;
+    pub fn remembered(sk: *mut c_void, is_listener: bool, may_be_stored: bool) -> Option<Self> {
+        if keep::may_pass_over() && !is_listener {
+            let tcp = tcp(sk)?;
+            // The port as last written: at an end the other way to read it gives 0.
+            if keep::passes_over(tcp.sport(), tcp.dport()) {
+                return None;
+            }
         }
-        let memory = memory::enter(tcp.0);
+        let memory = memory::enter(sk, may_be_stored);
         if memory.is_null() {
             count(STORAGE_FAILED);
             return None;
         }
-        Some(Self { tcp, memory })
+        Some(Self { sk, memory })
+    }
+
+    /// True if the run wants none of the children of a listener.
+    #[inline(always)]
+    pub fn passes_over_children(&self) -> bool {
+        keep::may_pass_over() && tcp(self.sk).is_some_and(|tcp| keep::passes_over(tcp.sport(), 0))
     }
 
     #[inline(always)]
@@ -79,8 +92,18 @@ impl Socket {
 impl Drop for Socket {
     #[inline(always)]
     fn drop(&mut self) {
-        memory::leave(self.tcp.0, self.memory);
+        memory::leave(self.sk, self.memory);
     }
+}
+
+/// The socket, to look at. `None`, which is counted, if it is no full TCP socket.
+#[inline(always)]
+fn tcp(sk: *mut c_void) -> Option<Tcp> {
+    let tcp = Tcp::of(sk);
+    if tcp.is_none() {
+        count(NO_SOCKET);
+    }
+    tcp
 }
 
 /// What a socket remembers.
@@ -100,33 +123,34 @@ impl Life for Socket {
     #[inline(always)]
     fn open(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        open(self.tcp, self.memory, state);
+        open(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn adopt(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        adopt(self.tcp, self.memory, state);
+        adopt(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn go(&mut self, state: u8) {
         let state = forgotten(self.connection(), state.into()) as u8;
-        go(self.tcp, self.memory, state);
+        go(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn catch_up(&mut self, state: u8) {
         count(STEP_REPAIRED);
         let state = forgotten(self.connection(), state.into()) as u8;
-        catch_up(self.tcp, self.memory, state);
+        catch_up(self.sk, self.memory, state);
     }
 }
 
 /// A connection or listener begins. In its own function, like the next two, so that each program
 /// holds it once.
 #[inline(never)]
-fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
+fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+    let Some(tcp) = tcp(sk) else { return 0 };
     let connection = connection(memory);
     reset(tcp, connection, state);
     claim::forget(tcp);
@@ -165,7 +189,8 @@ fn open(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
 
 /// A socket is met in the middle of its life.
 #[inline(never)]
-fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
+fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+    let Some(tcp) = tcp(sk) else { return 0 };
     let connection = connection(memory);
     reset(tcp, connection, state);
     tuple::of_existing(tcp, connection, state);
@@ -203,13 +228,13 @@ fn adopt(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
 
 /// The same as `go`, which each program holds a second time: the way of nearly all steps shall have no call.
 #[inline(never)]
-fn catch_up(tcp: Tcp, memory: *mut Connection, state: u8) -> u32 {
-    go(tcp, memory, state)
+fn catch_up(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+    go(sk, memory, state)
 }
 
 /// The remembered life goes on, or ends.
 #[inline(always)]
-fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
+fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
     let connection = connection(memory);
     let from = connection.state;
     connection.state = to;
@@ -221,46 +246,52 @@ fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
         return 0;
     }
     let now = if keep::only_begins() { 0 } else { now() };
-    let was_held = connection.is(HELD);
-    let holds = tcp.is_held();
-    if holds {
-        connection.set(HELD);
-    }
-    claim::settle(tcp, connection, was_held);
-    // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
-    let mut sent = connection.is(TUPLE_KNOWN);
-    if !sent {
-        let mut local = tcp.num();
-        if local == 0 {
-            local = tcp.sport();
-            if connection.direction == OUT && local == connection.last_sport {
-                local = 0;
+    let mut looked_at = Tcp(ptr::null_mut());
+    // In a run that only counts, half of all steps tell nothing new of the socket.
+    if !keep::only_counts() || to == CLOSE || !connection.is(HELD) || !connection.is(TUPLE_KNOWN) {
+        let Some(tcp) = tcp(sk) else { return 0 };
+        let was_held = connection.is(HELD);
+        let holds = tcp.is_held();
+        if holds {
+            connection.set(HELD);
+        }
+        claim::settle(tcp, connection, was_held);
+        // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
+        let mut sent = connection.is(TUPLE_KNOWN);
+        if !sent {
+            let mut local = tcp.num();
+            if local == 0 {
+                local = tcp.sport();
+                if connection.direction == OUT && local == connection.last_sport {
+                    local = 0;
+                }
             }
+            if connection.direction == OUT {
+                connection.sport = local;
+                // With fast open a port is chosen and the SYN put off until there is something to send.
+                sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
+            } else {
+                addresses(tcp, connection);
+                connection.sport = tcp.dport();
+                sent = true;
+            }
+            // The event of an end must not be the first that tells of the connection.
+            connection.state = from;
+            introduce(tcp, connection);
+            connection.state = to;
         }
-        if connection.direction == OUT {
-            connection.sport = local;
-            // With fast open a port is chosen and the SYN put off until there is something to send.
-            sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
-        } else {
-            addresses(tcp, connection);
-            connection.sport = tcp.dport();
-            sent = true;
+        if to == CLOSE {
+            let held = connection.is(HELD);
+            let error = tcp.error();
+            let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
+            let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
+            let cause = forgotten(connection, (cause as u8).into()) as u8;
+            ledger::ends(tcp, connection, from, cause);
+            ledger::lifetime(connection, now);
+            tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
+            return 0;
         }
-        // The event of an end must not be the first that tells of the connection.
-        connection.state = from;
-        introduce(tcp, connection);
-        connection.state = to;
-    }
-    if to == CLOSE {
-        let held = connection.is(HELD);
-        let error = tcp.error();
-        let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
-        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
-        let cause = forgotten(connection, (cause as u8).into()) as u8;
-        ledger::ends(tcp, connection, from, cause);
-        ledger::lifetime(connection, now);
-        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
-        return 0;
+        looked_at = tcp;
     }
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
@@ -271,7 +302,8 @@ fn go(tcp: Tcp, memory: *mut Connection, to: u8) -> u32 {
         connection.set(WAS_ESTABLISHED);
     }
     if is_open(to) {
-        tell(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
+        // Whoever does not look has no events to tell.
+        tell(looked_at, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
     }
     0
 }
@@ -292,7 +324,7 @@ fn forgotten(connection: &mut Connection, number: u16) -> u16 {
 /// chosen and before the SYN leaves (`tcp_connect()`).
 #[inline(always)]
 pub fn connects(socket: &mut Socket) {
-    let tcp = socket.tcp;
+    let Some(tcp) = tcp(socket.sk) else { return };
     let connection = socket.connection();
     if connection.is(TUPLE_KNOWN) {
         return;
@@ -305,7 +337,7 @@ pub fn connects(socket: &mut Socket) {
 /// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
 #[inline(always)]
 pub fn listens(socket: &mut Socket) {
-    let tcp = socket.tcp;
+    let Some(tcp) = tcp(socket.sk) else { return };
     let connection = socket.connection();
     if connection.is(LISTENING) || connection.direction != LISTENER {
         return;

@@ -4,12 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use conn_common::counter::{CLOSED_LATE, NO_SOCKET};
+use conn_common::counter::CLOSED_LATE;
 use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
 use crate::counter::count;
-use crate::kernel::Tcp;
 use crate::transition::{Socket, is_enabled};
 use crate::{keep, memory};
 
@@ -23,11 +22,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     let state = memory::state(sk);
     if state != UNSEEN && state != CLOSE && !keep::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
-        let Some(tcp) = Tcp::of(sk) else {
-            count(NO_SOCKET);
-            return 0;
-        };
-        let Some(mut socket) = Socket::remembered(tcp, true) else { return 0 };
+        let Some(mut socket) = Socket::remembered(sk, true, memory::has_storage(sk)) else { return 0 };
         count(CLOSED_LATE);
         socket.go(CLOSE);
     }

@@ -5,11 +5,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
-use conn_common::counter::NO_SOCKET;
 use conn_common::life::is_of_listener;
 
-use crate::counter::count;
-use crate::kernel::{TCP, Tcp, read_u16};
+use crate::kernel::{TCP, read_u16};
 use crate::transition::{Socket, is_enabled};
 use crate::{config, keep, memory, mptcp};
 
@@ -30,16 +28,12 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if !keep::may_pass_over() && memory::state(sk) == new || !is_enabled() {
         return 0;
     }
-    let Some(tcp) = Tcp::of(sk) else {
-        if read_u16(sk, &config::SK_PROTOCOL) == TCP {
-            count(NO_SOCKET);
-        } else {
-            mptcp::goes(sk, old, new);
-        }
+    if read_u16(sk, &config::SK_PROTOCOL) != TCP {
+        mptcp::goes(sk, old, new);
         return 0;
-    };
+    }
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut socket) = Socket::remembered(tcp, is_of_listener(old, new)) {
+    if let Some(mut socket) = Socket::remembered(sk, is_of_listener(old, new), memory::has_storage(sk)) {
         socket.goes(old, new);
     }
     0

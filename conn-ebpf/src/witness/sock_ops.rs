@@ -1,5 +1,7 @@
 //! Socket operations on the cgroup v2 root. Not a tracing program: nothing makes the kernel skip it.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
     BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
@@ -12,7 +14,6 @@ use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN}
 
 use crate::counter::count;
 use crate::keep;
-use crate::kernel::Tcp;
 use crate::transition::{Socket, connects, is_enabled, listens};
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
@@ -29,18 +30,14 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         return GO_ON;
     }
     // SAFETY: a field of the context that the verifier knows; it may be NULL.
-    let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
+    let sk: *mut c_void = unsafe { (*ctx.ops).__bindgen_anon_2.sk }.cast();
     if sk.is_null() {
         count(NO_SOCKET);
         return GO_ON;
     }
-    let Some(tcp) = Tcp::of(sk.cast()) else {
-        count(NO_SOCKET);
-        return GO_ON;
-    };
     let is_listener = op == BPF_SOCK_OPS_TCP_LISTEN_CB
         || (op == BPF_SOCK_OPS_STATE_CB && life::is_of_listener(ctx.arg(0) as u8, ctx.arg(1) as u8));
-    let Some(mut socket) = Socket::remembered(tcp, is_listener) else { return GO_ON };
+    let Some(mut socket) = Socket::remembered(sk, is_listener, true) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     let known = socket.state();
     // One call for all of them: the verifier follows each call by itself.
@@ -57,7 +54,7 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         _ => (known, known),
     };
     // Children ask for what their listener has asked for.
-    if op != BPF_SOCK_OPS_STATE_CB && !(is_listener && keep::passes_over(tcp.sport(), 0)) {
+    if op != BPF_SOCK_OPS_STATE_CB && !(is_listener && socket.passes_over_children()) {
         watch_state(ctx);
     }
     socket.goes(old, new);
