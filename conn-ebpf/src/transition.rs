@@ -1,7 +1,6 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
 use core::ffi::c_void;
-use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
@@ -68,6 +67,24 @@ impl Socket {
     #[inline(always)]
     fn connection(&mut self) -> &mut Connection {
         connection(self.memory)
+    }
+
+    /// The same as [`Socket::goes`] for a step of which this run wants nothing but a count, and which takes no look at
+    /// the socket: between two open states, nothing missed before, no more to be learnt. False if it is none of these.
+    #[inline(always)]
+    pub fn passes(&mut self, old: u8, new: u8) -> bool {
+        let connection = self.connection();
+        if !keep::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
+            return false;
+        }
+        // A child may be accepted before its handshake is over (fast open). Then it is still held at its next step, of which
+        // `close()` would make one before it lets go (`__tcp_close()`).
+        if !connection.is(TUPLE_KNOWN) || !(connection.is(HELD) || is_opening(old)) {
+            return false;
+        }
+        connection.state = new;
+        steps(connection, old, new, now());
+        true
     }
 
     /// A witness saw the socket go from `old` to `new`.
@@ -246,53 +263,58 @@ fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         return 0;
     }
     let now = if keep::only_begins() { 0 } else { now() };
-    let mut looked_at = Tcp(ptr::null_mut());
-    // In a run that only counts, half of all steps tell nothing new of the socket.
-    if !keep::only_counts() || to == CLOSE || !connection.is(HELD) || !connection.is(TUPLE_KNOWN) {
-        let Some(tcp) = tcp(sk) else { return 0 };
-        let was_held = connection.is(HELD);
-        let holds = tcp.is_held();
-        if holds {
-            connection.set(HELD);
-        }
-        claim::settle(tcp, connection, was_held);
-        // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
-        let mut sent = connection.is(TUPLE_KNOWN);
-        if !sent {
-            let mut local = tcp.num();
-            if local == 0 {
-                local = tcp.sport();
-                if connection.direction == OUT && local == connection.last_sport {
-                    local = 0;
-                }
-            }
-            if connection.direction == OUT {
-                connection.sport = local;
-                // With fast open a port is chosen and the SYN put off until there is something to send.
-                sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
-            } else {
-                addresses(tcp, connection);
-                connection.sport = tcp.dport();
-                sent = true;
-            }
-            // The event of an end must not be the first that tells of the connection.
-            connection.state = from;
-            introduce(tcp, connection);
-            connection.state = to;
-        }
-        if to == CLOSE {
-            let held = connection.is(HELD);
-            let error = tcp.error();
-            let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
-            let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
-            let cause = forgotten(connection, (cause as u8).into()) as u8;
-            ledger::ends(tcp, connection, from, cause);
-            ledger::lifetime(connection, now);
-            tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
-            return 0;
-        }
-        looked_at = tcp;
+    let Some(tcp) = tcp(sk) else { return 0 };
+    let was_held = connection.is(HELD);
+    let holds = tcp.is_held();
+    if holds {
+        connection.set(HELD);
     }
+    claim::settle(tcp, connection, was_held);
+    // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
+    let mut sent = connection.is(TUPLE_KNOWN);
+    if !sent {
+        let mut local = tcp.num();
+        if local == 0 {
+            local = tcp.sport();
+            if connection.direction == OUT && local == connection.last_sport {
+                local = 0;
+            }
+        }
+        if connection.direction == OUT {
+            connection.sport = local;
+            // With fast open a port is chosen and the SYN put off until there is something to send.
+            sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
+        } else {
+            addresses(tcp, connection);
+            connection.sport = tcp.dport();
+            sent = true;
+        }
+        // The event of an end must not be the first that tells of the connection.
+        connection.state = from;
+        introduce(tcp, connection);
+        connection.state = to;
+    }
+    if to == CLOSE {
+        let held = connection.is(HELD);
+        let error = tcp.error();
+        let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
+        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
+        let cause = forgotten(connection, (cause as u8).into()) as u8;
+        ledger::ends(tcp, connection, from, cause);
+        ledger::lifetime(connection, now);
+        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
+        return 0;
+    }
+    steps(connection, from, to, now);
+    if is_open(to) {
+        tell(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
+    }
+    0
+}
+
+/// A connection is in another open state than before.
+#[inline(always)]
+fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         if !keep::only_counts() {
@@ -301,11 +323,6 @@ fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         ledger::handshake(connection, now);
         connection.set(WAS_ESTABLISHED);
     }
-    if is_open(to) {
-        // Whoever does not look has no events to tell.
-        tell(looked_at, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
-    }
-    0
 }
 
 /// The same number, through memory: the verifier forgets which one it is, and follows one path from here

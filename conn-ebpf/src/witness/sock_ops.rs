@@ -29,6 +29,10 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     if op == BPF_SOCK_OPS_STATE_CB && keep::skips(ctx.arg(0) as u8) {
         return GO_ON;
     }
+    // Called after the step, which STATE has told if it was asked to.
+    if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && tells_state(ctx) {
+        return GO_ON;
+    }
     // SAFETY: a field of the context that the verifier knows; it may be NULL.
     let sk: *mut c_void = unsafe { (*ctx.ops).__bindgen_anon_2.sk }.cast();
     if sk.is_null() {
@@ -39,6 +43,9 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
         || (op == BPF_SOCK_OPS_STATE_CB && life::is_of_listener(ctx.arg(0) as u8, ctx.arg(1) as u8));
     let Some(mut socket) = Socket::remembered(sk, is_listener, true) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
+    if op == BPF_SOCK_OPS_STATE_CB && socket.passes(ctx.arg(0) as u8, ctx.arg(1) as u8) {
+        return GO_ON;
+    }
     let known = socket.state();
     // One call for all of them: the verifier follows each call by itself.
     let (old, new) = match op {
@@ -77,12 +84,17 @@ fn matters(op: u32) -> bool {
         || op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB
 }
 
+/// True if this socket's state changes were asked for.
+#[inline(always)]
+fn tells_state(ctx: &SockOpsContext) -> bool {
+    ctx.cb_flags() & BPF_SOCK_OPS_STATE_CB_FLAG != 0
+}
+
 /// Asks for this socket's state changes, beside whatever other programs asked for.
 #[inline(always)]
 fn watch_state(ctx: &SockOpsContext) {
-    let flags = ctx.cb_flags();
-    if flags & BPF_SOCK_OPS_STATE_CB_FLAG == 0
-        && ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed()).is_err()
+    if !tells_state(ctx)
+        && ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed()).is_err()
     {
         count(FLAGS_FAILED);
     }
