@@ -6,7 +6,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_probe_read_kernel as bpf_probe_read_kernel_into,
+};
 use aya_ebpf::programs::TracePointContext;
 use conn_common::owner::{ACCEPT, Owner};
 use conn_common::state::CLOSE;
@@ -56,11 +58,39 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
     // any time, so what is found is checked: a socket's file, and the socket of that file.
     unsafe {
         let file: u64 = bpf_probe_read_kernel((files + fd.cast_unsigned() * 8) as *const u64)?;
-        let socket: u64 = read(file, &config::FILE_PRIVATE_DATA)?;
-        if read::<u64>(socket, &config::SOCKET_FILE)? != file {
+        let mut socket = Head::<5>::EMPTY;
+        socket.read(read(file, &config::FILE_PRIVATE_DATA)?)?;
+        if socket.get::<u64>(&config::SOCKET_FILE) != file {
             return Ok(());
         }
-        by_current(read(socket, &config::SOCKET_SK)?)
+        by_current(socket.get(&config::SOCKET_SK))
+    }
+}
+
+/// The first words of a structure that only its address is known of: one call for several fields.
+struct Head<const WORDS: usize>([u64; WORDS]);
+
+impl<const WORDS: usize> Head<WORDS> {
+    const EMPTY: Self = Self([0; WORDS]);
+
+    #[inline(always)]
+    unsafe fn read(&mut self, base: u64) -> Result<(), i32> {
+        // SAFETY: the helper fails instead of faulting, and writes as much as there is room for.
+        let failed = unsafe {
+            bpf_probe_read_kernel_into(
+                (&raw mut self.0).cast(),
+                size_of::<Self>() as u32,
+                base as *const c_void,
+            )
+        };
+        if failed == 0 { Ok(()) } else { Err(failed as i32) }
+    }
+
+    /// A field that is all in these words: else the verifier refuses the program.
+    #[inline(always)]
+    fn get<T>(&self, global: &aya_ebpf::Global<u32>) -> T {
+        // SAFETY: the verifier checks the bounds; fields are aligned as in the structure, which begins at a word.
+        unsafe { (&raw const self.0).byte_add(global.load() as usize).cast::<T>().read_volatile() }
     }
 }
 
@@ -77,26 +107,27 @@ unsafe fn read<T>(base: u64, global: &aya_ebpf::Global<u32>) -> Result<T, i32> {
 unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
     // SAFETY: reads of kernel memory that fail instead of faulting.
     unsafe {
-        if config::MPTCP_FIRST.load() != 0 && read::<u16>(sk, &config::SK_PROTOCOL)? == mptcp::PROTOCOL {
+        let mut protocol: u16 = read(sk, &config::SK_PROTOCOL)?;
+        if config::MPTCP_FIRST.load() != 0 && protocol == mptcp::PROTOCOL {
             // The subflow that inet_csk_accept() returned (mptcp_stream_accept()).
             sk = read(sk, &config::MPTCP_FIRST)?;
+            protocol = read(sk, &config::SK_PROTOCOL)?;
         }
-        let family: u16 = read(sk, &config::SKC_FAMILY)?;
-        let is_tcp =
-            (family == FAMILIES[0] || family == FAMILIES[1]) && read::<u16>(sk, &config::SK_PROTOCOL)? == TCP;
-        if is_tcp && read::<u8>(sk, &config::SKC_STATE)? != CLOSE {
-            if keep::may_pass_over()
-                && keep::passes_over(
-                    u16::from_be(read(sk, &config::INET_SPORT)?),
-                    u16::from_be(read(sk, &config::SKC_DPORT)?),
-                )
-            {
-                return Ok(());
-            }
-            let mut owner = Owner::NONE;
-            owner::is_current(&mut owner, ACCEPT);
-            claim::accepted(sk, &owner);
+        if protocol != TCP {
+            return Ok(());
         }
+        let mut head = Head::<3>::EMPTY;
+        head.read(sk)?;
+        let family: u16 = head.get(&config::SKC_FAMILY);
+        if !FAMILIES.contains(&family) || head.get::<u8>(&config::SKC_STATE) == CLOSE {
+            return Ok(());
+        }
+        if keep::passes_over(head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))) {
+            return Ok(());
+        }
+        let mut owner = Owner::NONE;
+        owner::is_current(&mut owner, ACCEPT);
+        claim::accepted(sk, &owner);
     }
     Ok(())
 }
