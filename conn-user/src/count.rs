@@ -1,7 +1,7 @@
 //! `conntrace count`: how many connections are open now. Asked of the sockets themselves, so it needs
 //! no history and nothing to be attached.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use conn_common::connection::Connection;
 use conn_common::name;
@@ -17,6 +17,7 @@ use crate::plan::plan;
 use crate::probe::Probe;
 use crate::service::Services;
 use crate::settings::CountSettings;
+use crate::snapshot::Holders;
 use crate::table::{Column, Table, TableFormat, Value};
 use crate::{event, listed, sanitize, sink, snapshot};
 
@@ -36,10 +37,13 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
     let who = asks_who.then_some(name::FILE_LIST);
     let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(who);
     probe.load_programs(&programs.collect::<Vec<_>>())?;
-    let holders = if asks_who { snapshot::holders(&mut probe)? } else { HashMap::new() };
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
     let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
-    let found = snapshot::all_namespaces(&mut probe)?;
+    let (found, holders) = if asks_who {
+        snapshot::namespaces_and_holders(&mut probe)?
+    } else {
+        (snapshot::all_namespaces(&mut probe)?, Holders::new())
+    };
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });

@@ -59,8 +59,7 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
     // Before the rows come.
     probe.forget_types();
-    let holders = snapshot::holders(&mut probe)?;
-    let found = snapshot::all_namespaces(&mut probe)?;
+    let (found, holders) = snapshot::namespaces_and_holders(&mut probe)?;
     if found.denied && !host.may_look_everywhere() {
         log::warn!(
             "some processes hide their network namespaces from us: what is open there is missing here"

@@ -112,14 +112,27 @@ fn held_namespaces(files: IterLink, known: &[Namespace]) -> Result<Vec<Namespace
 }
 
 /// Who has which socket open, by the socket's cookie: each process once.
+pub type Holders = HashMap<u64, Vec<Owner>>;
+
+/// The same as [`all_namespaces`], and who has which socket open, which another thread finds out meanwhile.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn holders(probe: &mut Probe) -> Result<HashMap<u64, Vec<Owner>>, Error> {
-    let mut holders: HashMap<u64, Vec<Owner>> = HashMap::new();
-    let mut broken = None;
+pub fn namespaces_and_holders(probe: &mut Probe) -> Result<(Found, Holders), Error> {
     probe.load_programs(&[name::FILE_LIST])?;
-    walk::once(probe.walk(name::FILE_LIST)?, name::FILE_LIST, |page| {
+    let files = probe.walk(name::FILE_LIST)?;
+    thread::scope(|scope| {
+        let holders = scope.spawn(|| holders(files));
+        let found = all_namespaces(probe)?;
+        let holders = holders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((found, holders))
+    })
+}
+
+fn holders(files: IterLink) -> Result<Holders, Error> {
+    let mut holders = Holders::new();
+    let mut broken = None;
+    walk::once(files, name::FILE_LIST, |page| {
         for row in page.chunks(size_of::<HolderRow>()) {
             match decode::holder_row(row) {
                 Ok(row) => {
