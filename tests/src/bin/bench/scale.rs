@@ -62,7 +62,7 @@ impl Column {
             // Ends with this, also when a measurement fails.
             let _crowd = Crowd::open(&field.ns, field.port.number(), ends);
             settle();
-            let repeats = if quick || ends > JUDGED { 1 } else { 3 };
+            let repeats = if quick || ends > JUDGED { 1 } else { 9 };
             let cells = STARTS.iter().map(|(_, words)| started(words, repeats));
             let cells = cells.chain(RUNS.iter().map(|(_, words)| ran(words, repeats))).collect();
             Ok(Self { ends, cells, idle: idle_share(Duration::from_secs(if quick { 1 } else { 6 })) })
