@@ -26,6 +26,7 @@ mod memory;
 mod mptcp;
 mod owner;
 mod place;
+mod socket;
 mod transition;
 mod tuple;
 mod witness;

@@ -8,9 +8,8 @@ use conn_common::connection::{
     ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
-use conn_common::counter::{ADOPTED_LATE, END_UNSEEN, NO_SOCKET, STEP_REPAIRED, STORAGE_FAILED};
+use conn_common::counter::{ADOPTED_LATE, NO_SOCKET};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
-use conn_common::life::{self, Life};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
@@ -29,93 +28,9 @@ pub fn is_enabled() -> bool {
     SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
 }
 
-/// A socket and what it remembers.
-pub struct Socket {
-    /// Its address. Most steps need no more of it, and to look at it takes a call ([`tcp`]).
-    sk: *mut c_void,
-    /// In a run that only counts there is no more of it than [`conn_common::connection::COUNTED`] bytes, and the
-    /// verifier refuses a program that looks further.
-    memory: *mut Connection,
-}
-
-impl Socket {
-    /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
-    /// socket. Who listens, or did, is always remembered: others are born of it.
-    #[inline(always)]
-    pub fn remembered(sk: *mut c_void, is_listener: bool, may_be_stored: bool) -> Option<Self> {
-        if keep::may_pass_over() && !is_listener {
-            let tcp = tcp(sk)?;
-            // The port as last written: at an end the other way to read it gives 0.
-            if keep::passes_over(tcp.sport(), tcp.dport()) {
-                return None;
-            }
-        }
-        let memory = memory::enter(sk, may_be_stored);
-        if memory.is_null() {
-            count(STORAGE_FAILED);
-            return None;
-        }
-        Some(Self { sk, memory })
-    }
-
-    /// True if the run wants none of the children of a listener.
-    #[inline(always)]
-    pub fn passes_over_children(&self) -> bool {
-        keep::may_pass_over() && tcp(self.sk).is_some_and(|tcp| keep::passes_over(tcp.sport(), 0))
-    }
-
-    #[inline(always)]
-    fn connection(&mut self) -> &mut Connection {
-        connection(self.memory)
-    }
-
-    /// The same as [`Socket::goes`] for a step of which this run wants nothing but a count, and which takes no look at
-    /// the socket: between two open states, nothing missed before, no more to be learnt. False if it is none of these.
-    #[inline(always)]
-    pub fn passes(&mut self, old: u8, new: u8) -> bool {
-        let connection = self.connection();
-        if !keep::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
-            return false;
-        }
-        // A child may be accepted before its handshake is over (fast open). Then it is still held at its next step, of which
-        // `close()` would make one before it lets go (`__tcp_close()`).
-        if !connection.is(TUPLE_KNOWN) || !(connection.is(HELD) || is_opening(old)) {
-            return false;
-        }
-        connection.state = new;
-        steps(connection, old, new, now());
-        true
-    }
-
-    /// A witness saw the socket go from `old` to `new`.
-    #[inline(always)]
-    pub fn goes(&mut self, old: u8, new: u8) {
-        if life::opens(old, new) {
-            let known = self.state();
-            if keep::skips(known) {
-                // Its end was skipped, not missed.
-                self.connection().state = CLOSE;
-            } else if memory::has_table() && known != UNSEEN && known != CLOSE && known != new {
-                // Nobody saw the end of the socket that was here before, nor what it had sent. The audit finds it.
-                self.connection().state = CLOSE;
-                count(END_UNSEEN);
-            }
-        }
-        let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
-        life::witness(self, (step >> 8) as u8, step as u8);
-    }
-}
-
-impl Drop for Socket {
-    #[inline(always)]
-    fn drop(&mut self) {
-        memory::leave(self.sk, self.memory);
-    }
-}
-
 /// The socket, to look at. `None`, which is counted, if it is no full TCP socket.
 #[inline(always)]
-fn tcp(sk: *mut c_void) -> Option<Tcp> {
+pub fn tcp(sk: *mut c_void) -> Option<Tcp> {
     let tcp = Tcp::of(sk);
     if tcp.is_none() {
         count(NO_SOCKET);
@@ -125,48 +40,15 @@ fn tcp(sk: *mut c_void) -> Option<Tcp> {
 
 /// What a socket remembers.
 #[inline(always)]
-fn connection<'a>(memory: *mut Connection) -> &'a mut Connection {
+pub fn connection<'a>(memory: *mut Connection) -> &'a mut Connection {
     // SAFETY: a map value of a socket that is locked in every hook, so no other CPU has it.
     unsafe { &mut *memory }
-}
-
-impl Life for Socket {
-    #[inline(always)]
-    fn state(&self) -> u8 {
-        // SAFETY: as in `connection`.
-        unsafe { (*self.memory).state }
-    }
-
-    #[inline(always)]
-    fn open(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        open(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn adopt(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        adopt(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn go(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        go(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn catch_up(&mut self, state: u8) {
-        count(STEP_REPAIRED);
-        let state = forgotten(self.connection(), state.into()) as u8;
-        catch_up(self.sk, self.memory, state);
-    }
 }
 
 /// A connection or listener begins. In its own function, like the next two, so that each program
 /// holds it once.
 #[inline(never)]
-fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     let Some(tcp) = tcp(sk) else { return 0 };
     let connection = connection(memory);
     reset(tcp, connection, state);
@@ -206,7 +88,7 @@ fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
 
 /// A socket is met in the middle of its life.
 #[inline(never)]
-fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     let Some(tcp) = tcp(sk) else { return 0 };
     let connection = connection(memory);
     reset(tcp, connection, state);
@@ -245,13 +127,13 @@ fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
 
 /// The same as `go`, which each program holds a second time: the way of nearly all steps shall have no call.
 #[inline(never)]
-fn catch_up(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
+pub fn catch_up(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     go(sk, memory, state)
 }
 
 /// The remembered life goes on, or ends.
 #[inline(always)]
-fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
+pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
     let connection = connection(memory);
     let from = connection.state;
     connection.state = to;
@@ -314,7 +196,7 @@ fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
 
 /// A connection is in another open state than before.
 #[inline(always)]
-fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
+pub fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         if !keep::only_counts() {
@@ -328,7 +210,7 @@ fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
 /// The same number, through memory: the verifier forgets which one it is, and follows one path from here
 /// instead of one for each.
 #[inline(always)]
-fn forgotten(connection: &mut Connection, number: u16) -> u16 {
+pub fn forgotten(connection: &mut Connection, number: u16) -> u16 {
     let memory = &raw mut connection.scratch;
     // SAFETY: a field of a map value that nothing else uses.
     unsafe {
@@ -340,9 +222,9 @@ fn forgotten(connection: &mut Connection, number: u16) -> u16 {
 /// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is
 /// chosen and before the SYN leaves (`tcp_connect()`).
 #[inline(always)]
-pub fn connects(socket: &mut Socket) {
-    let Some(tcp) = tcp(socket.sk) else { return };
-    let connection = socket.connection();
+pub fn connects(sk: *mut c_void, memory: *mut Connection) {
+    let Some(tcp) = tcp(sk) else { return };
+    let connection = connection(memory);
     if connection.is(TUPLE_KNOWN) {
         return;
     }
@@ -353,9 +235,9 @@ pub fn connects(socket: &mut Socket) {
 
 /// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
 #[inline(always)]
-pub fn listens(socket: &mut Socket) {
-    let Some(tcp) = tcp(socket.sk) else { return };
-    let connection = socket.connection();
+pub fn listens(sk: *mut c_void, memory: *mut Connection) {
+    let Some(tcp) = tcp(sk) else { return };
+    let connection = connection(memory);
     if connection.is(LISTENING) || connection.direction != LISTENER {
         return;
     }

@@ -9,7 +9,8 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
 use crate::counter::count;
-use crate::transition::{Socket, is_enabled};
+use crate::socket::Socket;
+use crate::transition::is_enabled;
 use crate::{keep, memory};
 
 /// The hook.

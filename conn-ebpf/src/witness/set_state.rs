@@ -8,7 +8,8 @@ use aya_log_ebpf::trace;
 use conn_common::life::is_of_listener;
 
 use crate::kernel::{TCP, read_u16};
-use crate::transition::{Socket, is_enabled};
+use crate::socket::Socket;
+use crate::transition::is_enabled;
 use crate::{config, keep, memory, mptcp};
 
 /// The hook.

@@ -14,7 +14,8 @@ use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN}
 
 use crate::counter::count;
 use crate::keep;
-use crate::transition::{Socket, connects, is_enabled, listens};
+use crate::socket::Socket;
+use crate::transition::is_enabled;
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
 const GO_ON: u32 = 1;
@@ -68,8 +69,8 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     // Read once more: what the verifier knows of the first reading would have it follow each kind by itself.
     // SAFETY: as above.
     match unsafe { (&raw const (*ctx.ops).op).read_volatile() } {
-        BPF_SOCK_OPS_TCP_CONNECT_CB => connects(&mut socket),
-        BPF_SOCK_OPS_TCP_LISTEN_CB => listens(&mut socket),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => socket.connects(),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => socket.listens(),
         _ => {}
     }
     GO_ON

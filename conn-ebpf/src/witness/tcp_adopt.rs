@@ -9,7 +9,7 @@ use conn_common::state::{CLOSE, LISTEN, UNSEEN};
 use crate::counter::count;
 use crate::keep;
 use crate::list;
-use crate::transition::Socket;
+use crate::socket::Socket;
 
 /// The hook.
 #[inline(always)]
