@@ -22,7 +22,7 @@ pub struct Socket {
 
 impl Socket {
     /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
-    /// socket. Who listens, or did, is always remembered: others are born of it.
+    /// socket. Who listens, or did, is always remembered: others are born of it. `may_be_stored` as in [`memory::enter`].
     #[inline(always)]
     pub fn remembered(sk: *mut c_void, is_listener: bool, may_be_stored: bool) -> Option<Self> {
         if keep::may_pass_over() && !is_listener {

@@ -58,7 +58,7 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
     // any time, so what is found is checked: a socket's file, and the socket of that file.
     unsafe {
         let file: u64 = bpf_probe_read_kernel((files + fd.cast_unsigned() * 8) as *const u64)?;
-        let mut socket = Head::<5>::EMPTY;
+        let mut socket = Head::<4>::EMPTY;
         socket.read(read(file, &config::FILE_PRIVATE_DATA)?)?;
         if socket.get::<u64>(&config::SOCKET_FILE) != file {
             return Ok(());
