@@ -32,6 +32,8 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 pub const EVENTS: &str = "EVENTS";
 /// Who was seen to have a socket, until a step of that socket takes it over.
 pub const CLAIMS: &str = "CLAIMS";
+/// The same, as far as there is a place here.
+pub const CLAIM_PLACES: &str = "CLAIM_PLACES";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// What sockets remember, as far as they have a place here.

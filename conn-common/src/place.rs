@@ -24,6 +24,16 @@ pub const fn of(number: u32, bits: u32) -> u32 {
     number.wrapping_mul(0x9E37_79B1) >> (u32::BITS - bits)
 }
 
+/// How many places an owner may have, where owners leave again.
+pub const WAYS: u32 = 4;
+
+/// The number of the owner's place number `way`, if `first` is what [`of`] tells of a table with at least [`WAYS`]
+/// places: they are next to each other.
+#[inline(always)]
+pub const fn nth(first: u32, way: u32) -> u32 {
+    first ^ way
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +44,15 @@ mod tests {
             let places: std::collections::BTreeSet<_> = (0..64).map(|number| of(number, bits)).collect();
             assert!(places.len() > 56, "{bits}: {places:?}");
             assert!(places.iter().all(|&place| place < 1 << bits));
+        }
+    }
+
+    #[test]
+    fn ways_are_next_to_each_other() {
+        for first in [0, 5, 1 << 14 | 2, (1 << 17) - 1] {
+            let ways: std::collections::BTreeSet<_> = (0..WAYS).map(|way| nth(first, way)).collect();
+            assert!(ways.contains(&first));
+            assert_eq!(ways, (first / WAYS * WAYS..).take(WAYS as usize).collect());
         }
     }
 }

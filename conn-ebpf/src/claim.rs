@@ -1,38 +1,155 @@
 //! Claims on a socket by tasks that accepted it or have it open: noted without the socket's lock, taken
 //! over by the next hook that has it.
+//!
+//! They are in a table, like what sockets remember, and in a hash map if all places that a claim may have are taken.
+//! A place is lent to whoever fills or empties it, so nobody reads half a claim.
 
-use aya_ebpf::bindings::BPF_ANY;
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use conn_common::connection::{Connection, IN};
 use conn_common::counter::OWNER_FAILED;
 use conn_common::name::{HOLDERS, NO_OWNERS};
 use conn_common::owner::{ACCEPT, CONNECT, Owner, UNKNOWN};
+use conn_common::place::{LENT, Place};
 
-use crate::config;
 use crate::counter::count;
 use crate::kernel::Tcp;
-use crate::listener;
-use crate::maps::CLAIMS;
+use crate::maps::{CLAIM_PLACES, CLAIMS};
+use crate::memory::first_place;
+use crate::place::{find, is_of, take, take_free, value};
+use crate::{config, listener, place};
 
-/// Notes that `owner` has the socket at this address.
-#[inline(always)]
-pub fn note(socket: u64, owner: &Owner, flags: u64) -> bool {
-    CLAIMS.insert(&socket, owner, flags).is_ok()
+/// A claim in the table.
+#[repr(C)]
+pub struct Claim {
+    owner: Owner,
+    /// Not 0 once a claim on a socket whose first place this is was noted in the hash map.
+    overflowed: u64,
 }
 
-/// Notes who accepted the socket, in place of whoever was noted before.
+/// Touches the place that a claim may be noted in, so that the processor waits for it and for the socket at the same
+/// time.
 #[inline(always)]
-pub fn accepted(socket: u64, owner: &Owner) {
-    if !note(socket, owner, BPF_ANY.into()) {
+pub fn prefetch(sk: *mut c_void) {
+    if let Some(place) = first_place(sk).and_then(place_at) {
+        is_of(place, 0);
+    }
+}
+
+/// Notes who accepted the socket at this address, in place of whoever was noted before.
+#[inline(always)]
+pub fn accepted(sk: *mut c_void, owner: &Owner) {
+    if let Some(first) = first_place(sk) {
+        if let Some(place) = find(first, sk as u64, place_at)
+            && take(place, sk as u64, LENT)
+        {
+            put(place, sk, owner);
+            return;
+        }
+        if has_overflowed(first) {
+            let _ = CLAIMS.remove(&(sk as u64));
+        }
+    }
+    if !note(sk, owner, BPF_ANY.into()) {
         count(OWNER_FAILED);
     }
+}
+
+/// Notes who has the socket open, unless somebody is noted already.
+#[inline(always)]
+pub fn held(sk: *mut c_void, owner: &Owner) {
+    if let Some(first) = first_place(sk) {
+        let is_noted = find(first, sk as u64, place_at).is_some()
+            || has_overflowed(first) && CLAIMS.get_ptr(&(sk as u64)).is_some();
+        if is_noted {
+            return;
+        }
+    }
+    if !note(sk, owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&(sk as u64)).is_none() {
+        count(OWNER_FAILED);
+    }
+}
+
+/// Notes an owner where there is room.
+#[inline(always)]
+fn note(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
+    if let Some(first) = first_place(sk) {
+        if let Some(place) = take_free(first, LENT, place_at) {
+            put(place, sk, owner);
+            return true;
+        }
+        if let Some(place) = place_at(first) {
+            // SAFETY: a word of a map value.
+            unsafe { (&raw mut (*value(place)).overflowed).write_volatile(1) };
+        }
+    }
+    CLAIMS.insert(&(sk as u64), owner, flags).is_ok()
+}
+
+#[inline(always)]
+fn place_at(at: u32) -> Option<*mut Place<Claim>> {
+    CLAIM_PLACES.get_ptr_mut(at)
+}
+
+/// Fills a place that was lent.
+#[inline(always)]
+fn put(place: *mut Place<Claim>, sk: *mut c_void, owner: &Owner) {
+    // SAFETY: a map value that nobody else has while it is lent.
+    unsafe { (*value(place)).owner = *owner };
+    take(place, LENT, sk as u64);
+}
+
+/// True if claims on sockets with this first place may be in the hash map.
+#[inline(always)]
+fn has_overflowed(first: u32) -> bool {
+    // SAFETY: a word of a map value.
+    place_at(first).is_none_or(|place| unsafe { (&raw mut (*value(place)).overflowed).read_volatile() != 0 })
 }
 
 /// A new life begins at this address: what was noted of an earlier one does not hold any more.
 #[inline(always)]
 pub fn forget(tcp: Tcp) {
     if config::OWNERS.load() == HOLDERS {
-        let _ = CLAIMS.remove(&(tcp.0 as u64));
+        drop_noted(tcp.0);
     }
+}
+
+/// In its own function, like [`take_over`]: the verifier then need not follow what comes after once for each way
+/// through it.
+#[inline(never)]
+fn drop_noted(sk: *mut c_void) -> u32 {
+    if let Some(first) = first_place(sk) {
+        place::leave(first, sk as u64, place_at);
+        if !has_overflowed(first) {
+            return 0;
+        }
+    }
+    let _ = CLAIMS.remove(&(sk as u64));
+    0
+}
+
+/// Moves what is noted to `owner`. False if nothing is.
+#[inline(never)]
+fn take_over(sk: *mut c_void, owner: &mut Owner) -> bool {
+    if let Some(first) = first_place(sk) {
+        if let Some(place) = find(first, sk as u64, place_at)
+            && take(place, sk as u64, LENT)
+        {
+            // SAFETY: a map value that nobody else has while it is lent.
+            *owner = unsafe { (*value(place)).owner };
+            take(place, LENT, 0);
+            return true;
+        }
+        if !has_overflowed(first) {
+            return false;
+        }
+    }
+    let Some(noted) = CLAIMS.get_ptr(&(sk as u64)) else { return false };
+    // SAFETY: a map value, replaced as a whole and never changed in place.
+    *owner = unsafe { *noted };
+    let _ = CLAIMS.remove(&(sk as u64));
+    true
 }
 
 /// Gives a connection the best owner there is by now. The caller has the socket's lock.
@@ -45,14 +162,8 @@ pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if source == CONNECT || source == ACCEPT {
         return;
     }
-    if config::OWNERS.load() == HOLDERS {
-        let socket = tcp.0 as u64;
-        if let Some(owner) = CLAIMS.get_ptr(&socket) {
-            // SAFETY: a map value, replaced as a whole and never changed in place.
-            connection.owner = unsafe { *owner };
-            let _ = CLAIMS.remove(&socket);
-            return;
-        }
+    if config::OWNERS.load() == HOLDERS && take_over(tcp.0, &mut connection.owner) {
+        return;
     }
     // Whoever accepted it before anybody looked is not known to be who listens now.
     if connection.direction == IN && source == UNKNOWN && !was_held {

@@ -11,6 +11,7 @@ use conn_common::name::Switches;
 use conn_common::owner::Owner;
 use conn_common::place::Place;
 
+use crate::claim::Claim;
 use crate::memory::Counted;
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
@@ -73,6 +74,10 @@ pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 /// the size.
 #[btf_map]
 pub static CLAIMS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
+
+/// The claims that are found without a hash lookup. The loader sets the size.
+#[btf_map]
+pub static CLAIM_PLACES: Array<Place<Claim>, 1> = Array::new();
 
 /// Who listens, by namespace and port: inserted when a listener begins or is found, deleted with the last
 /// one of the port. Read when a child is born.

@@ -17,7 +17,7 @@ use conn_common::state::UNSEEN;
 use crate::counter::count;
 use crate::kernel::follow;
 use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
-use crate::place::{is_of, take, value};
+use crate::place::{self, find, is_of, take, take_free, value};
 use crate::{config, keep};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
@@ -48,6 +48,9 @@ const _: () = assert!(core::mem::offset_of!(Place<Connection>, value) == size_of
 #[inline(always)]
 pub fn state(sk: *mut c_void) -> u8 {
     let mut memory = in_place(sk);
+    if memory.is_null() {
+        memory = in_any_place(sk);
+    }
     if memory.is_null() && has_storage(sk) {
         memory = storage(sk, 0);
     }
@@ -79,30 +82,35 @@ pub fn leave(sk: *mut c_void, memory: *mut Connection) {
     }
 }
 
-/// The memory in the table; NULL if the socket has none there.
+/// The memory in the place where most sockets have theirs; NULL if it is not there.
 #[inline(always)]
 fn in_place(sk: *mut c_void) -> *mut Connection {
-    match place(sk) {
+    match first_place(sk).and_then(place_at) {
         Some(place) if is_of(place, sk as u64) => value(place),
         _ => ptr::null_mut(),
     }
 }
 
-/// For a socket that has none in the table, or not yet.
+/// The memory in any of the places that the socket may have; NULL if it is in none.
+#[inline(always)]
+fn in_any_place(sk: *mut c_void) -> *mut Connection {
+    first_place(sk).and_then(|first| find(first, sk as u64, place_at)).map_or(ptr::null_mut(), value)
+}
+
+/// For a socket that has none where most do, or not yet.
 #[inline(never)]
 fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
+    let memory = in_any_place(sk);
+    if !memory.is_null() {
+        return memory;
+    }
     if !has_table() {
         return storage(sk, CREATE);
     }
-    // Every socket has one.
-    let Some(place) = place(sk) else { return ptr::null_mut() };
-    let mut stored = ptr::null_mut();
-    if is_of(place, 0) {
-        // It may have found its place taken before.
-        if may_be_stored {
-            stored = storage(sk, 0);
-        }
-        if stored.is_null() && take(place, 0, sk as u64) {
+    // It may have found its places taken before.
+    let mut stored = if may_be_stored { storage(sk, 0) } else { ptr::null_mut() };
+    if stored.is_null() {
+        if let Some(place) = first_place(sk).and_then(|first| take_free(first, sk as u64, place_at)) {
             let words = value(place).cast::<u64>();
             // All that anybody reads before a life begins; word by word, as in `clear`.
             // SAFETY: the first words of a memory, which is now this socket's.
@@ -112,8 +120,6 @@ fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
             }
             return value(place);
         }
-    }
-    if stored.is_null() {
         stored = storage(sk, CREATE);
     }
     if stored.is_null() { stored } else { lend(stored) }
@@ -161,8 +167,8 @@ fn give_back(sk: *mut c_void, memory: *mut Connection) -> u32 {
 /// next socket at the same address.
 #[inline(always)]
 pub fn free(sk: *mut c_void) {
-    if let Some(place) = place(sk) {
-        take(place, sk as u64, 0);
+    if let Some(first) = first_place(sk) {
+        place::leave(first, sk as u64, place_at);
     }
 }
 
@@ -173,14 +179,11 @@ pub fn has_table() -> bool {
     config::PLACE_BITS.load() != 0
 }
 
-/// The place that this socket would have, in a run with a table.
+/// The number of the first place that this socket may have in a table, if the run has any.
 #[inline(always)]
-fn place(sk: *mut c_void) -> Option<*mut Place<Connection>> {
-    if !has_table() {
-        return None;
-    }
+pub fn first_place(sk: *mut c_void) -> Option<u32> {
     // Sockets begin at cache lines.
-    place_at(places::of(low_half(sk) >> 6, config::PLACE_BITS.load()))
+    if has_table() { Some(places::of(low_half(sk) >> 6, config::PLACE_BITS.load())) } else { None }
 }
 
 /// A place by its number. In a run that only counts, it has room for no more than [`Counted`].

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use conn_common::place::Place;
+use conn_common::place::{Place, WAYS, nth};
 
 /// True if it is this owner's. Another CPU may put another owner there at any time, where owners leave.
 #[inline(always)]
@@ -16,6 +16,54 @@ pub fn is_of<T>(place: *mut Place<T>, owner: u64) -> bool {
 pub fn value<T>(place: *mut Place<T>) -> *mut T {
     // SAFETY: the rest of a map value.
     unsafe { &raw mut (*place).value }
+}
+
+/// The first for which `is_right` of the places that an owner may have, the one with the number `first` before all others.
+#[inline(always)]
+fn first_that<T>(
+    first: u32,
+    place_at: impl Fn(u32) -> Option<*mut Place<T>>,
+    is_right: impl Fn(*mut Place<T>) -> bool,
+) -> Option<*mut Place<T>> {
+    for way in 0..WAYS {
+        if let Some(place) = place_at(nth(first, way))
+            && is_right(place)
+        {
+            return Some(place);
+        }
+    }
+    None
+}
+
+/// The owner's place, in a table where it may have any of several.
+#[inline(always)]
+pub fn find<T>(
+    first: u32,
+    owner: u64,
+    place_at: impl Fn(u32) -> Option<*mut Place<T>>,
+) -> Option<*mut Place<T>> {
+    first_that(first, place_at, |place| is_of(place, owner))
+}
+
+/// Frees all places of this owner.
+#[inline(always)]
+pub fn leave<T>(first: u32, owner: u64, place_at: impl Fn(u32) -> Option<*mut Place<T>>) {
+    first_that(first, place_at, |place| {
+        if is_of(place, owner) {
+            take(place, owner, 0);
+        }
+        false
+    });
+}
+
+/// Puts the owner `new` into one of these places that is free. `None` if none is.
+#[inline(always)]
+pub fn take_free<T>(
+    first: u32,
+    new: u64,
+    place_at: impl Fn(u32) -> Option<*mut Place<T>>,
+) -> Option<*mut Place<T>> {
+    first_that(first, place_at, |place| is_of(place, 0) && take(place, 0, new))
 }
 
 /// Puts the owner `new` in place of `old`; false if it was somebody else's. A full barrier.

@@ -1,12 +1,13 @@
 //! How to see who accepts a connection: a program on the return of the kernel's accept function, or on
 //! the exits of the system calls.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
 
-use aya::programs::{FEntry, FExit, TracePoint};
-use aya::{Btf, Ebpf};
+use aya::Btf;
+use aya::programs::{FEntry, FExit, Program, ProgramError, TracePoint};
 use conn_common::layout::{ACCEPT, GRAFT};
 use conn_common::name;
 use nix::mount::{MsFlags, mount};
@@ -77,15 +78,44 @@ pub fn syscall_result() -> Option<u32> {
     .flatten()
 }
 
-/// Attaches the program of a hook. `parameters` is how many `inet_csk_accept()` has, if it is there.
-///
-/// # Errors
-/// Why this host does not let it.
-pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
+type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
+
+impl Search {
+    /// Attaches the program of the best hook that this host lets, or that of the forced one. `parameters` is how many
+    /// `inet_csk_accept()` has, if it is there.
+    pub fn run(
+        forced: Option<AcceptHook>,
+        parameters: Option<u32>,
+        mut programs: Programs<'_>,
+        btf: &Btf,
+    ) -> Self {
+        let mut search = Self::default();
+        for hook in AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook)) {
+            match attach(hook, parameters, &mut programs, btf) {
+                Ok(()) => {
+                    search.hook = Some(hook);
+                    break;
+                }
+                Err(error) => {
+                    log::debug!("no program for accepts on {}: {error}", hook.name());
+                    search.refused.push((hook, error));
+                }
+            }
+        }
+        search
+    }
+}
+
+/// Attaches the program of a hook, or tells why this host does not let it.
+fn attach(
+    hook: AcceptHook,
+    parameters: Option<u32>,
+    programs: &mut Programs<'_>,
+    btf: &Btf,
+) -> Result<(), String> {
     match hook {
         AcceptHook::Graft => {
-            let program = ebpf.program_mut(name::GRAFTED).ok_or("the object has no such program")?;
-            let program: &mut FEntry = program.try_into().map_err(text)?;
+            let program: &mut FEntry = find(programs, name::GRAFTED)?;
             program.load(GRAFT, btf).map_err(text)?;
             program.attach().map_err(text)?;
         }
@@ -96,14 +126,12 @@ pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &
                 Some(other) => return Err(format!("inet_csk_accept() has {other} parameters here")),
                 None => return Err("this kernel has no inet_csk_accept()".to_owned()),
             };
-            let program = ebpf.program_mut(name).ok_or("the object has no such program")?;
-            let program: &mut FExit = program.try_into().map_err(text)?;
+            let program: &mut FExit = find(programs, name)?;
             program.load(ACCEPT, btf).map_err(text)?;
             program.attach().map_err(text)?;
         }
         AcceptHook::Syscalls => {
-            let program = ebpf.program_mut(name::ACCEPT_EXIT).ok_or("the object has no such program")?;
-            let program: &mut TracePoint = program.try_into().map_err(text)?;
+            let program: &mut TracePoint = find(programs, name::ACCEPT_EXIT)?;
             program.load().map_err(text)?;
             in_tracefs(|| {
                 EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(text))
@@ -111,6 +139,14 @@ pub fn attach(hook: AcceptHook, parameters: Option<u32>, ebpf: &mut Ebpf, btf: &
         }
     }
     Ok(())
+}
+
+fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = programs.get_mut(name).ok_or("the object has no such program")?;
+    <&mut T>::try_from(&mut **program).map_err(text)
 }
 
 fn text(error: impl std::error::Error) -> String {

@@ -78,11 +78,11 @@ impl Options {
         }
     }
 
-    /// How many sockets there is room for whose owner was seen, until their next step takes it over. Whoever is accepted
-    /// and then says nothing for hours takes room for so long. 8 to 64 MB.
+    /// How many sockets there is room for, beside the places, whose owner was seen, until their next step takes it over.
+    /// Whoever is accepted and then says nothing for hours takes room for so long. 4 to 64 MB.
     pub(crate) fn claims(&self, open_files: u32) -> u32 {
         if self.owners == name::HOLDERS {
-            open_files.saturating_mul(2).clamp(1 << 19, 1 << 22).next_power_of_two()
+            open_files.saturating_mul(2).clamp(1 << 18, 1 << 22).next_power_of_two()
         } else {
             1
         }
@@ -100,7 +100,7 @@ mod tests {
         let counting = Options::counting();
         let events = Options { kinds: 1, owners: name::HOLDERS, ..Options::lists(&Filter::all()) };
         for (open_files, claims, places, counted) in
-            [(0, 19, 14, 16), (100_000, 19, 17, 17), (300_000, 20, 17, 18), (u32::MAX, 22, 17, 18)]
+            [(0, 18, 14, 16), (100_000, 18, 17, 17), (300_000, 20, 17, 18), (u32::MAX, 22, 17, 18)]
         {
             assert_eq!(events.claims(open_files), 1 << claims);
             assert_eq!(counting.claims(open_files), 1);

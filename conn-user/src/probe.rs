@@ -98,22 +98,45 @@ impl Probe {
     /// # Errors
     /// What the kernel refuses, with the remedy.
     pub fn load_programs(&mut self, names: &[&'static str]) -> Result<(), Error> {
-        let is_meant = |name: &str| names.contains(&name);
-        let found = self.ebpf.programs_mut().filter(|(name, _)| is_meant(name)).collect::<Vec<_>>();
-        if let Some(name) = names.iter().find(|name| found.iter().all(|(found, _)| found != *name)) {
+        let is_loaded = |name: &&str| self.ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+        // The types may have been forgotten.
+        if names.iter().all(is_loaded) { Ok(()) } else { self.load_programs_beside(names, |_, _| ()) }
+    }
+
+    /// The same, and meanwhile looks for the best hook there is to see who accepts a connection, and attaches it. If there
+    /// is none, a connection keeps its listener as owner.
+    ///
+    /// # Errors
+    /// What the kernel refuses of these programs, with the remedy.
+    pub fn load_programs_and_accept(
+        &mut self,
+        names: &[&'static str],
+        forced: Option<AcceptHook>,
+    ) -> Result<Search, Error> {
+        let parameters = self.accept_parameters;
+        self.load_programs_beside(names, |others, btf| Search::run(forced, parameters, others, btf))
+    }
+
+    /// Loads programs, and does something with the others meanwhile.
+    fn load_programs_beside<T>(
+        &mut self,
+        names: &[&'static str],
+        beside: impl FnOnce(BTreeMap<&str, &mut Program>, &Btf) -> T,
+    ) -> Result<T, Error> {
+        let (found, others): (BTreeMap<_, _>, _) =
+            self.ebpf.programs_mut().partition(|(name, _)| names.contains(name));
+        if let Some(name) = names.iter().find(|&&name| !found.contains_key(name)) {
             return Err(Error::Internal(format!("the object has no program {name}")));
-        }
-        let missing: Vec<_> = found.into_iter().filter(|(_, program)| program.fd().is_err()).collect();
-        if missing.is_empty() {
-            return Ok(());
         }
         let btf = self.types.get()?;
         thread::scope(|scope| {
+            let missing = found.into_iter().filter(|(_, program)| program.fd().is_err());
             let loads: Vec<_> = missing
-                .into_iter()
                 .map(|(name, program)| scope.spawn(move || load_program(name, program, btf)))
                 .collect();
-            loads.into_iter().try_for_each(joined)
+            let done = beside(others, btf);
+            loads.into_iter().try_for_each(joined)?;
+            Ok(done)
         })
     }
 
@@ -153,31 +176,6 @@ impl Probe {
                 log::debug!("program {name}: {} instructions", bytes / INSTRUCTION);
             }
         }
-    }
-
-    /// Attaches the best hook there is to see who accepts a connection. If there is none, a connection keeps
-    /// its listener as owner.
-    pub fn attach_accept(&mut self, forced: Option<AcceptHook>) -> Search {
-        let hooks = AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook));
-        let mut search = Search::default();
-        for hook in hooks {
-            let attached = self
-                .types
-                .get()
-                .map_err(|error| error.to_string())
-                .and_then(|btf| accept::attach(hook, self.accept_parameters, &mut self.ebpf, btf));
-            match attached {
-                Ok(()) => {
-                    search.hook = Some(hook);
-                    break;
-                }
-                Err(error) => {
-                    log::debug!("no program for accepts on {}: {error}", hook.name());
-                    search.refused.push((hook, error));
-                }
-            }
-        }
-        search
     }
 
     fn attach_tracepoint(&mut self, name: &str) -> Result<(), Error> {
@@ -334,6 +332,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::CLAIMS, options.claims(plan.open_files))
+        .map_max_entries(name::CLAIM_PLACES, if options.owners == name::HOLDERS { places } else { 1 })
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
             name::LEDGER_PLACES,

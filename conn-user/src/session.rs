@@ -82,18 +82,20 @@ impl Session {
         // Also who listens: the owner of what is not accepted yet.
         let claims = options.owners != name::NO_OWNERS;
         let start = [name::TCP_ADOPT, snapshot::file_walk(claims)];
-        probe.load_programs(&plan.witnesses.programs().chain(start).collect::<Vec<_>>())?;
-        probe.attach_witnesses(&plan)?;
+        let programs = plan.witnesses.programs().chain(start).collect::<Vec<_>>();
         let mut accepts = Search::default();
         if options.owners == name::HOLDERS {
-            accepts = probe.attach_accept(options.accept_hook);
+            accepts = probe.load_programs_and_accept(&programs, options.accept_hook)?;
             if let Some(hook) = accepts.hook {
                 log::debug!("who accepts a connection is seen by: {}", hook.name());
             }
             if let Some(degradation) = plan::accepts(accepts.hook) {
                 tell(&degradation);
             }
+        } else {
+            probe.load_programs(&programs)?;
         }
+        probe.attach_witnesses(&plan)?;
         probe.enable()?;
         let mut session = Self {
             probe,

@@ -45,7 +45,6 @@ const SETTLING: u32 = 1_000;
 pub fn run(settings: &EventsSettings) -> Result<(), Error> {
     settings.filter.tell();
     let mut session = Session::start(&options(settings))?;
-    session.probe.forget_types();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,6 +80,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         return Ok(());
     }
     ready::tell();
+    // Only now: it takes some milliseconds.
+    session.probe.forget_types();
 
     let mut quiet = false;
     let mut stop = stream.is_complete();

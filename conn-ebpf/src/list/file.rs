@@ -29,22 +29,20 @@ pub fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
     if task.is_null() || file.is_null() { None } else { Some((task, file)) }
 }
 
-/// The task and the TCP socket, if the file is one.
+/// The task and the `struct sock`, of whatever protocol, if the file is a socket.
 #[inline(always)]
-pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, Tcp)> {
+pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
     let (task, file) = open_file(ctx)?;
     // SAFETY: a file that the verifier knows.
     let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
-    if socket.is_null() {
-        return None;
-    }
-    Some((task, Tcp::of(follow(socket, &config::SOCKET_SK).cast_mut())?))
+    if socket.is_null() { None } else { Some((task, follow(socket, &config::SOCKET_SK).cast_mut())) }
 }
 
 /// One row, if the file is a TCP socket.
 #[inline(always)]
 pub fn row(ctx: *mut c_void) -> i32 {
-    let Some((task, tcp)) = open_socket(ctx) else { return 0 };
+    let Some((task, sk)) = open_socket(ctx) else { return 0 };
+    let Some(tcp) = Tcp::of(sk) else { return 0 };
     let mut row = HolderRow {
         // SAFETY: a socket that the verifier knows.
         cookie: unsafe { bpf_get_socket_cookie(tcp.0) },

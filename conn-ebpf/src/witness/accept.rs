@@ -127,7 +127,7 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         }
         let mut owner = Owner::NONE;
         owner::is_current(&mut owner, ACCEPT);
-        claim::accepted(sk, &owner);
+        claim::accepted(sk as *mut c_void, &owner);
     }
     Ok(())
 }

@@ -3,27 +3,27 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
-use conn_common::counter::OWNER_FAILED;
 use conn_common::name::HOLDERS;
 use conn_common::owner::{FILES, LISTENER, Owner};
 use conn_common::state::{CLOSE, LISTEN};
 
 use crate::config;
-use crate::counter::count;
+use crate::kernel::Tcp;
 use crate::list::file::open_socket;
 use crate::list::namespace;
-use crate::maps::CLAIMS;
 use crate::{claim, keep, listener, owner};
 
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
-    let Some((task, tcp)) = open_socket(ctx) else { return namespace::row(ctx) };
+    let Some((task, sk)) = open_socket(ctx) else { return namespace::row(ctx) };
+    claim::prefetch(sk);
+    let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
     let is_listener = state == LISTEN;
-    let may_be_claimed = config::OWNERS.load() == HOLDERS && !keep::passes_over(tcp.sport(), tcp.dport());
-    if state == CLOSE || !(is_listener || may_be_claimed) {
+    let is_wanted = || !keep::may_pass_over() || !keep::passes_over(tcp.sport(), tcp.dport());
+    let may_be_claimed = || config::OWNERS.load() == HOLDERS && is_wanted();
+    if state == CLOSE || !(is_listener || may_be_claimed()) {
         return 0;
     }
     let mut owner = Owner::NONE;
@@ -32,10 +32,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         listener::held_by(tcp.netns(), tcp.num(), &owner);
         return 0;
     }
-    let socket = tcp.0 as u64;
     // The first task that has it open stays: the walk goes by process id.
-    if !claim::note(socket, &owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&socket).is_none() {
-        count(OWNER_FAILED);
-    }
+    claim::held(tcp.0, &owner);
     0
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
-use conn_common::life::is_of_listener;
+use conn_common::life::{is_of_listener, opens};
 
 use crate::kernel::{TCP, read_u16};
 use crate::socket::Socket;
@@ -25,8 +25,10 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     if keep::skips(old) && read_u16(sk, &config::SK_PROTOCOL) == TCP {
         return 0;
     }
-    // Most steps were told by sock_ops a moment ago. Then this is all, except where most sockets have no memory.
-    if !keep::may_pass_over() && memory::state(sk) == new || !is_enabled() {
+    // Most steps but the first were told by sock_ops a moment ago. Then this is all, except where most sockets have no
+    // memory.
+    let may_be_told = !keep::may_pass_over() && !opens(old, new);
+    if may_be_told && memory::state(sk) == new || !is_enabled() {
         return 0;
     }
     if read_u16(sk, &config::SK_PROTOCOL) != TCP {

@@ -20,6 +20,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     if state == CLOSE || keep::skips(state) {
         return 0;
     }
+    tcp.prefetch();
     let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, true) else { return 0 };
     let known = socket.state();
     if known == state {

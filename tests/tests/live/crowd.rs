@@ -10,8 +10,10 @@ use conn_tests::{
     traffic::{
         Server,
         crew::{Told, Who, Worker, be_patient},
+        socket::connect,
     },
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Deserialize;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
@@ -28,6 +30,7 @@ use std::{
 pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; crowd:
     each_of_many_has_its_owners,
     interrupted_on_all_cpus,
+    all_that_were_there_before,
 );
 
 /// Processes on each side.
@@ -37,9 +40,13 @@ const CALLS: usize = 10_000;
 /// How many a caller keeps open: the acceptors find several waiting, and need not sleep between them.
 const AT_ONCE: usize = 50;
 
+/// How many connections are open before the tracer comes: more than all that find places in its tables.
+const BEFORE: u16 = 9_000;
+
 /// What is compared of an end.
 #[derive(Deserialize)]
 struct End {
+    preexisting: bool,
     direction: String,
     dst: Ipv4Addr,
     sport: u16,
@@ -102,6 +109,52 @@ fn interrupted_on_all_cpus(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
     crowd(&ns, "interrupted", usize::from(SIDE) * CALLS / 1_000);
+    Ok(())
+}
+
+/// A process has both ends of many connections open, which all end beside the tracer.
+fn all_that_were_there_before(_: &Host) -> Outcome {
+    let files = u64::from(BEFORE) * 2 + 100;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if most < files {
+        return Err(Skip(format!("a process may open no more than {most} files")));
+    }
+    let port = Port::take();
+    let address = port.v4();
+    let ns = NetNs::new().unwrap();
+    let holder = ns.run(|| {
+        Worker::start("conn-holds", &[], |line| {
+            setrlimit(Resource::RLIMIT_NOFILE, files, most).expect("it is no more than is allowed");
+            let server = Server::listen(address);
+            let open: Vec<_> = (0..BEFORE).map(|_| (connect(address), server.accept())).collect();
+            line.ready();
+            line.wait();
+            drop(open);
+            line.ready();
+            line.wait();
+        })
+    });
+    holder.await_ready();
+    let events = Events(env::temp_dir().join(format!("conn-tests-{}-before.events", process::id())));
+    let arguments = ["-e", "DESTROY", "-o", "json", "-b", "64M", "--dport", &port.to_string()];
+    let tracer = Setup::new(arguments).stdout_to(&events.0).start();
+    holder.go_on();
+    holder.await_ready();
+    let ended = tracer.stop();
+    assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
+
+    let mut ends = BTreeMap::<String, u16>::new();
+    for line in BufReader::new(fs::File::open(&events.0).unwrap()).lines() {
+        let line = line.unwrap();
+        let end: End = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let owner = (end.owner.as_str(), end.pid, end.comm.as_deref());
+        assert_eq!(owner, ("files", Some(holder.pid()), Some("conn-holds")), "{line}");
+        assert!(end.preexisting, "{line}");
+        *ends.entry(end.direction).or_default() += 1;
+    }
+    assert_eq!(ends, ["in", "out"].map(|side| (side.to_owned(), BEFORE)).into());
+    holder.go_on();
+    holder.join();
     Ok(())
 }
 

@@ -23,9 +23,9 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; memory:
     what_outlived_its_socket_is_no_connection,
 );
 
-/// The table of a running conntrace. A place is `N` words: the address of a socket or 0, then what it remembers. Where
+/// A table of a running conntrace. A place is `N` words: the address of a socket or 0, then what is kept of it. Where
 /// hooks tell of each beginning and each end, and only there, conntrace keeps one.
-fn table<const N: usize>(tracer: &Tracer, name: &str) -> Result<Table<N>, Skip>
+pub(crate) fn table<const N: usize>(tracer: &Tracer, name: &str) -> Result<Table<N>, Skip>
 where
     [u64; N]: Pod,
 {

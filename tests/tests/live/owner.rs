@@ -33,6 +33,7 @@ pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
     a_ring_connects_and_accepts,
     what_was_there_before,
     who_waits_already,
+    who_accepts_without_a_place_for_that,
 );
 
 /// A tracer of the ends and beginnings on this port.
@@ -335,5 +336,20 @@ fn who_waits_already(_: &Host) -> Outcome {
     let call = call(address);
     assert_eq!(call.acceptor.pid, server.pid());
     check_call(&tracer, call, "conn-waiting");
+    Ok(())
+}
+
+/// The table in which it is noted who accepted is full.
+fn who_accepts_without_a_place_for_that(_: &Host) -> Outcome {
+    let port = Port::take();
+    let tracer = watch(&port);
+    super::memory::table::<10>(&tracer, "CLAIM_PLACES")?.fill();
+    let address = port.v4();
+    let server = Worker::server("conn-elsewhere", || Server::listen(address));
+    for _ in 0..3 {
+        let call = call(address);
+        assert_eq!(call.acceptor.pid, server.pid());
+        check_call(&tracer, call, "conn-elsewhere");
+    }
     Ok(())
 }
