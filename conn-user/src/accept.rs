@@ -81,8 +81,8 @@ pub fn syscall_result() -> Option<u32> {
 type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
 
 impl Search {
-    /// Attaches the program of the best hook that this host lets, or that of the forced one. `parameters` is how many
-    /// `inet_csk_accept()` has, if it is there.
+    /// Attaches the program of the best hook that this host lets, or that of the forced one. If there is none, a connection
+    /// keeps its listener as owner. `parameters` is how many `inet_csk_accept()` has, if it is there.
     pub fn run(
         forced: Option<AcceptHook>,
         parameters: Option<u32>,

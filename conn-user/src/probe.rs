@@ -103,8 +103,7 @@ impl Probe {
         if names.iter().all(is_loaded) { Ok(()) } else { self.load_programs_beside(names, |_, _| ()) }
     }
 
-    /// The same, and meanwhile looks for the best hook there is to see who accepts a connection, and attaches it. If there
-    /// is none, a connection keeps its listener as owner.
+    /// The same, and meanwhile looks for a hook that sees who accepts, and attaches it.
     ///
     /// # Errors
     /// What the kernel refuses of these programs, with the remedy.

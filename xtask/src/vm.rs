@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     /// Look for newer kernels than those in the cache
     #[arg(long)]
     update: bool,
-    /// Given to the live tests, such as a part of their names; nothing else runs then
+    /// Given to the live tests: a part of a name, or options of theirs; nothing else runs then
     #[arg(last = true)]
     filter: Vec<String>,
 }

@@ -71,7 +71,7 @@ pub(crate) enum Extent {
     All,
     /// No test: what the kernel says of itself.
     Freeze,
-    /// The live tests that this filter of the harness names.
+    /// The live tests, with these arguments.
     Filter(Vec<String>),
 }
 
