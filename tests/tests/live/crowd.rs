@@ -165,7 +165,7 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
     ns.sysctl("net.ipv4.tcp_max_tw_buckets", "262144").unwrap();
     let port = Port::take();
     let events = Events(env::temp_dir().join(format!("conn-tests-{}-crowd.events", process::id())));
-    let arguments = ["-e", "DESTROY", "-o", "json", "-b", "128M", "--dport", &port.to_string()];
+    let arguments = ["-v", "-e", "DESTROY", "-o", "json", "-b", "128M", "--dport", &port.to_string()];
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
     let (told, speed) = ns.run(|| {
         let server = Server::listen_with(port.at([0, 0, 0, 0]), 4096, be_patient);
@@ -234,5 +234,11 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
          {provisional} of these known by their listener",
         told.len()
     );
-    assert!(missed <= may_miss, "{missed} ends without their owners");
+    callers.retain(|_, pids| !pids.is_empty());
+    acceptors.retain(|_, pids| !pids.is_empty());
+    assert!(
+        missed <= may_miss,
+        "{missed} ends without their owners: of who called {callers:?}, of who accepted {acceptors:?}\n{}",
+        ended.stderr
+    );
 }
