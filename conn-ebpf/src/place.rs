@@ -18,7 +18,8 @@ pub fn value<T>(place: *mut Place<T>) -> *mut T {
     unsafe { &raw mut (*place).value }
 }
 
-/// The first for which `is_right` of the places that an owner may have, the one with the number `first` before all others.
+/// Of the places that an owner may have, the first that `is_right`; that with the number `first` is looked at before all
+/// others.
 #[inline(always)]
 fn first_that<T>(
     first: u32,

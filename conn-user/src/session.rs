@@ -109,6 +109,10 @@ impl Session {
             twice: plan.witnesses.set_state_again,
             last: None,
         };
+        if options.kinds != 0 {
+            // Others have programs to load for their first report.
+            session.probe.forget_types();
+        }
         session.walked = snapshot::adopt_all(&mut session.probe, claims)?;
         Ok(session)
     }

@@ -1,6 +1,8 @@
 //! The kernel's types as aya knows them: by their numbers the kernel is told which function or tracepoint a
 //! program is for.
 
+use std::thread;
+
 use aya::Btf;
 
 use crate::error::Error;
@@ -31,9 +33,12 @@ impl Types {
         Ok(self.0.insert(types))
     }
 
-    /// For whoever goes on without loading programs.
+    /// For whoever goes on without loading programs, and need not wait for it: it takes some milliseconds.
     pub fn forget(&mut self) {
-        self.0 = None;
+        if let Some(types) = self.0.take() {
+            // Where there can be no more threads, they are dropped here.
+            let _ = thread::Builder::new().name("forget".into()).spawn(move || drop(types));
+        }
     }
 }
 

@@ -80,8 +80,6 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
         return Ok(());
     }
     ready::tell();
-    // Only now: it takes some milliseconds.
-    session.probe.forget_types();
 
     let mut quiet = false;
     let mut stop = stream.is_complete();

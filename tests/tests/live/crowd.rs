@@ -3,6 +3,7 @@
 use conn_tests::{
     harness::{Live, Outcome, Skip},
     host::{Host, Need},
+    kernel::settled,
     live,
     netns::NetNs,
     port::Port,
@@ -140,6 +141,7 @@ fn all_that_were_there_before(_: &Host) -> Outcome {
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
     holder.go_on();
     holder.await_ready();
+    ns.run(|| await_ends(&port));
     let ended = tracer.stop();
     assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
 
@@ -156,6 +158,12 @@ fn all_that_were_there_before(_: &Host) -> Outcome {
     holder.go_on();
     holder.join();
     Ok(())
+}
+
+/// Waits until no connection of this port is open: the last packets may come after the last `close()`.
+fn await_ends(port: &Port) {
+    let open = settled(&[port.number()]);
+    assert!(open.is_empty(), "{open:?}");
 }
 
 /// All ends are told with the right owners, but for so many that nobody is known of, or that are not told.
@@ -194,6 +202,7 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
         let took = start.elapsed().as_secs_f64();
         let told: Vec<Told> = callers.into_iter().flat_map(Worker::join).collect();
         drop(acceptors);
+        await_ends(&port);
         let speed = told.len() as f64 / took;
         (told, speed)
     });
