@@ -59,12 +59,12 @@ pub fn state(sk: *mut c_void) -> u8 {
 }
 
 /// The memory of a socket, which is made if there is none, and is [`UNSEEN`] then. NULL if there is no room. The caller
-/// has the socket's lock, and gives the memory back with [`leave`]. `may_be_stored` is false if it has looked whether the
-/// socket [`has_storage`].
+/// has the socket's lock, and gives the memory back with [`leave`]. `may_be_stored` looks whether the socket
+/// [`has_storage`], where it can.
 #[inline(always)]
-pub fn enter(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
+pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Connection {
     let memory = in_place(sk);
-    if memory.is_null() { enter_elsewhere(sk, may_be_stored) } else { memory }
+    if memory.is_null() { enter_elsewhere(sk, may_be_stored()) } else { memory }
 }
 
 /// False if nobody, conntrace or others, has ever stored anything for this socket: a call less.

@@ -33,9 +33,7 @@ pub fn goes(sk: *mut c_void, old: u8, new: u8) {
     if new == CLOSE {
         let _ = MPTCP_OWNERS.remove(&key);
     } else if old == CLOSE && new == SYN_SENT {
-        let mut owner = Owner::NONE;
-        owner::is_current(&mut owner, CONNECT);
-        if MPTCP_OWNERS.insert(&key, &owner, BPF_ANY.into()).is_err() {
+        if MPTCP_OWNERS.insert(&key, &owner::current(CONNECT), BPF_ANY.into()).is_err() {
             count(OWNER_FAILED);
         }
     }

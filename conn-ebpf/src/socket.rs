@@ -24,7 +24,11 @@ impl Socket {
     /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
     /// socket. Who listens, or did, is always remembered: others are born of it. `may_be_stored` as in [`memory::enter`].
     #[inline(always)]
-    pub fn remembered(sk: *mut c_void, is_listener: bool, may_be_stored: bool) -> Option<Self> {
+    pub fn remembered(
+        sk: *mut c_void,
+        is_listener: bool,
+        may_be_stored: impl FnOnce() -> bool,
+    ) -> Option<Self> {
         if keep::may_pass_over() && !is_listener {
             let tcp = transition::tcp(sk)?;
             // The port as last written: at an end the other way to read it gives 0.

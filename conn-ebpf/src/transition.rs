@@ -63,9 +63,9 @@ pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     if connection.direction == OUT {
         connection.set(HELD);
     }
-    if connection.direction != IN {
-        owner::is_current(&mut connection.owner, CONNECT);
-        if config::OWNERS.load() != NO_OWNERS && connection.owner.flags & KERNEL != 0 {
+    if connection.direction != IN && config::OWNERS.load() != NO_OWNERS {
+        connection.owner = owner::current(CONNECT);
+        if connection.owner.flags & KERNEL != 0 {
             mptcp::joins(tcp, &mut connection.owner);
         }
     }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::file;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sock_from_file};
-use conn_common::owner::{FILES, Owner};
+use conn_common::owner::FILES;
 use conn_common::row::HolderRow;
 
 use crate::config;
@@ -43,12 +43,11 @@ pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
 pub fn row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
     let Some(tcp) = Tcp::of(sk) else { return 0 };
-    let mut row = HolderRow {
+    let row = HolderRow {
         // SAFETY: a socket that the verifier knows.
         cookie: unsafe { bpf_get_socket_cookie(tcp.0) },
-        owner: Owner::NONE,
+        owner: owner::of(task, FILES),
     };
-    owner::is_task(&mut row.owner, task, FILES);
     write(ctx, &row);
     0
 }

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_probe_read_kernel as bpf_probe_read_kernel_into,
 };
 use aya_ebpf::programs::TracePointContext;
-use conn_common::owner::{ACCEPT, Owner};
+use conn_common::owner::ACCEPT;
 use conn_common::state::CLOSE;
 
 use crate::kernel::{Pointer, TCP, follow};
@@ -125,9 +125,7 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         if keep::passes_over(head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))) {
             return Ok(());
         }
-        let mut owner = Owner::NONE;
-        owner::is_current(&mut owner, ACCEPT);
-        claim::accepted(sk as *mut c_void, &owner);
+        claim::accepted(sk as *mut c_void, &owner::current(ACCEPT));
     }
     Ok(())
 }

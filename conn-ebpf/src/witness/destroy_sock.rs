@@ -23,7 +23,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     let state = memory::state(sk);
     if state != UNSEEN && state != CLOSE && !keep::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
-        let Some(mut socket) = Socket::remembered(sk, true, memory::has_storage(sk)) else { return 0 };
+        let Some(mut socket) = Socket::remembered(sk, true, || memory::has_storage(sk)) else { return 0 };
         count(CLOSED_LATE);
         socket.go(CLOSE);
     }

@@ -4,7 +4,7 @@
 use core::ffi::c_void;
 
 use conn_common::name::HOLDERS;
-use conn_common::owner::{FILES, LISTENER, Owner};
+use conn_common::owner::{FILES, LISTENER};
 use conn_common::state::{CLOSE, LISTEN};
 
 use crate::config;
@@ -26,8 +26,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     if state == CLOSE || !(is_listener || may_be_claimed()) {
         return 0;
     }
-    let mut owner = Owner::NONE;
-    owner::is_task(&mut owner, task, if is_listener { LISTENER } else { FILES });
+    let owner = owner::of(task, if is_listener { LISTENER } else { FILES });
     if is_listener {
         listener::held_by(tcp.netns(), tcp.num(), &owner);
         return 0;

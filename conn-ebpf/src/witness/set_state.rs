@@ -36,7 +36,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut socket) = Socket::remembered(sk, is_of_listener(old, new), memory::has_storage(sk)) {
+    if let Some(mut socket) = Socket::remembered(sk, is_of_listener(old, new), || memory::has_storage(sk)) {
         socket.goes(old, new);
     }
     0

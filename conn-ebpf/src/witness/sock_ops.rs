@@ -42,7 +42,7 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     }
     let is_listener = op == BPF_SOCK_OPS_TCP_LISTEN_CB
         || (op == BPF_SOCK_OPS_STATE_CB && life::is_of_listener(ctx.arg(0) as u8, ctx.arg(1) as u8));
-    let Some(mut socket) = Socket::remembered(sk, is_listener, true) else { return GO_ON };
+    let Some(mut socket) = Socket::remembered(sk, is_listener, || true) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     if op == BPF_SOCK_OPS_STATE_CB && socket.passes(ctx.arg(0) as u8, ctx.arg(1) as u8) {
         return GO_ON;

@@ -21,7 +21,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         return 0;
     }
     tcp.prefetch();
-    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, true) else { return 0 };
+    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || true) else { return 0 };
     let known = socket.state();
     if known == state {
         return 0;
