@@ -66,3 +66,4 @@ pub mod table;
 pub mod types;
 pub mod walk;
 pub mod watch;
+pub mod workers;

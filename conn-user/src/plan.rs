@@ -62,10 +62,10 @@ impl Witnesses {
     /// Their programs' names.
     pub fn programs(self) -> impl Iterator<Item = &'static str> {
         [
-            (self.destroy_sock, name::DESTROY_SOCK),
+            (self.sock_ops, name::SOCK_OPS),
             (self.set_state, name::SET_STATE),
             (self.set_state_again, name::SET_STATE_AGAIN),
-            (self.sock_ops, name::SOCK_OPS),
+            (self.destroy_sock, name::DESTROY_SOCK),
         ]
         .into_iter()
         .filter_map(|(wanted, name)| wanted.then_some(name))

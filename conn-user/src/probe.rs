@@ -20,6 +20,7 @@ use crate::layout::Layout;
 use crate::options::{self, Options};
 use crate::plan::Plan;
 use crate::types::Types;
+use crate::workers;
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
@@ -92,8 +93,7 @@ impl Probe {
         })
     }
 
-    /// Loads those of these programs that are not loaded yet, all at the same time: the verifier takes 10 to
-    /// 40 ms for each.
+    /// Loads those of these programs that are not loaded yet, several at a time. What takes longest should be first.
     ///
     /// # Errors
     /// What the kernel refuses, with the remedy.
@@ -122,19 +122,23 @@ impl Probe {
         names: &[&'static str],
         beside: impl FnOnce(BTreeMap<&str, &mut Program>, &Btf) -> T,
     ) -> Result<T, Error> {
-        let (found, others): (BTreeMap<_, _>, _) =
+        let (mut found, others): (BTreeMap<_, _>, _) =
             self.ebpf.programs_mut().partition(|(name, _)| names.contains(name));
-        if let Some(name) = names.iter().find(|&&name| !found.contains_key(name)) {
-            return Err(Error::Internal(format!("the object has no program {name}")));
+        let mut missing = Vec::new();
+        for &name in names {
+            let program = found.remove(name);
+            let program =
+                program.ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?;
+            if program.fd().is_err() {
+                missing.push((name, program));
+            }
         }
         let btf = self.types.get()?;
         thread::scope(|scope| {
-            let missing = found.into_iter().filter(|(_, program)| program.fd().is_err());
-            let loads: Vec<_> = missing
-                .map(|(name, program)| scope.spawn(move || load_program(name, program, btf)))
-                .collect();
+            let load = |(name, program)| load_program(name, program, btf);
+            let loads = scope.spawn(move || workers::each(missing.into_iter(), load));
             let done = beside(others, btf);
-            loads.into_iter().try_for_each(joined)?;
+            joined(loads)?;
             Ok(done)
         })
     }

@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use aya::programs::iter::IterLink;
 
 use crate::error::Error;
 use crate::namespace::Namespace;
 use crate::probe::Probe;
+use crate::workers;
 
 /// Walks the iterator `name` in each of the namespaces and gives what it writes to `rows`. Tells which
 /// were walked, by inode number.
@@ -25,43 +24,29 @@ pub fn namespaces(
     namespaces: &[Namespace],
     rows: impl FnMut(&[u8]) + Send,
 ) -> Result<BTreeSet<u32>, Error> {
-    // The sockets of all namespaces are in one table, all of which each walk goes over: several at a time.
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(namespaces.len());
-    let next = Mutex::new((probe, namespaces.iter()));
+    let probe = Mutex::new(probe);
     let rows = Mutex::new(rows);
-    let work = || {
-        let mut walked = Vec::new();
-        loop {
-            let (namespace, link) = {
-                let (probe, namespaces) = &mut *locked(&next);
-                let Some(namespace) = namespaces.next() else { return Ok(walked) };
-                (namespace, probe.walk(name)?)
-            };
-            // The namespace of the thread that makes the iterator is the one that is walked
-            // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
-            match namespace.enter(|| read(link, |page| locked(&rows)(page))) {
-                Ok(read) => {
-                    read.map_err(|source| Error::Io { context: context(namespace), source })?;
-                    walked.push(namespace.inode);
-                }
-                Err(error) => log::warn!(
+    // The sockets of all namespaces are in one table, all of which each walk goes over: several at a time.
+    let walked = workers::each(namespaces.iter(), |namespace| {
+        let link = locked(&probe).walk(name)?;
+        // The namespace of the thread that makes the iterator is the one that is walked
+        // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
+        match namespace.enter(|| read(link, |page| locked(&rows)(page))) {
+            Ok(read) => {
+                read.map_err(|source| Error::Io { context: context(namespace), source })?;
+                Ok::<_, Error>(Some(namespace.inode))
+            }
+            Err(error) => {
+                log::warn!(
                     "network namespace {} cannot be entered ({error}): its connections are shown from their \
                      next event on",
                     namespace.inode
-                ),
+                );
+                Ok(None)
             }
         }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut walked = BTreeSet::new();
-        for worker in workers {
-            let part: Result<Vec<u32>, Error> =
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            walked.extend(part?);
-        }
-        Ok(walked)
-    })
+    })?;
+    Ok(walked.into_iter().flatten().collect())
 }
 
 /// A lock that somebody panicked with ends in that panic anyway: whoever joins the thread goes on with it.
