@@ -129,6 +129,32 @@ fn release() -> String {
     uname().map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned())
 }
 
+/// The system error at the bottom of an error, if there is one.
+pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// An error with its sources, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut current = error.source();
+    while let Some(error) = current {
+        let source = error.to_string();
+        if !text.contains(&source) {
+            text = format!("{text}: {source}");
+        }
+        current = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

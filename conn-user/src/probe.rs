@@ -14,7 +14,7 @@ use conn_common::place::PLACES_TO_LEND;
 use conn_common::{layout, ledger, name};
 
 use crate::accept::{self, AcceptHook, Search};
-use crate::error::Error;
+use crate::error::{Error, chain, errno};
 use crate::filter;
 use crate::layout::Layout;
 use crate::options::{self, Options};
@@ -375,30 +375,4 @@ fn refused(what: &str, error: &ProgramError) -> Error {
         log::debug!("verifier: {verifier_log}");
     }
     Error::Refused { what: what.to_owned(), errno: errno(error) }
-}
-
-/// The system error at the bottom of an error, if there is one.
-fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.raw_os_error();
-        }
-        current = error.source();
-    }
-    None
-}
-
-/// An error with its sources, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut current = error.source();
-    while let Some(error) = current {
-        let source = error.to_string();
-        if !text.contains(&source) {
-            text = format!("{text}: {source}");
-        }
-        current = error.source();
-    }
-    text
 }
