@@ -32,8 +32,9 @@ pub struct Claim {
 /// time.
 #[inline(always)]
 pub fn prefetch(sk: *mut c_void) {
-    if let Some(place) = first_place(sk).and_then(place_at) {
-        is_of(place, 0);
+    if let Some(first) = first_place(sk) {
+        // Its first cache line, and its last.
+        let _ = (place_at(first).is_some_and(|place| is_of(place, 0)), has_overflowed(first));
     }
 }
 

@@ -67,6 +67,25 @@ pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Conn
     if memory.is_null() { enter_elsewhere(sk, may_be_stored()) } else { memory }
 }
 
+/// Touches all cache lines of the place that the socket most likely gets, so that the processor waits for all of them, and
+/// for the socket, at the same time.
+#[inline(always)]
+pub fn prefetch(sk: *mut c_void) {
+    if let Some(place) = first_place(sk).and_then(place_at) {
+        let words = place.cast::<u64>();
+        // SAFETY: words of a place; its last one in a run with a smaller kind of place.
+        unsafe {
+            words.read_volatile();
+            if keep::only_counts() {
+                words.add(COUNTED / 8).read_volatile();
+            } else {
+                words.add(8).read_volatile();
+                words.add(size_of::<Connection>() / 8).read_volatile();
+            }
+        }
+    }
+}
+
 /// False if nobody, conntrace or others, has ever stored anything for this socket: a call less.
 #[inline(always)]
 pub fn has_storage(sk: *mut c_void) -> bool {

@@ -7,9 +7,8 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, LISTEN, UNSEEN};
 
 use crate::counter::count;
-use crate::keep;
-use crate::list;
 use crate::socket::Socket;
+use crate::{keep, list, memory};
 
 /// The hook.
 #[inline(always)]
@@ -21,6 +20,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         return 0;
     }
     tcp.prefetch();
+    memory::prefetch(tcp.0);
     let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || true) else { return 0 };
     let known = socket.state();
     if known == state {
