@@ -11,6 +11,7 @@ use conn_tests::{
         Server,
         socket::{await_error, connect},
     },
+    truth::Tuple,
 };
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -41,7 +42,7 @@ fn now() -> Now {
 /// A connection, and when what happened to it had not begun yet, and was over.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    client: u16,
+    tuple: Tuple,
     /// Before `connect()`, after it, and after `accept()`.
     begin: [Now; 3],
     /// Before the reset by the client, and after the server got it.
@@ -67,7 +68,7 @@ impl Life {
         drop(pair.client);
         await_error(&pair.server);
         let begin = [before, connected, accepted];
-        Self { client: pair.tuple.client.port(), begin, end: [closing, now()] }
+        Self { tuple: pair.tuple, begin, end: [closing, now()] }
     }
 
     /// The shortest and the longest that the lifetime of one end can be.
@@ -109,9 +110,17 @@ impl Life {
     }
 }
 
-fn end_of(tracer: &Tracer, direction: &str, client: u16) -> Value {
-    tracer.await_json(&format!("the end {direction} of {client}"), |event| {
-        event["event"] == "destroy" && event["direction"] == direction && event["sport"] == client
+/// The end of one side of a connection that began after `begin`: others may have had its ports before.
+fn end_of(tracer: &Tracer, direction: &str, tuple: Tuple, begin: Now) -> Value {
+    let Tuple { client, server } = tuple;
+    let addresses = [client.ip(), server.ip()].map(|ip| Value::from(ip.to_string()));
+    let ports = [client.port(), server.port()].map(Value::from);
+    tracer.await_json(&format!("the end {direction} of {tuple:?}"), |event| {
+        event["event"] == "destroy"
+            && event["direction"] == direction
+            && ["src", "dst"].map(|name| &event[name]) == addresses.each_ref()
+            && ["sport", "dport"].map(|name| &event[name]) == ports.each_ref()
+            && event["time_ns"].as_u64().is_some_and(|end| end >= begin.unix - ACCURACY)
     })
 }
 
@@ -152,7 +161,7 @@ fn lifetimes_are_exact(_: &Host) -> Outcome {
     for (lives, span) in lives.iter().zip(spans) {
         for life in lives {
             for direction in ["out", "in"] {
-                life.check(direction, &end_of(&tracer, direction, life.client));
+                life.check(direction, &end_of(&tracer, direction, life.tuple, life.begin[0]));
             }
         }
         best.push((span, lives.iter().map(Life::uncertainty).min().unwrap()));
@@ -172,7 +181,7 @@ fn what_was_there_before_lived_at_least(_: &Host) -> Outcome {
     let server = Server::listen(port.v4());
     let first = now();
     let pair = server.pair();
-    let client = pair.tuple.client.port();
+    let tuple = pair.tuple;
     let objects = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
     let lines = Tracer::start(["--dport", &port.to_string()]);
     let ready = now();
@@ -180,7 +189,7 @@ fn what_was_there_before_lived_at_least(_: &Host) -> Outcome {
     let closing = now();
     drop(pair);
     for direction in ["out", "in"] {
-        let end = end_of(&objects, direction, client);
+        let end = end_of(&objects, direction, tuple, first);
         assert_eq!((&end["preexisting"], &end["lifetime_ns"]), (&true.into(), &Value::Null), "{end}");
         assert!(end["attempt_ns"].is_null() && end["handshake_ns"].is_null(), "{end}");
         let at_least = end["at_least_ns"].as_u64().expect("a bound");
@@ -254,7 +263,7 @@ fn another_time_namespace(_: &Host) -> Outcome {
     let tracer = Setup::new(command).program("/usr/bin/unshare").start();
     let life = Life::live(&server, Duration::from_millis(1));
     for direction in ["out", "in"] {
-        life.check(direction, &end_of(&tracer, direction, life.client));
+        life.check(direction, &end_of(&tracer, direction, life.tuple, life.begin[0]));
     }
     Ok(())
 }
