@@ -17,7 +17,7 @@ use crate::counter::count;
 use crate::kernel::Tcp;
 use crate::maps::{CLAIM_PLACES, CLAIMS};
 use crate::memory::first_place;
-use crate::place::{find, is_of, take, take_free, value};
+use crate::place::{find, take, take_free, touch, value};
 use crate::{config, listener, place};
 
 /// A claim in the table.
@@ -28,14 +28,10 @@ pub struct Claim {
     overflowed: u64,
 }
 
-/// Touches the place that a claim may be noted in, so that the processor waits for it and for the socket at the same
-/// time.
+/// Touches the place that a claim on this socket most likely has, or gets.
 #[inline(always)]
 pub fn prefetch(sk: *mut c_void) {
-    if let Some(first) = first_place(sk) {
-        // Its first cache line, and its last.
-        let _ = (place_at(first).is_some_and(|place| is_of(place, 0)), has_overflowed(first));
-    }
+    first_place(sk).and_then(place_at).map(touch);
 }
 
 /// Notes who accepted the socket at this address, in place of whoever was noted before.

@@ -110,11 +110,11 @@ pub fn may_pass_over() -> bool {
 }
 
 /// True if neither of these ports is a service port that the run wants: whichever side opened the connection,
-/// it is none of ours, and its socket needs no memory.
+/// it is none of ours, and its socket needs no memory. Asks for the ports only if that can be.
 #[inline(always)]
-pub fn passes_over(sport: u16, dport: u16) -> bool {
+pub fn passes_over(ports: impl FnOnce() -> [u16; 2]) -> bool {
     let wants = |port| passes(mode(Run.modes(), Set::Dport), || Run.has_port(Set::Dport, port));
-    may_pass_over() && !wants(sport) && !wants(dport)
+    may_pass_over() && !ports().into_iter().any(wants)
 }
 
 /// True if the run wants events of this kind.

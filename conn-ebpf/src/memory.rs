@@ -17,7 +17,7 @@ use conn_common::state::UNSEEN;
 use crate::counter::count;
 use crate::kernel::follow;
 use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
-use crate::place::{self, find, is_of, take, take_free, value};
+use crate::place::{self, find, is_of, take, take_free, touch, value};
 use crate::{config, keep};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
@@ -67,22 +67,14 @@ pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Conn
     if memory.is_null() { enter_elsewhere(sk, may_be_stored()) } else { memory }
 }
 
-/// Touches all cache lines of the place that the socket most likely gets, so that the processor waits for all of them, and
-/// for the socket, at the same time.
+/// Touches the place that the socket most likely has, or gets.
 #[inline(always)]
 pub fn prefetch(sk: *mut c_void) {
-    if let Some(place) = first_place(sk).and_then(place_at) {
-        let words = place.cast::<u64>();
-        // SAFETY: words of a place; its last one in a run with a smaller kind of place.
-        unsafe {
-            words.read_volatile();
-            if keep::only_counts() {
-                words.add(COUNTED / 8).read_volatile();
-            } else {
-                words.add(8).read_volatile();
-                words.add(size_of::<Connection>() / 8).read_volatile();
-            }
-        }
+    let Some(first) = first_place(sk) else { return };
+    if keep::only_counts() {
+        COUNTED_PLACES.get_ptr_mut(first).map(touch);
+    } else {
+        PLACES.get_ptr_mut(first).map(touch);
     }
 }
 

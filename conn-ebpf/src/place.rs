@@ -18,6 +18,22 @@ pub fn value<T>(place: *mut Place<T>) -> *mut T {
     unsafe { &raw mut (*place).value }
 }
 
+/// Touches all of its cache lines, so that the processor waits for them at the same time as for other memory.
+#[inline(always)]
+pub fn touch<T>(place: *mut Place<T>) {
+    const LINE: usize = 64 / size_of::<u64>();
+    let words = place.cast::<u64>();
+    let last = size_of::<Place<T>>() / size_of::<u64>() - 1;
+    let mut at = 0;
+    while at < last {
+        // SAFETY: before the last word of a map value.
+        unsafe { words.add(at).read_volatile() };
+        at += LINE;
+    }
+    // SAFETY: its last word.
+    unsafe { words.add(last).read_volatile() };
+}
+
 /// Of the places that an owner may have, the first that `is_right`; that with the number `first` is looked at before all
 /// others.
 #[inline(always)]

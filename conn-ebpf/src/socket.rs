@@ -32,7 +32,7 @@ impl Socket {
         if keep::may_pass_over() && !is_listener {
             let tcp = transition::tcp(sk)?;
             // The port as last written: at an end the other way to read it gives 0.
-            if keep::passes_over(tcp.sport(), tcp.dport()) {
+            if keep::passes_over(|| [tcp.sport(), tcp.dport()]) {
                 return None;
             }
         }
@@ -47,7 +47,8 @@ impl Socket {
     /// True if the run wants none of the children of a listener.
     #[inline(always)]
     pub fn passes_over_children(&self) -> bool {
-        keep::may_pass_over() && transition::tcp(self.sk).is_some_and(|tcp| keep::passes_over(tcp.sport(), 0))
+        keep::may_pass_over()
+            && transition::tcp(self.sk).is_some_and(|tcp| keep::passes_over(|| [tcp.sport(), 0]))
     }
 
     #[inline(always)]

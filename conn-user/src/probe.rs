@@ -326,7 +326,8 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
     let ledger_has_places = flag(options.counts && options::HAS_PLACES);
     let place_bits = options.place_bits(plan.witnesses, plan.open_files);
-    let places = (1 << place_bits) + plan.cpus * PLACES_TO_LEND;
+    let places = 1 << place_bits;
+    let (claims, memories) = (places, places + plan.cpus * PLACES_TO_LEND);
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept::syscall_result() } else { None };
@@ -335,7 +336,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::CLAIMS, options.claims(plan.open_files))
-        .map_max_entries(name::CLAIM_PLACES, if options.owners == name::HOLDERS { places } else { 1 })
+        .map_max_entries(name::CLAIM_PLACES, if options.owners == name::HOLDERS { claims } else { 1 })
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
             name::LEDGER_PLACES,
@@ -344,8 +345,8 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
         .override_global(name::LEDGER_HAS_PLACES, &ledger_has_places, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
-        .map_max_entries(name::PLACES, if only_counts { 1 } else { places })
-        .map_max_entries(name::COUNTED_PLACES, if only_counts { places } else { 1 })
+        .map_max_entries(name::PLACES, if only_counts { 1 } else { memories })
+        .map_max_entries(name::COUNTED_PLACES, if only_counts { memories } else { 1 })
         .override_global(name::PLACE_BITS, &place_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)

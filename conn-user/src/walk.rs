@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use aya::programs::iter::IterLink;
 
 use crate::error::Error;
 use crate::namespace::Namespace;
 use crate::probe::Probe;
-use crate::workers;
+use crate::workers::{self, locked};
 
 /// Walks the iterator `name` in each of the namespaces and gives what it writes to `rows`. Tells which
 /// were walked, by inode number.
@@ -47,11 +47,6 @@ pub fn namespaces(
         }
     })?;
     Ok(walked.into_iter().flatten().collect())
-}
-
-/// A lock that somebody panicked with ends in that panic anyway: whoever joins the thread goes on with it.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the walk `link` of the iterator `name` and gives what it writes to `rows`.

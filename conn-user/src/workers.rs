@@ -1,7 +1,7 @@
 //! Doing something for each of several things, as many at a time as there are processors.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Does `work` for all of them, begun in this order, and tells the results in no order.
@@ -14,8 +14,7 @@ pub fn each<T, R: Send, E: Send>(
 ) -> Result<Vec<R>, E> {
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(things.len());
     let things = Mutex::new(things);
-    // A lock that somebody panicked with ends in that panic anyway: whoever joins the thread goes on with it.
-    let next = || things.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = || locked(&things).next();
     let worker = || std::iter::from_fn(next).map(&work).collect::<Result<Vec<R>, E>>();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
@@ -25,6 +24,11 @@ pub fn each<T, R: Send, E: Send>(
         }
         Ok(results)
     })
+}
+
+/// A lock that somebody panicked with ends in that panic anyway: whoever joins the thread goes on with it.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         if !FAMILIES.contains(&family) || head.get::<u8>(&config::SKC_STATE) == CLOSE {
             return Ok(());
         }
-        if keep::passes_over(head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))) {
+        if keep::passes_over(|| [head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))]) {
             return Ok(());
         }
         claim::accepted(sk as *mut c_void, &owner::current(ACCEPT));

@@ -21,9 +21,9 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
     let is_listener = state == LISTEN;
-    let is_wanted = || !keep::may_pass_over() || !keep::passes_over(tcp.sport(), tcp.dport());
-    let may_be_claimed = || config::OWNERS.load() == HOLDERS && is_wanted();
-    if state == CLOSE || !(is_listener || may_be_claimed()) {
+    let may_be_claimed =
+        config::OWNERS.load() == HOLDERS && !keep::passes_over(|| [tcp.sport(), tcp.dport()]);
+    if state == CLOSE || !(is_listener || may_be_claimed) {
         return 0;
     }
     let owner = owner::of(task, if is_listener { LISTENER } else { FILES });

@@ -21,7 +21,9 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     }
     tcp.prefetch();
     memory::prefetch(tcp.0);
-    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || true) else { return 0 };
+    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || memory::has_storage(tcp.0)) else {
+        return 0;
+    };
     let known = socket.state();
     if known == state {
         return 0;

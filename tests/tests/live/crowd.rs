@@ -41,7 +41,8 @@ const CALLS: usize = 10_000;
 /// How many a caller keeps open: the acceptors find several waiting, and need not sleep between them.
 const AT_ONCE: usize = 50;
 
-/// How many connections are open before the tracer comes: more than all that find places in its tables.
+/// How many connections are open before the tracer comes. Where few other files are open, not all of their sockets find
+/// places in its tables.
 const BEFORE: u16 = 9_000;
 
 /// What is compared of an end.
