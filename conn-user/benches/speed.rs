@@ -13,18 +13,18 @@ use conn_common::owner::{ACCEPT, CONNECT, Owner};
 use conn_common::row::SocketRow;
 use conn_common::state::{CLOSE, ESTABLISHED, LAST_ACK, SYN_RECV, SYN_SENT, UNSEEN};
 use conn_common::traffic::Traffic;
-use conntrace::cli::line;
-use conntrace::clock::WallClock;
-use conntrace::decode;
+use conntrace::cli::args;
 use conntrace::event::Event;
+use conntrace::event::decode;
 use conntrace::filter::Filter;
-use conntrace::names::HostNames;
-use conntrace::options::Options;
-use conntrace::output::{Color, Style, Terminal};
+use conntrace::host::clock::WallClock;
+use conntrace::host::lookup::HostNames;
+use conntrace::host::services::Services;
+use conntrace::kernel::load_options::Options;
+use conntrace::kernel::session::Session;
 use conntrace::render::{Extras, Format, Renderer, Subject};
-use conntrace::service::Services;
-use conntrace::session::Session;
 use conntrace::settings::Settings;
+use conntrace::settings::style::{Color, Style, Terminal};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Lines are thrown away when the buffer holds this much, as after a write.
@@ -214,7 +214,7 @@ fn formatting(criterion: &mut Criterion) {
 /// The filter that these words make.
 fn filter(words: &[&str]) -> Filter {
     let args = ["conntrace", "events"].iter().chain(words).map(Into::into).collect();
-    let cli = line::read(args, None).expect("a command line");
+    let cli = args::read(args, None).expect("a command line");
     match Settings::from_cli(&cli, &HostNames::load()).expect("settings") {
         Settings::Events(settings) => settings.filter,
         other => panic!("not events: {other:?}"),

@@ -6,9 +6,9 @@ use std::fs::File;
 
 use aya::programs::{BtfTracePoint, CgroupAttachMode, SockOps};
 use aya::{Btf, Ebpf};
-use conntrace::host::Host;
-use conntrace::plan::plan;
-use conntrace::ready;
+use conntrace::host::facts::Host;
+use conntrace::host::plan::plan;
+use conntrace::stream::ready;
 use nix::sys::signal::{SigSet, Signal};
 
 /// The compiled programs.

@@ -3,27 +3,29 @@
 use std::process::ExitCode;
 
 use conntrace::cli::Cli;
+use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
-use conntrace::cli::line::{self, Refusal};
+use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
-use conntrace::names::HostNames;
-use conntrace::output::{Color, Terminal};
+use conntrace::host::allocator;
+use conntrace::host::lookup::HostNames;
+use conntrace::output::stdout;
 use conntrace::settings::Settings;
-use conntrace::{count, doctor, help, listing, memory, sink, stats, watch};
+use conntrace::settings::style::{Color, Terminal};
 
 fn main() -> ExitCode {
-    memory::give_back_what_is_free();
+    allocator::give_back_what_is_free();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
-    let done = match line::read(args, std::env::var_os(OPTIONS).as_deref()) {
-        _ if is_short => sink::print(help::short()),
+    let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
+        _ if is_short => stdout::print(help::short()),
         Ok(cli) => {
             init_log(cli.verbose);
             run(&cli)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
         // Help and version are answers, which standard output may have no room for.
-        Err(Refusal::Clap(error)) => sink::print(answer(&error)),
+        Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error),
     };
     match done {
@@ -46,11 +48,11 @@ fn answer(error: &clap::Error) -> String {
 
 fn run(cli: &Cli) -> Result<(), Error> {
     match Settings::from_cli(cli, &HostNames::load())? {
-        Settings::Events(settings) => watch::run(&settings),
+        Settings::Events(settings) => events::run(&settings),
         Settings::Count(settings) => count::run(&settings),
         Settings::Help(args) => help::run(&args),
         Settings::Completions(args) => help::complete(&args),
-        Settings::List(settings) => listing::run(&settings),
+        Settings::List(settings) => list::run(&settings),
         Settings::Stats(settings) => stats::run(&settings),
         Settings::Doctor(format) => doctor::run(format),
     }

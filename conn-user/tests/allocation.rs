@@ -10,12 +10,12 @@ use conn_common::connection::{Connection, OUT, WAS_ESTABLISHED};
 use conn_common::owner::{CONNECT, Owner};
 use conn_common::state::{CLOSE, FIN_WAIT2};
 use conn_common::traffic::Traffic;
-use conntrace::clock::WallClock;
 use conntrace::event::Event;
-use conntrace::kind::Kind;
-use conntrace::output::{Color, Style, Terminal};
+use conntrace::event::kind::Kind;
+use conntrace::host::clock::WallClock;
+use conntrace::host::services::Services;
 use conntrace::render::{Extras, Format, Renderer, Subject};
-use conntrace::service::Services;
+use conntrace::settings::style::{Color, Style, Terminal};
 
 /// Counts what a thread allocates.
 struct Counting;

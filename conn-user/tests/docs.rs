@@ -11,8 +11,8 @@ use std::{env, fs};
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use conntrace::help::{self, Topic, from};
-use conntrace::schema;
+use conntrace::command::help::{self, Topic, migration};
+use conntrace::render::schema;
 
 /// Directories in which nothing else is.
 const OURS: [&str; 2] = ["man", "completions"];
@@ -26,7 +26,7 @@ fn generated() -> BTreeMap<String, String> {
     let mut files = BTreeMap::from([
         ("columns.md".to_owned(), schema::markdown()),
         ("events.schema.json".to_owned(), schema::text()),
-        ("from.md".to_owned(), from::markdown()),
+        ("from.md".to_owned(), migration::markdown()),
         ("completions/conntrace.bash".to_owned(), help::completions(Shell::Bash)),
         ("completions/_conntrace".to_owned(), help::completions(Shell::Zsh)),
         ("completions/conntrace.fish".to_owned(), help::completions(Shell::Fish)),

@@ -62,7 +62,7 @@ const RULES: [Rule; 9] = [
     Rule {
         says: "stdout carries events only, and only a sink writes there",
         fails: true,
-        covers: |path| path.starts_with("conn-user/src/") && !path.contains("/sink"),
+        covers: |path| path.starts_with("conn-user/src/") && !path.starts_with("conn-user/src/output/"),
         breaks: |text| lines_with(&["println!", "print!"], text),
     },
     Rule {
@@ -241,8 +241,8 @@ mod tests {
             Some(vec![1, 2])
         );
         assert_eq!(stdout("conn-user/src/main.rs", "    /// println!(\"in a comment\")"), Some(vec![]));
-        assert_eq!(stdout("conn-user/src/sink/stdout.rs", "println!()"), None);
-        assert_eq!(stdout("conn-user/src/sink.rs", "println!()"), None);
+        assert_eq!(stdout("conn-user/src/output/stdout.rs", "println!()"), None);
+        assert_eq!(stdout("conn-user/src/output/mod.rs", "println!()"), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
-use super::line::Refusal;
+use super::args::Refusal;
 use super::*;
 
 fn rewritten(line: &str) -> String {
@@ -91,7 +91,7 @@ fn help_shows_examples_and_options() {
 
 fn read(line: &str, options: Option<&str>) -> Result<Cli, String> {
     let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
-    line::read(args, options.map(std::ffi::OsStr::new)).map_err(|refusal| match refusal {
+    args::read(args, options.map(std::ffi::OsStr::new)).map_err(|refusal| match refusal {
         Refusal::Usage(error) => error.to_string(),
         Refusal::Clap(error) => error.render().to_string().lines().next().unwrap_or_default().to_owned(),
     })

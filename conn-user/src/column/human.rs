@@ -1,8 +1,8 @@
 //! Columns on demand: the same facts, written to be read, and what costs something to find.
 
 use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
-use crate::clock::WallClock;
 use crate::event::Event;
+use crate::host::clock::WallClock;
 
 /// What these columns have in common.
 const HUMAN: Column = Column { native: false, ..PLAIN };

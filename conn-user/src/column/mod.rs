@@ -2,8 +2,8 @@
 //! conventions, their schema, the documentation and the help.
 
 mod cell;
-mod flow;
 mod human;
+mod identity;
 mod life;
 mod traffic;
 
@@ -11,9 +11,9 @@ use std::fmt;
 
 pub use cell::Cell;
 
-use crate::clock::WallClock;
 use crate::event::Event;
-use crate::kind::Kind;
+use crate::event::kind::Kind;
+use crate::host::clock::WallClock;
 
 /// In which kinds of events a column means something: bits of [`Kind::bit`].
 pub type Kinds = u8;
@@ -143,7 +143,7 @@ const NO_ATTEMPT: &str = "attempt not seen";
 impl Column {
     /// All of them; those of the native schema first, in its order.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        flow::COLUMNS.iter().chain(&life::COLUMNS).chain(&traffic::COLUMNS).chain(&human::COLUMNS)
+        identity::COLUMNS.iter().chain(&life::COLUMNS).chain(&traffic::COLUMNS).chain(&human::COLUMNS)
     }
 
     /// True if it means something in events of this kind.

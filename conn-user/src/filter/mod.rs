@@ -1,17 +1,19 @@
 //! Which connections: options and expression as one value, in two parts. What the kernel can decide is
 //! pushed down to it, the rest is decided here on each event that the kernel lets through.
 
-pub mod map;
-pub mod pushed;
+pub mod expression;
+pub mod kernel_part;
+pub mod sockets;
+pub mod value;
 
 use std::collections::BTreeMap;
 
 use conn_common::connection::Connection;
 use conn_common::state::LISTEN;
 
-pub use self::pushed::Pushed;
-use crate::expression::{Expression, Field, Test};
-use crate::ranges::Ranges;
+pub use self::kernel_part::Pushed;
+use crate::filter::expression::{Expression, Field, Test};
+use crate::filter::value::ranges::Ranges;
 
 /// A test with more values than this is told by their number.
 const TOLD: usize = 16;
@@ -182,11 +184,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::expression::random;
-    use crate::names::fixed::FixedNames;
+    use crate::filter::expression::random;
+    use crate::host::lookup::fixed::FixedNames;
 
     fn filter(text: &str) -> Filter {
-        Filter::of(Some(crate::expression::parse(text, &FixedNames::default()).unwrap()))
+        Filter::of(Some(expression::parse(text, &FixedNames::default()).unwrap()))
     }
 
     /// What the programs decide, in the order in which they do it.

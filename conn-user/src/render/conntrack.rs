@@ -11,13 +11,13 @@ use conn_common::cause::Cause;
 use conn_common::connection::WAS_ESTABLISHED;
 use conn_common::state;
 
-use super::paint::{self, painted};
+use super::color::{self, painted};
 use super::{Extras, Frame, Lost, address, integer};
-use crate::clock::{WallClock, digits};
 use crate::event::Event;
-use crate::human;
-use crate::kind::Kind;
-use crate::sanitize;
+use crate::event::kind::Kind;
+use crate::host::clock::{WallClock, digits};
+use crate::render::human;
+use crate::render::sanitize;
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
@@ -57,7 +57,7 @@ pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut 
         Kind::Open => b"",
     };
     if event.kind != Kind::Open {
-        painted(frame.color, paint::kind(event), out, |out| out.extend_from_slice(kind));
+        painted(frame.color, color::kind(event), out, |out| out.extend_from_slice(kind));
         out.push(b' ');
     }
     if extras.extended {
@@ -142,7 +142,7 @@ fn own_fields(event: &Event, color: bool, out: &mut Vec<u8>) {
     if let Some(cause) = event.end {
         out.push(b' ');
         let failed = event.is_failed();
-        painted(color && failed, paint::FAILED, out, |out| {
+        painted(color && failed, color::FAILED, out, |out| {
             out.extend_from_slice(if failed { b"failed=" } else { b"reason=" });
             out.extend_from_slice(cause.name().as_bytes());
         });

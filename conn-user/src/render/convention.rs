@@ -5,12 +5,12 @@
 use conn_common::connection::{IN, OUT};
 
 use super::Lost;
-use super::object::Object;
-use crate::clock::WallClock;
+use super::json_writer::Object;
 use crate::column::{Cell, Column};
 use crate::event::Event;
-use crate::kind::Kind;
-use crate::state;
+use crate::event::kind::Kind;
+use crate::event::state_name;
+use crate::host::clock::WallClock;
 
 /// The version of the schema whose fields are used.
 const ECS_VERSION: &str = "9.0.0";
@@ -140,7 +140,7 @@ fn members(event: &Event, clock: &WallClock, name: fn(&Column) -> &'static str, 
 
 /// The values of `network.connection.state`.
 fn otel_state(number: u8) -> Option<&'static str> {
-    Some(match state::name(number)? {
+    Some(match state_name::name(number)? {
         "syn_recv" => "syn_received",
         "fin_wait1" => "fin_wait_1",
         "fin_wait2" => "fin_wait_2",

@@ -1,10 +1,10 @@
 //! Comma-separated values (RFC 4180, with line feeds). Unknown is empty. Names are words as in
 //! conntrack's line, so no cell has a line break.
 
-use super::object::plain;
-use crate::clock::WallClock;
+use super::json_writer::plain;
 use crate::column::{Cell, Column};
 use crate::event::Event;
+use crate::host::clock::WallClock;
 
 /// Appends the header with its line end.
 pub(super) fn header(columns: Option<&[&'static Column]>, out: &mut Vec<u8>) {
@@ -113,7 +113,7 @@ mod tests {
             prop_assert_eq!(cells.len(), Column::native().count());
             let at = Column::native().position(|column| column.id == "comm").unwrap();
             let mut comm = Vec::new();
-            crate::sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
+            crate::render::sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
             prop_assert_eq!(cells[at].as_bytes(), comm);
         }
     }

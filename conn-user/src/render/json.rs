@@ -6,12 +6,12 @@ use conn_common::connection::PREEXISTING;
 use conn_common::reset::Reset;
 
 use super::Lost;
-use super::object::Object;
-use crate::clock::WallClock;
+use super::json_writer::Object;
+use crate::enrich::container_names::Names;
 use crate::event::Event;
-use crate::kind::Kind;
-use crate::runtime::Names;
-use crate::state;
+use crate::event::kind::Kind;
+use crate::event::state_name;
+use crate::host::clock::WallClock;
 
 /// Appends the object without a line end.
 pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
@@ -26,9 +26,9 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("direction", event.direction(), Object::word);
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.word("protocol", "tcp");
-    object.optional("state", state::name(connection.state), Object::word);
+    object.optional("state", state_name::name(connection.state), Object::word);
     if event.kind != Kind::Open {
-        object.optional("old_state", state::name(event.old_state), Object::word);
+        object.optional("old_state", state_name::name(event.old_state), Object::word);
     }
     object.address("src", event.src());
     object.integer("sport", connection.sport);
@@ -125,7 +125,7 @@ mod tests {
     use crate::column::Column;
     use crate::event::tests::*;
     use crate::render::tests::{CLOCK, lines, loss};
-    use crate::render::{Format, object};
+    use crate::render::{Format, json_writer};
 
     #[test]
     fn lives_of_connections() {
@@ -177,7 +177,7 @@ mod tests {
             let by_hand: Value = serde_json::from_str(&lines(Format::Json, slice::from_ref(&event))).unwrap();
             let columns: Vec<&Column> = Column::native().collect();
             let mut out = Vec::new();
-            object::columns(&event, &columns, &CLOCK, &mut out);
+            json_writer::columns(&event, &columns, &CLOCK, &mut out);
             assert_eq!(by_hand, serde_json::from_slice::<Value>(&out).unwrap());
             assert_eq!(lines(Format::Json, slice::from_ref(&event)).trim_end().as_bytes(), out);
         }

@@ -1,11 +1,11 @@
 //! Words `key=value`. What is not known is left out.
 
-use super::object::plain;
+use super::json_writer::plain;
 use super::{Lost, integer};
-use crate::clock::{WallClock, rfc3339};
 use crate::column::{Cell, Column};
 use crate::event::Event;
-use crate::sanitize;
+use crate::host::clock::{WallClock, rfc3339};
+use crate::render::sanitize;
 
 /// Appends the line without its end.
 pub(super) fn event(

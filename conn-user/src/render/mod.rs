@@ -2,24 +2,28 @@
 //! its growth.
 
 mod address;
+mod color;
 mod conntrack;
 mod convention;
 mod csv;
+mod event_table;
+pub mod human;
 mod json;
+mod json_writer;
 mod logfmt;
-mod object;
-mod paint;
+pub mod number_table;
+pub mod sanitize;
 mod save;
-mod table;
+pub mod schema;
 mod xml;
 
-use crate::clock::WallClock;
 use crate::column::{Column, Columns, named};
 use crate::event::Event;
-use crate::human::Zone;
-use crate::output::{Style, Terminal};
+use crate::host::clock::WallClock;
+use crate::render::human::Zone;
+use crate::settings::style::{Style, Terminal};
 use address::address;
-use table::Table;
+use event_table::Table;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +148,7 @@ impl Renderer {
                 conntrack::event(event, extras, &Frame { clock, zone: &self.zone, color: self.color }, out);
             }
             (Format::Json, None) => json::event(event, clock, out),
-            (Format::Json, Some(columns)) => object::columns(event, columns, clock, out),
+            (Format::Json, Some(columns)) => json_writer::columns(event, columns, clock, out),
             (Format::Save, _) => save::event(event, out),
             (Format::Xml(extras), _) => {
                 xml::event(event, extras, &Frame { clock, zone: &self.zone, color: false }, out);
@@ -163,7 +167,7 @@ impl Renderer {
     pub fn lost(&self, lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) -> bool {
         match self.format {
             Format::Conntrack(_) | Format::Table => {
-                paint::painted(self.color, paint::LOST, out, |out| out.extend_from_slice(b"   [LOST]"));
+                color::painted(self.color, color::LOST, out, |out| out.extend_from_slice(b"   [LOST]"));
                 conntrack::lost(lost, clock, out);
             }
             Format::Save => {

@@ -2,7 +2,7 @@
 
 use super::{address, conntrack, integer};
 use crate::event::Event;
-use crate::kind::Kind;
+use crate::event::kind::Kind;
 
 /// Appends the line without its end. There is no `-t`: a socket has no timeout.
 pub(super) fn event(event: &Event, out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::column;
-use crate::output::Color;
-use crate::service::Services;
+use crate::host::services::Services;
+use crate::settings::style::Color;
 
 /// 2026-01-02T03:04:05Z at boot.
 pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);

@@ -4,13 +4,13 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::object::plain;
+use super::json_writer::plain;
 use super::{Extras, Frame, Lost, address, conntrack, integer};
-use crate::clock::{WallClock, rfc3339};
 use crate::column::{Cell, Column};
 use crate::event::Event;
-use crate::human::Zone;
-use crate::kind::Kind;
+use crate::event::kind::Kind;
+use crate::host::clock::{WallClock, rfc3339};
+use crate::render::human::Zone;
 
 pub(super) const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
 pub(super) const END: &[u8] = b"</conntrack>\n";

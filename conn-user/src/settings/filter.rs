@@ -3,13 +3,13 @@
 use conn_common::connection::{IN, OUT};
 
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
+use crate::enrich::cgroup::PlaceFilter;
 use crate::error::Error;
-use crate::expression::{self, Expression, Field, value};
 use crate::filter::Filter;
-use crate::list::List;
-use crate::names::Names;
-use crate::place::PlaceFilter;
-use crate::ranges::Ranges;
+use crate::filter::expression::{self, Expression, Field, value};
+use crate::filter::value::list::List;
+use crate::filter::value::ranges::Ranges;
+use crate::host::lookup::Names;
 use crate::settings::{optional, usage};
 
 /// The filter of a command that knows all of a connection.

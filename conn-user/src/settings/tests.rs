@@ -3,11 +3,11 @@ use conn_common::connection::{Connection, OUT};
 
 use super::*;
 use crate::cli::rewrite_args;
-use crate::kind::Kind;
-use crate::names::fixed::FixedNames;
-use crate::output::Color;
-use crate::place::PlaceFilter;
+use crate::enrich::cgroup::PlaceFilter;
+use crate::event::kind::Kind;
+use crate::host::lookup::fixed::FixedNames;
 use crate::render::{Extras, Format};
+use crate::settings::style::Color;
 
 fn settings(line: &str) -> Result<EventsSettings, Error> {
     let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);

@@ -1,0 +1,146 @@
+//! From the words that were typed to the ones that clap takes.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::cli::environment::{self, OPTIONS};
+use crate::cli::{Cli, conntrack_compat};
+use crate::error::Error;
+use crate::filter::expression::parser;
+
+/// Why a command line cannot be taken.
+#[derive(Debug)]
+pub enum Refusal {
+    /// clap's error, or its help and version.
+    Clap(Box<clap::Error>),
+    /// An error of our own.
+    Usage(Error),
+}
+
+/// Reads the command line, the options of [`OPTIONS`] before those that were typed. `args` begins with the
+/// name of the program.
+///
+/// # Errors
+/// Why it cannot be taken.
+pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal> {
+    let usage = |complaint| Refusal::Usage(Error::Usage(complaint));
+    let mut args = rewrite_args(args).map_err(usage)?;
+    if let Some(options) = options
+        && args.len() > 1
+        && !args[1].as_encoded_bytes().starts_with(b"-")
+    {
+        let words = environment::words(options, &args[1]).map_err(usage)?;
+        check_options(&args[..2], &words)?;
+        args.splice(2..2, words);
+    }
+    Cli::try_parse_from(args).map_err(refuse)
+}
+
+/// Refuses options that no command knows, and filters, in the name of the variable.
+fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal> {
+    let usage = |complaint| Err(Refusal::Usage(Error::Usage(complaint)));
+    match Cli::try_parse_from(command.iter().chain(words)) {
+        Ok(cli) if cli.command.expression().is_empty() => Ok(()),
+        Ok(_) => usage(format!("{OPTIONS} takes options only: write a filter with them, like --dport 22")),
+        // A word that is no command is not the variable's fault.
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Ok(()),
+        Err(error) => match refuse(error) {
+            Refusal::Usage(error) => usage(format!("{OPTIONS}: {error}")),
+            Refusal::Clap(error) => {
+                let text = error.render().to_string();
+                let first = text.lines().next().unwrap_or_default();
+                usage(format!("{OPTIONS}: {}", first.strip_prefix("error: ").unwrap_or(first)))
+            }
+        },
+    }
+}
+
+/// Options that conntrace does not know and conntrack does are refused in our words.
+fn refuse(mut error: clap::Error) -> Refusal {
+    // clap's advice is to take it for a filter, by `--`.
+    error.remove(ContextKind::Suggested);
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
+        && let Some(why) = conntrack_compat::why(option)
+    {
+        return Refusal::Usage(Error::Usage(why));
+    }
+    Refusal::Clap(Box::new(error))
+}
+
+/// conntrack's command flags and the commands they stand for.
+/// `--count` is an option of `events`, so `-C` has no long form here.
+const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
+    ("-L", "--dump", "list"),
+    ("-E", "--event", "events"),
+    ("-C", "-C", "count"),
+    ("-S", "--stats", "stats"),
+];
+
+/// Puts the command where clap looks for it. conntrack's commands are flags (`-E`) that may stand
+/// anywhere; without one, `events` is meant. `args` begins with the name of the program.
+///
+/// # Errors
+/// A table of conntrack's that does not exist here.
+pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let options_end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    let first = 1.min(args.len());
+    let options = first..options_end.max(first);
+    if args[options.clone()].iter().any(|arg| arg == "-V" || arg == "--version") {
+        args.truncate(first);
+        args.push("--version".into());
+        return Ok(args);
+    }
+    // A word before any option, -v aside, names the command, unless it is the beginning of a filter; clap
+    // knows whether the command exists.
+    let word = options.clone().find(|&at| !is_verbose(&args[at]));
+    if let Some(at) = word.filter(|&at| !args[at].as_encoded_bytes().starts_with(b"-"))
+        && !args[at].to_str().is_some_and(parser::begins)
+    {
+        let command = args.remove(at);
+        args.insert(first, command);
+        return Ok(args);
+    }
+    for at in options {
+        if let Some((command, rest)) = command_flag(&args[at]) {
+            args.remove(at);
+            if let Some(rest) = rest {
+                args.insert(at, rest);
+            } else if let Some(table) = args.get(at).and_then(|arg| arg.to_str()) {
+                if let Some(why) = conntrack_compat::table(table) {
+                    return Err(why);
+                }
+                // conntrack's own name for the table of connections.
+                if table == "conntrack" {
+                    args.remove(at);
+                }
+            }
+            args.insert(first, command.into());
+            return Ok(args);
+        }
+    }
+    let asks_for_help = word.is_some_and(|at| args[at] == "-h" || args[at] == "--help");
+    if !asks_for_help {
+        args.insert(first, "events".into());
+    }
+    Ok(args)
+}
+
+/// The command behind a flag, and what is left of a cluster of short options (`-Ee NEW`).
+fn command_flag(arg: &OsString) -> Option<(&'static str, Option<OsString>)> {
+    let arg = arg.to_str()?;
+    COMMAND_FLAGS.iter().find_map(|&(short, long, command)| {
+        if arg == short || arg == long {
+            return Some((command, None));
+        }
+        arg.strip_prefix(short).map(|rest| (command, Some(format!("-{rest}").into())))
+    })
+}
+
+fn is_verbose(arg: &OsString) -> bool {
+    let bytes = arg.as_encoded_bytes();
+    arg == "--verbose"
+        || bytes.strip_prefix(b"-").is_some_and(|vs| !vs.is_empty() && vs.iter().all(|&byte| byte == b'v'))
+}

@@ -1,0 +1,316 @@
+//! Which connection, in which state, and whose.
+
+use conn_common::connection::PREEXISTING;
+use conn_common::owner::SOURCES;
+
+use super::{Cell, Column, Names, PLAIN, STREAM, Type, Unit};
+use crate::event::state_name;
+
+const KINDS: &[&str] = &["new", "update", "destroy", "open"];
+const DIRECTIONS: &[&str] = &["in", "out", "listen"];
+const FAMILIES: &[&str] = &["ipv4", "ipv6"];
+const NO_OWNER: &str = "owner unknown";
+const NO_NAME: &str = "no such container, or its files tell no name or are slow";
+const NO_HOST: &str = "not asked for, no name, or not known yet";
+
+pub(super) static COLUMNS: [Column; 29] = [
+    Column {
+        id: "event",
+        title: "EVENT",
+        kind: Type::Word(KINDS),
+        help: "attempt, change of state, end; or a connection that is open now",
+        get: |event, _| Cell::Word(event.kind.name()),
+        ..PLAIN
+    },
+    Column {
+        id: "time",
+        title: "TIME",
+        width: 15,
+        kind: Type::Time,
+        help: "when it happened, or was looked at",
+        get: |event, clock| Cell::Time(clock.to_unix_ns(event.time_ns)),
+        ..PLAIN
+    },
+    Column {
+        id: "time_ns",
+        title: "TIME_NS",
+        width: 19,
+        unit: Unit::UnixNanoseconds,
+        help: "the same",
+        get: |event, clock| Cell::UnixNs(clock.to_unix_ns(event.time_ns)),
+        ..PLAIN
+    },
+    Column {
+        id: "id",
+        title: "ID",
+        width: 16,
+        help: "the connection: the same in all its events, and unique as long as this conntrace runs",
+        names: Names { otel: "conntrace.connection.id", ecs: "conntrace.connection.id" },
+        get: |event, _| Cell::Number(event.connection.id),
+        ..PLAIN
+    },
+    Column {
+        id: "direction",
+        title: "DIR",
+        width: 3,
+        kind: Type::Word(DIRECTIONS),
+        help: "who opened it: the peer (in), or this host (out); listen for a socket that waits for \
+               connections",
+        unknown: "nobody knows any more (TIME_WAIT)",
+        names: Names { otel: "conntrace.connection.direction", ecs: "conntrace.connection.direction" },
+        get: |event, _| Cell::word(event.direction()),
+        ..PLAIN
+    },
+    Column {
+        id: "family",
+        title: "FAMILY",
+        width: 6,
+        kind: Type::Word(FAMILIES),
+        help: "of the addresses; an IPv4 address on an IPv6 socket is ipv4",
+        names: Names { otel: "network.type", ecs: "network.type" },
+        get: |event, _| Cell::Word(if event.connection.family == 6 { "ipv6" } else { "ipv4" }),
+        ..PLAIN
+    },
+    Column {
+        id: "protocol",
+        title: "PROTO",
+        width: 5,
+        kind: Type::Word(&["tcp"]),
+        help: "always tcp",
+        names: Names { otel: "network.transport", ecs: "network.transport" },
+        get: |_, _| Cell::Word("tcp"),
+        ..PLAIN
+    },
+    Column {
+        id: "state",
+        title: "STATE",
+        width: 11,
+        kind: Type::Word(&state_name::NAMES),
+        help: "TCP state after the event; close in every destroy",
+        unknown: "no state of the kernel",
+        names: Names { otel: "", ecs: "conntrace.connection.state" },
+        get: |event, _| Cell::word(state_name::name(event.connection.state)),
+        ..PLAIN
+    },
+    Column {
+        id: "old_state",
+        title: "OLD_STATE",
+        width: 11,
+        kind: Type::Word(&state_name::NAMES),
+        help: "TCP state before the event",
+        unknown: "new",
+        kinds: STREAM,
+        names: Names { otel: "conntrace.connection.old_state", ecs: "conntrace.connection.old_state" },
+        get: |event, _| Cell::word(state_name::name(event.old_state)),
+        ..PLAIN
+    },
+    Column {
+        id: "src",
+        title: "SRC",
+        width: 15,
+        kind: Type::Address,
+        help: "address of the initiator",
+        names: Names { otel: "source.address", ecs: "source.ip" },
+        get: |event, _| Cell::Address(event.src(), event.src_name.as_deref()),
+        ..PLAIN
+    },
+    Column {
+        id: "sport",
+        title: "SPORT",
+        width: 5,
+        help: "port of the initiator; 0 if none was ever chosen",
+        names: Names { otel: "source.port", ecs: "source.port" },
+        get: |event, _| Cell::Number(event.connection.sport.into()),
+        ..PLAIN
+    },
+    Column {
+        id: "dst",
+        title: "DST",
+        width: 15,
+        kind: Type::Address,
+        help: "address of the responder",
+        names: Names { otel: "destination.address", ecs: "destination.ip" },
+        get: |event, _| Cell::Address(event.dst(), event.dst_name.as_deref()),
+        ..PLAIN
+    },
+    Column {
+        id: "dport",
+        title: "DPORT",
+        width: 5,
+        help: "port of the responder: the service port",
+        names: Names { otel: "destination.port", ecs: "destination.port" },
+        get: |event, _| {
+            let port = event.connection.dport;
+            if event.is_directed() { Cell::Service(port) } else { Cell::Number(port.into()) }
+        },
+        ..PLAIN
+    },
+    Column {
+        id: "src_name",
+        title: "SRC_NAME",
+        width: 24,
+        kind: Type::Text,
+        help: "name of the initiator's address, with --resolve",
+        unknown: NO_HOST,
+        names: Names { otel: "conntrace.source.name", ecs: "source.domain" },
+        get: |event, _| Cell::text(event.src_name.as_deref()),
+        ..PLAIN
+    },
+    Column {
+        id: "dst_name",
+        title: "DST_NAME",
+        width: 24,
+        kind: Type::Text,
+        help: "name of the responder's address, with --resolve",
+        unknown: NO_HOST,
+        names: Names { otel: "conntrace.destination.name", ecs: "destination.domain" },
+        get: |event, _| Cell::text(event.dst_name.as_deref()),
+        ..PLAIN
+    },
+    Column {
+        id: "pid",
+        title: "PID",
+        help: "process that it belongs to, in the initial pid namespace",
+        unknown: NO_OWNER,
+        names: Names { otel: "process.pid", ecs: "process.pid" },
+        get: |event, _| Cell::number(event.owner().map(|owner| owner.pid)),
+        ..PLAIN
+    },
+    Column {
+        id: "tid",
+        title: "TID",
+        help: "its thread",
+        unknown: NO_OWNER,
+        names: Names { otel: "thread.id", ecs: "process.thread.id" },
+        get: |event, _| Cell::number(event.owner().map(|owner| owner.tid)),
+        ..PLAIN
+    },
+    Column {
+        id: "uid",
+        title: "UID",
+        width: 5,
+        help: "its user id, in the initial user namespace",
+        unknown: NO_OWNER,
+        names: Names { otel: "process.user.id", ecs: "process.user.id" },
+        get: |event, _| Cell::number(event.owner().map(|owner| owner.uid)),
+        ..PLAIN
+    },
+    Column {
+        id: "comm",
+        title: "COMM",
+        width: 15,
+        kind: Type::Text,
+        help: "name of the process",
+        unknown: NO_OWNER,
+        names: Names { otel: "process.executable.name", ecs: "process.name" },
+        get: |event, _| Cell::name(event.owner().map(|owner| owner.comm)),
+        ..PLAIN
+    },
+    Column {
+        id: "thread",
+        title: "THREAD",
+        width: 15,
+        kind: Type::Text,
+        help: "name of the thread",
+        unknown: NO_OWNER,
+        names: Names { otel: "thread.name", ecs: "process.thread.name" },
+        get: |event, _| Cell::name(event.owner().map(|owner| owner.thread)),
+        ..PLAIN
+    },
+    Column {
+        id: "owner",
+        title: "OWNER",
+        width: 8,
+        kind: Type::Word(&SOURCES),
+        help: "how the owner is known: it called connect, or accept; it is the listener; or it was found \
+               among all open files. - if nobody is known; with a word and no pid, several qualify",
+        names: Names { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
+        get: |event, _| Cell::Word(event.owner_source()),
+        ..PLAIN
+    },
+    Column {
+        id: "cgroup",
+        title: "CGROUP",
+        help: "cgroup v2 id of the owner",
+        unknown: "owner unknown, or no cgroup v2",
+        names: Names { otel: "conntrace.owner.cgroup.id", ecs: "conntrace.owner.cgroup.id" },
+        get: |event, _| Cell::number(event.owner().map(|owner| owner.cgroup).filter(|&id| id != 0)),
+        ..PLAIN
+    },
+    Column {
+        id: "container",
+        title: "CONTAINER",
+        width: 12,
+        kind: Type::Text,
+        help: "id of the owner's container, by the path of its cgroup: docker, podman, containerd, CRI-O; \
+               its name for lxc and nspawn",
+        unknown: "not in a container, or unknown",
+        names: Names { otel: "container.id", ecs: "container.id" },
+        get: |event, _| Cell::text(event.container()),
+        ..PLAIN
+    },
+    Column {
+        id: "container_name",
+        title: "NAME",
+        width: 15,
+        kind: Type::Text,
+        help: "what the container was called when it was first seen, by the files of docker, podman, containerd and \
+               CRI-O; in a pod, its name there",
+        unknown: NO_NAME,
+        names: Names { otel: "container.name", ecs: "container.name" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.name.as_deref())),
+        ..PLAIN
+    },
+    Column {
+        id: "pod",
+        title: "POD",
+        width: 15,
+        kind: Type::Text,
+        help: "the container's Kubernetes pod, by the same files",
+        unknown: NO_NAME,
+        names: Names { otel: "k8s.pod.name", ecs: "kubernetes.pod.name" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.pod.as_deref())),
+        ..PLAIN
+    },
+    Column {
+        id: "pod_namespace",
+        title: "POD_NAMESPACE",
+        width: 13,
+        kind: Type::Text,
+        help: "the pod's namespace",
+        unknown: NO_NAME,
+        names: Names { otel: "k8s.namespace.name", ecs: "kubernetes.namespace" },
+        get: |event, _| Cell::text(event.container_names().and_then(|names| names.namespace.as_deref())),
+        ..PLAIN
+    },
+    Column {
+        id: "unit",
+        title: "UNIT",
+        width: 16,
+        kind: Type::Text,
+        help: "the owner's systemd unit, by the path of its cgroup",
+        unknown: "not in a unit, or unknown",
+        names: Names { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
+        get: |event, _| Cell::text(event.unit()),
+        ..PLAIN
+    },
+    Column {
+        id: "netns",
+        title: "NETNS",
+        width: 10,
+        help: "inode number of the socket's network namespace, as in /proc/PID/ns/net",
+        names: Names { otel: "conntrace.netns.inode", ecs: "conntrace.netns.inode" },
+        get: |event, _| Cell::Number(event.connection.netns.into()),
+        ..PLAIN
+    },
+    Column {
+        id: "preexisting",
+        title: "PREEXISTING",
+        width: 11,
+        kind: Type::Boolean,
+        help: "the connection was there before conntrace looked",
+        names: Names { otel: "conntrace.connection.preexisting", ecs: "conntrace.connection.preexisting" },
+        get: |event, _| Cell::Boolean(event.connection.is(PREEXISTING)),
+        ..PLAIN
+    },
+];

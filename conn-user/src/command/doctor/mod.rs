@@ -1,0 +1,142 @@
+//! `conntrace doctor`: what this host has, what follows from it, and whether it works.
+
+mod selftest;
+mod supported;
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::host::accept_hook::AcceptHook;
+use crate::host::facts::Host;
+use crate::host::plan::{Degradation, Witnesses, accepts};
+use crate::output::stdout;
+use crate::render::number_table::TableFormat;
+use selftest::Outcome;
+
+/// What was found out.
+#[derive(Debug, Default, Serialize)]
+struct Findings {
+    /// Nothing is degraded and the self-test passed.
+    well: bool,
+    /// What this host has.
+    facts: Vec<Fact>,
+    /// What is used here.
+    plan: Vec<Fact>,
+    /// What works less well.
+    degradations: Vec<Degradation>,
+    /// What keeps conntrace from working at all.
+    error: Option<String>,
+    /// What became of the connection that was made to see.
+    selftest: Vec<Outcome>,
+}
+
+/// A name and what was found.
+#[derive(Debug, Serialize)]
+struct Fact {
+    name: &'static str,
+    value: String,
+}
+
+/// Runs the command. The findings are the output; an error tells that all is not well.
+///
+/// # Errors
+/// [`Error::Unwell`], or the output cannot be written.
+pub fn run(format: TableFormat) -> Result<(), Error> {
+    let host = Host::look();
+    let mut findings = Findings { facts: facts(&host), ..Findings::default() };
+    match selftest::run() {
+        Ok(checked) => {
+            findings.plan = plan(checked.plan.witnesses, checked.accepts.hook);
+            let better =
+                checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
+            let better: Vec<_> = better.collect();
+            if !better.is_empty() {
+                findings.plan.push(Fact { name: "accepts, not by", value: better.join("\n") });
+            }
+            findings.degradations = checked.plan.degradations;
+            findings.degradations.extend(accepts(checked.accepts.hook));
+            findings.selftest = checked.outcomes;
+        }
+        Err(error) => findings.error = Some(error.to_string()),
+    }
+    findings.well = findings.error.is_none()
+        && findings.degradations.is_empty()
+        && findings.selftest.iter().all(|outcome| outcome.passed);
+    let text = match format {
+        TableFormat::Json => {
+            serde_json::to_string(&findings)
+                .map_err(|error| Error::Internal(format!("the findings as JSON: {error}")))?
+                + "\n"
+        }
+        TableFormat::Table | TableFormat::Csv => findings.text(),
+    };
+    stdout::print(text.as_bytes())?;
+    if findings.well { Ok(()) } else { Err(Error::Unwell { broken: !findings.works() }) }
+}
+
+fn facts(host: &Host) -> Vec<Fact> {
+    let fact = |name, value: String| Fact { name, value };
+    let missing = host.missing_capabilities();
+    vec![
+        fact("kernel", host.kernel.clone()),
+        fact(
+            "privileges",
+            if missing.is_empty() { "enough".into() } else { format!("missing: {}", missing.join(", ")) },
+        ),
+        fact("type information", if host.has_btf { "yes" } else { "no" }.into()),
+        fact(
+            "cgroup v2",
+            host.cgroup_root.as_ref().map_or_else(|| "not mounted".into(), |root| root.display().to_string()),
+        ),
+        fact("processes", if host.sees_all_processes { "all" } else { "those of this pid namespace" }.into()),
+        fact("programs", host.has_jit.map_or("-", |jit| if jit { "compiled" } else { "interpreted" }).into()),
+        fact("may load", supported::describe()),
+        fact("lockdown", host.lockdown.clone().unwrap_or_else(|| "-".into())),
+        fact("CPUs", host.possible_cpus.to_string()),
+    ]
+}
+
+fn plan(witnesses: Witnesses, accept: Option<AcceptHook>) -> Vec<Fact> {
+    vec![
+        Fact { name: "transitions", value: witnesses.names().join(", ") },
+        Fact { name: "accepts", value: accept.map_or("listener's owner only", AcceptHook::name).into() },
+        Fact { name: "existing sockets", value: "iterators over sockets and files".into() },
+    ]
+}
+
+impl Findings {
+    /// True if conntrace does its work here, however degraded.
+    fn works(&self) -> bool {
+        self.error.is_none() && self.selftest.iter().all(|outcome| outcome.passed)
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(out, "  {name:<18}{}", value.replace('\n', "\n                    "));
+        };
+        for fact in self.facts.iter().chain(&self.plan) {
+            line(fact.name, &fact.value);
+        }
+        for outcome in &self.selftest {
+            let verdict = if outcome.passed { "ok".into() } else { format!("FAILED: {}", outcome.found) };
+            line(outcome.what, &verdict);
+        }
+        if let Some(error) = &self.error {
+            line("FAILED", error);
+        }
+        for degradation in &self.degradations {
+            let _ = writeln!(
+                out,
+                "degraded: {}\n  so:    {}\n  remedy: {}",
+                degradation.fact, degradation.consequence, degradation.remedy
+            );
+        }
+        if self.well {
+            out.push_str("all is well\n");
+        }
+        out
+    }
+}

@@ -1,0 +1,321 @@
+//! What `conntrace help` and `conntrace -h` say.
+
+pub mod migration;
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use clap::{Args, CommandFactory as _, ValueEnum};
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::column::Column;
+use crate::error::Error;
+use crate::output::stdout;
+
+/// How wide help is, where it does not follow the terminal.
+const WIDTH: usize = 80;
+
+/// The options of `help`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct HelpArgs {
+    /// filters, formats, states, exactness, from; or a command
+    #[arg(value_name = "TOPIC")]
+    pub topic: Option<String>,
+}
+
+/// The options of `completions`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CompletionsArgs {
+    /// bash, zsh, fish, elvish or powershell
+    #[arg(value_name = "SHELL", hide_possible_values = true)]
+    pub shell: Shell,
+}
+
+/// An idea that is explained in half a screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Topic {
+    /// Which connections.
+    Filters,
+    /// How to print.
+    Formats,
+    /// States of a connection.
+    States,
+    /// How exact it is.
+    Exactness,
+    /// From other tools.
+    From,
+}
+
+impl Topic {
+    /// Its text.
+    pub fn text(self) -> String {
+        match self {
+            Self::Filters => include_str!("filters.txt").into(),
+            Self::Formats => include_str!("formats.txt").replace("@COLUMNS@", &columns()),
+            Self::States => include_str!("states.txt").replace("@STATES@", &states()),
+            Self::Exactness => include_str!("exactness.txt").into(),
+            Self::From => migration::text(),
+        }
+    }
+}
+
+/// True if the arguments ask for the help that fits a screen: `-h` without a command, or of the default one.
+pub fn is_short(args: &[OsString]) -> bool {
+    let words: Vec<&str> = args.iter().skip(1).filter_map(|arg| arg.to_str()).collect();
+    words.len() + 1 == args.len() && matches!(words[..], ["-h"] | ["events" | "-E" | "--event", "-h"])
+}
+
+/// The help that fits a screen.
+pub fn short() -> String {
+    let mut commands = String::new();
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let about = about.replace(" as in conntrack", "");
+        // Writing into a string does not fail.
+        _ = writeln!(commands, "  {:<9} {about}", command.get_name());
+    }
+    include_str!("short.txt").replace("@COMMANDS@", commands.trim_end())
+}
+
+/// `conntrace help`: a topic, a command, or everything.
+///
+/// # Errors
+/// There is no such topic.
+pub fn run(args: &HelpArgs) -> Result<(), Error> {
+    let mut cli = Cli::command();
+    let Some(name) = &args.topic else { return stdout::print(cli.render_long_help().to_string()) };
+    if let Ok(topic) = Topic::from_str(name, true) {
+        return stdout::print(topic.text());
+    }
+    cli.build();
+    match cli.find_subcommand_mut(name) {
+        Some(command) => stdout::print(command.render_long_help().to_string()),
+        None => Err(Error::Usage(format!(
+            "help: there is nothing about {name:?}: use filters, formats, states, exactness, from, or the \
+             name of a command"
+        ))),
+    }
+}
+
+/// The command line as shells and manuals see it: what is an option of `events` is one without a command.
+pub fn definition() -> clap::Command {
+    let mut cli = Cli::command();
+    cli.build();
+    let events = cli
+        .find_subcommand("events")
+        .map(|events| events.get_arguments().filter(|arg| !arg.is_global_set()).cloned().collect::<Vec<_>>());
+    let known: Vec<_> = cli.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    let added = events.unwrap_or_default().into_iter().filter(|arg| !known.contains(arg.get_id()));
+    Cli::command().args(added.map(|arg| arg.help_heading("Options of events, the default")))
+}
+
+/// `conntrace completions`: the script for a shell.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn complete(args: &CompletionsArgs) -> Result<(), Error> {
+    stdout::print(completions(args.shell))
+}
+
+/// The script for a shell.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut definition(), "conntrace", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The names of all columns, in lines; those for people in a line of their own.
+fn columns() -> String {
+    let (native, human): (Vec<&Column>, Vec<&Column>) = Column::all().partition(|column| column.native);
+    format!("{}\n{}", lines(&native), lines(&human))
+}
+
+fn lines(columns: &[&Column]) -> String {
+    let mut lines = vec![String::from("  ")];
+    for column in columns {
+        let line = lines.last_mut().filter(|line| line.len() + column.id.len() < WIDTH - 2);
+        match line {
+            Some(line) if line.trim().is_empty() => line.push_str(column.id),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(column.id);
+            }
+            None => lines.push(format!("  {}", column.id)),
+        }
+    }
+    lines.join("\n")
+}
+
+/// What each tool calls the states.
+fn states() -> String {
+    const STATES: [(&str, &str, &str, &str); 10] = [
+        ("syn_sent", "SYN_SENT", "SYN-SENT", "our SYN is out"),
+        ("syn_recv", "SYN_RECV", "SYN-RECV", "their SYN came, the last ACK has not"),
+        ("established", "ESTABLISHED", "ESTAB", "data may flow"),
+        ("fin_wait1", "FIN_WAIT", "FIN-WAIT-1", "we closed first"),
+        ("fin_wait2", "FIN_WAIT", "FIN-WAIT-2", "they know"),
+        ("close_wait", "CLOSE_WAIT", "CLOSE-WAIT", "they closed first, we have not"),
+        ("last_ack", "LAST_ACK", "LAST-ACK", "now we did, too"),
+        ("closing", "LAST_ACK", "CLOSING", "both closed at once"),
+        ("time_wait", "TIME_WAIT", "TIME-WAIT", "late packets are waited for"),
+        ("close", "CLOSE", "UNCONN", "the end"),
+    ];
+    let mut out = format!("  {:<12} {:<12} {:<11}\n", "json, table", "conntrack", "ss");
+    for (ours, conntrack, ss, help) in STATES {
+        _ = writeln!(out, "  {ours:<12} {conntrack:<12} {ss:<11} {help}");
+    }
+    out.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_help_fits_a_screen() {
+        let short = short();
+        insta::assert_snapshot!(short, @"
+        Shows every TCP connection of this host as it opens, fails and closes
+
+        Examples:
+          conntrace                             every event of every connection
+          conntrace -e NEW --dport 22           who connects by SSH, from or to here
+          conntrace --dport ssh --direction in  only who connects to us
+          conntrace -e DESTROY -o timestamp     ends, with lifetime and reason
+          conntrace -o json --count 9 | jq .    the next nine events as JSON
+
+        Commands:
+          events    Print events as they happen, until Ctrl-C (the default; -E)
+          count     Print how many connections are open now (-C)
+          list      Print what is open now, and who has it (-L)
+          life      Print each connection when it ends: how long it was, whose, and why
+          stats     Count what happens per service port, and prove it (-S)
+          doctor    Tell what this host has, what follows from it, and whether it works
+          help      Explain a command, filters, formats, states or exactness
+
+        Options of events, the default; most of them hold for the others, too:
+          -e, --event-mask KIND,…  NEW, UPDATES, DESTROY, ALL; shortened at will
+          --dport, --sport PORT,…  service port, initiator's port: 22, ssh, 8000-8099
+          -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 takes out
+          --direction in|out       opened by others, or by us
+          -f, --family ipv4|ipv6   address family
+          --state, --pid, --comm, --uid, --netns, --cgroup
+          EXPRESSION               'dport = :ssh and not src 10.0.0.0/8', as in ss
+          -o, --output FORMAT      conntrack, table, json, csv, logfmt, xml, save,
+                                   json-otel, json-ecs; timestamp, id, extended
+          --columns NAME,…         which columns of table, csv, logfmt and json
+          -n, --resolve            no names of ports in tables; names of addresses, too
+          --count N, --timeout T   end after N events, after 20s
+          -b, --buffer-size BYTES  room for events that wait: 64M
+          --summary                at the end, what happened per port
+
+        conntrace --help tells all options, conntrace help COMMAND those of a command.
+        conntrace help filters, formats, states, exactness or from: half a screen each.
+        ");
+        assert!(short.lines().count() <= 45);
+        assert!(short.lines().all(|line| line.chars().count() <= WIDTH));
+        let mut lines = short.lines().skip_while(|line| *line != "Examples:").skip(1);
+        assert_eq!(lines.by_ref().take_while(|line| line.starts_with("  conntrace")).count(), 5);
+    }
+
+    #[test]
+    fn short_help_names_what_there_is() {
+        let definition = definition();
+        let known = |word: &str| {
+            definition.get_arguments().any(|arg| {
+                arg.get_long().is_some_and(|long| word == format!("--{long}"))
+                    || arg.get_short().is_some_and(|short| word == format!("-{short}"))
+            })
+        };
+        for word in short().split_ascii_whitespace().map(|word| word.trim_matches([',', '(', ')'])) {
+            let command = ["-E", "-C", "-S", "-L", "--help"].contains(&word);
+            assert!(!word.starts_with('-') || known(word) || command, "{word}");
+        }
+    }
+
+    #[test]
+    fn topics_take_half_a_screen() {
+        for topic in Topic::value_variants() {
+            let text = topic.text();
+            assert!(text.lines().count() <= 36, "{topic:?}: {}", text.lines().count());
+            for line in text.lines() {
+                let width = if *topic == Topic::From { 130 } else { WIDTH };
+                assert!(line.chars().count() <= width && !line.ends_with(' '), "{topic:?}: {line}");
+            }
+            assert!(!text.contains('@'), "{text}");
+        }
+        insta::assert_snapshot!(Topic::Formats.text(), @r#"
+        How to print: -o FORMAT
+
+          conntrack  the line of conntrack -E, with our fields at its end (default)
+                     timestamp: unix time before it; extended: address family;
+                     id: the connection's; ktimestamp: begin and end
+          table      columns for people, fitted to the terminal
+          json       one object a line, names as below (docs/json.md, the schema in
+                     docs/events.schema.json); csv and logfmt have the same names
+          xml, save  as conntrack's
+          json-otel  a log record with OpenTelemetry's names
+          json-ecs   a document with the names of the Elastic Common Schema
+
+        --columns chooses and orders what table, csv, logfmt and json have; all is
+        all but the last line below, +NAME adds to the usual ones:
+
+          event time time_ns id direction family protocol state old_state src sport
+          dst dport src_name dst_name pid tid uid comm thread owner cgroup container
+          container_name pod pod_namespace unit netns preexisting attempt_ns
+          established_ns handshake_ns lifetime_ns age_ns at_least_ns failed reason
+          reset error bytes_sent bytes_received segments_sent segments_received
+          retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue
+          local peer started handshake lifetime age idle cmdline
+
+        Tables have names of ports, with -n numbers; --resolve adds names of addresses,
+        elsewhere as src_name and dst_name.
+
+        Unknown is unknown: - in lines and tables, null in JSON, an empty cell in CSV,
+        absent elsewhere. Names that others chose are escaped in every format. Events
+        that were lost are told in their place: [LOST], "event":"lost", a comment in
+        XML; for CSV on standard error.
+        "#);
+        insta::assert_snapshot!(Topic::States.text(), @"
+        States of a connection
+
+          json, table  conntrack    ss
+          syn_sent     SYN_SENT     SYN-SENT    our SYN is out
+          syn_recv     SYN_RECV     SYN-RECV    their SYN came, the last ACK has not
+          established  ESTABLISHED  ESTAB       data may flow
+          fin_wait1    FIN_WAIT     FIN-WAIT-1  we closed first
+          fin_wait2    FIN_WAIT     FIN-WAIT-2  they know
+          close_wait   CLOSE_WAIT   CLOSE-WAIT  they closed first, we have not
+          last_ack     LAST_ACK     LAST-ACK    now we did, too
+          closing      LAST_ACK     CLOSING     both closed at once
+          time_wait    TIME_WAIT    TIME-WAIT   late packets are waited for
+          close        CLOSE        UNCONN      the end
+
+        NEW is the attempt: for out, the SYN is about to leave (SYN_SENT); for in, the
+        kernel makes the socket when the handshake is complete but for the last step
+        (SYN_RECV). An UPDATE is every change after that, DESTROY the step to CLOSE.
+
+        TIME_WAIT is what is left of a connection, without its socket: no event tells
+        of it, it is not part of a lifetime and not counted as open. The same is
+        usually true of FIN_WAIT2 once no process has the socket open. Half-open
+        requests, a SYN without the rest, have no socket yet.
+        ");
+    }
+
+    #[test]
+    fn unknown_topics_are_named() {
+        let error = run(&HelpArgs { topic: Some("nothing".into()) }).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        insta::assert_snapshot!(error, @r#"help: there is nothing about "nothing": use filters, formats, states, exactness, from, or the name of a command"#);
+    }
+
+    #[test]
+    fn options_of_events_complete_without_a_command() {
+        definition().debug_assert();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completions(shell);
+            assert!(script.contains("event-mask"), "{shell}");
+        }
+    }
+}

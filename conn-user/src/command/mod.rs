@@ -1,0 +1,8 @@
+//! The commands: each one turns its settings into output and an exit status.
+
+pub mod count;
+pub mod doctor;
+pub mod events;
+pub mod help;
+pub mod list;
+pub mod stats;

@@ -1,0 +1,150 @@
+//! An expression's words. Unlike in ss, blanks around operators and parentheses may be left out.
+
+use crate::filter::expression::error::SyntaxError;
+
+/// Where a token stands: its first byte, and the one behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// The byte behind the last.
+    pub end: usize,
+}
+
+/// How two values compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    Unequal,
+    /// `<`
+    Less,
+    /// `<=`
+    AtMost,
+    /// `>`
+    Greater,
+    /// `>=`
+    AtLeast,
+}
+
+/// What a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `(`
+    Open,
+    /// `)`
+    Close,
+    /// `!` or `not`
+    Not,
+    /// `&`, `&&` or `and`
+    And,
+    /// `|`, `||` or `or`
+    Or,
+    /// An operator between a field and its value.
+    Compare(Comparison),
+    /// A field or a value.
+    Word(String),
+    /// A value in quotes: nothing in it has a meaning of its own.
+    Quoted(String),
+}
+
+/// A token and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// Operators in signs, longer ones first.
+const SIGNS: [(&str, Kind); 14] = [
+    ("&&", Kind::And),
+    ("||", Kind::Or),
+    ("!=", Kind::Compare(Comparison::Unequal)),
+    ("==", Kind::Compare(Comparison::Equal)),
+    ("<=", Kind::Compare(Comparison::AtMost)),
+    (">=", Kind::Compare(Comparison::AtLeast)),
+    ("&", Kind::And),
+    ("|", Kind::Or),
+    ("!", Kind::Not),
+    ("=", Kind::Compare(Comparison::Equal)),
+    ("<", Kind::Compare(Comparison::Less)),
+    (">", Kind::Compare(Comparison::Greater)),
+    ("(", Kind::Open),
+    (")", Kind::Close),
+];
+
+/// Splits an expression into tokens.
+///
+/// # Errors
+/// A quote that is never closed.
+pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
+    let mut tokens: Vec<Token> = Vec::new();
+    let mut start = 0;
+    while let Some(first) = text[start..].chars().next() {
+        if first.is_whitespace() {
+            start += first.len_utf8();
+            continue;
+        }
+        let rest = &text[start..];
+        // Behind an operator a value must come, so there `!` takes the first item of a list out.
+        let is_value = matches!(tokens.last(), Some(Token { kind: Kind::Compare(_), .. })) && first == '!';
+        let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign) && !is_value);
+        let (kind, len) = if let Some((sign, kind)) = sign {
+            (kind.clone(), sign.len())
+        } else if first == '"' || first == '\'' {
+            let inside = rest[1..].split(first).next().unwrap_or_default();
+            if inside.len() + 1 == rest.len() {
+                return Err(SyntaxError::new(
+                    start,
+                    rest.len(),
+                    format!("this quote is never closed: end it with {first}"),
+                ));
+            }
+            (Kind::Quoted(inside.to_owned()), inside.len() + 2)
+        } else {
+            let len = word_length(rest);
+            (word(&rest[..len]), len)
+        };
+        tokens.push(Token { kind, span: Span { start, end: start + len } });
+        start += len;
+    }
+    Ok(tokens)
+}
+
+/// How far a word goes. In a list, `!` takes an item out, so it is part of the word behind a comma.
+fn word_length(text: &str) -> usize {
+    let mut before = None;
+    for (at, c) in text.char_indices() {
+        let ends = c.is_whitespace()
+            || matches!(c, '&' | '|' | '=' | '<' | '>' | '(' | ')' | '"' | '\'')
+            || (c == '!' && at > 0 && before != Some(','));
+        if ends {
+            return at;
+        }
+        before = Some(c);
+    }
+    text.len()
+}
+
+/// True for a word that is no value unless it is quoted.
+pub fn is_keyword(text: &str) -> bool {
+    !matches!(word(text), Kind::Word(_))
+}
+
+fn word(word: &str) -> Kind {
+    match word.to_ascii_lowercase().as_str() {
+        "and" => Kind::And,
+        "or" => Kind::Or,
+        "not" => Kind::Not,
+        "eq" => Kind::Compare(Comparison::Equal),
+        "ne" | "neq" => Kind::Compare(Comparison::Unequal),
+        "lt" => Kind::Compare(Comparison::Less),
+        "le" | "leq" => Kind::Compare(Comparison::AtMost),
+        "gt" => Kind::Compare(Comparison::Greater),
+        "ge" | "geq" => Kind::Compare(Comparison::AtLeast),
+        _ => Kind::Word(word.to_owned()),
+    }
+}

@@ -1,0 +1,114 @@
+//! TCP states by all the names that people know them by: ss's, conntrack's and the kernel's.
+
+use conn_common::state::{
+    CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+    TIME_WAIT,
+};
+
+use crate::filter::value::ranges::Ranges;
+
+/// How to write a state, for messages.
+pub const HOW: &str = "write established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, close-wait, last-ack, \
+                       closing, closed, or a group: all, connected, synchronized, bucket, big";
+
+/// One name of each state, in the kernel's order.
+const NAMES: [(&str, u8); 11] = [
+    ("established", ESTABLISHED),
+    ("syn-sent", SYN_SENT),
+    ("syn-recv", SYN_RECV),
+    ("fin-wait-1", FIN_WAIT1),
+    ("fin-wait-2", FIN_WAIT2),
+    ("time-wait", TIME_WAIT),
+    ("closed", CLOSE),
+    ("close-wait", CLOSE_WAIT),
+    ("last-ack", LAST_ACK),
+    ("listening", LISTEN),
+    ("closing", CLOSING),
+];
+
+/// Other names, without hyphens.
+const ALIASES: [(&str, u8); 8] = [
+    ("estab", ESTABLISHED),
+    ("synrcv", SYN_RECV),
+    ("synreceived", SYN_RECV),
+    ("close", CLOSE),
+    ("unconnected", CLOSE),
+    ("unconn", CLOSE),
+    ("listen", LISTEN),
+    ("timewait", TIME_WAIT),
+];
+
+/// Every state.
+pub fn all() -> Ranges {
+    Ranges::span(u128::from(ESTABLISHED), u128::from(CLOSING))
+}
+
+/// The states that a name stands for; hyphens, underscores and case do not matter.
+///
+/// # Errors
+/// Says which names there are.
+pub fn parse(text: &str) -> Result<Ranges, String> {
+    let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
+    let name = plain(text);
+    let one = |&(_, state): &(&str, u8)| Ranges::one(state.into());
+    let of = |states: &[u8]| Ranges::collect(states.iter().map(|&state| (state.into(), state.into())));
+    if let Some(found) = NAMES.iter().find(|(known, _)| plain(known) == name) {
+        return Ok(one(found));
+    }
+    if let Some(found) = ALIASES.iter().find(|(known, _)| *known == name) {
+        return Ok(one(found));
+    }
+    match name.as_str() {
+        "all" => Ok(all()),
+        "connected" => Ok(all().without(&of(&[LISTEN, CLOSE]))),
+        "synchronized" => Ok(all().without(&of(&[LISTEN, CLOSE, SYN_SENT]))),
+        "bucket" => Ok(of(&[SYN_RECV, TIME_WAIT])),
+        "big" => Ok(all().without(&of(&[SYN_RECV, TIME_WAIT]))),
+        // conntrack does not tell these two apart.
+        "finwait" => Ok(of(&[FIN_WAIT1, FIN_WAIT2])),
+        _ => Err(format!("unknown state {text:?}: {HOW}")),
+    }
+}
+
+/// The name of a state, if it is one.
+pub fn name(state: u128) -> Option<&'static str> {
+    NAMES.iter().find(|&&(_, number)| u128::from(number) == state).map(|&(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_names_of_others() {
+        let states = |text: &str| parse(text).unwrap().numbers().map(|n| n as u8).collect::<Vec<_>>();
+        for (text, state) in [
+            ("ESTABLISHED", ESTABLISHED),
+            ("estab", ESTABLISHED),
+            ("SYN_SENT", SYN_SENT),
+            ("fin_wait1", FIN_WAIT1),
+            ("FIN-WAIT-2", FIN_WAIT2),
+            ("time-wait", TIME_WAIT),
+            ("unconn", CLOSE),
+            ("CLOSE", CLOSE),
+            ("listen", LISTEN),
+        ] {
+            assert_eq!(states(text), [state], "{text}");
+        }
+        assert_eq!(states("FIN_WAIT"), [FIN_WAIT1, FIN_WAIT2]);
+        assert_eq!(states("bucket"), [SYN_RECV, TIME_WAIT]);
+        assert_eq!(states("all").len(), 11);
+        assert_eq!(states("connected").len(), 9);
+        assert_eq!(states("synchronized").len(), 8);
+        assert_eq!(states("big").len(), 9);
+        assert!(parse("NONE").unwrap_err().contains("established"));
+    }
+
+    #[test]
+    fn every_state_has_a_name() {
+        for state in all().numbers() {
+            assert_eq!(parse(name(state).unwrap()), Ok(Ranges::one(state)));
+        }
+        assert_eq!(name(0), None);
+    }
+}

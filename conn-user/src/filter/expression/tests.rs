@@ -1,0 +1,373 @@
+use conn_common::connection::{Connection, IN, OUT};
+use conn_common::owner::{CONNECT, Owner};
+use conn_common::state::{ESTABLISHED, SYN_RECV};
+
+use super::*;
+use crate::host::lookup::fixed::FixedNames;
+
+/// An expression that is right.
+pub(super) fn parsed(text: &str) -> Expression {
+    parse(text, &FixedNames::default()).unwrap_or_else(|error| panic!("{}", error.show(text)))
+}
+
+/// An SSH connection from 10.0.0.7 that curl of www-data (pid 100) opened.
+fn ssh() -> Connection {
+    let mut connection = Connection {
+        dport: 22,
+        sport: 40_000,
+        family: 4,
+        direction: OUT,
+        state: ESTABLISHED,
+        netns: 4_026_532_177,
+        owner: Owner { pid: 100, uid: 33, cgroup: 77, source: CONNECT, ..Owner::NONE },
+        ..Connection::UNSEEN
+    };
+    connection.src[..4].copy_from_slice(&[10, 0, 0, 7]);
+    connection.dst[..4].copy_from_slice(&[192, 0, 2, 22]);
+    connection.owner.comm[..4].copy_from_slice(b"curl");
+    connection
+}
+
+fn web6() -> Connection {
+    let mut connection = Connection {
+        dport: 443,
+        sport: 8080,
+        family: 6,
+        direction: IN,
+        state: SYN_RECV,
+        ..Connection::UNSEEN
+    };
+    connection.src[0] = 0xfd;
+    connection.dst[15] = 1;
+    connection
+}
+
+#[test]
+fn matches_what_ss_would_match() {
+    for (text, on_ssh, on_web) in [
+        ("dport = :ssh", true, false),
+        ("dport :ssh", true, false),
+        ("dport=22", true, false),
+        ("dport eq 22", true, false),
+        ("dport != :22", false, true),
+        ("dport >= :22", true, true),
+        ("dport gt 22 and dport lt :https", false, false),
+        ("sport <= 8080", false, true),
+        ("dport = 22,https,8000-8099", true, true),
+        ("dport = !22", false, true),
+        ("dport = 0-1000,!443", true, false),
+        ("src 10.0.0.0/8", true, false),
+        ("src = 10.0.0.7:40000", true, false),
+        ("src 10.0.0.7:40001", false, false),
+        ("src :40000", true, false),
+        ("dst *:443", false, true),
+        ("src *", true, true),
+        ("dst [::1]:443", false, true),
+        ("dst [::1]", false, true),
+        ("dst ::1", false, true),
+        ("src [fd00::/8]:8080", false, true),
+        ("src [fd00::]/8:8080", false, true),
+        ("dst inet:*:22", true, false),
+        ("dst inet6:*", false, true),
+        ("dport = inet6::22", false, false),
+        ("src ::/0", false, true),
+        ("not src 10.0.0.0/8", false, true),
+        ("src != 10.0.0.0/8", false, true),
+        ("src 10.0.0.0/8,!10.0.0.7", false, false),
+        ("! ( dport = :ssh )", false, true),
+        ("!(dport=:ssh)", false, true),
+        ("dport = :ssh or ( dport >= :8000 and dst 10.0.0.0/8 ) and not state time-wait", true, false),
+        ("dport = :ssh | dport = :443", true, true),
+        ("dport = :ssh || dport = :443", true, true),
+        ("dport = :ssh & src 10.0.0.0/8", true, false),
+        ("dport = :ssh && src 10.0.0.0/8", true, false),
+        ("dport = :ssh src 10.0.0.0/8", true, false),
+        // and binds more than or, as ss's manual says.
+        ("dport = 22 or dport = 443 and direction out", true, false),
+        ("(dport = 22 or dport = 443) and direction out", true, false),
+        ("dport = 443 or dport = 22 and direction in", false, true),
+        ("state established", true, false),
+        ("state ESTABLISHED", true, false),
+        ("state connected", true, true),
+        ("state bucket", false, true),
+        ("state big", true, false),
+        ("exclude syn-recv", true, false),
+        ("state syn-recv state established", true, true),
+        ("state syn-recv and state established", false, false),
+        ("state syn-recv,established", true, true),
+        ("direction in", false, true),
+        ("dir out", true, false),
+        ("family ipv6", false, true),
+        ("pid = 100", true, false),
+        ("pid = 50-150", true, false),
+        ("pid > 99", true, false),
+        ("pid != 100", false, true),
+        ("not pid > 99", false, true),
+        ("pid < 200", true, false),
+        ("pid = -", false, true),
+        ("uid www-data", true, false),
+        ("uid = root,33", true, false),
+        ("uid != root", true, true),
+        ("comm = curl", true, false),
+        ("comm = \"curl\"", true, false),
+        (r"comm = c\x75rl", true, false),
+        ("comm != curl", false, true),
+        ("comm = -", false, true),
+        ("netns = blue", true, false),
+        ("netns /run/netns/blue", true, false),
+        ("netns = 4026532177", true, false),
+        ("cgroup = /web", true, false),
+        ("cgroup 77", true, false),
+    ] {
+        let expression = parsed(text);
+        let simple = expression.clone().simplified();
+        for (connection, expected) in [(ssh(), on_ssh), (web6(), on_web)] {
+            assert_eq!(expression.matches(&connection), expected, "{text}: {connection:?}");
+            assert_eq!(simple.matches(&connection), expected, "{text} as {simple}: {connection:?}");
+        }
+    }
+}
+
+#[test]
+fn simplifying_leaves_little() {
+    for (text, simple) in [
+        ("dport = 22 or dport = 80", "dport = 22,80"),
+        ("not (dport = 22 or dport = 80)", "dport != 22,80"),
+        ("not (dport = 22 and src 10.0.0.0/8)", "dport != 22 or src != 10.0.0.0/8"),
+        ("dport >= 8000 and dport < 8100 and not dport = 8080", "dport = 8000-8079,8081-8099"),
+        ("not not dport = 22", "dport = 22"),
+        ("dport = 22 and dport = 80 and src 10.0.0.0/8", "dport != *"),
+        ("src 10.0.0.0/8 or dport = *", "dport = *"),
+        ("src 10.0.0.0/8 and dport = *", "src = 10.0.0.0/8"),
+        ("src 10.0.0.0/9 or src 10.128.0.0/9", "src = 10.0.0.0/8"),
+        ("pid = 5 or pid != 5", "pid = *"),
+        ("(dport = 22 or src 10.0.0.0/8) and dport = 22", "dport = 22 and (dport = 22 or src = 10.0.0.0/8)"),
+        ("not state bucket", "state != syn-recv,time-wait"),
+    ] {
+        assert_eq!(parsed(text).simplified().to_string(), simple, "{text}");
+    }
+}
+
+fn errors(texts: &[&str]) -> String {
+    let show = |text: &&str| parse(text, &FixedNames::default()).unwrap_err().show(text);
+    texts.iter().map(show).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn errors_point_at_the_word() {
+    insta::assert_snapshot!(
+        errors(&[
+            "dport = 22 or",
+            "( dport = 22",
+            "dport = 22 )",
+            "dport = 22 and or sport = 1",
+            "dport",
+            "dport = ",
+            "dport = and",
+            "dport !22",
+            "dport = ! 22",
+            "dport = !!22",
+            "evnets",
+            "dport = 22 23",
+            "dev eth0",
+            "autobound",
+            "fwmark = 0x1",
+            "comm = \"curl",
+            "dport = 22 = 23",
+            "",
+            "größe = 1 und dport = 22",
+        ]),
+        @r#"
+    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+      dport = 22 or
+                   ^
+    filter: this ( is never closed: write the ) behind it
+      ( dport = 22
+      ^
+    filter: this ) closes nothing: take it out, or write the ( before
+      dport = 22 )
+                 ^
+    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+      dport = 22 and or sport = 1
+                     ^^
+    filter: a value is missing behind dport: write a number, a service name, or a range like 8000-8099
+      dport
+           ^
+    filter: a value is missing behind dport: write a number, a service name, or a range like 8000-8099
+      dport =
+             ^
+    filter: a value is missing behind dport: write a number, a service name, or a range like 8000-8099
+      dport = and
+              ^^^
+    filter: write dport != … for this
+      dport !22
+            ^
+    filter: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
+      dport = ! 22
+              ^
+    filter: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
+      dport = !!22
+              ^
+    filter: "evnets" cannot be asked for: use src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm
+      evnets
+      ^^^^^^
+    filter: "23" cannot be asked for: use src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm
+      dport = 22 23
+                 ^^
+    filter: dev cannot be asked for: a connection is not tied to a device: ask for its addresses with src and dst
+      dev eth0
+      ^^^
+    filter: autobound cannot be asked for: how a port was chosen is not recorded: ask for a range of sport, like sport >= 32768
+      autobound
+      ^^^^^^^^^
+    filter: fwmark cannot be asked for: conntrace does not read marks of sockets: ask for ports, addresses or owners
+      fwmark = 0x1
+      ^^^^^^
+    filter: this quote is never closed: end it with "
+      comm = "curl
+             ^^^^^
+    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+      dport = 22 = 23
+                 ^
+    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+      (nothing)
+      ^
+    filter: "größe" cannot be asked for: use src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm
+      größe = 1 und dport = 22
+      ^^^^^
+    "#
+    );
+}
+
+#[test]
+fn errors_point_at_the_value() {
+    insta::assert_snapshot!(
+        errors(&[
+            "dport = :sshh",
+            "dport = 22,70000,80",
+            "src localhost",
+            "src 10.0.0.1/8",
+            "src [::1",
+            "src 10.0.0.1:",
+            "src fd00::1:zz:80:x",
+            "src > 10.0.0.1",
+            "state opened",
+            "pid = curl",
+            "pid > curl",
+            "uid = nobody-here",
+            "netns = red",
+            "cgroup = /nowhere",
+            r"comm = a\b",
+            "family ipx",
+            "direction up",
+            "dport >= 22,23",
+        ]),
+        @r#"
+    filter: unknown service "sshh": not in /etc/services; use a number
+      dport = :sshh
+              ^^^^^
+    filter: port 70000 is out of range: ports are 0 to 65535
+      dport = 22,70000,80
+                 ^^^^^
+    filter: "localhost" is no address, and names are not looked up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
+      src localhost
+          ^^^^^^^^^
+    filter: 10.0.0.1/8 has bits behind its length: write 10.0.0.0/8, or 10.0.0.1 for the host
+      src 10.0.0.1/8
+          ^^^^^^^^^^
+    filter: a ] is missing in "[::1"
+      src [::1
+          ^^^^
+    filter: "10.0.0.1:" is no address with a port: write 192.0.2.7:22, [fd00::1]:22, or *:22
+      src 10.0.0.1:
+          ^^^^^^^^^
+    filter: "fd00::1:zz:80:x" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
+      src fd00::1:zz:80:x
+          ^^^^^^^^^^^^^^^
+    filter: src has no order: use = or !=
+      src > 10.0.0.1
+          ^
+    filter: unknown state "opened": write established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, close-wait, last-ack, closing, closed, or a group: all, connected, synchronized, bucket, big
+      state opened
+            ^^^^^^
+    filter: "curl" is not a process id: write a number, a range like 100-200, or - for an unknown owner
+      pid = curl
+            ^^^^
+    filter: "curl" is no number: write a number, a range like 100-200, or - for an unknown owner
+      pid > curl
+            ^^^^
+    filter: no user "nobody-here" on this host: write a number, a login name, a range like 1000-1999, or - for an unknown owner
+      uid = nobody-here
+            ^^^^^^^^^^^
+    filter: no network namespace "red"
+      netns = red
+              ^^^
+    filter: no cgroup /nowhere
+      cgroup = /nowhere
+               ^^^^^^^^
+    filter: "a\\b" has a lone backslash: write \\ for it, and \x20 for a byte
+      comm = a\b
+             ^^^
+    filter: "ipx" is not a family: write ipv4 or ipv6
+      family ipx
+             ^^^
+    filter: "up" is not a direction: write in or out, or - where it is not known
+      direction up
+                ^^
+    filter: unknown service "22,23": not in /etc/services; use a number
+      dport >= 22,23
+               ^^^^^
+    "#
+    );
+}
+
+#[test]
+fn long_and_deep_expressions_are_no_trouble() {
+    let names = FixedNames::default();
+    let deep = |depth: usize| format!("{}dport = 22{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(parse(&deep(100), &names).is_ok());
+    assert!(parse(&deep(101), &names).unwrap_err().complaint.contains("flatter"));
+    assert!(parse(&"(".repeat(100_000), &names).is_err());
+    assert!(parse(&format!("{} dport = 22", "! ".repeat(100_000)), &names).is_err());
+    let wide = vec!["dport = 22"; 20_000].join(" or ");
+    assert_eq!(parse(&wide, &names).unwrap().simplified().to_string(), "dport = 22");
+    let long = format!("{} dport = :sshh", "dport = 22 or ".repeat(50));
+    insta::assert_snapshot!(parse(&long, &names).unwrap_err().show(&long), @r#"
+    filter: unknown service "sshh": not in /etc/services; use a number
+      … = 22 or dport = 22 or dport = 22 or dport = 22 or  dport = :sshh
+                                                                   ^^^^^
+    "#);
+}
+
+#[test]
+fn expressions_are_told_from_commands() {
+    for word in [
+        "dport",
+        "dport = 22",
+        "( dport",
+        "(",
+        "!",
+        "not",
+        "state",
+        "exclude",
+        "dev",
+        "SRC 10.0.0.1",
+        "foo = 1",
+    ] {
+        assert!(parser::begins(word), "{word}");
+    }
+    for word in ["events", "evnets", "count", "help"] {
+        assert!(!parser::begins(word), "{word}");
+    }
+}
+
+#[test]
+fn names_that_are_words_of_the_language_are_quoted() {
+    let names = FixedNames::default();
+    for name in ["lt", "And", "NOT"] {
+        let quoted = format!("comm = \"{name}\"");
+        let expression = parse(&quoted, &names).unwrap();
+        assert_eq!(parse(&expression.to_string(), &names).unwrap(), expression, "{expression}");
+        assert!(parse(&format!("comm = {name}"), &names).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! The part of a filter that the kernel decides, with the contents of its globals and maps.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use conn_common::connection::{IN, OUT};
+use conn_common::filter::{
+    ANY_DIRECTION, ANY_FAMILY, ANY_STATE, Filter, Mode, Modes, PORT_WORDS, PortBits, Set, Value, bit,
+    family_bit, mode, port_place, state_bit, with_mode,
+};
+
+use crate::filter::expression::Field;
+use crate::filter::expression::field::UNKNOWN;
+use crate::filter::value::prefix::{self, Block};
+use crate::filter::value::ranges::Ranges;
+
+/// The most prefixes of one set that the kernel is given.
+const MAX_PREFIXES: usize = 1 << 20;
+/// The most single values of one set.
+const MAX_VALUES: u128 = 1 << 16;
+
+/// What the kernel decides.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Mask of directions.
+    pub directions: u8,
+    /// Mask of families.
+    pub families: u8,
+    /// Mask of states.
+    pub states: u16,
+    /// What the sets mean.
+    pub modes: Modes,
+    /// Service ports, if they are to decide.
+    pub dports: Option<Box<PortBits>>,
+    /// Source ports, if they are to decide.
+    pub sports: Option<Box<PortBits>>,
+    /// Prefixes of initiators.
+    pub sources: Vec<Block>,
+    /// Prefixes of responders.
+    pub destinations: Vec<Block>,
+    /// Single values of the other sets.
+    pub values: HashSet<Value>,
+}
+
+impl Default for Pushed {
+    fn default() -> Self {
+        Self::all()
+    }
+}
+
+impl fmt::Debug for Pushed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pushed")
+            .field("directions", &self.directions)
+            .field("families", &self.families)
+            .field("states", &self.states)
+            .field("modes", &self.modes)
+            .field("prefixes", &(self.sources.len() + self.destinations.len()))
+            .field("values", &self.values.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pushed {
+    /// Every connection.
+    pub fn all() -> Self {
+        Self {
+            directions: ANY_DIRECTION,
+            families: ANY_FAMILY,
+            states: ANY_STATE,
+            modes: 0,
+            dports: None,
+            sports: None,
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            values: HashSet::new(),
+        }
+    }
+
+    /// Takes over the decision on a field, once. False if the kernel has no form for the set.
+    pub(super) fn takes(&mut self, field: Field, set: &Ranges) -> bool {
+        let number_mask =
+            |bits: &dyn Fn(u128) -> u16| set.numbers().fold(0, |mask, number| mask | bits(number));
+        match field {
+            Field::State => self.states = number_mask(&|state| state_bit(state as u8)),
+            Field::Direction => {
+                let has = |direction: u8| if set.contains(direction.into()) { bit(direction) } else { 0 };
+                self.directions = has(IN) | has(OUT);
+            }
+            Field::Family => {
+                let has = |family: u8| if set.contains(family.into()) { family_bit(family) } else { 0 };
+                self.families = has(4) | has(6);
+            }
+            Field::Dport => {
+                self.dports = Some(ports(set));
+                self.modes = with_mode(self.modes, Set::Dport, Mode::Only);
+            }
+            Field::Sport => {
+                self.sports = Some(ports(set));
+                self.modes = with_mode(self.modes, Set::Sport, Mode::Only);
+            }
+            Field::Src => {
+                let Some((mode, blocks)) = prefixes(set) else { return false };
+                self.sources = blocks;
+                self.modes = with_mode(self.modes, Set::Src, mode);
+            }
+            Field::Dst => {
+                let Some((mode, blocks)) = prefixes(set) else { return false };
+                self.destinations = blocks;
+                self.modes = with_mode(self.modes, Set::Dst, mode);
+            }
+            Field::Netns => return self.takes_values(field, Set::Netns, set),
+            Field::Pid => return self.takes_values(field, Set::Pid, set),
+            Field::Uid => return self.takes_values(field, Set::Uid, set),
+            Field::Cgroup => return self.takes_values(field, Set::Cgroup, set),
+            Field::Comm => return self.takes_values(field, Set::Comm, set),
+        }
+        true
+    }
+
+    /// Keeps the values that are wanted, or those that are not, if either are few.
+    fn takes_values(&mut self, field: Field, name: Set, set: &Ranges) -> bool {
+        let rest = field.domain().without(set);
+        let (mode, members) = match (set.len(), rest.len()) {
+            (few, _) if few <= MAX_VALUES => (Mode::Only, set),
+            (_, few) if few <= MAX_VALUES => (Mode::Except, &rest),
+            _ => return false,
+        };
+        self.values.extend(members.numbers().map(|number| match name {
+            _ if number == UNKNOWN => Value::unknown(name),
+            Set::Comm => Value::name(name, &number.to_be_bytes()),
+            // Nothing but names and addresses has more bits.
+            _ => Value::number(name, number as u64),
+        }));
+        self.modes = with_mode(self.modes, name, mode);
+        true
+    }
+
+    /// True if the kernel decides on the field.
+    pub(super) fn has(&self, field: Field) -> bool {
+        let has = |set| !matches!(mode(self.modes, set), Mode::Any);
+        match field {
+            Field::State => self.states != ANY_STATE,
+            Field::Direction => self.directions != ANY_DIRECTION,
+            Field::Family => self.families != ANY_FAMILY,
+            Field::Src => has(Set::Src),
+            Field::Dst => has(Set::Dst),
+            Field::Sport => has(Set::Sport),
+            Field::Dport => has(Set::Dport),
+            Field::Netns => has(Set::Netns),
+            Field::Pid => has(Set::Pid),
+            Field::Uid => has(Set::Uid),
+            Field::Cgroup => has(Set::Cgroup),
+            Field::Comm => has(Set::Comm),
+        }
+    }
+}
+
+fn ports(set: &Ranges) -> Box<PortBits> {
+    let mut bits = Box::new([0; PORT_WORDS]);
+    for port in set.numbers() {
+        // A port's domain ends at 65,535.
+        let (word, bit) = port_place(port as u16);
+        bits[word] |= bit;
+    }
+    bits
+}
+
+/// The prefixes that are wanted, or those that are not, whichever are fewer.
+fn prefixes(set: &Ranges) -> Option<(Mode, Vec<Block>)> {
+    let rest = Field::Src.domain().without(set);
+    let some = |set: &Ranges| prefix::blocks(set).take(MAX_PREFIXES + 1).collect::<Vec<_>>();
+    let (wanted, unwanted) = (some(set), some(&rest));
+    let (mode, blocks) =
+        if unwanted.len() < wanted.len() { (Mode::Except, unwanted) } else { (Mode::Only, wanted) };
+    (blocks.len() <= MAX_PREFIXES).then_some((mode, blocks))
+}
+
+/// The decision as the kernel takes it, from the contents of its maps.
+impl Filter for Pushed {
+    fn directions(&self) -> u8 {
+        self.directions
+    }
+
+    fn families(&self) -> u8 {
+        self.families
+    }
+
+    fn states(&self) -> u16 {
+        self.states
+    }
+
+    fn modes(&self) -> Modes {
+        self.modes
+    }
+
+    fn has_port(&self, set: Set, port: u16) -> bool {
+        let (word, bit) = port_place(port);
+        let bits = if set == Set::Dport { &self.dports } else { &self.sports };
+        bits.as_ref().is_some_and(|bits| bits[word] & bit != 0)
+    }
+
+    fn has_address(&self, set: Set, address: [u8; 16]) -> bool {
+        let number = u128::from_be_bytes(address);
+        let blocks = if set == Set::Src { &self.sources } else { &self.destinations };
+        blocks.iter().any(|&(first, length)| {
+            let host = 128 - u32::from(length);
+            number.checked_shr(host).unwrap_or(0) == first.checked_shr(host).unwrap_or(0)
+        })
+    }
+
+    fn has_value(&self, value: &Value) -> bool {
+        self.values.contains(value)
+    }
+}

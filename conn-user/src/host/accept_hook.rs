@@ -1,0 +1,242 @@
+//! How to see who accepts a connection: a program on the return of the kernel's accept function, or on
+//! the exits of the system calls.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use aya::Btf;
+use aya::programs::{FEntry, FExit, Program, ProgramError, TracePoint};
+use conn_common::layout::{ACCEPT, GRAFT};
+use conn_common::name;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// A way to see who accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptHook {
+    /// `fentry` on `security_sock_graft()`: every accept, that of `io_uring`, too. Needs BPF trampolines, and
+    /// a kernel with security modules for sockets.
+    Graft,
+    /// `fexit` on `inet_csk_accept()`, where it has none. The kernel runs no program at the return of a call that
+    /// was under way when a program came to the function or went (`bpf_tramp_image_put()`), so the next accept
+    /// of a task that waited then is missed.
+    Function,
+    /// The exits of `accept` and `accept4`. Costs every system call of the host some nanoseconds, and does
+    /// not see `io_uring`.
+    Syscalls,
+}
+
+impl AcceptHook {
+    /// From the best to the last.
+    pub const ALL: [Self; 3] = [Self::Graft, Self::Function, Self::Syscalls];
+
+    /// Its name, as in `--accept-hook`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Graft => "graft",
+            Self::Function => "function",
+            Self::Syscalls => "syscalls",
+        }
+    }
+
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// Names the word that is none.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|hook| hook.name() == text)
+            .ok_or_else(|| format!("unknown hook {text:?}: use graft, function or syscalls"))
+    }
+}
+
+/// What came of the search for a hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The one that is used, if there is any.
+    pub hook: Option<AcceptHook>,
+    /// Better ones, and why this host does not let them.
+    pub refused: Vec<(AcceptHook, String)>,
+}
+
+/// The directory of event descriptions in tracefs.
+const EVENTS: &str = "/sys/kernel/tracing/events";
+/// The system calls whose exits tell of an accept.
+const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
+
+/// The offset of a system call's result in the record of its exit, `None` where the kernel does not tell:
+/// no tracefs, or no tracing of system calls.
+pub fn syscall_result() -> Option<u32> {
+    in_tracefs(|| {
+        let format = fs::read_to_string(format!("{EVENTS}/syscalls/{}/format", EXITS[0])).ok()?;
+        offset_of(&format, "ret")
+    })
+    .ok()
+    .flatten()
+}
+
+type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
+
+impl Search {
+    /// Attaches the program of the best hook that this host lets, or that of the forced one. If there is none, a connection
+    /// keeps its listener as owner. `parameters` is how many `inet_csk_accept()` has, if it is there.
+    pub fn run(
+        forced: Option<AcceptHook>,
+        parameters: Option<u32>,
+        mut programs: Programs<'_>,
+        btf: &Btf,
+    ) -> Self {
+        let mut search = Self::default();
+        for hook in AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook)) {
+            match attach(hook, parameters, &mut programs, btf) {
+                Ok(()) => {
+                    search.hook = Some(hook);
+                    break;
+                }
+                Err(error) => {
+                    log::debug!("no program for accepts on {}: {error}", hook.name());
+                    search.refused.push((hook, error));
+                }
+            }
+        }
+        search
+    }
+}
+
+/// Attaches the program of a hook, or tells why this host does not let it.
+fn attach(
+    hook: AcceptHook,
+    parameters: Option<u32>,
+    programs: &mut Programs<'_>,
+    btf: &Btf,
+) -> Result<(), String> {
+    match hook {
+        AcceptHook::Graft => {
+            let program: &mut FEntry = find(programs, name::GRAFTED)?;
+            program.load(GRAFT, btf).map_err(text)?;
+            program.attach().map_err(text)?;
+        }
+        AcceptHook::Function => {
+            let name = match parameters {
+                Some(2) => name::ACCEPTED_TWO,
+                Some(4) => name::ACCEPTED_FOUR,
+                Some(other) => return Err(format!("inet_csk_accept() has {other} parameters here")),
+                None => return Err("this kernel has no inet_csk_accept()".to_owned()),
+            };
+            let program: &mut FExit = find(programs, name)?;
+            program.load(ACCEPT, btf).map_err(text)?;
+            program.attach().map_err(text)?;
+        }
+        AcceptHook::Syscalls => {
+            let program: &mut TracePoint = find(programs, name::ACCEPT_EXIT)?;
+            program.load().map_err(text)?;
+            in_tracefs(|| {
+                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(text))
+            })??;
+        }
+    }
+    Ok(())
+}
+
+fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = programs.get_mut(name).ok_or("the object has no such program")?;
+    <&mut T>::try_from(&mut **program).map_err(text)
+}
+
+fn text(error: impl std::error::Error) -> String {
+    let said = error.to_string();
+    // The verifier's log is long, and for developers.
+    let first = said.lines().next().unwrap_or_default();
+    let text = first.split(". Verifier output").next().unwrap_or(first);
+    match error.source().map(ToString::to_string) {
+        Some(source) if !text.contains(&source) => format!("{text}: {source}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
+/// that nothing changes for others.
+fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, String> {
+    if Path::new(EVENTS).exists() {
+        return Ok(look());
+    }
+    let private = || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("tracefs"), "/sys/kernel/tracing", Some("tracefs"), MsFlags::empty(), none)
+    };
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            private().map_err(|error| format!("mounting tracefs: {error}"))?;
+            Ok(look())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The offset of a field in a tracepoint's description:
+/// `field:long ret;\toffset:16;\tsize:8;\tsigned:1;`.
+fn offset_of(format: &str, field: &str) -> Option<u32> {
+    format.lines().find_map(|line| {
+        let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
+        if declaration.split_ascii_whitespace().next_back()? != field {
+            return None;
+        }
+        rest.trim().strip_prefix("offset:")?.split(';').next()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The descriptions of stock kernels, see `layout::tests`; and as a kernel with real time has it, whose
+    /// records begin with one field more.
+    #[test]
+    fn results_are_where_stock_kernels_say() {
+        for (kernel, format) in [
+            ("5.10", include_str!("../../tests/kernel/5.10.format")),
+            ("6.1", include_str!("../../tests/kernel/6.1.format")),
+            ("6.12", include_str!("../../tests/kernel/6.12.format")),
+            ("6.18", include_str!("../../tests/kernel/6.18.format")),
+            ("7.2", include_str!("../../tests/kernel/7.2.format")),
+        ] {
+            assert_eq!(offset_of(format, "ret"), Some(16), "{kernel}");
+            assert_eq!(offset_of(format, "common_pid"), Some(4), "{kernel}");
+            let shifted =
+                format.replace("offset:16;", "offset:24;").replace("offset:8;", "offset:16;").replace(
+                    "\tfield:int __syscall_nr;",
+                    "\tfield:unsigned char common_preempt_lazy_count;\toffset:8;\tsize:1;\tsigned:0;\n\n\
+                 \tfield:int __syscall_nr;",
+                );
+            assert_eq!(offset_of(&shifted, "ret"), Some(24), "{kernel}");
+        }
+    }
+
+    #[test]
+    fn results_are_where_the_kernel_says() {
+        let ordinary = "name: sys_exit_accept4\nID: 1\nformat:\n\
+                        \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
+                        \tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n\
+                        \tfield:long ret;\toffset:16;\tsize:8;\tsigned:1;\n";
+        assert_eq!(offset_of(ordinary, "ret"), Some(16));
+        assert_eq!(offset_of(&ordinary.replace("offset:16", "offset:24"), "ret"), Some(24));
+        assert_eq!(offset_of("field:long return;\toffset:16;", "ret"), None);
+        assert_eq!(offset_of("", "ret"), None);
+    }
+
+    #[test]
+    fn hooks_have_names() {
+        for hook in AcceptHook::ALL {
+            assert_eq!(AcceptHook::parse(hook.name()), Ok(hook));
+        }
+        assert!(AcceptHook::parse("kprobe").is_err());
+    }
+}

@@ -1,0 +1,48 @@
+//! The kernel's types as aya knows them: by their numbers the kernel is told which function or tracepoint a
+//! program is for.
+
+use std::thread;
+
+use aya::Btf;
+
+use crate::error::Error;
+use crate::host::facts::KERNEL_BTF;
+
+/// The types, while somebody needs them: they take some 15 MB.
+#[derive(Debug)]
+pub struct Types(Option<Btf>);
+
+impl Types {
+    /// Those of the running kernel.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn of_kernel() -> Result<Self, Error> {
+        Ok(Self(Some(read()?)))
+    }
+
+    /// The types, read again if they were forgotten.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn get(&mut self) -> Result<&Btf, Error> {
+        let types = match self.0.take() {
+            Some(types) => types,
+            None => read()?,
+        };
+        Ok(self.0.insert(types))
+    }
+
+    /// For whoever goes on without loading programs, and need not wait for it: it takes some milliseconds.
+    pub fn forget(&mut self) {
+        if let Some(types) = self.0.take() {
+            // Where there can be no more threads, they are dropped here.
+            let _ = thread::Builder::new().name("forget".into()).spawn(move || drop(types));
+        }
+    }
+}
+
+fn read() -> Result<Btf, Error> {
+    Btf::from_sys_fs()
+        .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })
+}

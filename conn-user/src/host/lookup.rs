@@ -1,0 +1,159 @@
+//! Names on the command line that stand for numbers on this host.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::User;
+
+use crate::host::facts::Host;
+use crate::host::services::Services;
+
+/// Where `ip netns` and container engines mount namespaces by name.
+const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// Inode numbers of namespaces are higher (`PROC_DYNAMIC_FIRST`, and since 6.17 fixed ones just below it),
+/// process ids are not (`PID_MAX_LIMIT`).
+const LAST_PROCESS: u32 = 1 << 22;
+
+/// Finds the numbers. Each error says what is wrong and what to write instead.
+pub trait Names {
+    /// The names of ports.
+    fn services(&self) -> &Services;
+    /// The user id of a login name, if there is one.
+    fn user(&self, name: &str) -> Result<Option<u32>, String>;
+    /// The inode number of a network namespace by path, name or process id.
+    fn netns(&self, name: &str) -> Result<u32, String>;
+    /// The id of a cgroup by its path.
+    fn cgroup(&self, path: &str) -> Result<u64, String>;
+}
+
+/// The names of this host.
+#[derive(Debug)]
+pub struct HostNames {
+    services: Services,
+    cgroup_root: Option<PathBuf>,
+}
+
+impl HostNames {
+    /// Reads what is read once; the rest is looked up when it is asked for.
+    pub fn load() -> Self {
+        Self { services: Services::load(), cgroup_root: Host::look().cgroup_root }
+    }
+}
+
+impl Names for HostNames {
+    fn services(&self) -> &Services {
+        &self.services
+    }
+
+    fn user(&self, name: &str) -> Result<Option<u32>, String> {
+        User::from_name(name)
+            .map(|user| user.map(|user| user.uid.as_raw()))
+            .map_err(|error| format!("looking up the user {name:?}: {error}"))
+    }
+
+    fn netns(&self, name: &str) -> Result<u32, String> {
+        if let Ok(number) = name.parse::<u32>() {
+            if number > LAST_PROCESS {
+                return Ok(number);
+            }
+            return inode(Path::new(&format!("/proc/{number}/ns/net")))
+                .map_err(|error| format!("the network namespace of process {number}: {error}"));
+        }
+        if name.contains('/') {
+            return inode(Path::new(name)).map_err(|error| format!("network namespace {name}: {error}"));
+        }
+        NETNS_DIRECTORIES.iter().find_map(|directory| inode(&Path::new(directory).join(name)).ok()).ok_or_else(|| {
+            format!(
+                "no network namespace {name:?} in {}: write a name, a path, a process id or an inode number",
+                NETNS_DIRECTORIES.join(" or ")
+            )
+        })
+    }
+
+    fn cgroup(&self, path: &str) -> Result<u64, String> {
+        let root = self.cgroup_root.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
+        let typed = Path::new(path);
+        let full = if typed.starts_with(root) {
+            typed.to_path_buf()
+        } else {
+            root.join(typed.strip_prefix("/").unwrap_or(typed))
+        };
+        match fs::metadata(&full) {
+            // The id of a cgroup is the inode number of its directory (kernfs).
+            Ok(found) if found.is_dir() => Ok(found.ino()),
+            Ok(_) => Err(format!("{} is no cgroup: write the path of its directory", full.display())),
+            Err(error) => Err(format!("no cgroup {}: {error}", full.display())),
+        }
+    }
+}
+
+/// The inode number of a namespace's file.
+fn inode(path: &Path) -> Result<u32, String> {
+    let found = fs::metadata(path).map_err(|error| error.to_string())?;
+    u32::try_from(found.ino())
+        .ok()
+        .filter(|&inode| inode > LAST_PROCESS)
+        .ok_or_else(|| "this file is no namespace".into())
+}
+
+#[cfg(test)]
+pub mod fixed {
+    //! Names for tests.
+
+    use super::{Names, Services};
+
+    /// A host with few names.
+    #[derive(Debug)]
+    pub struct FixedNames(Services);
+
+    impl Default for FixedNames {
+        /// ssh, http, https and iscsi-target; root and www-data; the namespace blue; /web.
+        fn default() -> Self {
+            Self(Services::parse("ssh 22/tcp\nhttp 80/tcp www\niscsi-target 3260/tcp\nhttps 443/tcp\n"))
+        }
+    }
+
+    impl Names for FixedNames {
+        fn services(&self) -> &Services {
+            &self.0
+        }
+        fn user(&self, name: &str) -> Result<Option<u32>, String> {
+            Ok(match name {
+                "root" => Some(0),
+                "www-data" => Some(33),
+                _ => None,
+            })
+        }
+        fn netns(&self, name: &str) -> Result<u32, String> {
+            match name.parse() {
+                Ok(number) if number > super::LAST_PROCESS => Ok(number),
+                _ if name == "blue" || name == "/run/netns/blue" => Ok(4_026_532_177),
+                _ => Err(format!("no network namespace {name:?}")),
+            }
+        }
+        fn cgroup(&self, path: &str) -> Result<u64, String> {
+            if path == "/web" { Ok(77) } else { Err(format!("no cgroup {path}")) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_this_host_has() {
+        let names = HostNames::load();
+        let own = inode(Path::new("/proc/self/ns/net")).unwrap();
+        assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));
+        assert_eq!(names.netns(&std::process::id().to_string()), Ok(own));
+        assert_eq!(names.netns(&own.to_string()), Ok(own));
+        assert_eq!(names.user("root"), Ok(Some(0)));
+        assert_eq!(names.user("no such user"), Ok(None));
+        for wrong in ["no-such-name", "/etc/passwd", "/no/such", "0", ""] {
+            assert!(names.netns(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(names.cgroup("/no/such/cgroup").is_err());
+    }
+}

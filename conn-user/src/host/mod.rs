@@ -1,0 +1,13 @@
+//! Facts about this host, and the plan that follows from them.
+
+pub mod accept_hook;
+pub mod allocator;
+pub mod btf;
+pub mod clock;
+pub mod facts;
+pub mod lookup;
+pub mod namespace;
+pub mod offsets;
+pub mod plan;
+pub mod services;
+pub mod ticks;

@@ -1,0 +1,193 @@
+//! Where the running kernel keeps the fields that the programs read: found in its BTF.
+
+use std::collections::HashMap;
+
+use btf_rs::{Backend, Btf, Type};
+use conn_common::layout::{ACCEPT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
+
+use crate::error::Error;
+use crate::host::facts::KERNEL_BTF;
+
+/// What the programs must know of the running kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The offset of each of [`FIELDS`], in bytes, in the same order, then of each of [`OPTIONAL`].
+    fields: Vec<(&'static str, u32)>,
+    /// How many parameters `inet_csk_accept()` has; `None` if it is not described.
+    pub accept_parameters: Option<u32>,
+}
+
+impl Layout {
+    /// Finds all fields in the running kernel.
+    ///
+    /// # Errors
+    /// The kernel's BTF cannot be read, or lacks a field.
+    pub fn of_kernel() -> Result<Self, Error> {
+        // Looking up a dozen names in place is much faster than parsing all of it first; kernels
+        // before 6.16 cannot map the file.
+        let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
+            .or_else(|_| Btf::from_file(KERNEL_BTF))
+            .map_err(|error| Error::Refused {
+                what: format!("reading {KERNEL_BTF}: {error}"),
+                errno: None,
+            })?;
+        Self::find(&types)
+    }
+
+    /// Finds all fields in `btf`.
+    ///
+    /// # Errors
+    /// [`Error::TooOld`] if the kernel cannot do what is needed. [`Error::MissingField`] names the first field
+    /// that the kernel does not have, or has with another size.
+    pub fn find(btf: &Btf) -> Result<Self, Error> {
+        if structure(btf, LOCKED_WALK).is_none() {
+            return Err(Error::TooOld { lacks: "it walks TCP sockets without locking them" });
+        }
+        let mut structures = Structures::new(btf);
+        let mut find = |field: &Field| offset(btf, structures.find(field.structure)?, field);
+        let mut fields = Vec::new();
+        for field in FIELDS {
+            let offset =
+                find(field).ok_or(Error::MissingField { structure: field.structure, member: field.path })?;
+            fields.push((field.global, offset));
+        }
+        fields.extend(OPTIONAL.iter().map(|field| (field.global, find(field).unwrap_or(0))));
+        Ok(Self { fields, accept_parameters: parameters(btf, ACCEPT) })
+    }
+
+    /// The global of each field and its offset in bytes.
+    pub fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
+        self.fields.iter().map(|(name, offset)| (*name, offset))
+    }
+}
+
+/// The structures that have fields we need. The kernel's 150,000 types are not sorted, so each look for a name goes over
+/// all of them: most structures are found as members of others, or behind pointers of these.
+struct Structures<'a> {
+    btf: &'a Btf,
+    found: HashMap<&'static str, Option<Type>>,
+}
+
+/// From these, most others are found.
+const ROOTS: [&str; 2] = ["tcp_sock", "task_struct"];
+
+impl<'a> Structures<'a> {
+    fn new(btf: &'a Btf) -> Self {
+        let mut structures = Self { btf, found: HashMap::new() };
+        for root in ROOTS {
+            let root = structure(btf, root);
+            structures.note(root.as_ref());
+        }
+        structures
+    }
+
+    fn find(&mut self, name: &'static str) -> Option<Type> {
+        self.found.entry(name).or_insert_with(|| structure(self.btf, name)).clone()
+    }
+
+    /// Notes a structure that we need, and those that it leads to.
+    fn note(&mut self, of_type: Option<&Type>) {
+        let Some(Type::Struct(structure)) = of_type else { return };
+        let Ok(name) = self.btf.resolve_name(structure) else { return };
+        let mut needed = FIELDS.iter().chain(OPTIONAL).map(|field| field.structure);
+        let Some(name) = needed.find(|&needed| needed == name) else { return };
+        if self.found.contains_key(name) {
+            return;
+        }
+        self.found.insert(name, of_type.cloned());
+        for member in &structure.members {
+            let member = self.btf.resolve_chained_type(member).ok();
+            let member = member.and_then(|member| strip(self.btf, member));
+            match member {
+                Some(Type::Ptr(pointer)) => {
+                    let target = self.btf.resolve_chained_type(&pointer).ok();
+                    self.note(target.and_then(|target| strip(self.btf, target)).as_ref());
+                }
+                member => self.note(member.as_ref()),
+            }
+        }
+    }
+}
+
+/// The structure of this name.
+fn structure(btf: &Btf, name: &str) -> Option<Type> {
+    let named = btf.resolve_types_by_name(name).ok()?;
+    named.into_iter().find(|candidate| matches!(candidate, Type::Struct(_)))
+}
+
+/// The offset of one field of `structure`, if the kernel has it in the size that the programs expect.
+fn offset(btf: &Btf, structure: Type, field: &Field) -> Option<u32> {
+    let mut current = structure;
+    let mut bits = 0;
+    for name in field.path.split('.') {
+        let (at, member) = find_member(btf, &current, name)?;
+        bits += at;
+        current = member;
+    }
+    (size(btf, &current)? == field.size && bits % 8 == 0).then_some(bits / 8)
+}
+
+/// How many parameters a function has.
+fn parameters(btf: &Btf, function: &str) -> Option<u32> {
+    let functions = btf.resolve_types_by_name(function).ok()?;
+    functions.iter().find_map(|found| {
+        let Type::Func(found) = found else { return None };
+        match btf.resolve_chained_type(found).ok()? {
+            Type::FuncProto(prototype) => u32::try_from(prototype.parameters.len()).ok(),
+            _ => None,
+        }
+    })
+}
+
+/// Offset in bits and type of a member, looked for in nested structures without a name, too.
+fn find_member(btf: &Btf, structure: &Type, name: &str) -> Option<(u32, Type)> {
+    let (Type::Struct(members) | Type::Union(members)) = structure else { return None };
+    for member in &members.members {
+        let of_type = strip(btf, btf.resolve_chained_type(member).ok()?)?;
+        match btf.resolve_name(member) {
+            Ok(found) if found == name => {
+                // Bit fields have no address; 0 stands for none in a structure that has some.
+                return matches!(member.bitfield_size(), None | Some(0))
+                    .then(|| (member.bit_offset(), of_type));
+            }
+            Ok(found) if !found.is_empty() => {}
+            _ => {
+                if let Some((at, inner)) = find_member(btf, &of_type, name) {
+                    return Some((member.bit_offset() + at, inner));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Takes typedefs, qualifiers and type tags off.
+fn strip(btf: &Btf, mut of_type: Type) -> Option<Type> {
+    loop {
+        let next = match &of_type {
+            Type::Typedef(inner) => btf.resolve_chained_type(inner),
+            Type::Const(inner) | Type::Volatile(inner) => btf.resolve_chained_type(inner),
+            Type::TypeTag(inner) => btf.resolve_chained_type(inner),
+            _ => return Some(of_type),
+        };
+        of_type = next.ok()?;
+    }
+}
+
+/// Size of a type in bytes, on a 64-bit kernel.
+fn size(btf: &Btf, of_type: &Type) -> Option<u32> {
+    Some(match of_type {
+        Type::Int(int) => int.size() as u32,
+        Type::Ptr(_) => 8,
+        Type::Struct(inner) | Type::Union(inner) => inner.size() as u32,
+        Type::Enum(inner) => inner.size() as u32,
+        Type::Array(array) => {
+            let item = strip(btf, btf.resolve_chained_type(array).ok()?)?;
+            array.len() as u32 * size(btf, &item)?
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! What to load and attach: a pure function of the facts in [`crate::host::facts`].
+
+use std::path::PathBuf;
+
+use conn_common::name;
+
+use crate::error::Error;
+use crate::host::accept_hook::AcceptHook;
+use crate::host::facts::Host;
+
+/// Hooks that see transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set: any of them may be there without the others")]
+pub struct Witnesses {
+    /// The program on the state tracepoint.
+    pub set_state: bool,
+    /// Its twin, which is not skipped where the first one is.
+    pub set_state_again: bool,
+    /// Socket operations.
+    pub sock_ops: bool,
+    /// The destruction of sockets, second chance for a missed end.
+    pub destroy_sock: bool,
+}
+
+impl Witnesses {
+    /// None of them.
+    pub const NONE: Self =
+        Self { set_state: false, set_state_again: false, sock_ops: false, destroy_sock: false };
+
+    /// The names of those that are chosen.
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.set_state, name::SET_STATE),
+            (self.set_state_again, name::SET_STATE_AGAIN),
+            (self.sock_ops, name::SOCK_OPS),
+            (self.destroy_sock, name::DESTROY_SOCK),
+        ]
+        .into_iter()
+        .filter(|(chosen, _)| *chosen)
+        .map(|(_, name)| name)
+        .collect()
+    }
+
+    /// Parses a list of their names.
+    ///
+    /// # Errors
+    /// Names the word that is no witness.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut chosen = Self::NONE;
+        for word in text.split(',') {
+            match word {
+                name::SET_STATE => chosen.set_state = true,
+                name::SET_STATE_AGAIN => chosen.set_state_again = true,
+                name::SOCK_OPS => chosen.sock_ops = true,
+                name::DESTROY_SOCK => chosen.destroy_sock = true,
+                _ => return Err(format!("unknown witness {word:?}")),
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Their programs' names.
+    pub fn programs(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.sock_ops, name::SOCK_OPS),
+            (self.set_state, name::SET_STATE),
+            (self.set_state_again, name::SET_STATE_AGAIN),
+            (self.destroy_sock, name::DESTROY_SOCK),
+        ]
+        .into_iter()
+        .filter_map(|(wanted, name)| wanted.then_some(name))
+    }
+}
+
+/// What will be used on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The hooks to attach: the cheapest set that misses nothing, see docs/exactness.md.
+    pub witnesses: Witnesses,
+    /// Where `sock_ops` is attached.
+    pub cgroup_root: Option<PathBuf>,
+    /// CPUs that there may be.
+    pub cpus: u32,
+    /// Shards of the ledger, a power of two.
+    pub shards: u32,
+    /// How many files are open on the host.
+    pub open_files: u32,
+    /// What this host cannot do.
+    pub degradations: Vec<Degradation>,
+}
+
+/// Something that works less well on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Degradation {
+    /// What is not there.
+    pub fact: &'static str,
+    /// What follows from that.
+    pub consequence: &'static str,
+    /// What helps.
+    pub remedy: &'static str,
+    /// Told at every start; else only by `doctor` and with `-v`.
+    pub warn: bool,
+}
+
+impl std::fmt::Display for Degradation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.fact, self.consequence)
+    }
+}
+
+/// What follows from having no program on the sockets' operations.
+const WITHOUT_SOCK_OPS: &str = "NEW of an outgoing connection is told when its handshake ends, not when its SYN \
+                                leaves, and listeners that begin from now on are neither counted nor known as owners; \
+                                on the newest kernels (seen on 7.2) steps may be missed that only the audit of stats \
+                                makes good";
+
+/// No cgroup v2 hierarchy, or only a part of it.
+pub const NO_CGROUP: Degradation = Degradation {
+    fact: "the root of the cgroup v2 hierarchy is not mounted",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "mount it: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own); a container shows only \
+             its own part, unless it shares the host's cgroup namespace (--cgroupns=host)",
+    warn: true,
+};
+
+/// No right to load programs for sockets.
+pub const NO_NET_ADMIN: Degradation = Degradation {
+    fact: "CAP_NET_ADMIN is missing",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "run as root, or add the capability",
+    warn: true,
+};
+
+/// A pid namespace of our own.
+pub const FEW_PROCESSES: Degradation = Degradation {
+    fact: "this is a pid namespace of its own",
+    consequence: "processes outside of it are not found: connections that they had before the start have no owner, \
+                  and network namespaces that only they are in are met at their first event; process ids are those \
+                  of the host",
+    remedy: "run on the host, or in a container with its pid namespace (--pid=host)",
+    warn: false,
+};
+
+/// No right to enter namespaces.
+pub const NO_ENTRY: Degradation = Degradation {
+    fact: "CAP_SYS_ADMIN or CAP_SYS_PTRACE is missing",
+    consequence: "other network namespaces cannot be entered: connections that were open there before the start are \
+                  met at their next event, and nothing can be audited",
+    remedy: "run as root, or add both capabilities",
+    warn: false,
+};
+
+/// The kernel interprets programs.
+pub const NO_JIT: Degradation = Degradation {
+    fact: "the kernel does not compile BPF programs (net.core.bpf_jit_enable=0)",
+    consequence: "each event costs several times as much",
+    remedy: "sysctl net.core.bpf_jit_enable=1",
+    warn: false,
+};
+
+/// No hook for accepts at all.
+pub const NO_ACCEPT: Degradation = Degradation {
+    fact: "the kernel lets no program see who accepts a connection",
+    consequence: "the owner of an accepted connection is the process that listens (owner=listener), as far as known",
+    remedy: "a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER); or one with CONFIG_FTRACE_SYSCALLS, and root, \
+             whom tracefs is for",
+    warn: true,
+};
+
+/// Accepts are seen by the exits of system calls.
+pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
+    fact: "the kernel lets no program run on the return of a function",
+    consequence: "who accepts is seen at the exits of system calls, which costs each system call of the host some \
+                  nanoseconds; what io_uring accepts keeps its listener as owner",
+    remedy: "a kernel with BPF trampolines that allows them (not locked down)",
+    warn: false,
+};
+
+/// More shards than this only cost memory: CPUs that share one are far apart in time.
+const MAX_SHARDS: u32 = 8;
+
+/// Decides. `forced` witnesses are taken as they are, to compare them.
+///
+/// # Errors
+/// Privileges or kernel features without which nothing works.
+pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
+    let missing = host.missing_capabilities();
+    if !missing.is_empty() {
+        return Err(Error::NotRoot { missing: missing.join(", ") });
+    }
+    if !host.has_btf {
+        return Err(Error::NoBtf);
+    }
+    let degradations = [
+        (host.cgroup_root.is_none(), NO_CGROUP),
+        (!host.may_change_network(), NO_NET_ADMIN),
+        (!host.sees_all_processes, FEW_PROCESSES),
+        (!host.may_look_everywhere(), NO_ENTRY),
+        (host.has_jit == Some(false), NO_JIT),
+    ];
+    let sock_ops = host.cgroup_root.is_some() && host.may_change_network();
+    // What one tracing program is skipped for, sock_ops sees; without it a second program does.
+    let planned = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
+    let witnesses = forced.unwrap_or(planned);
+    if witnesses.sock_ops && host.cgroup_root.is_none() {
+        return Err(Error::Usage(format!("sock_ops is asked for, but {}", NO_CGROUP.fact)));
+    }
+    Ok(Plan {
+        witnesses,
+        cgroup_root: host.cgroup_root.clone(),
+        cpus: host.possible_cpus,
+        shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
+        open_files: host.open_files,
+        degradations: degradations.into_iter().filter(|(holds, _)| *holds).map(|(_, one)| one).collect(),
+    })
+}
+
+/// What follows from the hook for accepts that the kernel allows.
+pub fn accepts(hook: Option<AcceptHook>) -> Option<Degradation> {
+    match hook {
+        Some(AcceptHook::Graft | AcceptHook::Function) => None,
+        Some(AcceptHook::Syscalls) => Some(ACCEPT_BY_SYSCALLS),
+        None => Some(NO_ACCEPT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Host {
+        Host::good()
+    }
+
+    #[test]
+    fn a_good_host_has_no_degradation() -> Result<(), Error> {
+        let plan = plan(&good(), None)?;
+        assert!(plan.degradations.is_empty());
+        assert!(!plan.witnesses.set_state_again);
+        assert_eq!(plan.shards, 2);
+        Ok(())
+    }
+
+    #[test]
+    fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), Error> {
+        let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
+        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert_eq!(plan.degradations, [NO_CGROUP]);
+        Ok(())
+    }
+
+    #[test]
+    fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), Error> {
+        // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
+        let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
+        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert_eq!(plan.degradations, [NO_NET_ADMIN, NO_ENTRY]);
+        Ok(())
+    }
+
+    #[test]
+    fn one_fact_less_is_one_degradation_more() -> Result<(), Error> {
+        let few = Host { sees_all_processes: false, ..good() };
+        // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
+        let unprivileged = Host { capabilities: 1 << 39 | 1 << 38 | 1 << 12, ..good() };
+        let interpreted = Host { has_jit: Some(false), ..good() };
+        for (host, degradation) in [(few, FEW_PROCESSES), (unprivileged, NO_ENTRY), (interpreted, NO_JIT)] {
+            let plan = plan(&host, None)?;
+            assert_eq!(plan.degradations, [degradation]);
+            assert_eq!(plan.witnesses, super::plan(&good(), None)?.witnesses);
+        }
+        assert!(plan(&Host { has_jit: None, ..good() }, None)?.degradations.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn hooks_for_accepts_differ_in_what_they_miss() {
+        let found = [None, Some(AcceptHook::Syscalls), Some(AcceptHook::Function), Some(AcceptHook::Graft)];
+        assert_eq!(found.map(accepts), [Some(NO_ACCEPT), Some(ACCEPT_BY_SYSCALLS), None, None]);
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        assert!(matches!(plan(&Host { capabilities: 0, ..good() }, None), Err(Error::NotRoot { .. })));
+        assert!(matches!(plan(&Host { has_btf: false, ..good() }, None), Err(Error::NoBtf)));
+    }
+
+    #[test]
+    fn shards_are_a_bounded_power_of_two() -> Result<(), Error> {
+        for (cpus, shards) in [(1, 1), (3, 4), (8, 8), (96, 8)] {
+            assert_eq!(plan(&Host { possible_cpus: cpus, ..good() }, None)?.shards, shards);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn witnesses_can_be_forced() -> Result<(), Error> {
+        let forced = Witnesses::parse("sock_ops,destroy_sock").map_err(Error::Usage)?;
+        assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
+        assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
+        assert!(Witnesses::parse("set_state,kprobe").is_err());
+        let nowhere = Host { cgroup_root: None, ..good() };
+        assert!(matches!(plan(&nowhere, Some(forced)), Err(Error::Usage(_))));
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Descriptors that text leaves through.
+
+pub mod async_fd;
+pub mod stdout;

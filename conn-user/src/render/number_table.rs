@@ -1,0 +1,213 @@
+//! Tables of numbers: one description, written as aligned text, CSV or JSON.
+
+use serde_json::{Map, Value as Json};
+
+use crate::host::services::Services;
+use crate::render::sanitize;
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+    /// Comma-separated values with a header line.
+    Csv,
+}
+
+/// One cell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number.
+    Count(i128),
+    /// A number per second.
+    Rate(f64),
+    /// A word.
+    Text(String),
+    /// Not known.
+    Unknown,
+}
+
+impl<T: Into<i128>> From<T> for Value {
+    fn from(number: T) -> Self {
+        Self::Count(number.into())
+    }
+}
+
+impl Value {
+    /// A port: its name where people read it, its number for programs, and where it has no name.
+    pub fn port(port: u16, services: &Services, format: TableFormat) -> Self {
+        let name = services.name(port).filter(|_| format == TableFormat::Table);
+        name.map_or_else(|| port.into(), |name| Self::Text(sanitize::comm(name.as_bytes())))
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Count(count) => count.to_string(),
+            Self::Rate(rate) => format!("{rate:.1}"),
+            Self::Text(text) => text.clone(),
+            Self::Unknown => "-".into(),
+        }
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            // All counts come from 64-bit counters.
+            Self::Count(count) => i64::try_from(*count)
+                .map(Json::from)
+                .or_else(|_| u64::try_from(*count).map(Json::from))
+                .unwrap_or(Json::Null),
+            Self::Rate(rate) => Json::from(*rate),
+            Self::Text(text) => Json::from(text.as_str()),
+            Self::Unknown => Json::Null,
+        }
+    }
+}
+
+/// A column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in JSON and CSV; the text header is the same in upper case.
+    pub name: &'static str,
+    /// Shown in text, too. The machine formats show all.
+    pub in_text: bool,
+}
+
+/// Rows under columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// Rows, each with a value per column.
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(columns: &[Column]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// In one of the formats; JSON as one line.
+    pub fn write(&self, format: TableFormat) -> String {
+        match format {
+            TableFormat::Table => self.text(),
+            TableFormat::Csv => self.csv(),
+            TableFormat::Json => format!("{}\n", self.json()),
+        }
+    }
+
+    /// Aligned text: numbers to the right, words to the left, two blanks between.
+    pub fn text(&self) -> String {
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| self.columns[at].in_text).collect();
+        let header = shown.iter().map(|&at| (self.columns[at].name.to_uppercase(), self.is_text_column(at)));
+        let mut lines: Vec<Vec<(String, bool)>> = vec![header.collect()];
+        for row in &self.rows {
+            lines.push(shown.iter().map(|&at| (row[at].text(), self.is_text_column(at))).collect());
+        }
+        let widths: Vec<usize> = (0..shown.len())
+            .map(|at| lines.iter().map(|line| line[at].0.chars().count()).max().unwrap_or(0))
+            .collect();
+        let mut out = String::new();
+        for line in lines {
+            let cells: Vec<String> = line
+                .iter()
+                .zip(&widths)
+                .map(
+                    |((cell, left), &width)| {
+                        if *left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                    },
+                )
+                .collect();
+            out.push_str(cells.join("  ").trim_end());
+            out.push('\n');
+        }
+        out
+    }
+
+    fn is_text_column(&self, at: usize) -> bool {
+        self.rows.iter().any(|row| row[at].is_text())
+    }
+
+    /// Comma-separated values (RFC 4180, with line feeds).
+    pub fn csv(&self) -> String {
+        let header: Vec<String> = self.columns.iter().map(|column| column.name.to_owned()).collect();
+        let mut out = header.join(",") + "\n";
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().map(csv_cell).collect();
+            out.push_str(&cells.join(","));
+            out.push('\n');
+        }
+        out
+    }
+
+    /// An array of objects.
+    pub fn json(&self) -> Json {
+        self.rows.iter().map(|row| self.row_json(row)).collect()
+    }
+
+    fn row_json(&self, row: &[Value]) -> Json {
+        let fields = self.columns.iter().zip(row);
+        Json::Object(
+            fields.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
+        )
+    }
+}
+
+/// Unknown is empty; text that would break the line is quoted.
+fn csv_cell(value: &Value) -> String {
+    match value {
+        Value::Unknown => String::new(),
+        Value::Text(text) if text.contains([',', '"', '\n', '\r']) => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
+        value => value.text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&[
+            Column { name: "port", in_text: true },
+            Column { name: "comm", in_text: true },
+            Column { name: "opened", in_text: true },
+            Column { name: "refused", in_text: false },
+        ]);
+        table.rows.push(vec![22.into(), Value::Text("sshd".into()), 5.into(), 1.into()]);
+        table.rows.push(vec![443.into(), Value::Text("a,\"b\"".into()), 12_345.into(), Value::Unknown]);
+        table
+    }
+
+    #[test]
+    fn one_table_in_three_formats() {
+        insta::assert_snapshot!(table().text(), @r#"
+        PORT  COMM   OPENED
+          22  sshd        5
+         443  a,"b"   12345
+        "#);
+        insta::assert_snapshot!(table().csv(), @r#"
+        port,comm,opened,refused
+        22,sshd,5,1
+        443,"a,""b""",12345,
+        "#);
+        insta::assert_snapshot!(
+            table().json().to_string(),
+            @r#"[{"comm":"sshd","opened":5,"port":22,"refused":1},{"comm":"a,\"b\"","opened":12345,"port":443,"refused":null}]"#
+        );
+    }
+
+    #[test]
+    fn large_counters_stay_whole() {
+        assert_eq!(Value::from(u64::MAX).json(), Json::from(u64::MAX));
+        assert_eq!(Value::from(-1_i64).json(), Json::from(-1));
+    }
+}

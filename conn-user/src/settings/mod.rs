@@ -1,0 +1,368 @@
+//! What the command line means: validated, with nothing asked of the system. Every error names the
+//! option, what is wrong with it, and what to write instead.
+
+pub mod duration;
+pub mod filter;
+pub mod style;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::cli::{
+    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, LifeArgs, ListArgs, StatsArgs, StreamArgs,
+};
+use crate::command::help::{CompletionsArgs, HelpArgs};
+use crate::command::list;
+use crate::enrich::cgroup::PlaceFilter;
+use crate::error::Error;
+use crate::event::kind::KindSet;
+use crate::filter::Filter;
+use crate::host::accept_hook::AcceptHook;
+use crate::host::lookup::Names;
+use crate::host::plan::Witnesses;
+use crate::host::services::Services;
+use crate::render::Subject;
+use crate::render::number_table::TableFormat;
+use crate::settings::style::Style;
+use crate::stream::top_n::Selection;
+
+/// Ring for events if none was asked for: room for 40,329 of them.
+pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+/// The smallest page there is, and so the smallest ring.
+const MIN_RING_BYTES: u64 = 4096;
+/// The largest power of two that the kernel takes as the size of a map.
+const MAX_RING_BYTES: u64 = 1 << 31;
+
+/// The shortest time between two reports: each of them reads all sockets.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many of the largest lives are told if only their order was given.
+const DEFAULT_TOP: usize = 20;
+
+/// One command and its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// `conntrace events`.
+    Events(EventsSettings),
+    /// `conntrace count`.
+    Count(CountSettings),
+    /// `conntrace list`.
+    List(ListSettings),
+    /// `conntrace stats`.
+    Stats(StatsSettings),
+    /// `conntrace doctor`.
+    Doctor(TableFormat),
+    /// `conntrace help`.
+    Help(HelpArgs),
+    /// `conntrace completions`.
+    Completions(CompletionsArgs),
+}
+
+/// The settings of `conntrace events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsSettings {
+    /// Kinds of events.
+    pub kinds: KindSet,
+    /// Which connections.
+    pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
+    /// How to print.
+    pub style: Style,
+    /// End after so many events.
+    pub count: Option<u64>,
+    /// End after so long.
+    pub timeout: Option<Duration>,
+    /// Size of the ring: a power of two, 4096 or more. Where pages are larger, at least one is needed.
+    pub ring_bytes: u32,
+    /// Tell at the end what happened per service port.
+    pub summary: bool,
+    /// Which ends are told, for `conntrace life`; `None` for the stream of events.
+    pub life: Option<Selection>,
+    /// An event that was lost is an error at the end.
+    pub strict: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
+    /// The hook that sees who accepts, instead of the best there is.
+    pub accept_hook: Option<AcceptHook>,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+/// The settings of `conntrace list`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListSettings {
+    /// Which connections.
+    pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
+    /// How to print.
+    pub style: Style,
+    /// Sockets that wait for connections, instead of connections.
+    pub listening: bool,
+    /// Only what is certainly so old.
+    pub min_age: Option<Duration>,
+    /// What they are sorted by; by service port and tuple without.
+    pub order: Option<list::Order>,
+}
+
+/// The settings of `conntrace count`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountSettings {
+    /// Which connections.
+    pub filter: Filter,
+    /// In which containers and units.
+    pub places: PlaceFilter,
+    /// Groups, in the order of the columns; none for a bare number.
+    pub by: Vec<Group>,
+    /// How to print.
+    pub format: TableFormat,
+    /// Names of ports, for tables; none if nobody wants any.
+    pub services: Services,
+}
+
+/// The settings of `conntrace stats`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
+pub struct StatsSettings {
+    /// Which slots of the ledger are shown. All are counted.
+    pub filter: Filter,
+    /// Time between two reports; `None` for one at the end.
+    pub interval: Option<Duration>,
+    /// End after so long.
+    pub timeout: Option<Duration>,
+    /// What was missed or could not be counted is an error at the end.
+    pub strict: bool,
+    /// Only the sum.
+    pub total: bool,
+    /// Histograms of handshakes and lifetimes.
+    pub lifetimes: bool,
+    /// What conntrace itself costs.
+    pub own: bool,
+    /// Witnesses to use instead of the planned ones.
+    pub witnesses: Option<Witnesses>,
+    /// How to print.
+    pub format: TableFormat,
+    /// Names of ports, for tables; none if nobody wants any.
+    pub services: Services,
+}
+
+impl Settings {
+    /// Validates a command line.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the first option that is wrong.
+    pub fn from_cli(cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+        match &cli.command {
+            Command::Events(args) => EventsSettings::new(args, cli, names).map(Self::Events),
+            Command::Count(args) => CountSettings::new(args, names).map(Self::Count),
+            Command::List(args) => ListSettings::new(args, names).map(Self::List),
+            Command::Life(args) => EventsSettings::of_life(args, cli, names).map(Self::Events),
+            Command::Stats(args) => StatsSettings::new(args, cli, names).map(Self::Stats),
+            Command::Doctor(args) => match args.output {
+                TableFormat::Csv => {
+                    Err(usage("--output")("findings have no columns: use table or json".into()))
+                }
+                format => Ok(Self::Doctor(format)),
+            },
+            Command::Help(args) => Ok(Self::Help(args.clone())),
+            Command::Completions(args) => Ok(Self::Completions(args.clone())),
+        }
+    }
+}
+
+impl EventsSettings {
+    fn new(args: &EventsArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+        Ok(Self {
+            kinds: kinds(&args.event_mask)?,
+            summary: args.summary,
+            ..Self::stream(
+                &args.stream,
+                &args.filter,
+                Style::new(&args.output, Subject::Events, names.services())?,
+                cli,
+                names,
+            )?
+        })
+    }
+
+    /// `conntrace life` is a stream of ends, of which it tells some.
+    fn of_life(args: &LifeArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+        let top = optional("--top", args.top.as_deref(), count)?;
+        let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
+        let sorted = top.is_some() || args.sort.is_some();
+        if sorted && args.stream.count.is_some() {
+            return Err(usage("--count")(
+                "the largest are known at the end: use it without --top and --sort".into(),
+            ));
+        }
+        Ok(Self {
+            kinds: KindSet::DESTROY,
+            life: Some(Selection {
+                min: optional("--min", args.min.as_deref(), duration::parse)?,
+                max: optional("--max", args.max.as_deref(), duration::parse)?,
+                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
+            }),
+            ..Self::stream(
+                &args.stream,
+                &args.filter,
+                Style::new(&args.output, Subject::Lives, names.services())?,
+                cli,
+                names,
+            )?
+        })
+    }
+
+    /// All events of a stream, as its options have it.
+    fn stream(
+        args: &StreamArgs,
+        filter: &FilterArgs,
+        style: Style,
+        cli: &Cli,
+        names: &dyn Names,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            kinds: KindSet::ALL,
+            filter: filter::of(filter, names)?,
+            places: filter::places(filter),
+            style,
+            count: optional("--count", args.count.as_deref(), count)?,
+            timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
+            ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
+                .unwrap_or(DEFAULT_RING_BYTES),
+            summary: false,
+            life: None,
+            strict: args.strict,
+            witnesses: witnesses(cli)?,
+            accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
+            verbose: cli.verbose,
+        })
+    }
+}
+
+impl ListSettings {
+    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, Error> {
+        let filter = filter::of(&args.filter, names)?;
+        let listening = args.listening || filter.is_of_listeners();
+        let subject = if listening { Subject::Listeners } else { Subject::Open };
+        if listening && args.min_age.is_some() {
+            return Err(usage("--min-age")("a listener has no age: leave out one of both".into()));
+        }
+        Ok(Self {
+            filter,
+            places: filter::places(&args.filter),
+            style: Style::new(&args.output, subject, names.services())?,
+            listening,
+            min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
+            order: args.sort,
+        })
+    }
+}
+
+impl CountSettings {
+    fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, Error> {
+        Ok(Self {
+            filter: filter::of(&args.filter, names)?,
+            places: filter::places(&args.filter),
+            by: args.by.clone(),
+            format: args.output,
+            services: names.services().unless(args.numeric),
+        })
+    }
+}
+
+impl StatsSettings {
+    fn new(args: &StatsArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+        Ok(Self {
+            filter: filter::of_slots(args, names)?,
+            interval: optional("--interval", args.interval.as_deref(), interval)?,
+            timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
+            strict: args.strict,
+            total: args.total,
+            lifetimes: args.lifetimes,
+            own: args.own,
+            witnesses: witnesses(cli)?,
+            format: args.output,
+            services: names.services().unless(args.numeric),
+        })
+    }
+}
+
+/// Names the option that a complaint is about.
+fn usage(option: &str) -> impl Fn(String) -> Error {
+    move |complaint| Error::Usage(format!("{option}: {complaint}"))
+}
+
+fn optional<T>(
+    option: &str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Error> {
+    text.map(parse).transpose().map_err(usage(option))
+}
+
+fn witnesses(cli: &Cli) -> Result<Option<Witnesses>, Error> {
+    optional("--witnesses", cli.witnesses.as_deref(), Witnesses::parse)
+}
+
+fn kinds(words: &[String]) -> Result<KindSet, Error> {
+    words
+        .iter()
+        .map(|word| KindSet::parse(word))
+        .reduce(|all, next| Ok(all?.union(next?)))
+        .unwrap_or(Ok(KindSet::ALL))
+        .map_err(usage("--event-mask"))
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    match text.trim().parse() {
+        Ok(0) => {
+            Err("0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C".into())
+        }
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("{text:?} is no number of events: write a whole number, 1 or more")),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration::parse(text)?;
+    if timeout.is_zero() {
+        return Err("no time at all would end at once: leave it out to go on until Ctrl-C".into());
+    }
+    Ok(timeout)
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration::parse(text)?;
+    if interval < MIN_INTERVAL {
+        return Err("reports need some time between them: write 100ms or more".into());
+    }
+    Ok(interval)
+}
+
+/// A size in bytes, with K, M or G for powers of 1024, rounded up to what a ring can have.
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let text = text.trim();
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = match digits.parse() {
+        Ok(number) => number,
+        Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => u64::MAX,
+        Err(_) => {
+            return Err(format!("{text:?} is no size: write a number of bytes, or one with K, M or G: 64M"));
+        }
+    };
+    if number == 0 {
+        return Err("a ring without room loses every event: write 4096 or more".into());
+    }
+    number
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes <= MAX_RING_BYTES)
+        .and_then(|bytes| u32::try_from(bytes.max(MIN_RING_BYTES).next_power_of_two()).ok())
+        .ok_or_else(|| format!("{text} is too large: the kernel takes 2G at most"))
+}
