@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod assoc_table;
 pub mod cause;
 pub mod connection;
 pub mod counter;
@@ -15,7 +16,6 @@ pub mod ledger;
 pub mod life;
 pub mod name;
 pub mod owner;
-pub mod place;
 pub mod reset;
 pub mod row;
 pub mod state;

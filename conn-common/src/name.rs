@@ -31,19 +31,19 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
 /// Who was seen to have a socket, until a step of that socket takes it over.
-pub const CLAIMS: &str = "CLAIMS";
+pub const PENDING_OVERFLOW: &str = "PENDING_OVERFLOW";
 /// The same, as far as there is a place here.
-pub const CLAIM_PLACES: &str = "CLAIM_PLACES";
+pub const PENDING_OWNERS: &str = "PENDING_OWNERS";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// What sockets remember, as far as they have a place here.
-pub const PLACES: &str = "PLACES";
+pub const SOCKET_STATES: &str = "SOCKET_STATES";
 /// The same in a run that only counts.
-pub const COUNTED_PLACES: &str = "COUNTED_PLACES";
+pub const COUNTED_STATES: &str = "COUNTED_STATES";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
 /// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::place`].
-pub const LEDGER_PLACES: &str = "LEDGER_PLACES";
+pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
 pub const SPANS: &str = "SPANS";
 /// Totals per network namespace.
@@ -85,10 +85,10 @@ pub const OWNERS: &str = "OWNERS";
 pub const LISTED: &str = "LISTED";
 /// 1 if steps go into the ledger.
 pub const COUNTS_ON: &str = "COUNTS_ON";
-/// How many bits count the places of the map [`PLACES`] or [`COUNTED_PLACES`], whichever the run uses.
-pub const PLACE_BITS: &str = "PLACE_BITS";
-/// 1 if the run uses [`LEDGER_PLACES`].
-pub const LEDGER_HAS_PLACES: &str = "LEDGER_HAS_PLACES";
+/// How many bits count the places of the map [`SOCKET_STATES`] or [`COUNTED_STATES`], whichever the run uses.
+pub const TABLE_BITS: &str = "TABLE_BITS";
+/// 1 if the run uses [`LEDGER_SLOTS`].
+pub const LEDGER_HAS_TABLE: &str = "LEDGER_HAS_TABLE";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// Offset of a system call's result in the record of its exit.

@@ -70,7 +70,18 @@ impl Owner {
     }
 }
 
+/// An owner that a hook noted for a socket without its lock, in the table of pending owners.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PendingOwner {
+    /// The owner.
+    pub owner: Owner,
+    /// Not 0 once a pending owner with this first way went into the overflow map.
+    pub overflowed: u64,
+}
+
 const _: () = {
+    assert!(size_of::<PendingOwner>() == 72);
     assert!(size_of::<Owner>() == 64);
     assert!(core::mem::offset_of!(Owner, comm) == 32);
 };

@@ -34,9 +34,9 @@ globals! {
     /// 1 if steps go into the ledger.
     COUNTS_ON: u8 = 0;
     /// 1 if there is a table of the ledger's slots.
-    LEDGER_HAS_PLACES: u8 = 0;
+    LEDGER_HAS_TABLE: u8 = 0;
     /// How many bits count the places in the table of what sockets remember; 0 if there is none.
-    PLACE_BITS: u32 = 0;
+    TABLE_BITS: u32 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
     /// Where a system call's result stands in the record of its exit.

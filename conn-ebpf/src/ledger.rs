@@ -8,11 +8,11 @@ use conn_common::histogram::{self, BUCKETS, Spans};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
-use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
-use crate::maps::{LEDGER, LEDGER_PLACES, NETNS, SPANS, UNATTRIBUTED};
-use crate::place;
+use crate::maps::{LEDGER, LEDGER_SLOTS, NETNS, SPANS, UNATTRIBUTED};
+use crate::storage::assoc_table;
+use crate::{config, mode};
 
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
@@ -21,12 +21,6 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 /// Histograms to start from, likewise.
 #[unsafe(no_mangle)]
 static EMPTY_SPANS: Spans = Spans::ZERO;
-
-/// True if the run keeps a ledger.
-#[inline(always)]
-pub fn is_on() -> bool {
-    config::COUNTS_ON.load() != 0
-}
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
@@ -75,16 +69,10 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     }
 }
 
-/// True if the run has histograms.
-#[inline(always)]
-pub fn has_spans() -> bool {
-    config::SPANS_ON.load() != 0
-}
-
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
 pub fn handshake(connection: &Connection, now: u64) {
-    if has_spans()
+    if mode::has_histograms()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
@@ -96,7 +84,7 @@ pub fn handshake(connection: &Connection, now: u64) {
 /// A connection ended at `now`.
 #[inline(always)]
 pub fn lifetime(connection: &Connection, now: u64) {
-    if has_spans()
+    if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
@@ -158,20 +146,22 @@ fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
 /// The slot in the table, which belongs to one namespace. `None` if somebody else was there first.
 #[inline(always)]
 fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
-    if config::LEDGER_HAS_PLACES.load() == 0 {
+    if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }
     let owner = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
-    let place = LEDGER_PLACES.get_ptr_mut(ledger::place(shard(), owner))?;
+    let place = LEDGER_SLOTS.get_ptr_mut(ledger::place(shard(), owner))?;
     // Another CPU may have been faster, for the same owner.
-    let is_ours = place::is_of(place, owner) || place::take(place, 0, owner) || place::is_of(place, owner);
-    if is_ours { Some(place::value(place)) } else { None }
+    let is_ours = assoc_table::is_of(place, owner)
+        || assoc_table::take(place, 0, owner)
+        || assoc_table::is_of(place, owner);
+    if is_ours { Some(assoc_table::value(place)) } else { None }
 }
 
 /// The slot in the hash map, which all namespaces share.
 #[inline(always)]
 fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
-    if !is_on() {
+    if !mode::has_ledger() {
         return None;
     }
     let key = key(connection);
@@ -204,7 +194,7 @@ fn key(connection: &Connection) -> u32 {
 /// The totals of a namespace. `None` in a run without a ledger, or if there is no room for them.
 #[inline(always)]
 fn totals(netns: u32) -> Option<*mut Totals> {
-    if !is_on() {
+    if !mode::has_ledger() {
         return None;
     }
     if let Some(totals) = NETNS.get_ptr_mut(&netns) {

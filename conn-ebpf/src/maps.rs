@@ -2,17 +2,14 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use conn_common::connection::Connection;
+use conn_common::assoc_table::TableSlot;
+use conn_common::connection::{Connection, Counted};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Spans;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
-use conn_common::owner::Owner;
-use conn_common::place::Place;
-
-use crate::claim::Claim;
-use crate::memory::Counted;
+use conn_common::owner::{Owner, PendingOwner};
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
@@ -20,20 +17,20 @@ const ON_DEMAND: usize = 1;
 /// What sockets remember, see `memory`: a place is taken by the first witness of a socket, read and changed by all,
 /// and freed by its end. The loader sets the size.
 #[btf_map]
-pub static PLACES: Array<Place<Connection>, 1> = Array::new();
+pub static SOCKET_STATES: Array<TableSlot<Connection>, 1> = Array::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static COUNTED_PLACES: Array<Place<Counted>, 1> = Array::new();
+pub static COUNTED_STATES: Array<TableSlot<Counted>, 1> = Array::new();
 
 /// What sockets remember that have no place there, freed by the kernel with the socket. Has no capacity: it lives
 /// beside the socket.
 #[btf_map]
-pub static SOCKETS: SkStorage<Connection> = SkStorage::new();
+pub static STORED_STATES: SkStorage<Connection> = SkStorage::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static COUNTED_SOCKETS: SkStorage<Counted> = SkStorage::new();
+pub static STORED_COUNTED: SkStorage<Counted> = SkStorage::new();
 
 /// Written by `emit`, drained by the reader. The loader sets the size.
 #[btf_map]
@@ -47,7 +44,7 @@ pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON
 /// The slots that are found without a hash lookup: a place is taken at the first step of a (namespace, direction,
 /// port) on a shard and never freed. The loader sets the size to so many of each shard.
 #[btf_map]
-pub static LEDGER_PLACES: Array<Place<Slot>, 1> = Array::new();
+pub static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 
 /// Histograms by the keys of `LEDGER`, inserted at the first span, never deleted. The loader sets the size
 /// to all keys of all shards if the run asks for histograms.
@@ -73,11 +70,11 @@ pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 /// that do not have the socket's lock note the owner here, and a hook that has it takes it over. The loader sets
 /// the size.
 #[btf_map]
-pub static CLAIMS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
+pub static PENDING_OVERFLOW: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
 
 /// The claims that are found without a hash lookup. The loader sets the size.
 #[btf_map]
-pub static CLAIM_PLACES: Array<Place<Claim>, 1> = Array::new();
+pub static PENDING_OWNERS: Array<TableSlot<PendingOwner>, 1> = Array::new();
 
 /// Who listens, by namespace and port: inserted when a listener begins or is found, deleted with the last
 /// one of the port. Read when a child is born.

@@ -8,8 +8,9 @@ use conn_common::life::{self, Life};
 use conn_common::state::{CLOSE, UNSEEN, is_open, is_opening};
 
 use crate::counter::count;
-use crate::transition::{self, forgotten};
-use crate::{keep, memory};
+use crate::storage::socket_state;
+use crate::verifier::opaque;
+use crate::{filter, mode, transition};
 
 /// A socket and what it remembers.
 pub struct Socket {
@@ -22,21 +23,21 @@ pub struct Socket {
 
 impl Socket {
     /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
-    /// socket. Who listens, or did, is always remembered: others are born of it. `may_be_stored` as in [`memory::enter`].
+    /// socket. Who listens, or did, is always remembered: others are born of it. `may_be_stored` as in [`socket_state::enter`].
     #[inline(always)]
     pub fn remembered(
         sk: *mut c_void,
         is_listener: bool,
         may_be_stored: impl FnOnce() -> bool,
     ) -> Option<Self> {
-        if keep::may_pass_over() && !is_listener {
+        if filter::may_pass_over() && !is_listener {
             let tcp = transition::tcp(sk)?;
             // The port as last written: at an end the other way to read it gives 0.
-            if keep::passes_over(|| [tcp.sport(), tcp.dport()]) {
+            if filter::passes_over(|| [tcp.sport(), tcp.dport()]) {
                 return None;
             }
         }
-        let memory = memory::enter(sk, may_be_stored);
+        let memory = socket_state::enter(sk, may_be_stored);
         if memory.is_null() {
             count(STORAGE_FAILED);
             return None;
@@ -47,8 +48,8 @@ impl Socket {
     /// True if the run wants none of the children of a listener.
     #[inline(always)]
     pub fn passes_over_children(&self) -> bool {
-        keep::may_pass_over()
-            && transition::tcp(self.sk).is_some_and(|tcp| keep::passes_over(|| [tcp.sport(), 0]))
+        filter::may_pass_over()
+            && transition::tcp(self.sk).is_some_and(|tcp| filter::passes_over(|| [tcp.sport(), 0]))
     }
 
     #[inline(always)]
@@ -61,7 +62,7 @@ impl Socket {
     #[inline(always)]
     pub fn passes(&mut self, old: u8, new: u8) -> bool {
         let connection = self.connection();
-        if !keep::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
+        if !mode::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
             return false;
         }
         // A child may be accepted before its handshake is over (fast open). Then it is still held at its next step, of which
@@ -80,16 +81,16 @@ impl Socket {
     pub fn goes(&mut self, old: u8, new: u8) {
         if life::opens(old, new) {
             let known = self.state();
-            if keep::skips(known) {
+            if mode::skips(known) {
                 // Its end was skipped, not missed.
                 self.connection().state = CLOSE;
-            } else if memory::has_table() && known != UNSEEN && known != CLOSE && known != new {
+            } else if socket_state::has_table() && known != UNSEEN && known != CLOSE && known != new {
                 // Nobody saw the end of the socket that was here before, nor what it had sent. The audit finds it.
                 self.connection().state = CLOSE;
                 count(END_UNSEEN);
             }
         }
-        let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
+        let step = opaque(self.connection(), u16::from(old) << 8 | u16::from(new));
         life::witness(self, (step >> 8) as u8, step as u8);
     }
 
@@ -109,7 +110,7 @@ impl Socket {
 impl Drop for Socket {
     #[inline(always)]
     fn drop(&mut self) {
-        memory::leave(self.sk, self.memory);
+        socket_state::leave(self.sk, self.memory);
     }
 }
 
@@ -122,26 +123,26 @@ impl Life for Socket {
 
     #[inline(always)]
     fn open(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
+        let state = opaque(self.connection(), state.into()) as u8;
         transition::open(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn adopt(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
+        let state = opaque(self.connection(), state.into()) as u8;
         transition::adopt(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn go(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
+        let state = opaque(self.connection(), state.into()) as u8;
         transition::go(self.sk, self.memory, state);
     }
 
     #[inline(always)]
     fn catch_up(&mut self, state: u8) {
         count(STEP_REPAIRED);
-        let state = forgotten(self.connection(), state.into()) as u8;
+        let state = opaque(self.connection(), state.into()) as u8;
         transition::catch_up(self.sk, self.memory, state);
     }
 }

@@ -19,7 +19,10 @@ use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
 use crate::maps::{SWITCHES, WALKED};
-use crate::{claim, keep, ledger, listener, memory, mptcp, owner, tuple};
+use crate::owner::{self, listener, mptcp};
+use crate::storage::{pending_owner, socket_state};
+use crate::verifier::opaque;
+use crate::{filter, ledger, mode, tuple};
 
 /// True once every program is attached: before that nobody may remember a socket, or a transition
 /// between two attachments would be lost for good.
@@ -52,14 +55,14 @@ pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     let Some(tcp) = tcp(sk) else { return 0 };
     let connection = connection(memory);
     reset(tcp, connection, state);
-    claim::forget(tcp);
+    pending_owner::forget(tcp);
     let direction = match state {
         SYN_SENT => OUT,
         LISTEN => LISTENER,
         _ => IN,
     };
-    connection.direction = forgotten(connection, direction.into()) as u8;
-    let state = forgotten(connection, state.into()) as u8;
+    connection.direction = opaque(connection, direction.into()) as u8;
+    let state = opaque(connection, state.into()) as u8;
     if connection.direction == OUT {
         connection.set(HELD);
     }
@@ -93,13 +96,13 @@ pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     let connection = connection(memory);
     reset(tcp, connection, state);
     tuple::of_existing(tcp, connection, state);
-    if !keep::only_counts() {
+    if !mode::only_counts() {
         connection.attempt_ns = 0;
     }
     addresses(tcp, connection);
     if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
-        claim::forget(tcp);
+        pending_owner::forget(tcp);
     } else {
         // Its claim may have been noted before it was met here.
         connection.set(PREEXISTING);
@@ -118,7 +121,7 @@ pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     if tcp.is_held() {
         connection.set(HELD);
     }
-    if !keep::only_counts() && keep::wants(connection) {
+    if !mode::only_counts() && filter::wants(connection) {
         connection.set(WANTED);
     }
     ledger::begins(connection, state);
@@ -144,14 +147,14 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         }
         return 0;
     }
-    let now = if keep::only_begins() { 0 } else { now() };
+    let now = if mode::only_begins() { 0 } else { now() };
     let Some(tcp) = tcp(sk) else { return 0 };
     let was_held = connection.is(HELD);
     let holds = tcp.is_held();
     if holds {
         connection.set(HELD);
     }
-    claim::settle(tcp, connection, was_held);
+    owner::settle(tcp, connection, was_held);
     // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
     let mut sent = connection.is(TUPLE_KNOWN);
     if !sent {
@@ -181,7 +184,7 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         let error = tcp.error();
         let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
-        let cause = forgotten(connection, (cause as u8).into()) as u8;
+        let cause = opaque(connection, (cause as u8).into()) as u8;
         ledger::ends(tcp, connection, from, cause);
         ledger::lifetime(connection, now);
         tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
@@ -199,23 +202,11 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
 pub fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
-        if !keep::only_counts() {
+        if !mode::only_counts() {
             connection.established_ns = now;
         }
         ledger::handshake(connection, now);
         connection.set(WAS_ESTABLISHED);
-    }
-}
-
-/// The same number, through memory: the verifier forgets which one it is, and follows one path from here
-/// instead of one for each.
-#[inline(always)]
-pub fn forgotten(connection: &mut Connection, number: u16) -> u16 {
-    let memory = &raw mut connection.scratch;
-    // SAFETY: a field of a map value that nothing else uses.
-    unsafe {
-        memory.write_volatile(number.into());
-        memory.read_volatile() as u16
     }
 }
 
@@ -250,7 +241,7 @@ pub fn listens(sk: *mut c_void, memory: *mut Connection) {
 /// Notes the addresses, where there is room for them.
 #[inline(always)]
 fn addresses(tcp: Tcp, connection: &mut Connection) {
-    if !keep::only_counts() {
+    if !mode::only_counts() {
         tuple::addresses(tcp, connection);
     }
 }
@@ -258,7 +249,7 @@ fn addresses(tcp: Tcp, connection: &mut Connection) {
 /// The time; 0 in a run that only counts, where nobody looks at it.
 #[inline(always)]
 fn now() -> u64 {
-    if keep::only_counts() {
+    if mode::only_counts() {
         return 0;
     }
     // SAFETY: no preconditions.
@@ -269,8 +260,8 @@ fn now() -> u64 {
 #[inline(always)]
 fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     let last_sport = connection.sport;
-    memory::clear(connection);
-    if !keep::only_counts() {
+    socket_state::clear(connection);
+    if !mode::only_counts() {
         let now = now();
         // SAFETY: no preconditions.
         connection.id = Connection::id_at(now, unsafe { bpf_get_smp_processor_id() });
@@ -288,7 +279,7 @@ fn introduce(tcp: Tcp, connection: &mut Connection) {
     if config::WANTED_KINDS.load() == 0 {
         return;
     }
-    if keep::wants(connection) {
+    if filter::wants(connection) {
         connection.set(WANTED);
     }
     if !connection.is(ANNOUNCED) {
@@ -300,7 +291,7 @@ fn introduce(tcp: Tcp, connection: &mut Connection) {
 
 #[inline(always)]
 fn tell(tcp: Tcp, connection: &Connection, now: u64, what: What) {
-    if keep::wants_kind(what.kind) && connection.is(WANTED) && keep::wants_now(connection) {
+    if filter::wants_kind(what.kind) && connection.is(WANTED) && filter::wants_now(connection) {
         emit(tcp, connection, now, what);
     }
 }

@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use aya::programs::iter::IterLink;
 use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use conn_common::place::PLACES_TO_LEND;
+use conn_common::assoc_table::SCRATCH_SLOTS;
 use conn_common::{layout, ledger, name};
 
 use crate::error::{Error, chain, errno};
@@ -327,7 +327,7 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let ledger_has_places = flag(options.counts && load_options::HAS_PLACES);
     let place_bits = options.place_bits(plan.witnesses, plan.open_files);
     let places = 1 << place_bits;
-    let (claims, memories) = (places, places + plan.cpus * PLACES_TO_LEND);
+    let (claims, memories) = (places, places + plan.cpus * SCRATCH_SLOTS);
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
@@ -335,19 +335,19 @@ fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &La
     let mut loader = loader;
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
-        .map_max_entries(name::CLAIMS, options.claims(plan.open_files))
-        .map_max_entries(name::CLAIM_PLACES, if options.owners == name::HOLDERS { claims } else { 1 })
+        .map_max_entries(name::PENDING_OVERFLOW, options.claims(plan.open_files))
+        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { claims } else { 1 })
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
-            name::LEDGER_PLACES,
+            name::LEDGER_SLOTS,
             if ledger_has_places == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
         )
-        .override_global(name::LEDGER_HAS_PLACES, &ledger_has_places, true)
+        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_places, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
-        .map_max_entries(name::PLACES, if only_counts { 1 } else { memories })
-        .map_max_entries(name::COUNTED_PLACES, if only_counts { memories } else { 1 })
-        .override_global(name::PLACE_BITS, &place_bits, true)
+        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { memories })
+        .map_max_entries(name::COUNTED_STATES, if only_counts { memories } else { 1 })
+        .override_global(name::TABLE_BITS, &place_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use aya::maps::{Array, MapData};
 use aya::{Ebpf, Pod};
+use conn_common::assoc_table::TableSlot;
 use conn_common::connection::LISTENER;
 use conn_common::ledger::{self, Slot, Totals, listener};
 use conn_common::name;
-use conn_common::place::Place;
 
 use crate::error::Error;
 use crate::kernel::map_batch::Entries;
@@ -20,13 +20,13 @@ struct PodSlot(Slot);
 // SAFETY: integers only.
 unsafe impl Pod for PodSlot {}
 
-/// A place of a slot, for the map.
+/// A slot of the table, for the map.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct PodPlace(Place<Slot>);
+struct PodTableSlot(TableSlot<Slot>);
 
 // SAFETY: integers only.
-unsafe impl Pod for PodPlace {}
+unsafe impl Pod for PodTableSlot {}
 
 /// Totals of a namespace, for the map.
 #[derive(Clone, Copy)]
@@ -92,7 +92,7 @@ impl Ledger {
 
 /// Reads the ledger.
 pub struct LedgerReader {
-    places: Entries<PodPlace>,
+    places: Entries<PodTableSlot>,
     slots: Entries<PodSlot>,
     unattributed: Array<MapData, PodSlot>,
     netns: Entries<PodTotals>,
@@ -111,7 +111,7 @@ impl LedgerReader {
             .take_map(name::UNATTRIBUTED)
             .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::UNATTRIBUTED)))?;
         Ok(Self {
-            places: Entries::take(ebpf, name::LEDGER_PLACES)?,
+            places: Entries::take(ebpf, name::LEDGER_SLOTS)?,
             slots: Entries::take(ebpf, name::LEDGER)?,
             unattributed: Array::try_from(unattributed).map_err(|error| failed(&error))?,
             netns: Entries::take(ebpf, name::NETNS)?,
@@ -140,8 +140,8 @@ impl LedgerReader {
 
     fn read_once(&self) -> Result<Ledger, Error> {
         let mut ledger = Ledger::default();
-        let places = self.places.each(|_, PodPlace(place)| {
-            if let Some((netns, direction, port)) = ledger::owned(place.owner) {
+        let places = self.places.each(|_, PodTableSlot(place)| {
+            if let Some((netns, direction, port)) = ledger::owned(place.key) {
                 ledger.add(direction, port, &place.value);
                 if direction != LISTENER {
                     ledger.netns.entry(netns).or_default().add(&Totals::of(&place.value));

@@ -133,7 +133,7 @@ fn whoever_finds_no_slot_in_the_table_is_counted(_: &Host) -> Outcome {
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = some_refused(&namespaces[0], &port, 3);
     // The owner of a slot, and its cells.
-    Table::<180>::of(ledger.tracer().pid(), "LEDGER_PLACES")?.fill();
+    Table::<180>::of(ledger.tracer().pid(), "LEDGER_SLOTS")?.fill();
     for (ns, count) in namespaces.iter().zip([2, 6]) {
         truth += some_refused(ns, &port, count);
     }

@@ -36,7 +36,7 @@ where
 fn who_finds_no_place_is_counted(_: &Host) -> Outcome {
     let port = Port::take().number();
     let ledger = Ledger::start(&[port], "200ms");
-    table::<3>(ledger.tracer(), "COUNTED_PLACES")?.fill();
+    table::<3>(ledger.tracer(), "COUNTED_STATES")?.fill();
     let ns = NetNs::new().unwrap();
     let truth = ns.run(|| Flood { open: 50, ..Flood::new(port, 4_000, Ending::Mixed) }.run());
     ledger.await_equal(&truth);
@@ -48,7 +48,7 @@ fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 500;
     let port = Port::take().number();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
-    table::<18>(&tracer, "PLACES")?.fill();
+    table::<18>(&tracer, "SOCKET_STATES")?.fill();
     NetNs::new().unwrap().run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
     let ended = tracer.stop();
     ended.expect_code(0);
@@ -64,7 +64,7 @@ fn steps_of_whoever_can_borrow_no_place_are_told(_: &Host) -> Outcome {
     while Instant::now() < deadline {
         let port = Port::take().number();
         let ledger = Ledger::start(&[port], "200ms");
-        table::<3>(ledger.tracer(), "COUNTED_PLACES")?.exhaust();
+        table::<3>(ledger.tracer(), "COUNTED_STATES")?.exhaust();
         ns.run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
         let last = ledger.stop();
         if last.numbers(Direction::Out, port).opened < CONNECTIONS {
@@ -81,7 +81,7 @@ fn what_outlived_its_socket_is_no_connection(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (port, other) = (ports[0].number(), ports[1].number());
     let ledger = Ledger::start(&[port, other], "200ms");
-    let mut table = table::<3>(ledger.tracer(), "COUNTED_PLACES")?;
+    let mut table = table::<3>(ledger.tracer(), "COUNTED_STATES")?;
     let ns = NetNs::new().unwrap();
 
     let server = ns.run(|| Server::listen(ports[0].v4()));

@@ -343,7 +343,7 @@ fn who_waits_already(_: &Host) -> Outcome {
 fn who_accepts_without_a_place_for_that(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
-    super::memory::table::<10>(&tracer, "CLAIM_PLACES")?.fill();
+    super::memory::table::<10>(&tracer, "PENDING_OWNERS")?.fill();
     let address = port.v4();
     let server = Worker::server("conn-elsewhere", || Server::listen(address));
     for _ in 0..3 {

@@ -7,22 +7,23 @@ use conn_common::name::HOLDERS;
 use conn_common::owner::{FILES, LISTENER};
 use conn_common::state::{CLOSE, LISTEN};
 
-use crate::config;
+use crate::iter::context::open_socket;
+use crate::iter::namespace_list;
 use crate::kernel::Tcp;
-use crate::list::file::open_socket;
-use crate::list::namespace;
-use crate::{claim, keep, listener, owner};
+use crate::owner::{self, listener};
+use crate::storage::pending_owner;
+use crate::{config, filter};
 
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
-    let Some((task, sk)) = open_socket(ctx) else { return namespace::row(ctx) };
-    claim::prefetch(sk);
+    let Some((task, sk)) = open_socket(ctx) else { return namespace_list::row(ctx) };
+    pending_owner::prefetch(sk);
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
     let is_listener = state == LISTEN;
     let may_be_claimed =
-        config::OWNERS.load() == HOLDERS && !keep::passes_over(|| [tcp.sport(), tcp.dport()]);
+        config::OWNERS.load() == HOLDERS && !filter::passes_over(|| [tcp.sport(), tcp.dport()]);
     if state == CLOSE || !(is_listener || may_be_claimed) {
         return 0;
     }
@@ -32,6 +33,6 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         return 0;
     }
     // The first task that has it open stays: the walk goes by process id.
-    claim::held(tcp.0, &owner);
+    pending_owner::held(tcp.0, &owner);
     0
 }

@@ -1,10 +1,16 @@
 //! The task that runs now, where a hook knows it to be the owner of the socket.
 
+pub mod listener;
+pub mod mptcp;
+
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
-use conn_common::owner::{COMM, KERNEL, Owner};
+use conn_common::connection::{Connection, IN};
+use conn_common::name::{HOLDERS, NO_OWNERS};
+use conn_common::owner::{ACCEPT, COMM, CONNECT, KERNEL, Owner, UNKNOWN};
 
 use crate::config;
-use crate::kernel::{Pointer, follow, read_16, read_u32, read_u64};
+use crate::kernel::{Pointer, Tcp, follow, read_16, read_u32, read_u64};
+use crate::storage::pending_owner;
 
 /// `PF_KTHREAD`, `include/linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -44,4 +50,23 @@ pub fn comm(task: Pointer) -> [u8; COMM] {
     comm[..8].copy_from_slice(&low.to_ne_bytes());
     comm[8..].copy_from_slice(&high.to_ne_bytes());
     comm
+}
+
+/// Gives a connection the best owner there is by now. The caller has the socket's lock.
+#[inline(always)]
+pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
+    if config::OWNERS.load() == NO_OWNERS {
+        return;
+    }
+    let source = connection.owner.source;
+    if source == CONNECT || source == ACCEPT {
+        return;
+    }
+    if config::OWNERS.load() == HOLDERS && pending_owner::take_over(tcp.0, &mut connection.owner) {
+        return;
+    }
+    // Whoever accepted it before anybody looked is not known to be who listens now.
+    if connection.direction == IN && source == UNKNOWN && !was_held {
+        listener::owns(connection);
+    }
 }

@@ -8,9 +8,11 @@ use aya_log_ebpf::trace;
 use conn_common::life::{is_of_listener, opens};
 
 use crate::kernel::{TCP, read_u16};
+use crate::owner::mptcp;
 use crate::socket::Socket;
+use crate::storage::socket_state;
 use crate::transition::is_enabled;
-use crate::{config, keep, memory, mptcp};
+use crate::{config, filter, mode};
 
 /// The hook.
 #[inline(always)]
@@ -22,13 +24,13 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     }
     let sk: *mut c_void = ctx.arg(0);
     // Not of other protocols: the end of an MPTCP connection ends what is noted of it.
-    if keep::skips(old) && read_u16(sk, &config::SK_PROTOCOL) == TCP {
+    if mode::skips(old) && read_u16(sk, &config::SK_PROTOCOL) == TCP {
         return 0;
     }
     // Most steps but the first were told by sock_ops a moment ago. Then this is all, except where most sockets have no
     // memory.
-    let may_be_told = !keep::may_pass_over() && !opens(old, new);
-    if may_be_told && memory::state(sk) == new || !is_enabled() {
+    let may_be_told = !filter::may_pass_over() && !opens(old, new);
+    if may_be_told && socket_state::state(sk) == new || !is_enabled() {
         return 0;
     }
     if read_u16(sk, &config::SK_PROTOCOL) != TCP {
@@ -36,7 +38,9 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut socket) = Socket::remembered(sk, is_of_listener(old, new), || memory::has_storage(sk)) {
+    if let Some(mut socket) =
+        Socket::remembered(sk, is_of_listener(old, new), || socket_state::has_storage(sk))
+    {
         socket.goes(old, new);
     }
     0

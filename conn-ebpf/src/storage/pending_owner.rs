@@ -7,26 +7,17 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use conn_common::connection::{Connection, IN};
+use conn_common::assoc_table::{BUSY, TableSlot};
 use conn_common::counter::OWNER_FAILED;
-use conn_common::name::{HOLDERS, NO_OWNERS};
-use conn_common::owner::{ACCEPT, CONNECT, Owner, UNKNOWN};
-use conn_common::place::{LENT, Place};
+use conn_common::name::HOLDERS;
+use conn_common::owner::{Owner, PendingOwner};
 
+use crate::config;
 use crate::counter::count;
 use crate::kernel::Tcp;
-use crate::maps::{CLAIM_PLACES, CLAIMS};
-use crate::memory::first_place;
-use crate::place::{find, take, take_free, touch, value};
-use crate::{config, listener, place};
-
-/// A claim in the table.
-#[repr(C)]
-pub struct Claim {
-    owner: Owner,
-    /// Not 0 once a claim on a socket whose first place this is was noted in the hash map.
-    overflowed: u64,
-}
+use crate::maps::{PENDING_OVERFLOW, PENDING_OWNERS};
+use crate::storage::assoc_table::{self, find, take, take_free, touch, value};
+use crate::storage::socket_state::first_place;
 
 /// Touches the place that a claim on this socket most likely has, or gets.
 #[inline(always)]
@@ -39,13 +30,13 @@ pub fn prefetch(sk: *mut c_void) {
 pub fn accepted(sk: *mut c_void, owner: &Owner) {
     if let Some(first) = first_place(sk) {
         if let Some(place) = find(first, sk as u64, place_at)
-            && take(place, sk as u64, LENT)
+            && take(place, sk as u64, BUSY)
         {
             put(place, sk, owner);
             return;
         }
         if has_overflowed(first) {
-            let _ = CLAIMS.remove(&(sk as u64));
+            let _ = PENDING_OVERFLOW.remove(&(sk as u64));
         }
     }
     if !note(sk, owner, BPF_ANY.into()) {
@@ -58,12 +49,12 @@ pub fn accepted(sk: *mut c_void, owner: &Owner) {
 pub fn held(sk: *mut c_void, owner: &Owner) {
     if let Some(first) = first_place(sk) {
         let is_noted = find(first, sk as u64, place_at).is_some()
-            || has_overflowed(first) && CLAIMS.get_ptr(&(sk as u64)).is_some();
+            || has_overflowed(first) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_some();
         if is_noted {
             return;
         }
     }
-    if !note(sk, owner, BPF_NOEXIST.into()) && CLAIMS.get_ptr(&(sk as u64)).is_none() {
+    if !note(sk, owner, BPF_NOEXIST.into()) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_none() {
         count(OWNER_FAILED);
     }
 }
@@ -72,7 +63,7 @@ pub fn held(sk: *mut c_void, owner: &Owner) {
 #[inline(always)]
 fn note(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
     if let Some(first) = first_place(sk) {
-        if let Some(place) = take_free(first, LENT, place_at) {
+        if let Some(place) = take_free(first, BUSY, place_at) {
             put(place, sk, owner);
             return true;
         }
@@ -81,20 +72,20 @@ fn note(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
             unsafe { (&raw mut (*value(place)).overflowed).write_volatile(1) };
         }
     }
-    CLAIMS.insert(&(sk as u64), owner, flags).is_ok()
+    PENDING_OVERFLOW.insert(&(sk as u64), owner, flags).is_ok()
 }
 
 #[inline(always)]
-fn place_at(at: u32) -> Option<*mut Place<Claim>> {
-    CLAIM_PLACES.get_ptr_mut(at)
+fn place_at(at: u32) -> Option<*mut TableSlot<PendingOwner>> {
+    PENDING_OWNERS.get_ptr_mut(at)
 }
 
 /// Fills a place that was lent.
 #[inline(always)]
-fn put(place: *mut Place<Claim>, sk: *mut c_void, owner: &Owner) {
+fn put(place: *mut TableSlot<PendingOwner>, sk: *mut c_void, owner: &Owner) {
     // SAFETY: a map value that nobody else has while it is lent.
     unsafe { (*value(place)).owner = *owner };
-    take(place, LENT, sk as u64);
+    take(place, BUSY, sk as u64);
 }
 
 /// True if claims on sockets with this first place may be in the hash map.
@@ -117,53 +108,34 @@ pub fn forget(tcp: Tcp) {
 #[inline(never)]
 fn drop_noted(sk: *mut c_void) -> u32 {
     if let Some(first) = first_place(sk) {
-        place::leave(first, sk as u64, place_at);
+        assoc_table::leave(first, sk as u64, place_at);
         if !has_overflowed(first) {
             return 0;
         }
     }
-    let _ = CLAIMS.remove(&(sk as u64));
+    let _ = PENDING_OVERFLOW.remove(&(sk as u64));
     0
 }
 
 /// Moves what is noted to `owner`. False if nothing is.
 #[inline(never)]
-fn take_over(sk: *mut c_void, owner: &mut Owner) -> bool {
+pub fn take_over(sk: *mut c_void, owner: &mut Owner) -> bool {
     if let Some(first) = first_place(sk) {
         if let Some(place) = find(first, sk as u64, place_at)
-            && take(place, sk as u64, LENT)
+            && take(place, sk as u64, BUSY)
         {
             // SAFETY: a map value that nobody else has while it is lent.
             *owner = unsafe { (*value(place)).owner };
-            take(place, LENT, 0);
+            take(place, BUSY, 0);
             return true;
         }
         if !has_overflowed(first) {
             return false;
         }
     }
-    let Some(noted) = CLAIMS.get_ptr(&(sk as u64)) else { return false };
+    let Some(noted) = PENDING_OVERFLOW.get_ptr(&(sk as u64)) else { return false };
     // SAFETY: a map value, replaced as a whole and never changed in place.
     *owner = unsafe { *noted };
-    let _ = CLAIMS.remove(&(sk as u64));
+    let _ = PENDING_OVERFLOW.remove(&(sk as u64));
     true
-}
-
-/// Gives a connection the best owner there is by now. The caller has the socket's lock.
-#[inline(always)]
-pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
-    if config::OWNERS.load() == NO_OWNERS {
-        return;
-    }
-    let source = connection.owner.source;
-    if source == CONNECT || source == ACCEPT {
-        return;
-    }
-    if config::OWNERS.load() == HOLDERS && take_over(tcp.0, &mut connection.owner) {
-        return;
-    }
-    // Whoever accepted it before anybody looked is not known to be who listens now.
-    if connection.direction == IN && source == UNKNOWN && !was_held {
-        listener::owns(connection);
-    }
 }

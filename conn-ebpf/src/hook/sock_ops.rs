@@ -13,7 +13,7 @@ use conn_common::life::{self, Life as _};
 use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
 use crate::counter::count;
-use crate::keep;
+use crate::mode;
 use crate::socket::Socket;
 use crate::transition::is_enabled;
 
@@ -27,7 +27,7 @@ pub fn seen(ctx: &SockOpsContext) -> u32 {
     if !matters(op) || !is_enabled() {
         return GO_ON;
     }
-    if op == BPF_SOCK_OPS_STATE_CB && keep::skips(ctx.arg(0) as u8) {
+    if op == BPF_SOCK_OPS_STATE_CB && mode::skips(ctx.arg(0) as u8) {
         return GO_ON;
     }
     // Called after the step, which STATE has told if it was asked to.

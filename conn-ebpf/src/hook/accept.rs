@@ -14,8 +14,10 @@ use conn_common::owner::ACCEPT;
 use conn_common::state::CLOSE;
 
 use crate::kernel::{Pointer, TCP, follow};
+use crate::owner::{self, mptcp};
+use crate::storage::pending_owner;
 use crate::transition::is_enabled;
-use crate::{claim, config, keep, mptcp, owner};
+use crate::{config, filter};
 
 /// `AF_INET` and `AF_INET6`.
 const FAMILIES: [u16; 2] = [2, 10];
@@ -122,10 +124,10 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         if !FAMILIES.contains(&family) || head.get::<u8>(&config::SKC_STATE) == CLOSE {
             return Ok(());
         }
-        if keep::passes_over(|| [head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))]) {
+        if filter::passes_over(|| [head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))]) {
             return Ok(());
         }
-        claim::accepted(sk as *mut c_void, &owner::current(ACCEPT));
+        pending_owner::accepted(sk as *mut c_void, &owner::current(ACCEPT));
     }
     Ok(())
 }

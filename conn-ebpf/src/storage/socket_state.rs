@@ -4,33 +4,30 @@
 //! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage, and borrows a
 //! place of the CPU while a hook looks.
 
-use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_sk_storage_get};
+use conn_common::assoc_table::{self as table, BUSY, SCRATCH_SLOTS, TableSlot};
 use conn_common::connection::{COUNTED, Connection};
 use conn_common::counter::STORAGE_FAILED;
-use conn_common::place::{self as places, LENT, PLACES_TO_LEND, Place};
 use conn_common::state::UNSEEN;
 
 use crate::counter::count;
 use crate::kernel::follow;
-use crate::maps::{COUNTED_PLACES, COUNTED_SOCKETS, PLACES, SOCKETS};
-use crate::place::{self, find, is_of, take, take_free, touch, value};
-use crate::{config, keep};
+use crate::maps::{COUNTED_STATES, SOCKET_STATES, STORED_COUNTED, STORED_STATES};
+use crate::storage::assoc_table::{self, find, is_of, take, take_free, touch, value};
+use crate::verifier::low_half;
+use crate::{config, mode};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
-
-/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
-pub type Counted = [u64; COUNTED / 8];
 
 /// Does something at each word of a memory that this run keeps.
 macro_rules! each_word {
     (|$at:ident| $do:expr) => {
         each_word!(@ $at $do; 0 1);
-        if !keep::only_counts() {
+        if !mode::only_counts() {
             each_word!(@ $at $do; 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
         }
     };
@@ -41,7 +38,7 @@ macro_rules! each_word {
 }
 const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
 /// In [`leave`].
-const _: () = assert!(core::mem::offset_of!(Place<Connection>, value) == size_of::<u64>());
+const _: () = assert!(core::mem::offset_of!(TableSlot<Connection>, value) == size_of::<u64>());
 
 /// The state that a socket of whatever protocol remembers; [`UNSEEN`] if it remembers nothing. The caller has the
 /// socket's lock, and a pointer through which the verifier lets it read.
@@ -71,10 +68,10 @@ pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Conn
 #[inline(always)]
 pub fn prefetch(sk: *mut c_void) {
     let Some(first) = first_place(sk) else { return };
-    if keep::only_counts() {
-        COUNTED_PLACES.get_ptr_mut(first).map(touch);
+    if mode::only_counts() {
+        COUNTED_STATES.get_ptr_mut(first).map(touch);
     } else {
-        PLACES.get_ptr_mut(first).map(touch);
+        SOCKET_STATES.get_ptr_mut(first).map(touch);
     }
 }
 
@@ -88,7 +85,7 @@ pub fn has_storage(sk: *mut c_void) -> bool {
 #[inline(always)]
 pub fn leave(sk: *mut c_void, memory: *mut Connection) {
     // SAFETY: in a run with a table, memories are in its places, behind their owners.
-    if has_table() && unsafe { memory.cast::<u64>().sub(1).read_volatile() } == LENT {
+    if has_table() && unsafe { memory.cast::<u64>().sub(1).read_volatile() } == BUSY {
         give_back(sk, memory);
     }
 }
@@ -144,12 +141,12 @@ fn lend(stored: *mut Connection) -> *mut Connection {
     // Numbers of CPUs have no gaps on x86, where tables are.
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let first = (1 << config::PLACE_BITS.load()) + cpu * PLACES_TO_LEND;
+    let first = (1 << config::TABLE_BITS.load()) + cpu * SCRATCH_SLOTS;
     macro_rules! try_each {
         ($($at:literal)*) => {$(
-            const { assert!($at < PLACES_TO_LEND) };
+            const { assert!($at < SCRATCH_SLOTS) };
             if let Some(place) = place_at(first + $at)
-                && take(place, 0, LENT)
+                && take(place, 0, BUSY)
             {
                 copy(stored, value(place));
                 return value(place);
@@ -179,7 +176,7 @@ fn give_back(sk: *mut c_void, memory: *mut Connection) -> u32 {
 #[inline(always)]
 pub fn free(sk: *mut c_void) {
     if let Some(first) = first_place(sk) {
-        place::leave(first, sk as u64, place_at);
+        assoc_table::leave(first, sk as u64, place_at);
     }
 }
 
@@ -187,40 +184,33 @@ pub fn free(sk: *mut c_void) {
 /// whose end nobody saw.
 #[inline(always)]
 pub fn has_table() -> bool {
-    config::PLACE_BITS.load() != 0
+    config::TABLE_BITS.load() != 0
 }
 
 /// The number of the first place that this socket may have in a table, if the run has any.
 #[inline(always)]
 pub fn first_place(sk: *mut c_void) -> Option<u32> {
     // Sockets begin at cache lines.
-    if has_table() { Some(places::of(low_half(sk) >> 6, config::PLACE_BITS.load())) } else { None }
+    if has_table() { Some(table::first_way(low_half(sk) >> 6, config::TABLE_BITS.load())) } else { None }
 }
 
 /// A place by its number. In a run that only counts, it has room for no more than [`Counted`].
 #[inline(always)]
-fn place_at(at: u32) -> Option<*mut Place<Connection>> {
-    if keep::only_counts() {
-        COUNTED_PLACES.get_ptr_mut(at).map(<*mut _>::cast)
+fn place_at(at: u32) -> Option<*mut TableSlot<Connection>> {
+    if mode::only_counts() {
+        COUNTED_STATES.get_ptr_mut(at).map(<*mut _>::cast)
     } else {
-        PLACES.get_ptr_mut(at)
+        SOCKET_STATES.get_ptr_mut(at)
     }
-}
-
-/// The lower 32 bits of the address. The verifier allows no calculation with a pointer, but what is moved as half a
-/// register is a number (`check_alu_op()`).
-#[inline(always)]
-fn low_half(sk: *mut c_void) -> u32 {
-    let half: u64;
-    // SAFETY: moves one register to another.
-    unsafe { asm!("w0 = w1", in("r1") sk, lateout("r0") half, options(pure, nomem, nostack)) };
-    half as u32
 }
 
 #[inline(always)]
 fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
-    let map: *const c_void =
-        if keep::only_counts() { (&raw const COUNTED_SOCKETS).cast() } else { (&raw const SOCKETS).cast() };
+    let map: *const c_void = if mode::only_counts() {
+        (&raw const STORED_COUNTED).cast()
+    } else {
+        (&raw const STORED_STATES).cast()
+    };
     // SAFETY: the verifier knows the map's value size; a NULL initial value means zeroes.
     unsafe { bpf_sk_storage_get(map.cast_mut(), sk, ptr::null_mut(), flags).cast() }
 }

@@ -7,21 +7,24 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, LISTEN, UNSEEN};
 
 use crate::counter::count;
+use crate::iter::context;
+use crate::mode;
 use crate::socket::Socket;
-use crate::{keep, list, memory};
+use crate::storage::socket_state;
 
 /// The hook.
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
-    let Some(tcp) = list::tcp::socket(ctx) else { return 0 };
+    let Some(tcp) = context::socket(ctx) else { return 0 };
     let state = tcp.state();
     // Whoever is closed has nothing to remember, and may be about to be freed.
-    if state == CLOSE || keep::skips(state) {
+    if state == CLOSE || mode::skips(state) {
         return 0;
     }
     tcp.prefetch();
-    memory::prefetch(tcp.0);
-    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || memory::has_storage(tcp.0)) else {
+    socket_state::prefetch(tcp.0);
+    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || socket_state::has_storage(tcp.0))
+    else {
         return 0;
     };
     let known = socket.state();

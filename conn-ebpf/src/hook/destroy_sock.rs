@@ -9,9 +9,10 @@ use conn_common::life::Life as _;
 use conn_common::state::{CLOSE, UNSEEN};
 
 use crate::counter::count;
+use crate::mode;
 use crate::socket::Socket;
+use crate::storage::socket_state;
 use crate::transition::is_enabled;
-use crate::{keep, memory};
 
 /// The hook.
 #[inline(always)]
@@ -20,13 +21,15 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let sk: *mut c_void = ctx.arg(0);
-    let state = memory::state(sk);
-    if state != UNSEEN && state != CLOSE && !keep::skips(state) {
+    let state = socket_state::state(sk);
+    if state != UNSEEN && state != CLOSE && !mode::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
-        let Some(mut socket) = Socket::remembered(sk, true, || memory::has_storage(sk)) else { return 0 };
+        let Some(mut socket) = Socket::remembered(sk, true, || socket_state::has_storage(sk)) else {
+            return 0;
+        };
         count(CLOSED_LATE);
         socket.go(CLOSE);
     }
-    memory::free(sk);
+    socket_state::free(sk);
     0
 }

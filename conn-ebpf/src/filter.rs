@@ -2,15 +2,13 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use conn_common::connection::Connection;
-use conn_common::event::NEW;
 use conn_common::filter::{
-    Filter, Mode, Modes, PortBits, Set, Value, bit, mode, passes, port_place, wants_owner, wants_state,
-    wants_tuple,
+    Filter, Mode, Modes, PortBits, Set, Value, bit, mode as set_mode, passes, port_place, wants_owner,
+    wants_state, wants_tuple,
 };
-use conn_common::state::{is_open, is_opening};
 
 use crate::maps::{DESTINATIONS, SOURCES, VALUES};
-use crate::{config, ledger};
+use crate::{config, mode};
 
 /// Bits of an address.
 const ADDRESS: u32 = 128;
@@ -80,45 +78,25 @@ pub fn lists(state: u8) -> bool {
     wants_state(&Run, state)
 }
 
-/// True if nobody will look at events, owners or times: the run only counts, and sockets remember no more than
-/// that takes.
+/// True if the run wants events of this kind.
 #[inline(always)]
-pub fn only_counts() -> bool {
-    config::WANTED_KINDS.load() == 0 && !ledger::has_spans()
-}
-
-/// True if nobody asks what becomes of a connection that has begun.
-#[inline(always)]
-pub fn only_begins() -> bool {
-    config::WANTED_KINDS.load() == bit(NEW) && !ledger::is_on() && !ledger::has_spans()
-}
-
-/// True if nobody asks for what becomes of a connection that is in `state`: its handshake is over, and the run
-/// wants beginnings only. Its socket may have no memory, or one that says it is still established.
-#[inline(always)]
-pub fn skips(state: u8) -> bool {
-    only_begins() && is_open(state) && !is_opening(state)
+pub fn wants_kind(kind: u8) -> bool {
+    config::WANTED_KINDS.load() & bit(kind) != 0
 }
 
 /// True if the run can tell from the ports of a socket alone that it wants nothing of it. If the ledger is
 /// kept, it wants all; and where nobody tells of connects, a socket gets its source port unseen.
 #[inline(always)]
 pub fn may_pass_over() -> bool {
-    !ledger::is_on()
+    !mode::has_ledger()
         && config::CONNECT_IS_SEEN.load() != 0
-        && !matches!(mode(Run.modes(), Set::Dport), Mode::Any)
+        && !matches!(set_mode(Run.modes(), Set::Dport), Mode::Any)
 }
 
 /// True if neither of these ports is a service port that the run wants: whichever side opened the connection,
 /// it is none of ours, and its socket needs no memory. Asks for the ports only if that can be.
 #[inline(always)]
 pub fn passes_over(ports: impl FnOnce() -> [u16; 2]) -> bool {
-    let wants = |port| passes(mode(Run.modes(), Set::Dport), || Run.has_port(Set::Dport, port));
+    let wants = |port| passes(set_mode(Run.modes(), Set::Dport), || Run.has_port(Set::Dport, port));
     may_pass_over() && !ports().into_iter().any(wants)
-}
-
-/// True if the run wants events of this kind.
-#[inline(always)]
-pub fn wants_kind(kind: u8) -> bool {
-    config::WANTED_KINDS.load() & bit(kind) != 0
 }
