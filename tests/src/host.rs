@@ -27,8 +27,8 @@ pub enum Need {
 }
 
 impl Host {
-    /// Looks once, by trying.
-    pub fn look() -> Self {
+    /// Finds out by trying.
+    pub fn probe() -> Self {
         let namespaces = namespaces();
         let tracing = namespaces.clone().and_then(|()| tracing());
         Self { namespaces, tracing }

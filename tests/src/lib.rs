@@ -26,3 +26,6 @@ pub mod scenario;
 pub mod tracer;
 pub mod traffic;
 pub mod truth;
+
+#[doc(hidden)]
+pub use inventory;

@@ -1,10 +1,10 @@
 //! `conntrace count`: the number of open connections, as the kernel's own tables have it.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     kernel::{Census, settled},
-    live,
+    needs_tracing,
     netns::{NetNs, Resident},
     port::Port,
     tracer::Setup,
@@ -15,6 +15,7 @@ use conn_tests::{
     },
     truth::Direction,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use socket2::Socket;
 use std::{
@@ -23,14 +24,6 @@ use std::{
     net::{Shutdown, SocketAddr},
     os::{fd::AsRawFd as _, unix::net::UnixStream},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; count:
-    equals_the_kernel_in_every_state,
-    is_filtered,
-    is_grouped,
-    names_the_holder,
-    counts_nothing_that_is_over,
-);
 
 /// What `conntrace count` prints, line by line.
 fn count(args: &[&str]) -> Vec<String> {
@@ -123,6 +116,7 @@ fn name(direction: Direction) -> &'static str {
     }
 }
 
+#[apply(needs_tracing)]
 fn equals_the_kernel_in_every_state(_: &Host) -> Outcome {
     for held in [Held::new(Port::v4), Held::new(Port::v6)] {
         let census = held.census();
@@ -139,7 +133,8 @@ fn equals_the_kernel_in_every_state(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn is_filtered(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn filters_reduce_the_count(_: &Host) -> Outcome {
     let (four, six) = (Held::new(Port::v4), Held::new(Port::v6));
     for (held, family, other) in [(&four, "ipv4", "ipv6"), (&six, "ipv6", "ipv4")] {
         let census = held.census();
@@ -164,7 +159,8 @@ fn is_filtered(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn is_grouped(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn groups_add_up_to_the_count(_: &Host) -> Outcome {
     let held = Held::new(Port::v4);
     let expected = held
         .census()
@@ -183,7 +179,8 @@ fn is_grouped(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn names_the_holder(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn groups_name_the_holder(_: &Host) -> Outcome {
     let (ns, port) = (NetNs::new().unwrap(), Port::take());
     let _resident = ns.settle();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -208,7 +205,8 @@ fn names_the_holder(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn counts_nothing_that_is_over(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn closed_connections_are_not_counted(_: &Host) -> Outcome {
     let (ns, port) = (NetNs::new().unwrap(), Port::take());
     let _resident = ns.settle();
     ns.run(|| {

@@ -3,25 +3,20 @@
 use aya::{maps::loaded_maps, programs::loaded_links, programs::loaded_programs};
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     kernel::settled,
     ledger::Ledger,
-    live,
+    needs_tracing,
     netns::NetNs,
     patience,
     port::Port,
     tracer::Tracer,
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use std::{collections::BTreeSet, fs, thread, time::Instant};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; crash:
-    kill_9_of_stats_leaves_nothing,
-    kill_9_of_events_leaves_nothing,
-    kill_9_under_load_leaves_nothing_and_the_next_start_is_exact,
-);
 
 /// Programs, maps and links by their numbers, which the kernel does not use again soon.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,16 +110,19 @@ fn leaves_nothing<const N: usize>(args: [&str; N]) {
     objects.await_none();
 }
 
+#[apply(needs_tracing)]
 fn kill_9_of_stats_leaves_nothing(_: &Host) -> Outcome {
     leaves_nothing(["stats", "-o", "json", "--interval", "100ms"]);
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn kill_9_of_events_leaves_nothing(_: &Host) -> Outcome {
     leaves_nothing(["events", "-o", "json", "--dport", "1"]);
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn kill_9_under_load_leaves_nothing_and_the_next_start_is_exact(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let [busy, quiet] = [ports[0].number(), ports[1].number()];

@@ -1,10 +1,10 @@
 //! NEW, UPDATE and DESTROY of real connections, seen from both ends.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::{Kind, Line},
-    live,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -13,18 +13,9 @@ use conn_tests::{
         fail, handshake, process,
     },
 };
+use macro_rules_attribute::apply;
 
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; event:
-    six_new_lines_for_three_connections,
-    an_outgoing_connection_is_new_updated_and_destroyed,
-    an_incoming_connection_is_new_updated_and_destroyed,
-    a_refused_connection_is_new_and_destroyed,
-    a_reset_connection_is_destroyed,
-    a_line_appears_while_nothing_else_happens,
-    a_retried_socket_is_two_connections,
-    another_namespace_is_seen,
-);
-
+#[apply(needs_tracing)]
 fn six_new_lines_for_three_connections(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (wanted, other) = (ports[0].v4(), ports[1].v4());
@@ -88,16 +79,19 @@ fn check_life(direction: &str) {
     assert_eq!(kinds.last(), Some(&Kind::Destroy), "{kinds:?}");
 }
 
+#[apply(needs_tracing)]
 fn an_outgoing_connection_is_new_updated_and_destroyed(_: &Host) -> Outcome {
     check_life("out");
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn an_incoming_connection_is_new_updated_and_destroyed(_: &Host) -> Outcome {
     check_life("in");
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn a_refused_connection_is_new_and_destroyed(_: &Host) -> Outcome {
     let port = Port::take();
     let lines = Tracer::start(["--dport", &port.to_string()]);
@@ -123,6 +117,7 @@ fn a_refused_connection_is_new_and_destroyed(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn a_reset_connection_is_destroyed(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["-e", "DESTROY", "--dport", &port.to_string()]);
@@ -135,7 +130,8 @@ fn a_reset_connection_is_destroyed(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_line_appears_while_nothing_else_happens(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_line_appears_in_time_on_an_idle_host(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let (truth, pairs) = handshake::held(port.v4(), 1);
@@ -146,6 +142,7 @@ fn a_line_appears_while_nothing_else_happens(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
@@ -162,6 +159,7 @@ fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn another_namespace_is_seen(_: &Host) -> Outcome {
     let port = Port::take();
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());

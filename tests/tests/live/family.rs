@@ -1,22 +1,16 @@
 //! IPv6, and IPv4 in the clothes of IPv6.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::Kind,
-    live,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use std::net::{Ipv4Addr, SocketAddr};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; family:
-    ipv6_is_printed_whole,
-    a_mapped_socket_is_printed_as_ipv4,
-    an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends,
-    mapped_sockets_pass_the_ipv4_filter_only,
-);
 
 fn both_ends(tracer: &Tracer, tuple: conn_tests::truth::Tuple) {
     for direction in ["out", "in"] {
@@ -26,6 +20,7 @@ fn both_ends(tracer: &Tracer, tuple: conn_tests::truth::Tuple) {
     }
 }
 
+#[apply(needs_tracing)]
 fn ipv6_is_printed_whole(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
@@ -39,6 +34,7 @@ fn mapped(port: &Port) -> SocketAddr {
     port.at(Ipv4Addr::LOCALHOST.to_ipv6_mapped())
 }
 
+#[apply(needs_tracing)]
 fn a_mapped_socket_is_printed_as_ipv4(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
@@ -46,6 +42,7 @@ fn a_mapped_socket_is_printed_as_ipv4(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
@@ -53,7 +50,8 @@ fn an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn mapped_sockets_pass_the_ipv4_filter_only(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn mapped_sockets_match_the_ipv4_filter_only(_: &Host) -> Outcome {
     let port = Port::take();
     let of = |family| Tracer::start(["-f", family, "-e", "NEW,DESTROY", "--dport", &port.to_string()]);
     let (v4, v6) = (of("ipv4"), of("ipv6"));

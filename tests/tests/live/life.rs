@@ -1,9 +1,9 @@
 //! `conntrace life`: a line for each connection, at its end.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
+    harness::Outcome,
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{Setup, Tracer},
     traffic::{
@@ -14,18 +14,13 @@ use conn_tests::{
     },
     truth::Tuple,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     cell::Cell,
     thread,
     time::{Duration, Instant},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; life:
-    each_has_one_line,
-    they_are_chosen_by_length,
-    the_largest_come_at_the_end,
-);
 
 /// Of the ends that opened, with further options.
 fn watch(port: &Port, more: &[&str]) -> Tracer {
@@ -50,7 +45,8 @@ fn port_of(tuple: Tuple) -> u64 {
     tuple.client.port().into()
 }
 
-fn each_has_one_line(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn each_connection_has_one_line(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let list = ports.iter().map(Port::to_string).collect::<Vec<_>>().join(",");
     let tracer = Tracer::start(["life", "--utc", "--dport", &list]);
@@ -88,7 +84,8 @@ fn each_has_one_line(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn they_are_chosen_by_length(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn duration_filter_selects_lives(_: &Host) -> Outcome {
     const SPAN: Duration = Duration::from_millis(20);
     let port = Port::take();
     let [long, short, longest] = [["--min", "20ms"], ["--max", "20ms"], ["--min", "1h"]];
@@ -110,7 +107,8 @@ fn they_are_chosen_by_length(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn the_largest_come_at_the_end(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn top_lists_the_largest_last(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port, &["--top", "2", "--sort", "bytes"]);
     let server = Server::listen(port.v4());

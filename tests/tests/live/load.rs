@@ -2,16 +2,17 @@
 
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     ledger::{Ledger, Report},
-    live,
+    needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::Setup,
     traffic::fail,
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use std::{
     env, fs,
@@ -20,14 +21,6 @@ use std::{
     process, thread,
     time::Instant,
 };
-
-pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; load:
-    ten_runs_while_events_stream_to_a_file,
-    most_events_are_lost_and_no_count,
-    thousands_are_open_at_a_time,
-    some_fail_meanwhile,
-    packets_interrupt_both_cpus,
-);
 
 /// How many connections a run makes.
 fn connections() -> u64 {
@@ -131,21 +124,24 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: 
     (all_lost, truth)
 }
 
-fn ten_runs_while_events_stream_to_a_file(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn counts_are_exact_beside_an_event_stream(_: &Host) -> Outcome {
     use Ending::{ClientFirst, ClientReset, Mixed, ServerFirst, ServerReset};
     let endings = [ClientFirst, ServerFirst, ClientReset, ServerReset, Mixed];
     runs(10, &endings, "stream", &["-o", "json"], false);
     Ok(())
 }
 
-fn most_events_are_lost_and_no_count(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn lost_events_lose_no_count(_: &Host) -> Outcome {
     let (lost, truth) = runs(2, &[Ending::ClientFirst, Ending::Mixed], "tiny", &["-b", "4096"], true);
     let opened: u64 = truth.counts.values().map(|counts| counts.opened).sum();
     assert!(lost > opened, "most events should be lost: {lost} of {}", 2 * opened);
     Ok(())
 }
 
-fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn thousands_of_open_connections_are_counted(_: &Host) -> Outcome {
     let port = Port::take();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let count = connections() * 2 / 5;
@@ -156,7 +152,8 @@ fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn some_fail_meanwhile(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn failures_under_load_are_counted(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let [open, refused, silent] = [0, 1, 2].map(|at: usize| &ports[at]);
     let ledger = Ledger::start(&ports.iter().map(Port::number).collect::<Vec<_>>(), "500ms");
@@ -184,7 +181,8 @@ fn some_fail_meanwhile(_: &Host) -> Outcome {
 }
 
 /// Interrupts that carry packets hit the witnesses while they run; each of them may be skipped then.
-fn packets_interrupt_both_cpus(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn interrupts_on_both_cpus_lose_no_count(_: &Host) -> Outcome {
     let port = Port::take();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let ns = NetNs::new().unwrap();

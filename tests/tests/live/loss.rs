@@ -2,24 +2,16 @@
 
 use conn_tests::{
     flood::{self, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{Ended, Setup, Tracer},
     traffic::{LIMIT, Server},
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::time::Instant;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
-    lines_tell_them_in_their_place,
-    json_tells_them_in_their_place,
-    csv_tells_them_on_standard_error,
-    the_last_ones_are_told_too,
-    a_loss_is_an_error_if_that_is_asked_for,
-    a_missed_step_is_an_error_if_that_is_asked_for,
-);
 
 /// The number behind a word.
 fn number(line: &str, key: &str) -> u64 {
@@ -56,7 +48,8 @@ fn check_balance(ended: &Ended, shown: u64, lost: u64, least: u64) {
     assert_eq!(told, lost, "{stderr}");
 }
 
-fn json_tells_them_in_their_place(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn json_losses_stand_in_their_interval(_: &Host) -> Outcome {
     let (ended, least) = too_much(&["-o", "json"]);
     let (mut shown, mut total, mut until) = (0, 0, 0);
     for line in &ended.stdout {
@@ -76,7 +69,8 @@ fn json_tells_them_in_their_place(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn lines_tell_them_in_their_place(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn line_losses_stand_between_events(_: &Host) -> Outcome {
     let (ended, least) = too_much(&[]);
     let (lost, events): (Vec<&String>, Vec<&String>) =
         ended.stdout.iter().partition(|line| line.starts_with("   [LOST] "));
@@ -85,7 +79,8 @@ fn lines_tell_them_in_their_place(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn csv_losses_go_to_standard_error(_: &Host) -> Outcome {
     let (ended, least) = too_much(&["-o", "csv"]);
     let stderr = ended.expect_code(0);
     let told = stderr.lines().filter(|line| line.contains("events were lost"));
@@ -94,7 +89,8 @@ fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn the_last_ones_are_told_too(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn losses_at_the_end_are_reported(_: &Host) -> Outcome {
     let port = Port::take().to_string();
     let tracer = Tracer::start(["-b", "4K", "-o", "json", "--dport", &port]);
     let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
@@ -111,7 +107,8 @@ fn the_last_ones_are_told_too(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_loss_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn strict_fails_on_a_lost_event(_: &Host) -> Outcome {
     let (ended, _) = too_much(&["--strict"]);
     assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
     // Nothing lost, nothing to complain about.
@@ -121,7 +118,8 @@ fn a_loss_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_missed_step_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn strict_fails_on_a_missed_transition(_: &Host) -> Outcome {
     let port = Port::take();
     let stats = |more: &[&str]| {
         let args = ["stats", "--strict", "-o", "json", "--dport", &port.to_string()];

@@ -3,9 +3,9 @@
 use super::owner::{check, watch};
 use aya::maps::HashMap;
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live, map,
+    harness::{Outcome, Skip},
+    host::Host,
+    map, needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::Tracer,
@@ -14,6 +14,7 @@ use conn_tests::{
         crew::{Told, Worker, be_patient, called},
     },
 };
+use macro_rules_attribute::apply;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -22,11 +23,6 @@ use std::{
     thread,
     time::Instant,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; mptcp:
-    subflows_belong_to_the_process,
-    what_is_noted_of_a_connection_goes_with_it,
-);
 
 fn mptcp(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP))
@@ -39,7 +35,8 @@ fn noted(tracer: &Tracer) -> usize {
 }
 
 /// Also where nobody asks for more than beginnings.
-fn what_is_noted_of_a_connection_goes_with_it(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn pending_owners_end_with_their_connection(_: &Host) -> Outcome {
     let port = Port::take();
     let address = port.v4();
     mptcp(address).map_err(|error| Skip(format!("no MPTCP: {error}")))?;
@@ -62,6 +59,7 @@ fn what_is_noted_of_a_connection_goes_with_it(_: &Host) -> Outcome {
 }
 
 /// A subflow that the kernel adds to an MPTCP connection belongs to the process that made the connection.
+#[apply(needs_tracing)]
 fn subflows_belong_to_the_process(_: &Host) -> Outcome {
     let port = Port::take();
     let address = port.v4();

@@ -1,9 +1,9 @@
 //! Who a connection belongs to, against processes that say themselves who accepted what.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::{
@@ -14,6 +14,7 @@ use conn_tests::{
         socket::{await_end, set_option, tcp},
     },
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
@@ -22,19 +23,6 @@ use std::{
     os::fd::AsRawFd as _,
     thread,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
-    a_fork_server_accepts_itself,
-    each_worker_owns_what_it_accepts,
-    threads_have_their_own_names,
-    listeners_that_share_a_port,
-    a_passed_socket_stays_with_its_acceptor,
-    processes_that_are_gone,
-    a_ring_connects_and_accepts,
-    what_was_there_before,
-    who_waits_already,
-    who_accepts_without_a_place_for_that,
-);
 
 /// A tracer of the ends and beginnings on this port.
 pub(crate) fn watch(port: &Port) -> Tracer {
@@ -81,7 +69,8 @@ pub(crate) fn check_call(tracer: &Tracer, call: Call, acceptor: &str) {
 }
 
 /// The parent accepts, and a child for each connection serves it.
-fn a_fork_server_accepts_itself(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_fork_server_is_the_acceptor(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
     let address = port.v4();
@@ -113,6 +102,7 @@ fn a_fork_server_accepts_itself(_: &Host) -> Outcome {
 }
 
 /// Four processes accept from one listener that they inherited from somebody else.
+#[apply(needs_tracing)]
 fn each_worker_owns_what_it_accepts(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
@@ -147,7 +137,8 @@ fn each_worker_owns_what_it_accepts(_: &Host) -> Outcome {
 }
 
 /// Threads of one process accept, threads of another connect.
-fn threads_have_their_own_names(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn owners_carry_thread_names(_: &Host) -> Outcome {
     const THREADS: usize = 3;
     let port = Port::take();
     let tracer = watch(&port);
@@ -191,7 +182,8 @@ fn threads_have_their_own_names(_: &Host) -> Outcome {
 }
 
 /// Two processes with a listener each on the same port: until one has accepted, nobody can say which.
-fn listeners_that_share_a_port(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_shared_port_has_no_owner_before_accept(_: &Host) -> Outcome {
     let port = Port::take();
     let before = watch(&port);
     let address = port.v4();
@@ -222,6 +214,7 @@ fn listeners_that_share_a_port(_: &Host) -> Outcome {
 }
 
 /// The worker that gets the descriptor and closes it did not accept it.
+#[apply(needs_tracing)]
 fn a_passed_socket_stays_with_its_acceptor(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
@@ -233,7 +226,8 @@ fn a_passed_socket_stays_with_its_acceptor(_: &Host) -> Outcome {
 }
 
 /// The tracer stands still until all of them are gone and reaped.
-fn processes_that_are_gone(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn owners_outlive_their_processes(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
     tracer.signal(Signal::SIGSTOP);
@@ -257,7 +251,8 @@ fn processes_that_are_gone(_: &Host) -> Outcome {
 }
 
 /// One process listens, another accepts by `io_uring`, a third connects by it.
-fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn io_uring_connects_and_accepts_have_owners(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
     ring::is_allowed().map_err(|error| Skip(format!("this machine does not allow io_uring: {error}")))?;
@@ -295,7 +290,8 @@ fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
 }
 
 /// A listener, and both ends of connections, that were there before the tracer.
-fn what_was_there_before(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn earlier_sockets_have_owners(_: &Host) -> Outcome {
     let port = Port::take();
     let address: SocketAddr = port.v4();
     let server = Worker::server("conn-old-in", || Server::listen(address));
@@ -324,7 +320,8 @@ fn what_was_there_before(_: &Host) -> Outcome {
 }
 
 /// A task that waits in `accept()` since before the tracer, while another tracer comes and goes.
-fn who_waits_already(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_waiting_acceptor_is_the_owner(_: &Host) -> Outcome {
     let port = Port::take();
     let address = port.v4();
     let server = Worker::server("conn-waiting", || Server::listen(address));
@@ -340,10 +337,11 @@ fn who_waits_already(_: &Host) -> Outcome {
 }
 
 /// The table in which it is noted who accepted is full.
-fn who_accepts_without_a_place_for_that(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn acceptors_beyond_the_table_are_owners(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
-    super::memory::table::<10>(&tracer, "PENDING_OWNERS")?.fill();
+    super::socket_state::table::<10>(&tracer, "PENDING_OWNERS")?.fill();
     let address = port.v4();
     let server = Worker::server("conn-elsewhere", || Server::listen(address));
     for _ in 0..3 {

@@ -1,9 +1,9 @@
 //! Why connections end: in the events of both ends, and in the counts per port.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -13,6 +13,7 @@ use conn_tests::{
     },
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -21,17 +22,6 @@ use std::{
     process::Command,
     thread,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
-    established_connections_end,
-    resets_have_their_reason,
-    data_come_after_close,
-    nobody_accepts,
-    attempts_fail,
-    sockets_are_killed,
-    the_way_is_lost,
-    syns_cross,
-);
 
 /// How many of these ends a port has, by direction and the name of the count.
 type Ends = BTreeMap<(u16, String, String), u64>;
@@ -149,7 +139,8 @@ fn go(ns: &NetNs, ways: &[Way]) {
     witnesses.check(&expected);
 }
 
-fn established_connections_end(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn orderly_ends_have_their_reason(_: &Host) -> Outcome {
     let clients_fin = &[("out", OUR_FIN, 1), ("in", PEERS_FIN, 1)];
     let servers_fin = &[("out", PEERS_FIN, 1), ("in", OUR_FIN, 1)];
     let clients_reset = &[("out", OUR_RESET, 1), ("in", PEERS_RESET, 1)];
@@ -196,6 +187,7 @@ fn established_connections_end(_: &Host) -> Outcome {
 }
 
 /// What made our end reset, where the socket shows it for certain.
+#[apply(needs_tracing)]
 fn resets_have_their_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let check = |run: fn(SocketAddr) -> Truth, direction: &str, expected: Value| {
@@ -228,7 +220,8 @@ fn resets_have_their_reason(_: &Host) -> Outcome {
 
 /// The client's kernel resets. What it shows of that is, but for rare moments, what it shows of a peer's reset;
 /// then the reason is not known. It is never told to be the peer's.
-fn data_come_after_close(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn data_after_close_is_the_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let port = Port::take();
     let tracer = Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &port.to_string()]).start();
@@ -245,7 +238,8 @@ fn data_come_after_close(_: &Host) -> Outcome {
 }
 
 /// The listener closes, or the peer is faster.
-fn nobody_accepts(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn unaccepted_connections_have_their_reason(_: &Host) -> Outcome {
     let unaccepted = &[("out", PEERS_RESET, 3), ("in", "ended_not_accepted", 3)];
     go(
         &NetNs::new().unwrap(),
@@ -262,7 +256,8 @@ fn nobody_accepts(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn attempts_fail(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn failed_attempts_have_their_error(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     let abandoned = &[("out", "failed_abandoned", 1)];
@@ -307,7 +302,8 @@ fn attempts_fail(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn sockets_are_killed(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn killed_sockets_have_their_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let port = Port::take();
     if let Err(error) = ns.run(|| kill::connected(port.v4())) {
@@ -337,7 +333,8 @@ fn sockets_are_killed(_: &Host) -> Outcome {
 }
 
 /// The server's address moves away behind a router, which says so.
-fn the_way_is_lost(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_lost_route_is_the_reason(_: &Host) -> Outcome {
     let port = Port::take();
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = here.join(&there).unwrap();
@@ -367,7 +364,8 @@ fn the_way_is_lost(_: &Host) -> Outcome {
 }
 
 /// Two sockets that dial each other, and one that dials itself.
-fn syns_cross(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn simultaneous_opens_have_their_reason(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let witnesses = Witnesses::start(&ports);
     NetNs::new().unwrap().run(|| {

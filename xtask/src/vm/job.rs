@@ -14,12 +14,12 @@ pub(crate) const FREEZE: &str = "/bin/freeze";
 const EMULATED: u32 = 4;
 
 /// All hooks there are, in two sets whose programs differ.
-const WITNESSES: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_state_again,destroy_sock"];
+const HOOK_SETS: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_state_again,destroy_sock"];
 
 /// Hooks that are used one instead of the other, each of which must give the same results: an option of
 /// conntrace's, and the tests that are repeated with it.
 const FORCED: [(&str, &str, &str); 3] = [
-    ("--witnesses", WITNESSES[1], "ledger::everything_at_once"),
+    ("--witnesses", HOOK_SETS[1], "ledger::everything_at_once"),
     ("--accept-hook", "syscalls", "event::"),
     ("--accept-hook", "syscalls", "ledger::everything_at_once"),
 ];
@@ -27,12 +27,12 @@ const FORCED: [(&str, &str, &str); 3] = [
 /// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners by
 /// every hook that tells of them, what is there at the start, and where it is remembered.
 const SELECTION: [&str; 6] = [
-    "forced::accepts",
+    "hook_matrix::accepts",
     "ledger::everything_at_once",
     "event::",
     "start::adopts_every_state",
     "count::equals_the_kernel_in_every_state",
-    "memory::",
+    "socket_state::",
 ];
 
 /// How the lines and the end of a job are read.
@@ -99,14 +99,14 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         Extent::Filter(filter) => vec![live("live", filter, 3_600)],
         Extent::Short => {
             let mut jobs = vec![doctor];
-            jobs.extend(WITNESSES.map(sizes));
+            jobs.extend(HOOK_SETS.map(sizes));
             jobs.extend(SELECTION.map(|filter| live(filter, &[filter], 300)));
             jobs.push(truth("600", 300));
             jobs
         }
         Extent::All => {
             let mut jobs = vec![doctor];
-            jobs.extend(WITNESSES.map(sizes));
+            jobs.extend(HOOK_SETS.map(sizes));
             jobs.push(live("live", &[""; 0], 3_600));
             for (option, value, test) in FORCED {
                 let mut forced = live(&format!("{test} with {option} {value}"), &[test], 300);

@@ -2,9 +2,9 @@
 //! so that what conntrace says must lie between two spans that are known.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{self, Setup, Tracer},
     traffic::{
@@ -13,16 +13,10 @@ use conn_tests::{
     },
     truth::Tuple,
 };
+use macro_rules_attribute::apply;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use std::{fs, net::SocketAddr, path::Path, thread, time::Duration};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; time:
-    lifetimes_are_exact,
-    what_was_there_before_lived_at_least,
-    histograms_have_their_quantiles,
-    another_time_namespace,
-);
 
 /// Boot time and the time of day, nanoseconds.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +121,7 @@ fn end_of(tracer: &Tracer, direction: &str, tuple: Tuple, begin: Now) -> Value {
 /// How often each span is tried, so that some are known to a millisecond on a busy machine.
 const TRIES: usize = 12;
 
+#[apply(needs_tracing)]
 fn lifetimes_are_exact(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let spans = [1, 100, 3_000].map(Duration::from_millis);
@@ -176,7 +171,8 @@ fn lifetimes_are_exact(_: &Host) -> Outcome {
 }
 
 /// A lifetime whose beginning nobody saw is bounded from below, and the bound is not idle.
-fn what_was_there_before_lived_at_least(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn earlier_connections_have_lower_bounds(_: &Host) -> Outcome {
     let port = Port::take();
     let server = Server::listen(port.v4());
     let first = now();
@@ -204,7 +200,8 @@ fn what_was_there_before_lived_at_least(_: &Host) -> Outcome {
 }
 
 /// Lifetimes from 5 ms to half a second: each quantile is at most an eighth off what was measured.
-fn histograms_have_their_quantiles(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn histogram_quantiles_hold(_: &Host) -> Outcome {
     let port = Port::take();
     let stats = Setup::new(["stats", "--lifetimes", "-o", "json", "--dport", &port.to_string()]).start();
     let lives: Vec<Life> = thread::scope(|scope| {
@@ -246,7 +243,8 @@ fn histograms_have_their_quantiles(_: &Host) -> Outcome {
 }
 
 /// Where boot time is told with an offset, as a container may be, the time of day is still right.
-fn another_time_namespace(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn another_time_namespace_shifts_no_time(_: &Host) -> Outcome {
     if !Path::new("/proc/self/ns/time_for_children").exists() {
         return Err(Skip("this kernel has no time namespaces".into()));
     }

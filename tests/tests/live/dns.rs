@@ -2,9 +2,9 @@
 
 use conn_tests::{
     dns::{ADDRESS, NameServer},
-    harness::{Live, Outcome, Skip, tool},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip, tool},
+    host::Host,
+    needs_tracing,
     netns::NetNs,
     tracer::{Setup, binary},
     traffic::{
@@ -12,6 +12,7 @@ use conn_tests::{
         close::{self, First},
     },
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     env, fs,
@@ -20,12 +21,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; resolve:
-    names_come_when_they_are_known,
-    nobody_waits_for_a_name,
-    a_list_has_its_names,
-);
 
 /// Clients come from 127.0.0.1, which the hosts file has; this one only DNS knows.
 const SERVICE: ([u8; 4], u16) = ([127, 0, 0, 9], 7_001);
@@ -68,7 +63,8 @@ impl Drop for Files {
     }
 }
 
-fn names_come_when_they_are_known(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn names_appear_once_resolved(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
     let _server = ns.run(|| NameServer::start(Some(NAME)));
     let setup = files.conntrace(&["-o", "json", "--resolve", "--netns", &ns.inum().to_string()])?;
@@ -97,7 +93,8 @@ fn names_come_when_they_are_known(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn nobody_waits_for_a_name(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn no_line_waits_for_a_name(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
     let server = ns.run(|| NameServer::start(None));
     let netns = ns.inum().to_string();
@@ -129,7 +126,8 @@ fn nobody_waits_for_a_name(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_list_has_its_names(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_list_shows_names(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
     let _server = ns.run(|| NameServer::start(Some(&[b"web", b"example"])));
     let _pair = ns.run(|| Server::listen(SocketAddr::from(SERVICE)).pair());

@@ -1,30 +1,19 @@
 //! conntrace with less than root on the whole host: single capabilities, a container, hidden directories, another
 //! network namespace. It does the same, or says what it does without, and why.
 
-use super::{owner::event, place::cgroup_root};
+use super::{owner::event, workload::cgroup_root};
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Ended, Setup},
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::path::Path;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; confined:
-    three_capabilities_are_enough,
-    one_capability_for_all_of_them,
-    missing_capabilities_are_named,
-    without_net_admin_it_does_without_sock_ops,
-    in_a_container,
-    in_another_network_namespace,
-    without_tracefs,
-    without_a_cgroup_hierarchy,
-    without_types_it_refuses,
-);
 
 /// `include/uapi/linux/capability.h`.
 const NET_ADMIN: u8 = 12;
@@ -83,6 +72,7 @@ fn none() -> Setup {
     Setup::new([""; 0])
 }
 
+#[apply(needs_tracing)]
 fn three_capabilities_are_enough(_: &Host) -> Outcome {
     let port = Port::take();
     let ended = sees_a_connection(none().nobody_with(&[BPF, PERFMON, NET_ADMIN]), &port);
@@ -95,6 +85,7 @@ fn three_capabilities_are_enough(_: &Host) -> Outcome {
 }
 
 /// `CAP_SYS_ADMIN` includes what programs need.
+#[apply(needs_tracing)]
 fn one_capability_for_all_of_them(_: &Host) -> Outcome {
     let port = Port::take();
     let ended = sees_a_connection(none().nobody_with(&[SYS_ADMIN]), &port);
@@ -102,6 +93,7 @@ fn one_capability_for_all_of_them(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn missing_capabilities_are_named(_: &Host) -> Outcome {
     for (has, lacks) in [
         (vec![PERFMON, NET_ADMIN], "missing here: CAP_BPF\n"),
@@ -118,7 +110,8 @@ fn missing_capabilities_are_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn without_net_admin_it_does_without_sock_ops(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn sock_ops_is_left_out_without_net_admin(_: &Host) -> Outcome {
     let port = Port::take();
     let ended = sees_a_connection(none().nobody_with(&[BPF, PERFMON]), &port);
     assert!(ended.stderr.contains("CAP_NET_ADMIN is missing: NEW of an outgoing"), "{}", ended.stderr);
@@ -133,7 +126,8 @@ fn without_net_admin_it_does_without_sock_ops(_: &Host) -> Outcome {
 }
 
 /// With a container's namespaces and its bare file system, and all capabilities.
-fn in_a_container(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_container_traces_the_host(_: &Host) -> Outcome {
     let port = Port::take();
     // The connection is outside, and so are its processes.
     sees_a_connection(none().contained(), &port);
@@ -147,7 +141,8 @@ fn in_a_container(_: &Host) -> Outcome {
 }
 
 /// Everything is seen from there, its own connections and those of others.
-fn in_another_network_namespace(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn another_network_namespace_traces_the_host(_: &Host) -> Outcome {
     let here = NetNs::new().expect("a namespace");
     let port = Port::take();
     here.run(|| {
@@ -161,7 +156,8 @@ fn in_another_network_namespace(_: &Host) -> Outcome {
 }
 
 /// Root mounts it for itself; who may not has other hooks for accepts, or does without, and says so.
-fn without_tracefs(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn tracing_needs_no_tracefs(_: &Host) -> Outcome {
     let tracefs = Path::new("/sys/kernel/tracing");
     if !tracefs.exists() {
         return Err(Skip(format!("this kernel has no {}", tracefs.display())));
@@ -183,7 +179,8 @@ fn without_tracefs(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn without_a_cgroup_hierarchy(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn tracing_needs_no_cgroup_hierarchy(_: &Host) -> Outcome {
     let root = cgroup_root()?;
     let port = Port::take();
     let ended = sees_a_connection(none().without(&root), &port);
@@ -199,7 +196,8 @@ fn without_a_cgroup_hierarchy(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn without_types_it_refuses(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_kernel_without_btf_is_refused(_: &Host) -> Outcome {
     let ended = Setup::new(["-e", "NEW", "--timeout", "10s"]).without(Path::new("/sys/kernel/btf")).run();
     let message = ended.expect_code(1);
     assert!(message.contains("/sys/kernel/btf/vmlinux"), "{message}");

@@ -2,9 +2,9 @@
 
 use super::owner::event;
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::{
@@ -13,18 +13,13 @@ use conn_tests::{
         process::Process,
     },
 };
+use macro_rules_attribute::apply;
 use nix::{
     sys::signal::Signal,
     time::{ClockId, clock_gettime},
 };
 use serde_json::Value;
 use std::{fs, thread};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; cmdline:
-    of_those_that_live,
-    of_those_that_are_gone,
-    of_those_whose_id_somebody_else_has,
-);
 
 fn watch(port: &Port) -> Tracer {
     Tracer::start(["-o", "json", "--columns", "+cmdline", "--dport", &port.to_string()])
@@ -36,7 +31,8 @@ fn own() -> String {
     text.trim_end_matches('\0').replace('\0', " ")
 }
 
-fn of_those_that_live(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn command_lines_of_live_processes_are_shown(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = watch(&port);
     let address = port.v4();
@@ -77,12 +73,14 @@ fn call_and_go<T>(then: impl FnOnce(u32) -> Result<T, Skip>) -> Outcome {
     Ok(())
 }
 
-fn of_those_that_are_gone(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn command_lines_outlive_their_processes(_: &Host) -> Outcome {
     call_and_go(|_| Ok(()))
 }
 
 /// Another process gets the id, and has a command line of its own.
-fn of_those_whose_id_somebody_else_has(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_reused_pid_yields_no_command_line(_: &Host) -> Outcome {
     call_and_go(|pid| {
         // `/proc` tells when a process began in hundredths of a second.
         let tick = || {

@@ -1,20 +1,16 @@
 //! What conntrace says about its own cost.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip, tool},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip, tool},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{self, Ended, Setup},
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::fs;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; own:
-    it_is_told_with_self_only,
-    without_the_privilege_it_says_so,
-);
 
 const CONNECTIONS: usize = 50;
 
@@ -27,7 +23,8 @@ fn after_traffic(setup: Setup, port: &Port) -> Ended {
     ended
 }
 
-fn it_is_told_with_self_only(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn self_cost_is_reported_on_request_only(_: &Host) -> Outcome {
     let port = Port::take();
     let filter = port.to_string();
     let json = ["stats", "--dport", &filter, "-o", "json"];
@@ -59,7 +56,8 @@ fn it_is_told_with_self_only(_: &Host) -> Outcome {
 }
 
 /// The kernel lets programs be timed with `CAP_SYS_ADMIN` only; everything else is still told.
-fn without_the_privilege_it_says_so(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn untimed_programs_name_the_missing_privilege(_: &Host) -> Outcome {
     let port = Port::take();
     let program = tracer::binary();
     let program = program.to_str().expect("a path of text");

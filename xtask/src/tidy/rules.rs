@@ -1,12 +1,8 @@
-//! `cargo xtask tidy`: the project's rules that a line of text can tell. ARCHITECTURE.md says why they are.
+//! Rules that one file breaks or keeps, whatever the others contain.
 
-use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-
-use crate::command;
+use super::{File, Finding};
 
 /// One rule. `breaks` gives the numbers of the lines that break it.
 struct Rule {
@@ -17,7 +13,7 @@ struct Rule {
     breaks: fn(&str) -> Vec<usize>,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 7] = [
     Rule {
         says: "every member takes the workspace's lints: `[lints]` and `workspace = true`",
         fails: true,
@@ -60,18 +56,6 @@ const RULES: [Rule; 9] = [
         breaks: |text| lines_with(&[".reserve", ".submit"], text),
     },
     Rule {
-        says: "stdout carries events only, and only a sink writes there",
-        fails: true,
-        covers: |path| path.starts_with("conn-user/src/") && !path.starts_with("conn-user/src/output/"),
-        breaks: |text| lines_with(&["println!", "print!"], text),
-    },
-    Rule {
-        says: "only decode.rs turns bytes into types",
-        fails: true,
-        covers: |path| path.starts_with("conn-user/src/") && !path.ends_with("/decode.rs"),
-        breaks: |text| lines_with(&["from_ne_bytes", "transmute"], text),
-    },
-    Rule {
         says: "no white space ends a line",
         fails: true,
         covers: |path| {
@@ -82,44 +66,24 @@ const RULES: [Rule; 9] = [
 ];
 
 /// Holds every rule against every file.
-pub(crate) fn main() -> Result<ExitCode> {
-    let mut files = Vec::new();
-    collect(&command::workspace(), "", &mut files)?;
-    files.sort();
-    let mut failed = false;
-    for path in files {
-        let covering: Vec<_> = RULES.iter().filter(|rule| (rule.covers)(&path)).collect();
-        if covering.is_empty() {
-            continue;
-        }
-        let file = command::workspace().join(&path);
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {path}"))?;
-        for rule in covering {
-            for number in (rule.breaks)(&text) {
-                failed |= rule.fails;
-                eprintln!("{path}:{number}: {}{}", if rule.fails { "" } else { "note: " }, rule.says);
-            }
+pub(super) fn check(files: &[File]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for File { path, text } in files {
+        for rule in RULES.iter().filter(|rule| (rule.covers)(path)) {
+            found.extend((rule.breaks)(text).into_iter().map(|line| Finding {
+                path: path.clone(),
+                line,
+                says: rule.says.to_owned(),
+                fails: rule.fails,
+            }));
         }
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    found
 }
 
-/// All files of the checkout, with `/` between the parts of their names.
-fn collect(directory: &Path, prefix: &str, files: &mut Vec<String>) -> Result<()> {
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            if name != "target" && name != ".git" {
-                collect(&entry.path(), &format!("{prefix}{name}/"), files)?;
-            }
-        } else if kind.is_file() {
-            files.push(format!("{prefix}{name}"));
-        }
-    }
-    Ok(())
+/// Whether a rule reads this file.
+pub(super) fn covers(path: &str) -> bool {
+    RULES.iter().any(|rule| (rule.covers)(path))
 }
 
 fn is_rust(path: &str) -> bool {
@@ -185,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn members_take_the_lints() {
+    fn a_member_without_the_lints_fails() {
         let lints = |path, text| broken("workspace's lints", path, text);
         assert_eq!(lints("xtask/Cargo.toml", "[package]\n\n[lints]\nworkspace = true\n"), Some(vec![]));
         assert_eq!(lints("xtask/Cargo.toml", "[lints]\n# workspace = true\n"), Some(vec![1]));
@@ -194,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_crate_depends_on_nothing() {
+    fn a_dependency_of_the_common_crate_fails() {
         let depends = |text| broken("depends on nothing", "conn-common/Cargo.toml", text);
         let free =
             "[package]\nname = \"x\"\n[dependencies]\n# none\n\n[dev-dependencies]\nproptest = \"1\"\n";
@@ -207,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn files_stay_short() {
+    fn a_long_file_fails() {
         assert_eq!(broken("over 400", "xtask/src/a.rs", &"\n".repeat(400)), Some(vec![]));
         assert_eq!(broken("over 400", "xtask/src/a.rs", &"\n".repeat(401)), Some(vec![401]));
         assert_eq!(broken("over 450", "xtask/src/a.rs", &"\n".repeat(450)), Some(vec![]));
@@ -216,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_have_one_place() {
+    fn maps_are_declared_in_one_file() {
         let maps = |path, text| broken("maps are declared", path, text);
         assert_eq!(maps("conn-ebpf/src/owner.rs", "use x;\n#[map]\nstatic A"), Some(vec![2]));
         assert_eq!(maps("conn-ebpf/src/main.rs", "#[btf_map(name = \"X\")]"), Some(vec![1]));
@@ -234,29 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn stdout_has_one_writer() {
-        let stdout = |path, text| broken("stdout carries", path, text);
-        assert_eq!(
-            stdout("conn-user/src/main.rs", "println!();\nprint!(\"\");\neprintln!();\neprint!(\"\");"),
-            Some(vec![1, 2])
-        );
-        assert_eq!(stdout("conn-user/src/main.rs", "    /// println!(\"in a comment\")"), Some(vec![]));
-        assert_eq!(stdout("conn-user/src/output/stdout.rs", "println!()"), None);
-        assert_eq!(stdout("conn-user/src/output/mod.rs", "println!()"), None);
-    }
-
-    #[test]
-    fn bytes_have_one_reader() {
-        let bytes = |path, text| broken("bytes into types", path, text);
-        assert_eq!(
-            bytes("conn-user/src/source.rs", "u32::from_ne_bytes(b)\nmem::transmute(x)"),
-            Some(vec![1, 2])
-        );
-        assert_eq!(bytes("conn-user/src/decode.rs", "u32::from_ne_bytes(b)"), None);
-    }
-
-    #[test]
-    fn lines_end_with_something() {
+    fn trailing_white_space_fails() {
         let ends = |path, text| broken("white space", path, text);
         assert_eq!(ends("README.md", "a\nb \n\n\tc\t\nd\r\n"), Some(vec![2, 4, 5]));
         assert_eq!(ends(".ci/run", "a \n"), Some(vec![1]));

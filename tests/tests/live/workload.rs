@@ -2,9 +2,9 @@
 
 use super::owner::{check_call, event, watch};
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::Setup,
     traffic::{
@@ -12,6 +12,7 @@ use conn_tests::{
         crew::{Worker, call},
     },
 };
+use macro_rules_attribute::apply;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -26,11 +27,6 @@ use std::{
     thread,
     time::Instant,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; place:
-    a_cgroup_is_named_by_its_inode,
-    a_container_has_a_name,
-);
 
 /// Where the cgroup v2 hierarchy is mounted.
 pub(crate) fn cgroup_root() -> Result<PathBuf, Skip> {
@@ -78,6 +74,7 @@ impl Drop for Cgroup {
 }
 
 /// As a container's processes are: those of the two ends are in cgroups of their own.
+#[apply(needs_tracing)]
 fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     let cgroup = Cgroup::new()?;
     let inode = fs::metadata(&cgroup.path).unwrap().ino();
@@ -143,7 +140,8 @@ fn with_var_lib<T: Send>(directory: &Path, job: impl FnOnce() -> T + Send) -> Re
 }
 
 /// Tracers that see a file of docker's about the container, and one whose container has another name.
-fn a_container_has_a_name(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_container_is_named_by_its_runtime(_: &Host) -> Outcome {
     let cgroup = Cgroup::new()?;
     let lib = Directory(env::temp_dir().join(format!("conn-tests-lib-{}", cgroup.id)));
     let container = lib.0.join("docker/containers").join(&cgroup.id);

@@ -1,20 +1,16 @@
 //! What conntrace says on hosts that lack something, made from this one by hiding it.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
+    harness::Outcome,
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{self, Setup},
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use nix::libc;
 use std::{io, os::unix::process::CommandExt as _, process::Command};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; refusal:
-    a_refused_system_call_is_named,
-    program_logs_are_there_when_asked_for_only,
-);
 
 /// Lets bpf(2) fail with EPERM in this process, as the usual profile of containers does.
 fn forbid_bpf() -> io::Result<()> {
@@ -40,6 +36,7 @@ fn forbid_bpf() -> io::Result<()> {
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+#[apply(needs_tracing)]
 fn a_refused_system_call_is_named(_: &Host) -> Outcome {
     let mut command = Command::new(tracer::binary());
     command.args(["-e", "NEW", "--timeout", "10s"]);
@@ -60,7 +57,8 @@ fn instructions(stderr: &str, program: &str) -> u32 {
         .unwrap_or_else(|| panic!("{program}: {stderr}"))
 }
 
-fn program_logs_are_there_when_asked_for_only(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn verifier_logs_are_shown_on_request_only(_: &Host) -> Outcome {
     let port = Port::take();
     let run = |verbose: &str| {
         let tracer = Setup::new([verbose, "--dport", &port.to_string()]).start();

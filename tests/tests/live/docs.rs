@@ -1,17 +1,13 @@
 //! What the documentation tells people to type, typed.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     tracer::Setup,
 };
+use macro_rules_attribute::apply;
 use std::collections::BTreeSet;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; manual:
-    what_replaces_other_tools_runs,
-    every_topic_and_command_has_help,
-);
 
 /// Commands that give one answer and end by themselves.
 const SNAPSHOTS: [&str; 4] = ["list", "-L", "count", "-C"];
@@ -29,7 +25,8 @@ fn has_help(command: &str) -> bool {
     Setup::new(["help", command]).run().code == Some(0)
 }
 
-fn what_replaces_other_tools_runs(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn every_documented_replacement_runs(_: &Host) -> Outcome {
     let lines = lines();
     assert!(lines.len() > 20, "{lines:#?}");
     let mut missing = BTreeSet::new();
@@ -53,6 +50,7 @@ fn what_replaces_other_tools_runs(_: &Host) -> Outcome {
     }
 }
 
+#[apply(needs_tracing)]
 fn every_topic_and_command_has_help(_: &Host) -> Outcome {
     for topic in ["filters", "formats", "states", "exactness", "from", "events", "count", "stats"] {
         assert!(has_help(topic), "{topic}");

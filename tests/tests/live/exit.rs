@@ -1,24 +1,16 @@
 //! The ways in which conntrace ends: asked to, by itself, and when nobody reads any more.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::Kind,
-    live,
+    needs_tracing,
     port::Port,
     tracer::{Ended, Setup, Tracer},
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; end:
-    ctrl_c_ends_with_a_footer,
-    sigterm_ends_with_a_footer,
-    count_ends_after_so_many,
-    timeout_ends_by_itself,
-    what_is_in_the_ring_is_shown_at_the_end,
-    a_closed_pipe_ends_silently,
-);
 
 fn check_footer(ended: &Ended) {
     let footer = format!(
@@ -41,17 +33,20 @@ fn ends_by(signal: Signal) {
     check_footer(&ended);
 }
 
-fn ctrl_c_ends_with_a_footer(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn sigint_prints_the_footer(_: &Host) -> Outcome {
     ends_by(Signal::SIGINT);
     Ok(())
 }
 
-fn sigterm_ends_with_a_footer(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn sigterm_prints_the_footer(_: &Host) -> Outcome {
     ends_by(Signal::SIGTERM);
     Ok(())
 }
 
-fn count_ends_after_so_many(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn count_option_ends_the_run(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["--count", "3", "--dport", &port.to_string()]);
     close::orderly(port.v4(), 4, First::Client);
@@ -61,7 +56,8 @@ fn count_ends_after_so_many(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn timeout_ends_by_itself(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn timeout_option_ends_the_run(_: &Host) -> Outcome {
     let port = Port::take();
     let ended = Setup::new(["--timeout", "300ms", "--dport", &port.to_string()]).run();
     assert!(ended.stdout.is_empty(), "{ended:#?}");
@@ -69,7 +65,8 @@ fn timeout_ends_by_itself(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn what_is_in_the_ring_is_shown_at_the_end(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn events_left_in_the_ring_are_shown(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let truth = close::orderly(port.v4(), 50, First::Client);
@@ -79,7 +76,8 @@ fn what_is_in_the_ring_is_shown_at_the_end(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_closed_pipe_ends_silently(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_closed_pipe_ends_the_run_silently(_: &Host) -> Outcome {
     let port = Port::take();
     let tracer = Setup::new(["--dport", &port.to_string()]).head(1).start();
     close::orderly(port.v4(), 1, First::Client);

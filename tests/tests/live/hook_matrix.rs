@@ -7,6 +7,7 @@ use conn_tests::{
     ledger::Ledger,
     port::Port,
     scenario::{self, Scenario},
+    test_family,
     tracer::{Setup, Tracer},
     traffic::{
         Server,
@@ -16,12 +17,13 @@ use conn_tests::{
     },
     truth::{Direction, Truth},
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{collections::BTreeMap, os::fd::AsRawFd as _};
 
 /// Sets of hooks, each of which sees every connection from its beginning to its end. What a single tracing
 /// program is skipped for takes more traffic than is made here.
-const WITNESSES: [&str; 7] = [
+const TRANSITIONS: [&str; 7] = [
     "set_state,sock_ops,destroy_sock",
     "set_state,set_state_again,destroy_sock",
     "set_state,destroy_sock",
@@ -52,21 +54,23 @@ const SCENARIOS: [&str; 14] = [
     "listeners",
 ];
 
-/// A test for each set and for each hook: `forced::witnesses_set_state`, `forced::accepts_by_graft`.
-pub(crate) fn tests() -> impl Iterator<Item = Test> {
-    let witnesses = WITNESSES.map(|set| {
-        let name = format!("forced::witnesses_{}", set.replace(',', "_and_"));
-        Test::new(name, Need::Tracing, move |_| witnesses(set))
+/// A test for each set and for each hook: `hook_matrix::transitions_by_set_state`, `hook_matrix::accepts_by_graft`.
+#[apply(test_family)]
+fn tests() -> Vec<Test> {
+    let transitions = TRANSITIONS.map(|set| {
+        let name = format!("hook_matrix::transitions_by_{}", set.replace(',', "_and_"));
+        Test::new(name, Need::Tracing, move |_| transitions(set))
     });
-    let accepts = ACCEPTS
-        .map(|hook| Test::new(format!("forced::accepts_by_{hook}"), Need::Tracing, move |_| accepts(hook)));
-    witnesses.into_iter().chain(accepts)
+    let accepts = ACCEPTS.map(|hook| {
+        Test::new(format!("hook_matrix::accepts_by_{hook}"), Need::Tracing, move |_| accepts(hook))
+    });
+    transitions.into_iter().chain(accepts).collect()
 }
 
 /// Ledger and events of these hooks are the truth.
-fn witnesses(set: &str) -> Outcome {
+fn transitions(set: &str) -> Outcome {
     if set.contains("sock_ops") {
-        super::place::cgroup_root()?;
+        super::workload::cgroup_root()?;
     }
     let chosen: Vec<&Scenario> =
         scenario::ALL.iter().filter(|scenario| SCENARIOS.contains(&scenario.name)).collect();

@@ -3,25 +3,19 @@
 use aya::Pod;
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     ledger::{Ledger, Numbers},
-    live,
     map::Table,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::Tracer,
     traffic::{LIMIT, Server, socket::connect},
     truth::{Direction, Truth},
 };
+use macro_rules_attribute::apply;
 use std::time::Instant;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; memory:
-    who_finds_no_place_is_counted,
-    who_finds_no_place_is_shown,
-    steps_of_whoever_can_borrow_no_place_are_told,
-    what_outlived_its_socket_is_no_connection,
-);
 
 /// A table of a running conntrace. A place is `N` words: the address of a socket or 0, then what is kept of it. Where
 /// hooks tell of each beginning and each end, and only there, conntrace keeps one.
@@ -29,11 +23,12 @@ pub(crate) fn table<const N: usize>(tracer: &Tracer, name: &str) -> Result<Table
 where
     [u64; N]: Pod,
 {
-    super::place::cgroup_root()?;
+    super::workload::cgroup_root()?;
     Table::of(tracer.pid(), name)
 }
 
-fn who_finds_no_place_is_counted(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
     let port = Port::take().number();
     let ledger = Ledger::start(&[port], "200ms");
     table::<3>(ledger.tracer(), "COUNTED_STATES")?.fill();
@@ -44,7 +39,8 @@ fn who_finds_no_place_is_counted(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn connections_beyond_the_table_are_shown(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 500;
     let port = Port::take().number();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
@@ -57,7 +53,8 @@ fn who_finds_no_place_is_shown(_: &Host) -> Outcome {
 }
 
 /// Sockets of other tests leave places meanwhile, and those of this one may find them: then it tries again.
-fn steps_of_whoever_can_borrow_no_place_are_told(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn steps_without_a_scratch_slot_are_reported(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 100;
     let ns = NetNs::new().unwrap();
     let deadline = Instant::now() + *LIMIT;
@@ -77,7 +74,8 @@ fn steps_of_whoever_can_borrow_no_place_are_told(_: &Host) -> Outcome {
 
 /// The call that frees a place may be skipped. Here it is as if both that call and the end had been: a socket that
 /// has the same address as one that is gone finds it open.
-fn what_outlived_its_socket_is_no_connection(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn state_that_outlives_its_socket_is_no_connection(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (port, other) = (ports[0].number(), ports[1].number());
     let ledger = Ledger::start(&[port, other], "200ms");

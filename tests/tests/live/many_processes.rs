@@ -1,10 +1,10 @@
 //! Owners of as many short connections as the machine can make, between several processes on each side.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     kernel::settled,
-    live,
+    needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::Setup,
@@ -14,6 +14,7 @@ use conn_tests::{
         socket::connect,
     },
 };
+use macro_rules_attribute::apply;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Deserialize;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -27,12 +28,6 @@ use std::{
     process,
     time::Instant,
 };
-
-pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; crowd:
-    each_of_many_has_its_owners,
-    interrupted_on_all_cpus,
-    all_that_were_there_before,
-);
 
 /// Processes on each side.
 const SIDE: u8 = 3;
@@ -101,13 +96,15 @@ fn call_many(server: SocketAddrV4) -> Vec<Told> {
     told
 }
 
-fn each_of_many_has_its_owners(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn each_process_owns_its_connections(_: &Host) -> Outcome {
     crowd(&NetNs::new().unwrap(), "quiet", 0);
     Ok(())
 }
 
 /// Packets interrupt the hooks. A step that nobody saw may cost an owner, but never make a wrong one.
-fn interrupted_on_all_cpus(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn interrupts_on_all_cpus_lose_no_owner(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
     crowd(&ns, "interrupted", usize::from(SIDE) * CALLS / 1_000);
@@ -115,7 +112,8 @@ fn interrupted_on_all_cpus(_: &Host) -> Outcome {
 }
 
 /// A process has both ends of many connections open, which all end beside the tracer.
-fn all_that_were_there_before(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn earlier_connections_have_their_owners(_: &Host) -> Outcome {
     let files = u64::from(BEFORE) * 2 + 100;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if most < files {

@@ -2,26 +2,20 @@
 //! of them changes what it counts.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip, tool},
-    host::{Host, Need},
+    harness::{Outcome, Skip, tool},
+    host::Host,
     ledger::{Ledger, Report},
-    live,
+    needs_whole_machine,
     port::Port,
     scenario,
     tracer::{Setup, Tracer},
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{fs, path::Path};
 
 // They change the whole host, and look at what others do.
-pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; company:
-    other_conntraces_come_and_go,
-    tcpstates_watches_too,
-    programs_are_timed,
-    programs_are_interpreted,
-);
-
 /// Ends of several kinds.
 const SCENARIOS: [&str; 4] = ["client_first", "refused_then_connected", "unread_data", "unaccepted"];
 
@@ -52,7 +46,8 @@ fn check(ledger: Ledger, truth: &Truth) -> Report {
 }
 
 /// Each has its own programs and its own memory of each socket.
-fn other_conntraces_come_and_go(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn another_conntrace_changes_no_count(_: &Host) -> Outcome {
     let (ports, numbers) = ports();
     let ledger = Ledger::start(&numbers, "100ms");
     let other = Ledger::start(&numbers, "100ms");
@@ -67,7 +62,8 @@ fn other_conntraces_come_and_go(_: &Host) -> Outcome {
 }
 
 /// A tool of another project's with a program on the same tracepoint.
-fn tcpstates_watches_too(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn tcpstates_on_the_same_tracepoint_changes_no_count(_: &Host) -> Outcome {
     let program = tool("/usr/sbin/tcpstates")?;
     let (ports, numbers) = ports();
     let ledger = Ledger::start(&numbers, "100ms");
@@ -107,7 +103,8 @@ impl Drop for Sysctl {
     }
 }
 
-fn programs_are_timed(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn timed_programs_count_the_same(_: &Host) -> Outcome {
     let (ports, numbers) = ports();
     let _timed = Sysctl::set("/proc/sys/kernel/bpf_stats_enabled", "1")?;
     let ledger = Ledger::start(&numbers, "100ms");
@@ -116,7 +113,8 @@ fn programs_are_timed(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn programs_are_interpreted(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn interpreted_programs_count_the_same(_: &Host) -> Outcome {
     let (ports, numbers) = ports();
     let _interpreted = Sysctl::set("/proc/sys/net/core/bpf_jit_enable", "0")?;
     let ledger = Ledger::start(&numbers, "100ms");

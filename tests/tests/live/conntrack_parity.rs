@@ -2,10 +2,10 @@
 
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     line::{Kind, Line},
-    live,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -14,6 +14,7 @@ use conn_tests::{
         fail, handshake,
     },
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     cell::Cell,
@@ -25,13 +26,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; peer:
-    jc_reads_what_it_reads_of_conntrack,
-    jc_reads_what_is_open,
-    conntrack_tells_the_same_connections,
-    conntracks_other_formats_are_ours,
-);
 
 /// The release of jc that is asked for; 1.26.0 knows no conntrack.
 const JC: &str = "jc==1.26.1";
@@ -71,7 +65,8 @@ fn parsed(jc: &Path, lines: &[String]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn jc_reads_what_it_reads_of_conntrack(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn jc_reads_events_as_those_of_conntrack(_: &Host) -> Outcome {
     let jc = jc()?;
     let port = Port::take();
     let option = port.to_string();
@@ -99,7 +94,8 @@ fn jc_reads_what_it_reads_of_conntrack(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn jc_reads_what_is_open(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn jc_reads_the_list(_: &Host) -> Outcome {
     let jc = jc()?;
     let port = Port::take();
     let (_truth, _open) = handshake::held(port.v4(), 3);
@@ -185,7 +181,8 @@ fn tuples(lines: &[Line], accept: impl Fn(&Line) -> bool) -> BTreeSet<String> {
     lines.iter().filter(|line| accept(line)).map(|line| line.tuple().to_string()).collect()
 }
 
-fn conntrack_tells_the_same_connections(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn conntrack_shows_the_same_connections(_: &Host) -> Outcome {
     const BATCHES: u64 = 100;
     const BATCH: u64 = 10;
     let ns = NetNs::new().unwrap();
@@ -285,7 +282,8 @@ fn elements(xml: &str) -> Vec<String> {
     all
 }
 
-fn conntracks_other_formats_are_ours(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn other_formats_equal_those_of_conntrack(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| track(&ns))?;
     let [theirs, ours] = refused_in("save", &ns, "-A")?;

@@ -2,10 +2,10 @@
 //! must not match is made first, and what has not come by the time of the last match was kept out.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     line::{Kind, Line},
-    live,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -17,6 +17,7 @@ use conn_tests::{
     },
     truth::Tuple,
 };
+use macro_rules_attribute::apply;
 use nix::unistd::Uid;
 use std::{
     collections::BTreeSet,
@@ -24,24 +25,6 @@ use std::{
     net::{Ipv4Addr, Shutdown},
     process::Command,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; choice:
-    addresses_are_chosen_by_prefix,
-    addresses_are_taken_out,
-    ipv6_is_chosen_by_prefix,
-    ten_thousand_prefixes_and_a_thousand_ports,
-    states_are_chosen_for_each_event,
-    owners_are_chosen_by_name_and_pid,
-    unknown_owners_are_chosen_too,
-    users_and_cgroups_are_chosen,
-    namespaces_are_chosen,
-    an_expression_is_decided_in_two_parts,
-    expressions_and_options_hold_together,
-    the_environment_has_options,
-    counts_are_chosen_alike,
-    stats_are_chosen_by_what_slots_know,
-    expressions_mean_what_they_mean_to_ss,
-);
 
 /// A connection to this address of the loopback network.
 fn connection(port: &Port, last: u8) -> Tuple {
@@ -58,7 +41,8 @@ fn shows_only(tracer: &Tracer, wanted: &[Tuple]) {
     assert_eq!(seen, wanted.iter().copied().collect());
 }
 
-fn addresses_are_chosen_by_prefix(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn prefixes_select_by_address(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let of = |words: &[&str]| Tracer::start([&["-e", "NEW", "--dport", &number], words].concat());
@@ -73,7 +57,8 @@ fn addresses_are_chosen_by_prefix(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn addresses_are_taken_out(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn negated_prefixes_exclude_addresses(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let of = |dst| Tracer::start(["-e", "NEW", "--dport", &number, "-d", dst]);
@@ -84,7 +69,8 @@ fn addresses_are_taken_out(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn ipv6_is_chosen_by_prefix(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn ipv6_prefixes_select_ipv6_only(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let of = |dst| Tracer::start(["-e", "NEW", "--dport", &number, "-d", dst]);
@@ -99,6 +85,7 @@ fn ipv6_is_chosen_by_prefix(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn ten_thousand_prefixes_and_a_thousand_ports(_: &Host) -> Outcome {
     let ports = Port::block(2);
     // 10,000 networks that have nothing to do with this host, and one of its loopback network.
@@ -118,7 +105,8 @@ fn ten_thousand_prefixes_and_a_thousand_ports(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn states_are_chosen_for_each_event(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn state_filter_applies_to_each_event(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let tracer = Tracer::start(["--dport", &number, "--state", "ESTABLISHED,CLOSE"]);
@@ -131,7 +119,8 @@ fn states_are_chosen_for_each_event(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn owners_are_chosen_by_name_and_pid(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn owner_filters_match_name_and_pid(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let by_name =
@@ -156,7 +145,8 @@ fn owners_are_chosen_by_name_and_pid(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn unknown_owners_are_chosen_too(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn dash_selects_unknown_owners(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &number, "--comm", "-"]);
@@ -170,7 +160,8 @@ fn unknown_owners_are_chosen_too(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn users_and_cgroups_are_chosen(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn user_and_cgroup_filters_match(_: &Host) -> Outcome {
     let port = Port::take();
     let number = port.to_string();
     let of = |words: &[&str]| {
@@ -192,7 +183,8 @@ fn users_and_cgroups_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn namespaces_are_chosen(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn namespace_filter_matches_inode_and_pid(_: &Host) -> Outcome {
     let port = Port::take();
     let ns = NetNs::new().unwrap();
     let inside =
@@ -206,7 +198,8 @@ fn namespaces_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn an_expression_is_decided_in_two_parts(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let [a, b, c] = [0, 1, 2].map(|n: usize| ports[n].number());
     let filter = format!(
@@ -227,7 +220,8 @@ fn an_expression_is_decided_in_two_parts(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn expressions_and_options_hold_together(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn expressions_and_options_combine_with_and(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let tracer = Tracer::start(["-e", "NEW", "--dport", &ports[0].to_string(), "dst", "127.0.9.1"]);
     connection(&ports[0], 2);
@@ -236,7 +230,8 @@ fn expressions_and_options_hold_together(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn the_environment_has_options(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn options_from_the_environment_apply(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let options = format!("-e NEW --dport {}", ports[0]);
     let tracer = Setup::new(["dst", "127.0.9.1"]).variable("CONNTRACE_OPTS", &options).start();
@@ -246,7 +241,8 @@ fn the_environment_has_options(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn counts_are_chosen_alike(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn count_applies_every_filter(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let servers: Vec<Server> = [1, 2]
         .map(|last| Server::listen(ports[0].at(Ipv4Addr::new(127, 0, 9, last))))
@@ -280,7 +276,8 @@ fn counts_are_chosen_alike(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn stats_are_chosen_by_what_slots_know(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn stats_apply_port_and_direction_filters(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let filter = format!("dport = :{} and direction in or dport = :{} and direction out", ports[0], ports[1]);
     let tracer = Setup::new(["stats", "-o", "csv", &filter]).start();
@@ -299,7 +296,8 @@ fn stats_are_chosen_by_what_slots_know(_: &Host) -> Outcome {
 }
 
 /// Of connections that were opened here, src is this side for both.
-fn expressions_mean_what_they_mean_to_ss(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn expressions_select_what_ss_selects(_: &Host) -> Outcome {
     if Command::new("ss").arg("-V").output().is_err() {
         return Err(Skip("there is no ss (iproute2)".into()));
     }
