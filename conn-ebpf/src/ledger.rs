@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
 use conn_common::histogram::{self, BUCKETS, Spans};
@@ -11,7 +12,7 @@ use conn_common::state;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
 use crate::maps::{LEDGER, LEDGER_SLOTS, NETNS, SPANS, UNATTRIBUTED};
-use crate::storage::assoc_table;
+use crate::storage::assoc_table::{ArrayWords, SlotArray, value};
 use crate::{config, mode};
 
 /// A slot to start from; too large for the programs' stack.
@@ -21,6 +22,20 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 /// Histograms to start from, likewise.
 #[unsafe(no_mangle)]
 static EMPTY_SPANS: Spans = Spans::ZERO;
+
+/// The table of slots, by namespace, direction and port.
+const TABLE: AssocTable<ArrayWords<Slots>> = AssocTable(ArrayWords(Slots));
+
+struct Slots;
+
+impl SlotArray for Slots {
+    type Value = Slot;
+
+    #[inline(always)]
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<Slot>> {
+        LEDGER_SLOTS.get_ptr_mut(index)
+    }
+}
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
@@ -149,13 +164,8 @@ fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
     if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }
-    let owner = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
-    let place = LEDGER_SLOTS.get_ptr_mut(ledger::place(shard(), owner))?;
-    // Another CPU may have been faster, for the same owner.
-    let is_ours = assoc_table::is_of(place, owner)
-        || assoc_table::take(place, 0, owner)
-        || assoc_table::is_of(place, owner);
-    if is_ours { Some(assoc_table::value(place)) } else { None }
+    let key = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
+    TABLE.acquire_at(ledger::place(shard(), key), key).map(value)
 }
 
 /// The slot in the hash map, which all namespaces share.

@@ -127,7 +127,7 @@ unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
         if filter::passes_over(|| [head.get(&config::SKC_NUM), u16::from_be(head.get(&config::SKC_DPORT))]) {
             return Ok(());
         }
-        pending_owner::accepted(sk as *mut c_void, &owner::current(ACCEPT));
+        pending_owner::put(sk as *mut c_void, &owner::current(ACCEPT));
     }
     Ok(())
 }

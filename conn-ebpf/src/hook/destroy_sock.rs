@@ -21,7 +21,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     let sk: *mut c_void = ctx.arg(0);
-    let state = socket_state::state(sk);
+    let state = socket_state::peek(sk);
     if state != UNSEEN && state != CLOSE && !mode::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
         let Some(mut socket) = Socket::remembered(sk, true, || socket_state::has_storage(sk)) else {
@@ -30,6 +30,6 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
         count(CLOSED_LATE);
         socket.go(CLOSE);
     }
-    socket_state::free(sk);
+    socket_state::release(sk);
     0
 }

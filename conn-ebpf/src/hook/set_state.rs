@@ -30,7 +30,7 @@ pub fn seen(ctx: &BtfTracePointContext) -> i32 {
     // Most steps but the first were told by sock_ops a moment ago. Then this is all, except where most sockets have no
     // memory.
     let may_be_told = !filter::may_pass_over() && !opens(old, new);
-    if may_be_told && socket_state::state(sk) == new || !is_enabled() {
+    if may_be_told && socket_state::peek(sk) == new || !is_enabled() {
         return 0;
     }
     if read_u16(sk, &config::SK_PROTOCOL) != TCP {

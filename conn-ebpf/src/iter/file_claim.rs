@@ -18,7 +18,7 @@ use crate::{config, filter};
 #[inline(always)]
 pub fn seen(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return namespace_list::row(ctx) };
-    pending_owner::prefetch(sk);
+    pending_owner::prefetch_slot(sk);
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
     let is_listener = state == LISTEN;
@@ -33,6 +33,6 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         return 0;
     }
     // The first task that has it open stays: the walk goes by process id.
-    pending_owner::held(tcp.0, &owner);
+    pending_owner::put_new(tcp.0, &owner);
     0
 }

@@ -22,7 +22,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
         return 0;
     }
     tcp.prefetch();
-    socket_state::prefetch(tcp.0);
+    socket_state::prefetch_slot(tcp.0);
     let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || socket_state::has_storage(tcp.0))
     else {
         return 0;

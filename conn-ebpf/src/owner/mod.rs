@@ -62,7 +62,7 @@ pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if source == CONNECT || source == ACCEPT {
         return;
     }
-    if config::OWNERS.load() == HOLDERS && pending_owner::take_over(tcp.0, &mut connection.owner) {
+    if config::OWNERS.load() == HOLDERS && pending_owner::take(tcp.0, &mut connection.owner) {
         return;
     }
     // Whoever accepted it before anybody looked is not known to be who listens now.

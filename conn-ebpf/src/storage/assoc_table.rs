@@ -1,101 +1,84 @@
-//! Places in tables, as several processors use them at once.
+//! The words of an associative table in a BPF array. The algorithm is `conn_common::assoc_table`.
 
 use core::arch::asm;
 
-use conn_common::assoc_table::{TableSlot, WAYS, way};
+use conn_common::assoc_table::{TableSlot, Words};
 
-/// True if it is this owner's. Another CPU may put another owner there at any time, where owners leave.
-#[inline(always)]
-pub fn is_of<T>(place: *mut TableSlot<T>, owner: u64) -> bool {
-    // SAFETY: the first word of a map value.
-    unsafe { (&raw mut (*place).key).read_volatile() == owner }
+/// A BPF array of table slots.
+pub trait SlotArray {
+    /// What a slot holds.
+    type Value;
+
+    /// The slot at `index`, or `None` behind the end of the array.
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<Self::Value>>;
 }
 
-/// The value in it.
+/// The words of the slots of an array.
+pub struct ArrayWords<A>(pub A);
+
+impl<A: SlotArray> Words for ArrayWords<A> {
+    type Slot = *mut TableSlot<A::Value>;
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Self::Slot> {
+        self.0.slot_at(index)
+    }
+
+    #[inline(always)]
+    fn load(&self, slot: Self::Slot) -> u64 {
+        // SAFETY: the first word of a map value.
+        unsafe { (&raw mut (*slot).key).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, slot: Self::Slot, old: u64, new: u64) -> bool {
+        let found: u64;
+        // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({slot} + 0, r0, {new})",
+                slot = in(reg) slot,
+                new = in(reg) new,
+                inlateout("r0") old => found,
+                options(nostack),
+            );
+        }
+        found == old
+    }
+
+    #[inline(always)]
+    fn store(&self, slot: Self::Slot, new: u64) {
+        // SAFETY: the first word of a map value.
+        unsafe { (&raw mut (*slot).key).write_volatile(new) };
+    }
+}
+
+/// The value of a slot.
 #[inline(always)]
-pub fn value<T>(place: *mut TableSlot<T>) -> *mut T {
+pub fn value<V>(slot: *mut TableSlot<V>) -> *mut V {
     // SAFETY: the rest of a map value.
-    unsafe { &raw mut (*place).value }
+    unsafe { &raw mut (*slot).value }
 }
 
-/// Touches all of its cache lines, so that the processor waits for them at the same time as for other memory.
+/// The slot of a value.
 #[inline(always)]
-pub fn touch<T>(place: *mut TableSlot<T>) {
+pub fn slot_of<V>(value: *mut V) -> *mut TableSlot<V> {
+    // SAFETY: the key is the word before the value.
+    unsafe { value.cast::<u64>().sub(1).cast() }
+}
+
+/// Reads each cache line of a slot, so that the CPU fetches them while it waits for other memory.
+#[inline(always)]
+pub fn prefetch<V>(slot: *mut TableSlot<V>) {
     const LINE: usize = 64 / size_of::<u64>();
-    let words = place.cast::<u64>();
-    let last = size_of::<TableSlot<T>>() / size_of::<u64>() - 1;
+    let words = slot.cast::<u64>();
+    let last = size_of::<TableSlot<V>>() / size_of::<u64>() - 1;
     let mut at = 0;
     while at < last {
         // SAFETY: before the last word of a map value.
         unsafe { words.add(at).read_volatile() };
         at += LINE;
     }
-    // SAFETY: its last word.
+    // SAFETY: the last word.
     unsafe { words.add(last).read_volatile() };
-}
-
-/// Of the places that an owner may have, the first that `is_right`; that with the number `first` is looked at before all
-/// others.
-#[inline(always)]
-fn first_that<T>(
-    first: u32,
-    place_at: impl Fn(u32) -> Option<*mut TableSlot<T>>,
-    is_right: impl Fn(*mut TableSlot<T>) -> bool,
-) -> Option<*mut TableSlot<T>> {
-    for number in 0..WAYS {
-        if let Some(place) = place_at(way(first, number))
-            && is_right(place)
-        {
-            return Some(place);
-        }
-    }
-    None
-}
-
-/// The owner's place, in a table where it may have any of several.
-#[inline(always)]
-pub fn find<T>(
-    first: u32,
-    owner: u64,
-    place_at: impl Fn(u32) -> Option<*mut TableSlot<T>>,
-) -> Option<*mut TableSlot<T>> {
-    first_that(first, place_at, |place| is_of(place, owner))
-}
-
-/// Frees all places of this owner.
-#[inline(always)]
-pub fn leave<T>(first: u32, owner: u64, place_at: impl Fn(u32) -> Option<*mut TableSlot<T>>) {
-    first_that(first, place_at, |place| {
-        if is_of(place, owner) {
-            take(place, owner, 0);
-        }
-        false
-    });
-}
-
-/// Puts the owner `new` into one of these places that is free. `None` if none is.
-#[inline(always)]
-pub fn take_free<T>(
-    first: u32,
-    new: u64,
-    place_at: impl Fn(u32) -> Option<*mut TableSlot<T>>,
-) -> Option<*mut TableSlot<T>> {
-    first_that(first, place_at, |place| is_of(place, 0) && take(place, 0, new))
-}
-
-/// Puts the owner `new` in place of `old`; false if it was somebody else's. A full barrier.
-#[inline(always)]
-pub fn take<T>(place: *mut TableSlot<T>, old: u64, new: u64) -> bool {
-    let found: u64;
-    // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
-    unsafe {
-        asm!(
-            "r0 = cmpxchg_64({place} + 0, r0, {new})",
-            place = in(reg) place,
-            new = in(reg) new,
-            inlateout("r0") old => found,
-            options(nostack),
-        );
-    }
-    found == old
 }

@@ -1,13 +1,13 @@
-//! Claims on a socket by tasks that accepted it or have it open: noted without the socket's lock, taken
-//! over by the next hook that has it.
+//! Pending owners: tasks that accepted a socket or have it open. A hook without the socket's lock notes one, and the
+//! next hook with the lock takes it over.
 //!
-//! They are in a table, like what sockets remember, and in a hash map if all places that a claim may have are taken.
-//! A place is lent to whoever fills or empties it, so nobody reads half a claim.
+//! Pending owners are in a table, and in a hash map if all ways are taken. Another CPU may replace, take or drop one at
+//! any moment.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use conn_common::assoc_table::{BUSY, TableSlot};
+use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::counter::OWNER_FAILED;
 use conn_common::name::HOLDERS;
 use conn_common::owner::{Owner, PendingOwner};
@@ -16,99 +16,104 @@ use crate::config;
 use crate::counter::count;
 use crate::kernel::Tcp;
 use crate::maps::{PENDING_OVERFLOW, PENDING_OWNERS};
-use crate::storage::assoc_table::{self, find, take, take_free, touch, value};
-use crate::storage::socket_state::first_place;
+use crate::storage::assoc_table::{ArrayWords, SlotArray, prefetch, value};
+use crate::storage::socket_state::first_way_of;
 
-/// Touches the place that a claim on this socket most likely has, or gets.
-#[inline(always)]
-pub fn prefetch(sk: *mut c_void) {
-    first_place(sk).and_then(place_at).map(touch);
+/// The table of pending owners, by the address of the socket. No lock protects it.
+const TABLE: AssocTable<ArrayWords<Pending>> = AssocTable(ArrayWords(Pending));
+
+struct Pending;
+
+impl SlotArray for Pending {
+    type Value = PendingOwner;
+
+    #[inline(always)]
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<PendingOwner>> {
+        PENDING_OWNERS.get_ptr_mut(index)
+    }
 }
 
-/// Notes who accepted the socket at this address, in place of whoever was noted before.
+/// Fetches the slot that a pending owner of this socket most likely has, or gets.
 #[inline(always)]
-pub fn accepted(sk: *mut c_void, owner: &Owner) {
-    if let Some(first) = first_place(sk) {
-        if let Some(place) = find(first, sk as u64, place_at)
-            && take(place, sk as u64, BUSY)
-        {
-            put(place, sk, owner);
+pub fn prefetch_slot(sk: *mut c_void) {
+    first_way_of(sk).and_then(|first| PENDING_OWNERS.get_ptr_mut(first)).map(prefetch);
+}
+
+/// Notes the task that accepted the socket at this address, in place of an owner noted before.
+#[inline(always)]
+pub fn put(sk: *mut c_void, owner: &Owner) {
+    if let Some(first) = first_way_of(sk) {
+        if TABLE.update(first, sk as u64, |slot| write(slot, owner)) {
             return;
         }
         if has_overflowed(first) {
             let _ = PENDING_OVERFLOW.remove(&(sk as u64));
         }
     }
-    if !note(sk, owner, BPF_ANY.into()) {
+    if !insert(sk, owner, BPF_ANY.into()) {
         count(OWNER_FAILED);
     }
 }
 
-/// Notes who has the socket open, unless somebody is noted already.
+/// Notes a task that has the socket open, unless an owner is noted already.
 #[inline(always)]
-pub fn held(sk: *mut c_void, owner: &Owner) {
-    if let Some(first) = first_place(sk) {
-        let is_noted = find(first, sk as u64, place_at).is_some()
+pub fn put_new(sk: *mut c_void, owner: &Owner) {
+    if let Some(first) = first_way_of(sk) {
+        let is_noted = TABLE.find(first, sk as u64).is_some()
             || has_overflowed(first) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_some();
         if is_noted {
             return;
         }
     }
-    if !note(sk, owner, BPF_NOEXIST.into()) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_none() {
+    if !insert(sk, owner, BPF_NOEXIST.into()) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_none() {
         count(OWNER_FAILED);
     }
 }
 
 /// Notes an owner where there is room.
 #[inline(always)]
-fn note(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
-    if let Some(first) = first_place(sk) {
-        if let Some(place) = take_free(first, BUSY, place_at) {
-            put(place, sk, owner);
+fn insert(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
+    if let Some(first) = first_way_of(sk) {
+        if TABLE.insert(first, sk as u64, |slot| write(slot, owner)) {
             return true;
         }
-        if let Some(place) = place_at(first) {
+        if let Some(slot) = PENDING_OWNERS.get_ptr_mut(first) {
             // SAFETY: a word of a map value.
-            unsafe { (&raw mut (*value(place)).overflowed).write_volatile(1) };
+            unsafe { (&raw mut (*value(slot)).overflowed).write_volatile(1) };
         }
     }
     PENDING_OVERFLOW.insert(&(sk as u64), owner, flags).is_ok()
 }
 
+/// Writes the owner of a slot that is BUSY.
 #[inline(always)]
-fn place_at(at: u32) -> Option<*mut TableSlot<PendingOwner>> {
-    PENDING_OWNERS.get_ptr_mut(at)
+fn write(slot: *mut TableSlot<PendingOwner>, owner: &Owner) {
+    // SAFETY: a map value that no other program uses while it is BUSY.
+    unsafe { (*value(slot)).owner = *owner };
 }
 
-/// Fills a place that was lent.
-#[inline(always)]
-fn put(place: *mut TableSlot<PendingOwner>, sk: *mut c_void, owner: &Owner) {
-    // SAFETY: a map value that nobody else has while it is lent.
-    unsafe { (*value(place)).owner = *owner };
-    take(place, BUSY, sk as u64);
-}
-
-/// True if claims on sockets with this first place may be in the hash map.
+/// True if pending owners with this first way may be in the hash map.
 #[inline(always)]
 fn has_overflowed(first: u32) -> bool {
-    // SAFETY: a word of a map value.
-    place_at(first).is_none_or(|place| unsafe { (&raw mut (*value(place)).overflowed).read_volatile() != 0 })
+    PENDING_OWNERS
+        .get_ptr_mut(first)
+        // SAFETY: a word of a map value.
+        .is_none_or(|slot| unsafe { (&raw mut (*value(slot)).overflowed).read_volatile() != 0 })
 }
 
-/// A new life begins at this address: what was noted of an earlier one does not hold any more.
+/// Drops what is noted at an address where a new life begins.
 #[inline(always)]
 pub fn forget(tcp: Tcp) {
     if config::OWNERS.load() == HOLDERS {
-        drop_noted(tcp.0);
+        remove(tcp.0);
     }
 }
 
-/// In its own function, like [`take_over`]: the verifier then need not follow what comes after once for each way
-/// through it.
+/// In its own function, like [`take`]: the verifier then follows what comes after once, not once for each way.
 #[inline(never)]
-fn drop_noted(sk: *mut c_void) -> u32 {
-    if let Some(first) = first_place(sk) {
-        assoc_table::leave(first, sk as u64, place_at);
+fn remove(sk: *mut c_void) -> u32 {
+    if let Some(first) = first_way_of(sk) {
+        TABLE.release(first, sk as u64);
         if !has_overflowed(first) {
             return 0;
         }
@@ -117,16 +122,12 @@ fn drop_noted(sk: *mut c_void) -> u32 {
     0
 }
 
-/// Moves what is noted to `owner`. False if nothing is.
+/// Moves the pending owner of a socket to `owner`. False if there is none.
 #[inline(never)]
-pub fn take_over(sk: *mut c_void, owner: &mut Owner) -> bool {
-    if let Some(first) = first_place(sk) {
-        if let Some(place) = find(first, sk as u64, place_at)
-            && take(place, sk as u64, BUSY)
-        {
-            // SAFETY: a map value that nobody else has while it is lent.
-            *owner = unsafe { (*value(place)).owner };
-            take(place, BUSY, 0);
+pub fn take(sk: *mut c_void, owner: &mut Owner) -> bool {
+    if let Some(first) = first_way_of(sk) {
+        // SAFETY: a map value that no other program uses while it is BUSY.
+        if TABLE.take(first, sk as u64, |slot| *owner = unsafe { (*value(slot)).owner }) {
             return true;
         }
         if !has_overflowed(first) {

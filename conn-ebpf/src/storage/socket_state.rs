@@ -1,14 +1,14 @@
-//! What each socket remembers, and where.
+//! The state that the programs keep of each socket, and where.
 //!
-//! It is kept in a table: socket storage, which the kernel makes and frees for each connection, would cost the
-//! traffic more than all else that the hooks do. Who finds his place taken remembers in socket storage, and borrows a
-//! place of the CPU while a hook looks.
+//! Most states are in a table. Socket storage, which the kernel makes and frees for each connection, would cost the
+//! traffic more than all else that the hooks do. If all ways of a socket are taken, the state is in socket storage, and
+//! a hook works on a copy in a scratch slot.
 
 use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_sk_storage_get};
-use conn_common::assoc_table::{self as table, BUSY, SCRATCH_SLOTS, TableSlot};
+use conn_common::assoc_table::{AssocTable, BUSY, SCRATCH_SLOTS, TableSlot, Words as _, first_way};
 use conn_common::connection::{COUNTED, Connection};
 use conn_common::counter::STORAGE_FAILED;
 use conn_common::state::UNSEEN;
@@ -16,14 +16,33 @@ use conn_common::state::UNSEEN;
 use crate::counter::count;
 use crate::kernel::follow;
 use crate::maps::{COUNTED_STATES, SOCKET_STATES, STORED_COUNTED, STORED_STATES};
-use crate::storage::assoc_table::{self, find, is_of, take, take_free, touch, value};
+use crate::storage::assoc_table::{ArrayWords, SlotArray, prefetch, slot_of, value};
 use crate::verifier::low_half;
 use crate::{config, mode};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
 
-/// Does something at each word of a memory that this run keeps.
+/// The table of socket states, by the address of the socket. The lock of the socket keeps other hooks away.
+const TABLE: AssocTable<ArrayWords<States>> = AssocTable(ArrayWords(States));
+
+/// The array of the run. In a run that only counts, a slot has room for [`COUNTED`] bytes.
+struct States;
+
+impl SlotArray for States {
+    type Value = Connection;
+
+    #[inline(always)]
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<Connection>> {
+        if mode::only_counts() {
+            COUNTED_STATES.get_ptr_mut(index).map(<*mut _>::cast)
+        } else {
+            SOCKET_STATES.get_ptr_mut(index)
+        }
+    }
+}
+
+/// Runs an expression for the number of each word of a state that this run keeps.
 macro_rules! each_word {
     (|$at:ident| $do:expr) => {
         each_word!(@ $at $do; 0 1);
@@ -37,119 +56,116 @@ macro_rules! each_word {
     )*};
 }
 const _: () = assert!(COUNTED == 2 * 8 && size_of::<Connection>() == 17 * 8);
-/// In [`leave`].
+/// In [`slot_of`].
 const _: () = assert!(core::mem::offset_of!(TableSlot<Connection>, value) == size_of::<u64>());
 
-/// The state that a socket of whatever protocol remembers; [`UNSEEN`] if it remembers nothing. The caller has the
-/// socket's lock, and a pointer through which the verifier lets it read.
+/// The TCP state kept of a socket of any protocol; [`UNSEEN`] if none is kept. The caller has the socket's lock, and a
+/// pointer whose fields the verifier allows to read.
 #[inline(always)]
-pub fn state(sk: *mut c_void) -> u8 {
-    let mut memory = in_place(sk);
-    if memory.is_null() {
-        memory = in_any_place(sk);
+pub fn peek(sk: *mut c_void) -> u8 {
+    let mut state = in_first_way(sk);
+    if state.is_null() {
+        state = in_any_way(sk);
     }
-    if memory.is_null() && has_storage(sk) {
-        memory = storage(sk, 0);
+    if state.is_null() && has_storage(sk) {
+        state = storage(sk, 0);
     }
     // SAFETY: a map value of this socket, which is locked.
-    if memory.is_null() { UNSEEN } else { unsafe { (*memory).state } }
+    if state.is_null() { UNSEEN } else { unsafe { (*state).state } }
 }
 
-/// The memory of a socket, which is made if there is none, and is [`UNSEEN`] then. NULL if there is no room. The caller
-/// has the socket's lock, and gives the memory back with [`leave`]. `may_be_stored` looks whether the socket
-/// [`has_storage`], where it can.
+/// The state of a socket. A new one is [`UNSEEN`]. NULL if there is no room. The caller has the socket's lock, and
+/// gives the state back with [`leave`]. `may_be_stored` returns whether the socket [`has_storage`], where the hook can
+/// read that.
 #[inline(always)]
 pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Connection {
-    let memory = in_place(sk);
-    if memory.is_null() { enter_elsewhere(sk, may_be_stored()) } else { memory }
+    let state = in_first_way(sk);
+    if state.is_null() { enter_elsewhere(sk, may_be_stored()) } else { state }
 }
 
-/// Touches the place that the socket most likely has, or gets.
+/// Fetches the slot that the socket most likely has, or gets.
 #[inline(always)]
-pub fn prefetch(sk: *mut c_void) {
-    let Some(first) = first_place(sk) else { return };
+pub fn prefetch_slot(sk: *mut c_void) {
+    let Some(first) = first_way_of(sk) else { return };
+    // The size of a slot follows from the array, so each array has a call of its own.
     if mode::only_counts() {
-        COUNTED_STATES.get_ptr_mut(first).map(touch);
+        COUNTED_STATES.get_ptr_mut(first).map(prefetch);
     } else {
-        SOCKET_STATES.get_ptr_mut(first).map(touch);
+        SOCKET_STATES.get_ptr_mut(first).map(prefetch);
     }
 }
 
-/// False if nobody, conntrace or others, has ever stored anything for this socket: a call less.
+/// False if no program, of conntrace or another, has ever stored anything for this socket: saves a call.
 #[inline(always)]
 pub fn has_storage(sk: *mut c_void) -> bool {
     !follow(sk, &config::SK_BPF_STORAGE).is_null()
 }
 
-/// The end of what began with [`enter`].
+/// Ends what [`enter`] began.
 #[inline(always)]
-pub fn leave(sk: *mut c_void, memory: *mut Connection) {
-    // SAFETY: in a run with a table, memories are in its places, behind their owners.
-    if has_table() && unsafe { memory.cast::<u64>().sub(1).read_volatile() } == BUSY {
-        give_back(sk, memory);
+pub fn leave(sk: *mut c_void, state: *mut Connection) {
+    // In a run with a table, every state is in a slot: its own, or a scratch slot, which is BUSY.
+    if has_table() && TABLE.0.load(slot_of(state)) == BUSY {
+        give_back(sk, state);
     }
 }
 
-/// The memory in the place where most sockets have theirs; NULL if it is not there.
+/// The state in the first way, where most sockets have it; NULL if it is not there.
 #[inline(always)]
-fn in_place(sk: *mut c_void) -> *mut Connection {
-    match first_place(sk).and_then(place_at) {
-        Some(place) if is_of(place, sk as u64) => value(place),
-        _ => ptr::null_mut(),
-    }
+fn in_first_way(sk: *mut c_void) -> *mut Connection {
+    let slot = first_way_of(sk).and_then(|first| TABLE.find_first(first, sk as u64));
+    slot.map_or(ptr::null_mut(), value)
 }
 
-/// The memory in any of the places that the socket may have; NULL if it is in none.
+/// The state in any way; NULL if it is in none.
 #[inline(always)]
-fn in_any_place(sk: *mut c_void) -> *mut Connection {
-    first_place(sk).and_then(|first| find(first, sk as u64, place_at)).map_or(ptr::null_mut(), value)
+fn in_any_way(sk: *mut c_void) -> *mut Connection {
+    first_way_of(sk).and_then(|first| TABLE.find(first, sk as u64)).map_or(ptr::null_mut(), value)
 }
 
-/// For a socket that has none where most do, or not yet.
+/// For a socket without a state in the first way.
 #[inline(never)]
 fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
-    let memory = in_any_place(sk);
-    if !memory.is_null() {
-        return memory;
+    let state = in_any_way(sk);
+    if !state.is_null() {
+        return state;
     }
     if !has_table() {
         return storage(sk, CREATE);
     }
-    // It may have found its places taken before.
+    // All ways may have been taken when the state was made.
     let mut stored = if may_be_stored { storage(sk, 0) } else { ptr::null_mut() };
     if stored.is_null() {
-        if let Some(place) = first_place(sk).and_then(|first| take_free(first, sk as u64, place_at)) {
-            let words = value(place).cast::<u64>();
-            // All that anybody reads before a life begins; word by word, as in `clear`.
-            // SAFETY: the first words of a memory, which is now this socket's.
+        if let Some(slot) = first_way_of(sk).and_then(|first| TABLE.acquire(first, sk as u64)) {
+            let words = value(slot).cast::<u64>();
+            // All that hooks read before a life begins; word by word, as in `clear`.
+            // SAFETY: the first words of a state, which is now this socket's.
             unsafe {
                 words.write_volatile(0);
                 words.add(1).write_volatile(0);
             }
-            return value(place);
+            return value(slot);
         }
         stored = storage(sk, CREATE);
     }
-    if stored.is_null() { stored } else { lend(stored) }
+    if stored.is_null() { stored } else { borrow_scratch(stored) }
 }
 
-/// Copies what is stored into a place that this CPU lends for a moment: the verifier follows all that comes after once
-/// for each map that a memory may be in. NULL if all are lent: there are as many as programs that may interrupt, or take
-/// the CPU from, each other.
+/// Copies a stored state into a scratch slot of this CPU. So each hook works on one kind of memory, and the verifier
+/// follows what comes after once, not once for each map. NULL if all scratch slots are BUSY: there is one for each
+/// program that may interrupt, or preempt, another.
 #[inline(always)]
-fn lend(stored: *mut Connection) -> *mut Connection {
-    // Numbers of CPUs have no gaps on x86, where tables are.
+fn borrow_scratch(stored: *mut Connection) -> *mut Connection {
+    // CPU numbers have no gaps on x86, where tables are.
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let first = (1 << config::TABLE_BITS.load()) + cpu * SCRATCH_SLOTS;
     macro_rules! try_each {
         ($($at:literal)*) => {$(
             const { assert!($at < SCRATCH_SLOTS) };
-            if let Some(place) = place_at(first + $at)
-                && take(place, 0, BUSY)
-            {
-                copy(stored, value(place));
-                return value(place);
+            if let Some(slot) = TABLE.borrow(first + $at) {
+                copy(stored, value(slot));
+                return value(slot);
             }
         )*};
     }
@@ -157,51 +173,40 @@ fn lend(stored: *mut Connection) -> *mut Connection {
     ptr::null_mut()
 }
 
-/// Stores what was lent.
+/// Copies a scratch slot back into socket storage.
 #[inline(never)]
-fn give_back(sk: *mut c_void, memory: *mut Connection) -> u32 {
+fn give_back(sk: *mut c_void, state: *mut Connection) -> u32 {
     let stored = storage(sk, 0);
     if stored.is_null() {
         count(STORAGE_FAILED);
     } else {
-        copy(memory, stored);
+        copy(state, stored);
     }
-    // SAFETY: the owner before the memory, see `leave`. Nobody else looks for what is lent.
-    unsafe { memory.cast::<u64>().sub(1).write_volatile(0) };
+    TABLE.give_back(slot_of(state));
     0
 }
 
-/// The socket is about to be freed, and no hook will see it again. Should this be missed, the place waits for the
+/// Frees the slot of a socket that the kernel is about to free. If the kernel skips this call, the slot waits for the
 /// next socket at the same address.
 #[inline(always)]
-pub fn free(sk: *mut c_void) {
-    if let Some(first) = first_place(sk) {
-        assoc_table::leave(first, sk as u64, place_at);
+pub fn release(sk: *mut c_void) {
+    if let Some(first) = first_way_of(sk) {
+        TABLE.release(first, sk as u64);
     }
 }
 
-/// True if sockets remember in the table. Then a memory may also be that of an earlier socket at the same address,
-/// whose end nobody saw.
+/// True if states are in the table. A state may then be that of an earlier socket at the same address, whose end no
+/// hook saw.
 #[inline(always)]
 pub fn has_table() -> bool {
     config::TABLE_BITS.load() != 0
 }
 
-/// The number of the first place that this socket may have in a table, if the run has any.
+/// The index of the first way of this socket, if the run has tables.
 #[inline(always)]
-pub fn first_place(sk: *mut c_void) -> Option<u32> {
+pub fn first_way_of(sk: *mut c_void) -> Option<u32> {
     // Sockets begin at cache lines.
-    if has_table() { Some(table::first_way(low_half(sk) >> 6, config::TABLE_BITS.load())) } else { None }
-}
-
-/// A place by its number. In a run that only counts, it has room for no more than [`Counted`].
-#[inline(always)]
-fn place_at(at: u32) -> Option<*mut TableSlot<Connection>> {
-    if mode::only_counts() {
-        COUNTED_STATES.get_ptr_mut(at).map(<*mut _>::cast)
-    } else {
-        SOCKET_STATES.get_ptr_mut(at)
-    }
+    if has_table() { Some(first_way(low_half(sk) >> 6, config::TABLE_BITS.load())) } else { None }
 }
 
 #[inline(always)]
@@ -215,15 +220,15 @@ fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
     unsafe { bpf_sk_storage_get(map.cast_mut(), sk, ptr::null_mut(), flags).cast() }
 }
 
-/// Clears a memory, word by word: as one assignment the compiler makes it a call to a byte-wise loop.
+/// Clears a state, word by word: the compiler turns one assignment into a call of a byte-wise loop.
 #[inline(always)]
-pub fn clear(memory: *mut Connection) {
-    let words = memory.cast::<u64>();
+pub fn clear(state: *mut Connection) {
+    let words = state.cast::<u64>();
     // SAFETY: words of the record, which is aligned to 8 and valid with all bits zero.
     each_word!(|at| unsafe { words.add(at).write_volatile(0) });
 }
 
-/// Copies a memory, likewise.
+/// Copies a state, likewise.
 #[inline(always)]
 fn copy(from: *const Connection, to: *mut Connection) {
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
