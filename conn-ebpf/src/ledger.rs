@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
-use conn_common::histogram::{self, BUCKETS, Spans};
+use conn_common::histogram::{self, BUCKETS, Durations};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
@@ -13,6 +13,7 @@ use crate::counter::{add, count};
 use crate::kernel::Tcp;
 use crate::maps::{LEDGER, LEDGER_PLACES, NETNS, SPANS, UNATTRIBUTED};
 use crate::place;
+use crate::transition::forgotten;
 
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
@@ -20,7 +21,7 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 
 /// Histograms to start from, likewise.
 #[unsafe(no_mangle)]
-static EMPTY_SPANS: Spans = Spans::ZERO;
+static NO_DURATIONS: Durations = Durations::ZERO;
 
 /// True if the run keeps a ledger.
 #[inline(always)]
@@ -83,32 +84,36 @@ pub fn has_spans() -> bool {
 
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
-pub fn handshake(connection: &Connection, now: u64) {
+pub fn handshake(connection: &mut Connection, now: u64) {
     if has_spans()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).handshake).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
 /// A connection ended at `now`.
 #[inline(always)]
-pub fn lifetime(connection: &Connection, now: u64) {
+pub fn lifetime(connection: &mut Connection, now: u64) {
     if has_spans()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).lifetime).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
+/// Counts the time since the attempt in a histogram.
 #[inline(always)]
-fn bucket(counts: *mut u64, ns: u64) {
-    let at = histogram::bucket(ns);
+fn count_duration(connection: &mut Connection, counts: *mut u64, now: u64) {
+    let position = histogram::position(now - connection.attempt_ns);
+    let at = histogram::bucket_at(forgotten(connection, position));
     if at < BUCKETS {
         // SAFETY: inside the histogram.
         add(unsafe { counts.add(at) }, 1);
@@ -116,12 +121,12 @@ fn bucket(counts: *mut u64, ns: u64) {
 }
 
 #[inline(always)]
-fn spans(connection: &Connection) -> Option<*mut Spans> {
+fn spans(connection: &Connection) -> Option<*mut Durations> {
     let key = key(connection);
     if let Some(spans) = SPANS.get_ptr_mut(&key) {
         return Some(spans);
     }
-    let _ = SPANS.insert(&key, &EMPTY_SPANS, BPF_NOEXIST.into());
+    let _ = SPANS.insert(&key, &NO_DURATIONS, BPF_NOEXIST.into());
     let spans = SPANS.get_ptr_mut(&key);
     if spans.is_none() {
         count(SPANS_FAILED);
