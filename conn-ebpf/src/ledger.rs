@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
-use conn_common::histogram::{self, BUCKETS, Spans};
+use conn_common::histogram::{self, BUCKETS, Durations};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
@@ -13,6 +13,7 @@ use crate::counter::{add, count};
 use crate::kernel::Tcp;
 use crate::maps::{LEDGER, LEDGER_SLOTS, NETNS, SPANS, UNATTRIBUTED};
 use crate::storage::assoc_table::{ArrayWords, SlotArray, value};
+use crate::verifier::opaque;
 use crate::{config, mode};
 
 /// A slot to start from; too large for the programs' stack.
@@ -21,7 +22,7 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 
 /// Histograms to start from, likewise.
 #[unsafe(no_mangle)]
-static EMPTY_SPANS: Spans = Spans::ZERO;
+static NO_DURATIONS: Durations = Durations::ZERO;
 
 /// The table of slots, by namespace, direction and port.
 const TABLE: AssocTable<ArrayWords<Slots>> = AssocTable(ArrayWords(Slots));
@@ -86,32 +87,36 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
 
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
-pub fn handshake(connection: &Connection, now: u64) {
+pub fn handshake(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).handshake).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
 /// A connection ended at `now`.
 #[inline(always)]
-pub fn lifetime(connection: &Connection, now: u64) {
+pub fn lifetime(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).lifetime).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
+/// Counts the time since the attempt in a histogram.
 #[inline(always)]
-fn bucket(counts: *mut u64, ns: u64) {
-    let at = histogram::bucket(ns);
+fn count_duration(connection: &mut Connection, counts: *mut u64, now: u64) {
+    let position = histogram::position(now - connection.attempt_ns);
+    let at = histogram::bucket_at(opaque(connection, position));
     if at < BUCKETS {
         // SAFETY: inside the histogram.
         add(unsafe { counts.add(at) }, 1);
@@ -119,12 +124,12 @@ fn bucket(counts: *mut u64, ns: u64) {
 }
 
 #[inline(always)]
-fn spans(connection: &Connection) -> Option<*mut Spans> {
+fn spans(connection: &Connection) -> Option<*mut Durations> {
     let key = key(connection);
     if let Some(spans) = SPANS.get_ptr_mut(&key) {
         return Some(spans);
     }
-    let _ = SPANS.insert(&key, &EMPTY_SPANS, BPF_NOEXIST.into());
+    let _ = SPANS.insert(&key, &NO_DURATIONS, BPF_NOEXIST.into());
     let spans = SPANS.get_ptr_mut(&key);
     if spans.is_none() {
         count(SPANS_FAILED);

@@ -6,7 +6,7 @@ use conn_common::assoc_table::TableSlot;
 use conn_common::connection::{Connection, Counted};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
-use conn_common::histogram::Spans;
+use conn_common::histogram::Durations;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
 use conn_common::owner::{Owner, PendingOwner};
@@ -46,10 +46,10 @@ pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON
 #[btf_map]
 pub static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 
-/// Histograms by the keys of `LEDGER`, inserted at the first span, never deleted. The loader sets the size
+/// Histograms by the keys of `LEDGER`, inserted at the first duration, never deleted. The loader sets the size
 /// to all keys of all shards if the run asks for histograms.
 #[btf_map]
-pub static SPANS: HashMap<u32, Spans, 1, ON_DEMAND> = HashMap::new();
+pub static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 
 /// Steps whose slot could not be created, so that the totals stay exact.
 #[btf_map]

@@ -248,7 +248,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses 
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l strict -d 'End with status 3 if a step of a connection was missed or could not be counted: the last report tells of a failure, a repair or a difference'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Only the sum of all ports'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most an eighth off, and a plot with a mark for each doubling'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most 9 % off, and a plot with a mark for each doubling'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l self -d 'What conntrace itself costs: runs and run time of its kernel programs, which the kernel times meanwhile, CPU and memory'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'

@@ -266,7 +266,7 @@ pub struct StatsArgs {
     #[arg(long)]
     pub total: bool,
     /// How long handshakes and connections took: count, p50, p90, p99 and the longest per service port,
-    /// each at most an eighth off, and a plot with a mark for each doubling
+    /// each at most 9 % off, and a plot with a mark for each doubling
     #[arg(long)]
     pub lifetimes: bool,
     /// What conntrace itself costs: runs and run time of its kernel programs, which the kernel times
