@@ -9,6 +9,7 @@ mod docs;
 mod page;
 mod run;
 mod setup;
+mod skips;
 mod tally;
 mod test;
 mod tidy;
