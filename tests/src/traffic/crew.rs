@@ -87,22 +87,22 @@ pub fn process_name() -> String {
 }
 
 /// How long a worker waits for a test, which may be starting a tracer on a busy machine.
-static PATIENCE: LazyLock<Duration> = LazyLock::new(|| LIMIT.saturating_mul(9));
+static LONG_LIMIT: LazyLock<Duration> = LazyLock::new(|| LIMIT.saturating_mul(9));
 
 /// Accepts, introduces itself and waits for the client's end, again and again until it is killed.
 pub fn serve(server: &Server) {
-    be_patient(&server.socket);
+    set_long_timeout(&server.socket);
     loop {
         let accepted = server.accept();
-        be_patient(&accepted);
+        set_long_timeout(&accepted);
         Who::am_i().introduce(&accepted).expect("the client waits");
         await_end(&accepted);
     }
 }
 
 /// Lets a socket wait for as long as a worker does.
-pub fn be_patient(socket: &Socket) {
-    socket.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
+pub fn set_long_timeout(socket: &Socket) {
+    socket.set_read_timeout(Some(*LONG_LIMIT)).expect("a timeout");
 }
 
 /// A connection to a server of this module.
@@ -194,7 +194,7 @@ impl Worker {
     /// Forks. The child runs `job` under the name `name`, with no descriptors but stdio, `kept` and the line.
     pub fn start(name: &str, kept: &[RawFd], job: impl FnOnce(&Line)) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        ours.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
+        ours.set_read_timeout(Some(*LONG_LIMIT)).expect("a timeout");
         let kept = [kept, &[theirs.as_raw_fd()]].concat();
         let theirs = Line(theirs);
         Self { process: Process::run(name, &kept, || job(&theirs)), line: ours }

@@ -9,8 +9,8 @@ use conn_tests::{
     ledger::Ledger,
     needs_tracing,
     netns::NetNs,
-    patience,
     port::Port,
+    timeout,
     tracer::Tracer,
     traffic::close::{self, First},
 };
@@ -85,7 +85,7 @@ impl Objects {
     /// The kernel frees them after the process is gone, when nobody can be running in them any more, and
     /// tells nobody: ask until then.
     fn await_none(&self) {
-        let deadline = Instant::now() + patience::seconds(10);
+        let deadline = Instant::now() + timeout::seconds(10);
         loop {
             let left = self.left();
             if left == Self::default() {

@@ -1,4 +1,4 @@
-//! Names of addresses, with a name server of the test's own: they come when they are known, and nobody waits.
+//! Names of addresses, with a name server of the test's own. Names appear once resolved, and no line waits for one.
 
 use conn_tests::{
     dns::{ADDRESS, NameServer},
@@ -6,9 +6,10 @@ use conn_tests::{
     host::Host,
     needs_tracing,
     netns::NetNs,
+    timeout,
     tracer::{Setup, binary},
     traffic::{
-        Server,
+        LIMIT, Server,
         close::{self, First},
     },
 };
@@ -18,8 +19,8 @@ use std::{
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    thread,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
 };
 
 /// Clients come from 127.0.0.1, which the hosts file has; this one only DNS knows.
@@ -69,18 +70,19 @@ fn names_appear_once_resolved(_: &Host) -> Outcome {
     let _server = ns.run(|| NameServer::start(Some(NAME)));
     let setup = files.conntrace(&["-o", "json", "--resolve", "--netns", &ns.inum().to_string()])?;
     let tracer = ns.run(|| setup.start());
-    let enough = AtomicBool::new(false);
-    let named = thread::scope(|scope| {
-        scope.spawn(|| {
-            while !enough.load(Ordering::Relaxed) {
-                ns.run(|| close::orderly(SocketAddr::from(SERVICE), 1, First::Client));
-            }
+    // One connection at a time, so that the ring never overflows.
+    let deadline = Instant::now() + *LIMIT;
+    let named = loop {
+        let client =
+            ns.run(|| close::orderly(SocketAddr::from(SERVICE), 1, First::Client)).tuple().client.port();
+        let end = tracer.await_json("the end of a connection", |event| {
+            event["event"] == "destroy" && event["sport"] == client
         });
-        let named = tracer.find_stdout(|line| line.contains("web"));
-        enough.store(true, Ordering::Relaxed);
-        named
-    });
-    let named: Value = serde_json::from_str(&named.expect("a name")).unwrap();
+        if !end["dst_name"].is_null() {
+            break end;
+        }
+        assert!(Instant::now() < deadline, "no name: {end}");
+    };
     assert_eq!((&named["dst"], &named["dst_name"]), (&"127.0.0.9".into(), &WRITTEN.into()));
     let ended = tracer.stop();
     ended.expect_code(0);
@@ -111,8 +113,10 @@ fn no_line_waits_for_a_name(_: &Host) -> Outcome {
     };
     ends(1);
     server.await_question();
-    // While the question waits for an answer that never comes, all goes on.
+    // The question waits for an answer that never comes. A look-up ends after 30 s, lines come long before.
+    let asked = Instant::now();
     ends(20);
+    assert!(asked.elapsed() < timeout::seconds(10), "lines waited {:?}", asked.elapsed());
     let ended = tracer.stop();
     assert!(ended.expect_code(0).contains(": holds"), "{ended:#?}");
 

@@ -10,7 +10,7 @@ use conn_tests::{
     tracer::Setup,
     traffic::{
         Server,
-        crew::{Told, Who, Worker, be_patient},
+        crew::{Told, Who, Worker, set_long_timeout},
         socket::connect,
     },
 };
@@ -175,7 +175,7 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
     let arguments = ["-v", "-e", "DESTROY", "-o", "json", "-b", "128M", "--dport", &port.to_string()];
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
     let (told, speed) = ns.run(|| {
-        let server = Server::listen_with(port.at([0, 0, 0, 0]), 4096, be_patient);
+        let server = Server::listen_with(port.at([0, 0, 0, 0]), 4096, set_long_timeout);
         let acceptors: Vec<Worker> = (0..SIDE)
             .map(|number| {
                 Worker::start(&format!("conn-in-{number}"), &[server.socket.as_raw_fd()], |_| answer(&server))

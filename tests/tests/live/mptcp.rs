@@ -11,7 +11,7 @@ use conn_tests::{
     tracer::Tracer,
     traffic::{
         LIMIT, Server,
-        crew::{Told, Worker, be_patient, called},
+        crew::{Told, Worker, called, set_long_timeout},
     },
 };
 use macro_rules_attribute::apply;
@@ -80,7 +80,7 @@ fn subflows_belong_to_the_process(_: &Host) -> Outcome {
         });
         let client = Worker::start("conn-mptcp-out", &[], |line| {
             let socket = mptcp(address).expect("a socket");
-            be_patient(&socket);
+            set_long_timeout(&socket);
             socket.connect(&address.into()).expect("connect by MPTCP");
             let call = called(socket);
             line.tell(&[Told::of(&call)]);

@@ -8,7 +8,7 @@ use conn_tests::{
     tracer::Tracer,
     traffic::{
         Server,
-        crew::{Call, Told, Who, Worker, be_patient, call, called, process_name, serve},
+        crew::{Call, Told, Who, Worker, call, called, process_name, serve, set_long_timeout},
         process::{self, Process},
         ring,
         socket::{await_end, set_option, tcp},
@@ -76,7 +76,7 @@ fn a_fork_server_is_the_acceptor(_: &Host) -> Outcome {
     let address = port.v4();
     let parent = Worker::start("conn-parent", &[], |line| {
         let server = Server::listen(address);
-        be_patient(&server.socket);
+        set_long_timeout(&server.socket);
         line.ready();
         loop {
             let accepted = server.accept();

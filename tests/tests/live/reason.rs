@@ -145,7 +145,7 @@ fn orderly_ends_have_their_reason(_: &Host) -> Outcome {
     let servers_fin = &[("out", PEERS_FIN, 1), ("in", OUR_FIN, 1)];
     let clients_reset = &[("out", OUR_RESET, 1), ("in", PEERS_RESET, 1)];
     let servers_reset = &[("out", PEERS_RESET, 1), ("in", OUR_RESET, 1)];
-    let clients_patience = &[("out", TIMED_OUT, 1), ("in", PEERS_RESET, 1)];
+    let client_timeouts = &[("out", TIMED_OUT, 1), ("in", PEERS_RESET, 1)];
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     go(
@@ -178,9 +178,9 @@ fn orderly_ends_have_their_reason(_: &Host) -> Outcome {
                     ("in", PEERS_FIN, 1),
                 ],
             },
-            Way { run: close::user_timeout, ends: clients_patience },
-            Way { run: close::keepalive, ends: clients_patience },
-            Way { run: close::orphan_timeout, ends: clients_patience },
+            Way { run: close::user_timeout, ends: client_timeouts },
+            Way { run: close::keepalive, ends: client_timeouts },
+            Way { run: close::orphan_timeout, ends: client_timeouts },
         ],
     );
     Ok(())

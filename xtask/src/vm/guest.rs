@@ -70,7 +70,7 @@ pub(crate) fn run(machine: &mut Command, logs: &Logs, tell: impl FnMut(Event)) -
     run_with(SILENCE, machine, logs, tell)
 }
 
-/// [`run`] with a patience of one's own.
+/// [`run`] with a limit for silence.
 pub(crate) fn run_with(
     silence: Duration,
     machine: &mut Command,

@@ -118,11 +118,11 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         }
     };
     let connections = if kvm { "200000" } else { "10000" };
-    let patience = if kvm { 1 } else { EMULATED };
+    let factor = if kvm { 1 } else { EMULATED };
     for job in &mut jobs {
         job.environment.extend([
             ("CONNTRACE_BIN", CONNTRACE.to_owned()),
-            ("CONNTRACE_TEST_PATIENCE", patience.to_string()),
+            ("CONNTRACE_TEST_TIMEOUT_FACTOR", factor.to_string()),
             ("CONNTRACE_TEST_CONNECTIONS", connections.to_owned()),
             ("PATH", "/bin".to_owned()),
         ]);
@@ -199,7 +199,7 @@ mod tests {
         let jobs = list(named("6.1"), &Extent::Filter(vec!["event::".into()]), true);
         let [job] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!(job.command, [LIVE, "--color", "never", "event::"]);
-        assert!(job.environment.contains(&("CONNTRACE_TEST_PATIENCE", "1".into())));
+        assert!(job.environment.contains(&("CONNTRACE_TEST_TIMEOUT_FACTOR", "1".into())));
         assert_eq!(to_json(&jobs)[0]["environment"][0][0], "CONNTRACE_BIN");
     }
 

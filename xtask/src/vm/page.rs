@@ -109,11 +109,12 @@ fn remarks(ran: &[Ran]) -> String {
             );
         }
     }
-    let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut skipped: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for one in ran {
-        for reason in &one.tally.reasons {
-            let reason = reason.strip_prefix(&format!("vm {} ", one.kernel.wanted.name)).unwrap_or(reason);
-            let kernels = skipped.entry(reason).or_default();
+        for skip in &one.tally.skips {
+            let prefix = format!("vm {} ", one.kernel.wanted.name);
+            let name = skip.name.strip_prefix(&prefix).unwrap_or(&skip.name);
+            let kernels = skipped.entry((name, skip.reason.as_str())).or_default();
             if !kernels.contains(&one.kernel.linux()) {
                 kernels.push(one.kernel.linux());
             }
@@ -122,11 +123,8 @@ fn remarks(ran: &[Ran]) -> String {
     if !skipped.is_empty() {
         text += "\nTests that a machine does not allow were skipped:\n\n";
     }
-    for (reason, kernels) in skipped {
-        let _ = match reason.split_once(": ") {
-            Some((name, why)) => writeln!(text, "- `{name}`: {why} ({})", kernels.join(", ")),
-            None => writeln!(text, "- {reason} ({})", kernels.join(", ")),
-        };
+    for ((name, reason), kernels) in skipped {
+        let _ = writeln!(text, "- `{name}`: {reason} ({})", kernels.join(", "));
     }
     text
 }

@@ -17,11 +17,11 @@ const LOOK: Duration = Duration::from_millis(60);
 /// The share of its processors that others may use while it counts as quiet.
 const QUIET: f64 = 0.06;
 /// A machine that is never quiet is measured on anyway: the spread tells.
-const PATIENCE: Duration = Duration::from_secs(4);
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Waits until the machine has nothing to do: what was started has attached, what was stopped is cleared away.
 pub fn settle() {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + IDLE_LIMIT;
     let mut before = Ticks::read();
     while Instant::now() < deadline {
         thread::sleep(LOOK);
