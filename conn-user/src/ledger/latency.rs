@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use aya::{Ebpf, Pod};
-use conn_common::connection::IN;
 use conn_common::histogram::{self, Histogram, Spans};
 use conn_common::{ledger, name};
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
+use crate::event::direction;
 use crate::host::services::Services;
 use crate::kernel::map_batch::Entries;
 use crate::render::number_table::{Column, Table, TableFormat, Value};
@@ -76,7 +76,7 @@ impl Lifetimes {
             let time = |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(duration::write(ns)));
             let mut row = vec![
                 Value::port(port, services, TableFormat::Table),
-                Value::Text(if direction == IN { "in" } else { "out" }.into()),
+                Value::Text(direction::name(direction).unwrap_or("-").into()),
                 Value::Text(span.into()),
                 histogram.count().into(),
             ];
@@ -94,7 +94,7 @@ impl Lifetimes {
             .map(|(direction, port, span, histogram)| {
                 let mut one = json!({
                     "port": port,
-                    "direction": if direction == IN { "in" } else { "out" },
+                    "direction": direction::name(direction),
                     "span": span,
                     "count": histogram.count(),
                 });
@@ -156,7 +156,7 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::OUT;
+    use conn_common::connection::{IN, OUT};
 
     use super::*;
 
