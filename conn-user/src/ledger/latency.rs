@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::event::direction;
 use crate::host::services::Services;
 use crate::kernel::map_batch::Entries;
+use crate::render::human;
 use crate::render::number_table::{Column, Table, TableFormat, Value};
-use crate::settings::duration;
 
 /// Spans, for the map.
 #[derive(Clone, Copy)]
@@ -73,7 +73,8 @@ impl Lifetimes {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = Table::new(&names.map(|name| Column { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
-            let time = |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(duration::write(ns)));
+            let time =
+                |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(human::duration_text(ns)));
             let mut row = vec![
                 Value::port(port, services, TableFormat::Table),
                 Value::Text(direction::name(direction).unwrap_or("-").into()),

@@ -139,7 +139,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Date(ns) => zone.date(ns, out),
         Cell::Span(ns, at_least) => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
-            human::span(ns, out);
+            human::duration(ns, out);
         }
         Cell::Number(number) => integer(number, out),
         Cell::Name(name) => sanitize::word(name, out),
