@@ -8,10 +8,11 @@ use conntrace::cli::environment::OPTIONS;
 use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
+use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostNames;
-use conntrace::output::stdout;
+use conntrace::output::{stdout, terminal};
+use conntrace::render::style::Color;
 use conntrace::settings::Settings;
-use conntrace::settings::style::{Color, Terminal};
 
 fn main() -> ExitCode {
     allocator::give_back_what_is_free();
@@ -43,18 +44,19 @@ fn main() -> ExitCode {
 /// What clap answers, in colour where that is wanted.
 fn answer(error: &clap::Error) -> String {
     let text = error.render();
-    if Terminal::stdout(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
+    if terminal::probe(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
-    match Settings::from_cli(cli, &HostNames::load())? {
-        Settings::Events(settings) => events::run(&settings),
-        Settings::Count(settings) => count::run(&settings),
+    let host = Host::probe();
+    match Settings::from_cli(cli, &HostNames::new(&host))? {
+        Settings::Events(settings) => events::run(&settings, &host),
+        Settings::Count(settings) => count::run(&settings, &host),
         Settings::Help(args) => help::run(&args),
         Settings::Completions(args) => help::complete(&args),
-        Settings::List(settings) => list::run(&settings),
-        Settings::Stats(settings) => stats::run(&settings),
-        Settings::Doctor(format) => doctor::run(format),
+        Settings::List(settings) => list::run(&settings, &host),
+        Settings::Stats(settings) => stats::run(&settings, &host),
+        Settings::Doctor(format) => doctor::run(format, &host),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::{Session, When};
 use crate::ledger::report::Report;
@@ -17,14 +18,13 @@ use crate::stream::shutdown::Stop;
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &StatsSettings) -> Result<(), Error> {
+pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
     let own = settings.own.then(OwnWatch::start);
-    let mut session = Session::start(&Options {
-        witnesses: settings.witnesses,
-        spans: settings.lifetimes,
-        ..Options::counting()
-    })?;
+    let mut session = Session::start(
+        host,
+        &Options { witnesses: settings.witnesses, spans: settings.lifetimes, ..Options::counting() },
+    )?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -35,9 +35,9 @@ pub struct HostNames {
 }
 
 impl HostNames {
-    /// Reads what is read once; the rest is looked up when it is asked for.
-    pub fn load() -> Self {
-        Self { services: Services::load(), cgroup_root: Host::look().cgroup_root }
+    /// Reads the table of services. Other names are looked up on demand.
+    pub fn new(host: &Host) -> Self {
+        Self { services: Services::load(), cgroup_root: host.cgroup_root.clone() }
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn finds_what_this_host_has() {
-        let names = HostNames::load();
+        let names = HostNames::new(&Host::probe());
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));
         assert_eq!(names.netns(&std::process::id().to_string()), Ok(own));

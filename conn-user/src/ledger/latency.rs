@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use aya::{Ebpf, Pod};
-use conn_common::connection::IN;
 use conn_common::histogram::{self, Durations, Histogram};
 use conn_common::{ledger, name};
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
+use crate::event::direction;
 use crate::host::services::Services;
 use crate::kernel::map_batch::Entries;
+use crate::render::human;
 use crate::render::number_table::{Column, Table, TableFormat, Value};
-use crate::settings::duration;
 
 /// Histograms, for the map.
 #[derive(Clone, Copy)]
@@ -73,10 +73,11 @@ impl Lifetimes {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = Table::new(&names.map(|name| Column { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
-            let time = |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(duration::write(ns)));
+            let time =
+                |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(human::duration_text(ns)));
             let mut row = vec![
                 Value::port(port, services, TableFormat::Table),
-                Value::Text(if direction == IN { "in" } else { "out" }.into()),
+                Value::Text(direction::name(direction).unwrap_or("-").into()),
                 Value::Text(span.into()),
                 histogram.count().into(),
             ];
@@ -94,7 +95,7 @@ impl Lifetimes {
             .map(|(direction, port, span, histogram)| {
                 let mut one = json!({
                     "port": port,
-                    "direction": if direction == IN { "in" } else { "out" },
+                    "direction": direction::name(direction),
                     "span": span,
                     "count": histogram.count(),
                 });
@@ -156,7 +157,7 @@ impl Plot {
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::OUT;
+    use conn_common::connection::{IN, OUT};
 
     use super::*;
 

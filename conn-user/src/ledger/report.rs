@@ -11,6 +11,7 @@ use conn_common::state;
 use serde_json::{Value as Json, json};
 
 use crate::error::Error;
+use crate::event::direction;
 use crate::filter::Filter;
 use crate::host::clock;
 use crate::host::services::Services;
@@ -279,8 +280,8 @@ impl Report {
     }
 }
 
-const fn direction_name(direction: u8) -> &'static str {
-    if direction == IN { "in" } else { "out" }
+fn direction_name(direction: u8) -> &'static str {
+    direction::name(direction).unwrap_or("-")
 }
 
 fn listeners_json(port: u16, one: &Listeners) -> Json {

@@ -52,30 +52,6 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(total))
 }
 
-/// A span for people: three digits, or the two largest units.
-pub fn write(ns: u64) -> String {
-    const MINUTE: u64 = 60 * SECOND;
-    const HOUR: u64 = 60 * MINUTE;
-    const DAY: u64 = 24 * HOUR;
-    let three_digits = |unit: u64, name: &str| {
-        let value = ns as f64 / unit as f64;
-        let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-        format!("{value:.decimals$}{name}")
-    };
-    let two_units = |unit: u64, name: &str, smaller: u64, smaller_name: &str| {
-        format!("{}{name}{:02}{smaller_name}", ns / unit, ns % unit / smaller)
-    };
-    match ns {
-        0..1_000 => format!("{ns}ns"),
-        1_000..999_500 => three_digits(1_000, "us"),
-        999_500..999_500_000 => three_digits(1_000_000, "ms"),
-        999_500_000..MINUTE => three_digits(SECOND, "s"),
-        MINUTE..HOUR => two_units(MINUTE, "m", SECOND, "s"),
-        HOUR..DAY => two_units(HOUR, "h", MINUTE, "m"),
-        DAY.. => two_units(DAY, "d", HOUR, "h"),
-    }
-}
-
 /// What of `text` is all `kind`, and the rest.
 fn split(text: &str, kind: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !kind(c)).unwrap_or(text.len()))
@@ -97,25 +73,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn spans_are_written_with_what_matters() {
-        let written = [
-            0,
-            999,
-            1_000,
-            12_345,
-            999_499,
-            999_500,
-            999_499_999,
-            999_500_000,
-            59_940_000_000,
-            3_723 * SECOND,
-        ]
-        .map(write);
-        assert_eq!(written.join(" "), "0ns 999ns 1.00us 12.3us 999us 1.00ms 999ms 1.00s 59.9s 1h02m");
-        assert_eq!((write(61 * SECOND), write(266_400 * SECOND)), ("1m01s".into(), "3d02h".into()));
-    }
 
     #[test]
     fn reads_what_people_type() {

@@ -3,11 +3,10 @@ use conn_common::connection::{Connection, OUT};
 
 use super::*;
 use crate::cli::rewrite_args;
-use crate::enrich::cgroup::PlaceFilter;
 use crate::event::kind::Kind;
 use crate::host::lookup::fixed::FixedNames;
-use crate::render::{Extras, Format};
-use crate::settings::style::Color;
+use crate::render::style::Color;
+use crate::render::style::{ConntrackFields, Format};
 
 fn settings(line: &str) -> Result<EventsSettings, Error> {
     let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);
@@ -24,7 +23,7 @@ fn without_options_everything_is_shown() {
         kinds: KindSet::ALL,
         filter: Filter::all(),
         style: Style {
-            format: Format::Conntrack(Extras::default()),
+            format: Format::Conntrack(ConntrackFields::default()),
             columns: None,
             header: true,
             color: Color::Auto,
@@ -37,7 +36,8 @@ fn without_options_everything_is_shown() {
         ring_bytes: 8 << 20,
         summary: false,
         life: None,
-        places: PlaceFilter::default(),
+        top: None,
+        places: WorkloadFilter::default(),
         strict: false,
         witnesses: None,
         accept_hook: None,
@@ -60,7 +60,10 @@ fn options_narrow_it() {
     assert_eq!([22, 23, 80, 81].map(|port| on(1024, port)), [true, false, true, true]);
     assert!(!on(1023, 22));
     assert!(!settings.filter.wants(&Connection { sport: 1024, dport: 22, ..Connection::UNSEEN }));
-    assert_eq!(settings.style.format, Format::Conntrack(Extras { timestamp: true, ..Extras::default() }));
+    assert_eq!(
+        settings.style.format,
+        Format::Conntrack(ConntrackFields { timestamp: true, ..ConntrackFields::default() })
+    );
     assert_eq!((settings.count, settings.timeout), (Some(6), Some(Duration::from_secs(20))));
     assert_eq!((settings.ring_bytes, settings.verbose), (128 << 10, 2));
 }

@@ -1,8 +1,9 @@
 //! The values behind a field: addresses, ports, names. Options and expressions write them alike.
 
-use conn_common::connection::{IN, LISTENER, OUT, UNDIRECTED};
+use conn_common::connection::UNDIRECTED;
 use conn_common::owner::COMM;
 
+use crate::event::direction;
 use crate::filter::expression::field::{self, Field, UNKNOWN};
 use crate::filter::expression::{Expression, Test, state};
 use crate::filter::value::list::{self, List, ListError};
@@ -115,11 +116,8 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, String> {
         }
         Field::State => state::parse(item)?,
         Field::Direction => Ranges::one(match lower.as_str() {
-            "in" => IN.into(),
-            "out" => OUT.into(),
-            "listen" => LISTENER.into(),
             NOT_KNOWN => UNDIRECTED.into(),
-            _ => return Err(wrong()),
+            name => direction::from_name(name).ok_or_else(wrong)?.into(),
         }),
         Field::Family => match lower.as_str() {
             "ipv4" | "inet" | "4" => Ranges::one(4),
