@@ -1,14 +1,12 @@
 //! What a transition does: the socket's memory, the ledger, and the events that are wanted.
 
-use core::ffi::c_void;
-
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
 use conn_common::connection::{
     ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
-use conn_common::counter::{ADOPTED_LATE, NO_SOCKET};
+use conn_common::counter::ADOPTED_LATE;
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
@@ -18,42 +16,19 @@ use crate::config;
 use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
-use crate::maps::{SWITCHES, WALKED};
+use crate::maps::WALKED;
 use crate::owner::{self, listener, mptcp};
+use crate::socket::{Socket, full_socket};
 use crate::storage::{pending_owner, socket_state};
 use crate::verifier::opaque;
 use crate::{filter, ledger, mode, tuple};
 
-/// True once every program is attached: before that nobody may remember a socket, or a transition
-/// between two attachments would be lost for good.
-#[inline(always)]
-pub fn is_enabled() -> bool {
-    SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
-}
-
-/// The socket, to look at. `None`, which is counted, if it is no full TCP socket.
-#[inline(always)]
-pub fn tcp(sk: *mut c_void) -> Option<Tcp> {
-    let tcp = Tcp::of(sk);
-    if tcp.is_none() {
-        count(NO_SOCKET);
-    }
-    tcp
-}
-
-/// What a socket remembers.
-#[inline(always)]
-pub fn connection<'a>(memory: *mut Connection) -> &'a mut Connection {
-    // SAFETY: a map value of a socket that is locked in every hook, so no other CPU has it.
-    unsafe { &mut *memory }
-}
-
 /// A connection or listener begins. In its own function, like the next two, so that each program
 /// holds it once.
 #[inline(never)]
-pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    let Some(tcp) = tcp(sk) else { return 0 };
-    let connection = connection(memory);
+pub fn open(mut socket: Socket<'_>, state: u8) -> u32 {
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
     reset(tcp, connection, state);
     pending_owner::forget(tcp);
     let direction = match state {
@@ -69,13 +44,13 @@ pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     if connection.direction != IN && config::OWNERS.load() != NO_OWNERS {
         connection.owner = owner::current(CONNECT);
         if connection.owner.flags & KERNEL != 0 {
-            mptcp::joins(tcp, &mut connection.owner);
+            mptcp::assign_owner(tcp, &mut connection.owner);
         }
     }
     addresses(tcp, connection);
     tuple::ports(tcp, connection, tcp.num());
     if connection.direction == IN {
-        listener::owns(connection);
+        listener::assign_owner(connection);
     }
     if state != LISTEN {
         ledger::begins(connection, state);
@@ -91,9 +66,9 @@ pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
 
 /// A socket is met in the middle of its life.
 #[inline(never)]
-pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    let Some(tcp) = tcp(sk) else { return 0 };
-    let connection = connection(memory);
+pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
     reset(tcp, connection, state);
     tuple::of_existing(tcp, connection, state);
     if !mode::only_counts() {
@@ -111,7 +86,7 @@ pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
         // It was there before, so its listen() did succeed.
         connection.set(LISTENING);
         ledger::listens(connection);
-        listener::begins(connection);
+        listener::record_open(connection);
         return 0;
     }
     if !is_opening(state) {
@@ -130,31 +105,32 @@ pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
 
 /// The same as `go`, which each program holds a second time: the way of nearly all steps shall have no call.
 #[inline(never)]
-pub fn catch_up(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    go(sk, memory, state)
+pub fn catch_up(socket: Socket<'_>, state: u8) -> u32 {
+    apply(socket, state)
 }
 
 /// The remembered life goes on, or ends.
 #[inline(always)]
-pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
-    let connection = connection(memory);
+pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
+    let sk = socket.address();
+    let connection = socket.connection();
     let from = connection.state;
     connection.state = to;
     if connection.direction == LISTENER {
         if connection.is(LISTENING) {
             ledger::listener_ends(connection);
-            listener::ends(connection);
+            listener::record_end(connection);
         }
         return 0;
     }
     let now = if mode::only_begins() { 0 } else { now() };
-    let Some(tcp) = tcp(sk) else { return 0 };
+    let Some(tcp) = full_socket(sk) else { return 0 };
     let was_held = connection.is(HELD);
     let holds = tcp.is_held();
     if holds {
         connection.set(HELD);
     }
-    owner::settle(tcp, connection, was_held);
+    owner::assign(tcp, connection, was_held);
     // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
     let mut sent = connection.is(TUPLE_KNOWN);
     if !sent {
@@ -190,7 +166,7 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
         return 0;
     }
-    steps(connection, from, to, now);
+    record_step(connection, from, to, now);
     if is_open(to) {
         tell(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
     }
@@ -199,7 +175,7 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
 
 /// A connection is in another open state than before.
 #[inline(always)]
-pub fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
+pub fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
     ledger::steps(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         if !mode::only_counts() {
@@ -213,9 +189,9 @@ pub fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
 /// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is
 /// chosen and before the SYN leaves (`tcp_connect()`).
 #[inline(always)]
-pub fn connects(sk: *mut c_void, memory: *mut Connection) {
-    let Some(tcp) = tcp(sk) else { return };
-    let connection = connection(memory);
+pub fn on_connect(mut socket: Socket<'_>) {
+    let Some(tcp) = socket.tcp() else { return };
+    let connection = socket.connection();
     if connection.is(TUPLE_KNOWN) {
         return;
     }
@@ -226,16 +202,16 @@ pub fn connects(sk: *mut c_void, memory: *mut Connection) {
 
 /// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
 #[inline(always)]
-pub fn listens(sk: *mut c_void, memory: *mut Connection) {
-    let Some(tcp) = tcp(sk) else { return };
-    let connection = connection(memory);
+pub fn on_listen(mut socket: Socket<'_>) {
+    let Some(tcp) = socket.tcp() else { return };
+    let connection = socket.connection();
     if connection.is(LISTENING) || connection.direction != LISTENER {
         return;
     }
     tuple::ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
     ledger::listens(connection);
-    listener::begins(connection);
+    listener::record_open(connection);
 }
 
 /// Notes the addresses, where there is room for them.
