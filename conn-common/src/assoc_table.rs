@@ -103,28 +103,38 @@ impl<W: Words> AssocTable<W> {
     /// Puts a value with `key` into a free way. False if all ways are taken.
     #[inline(always)]
     pub fn insert(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.acquire(first, BUSY) else { return false };
-        write(slot);
-        self.0.compare_exchange(slot, BUSY, key);
-        true
+        if let Some(slot) = self.acquire(first, BUSY) {
+            write(slot);
+            self.0.compare_exchange(slot, BUSY, key);
+            return true;
+        }
+        false
     }
 
     /// Replaces the value of `key`. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn update(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.take_slot(first, key) else { return false };
-        write(slot);
-        self.0.compare_exchange(slot, BUSY, key);
-        true
+        if let Some(slot) = self.find(first, key)
+            && self.0.compare_exchange(slot, key, BUSY)
+        {
+            write(slot);
+            self.0.compare_exchange(slot, BUSY, key);
+            return true;
+        }
+        false
     }
 
     /// Moves the value of `key` out and frees its slot. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn take(&self, first: u32, key: u64, read: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.take_slot(first, key) else { return false };
-        read(slot);
-        self.0.compare_exchange(slot, BUSY, FREE);
-        true
+        if let Some(slot) = self.find(first, key)
+            && self.0.compare_exchange(slot, key, BUSY)
+        {
+            read(slot);
+            self.0.compare_exchange(slot, BUSY, FREE);
+            return true;
+        }
+        false
     }
 
     /// The slot at `index`, if it is the slot of `key` or becomes it now. For a table of one way whose slots are never
@@ -150,12 +160,6 @@ impl<W: Words> AssocTable<W> {
     #[inline(always)]
     pub fn give_back(&self, slot: W::Slot) {
         self.0.store(slot, FREE);
-    }
-
-    /// Marks the slot of `key` BUSY.
-    #[inline(always)]
-    fn take_slot(&self, first: u32, key: u64) -> Option<W::Slot> {
-        self.find(first, key).filter(|&slot| self.0.compare_exchange(slot, key, BUSY))
     }
 
     /// The first way that `is_right`.
