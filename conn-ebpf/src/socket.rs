@@ -34,12 +34,6 @@ impl Socket<'_> {
         full_socket(self.sk)
     }
 
-    /// The address.
-    #[inline(always)]
-    pub fn address(&self) -> *mut c_void {
-        self.sk
-    }
-
     /// What is kept of the connection.
     #[inline(always)]
     pub fn connection(&mut self) -> &mut Connection {
