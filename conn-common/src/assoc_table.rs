@@ -13,7 +13,7 @@
 //!
 //! Twins of pending owners: an accept and a walk over open files may note the same socket at the same moment, each in a
 //! way of its own. [`AssocTable::release`] frees both, and each is taken once. A table whose values must be unique
-//! without a lock (flows) needs an insert of two phases beside [`AssocTable::insert`].
+//! without a lock (flows) looks for twins between [`AssocTable::reserve`] and [`AssocTable::publish`], and once more after.
 
 /// A slot of a table: one array element.
 #[derive(Clone, Copy, Debug)]
@@ -100,38 +100,39 @@ impl<W: Words> AssocTable<W> {
         });
     }
 
-    /// Puts a value with `key` into a free way. False if all ways are taken.
+    /// Marks a free way BUSY. `None` if all ways are taken. The caller writes the value, then calls
+    /// [`Self::publish`].
     #[inline(always)]
-    pub fn insert(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        if let Some(slot) = self.acquire(first, BUSY) {
-            write(slot);
-            self.0.compare_exchange(slot, BUSY, key);
-            return true;
-        }
-        false
+    pub fn reserve(&self, first: u32) -> Option<W::Slot> {
+        self.acquire(first, BUSY)
+    }
+
+    /// Ends [`Self::reserve`]: the slot is that of `key` from now on.
+    #[inline(always)]
+    pub fn publish(&self, slot: W::Slot, key: u64) {
+        self.0.compare_exchange(slot, BUSY, key);
     }
 
     /// Replaces the value of `key`. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn update(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        if let Some(slot) = self.find(first, key)
-            && self.0.compare_exchange(slot, key, BUSY)
-        {
-            write(slot);
-            self.0.compare_exchange(slot, BUSY, key);
-            return true;
-        }
-        false
+        self.lock(first, key, write, key)
     }
 
     /// Moves the value of `key` out and frees its slot. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn take(&self, first: u32, key: u64, read: impl FnOnce(W::Slot)) -> bool {
+        self.lock(first, key, read, FREE)
+    }
+
+    /// Keeps the slot of `key` BUSY during `work`. The slot has the key `after` from then on.
+    #[inline(always)]
+    fn lock(&self, first: u32, key: u64, work: impl FnOnce(W::Slot), after: u64) -> bool {
         if let Some(slot) = self.find(first, key)
             && self.0.compare_exchange(slot, key, BUSY)
         {
-            read(slot);
-            self.0.compare_exchange(slot, BUSY, FREE);
+            work(slot);
+            self.0.compare_exchange(slot, BUSY, after);
             return true;
         }
         false
