@@ -13,7 +13,7 @@
 //!
 //! Twins of pending owners: an accept and a walk over open files may note the same socket at the same moment, each in a
 //! way of its own. [`AssocTable::release`] frees both, and each is taken once. A table whose values must be unique
-//! without a lock (flows) needs an insert of two phases beside [`AssocTable::insert`].
+//! without a lock (flows) looks for twins between [`AssocTable::reserve`] and [`AssocTable::publish`], and once more after.
 
 /// A slot of a table: one array element.
 #[derive(Clone, Copy, Debug)]
@@ -100,31 +100,42 @@ impl<W: Words> AssocTable<W> {
         });
     }
 
-    /// Puts a value with `key` into a free way. False if all ways are taken.
+    /// Marks a free way BUSY. `None` if all ways are taken. The caller writes the value, then calls
+    /// [`Self::publish`].
     #[inline(always)]
-    pub fn insert(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.acquire(first, BUSY) else { return false };
-        write(slot);
+    pub fn reserve(&self, first: u32) -> Option<W::Slot> {
+        self.acquire(first, BUSY)
+    }
+
+    /// Ends [`Self::reserve`]: the slot is that of `key` from now on.
+    #[inline(always)]
+    pub fn publish(&self, slot: W::Slot, key: u64) {
         self.0.compare_exchange(slot, BUSY, key);
-        true
     }
 
     /// Replaces the value of `key`. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn update(&self, first: u32, key: u64, write: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.take_slot(first, key) else { return false };
-        write(slot);
-        self.0.compare_exchange(slot, BUSY, key);
-        true
+        self.lock(first, key, write, key)
     }
 
     /// Moves the value of `key` out and frees its slot. False if there is none, or if another CPU uses the slot.
     #[inline(always)]
     pub fn take(&self, first: u32, key: u64, read: impl FnOnce(W::Slot)) -> bool {
-        let Some(slot) = self.take_slot(first, key) else { return false };
-        read(slot);
-        self.0.compare_exchange(slot, BUSY, FREE);
-        true
+        self.lock(first, key, read, FREE)
+    }
+
+    /// Keeps the slot of `key` BUSY during `work`. The slot has the key `after` from then on.
+    #[inline(always)]
+    fn lock(&self, first: u32, key: u64, work: impl FnOnce(W::Slot), after: u64) -> bool {
+        if let Some(slot) = self.find(first, key)
+            && self.0.compare_exchange(slot, key, BUSY)
+        {
+            work(slot);
+            self.0.compare_exchange(slot, BUSY, after);
+            return true;
+        }
+        false
     }
 
     /// The slot at `index`, if it is the slot of `key` or becomes it now. For a table of one way whose slots are never
@@ -150,12 +161,6 @@ impl<W: Words> AssocTable<W> {
     #[inline(always)]
     pub fn give_back(&self, slot: W::Slot) {
         self.0.store(slot, FREE);
-    }
-
-    /// Marks the slot of `key` BUSY.
-    #[inline(always)]
-    fn take_slot(&self, first: u32, key: u64) -> Option<W::Slot> {
-        self.find(first, key).filter(|&slot| self.0.compare_exchange(slot, key, BUSY))
     }
 
     /// The first way that `is_right`.

@@ -13,7 +13,7 @@ pub mod filter;
 pub mod histogram;
 pub mod layout;
 pub mod ledger;
-pub mod life;
+pub mod lifecycle;
 pub mod name;
 pub mod owner;
 pub mod reset;

@@ -16,6 +16,7 @@ mod config;
 mod counter;
 mod emit;
 mod filter;
+mod gate;
 mod hook;
 mod iter;
 mod kernel;
@@ -24,6 +25,7 @@ mod maps;
 mod mode;
 mod owner;
 mod socket;
+mod step;
 mod storage;
 mod traffic;
 mod transition;
@@ -38,31 +40,31 @@ use aya_ebpf::programs::{
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
-    hook::set_state::seen(&ctx)
+    hook::set_state::on_event(&ctx)
 }
 
 /// The same once more: where the first is skipped because it would nest, this one is not.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
-    hook::set_state::seen(&ctx)
+    hook::set_state::on_event(&ctx)
 }
 
 /// The end of the socket itself: second chance for a missed CLOSE.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    hook::destroy_sock::seen(&ctx)
+    hook::destroy_sock::on_event(&ctx)
 }
 
 /// Socket operations of every cgroup.
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
-    hook::sock_ops::seen(&ctx)
+    hook::sock_ops::on_event(&ctx)
 }
 
 /// A process accepts a connection.
 #[fentry(function = "security_sock_graft")]
 pub fn grafted(ctx: FEntryContext) -> i32 {
-    hook::accept::given(ctx.arg(0))
+    hook::accept::on_socket(ctx.arg(0))
 }
 
 /// The same, where no security module sees sockets. What a function returns stands behind its parameters, and
@@ -70,54 +72,54 @@ pub fn grafted(ctx: FEntryContext) -> i32 {
 /// two, which 6.1 and 6.12 refuse.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_four(ctx: FExitContext) -> i32 {
-    hook::accept::given(ctx.arg(4))
+    hook::accept::on_socket(ctx.arg(4))
 }
 
 /// The same, since 6.10.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_two(ctx: FExitContext) -> i32 {
-    hook::accept::given(ctx.arg(2))
+    hook::accept::on_socket(ctx.arg(2))
 }
 
 /// The same, where the kernel allows no program on a function.
 #[tracepoint]
 pub fn accept_exit(ctx: TracePointContext) -> u32 {
-    hook::accept::syscall_ended(&ctx)
+    hook::accept::on_syscall_exit(&ctx)
 }
 
 /// The files of all tasks, to note who holds a socket.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_claim(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::file_claim::seen(ctx)
+    iter::file_claim::on_row(ctx)
 }
 
 /// The sockets that exist, to be remembered. aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_adopt(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::tcp_adopt::seen(ctx)
+    iter::tcp_adopt::on_row(ctx)
 }
 
 /// The sockets that exist, to be listed.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::tcp_list::row(ctx)
+    iter::tcp_list::on_row(ctx)
 }
 
 /// The files of all tasks, to find who holds a socket.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::file_list::row(ctx)
+    iter::file_list::on_row(ctx)
 }
 
 /// The files of all tasks, to find namespaces that nothing else shows.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::namespace_list::row(ctx)
+    iter::namespace_list::on_row(ctx)
 }
 
 #[cfg(not(test))]

@@ -223,14 +223,20 @@ impl Model {
 /// Notes an owner as an accept does: replaces the one that is there.
 fn put(cpu: &Cpu<'_>, key: u64, value: u64) -> bool {
     let table = cpu.table(key);
-    table.update(0, key, |slot| cpu.write(slot, value)) || table.insert(0, key, |slot| cpu.write(slot, value))
+    if table.update(0, key, |slot| cpu.write(slot, value)) {
+        return true;
+    }
+    let Some(slot) = table.reserve(0) else { return false };
+    cpu.write(slot, value);
+    table.publish(slot, key);
+    true
 }
 
 /// Takes the owner of `key`, as a step of the socket does.
 fn take(cpu: &Cpu<'_>, key: u64) -> Vec<u64> {
-    let value = Cell::new(None);
-    cpu.table(key).take(0, key, |slot| value.set(Some(cpu.read(slot))));
-    value.get().into_iter().collect()
+    let mut value = vec![];
+    cpu.table(key).take(0, key, |slot| value.push(cpu.read(slot)));
+    value
 }
 
 /// The whole use of a socket's slot under the lock of that socket.
@@ -335,7 +341,9 @@ fn accept_survives_a_walk_of_the_same_moment() {
     let walk: Program = |cpu| {
         let table = cpu.table(A);
         if table.find(0, A).is_none() {
-            table.insert(0, A, |slot| cpu.write(slot, 33));
+            let Some(slot) = table.reserve(0) else { return vec![] };
+            cpu.write(slot, 33);
+            table.publish(slot, A);
         }
         vec![]
     };

@@ -13,10 +13,10 @@ use aya_ebpf::programs::TracePointContext;
 use conn_common::owner::ACCEPT;
 use conn_common::state::CLOSE;
 
+use crate::gate::is_enabled;
 use crate::kernel::{Pointer, TCP, follow};
 use crate::owner::{self, mptcp};
 use crate::storage::pending_owner;
-use crate::transition::is_enabled;
 use crate::{config, filter};
 
 /// `AF_INET` and `AF_INET6`.
@@ -28,7 +28,7 @@ const FAMILIES: [u16; 2] = [2, 10];
 /// Or the return of `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10
 /// it is `(struct sock *sk, struct proto_accept_arg *arg)`. NULL if there was nothing to accept.
 #[inline(always)]
-pub fn given(sk: *mut c_void) -> i32 {
+pub fn on_socket(sk: *mut c_void) -> i32 {
     if is_enabled() && !sk.is_null() {
         // SAFETY: a socket of the kernel.
         let _ = unsafe { by_current(sk as u64) };
@@ -38,7 +38,7 @@ pub fn given(sk: *mut c_void) -> i32 {
 
 /// `accept()` or `accept4()` returns.
 #[inline(always)]
-pub fn syscall_ended(ctx: &TracePointContext) -> u32 {
+pub fn on_syscall_exit(ctx: &TracePointContext) -> u32 {
     if is_enabled() {
         let _ = accepted_file(ctx);
     }

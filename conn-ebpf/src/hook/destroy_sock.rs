@@ -5,30 +5,30 @@ use core::ffi::c_void;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use conn_common::counter::CLOSED_LATE;
-use conn_common::life::Life as _;
-use conn_common::state::{CLOSE, UNSEEN};
+use conn_common::lifecycle::is_alive;
+use conn_common::state::CLOSE;
 
 use crate::counter::count;
-use crate::mode;
-use crate::socket::Socket;
+use crate::gate::{TracedSk, enter_checked, is_enabled};
 use crate::storage::socket_state;
-use crate::transition::is_enabled;
+use crate::verifier::opaque;
+use crate::{mode, transition};
 
 /// The hook.
 #[inline(always)]
-pub fn seen(ctx: &BtfTracePointContext) -> i32 {
+pub fn on_event(ctx: &BtfTracePointContext) -> i32 {
     if !is_enabled() {
         return 0;
     }
     let sk: *mut c_void = ctx.arg(0);
     let state = socket_state::peek(sk);
-    if state != UNSEEN && state != CLOSE && !mode::skips(state) {
+    if is_alive(state) && !mode::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
-        let Some(mut socket) = Socket::remembered(sk, true, || socket_state::has_storage(sk)) else {
-            return 0;
-        };
+        let Some(mut entry) = enter_checked(TracedSk(sk), || true) else { return 0 };
         count(CLOSED_LATE);
-        socket.go(CLOSE);
+        let mut socket = entry.socket();
+        let close = opaque(socket.connection(), CLOSE.into()) as u8;
+        transition::apply(socket, close);
     }
     socket_state::release(sk);
     0

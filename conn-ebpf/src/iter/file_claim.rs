@@ -16,8 +16,8 @@ use crate::{config, filter};
 
 /// The hook.
 #[inline(always)]
-pub fn seen(ctx: *mut c_void) -> i32 {
-    let Some((task, sk)) = open_socket(ctx) else { return namespace_list::row(ctx) };
+pub fn on_row(ctx: *mut c_void) -> i32 {
+    let Some((task, sk)) = open_socket(ctx) else { return namespace_list::on_row(ctx) };
     pending_owner::prefetch_slot(sk);
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
@@ -29,7 +29,7 @@ pub fn seen(ctx: *mut c_void) -> i32 {
     }
     let owner = owner::of(task, if is_listener { LISTENER } else { FILES });
     if is_listener {
-        listener::held_by(tcp.netns(), tcp.num(), &owner);
+        listener::put_new(tcp.netns(), tcp.num(), &owner);
         return 0;
     }
     // The first task that has it open stays: the walk goes by process id.

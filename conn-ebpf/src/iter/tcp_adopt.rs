@@ -1,41 +1,42 @@
-//! `iter/tcp`: the sockets of one network namespace, each under its lock (5.15 and later).
+//! `iter/tcp`: begins to keep the sockets of one network namespace, each under its lock (5.15 and later).
 
 use core::ffi::c_void;
 
 use conn_common::counter::STEP_REPAIRED;
-use conn_common::life::Life as _;
-use conn_common::state::{CLOSE, LISTEN, UNSEEN};
+use conn_common::lifecycle::is_alive;
+use conn_common::state::{CLOSE, LISTEN};
 
 use crate::counter::count;
+use crate::gate::{TracedSk, enter_checked};
 use crate::iter::context;
-use crate::mode;
-use crate::socket::Socket;
 use crate::storage::socket_state;
+use crate::verifier::opaque;
+use crate::{mode, transition};
 
-/// The hook.
+/// The iterator.
 #[inline(always)]
-pub fn seen(ctx: *mut c_void) -> i32 {
+pub fn on_row(ctx: *mut c_void) -> i32 {
     let Some(tcp) = context::socket(ctx) else { return 0 };
     let state = tcp.state();
-    // Whoever is closed has nothing to remember, and may be about to be freed.
+    // A closed socket has nothing to keep, and may be about to be freed.
     if state == CLOSE || mode::skips(state) {
         return 0;
     }
     tcp.prefetch();
     socket_state::prefetch_slot(tcp.0);
-    let Some(mut socket) = Socket::remembered(tcp.0, state == LISTEN, || socket_state::has_storage(tcp.0))
-    else {
-        return 0;
-    };
+    let Some(mut entry) = enter_checked(TracedSk(tcp.0), || state == LISTEN) else { return 0 };
+    let mut socket = entry.socket();
     let known = socket.state();
     if known == state {
         return 0;
     }
-    if known == UNSEEN || known == CLOSE {
-        socket.adopt(state);
-    } else {
+    if is_alive(known) {
         count(STEP_REPAIRED);
-        socket.go(state);
+        let state = opaque(socket.connection(), state.into()) as u8;
+        transition::apply(socket, state);
+    } else {
+        let state = opaque(socket.connection(), state.into()) as u8;
+        transition::adopt(socket, state);
     }
     0
 }

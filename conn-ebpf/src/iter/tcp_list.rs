@@ -16,7 +16,7 @@ use crate::{config, filter, tuple};
 
 /// One row, if the run wants the socket.
 #[inline(always)]
-pub fn row(ctx: *mut c_void) -> i32 {
+pub fn on_row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
     let mut row = SocketRow {
         cookie: 0,
@@ -29,8 +29,8 @@ pub fn row(ctx: *mut c_void) -> i32 {
     if let Some(tcp) = Tcp::of(sk) {
         connection.state = tcp.state();
         connection.netns = tcp.netns();
-        tuple::of_existing(tcp, connection, connection.state);
-        tuple::addresses(tcp, connection);
+        tuple::set_of_existing(tcp, connection, connection.state);
+        tuple::set_addresses(tcp, connection);
         if !filter::lists(connection.state) || !filter::wants(connection) {
             return 0;
         }
@@ -68,8 +68,8 @@ fn mini(sk: Tcp, connection: &mut Connection) -> bool {
         }
         _ => return false,
     }
-    tuple::addresses(sk, connection);
-    tuple::ports(sk, connection, sk.num());
+    tuple::set_addresses(sk, connection);
+    tuple::set_ports(sk, connection, sk.num());
     connection.netns = sk.netns();
     if connection.direction == OUT {
         connection.direction = UNDIRECTED;

@@ -17,7 +17,7 @@ const fn key(netns: u32, port: u16) -> u64 {
 
 /// A listener begins, or was found by a walk that knows nobody: then its owner is unknown.
 #[inline(always)]
-pub fn begins(listener: &Connection) {
+pub fn record_open(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }
@@ -40,7 +40,7 @@ pub fn begins(listener: &Connection) {
 
 /// A process was found to have a listener open.
 #[inline(always)]
-pub fn held_by(netns: u32, port: u16, owner: &Owner) {
+pub fn put_new(netns: u32, port: u16, owner: &Owner) {
     put(key(netns, port), owner, false);
 }
 
@@ -64,7 +64,7 @@ fn put(key: u64, owner: &Owner, first: bool) {
 
 /// A listener ends.
 #[inline(always)]
-pub fn ends(listener: &Connection) {
+pub fn record_end(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }
@@ -81,7 +81,7 @@ pub fn ends(listener: &Connection) {
 
 /// Gives a child that nobody has accepted its listener as owner.
 #[inline(always)]
-pub fn owns(child: &mut Connection) {
+pub fn assign_owner(child: &mut Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }

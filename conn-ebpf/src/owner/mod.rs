@@ -54,7 +54,7 @@ pub fn comm(task: Pointer) -> [u8; COMM] {
 
 /// Gives a connection the best owner there is by now. The caller has the socket's lock.
 #[inline(always)]
-pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
+pub fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }
@@ -67,6 +67,6 @@ pub fn settle(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     }
     // Whoever accepted it before anybody looked is not known to be who listens now.
     if connection.direction == IN && source == UNKNOWN && !was_held {
-        listener::owns(connection);
+        listener::assign_owner(connection);
     }
 }

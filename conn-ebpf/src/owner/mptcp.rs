@@ -22,7 +22,7 @@ const ULP: u64 = u64::from_ne_bytes(*b"mptcp\0\0\0");
 
 /// A socket that is not of TCP went from one state to another. `current` connects it, as with TCP.
 #[inline(always)]
-pub fn goes(sk: *mut c_void, old: u8, new: u8) {
+pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
     if config::SUBFLOW_CONN.load() == 0
         || config::OWNERS.load() == NO_OWNERS
         || read_u16(sk, &config::SK_PROTOCOL) != PROTOCOL
@@ -41,7 +41,7 @@ pub fn goes(sk: *mut c_void, old: u8, new: u8) {
 
 /// Gives a subflow that a kernel thread connects the owner of its connection.
 #[inline(always)]
-pub fn joins(subflow: Tcp, owner: &mut Owner) {
+pub fn assign_owner(subflow: Tcp, owner: &mut Owner) {
     if config::SUBFLOW_CONN.load() == 0 {
         return;
     }

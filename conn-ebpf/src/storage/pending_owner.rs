@@ -74,7 +74,9 @@ pub fn put_new(sk: *mut c_void, owner: &Owner) {
 #[inline(always)]
 fn insert(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
     if let Some(first) = first_way_of(sk) {
-        if TABLE.insert(first, sk as u64, |slot| write(slot, owner)) {
+        if let Some(slot) = TABLE.reserve(first) {
+            write(slot, owner);
+            TABLE.publish(slot, sk as u64);
             return true;
         }
         if let Some(slot) = PENDING_OWNERS.get_ptr_mut(first) {
