@@ -29,15 +29,15 @@ pub enum Item {
 /// A loss stands in another place, or two losses overlap.
 pub fn check_positions(items: &[Item]) -> (u64, u64) {
     assert!(matches!(items.first(), Some(Item::Event { .. })), "a loss before the ring held anything");
-    let (mut shown, mut lost, mut last) = (0, 0, 0);
+    let (mut shown, mut lost, mut end) = (0, 0, 0);
     for (at, item) in items.iter().enumerate() {
         let Item::Lost { count, since, until } = *item else {
             shown += 1;
             continue;
         };
         lost += count;
-        assert!(last <= since && since <= until, "intervals overlap: {last}, then {item:?}");
-        last = until;
+        assert!(end <= since && since <= until, "intervals overlap: {end}, then {item:?}");
+        end = until;
         let times = |items: &[Item]| -> Vec<u64> {
             let time = |item: &Item| if let Item::Event { time } = item { Some(*time) } else { None };
             items.iter().filter_map(time).collect()

@@ -41,7 +41,7 @@ fn check(ledger: Ledger, truth: &Truth) -> Report {
     let last = ledger.stop();
     last.check_identity();
     assert_eq!(last.differences(truth), Vec::<String>::new());
-    assert_eq!(last.repaired, 0, "{}", last.told());
+    assert_eq!(last.repaired, 0, "{}", last.to_text());
     last
 }
 
@@ -109,7 +109,11 @@ fn timed_programs_count_the_same(_: &Host) -> Outcome {
     let _timed = Sysctl::set("/proc/sys/kernel/bpf_stats_enabled", "1")?;
     let ledger = Ledger::start(&numbers, "100ms");
     let last = check(ledger, &traffic(&ports)?);
-    assert!(last.programs.values().all(|program| program.runs > 0 && program.run_ns > 0), "{}", last.told());
+    assert!(
+        last.programs.values().all(|program| program.runs > 0 && program.run_ns > 0),
+        "{}",
+        last.to_text()
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use conn_tests::{
     tracer::Tracer,
     traffic::{
         Server,
-        crew::{Told, Worker, call},
+        crew::{CallReport, Worker, call},
         process::Process,
     },
 };
@@ -33,7 +33,7 @@ fn own() -> String {
 
 #[apply(needs_tracing)]
 fn command_lines_of_live_processes_are_shown(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
     let server = Worker::server("conn-line", || Server::listen(address));
@@ -53,19 +53,19 @@ fn command_lines_of_live_processes_are_shown(_: &Host) -> Outcome {
 
 /// Calls from a process that ends before the tracer goes on, and before `then` is over.
 fn call_and_go<T>(then: impl FnOnce(u32) -> Result<T, Skip>) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
     let _server = Worker::server("conn-line", || Server::listen(address));
     tracer.signal(Signal::SIGSTOP);
-    let caller = Worker::start("conn-brief", &[], |line| line.tell(&[Told::of(&call(address))]));
+    let caller = Worker::start("conn-brief", &[], |line| line.report(&[CallReport::new(&call(address))]));
     let pid = caller.pid();
-    let told = caller.join()[0];
+    let call = caller.join()[0];
     let kept = then(pid);
     tracer.signal(Signal::SIGCONT);
     let kept = kept?;
     for kind in ["new", "destroy"] {
-        let event = event(&tracer, kind, "out", told.client);
+        let event = event(&tracer, kind, "out", call.client);
         assert_eq!((&event["pid"], &event["comm"]), (&pid.into(), &"conn-brief".into()), "{event}");
         assert_eq!(event["cmdline"], Value::Null, "{event}");
     }
@@ -82,7 +82,7 @@ fn command_lines_outlive_their_processes(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn a_reused_pid_yields_no_command_line(_: &Host) -> Outcome {
     call_and_go(|pid| {
-        // `/proc` tells when a process began in hundredths of a second.
+        // `/proc` has the start time of a process in hundredths of a second.
         let tick = || {
             let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("a clock");
             (now.tv_sec(), now.tv_nsec() / 10_000_000)

@@ -21,7 +21,7 @@ const SYS_ADMIN: u8 = 21;
 const PERFMON: u8 = 38;
 const BPF: u8 = 39;
 
-/// The end of a connection as it must be told, whoever looks, on both sides.
+/// Checks the end of a connection on both sides, which any tracer must report alike.
 fn sees_a_connection(setup: Setup, port: &Port) -> Ended {
     let port_text = port.to_string();
     let tracer =
@@ -74,7 +74,7 @@ fn none() -> Setup {
 
 #[apply(needs_tracing)]
 fn three_capabilities_are_enough(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ended = sees_a_connection(none().nobody_with(&[BPF, PERFMON, NET_ADMIN]), &port);
     assert!(!ended.stderr.contains("CAP_NET_ADMIN"), "{}", ended.stderr);
     let (findings, facts, _) = findings(none().nobody_with(&[BPF, PERFMON, NET_ADMIN]));
@@ -87,7 +87,7 @@ fn three_capabilities_are_enough(_: &Host) -> Outcome {
 /// `CAP_SYS_ADMIN` includes what programs need.
 #[apply(needs_tracing)]
 fn one_capability_for_all_of_them(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ended = sees_a_connection(none().nobody_with(&[SYS_ADMIN]), &port);
     assert!(!ended.stderr.contains("CAP_NET_ADMIN"), "{}", ended.stderr);
     Ok(())
@@ -112,7 +112,7 @@ fn missing_capabilities_are_named(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn sock_ops_is_left_out_without_net_admin(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ended = sees_a_connection(none().nobody_with(&[BPF, PERFMON]), &port);
     assert!(ended.stderr.contains("CAP_NET_ADMIN is missing: NEW of an outgoing"), "{}", ended.stderr);
     let (findings, facts, code) = findings(none().nobody_with(&[BPF, PERFMON]));
@@ -128,7 +128,7 @@ fn sock_ops_is_left_out_without_net_admin(_: &Host) -> Outcome {
 /// With a container's namespaces and its bare file system, and all capabilities.
 #[apply(needs_tracing)]
 fn a_container_traces_the_host(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     // The connection is outside, and so are its processes.
     sees_a_connection(none().contained(), &port);
     let (findings, facts, code) = findings(none().contained());
@@ -144,7 +144,7 @@ fn a_container_traces_the_host(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn another_network_namespace_traces_the_host(_: &Host) -> Outcome {
     let here = NetNs::new().expect("a namespace");
-    let port = Port::take();
+    let port = Port::claim();
     here.run(|| {
         sees_a_connection(none(), &port);
     });
@@ -155,7 +155,7 @@ fn another_network_namespace_traces_the_host(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Root mounts it for itself; who may not has other hooks for accepts, or does without, and says so.
+/// Root mounts tracefs for itself. A tracer that may not has other hooks for accepts, or none and a warning.
 #[apply(needs_tracing)]
 fn tracing_needs_no_tracefs(_: &Host) -> Outcome {
     let tracefs = Path::new("/sys/kernel/tracing");
@@ -182,7 +182,7 @@ fn tracing_needs_no_tracefs(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn tracing_needs_no_cgroup_hierarchy(_: &Host) -> Outcome {
     let root = cgroup_root()?;
-    let port = Port::take();
+    let port = Port::claim();
     let ended = sees_a_connection(none().without(&root), &port);
     assert!(
         ended.stderr.contains("cgroup v2 hierarchy is not mounted: NEW of an outgoing"),

@@ -1,4 +1,4 @@
-//! Beside others: the real `conntrack -E`, and a parser of its output that knows nothing of us.
+//! Parity with the real `conntrack -E`, and with an independent parser of its output.
 
 use conn_tests::{
     flood::{Ending, Flood},
@@ -68,7 +68,7 @@ fn parsed(jc: &Path, lines: &[String]) -> Vec<Value> {
 #[apply(needs_tracing)]
 fn jc_reads_events_as_those_of_conntrack(_: &Host) -> Outcome {
     let jc = jc()?;
-    let port = Port::take();
+    let port = Port::claim();
     let option = port.to_string();
     let tracers: Vec<Tracer> = ["conntrack", "timestamp", "timestamp,extended,id"]
         .into_iter()
@@ -97,7 +97,7 @@ fn jc_reads_events_as_those_of_conntrack(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn jc_reads_the_list(_: &Host) -> Outcome {
     let jc = jc()?;
-    let port = Port::take();
+    let port = Port::claim();
     let (_truth, _open) = handshake::held(port.v4(), 3);
     let ended = Setup::new(["list", "-p", "tcp", "--dport", &port.to_string()]).run();
     ended.expect_code(0);
@@ -186,7 +186,7 @@ fn conntrack_shows_the_same_connections(_: &Host) -> Outcome {
     const BATCHES: u64 = 100;
     const BATCH: u64 = 10;
     let ns = NetNs::new().unwrap();
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     ns.run(|| {
         track(&ns)?;
@@ -208,11 +208,11 @@ fn conntrack_shows_the_same_connections(_: &Host) -> Outcome {
                 ended.get() == batch * BATCH
             });
             if let Err(missing) = all {
-                let told = ended.get();
+                let seen = ended.get();
                 let lost = theirs.has_stderr(|line| line.contains("ENOBUFS"));
-                assert!(lost, "{missing}: conntrack told {told} ends of {}", batch * BATCH);
+                assert!(lost, "{missing}: conntrack showed {seen} ends of {}", batch * BATCH);
                 return Err(Skip(format!(
-                    "conntrack loses events here (ENOBUFS): {told} ends of {}",
+                    "conntrack loses events here (ENOBUFS): {seen} ends of {}",
                     batch * BATCH
                 )));
             }
@@ -250,9 +250,9 @@ fn conntrack_shows_the_same_connections(_: &Host) -> Outcome {
     })
 }
 
-/// The first line of a refused connection in a format, as conntrack and as we tell it.
+/// The first line of a refused connection in a format, from conntrack and from conntrace.
 fn refused_in(format: &str, ns: &NetNs, sign: &str) -> Result<[String; 2], Skip> {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     ns.run(|| {
         let theirs = conntrack(&["-o", format], &number);

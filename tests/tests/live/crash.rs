@@ -82,8 +82,8 @@ impl Objects {
         assert!(self.links.len() >= 2, "{self:?}");
     }
 
-    /// The kernel frees them after the process is gone, when nobody can be running in them any more, and
-    /// tells nobody: ask until then.
+    /// The kernel frees programs after the process is gone and after their last run. No event announces that, so the
+    /// test polls.
     fn await_none(&self) {
         let deadline = Instant::now() + timeout::seconds(10);
         loop {

@@ -29,7 +29,7 @@ const NAME: &[&[u8]] = &[b"web\x1b[2J", b"example"];
 /// As DNS writes what cannot be seen.
 const WRITTEN: &str = r"web\027[2J.example";
 
-/// The files that tell where names are.
+/// The files that configure the resolver.
 struct Files(PathBuf);
 
 impl Files {

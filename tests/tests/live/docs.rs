@@ -1,4 +1,4 @@
-//! What the documentation tells people to type, typed.
+//! Commands from the documentation, run as they stand there.
 
 use conn_tests::{
     harness::{Outcome, Skip},
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// Commands that give one answer and end by themselves.
 const SNAPSHOTS: [&str; 4] = ["list", "-L", "count", "-C"];
 
-/// What people type instead of what they used to.
+/// The page with the replacement of each familiar command.
 const PAGE: &str = include_str!("../../../docs/from.md");
 
 /// The second cells of its table.

@@ -24,7 +24,7 @@ fn selftest_sees_counts_and_owns_its_connection(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn missing_privileges_are_named(_: &Host) -> Outcome {
-    let (code, findings) = findings(Setup::new(["doctor", "-o", "json"]).nobody());
+    let (code, findings) = findings(Setup::new(["doctor", "-o", "json"]).unprivileged());
     let error = findings["error"].as_str().expect("an error");
     assert!(error.contains("sudo") && error.contains("CAP_BPF"), "{error}");
     assert_eq!((code, &findings["well"]), (1, &Value::Bool(false)));

@@ -170,10 +170,10 @@ fn lifetimes_are_exact(_: &Host) -> Outcome {
     }
 }
 
-/// A lifetime whose beginning nobody saw is bounded from below, and the bound is not idle.
+/// A lifetime with an unseen beginning has a lower bound, and the bound is tight.
 #[apply(needs_tracing)]
 fn earlier_connections_have_lower_bounds(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let server = Server::listen(port.v4());
     let first = now();
     let pair = server.pair();
@@ -202,7 +202,7 @@ fn earlier_connections_have_lower_bounds(_: &Host) -> Outcome {
 /// Lifetimes from 5 ms to half a second: each quantile is at most 9 % off what was measured.
 #[apply(needs_tracing)]
 fn histogram_quantiles_hold(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let stats = Setup::new(["stats", "--lifetimes", "-o", "json", "--dport", &port.to_string()]).start();
     let lives: Vec<Life> = thread::scope(|scope| {
         let threads: Vec<_> = (0..20_u8)
@@ -242,13 +242,13 @@ fn histogram_quantiles_hold(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Where boot time is told with an offset, as a container may be, the time of day is still right.
+/// In a time namespace with an offset of boot time, the time of day is still right.
 #[apply(needs_tracing)]
 fn another_time_namespace_shifts_no_time(_: &Host) -> Outcome {
     if !Path::new("/proc/self/ns/time_for_children").exists() {
         return Err(Skip("this kernel has no time namespaces".into()));
     }
-    let port = Port::take();
+    let port = Port::claim();
     let server = Server::listen(port.v4());
     let filter = port.to_string();
     let program = tracer::binary();

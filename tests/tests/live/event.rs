@@ -51,7 +51,7 @@ fn six_new_lines_for_three_connections(_: &Host) -> Outcome {
 
 /// What every line of one connection has in common, and what each kind says.
 fn check_life(direction: &str) {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string(), "--direction", direction]);
     let truth = close::orderly(port.v4(), 1, First::Client);
     let tuple = truth.tuple();
@@ -95,7 +95,7 @@ fn an_incoming_connection_is_new_updated_and_destroyed(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_refused_connection_is_new_and_destroyed(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let lines = Tracer::start(["--dport", &port.to_string()]);
     let objects = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
 
@@ -121,7 +121,7 @@ fn a_refused_connection_is_new_and_destroyed(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_reset_connection_is_destroyed(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-e", "DESTROY", "--dport", &port.to_string()]);
     for truth in [close::unread(port.v4()), close::linger0(port.v4(), First::Client)] {
         for direction in ["out", "in"] {
@@ -138,7 +138,7 @@ fn a_reset_connection_is_destroyed(_: &Host) -> Outcome {
 fn a_line_appears_in_time_on_an_idle_host(_: &Host) -> Outcome {
     const ROUNDS: usize = 21;
     let limit = timeout::seconds(1) / 10;
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let mut delays: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
@@ -158,7 +158,7 @@ fn a_line_appears_in_time_on_an_idle_host(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
     let tuple = fail::refused_then_connected(port.v4()).tuple();
     let ended = tracer.await_json("the end of the second", |object| {
@@ -175,7 +175,7 @@ fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn another_namespace_is_seen(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = here.join(&there).unwrap();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);

@@ -1,4 +1,4 @@
-//! The ways in which conntrace ends: asked to, by itself, and when nobody reads any more.
+//! The ends of a run: by a signal, by its own limits, and by a closed pipe.
 
 use conn_tests::{
     harness::Outcome,
@@ -22,7 +22,7 @@ fn check_footer(ended: &Ended) {
 }
 
 fn ends_by(signal: Signal) {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
     tracer.await_flow(Kind::Destroy, "out", tuple);
@@ -47,7 +47,7 @@ fn sigterm_prints_the_footer(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn count_option_ends_the_run(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--count", "3", "--dport", &port.to_string()]);
     close::orderly(port.v4(), 4, First::Client);
     let ended = tracer.await_end();
@@ -58,7 +58,7 @@ fn count_option_ends_the_run(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn timeout_option_ends_the_run(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ended = Setup::new(["--timeout", "300ms", "--dport", &port.to_string()]).run();
     assert!(ended.stdout.is_empty(), "{ended:#?}");
     check_footer(&ended);
@@ -67,7 +67,7 @@ fn timeout_option_ends_the_run(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn events_left_in_the_ring_are_shown(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let truth = close::orderly(port.v4(), 50, First::Client);
     let ended = tracer.stop();
@@ -78,7 +78,7 @@ fn events_left_in_the_ring_are_shown(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_closed_pipe_ends_the_run_silently(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Setup::new(["--dport", &port.to_string()]).head(1).start();
     close::orderly(port.v4(), 1, First::Client);
     tracer.await_stdout("the only line that is read", |_| true);

@@ -22,7 +22,7 @@ fn both_ends(tracer: &Tracer, tuple: conn_tests::truth::Tuple) {
 
 #[apply(needs_tracing)]
 fn ipv6_is_printed_whole(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     let tuple = close::orderly(port.v6(), 1, First::Client).tuple();
     assert!(tuple.client.is_ipv6());
@@ -36,7 +36,7 @@ fn mapped(port: &Port) -> SocketAddr {
 
 #[apply(needs_tracing)]
 fn a_mapped_socket_is_printed_as_ipv4(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     both_ends(&tracer, close::dual_stack(port.number(), mapped(&port)).tuple());
     Ok(())
@@ -44,7 +44,7 @@ fn a_mapped_socket_is_printed_as_ipv4(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     both_ends(&tracer, close::dual_stack(port.number(), port.v4()).tuple());
     Ok(())
@@ -52,7 +52,7 @@ fn an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn mapped_sockets_match_the_ipv4_filter_only(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let of = |family| Tracer::start(["-f", family, "-e", "NEW,DESTROY", "--dport", &port.to_string()]);
     let (v4, v6) = (of("ipv4"), of("ipv6"));
     let dressed = close::dual_stack(port.number(), mapped(&port)).tuple();

@@ -25,7 +25,7 @@ fn connection(port: &Port) -> Tuple {
 
 #[apply(needs_tracing)]
 fn event_filter_selects_kinds(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let of = |kinds| Tracer::start(["-e", kinds, "--dport", &port.to_string()]);
     let (ends, middles, all) = (of("NEW,DESTROY"), of("UPDATES"), of("ALL"));
     let tuple = connection(&port);
@@ -48,7 +48,7 @@ fn event_filter_selects_kinds(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn event_filter_takes_conntrack_spellings(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     for spelling in ["n", "New", "NEW", "nE"] {
         let tracer = Tracer::start(["-E", "-e", spelling, "-p", "tcp", "--dport", &port.to_string()]);
         let first = connection(&port);
@@ -90,7 +90,7 @@ fn connection_from(client: &Port, server: &Port) -> Tuple {
 
 #[apply(needs_tracing)]
 fn source_ports_match(_: &Host) -> Outcome {
-    let (server, clients) = (Port::take(), Port::block(2));
+    let (server, clients) = (Port::claim(), Port::block(2));
     let tracer =
         Tracer::start(["-e", "NEW", "--dport", &server.to_string(), "--sport", &clients[0].to_string()]);
     connection(&server);
@@ -119,7 +119,7 @@ fn a_source_port_range_needs_no_service_port(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn direction_filter_selects_one_side(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     for direction in ["in", "out"] {
         let tracer = Tracer::start(["--direction", direction, "--dport", &port.to_string()]);
         connection(&port);
@@ -133,7 +133,7 @@ fn direction_filter_selects_one_side(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn family_filter_selects_one_family(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     for (family, wrong, right) in [("ipv4", port.v6(), port.v4()), ("ipv6", port.v4(), port.v6())] {
         let tracer = Tracer::start(["-f", family, "-e", "NEW", "--dport", &port.to_string()]);
         close::orderly(wrong, 1, First::Client);
@@ -194,7 +194,7 @@ fn a_reused_socket_is_filtered_anew(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Both ends of a connection from the wanted service port to another one: kept apart by who opened it.
+/// Both ends of a connection from the wanted service port to another one: the opener tells the two ends apart.
 #[apply(needs_tracing)]
 fn a_service_port_is_no_source_port(_: &Host) -> Outcome {
     let ports = Port::block(2);
@@ -210,7 +210,7 @@ fn a_service_port_is_no_source_port(_: &Host) -> Outcome {
 /// What becomes of a connection is not looked at, but a new one on the same socket is a new one.
 #[apply(needs_tracing)]
 fn new_only_shows_each_attempt_of_a_socket(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let refused_first = fail::refused_then_connected(port.v4());
     let used_twice = close::reuse(port.v4());

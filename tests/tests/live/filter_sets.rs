@@ -43,7 +43,7 @@ fn shows_only(tracer: &Tracer, wanted: &[Tuple]) {
 
 #[apply(needs_tracing)]
 fn prefixes_select_by_address(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let of = |words: &[&str]| Tracer::start([&["-e", "NEW", "--dport", &number], words].concat());
     let (by_dst, by_reply) = (of(&["-d", "127.0.9.0/31"]), of(&["-r", "127.0.9.4,127.0.9.1"]));
@@ -59,7 +59,7 @@ fn prefixes_select_by_address(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn negated_prefixes_exclude_addresses(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let of = |dst| Tracer::start(["-e", "NEW", "--dport", &number, "-d", dst]);
     let (without, but_one) = (of("!127.0.9.2/31"), of("127.0.9.0/29,!127.0.9.2"));
@@ -71,7 +71,7 @@ fn negated_prefixes_exclude_addresses(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn ipv6_prefixes_select_ipv6_only(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let of = |dst| Tracer::start(["-e", "NEW", "--dport", &number, "-d", dst]);
     let (six, four, loopback) = (of("::/0"), of("0.0.0.0/0"), of("::1,10.0.0.0/8"));
@@ -107,7 +107,7 @@ fn ten_thousand_prefixes_and_a_thousand_ports(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn state_filter_applies_to_each_event(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let tracer = Tracer::start(["--dport", &number, "--state", "ESTABLISHED,CLOSE"]);
     let tuple = connection(&port, 1);
@@ -121,7 +121,7 @@ fn state_filter_applies_to_each_event(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn owner_filters_match_name_and_pid(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let by_name =
         Tracer::start(["-e", "NEW", "--direction", "out", "--dport", &number, "--comm", "wanted,other"]);
@@ -134,7 +134,7 @@ fn owner_filters_match_name_and_pid(_: &Host) -> Outcome {
         assert_eq!(line.key("pid"), Some(pid.to_string().as_str()));
         assert!(tracer.events().iter().all(|line| line.key("pid") != Some(&unwanted.to_string())));
     }
-    // Who accepts a connection is known later than it begins; its end is told by that owner.
+    // The acceptor is known after the beginning of a connection; its end carries that owner.
     let own = std::process::id().to_string();
     let ours = Tracer::start(["-e", "DESTROY", "--direction", "in", "--dport", &number, "--pid", &own]);
     let theirs = Tracer::start(["-e", "DESTROY", "--dport", &number, "pid", "!=", &own]);
@@ -147,7 +147,7 @@ fn owner_filters_match_name_and_pid(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn dash_selects_unknown_owners(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &number, "--comm", "-"]);
     let known = Tracer::start(["-e", "NEW,DESTROY", "--dport", &number, "--comm", "!-"]);
@@ -162,7 +162,7 @@ fn dash_selects_unknown_owners(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn user_and_cgroup_filters_match(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let number = port.to_string();
     let of = |words: &[&str]| {
         Tracer::start([&["-e", "NEW", "--direction", "out", "--dport", &number], words].concat())
@@ -185,7 +185,7 @@ fn user_and_cgroup_filters_match(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn namespace_filter_matches_inode_and_pid(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ns = NetNs::new().unwrap();
     let inside =
         Tracer::start(["-e", "NEW", "--dport", &port.to_string(), "--netns", &ns.inum().to_string()]);
@@ -211,12 +211,12 @@ fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
     let wanted = [connection(&ports[0], 5), connection(&ports[1], 1)];
     shows_only(&tracer, &wanted);
     let ended = tracer.stop();
-    let told = ended.expect_code(0);
-    assert!(told.contains(&format!("filter in the kernel: dport = {a}")), "{told}");
-    assert!(!told.contains(&format!("{c}")), "{told}");
-    assert!(told.contains("filter here, on what the kernel lets through: "), "{told}");
-    // Both ends of the connection that only the second part could tell from the others.
-    assert!(told.contains("= shown 4 + filtered 2 + lost 0: holds"), "{told}");
+    let messages = ended.expect_code(0);
+    assert!(messages.contains(&format!("filter in the kernel: dport = {a}")), "{messages}");
+    assert!(!messages.contains(&format!("{c}")), "{messages}");
+    assert!(messages.contains("filter here, on what the kernel lets through: "), "{messages}");
+    // Both ends of the connection that only the second part filters out.
+    assert!(messages.contains("= shown 4 + filtered 2 + lost 0: holds"), "{messages}");
     Ok(())
 }
 

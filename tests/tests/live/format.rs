@@ -59,7 +59,7 @@ fn only_at_the_end(name: &str) -> bool {
 
 #[apply(needs_tracing)]
 fn json_has_its_documented_names(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
     let before = now_ns();
     let (truth, pid) = process::client(port.v6(), 1, "conn-json");
@@ -100,7 +100,7 @@ fn json_has_its_documented_names(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn json_events_of_one_connection_share_an_id(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
     close::orderly(port.v4(), 1, First::Client);
     let end = tracer.await_json("the end", |object| object["event"] == "destroy");
@@ -123,7 +123,7 @@ fn json_events_of_one_connection_share_an_id(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn timestamps_precede_the_event(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "timestamp", "--dport", &port.to_string()]);
     let before = now_ns() / 1_000;
     let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
@@ -140,7 +140,7 @@ fn timestamps_precede_the_event(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn default_lines_are_those_of_conntrack(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let named = Tracer::start(["-o", "conntrack", "--dport", &port.to_string(), "--direction", "out"]);
     let default = Tracer::start(["--dport", &port.to_string(), "--direction", "out"]);
     let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
@@ -159,7 +159,7 @@ fn default_lines_are_those_of_conntrack(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn columns_are_the_same_in_every_format(_: &Host) -> Outcome {
     const COLUMNS: &str = "event,direction,state,src,sport,dst,dport,pid,comm";
-    let port = Port::take();
+    let port = Port::claim();
     let option = port.to_string();
     let [json, csv, logfmt, table] = ["json", "csv", "logfmt", "table"].map(|format| {
         Tracer::start([

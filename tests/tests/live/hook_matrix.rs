@@ -11,7 +11,7 @@ use conn_tests::{
     tracer::{Setup, Tracer},
     traffic::{
         Server,
-        crew::{Call, Who, Worker, call, called, serve},
+        crew::{Call, Owner, Worker, call, called, serve},
         ring,
         socket::{await_end, connect},
     },
@@ -90,19 +90,19 @@ fn transitions(set: &str) -> Outcome {
     let last = ledger.stop();
     last.check_identity();
     assert_eq!(last.differences(&truth), Vec::<String>::new());
-    assert_eq!(last.repaired, 0, "what the hooks saw, not what an audit made good: {}", last.told());
+    assert_eq!(last.repaired, 0, "what the hooks saw, not what an audit made good: {}", last.to_text());
     let used: Vec<&str> = last.programs.keys().map(String::as_str).collect();
     assert!(
         set.split(',').all(|hook| used.contains(&hook)) && used.len() == set.split(',').count(),
         "{used:?}"
     );
-    let told = lives(&tracer.stop().stdout);
+    let shown = lives(&tracer.stop().stdout);
     let done = lives_of(&truth);
-    assert_eq!(told, done);
+    assert_eq!(shown, done);
     Ok(())
 }
 
-/// What events told of the connections of a port in one direction.
+/// The counts of one port and direction by events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Lives {
     begun: u64,
@@ -113,7 +113,7 @@ struct Lives {
 
 type AllLives = BTreeMap<(Direction, u16), Lives>;
 
-/// From the events. Each connection is told of from its beginning to its end, in this order.
+/// Counts events. Each connection must have its events from beginning to end, in this order.
 fn lives(lines: &[String]) -> AllLives {
     let mut all = AllLives::new();
     let mut open: BTreeMap<u64, (String, bool)> = BTreeMap::new();
@@ -146,7 +146,7 @@ fn lives(lines: &[String]) -> AllLives {
     all
 }
 
-/// What events must tell.
+/// The expected counts.
 fn lives_of(truth: &Truth) -> AllLives {
     let lives = truth.counts.iter().map(|(key, counts)| {
         let lives = Lives {
@@ -160,9 +160,9 @@ fn lives_of(truth: &Truth) -> AllLives {
     lives.collect()
 }
 
-/// Who accepts is told as those tell it who do.
+/// The owner of an accepted connection is the acceptor that announced itself.
 fn accepts(hook: &str) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let forced = ["--accept-hook", hook];
     let tracer = Setup::new(["-v", "-o", "json", "--dport", &port.to_string()]).arguments(forced).start();
     match hook_for_accepts(&tracer) {
@@ -204,7 +204,7 @@ fn by_a_ring(tracer: &Tracer, hook: &str, server: &Server) {
     }
     let acceptor = Worker::start("conn-ring", &[server.socket.as_raw_fd()], |_| {
         let accepted = ring::accept(server);
-        Who::am_i().introduce(&accepted).expect("the client waits");
+        Owner::current().announce(&accepted).expect("the client waits");
         await_end(&accepted);
     });
     let call = called(connect(server.address));

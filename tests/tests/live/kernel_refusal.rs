@@ -1,4 +1,6 @@
-//! What conntrace says on hosts that lack something, made from this one by hiding it.
+//! Messages on hosts that lack something, made from this host by hiding it.
+
+#![expect(unsafe_code, reason = "seccomp filters have no safe form, nor has code between fork and exec")]
 
 use conn_tests::{
     harness::Outcome,
@@ -49,7 +51,7 @@ fn a_refused_system_call_is_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Instructions of a program, as `-v` tells them.
+/// Instructions of a program, as `-v` prints them.
 fn instructions(stderr: &str, program: &str) -> u32 {
     let start = format!("program {program}: ");
     let line = stderr.lines().find_map(|line| line.split_once(&start)).map(|(_, rest)| rest);
@@ -59,7 +61,7 @@ fn instructions(stderr: &str, program: &str) -> u32 {
 
 #[apply(needs_tracing)]
 fn verifier_logs_are_shown_on_request_only(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let run = |verbose: &str| {
         let tracer = Setup::new([verbose, "--dport", &port.to_string()]).start();
         close::orderly(port.v4(), 1, First::Client);

@@ -70,7 +70,7 @@ fn everything_at_once(_: &Host) -> Outcome {
 }
 
 /// The truth without what a ledger may lack from Linux 7.0 on: attempts that fail before anything is sent. Only the
-/// tracepoint tells of them, and there the kernel was seen to skip programs on it in process context, too
+/// tracepoint sees them, and there the kernel was seen to skip programs on it in process context, too
 /// (docs/kernels.md).
 fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     let mut truth = truth.clone();
@@ -78,8 +78,8 @@ fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     let major: u32 = release.split('.').next().unwrap().parse().unwrap();
     let mut skipped = if major < 7 { 0 } else { report.programs["set_state"].missed };
     for (key, counts) in &mut truth.counts {
-        let told = report.numbers(key.direction, key.port).failed_local;
-        let missing = counts.local.saturating_sub(told).min(skipped);
+        let counted = report.numbers(key.direction, key.port).failed_local;
+        let missing = counts.local.saturating_sub(counted).min(skipped);
         counts.local -= missing;
         counts.opened -= missing;
         skipped -= missing;
@@ -111,7 +111,7 @@ fn thousands_of_ports_are_counted(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn namespaces_have_totals(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "100ms");
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = Truth::default();
@@ -129,7 +129,7 @@ fn namespaces_have_totals(_: &Host) -> Outcome {
 /// The slots that are found first are in a table, the others in a hash map beside the totals of namespaces.
 #[apply(needs_tracing)]
 fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "100ms");
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = some_refused(&namespaces[0], &port, 3);

@@ -1,5 +1,7 @@
 //! `conntrace list` beside what the test itself holds, and beside `ss`.
 
+#![expect(unsafe_code, reason = "the standard library calls listen() once, and never with a backlog")]
+
 use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, tracer::Setup};
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -105,7 +107,7 @@ fn closed_connections_are_listed_on_demand(_: &Host) -> Outcome {
         (&row["src"], &row["sport"], &row["dport"]),
         (&"127.0.0.1".into(), &sport.into(), &port.into())
     );
-    // Who opened it is not known, so a filter takes it from either side.
+    // The initiator is unknown, so a filter matches either side.
     for port in [port, sport] {
         assert_eq!(list(&ns, &["--state", "time-wait", "--dport", &port.to_string()]).len(), 1);
     }

@@ -39,12 +39,12 @@ fn flood(ns: &NetNs, flood: Flood) -> Truth {
     truth
 }
 
-/// Waits until the ledger equals the truth, if need be with the help of an audit. Tells how many ends only
-/// audits have told so far.
+/// Waits until the ledger equals the truth, if need be with the help of an audit. Gives how many ends only
+/// audits have found so far.
 fn await_equal(ledger: &Ledger, truth: &Truth) -> u64 {
     let repaired = ledger.await_equal_but(|report| but_bytes(report, truth)).repaired;
     if repaired > 0 {
-        println!("load: {repaired} ends were seen by no hook, and told by an audit");
+        println!("load: {repaired} ends were seen by no hook, and found by an audit");
     }
     repaired
 }
@@ -55,7 +55,7 @@ fn check(ledger: Ledger, truth: &Truth) {
     let last = ledger.stop();
     assert_eq!(last.differences(&but_bytes(&last, truth)), Vec::<String>::new());
     last.check_identity();
-    println!("load: {}", last.told());
+    println!("load: {}", last.to_text());
 }
 
 /// A file for events that goes with the test.
@@ -66,13 +66,13 @@ impl EventFile {
         Self(env::temp_dir().join(format!("conn-tests-{}-{name}.events", process::id())))
     }
 
-    /// The events in it, without what tells of lost ones.
+    /// The events in it, without lines about losses.
     fn events(&self) -> u64 {
         let file = BufReader::new(fs::File::open(&self.0).unwrap());
         let lines = file.split(b'\n').map(Result::unwrap).inspect(|line| assert!(!line.is_empty()));
         lines
             .filter(|line| {
-                ![&b"   [LOST] "[..], b"{\"event\":\"lost\""].iter().any(|told| line.starts_with(told))
+                ![&b"   [LOST] "[..], b"{\"event\":\"lost\""].iter().any(|loss| line.starts_with(loss))
             })
             .count() as u64
     }
@@ -93,9 +93,9 @@ fn lost(stderr: &str) -> u64 {
 
 /// The runs one after the other, each ending in another way, with one ledger for all of them and the events
 /// of each in a file of its own, so that the disk never has to hold more than one. How many were lost. With
-/// `stopped`, nobody reads events while they are made.
+/// `stopped`, the tracer reads no event during the load.
 fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: bool) -> (u64, Truth) {
-    let port = Port::take();
+    let port = Port::claim();
     let filter = port.to_string();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let (mut truth, mut all_lost) = (Truth::default(), 0);
@@ -115,7 +115,7 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: 
         let lost = lost(ended.expect_code(0));
         let lines = file.events();
         println!("load: {lines} events shown, {lost} lost");
-        // NEW and DESTROY on both sides: each is shown or told to be lost, but for ends that no hook saw.
+        // NEW and DESTROY on both sides: each is shown or reported as lost, but for ends that no hook saw.
         let missing = (4 * connections()).checked_sub(lines + lost);
         assert!(missing.is_some_and(|missing| missing <= untold), "{missing:?}: {}", ended.stderr);
         all_lost += lost;
@@ -142,7 +142,7 @@ fn lost_events_lose_no_count(_: &Host) -> Outcome {
 
 #[apply(needs_whole_machine)]
 fn thousands_of_open_connections_are_counted(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let count = connections() * 2 / 5;
     let ns = NetNs::new().unwrap();
@@ -183,7 +183,7 @@ fn failures_under_load_are_counted(_: &Host) -> Outcome {
 /// Interrupts that carry packets hit the witnesses while they run; each of them may be skipped then.
 #[apply(needs_whole_machine)]
 fn interrupts_on_both_cpus_lose_no_count(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let ns = NetNs::new().unwrap();
     ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
@@ -203,11 +203,11 @@ fn but_bytes(report: &Report, truth: &Truth) -> Truth {
     let mut known = truth.clone();
     for (key, counts) in &mut known.counts {
         let numbers = report.numbers(key.direction, key.port);
-        for (bytes, told) in
+        for (bytes, counted) in
             [(&mut counts.sent, numbers.bytes_sent), (&mut counts.received, numbers.bytes_received)]
         {
-            if bytes.checked_sub(told).is_some_and(|lost| lost <= report.repaired) {
-                *bytes = told;
+            if bytes.checked_sub(counted).is_some_and(|lost| lost <= report.repaired) {
+                *bytes = counted;
             }
         }
     }

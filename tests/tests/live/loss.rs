@@ -25,7 +25,7 @@ fn number(line: &str, key: &str) -> u64 {
 
 /// Floods a tracer whose ring is too small until the tracer reports a loss. Gives the least number of events, too.
 fn flooded(arguments: &[&str]) -> (Ended, u64) {
-    let port = Port::take();
+    let port = Port::claim();
     let filter = port.to_string();
     let tracer = Tracer::start([&["-b", "4K", "--dport", &filter], arguments].concat());
     let flood = Flood::new(port.number(), u64::MAX, flood::Ending::Mixed).start();
@@ -103,7 +103,7 @@ fn csv_losses_go_to_standard_error(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn losses_at_the_end_are_reported(_: &Host) -> Outcome {
-    let port = Port::take().to_string();
+    let port = Port::claim().to_string();
     let tracer = Tracer::start(["-b", "4K", "-o", "json", "--dport", &port]);
     let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
     tracer.await_stdout("a loss", |line| line.contains("\"event\":\"lost\""));
@@ -121,7 +121,7 @@ fn strict_fails_on_a_lost_event(_: &Host) -> Outcome {
     let (ended, _) = flooded(&["--strict"]);
     assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
     // Without a loss, --strict changes nothing.
-    let port = Port::take().to_string();
+    let port = Port::claim().to_string();
     let quiet = Tracer::start(["--strict", "--dport", &port]).stop();
     quiet.expect_code(0);
     Ok(())
@@ -130,7 +130,7 @@ fn strict_fails_on_a_lost_event(_: &Host) -> Outcome {
 /// The report's own counters decide, since other tracers and other tests of this host may repair or add a miss.
 #[apply(needs_tracing)]
 fn strict_fails_on_a_missed_transition(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let stats = |more: &[&str]| {
         let arguments = ["stats", "--strict", "-o", "json", "--dport", &port.to_string()];
         Setup::new(arguments.iter().chain(more)).start()

@@ -10,7 +10,7 @@ use conn_tests::{
     tracer::Setup,
     traffic::{
         Server,
-        crew::{Told, Who, Worker, set_long_timeout},
+        crew::{CallReport, Owner, Worker, set_long_timeout},
         socket::connect,
     },
 };
@@ -64,21 +64,21 @@ impl Drop for Events {
 /// Owners of the connections of an address and a client's port, which may be used more than once.
 type Owners = BTreeMap<(Ipv4Addr, u16), Vec<u32>>;
 
-/// Accepts, says who it is and closes, until it is killed.
+/// Accepts, announces itself and closes, until it is killed.
 fn answer(server: &Server) {
-    let me = Who::am_i();
+    let me = Owner::current();
     loop {
         let (accepted, _) = server.socket.accept().expect("a caller");
-        me.introduce(&accepted).expect("the caller waits");
+        me.announce(&accepted).expect("the caller waits");
     }
 }
 
-/// Calls in batches, by as few system calls as that takes, and remembers who answered.
-fn call_many(server: SocketAddrV4) -> Vec<Told> {
-    let me = Who::am_i();
+/// Calls in batches, by as few system calls as that takes, and collects the acceptors.
+fn call_many(server: SocketAddrV4) -> Vec<CallReport> {
+    let me = Owner::current();
     let address = SockAddr::from(server);
-    let mut told = Vec::with_capacity(CALLS);
-    while told.len() < CALLS {
+    let mut reports = Vec::with_capacity(CALLS);
+    while reports.len() < CALLS {
         let sockets: Vec<Socket> = (0..AT_ONCE)
             .map(|_| {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
@@ -86,14 +86,14 @@ fn call_many(server: SocketAddrV4) -> Vec<Told> {
                 socket
             })
             .collect();
-        told.extend(sockets.iter().map(|socket| Told {
+        reports.extend(sockets.iter().map(|socket| CallReport {
             server: server.ip().octets(),
             client: socket.local_addr().unwrap().as_socket().unwrap().port(),
             caller: me,
-            acceptor: Who::accepted(socket),
+            acceptor: Owner::of_acceptor(socket),
         }));
     }
-    told
+    reports
 }
 
 #[apply(needs_whole_machine)]
@@ -102,7 +102,7 @@ fn each_process_owns_its_connections(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Packets interrupt the hooks. A step that nobody saw may cost an owner, but never make a wrong one.
+/// Packets interrupt the hooks. A step that no hook saw may lose an owner, but never yield a wrong one.
 #[apply(needs_whole_machine)]
 fn interrupts_on_all_cpus_lose_no_owner(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
@@ -119,7 +119,7 @@ fn earlier_connections_have_their_owners(_: &Host) -> Outcome {
     if most < files {
         return Err(Skip(format!("a process may open no more than {most} files")));
     }
-    let port = Port::take();
+    let port = Port::claim();
     let address = port.v4();
     let ns = NetNs::new().unwrap();
     let holder = ns.run(|| {
@@ -138,7 +138,7 @@ fn earlier_connections_have_their_owners(_: &Host) -> Outcome {
     let events = Events(env::temp_dir().join(format!("conn-tests-{}-before.events", process::id())));
     let arguments = ["-e", "DESTROY", "-o", "json", "-b", "64M", "--dport", &port.to_string()];
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
-    holder.go_on();
+    holder.resume();
     holder.await_ready();
     ns.run(|| await_ends(&port));
     let ended = tracer.stop();
@@ -154,7 +154,7 @@ fn earlier_connections_have_their_owners(_: &Host) -> Outcome {
         *ends.entry(end.direction).or_default() += 1;
     }
     assert_eq!(ends, ["in", "out"].map(|side| (side.to_owned(), BEFORE)).into());
-    holder.go_on();
+    holder.resume();
     holder.join();
     Ok(())
 }
@@ -165,16 +165,16 @@ fn await_ends(port: &Port) {
     assert!(open.is_empty(), "{open:?}");
 }
 
-/// All ends are told with the right owners, but for so many that nobody is known of, or that are not told.
+/// Every end has the right owner, except for so many without an owner or without an event.
 fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
-    // Who closes first leaves a mini-socket. A machine with little memory has room for some thousands; without one the
+    // The side that closes first leaves a mini-socket. A machine with little memory has room for some thousands; without one the
     // peer is reset.
     ns.sysctl("net.ipv4.tcp_max_tw_buckets", "262144").unwrap();
-    let port = Port::take();
+    let port = Port::claim();
     let events = Events(env::temp_dir().join(format!("conn-tests-{}-crowd.events", process::id())));
     let arguments = ["-v", "-e", "DESTROY", "-o", "json", "-b", "128M", "--dport", &port.to_string()];
     let tracer = Setup::new(arguments).stdout_to(&events.0).start();
-    let (told, speed) = ns.run(|| {
+    let (reports, speed) = ns.run(|| {
         let server = Server::listen_with(port.at([0, 0, 0, 0]), 4096, set_long_timeout);
         let acceptors: Vec<Worker> = (0..SIDE)
             .map(|number| {
@@ -188,32 +188,32 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
                 Worker::start(&format!("conn-out-{number}"), &[], |line| {
                     line.ready();
                     line.wait();
-                    let told = call_many(address);
+                    let reports = call_many(address);
                     line.ready();
-                    line.tell(&told);
+                    line.report(&reports);
                 })
             })
             .collect();
         callers.iter().for_each(Worker::await_ready);
         let start = Instant::now();
-        callers.iter().for_each(Worker::go_on);
+        callers.iter().for_each(Worker::resume);
         callers.iter().for_each(Worker::await_ready);
         let took = start.elapsed().as_secs_f64();
-        let told: Vec<Told> = callers.into_iter().flat_map(Worker::join).collect();
+        let reports: Vec<CallReport> = callers.into_iter().flat_map(Worker::join).collect();
         drop(acceptors);
         await_ends(&port);
-        let speed = told.len() as f64 / took;
-        (told, speed)
+        let speed = reports.len() as f64 / took;
+        (reports, speed)
     });
-    assert_eq!(told.len(), usize::from(SIDE) * CALLS);
+    assert_eq!(reports.len(), usize::from(SIDE) * CALLS);
     let ended = tracer.stop();
     assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
 
     let (mut callers, mut acceptors) = (Owners::new(), Owners::new());
-    for told in &told {
-        let key = (Ipv4Addr::from(told.server), told.client);
-        callers.entry(key).or_default().push(told.caller.pid);
-        acceptors.entry(key).or_default().push(told.acceptor.pid);
+    for report in &reports {
+        let key = (Ipv4Addr::from(report.server), report.client);
+        callers.entry(key).or_default().push(report.caller.pid);
+        acceptors.entry(key).or_default().push(report.acceptor.pid);
     }
     let mut provisional = 0;
     for line in BufReader::new(fs::File::open(&events.0).unwrap()).lines() {
@@ -230,8 +230,8 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
             continue;
         }
         assert!(end.comm.is_some_and(|comm| comm.starts_with(name)), "{line}");
-        // Each end takes its owner from those that the processes told of.
-        let pids = owners.get_mut(&(end.dst, end.sport)).unwrap_or_else(|| panic!("nobody's: {line}"));
+        // Each end takes its owner from the reports of the processes.
+        let pids = owners.get_mut(&(end.dst, end.sport)).unwrap_or_else(|| panic!("no owner: {line}"));
         let at = pids.iter().position(|pid| Some(*pid) == end.pid);
         pids.swap_remove(at.unwrap_or_else(|| panic!("it was one of {pids:?}: {line}")));
     }
@@ -240,13 +240,13 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
     println!(
         "crowd: {what}, {} connections, {speed:.0} per second, no owner wrong, {missed} ends without theirs, \
          {provisional} of these known by their listener",
-        told.len()
+        reports.len()
     );
     callers.retain(|_, pids| !pids.is_empty());
     acceptors.retain(|_, pids| !pids.is_empty());
     assert!(
         missed <= may_miss,
-        "{missed} ends without their owners: of who called {callers:?}, of who accepted {acceptors:?}\n{}",
+        "{missed} ends without their owners: of callers {callers:?}, of acceptors {acceptors:?}\n{}",
         ended.stderr
     );
 }

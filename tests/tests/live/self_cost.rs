@@ -1,4 +1,4 @@
-//! What conntrace says about its own cost.
+//! The report of conntrace's own cost.
 
 use conn_tests::{
     harness::{Outcome, Skip, tool},
@@ -25,7 +25,7 @@ fn after_traffic(setup: Setup, port: &Port) -> Ended {
 
 #[apply(needs_tracing)]
 fn self_cost_is_reported_on_request_only(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let filter = port.to_string();
     let json = ["stats", "--dport", &filter, "-o", "json"];
     let report =
@@ -55,17 +55,17 @@ fn self_cost_is_reported_on_request_only(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// The kernel lets programs be timed with `CAP_SYS_ADMIN` only; everything else is still told.
+/// The kernel lets programs be timed with `CAP_SYS_ADMIN` only; the report has everything else.
 #[apply(needs_tracing)]
 fn untimed_programs_name_the_missing_privilege(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let program = tracer::binary();
     let program = program.to_str().expect("a path of text");
     let arguments =
         ["--bounding-set", "-sys_admin", program, "stats", "--dport", &port.to_string(), "--self"];
     let ended = after_traffic(Setup::new(arguments).program(tool("/usr/bin/setpriv")?), &port);
     if fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|value| value.trim() != "0") {
-        return Err(Skip("kernel.bpf_stats_enabled is on: programs are timed for everybody".into()));
+        return Err(Skip("kernel.bpf_stats_enabled is on: all programs of the host are timed".into()));
     }
     let lines: Vec<_> = ended.stdout.iter().filter(|line| line.starts_with("self: ")).collect();
     assert!(lines.iter().any(|line| line.contains("CAP_SYS_ADMIN")), "{ended:#?}");

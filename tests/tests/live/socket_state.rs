@@ -1,4 +1,4 @@
-//! What sockets remember: in a table, which is neither a limit nor to be believed blindly.
+//! Socket state in a table of the kernel, which is a cache and no limit.
 
 use aya::Pod;
 use conn_tests::{
@@ -17,8 +17,8 @@ use conn_tests::{
 use macro_rules_attribute::apply;
 use std::time::Instant;
 
-/// A table of a running conntrace. A place is `N` words: the address of a socket or 0, then what is kept of it. Where
-/// hooks tell of each beginning and each end, and only there, conntrace keeps one.
+/// A table of a running conntrace. A slot is `N` words: the address of a socket or 0, then its state. conntrace has a
+/// table only where hooks see each beginning and each end.
 pub(crate) fn table<const N: usize>(tracer: &Tracer, name: &str) -> Result<Table<N>, Skip>
 where
     [u64; N]: Pod,
@@ -29,7 +29,7 @@ where
 
 #[apply(needs_tracing)]
 fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
-    let port = Port::take().number();
+    let port = Port::claim().number();
     let ledger = Ledger::start(&[port], "200ms");
     table::<3>(ledger.tracer(), "COUNTED_STATES")?.fill();
     let ns = NetNs::new().unwrap();
@@ -42,7 +42,7 @@ fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn connections_beyond_the_table_are_shown(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 500;
-    let port = Port::take().number();
+    let port = Port::claim().number();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
     table::<18>(&tracer, "SOCKET_STATES")?.fill();
     NetNs::new().unwrap().run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
@@ -52,14 +52,14 @@ fn connections_beyond_the_table_are_shown(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Sockets of other tests leave places meanwhile, and those of this one may find them: then it tries again.
+/// Sockets of other tests release slots meanwhile, and a socket of this test may find one. Then the test tries again.
 #[apply(needs_tracing)]
 fn steps_without_a_scratch_slot_are_reported(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 100;
     let ns = NetNs::new().unwrap();
     let deadline = Instant::now() + *LIMIT;
     while Instant::now() < deadline {
-        let port = Port::take().number();
+        let port = Port::claim().number();
         let ledger = Ledger::start(&[port], "200ms");
         table::<3>(ledger.tracer(), "COUNTED_STATES")?.exhaust();
         ns.run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
@@ -69,11 +69,11 @@ fn steps_without_a_scratch_slot_are_reported(_: &Host) -> Outcome {
             return Ok(());
         }
     }
-    panic!("all found a place");
+    panic!("every socket found a slot");
 }
 
-/// The call that frees a place may be skipped. Here it is as if both that call and the end had been: a socket that
-/// has the same address as one that is gone finds it open.
+/// The kernel may skip the hook that releases a slot. Here the test restores the slot of a closed socket, as if release
+/// and end had been skipped, so that the next socket at this address finds it open.
 #[apply(needs_tracing)]
 fn state_that_outlives_its_socket_is_no_connection(_: &Host) -> Outcome {
     let ports = Port::block(2);
@@ -86,18 +86,18 @@ fn state_that_outlives_its_socket_is_no_connection(_: &Host) -> Outcome {
     let client = ns.run(|| connect(ports[0].v4()));
     let accepted = server.accept();
     // As `conn_common::connection::Connection` has them.
-    let service_port = |place: &[u64; 3]| place[1] >> 48;
-    let is_listener = |place: &[u64; 3]| place[2] >> 8 & 0xff == 2;
-    let is_ours = |place: &[u64; 3]| service_port(place) == u64::from(port) && !is_listener(place);
-    let ghosts: Vec<_> = table.places().filter(|(_, place)| is_ours(place)).collect();
-    assert!(!ghosts.is_empty());
+    let service_port = |slot: &[u64; 3]| slot[1] >> 48;
+    let is_listener = |slot: &[u64; 3]| slot[2] >> 8 & 0xff == 2;
+    let is_ours = |slot: &[u64; 3]| service_port(slot) == u64::from(port) && !is_listener(slot);
+    let phantoms: Vec<_> = table.slots().filter(|(_, slot)| is_ours(slot)).collect();
+    assert!(!phantoms.is_empty());
     drop((client, accepted, server));
     let is_over = |numbers: &Numbers| (numbers.closed, numbers.open) == (1, 0);
     ledger.await_report("both ends", |report| {
         [Direction::In, Direction::Out].iter().all(|&side| is_over(&report.numbers(side, port)))
     });
-    for (at, place) in ghosts {
-        table.put(at, place);
+    for (at, slot) in phantoms {
+        table.put(at, slot);
     }
 
     let mut truth = Truth::default();

@@ -135,7 +135,7 @@ fn filters_select_what_ss_selects(_: &Host) -> Outcome {
     let (ns, _held) = every_state();
     let of_one = of_ss(&ns, &["state", "closing", "src", "127.0.0.1"])?;
     let client = of_one.first().expect("one").1.rsplit_once(':').expect("a port").1.to_owned();
-    // ss knows this end and the other one, conntrace who called whom: either end is as good here.
+    // ss knows the local and the remote end, conntrace the initiator and the responder. Either end matches here.
     for (ours, theirs) in [
         (&["--dport", "7001"][..], "sport = :7001 or dport = :7001"),
         (&["--sport", &client], &format!("sport = :{client} or dport = :{client}")),

@@ -31,7 +31,7 @@ fn await_made(flood: &conn_tests::flood::Running, more: u64) {
 #[apply(needs_whole_machine)]
 fn a_start_amid_a_flood_counts_exactly(_: &Host) -> Outcome {
     for round in 0..20 {
-        let port = Port::take();
+        let port = Port::claim();
         let number = port.number();
         let ns = NetNs::new().unwrap();
         let open = [0, 10, 300, 2_000][round % 4];
@@ -99,7 +99,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
                 for pair in &pairs[4..7] {
                     pair.server.shutdown(Shutdown::Write).unwrap();
                 }
-                // Nobody accepts this one.
+                // No process accepts this one.
                 let waiting = connect(address);
                 let silent = Server::deaf(std::net::SocketAddr::new(address.ip(), deaf));
                 let calling = tcp(address);
@@ -111,7 +111,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
 
     let ledger = Ledger::start(&all, "100ms");
     let kernel = namespaces.iter().map(|ns| ns.run(|| settled(&all))).fold(
-        conn_tests::kernel::Census::new(),
+        conn_tests::kernel::SocketTally::new(),
         |mut sum, one| {
             for (key, count) in one {
                 *sum.entry(key).or_default() += count;
@@ -154,7 +154,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
 #[apply(needs_whole_machine)]
 fn unseen_steps_are_no_ends(_: &Host) -> Outcome {
     const OPEN: usize = 20;
-    let port = Port::take();
+    let port = Port::claim();
     let server = Server::listen(port.v4());
     let mut pairs: Vec<_> = (0..OPEN).map(|_| server.pair()).collect();
     let filter = port.to_string();

@@ -92,7 +92,7 @@ fn failures_of_every_kind_are_made(_: &Host) -> Outcome {
 fn unreachable_hosts_are_made(_: &Host) -> Outcome {
     let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = a.join(&b).unwrap();
-    for ip in [IpAddr::from(veth.nobody.v4), IpAddr::from(veth.nobody.v6)] {
+    for ip in [IpAddr::from(veth.unused.v4), IpAddr::from(veth.unused.v6)] {
         let server = SocketAddr::new(ip, PORT);
         a.run(|| assert_eq!(over(&fail::unreachable(server), 1, 0).unreachable, 1));
     }

@@ -1,4 +1,4 @@
-//! Errors name their cause and the remedy, and the exit code tells usage (2) from the rest (1).
+//! Errors name their cause and the remedy, and the exit code separates usage errors (2) from the others (1).
 
 use conn_tests::{harness::Outcome, host::Host, needs_nothing, tracer::Setup};
 use macro_rules_attribute::apply;
@@ -118,7 +118,7 @@ fn help_and_version_succeed(_: &Host) -> Outcome {
 fn missing_privileges_are_named(_: &Host) -> Outcome {
     let arguments = ["-e", "NEW", "--timeout", "10s"];
     let setup = Setup::new(arguments);
-    let ended = if Uid::effective().is_root() { setup.nobody() } else { setup }.run();
+    let ended = if Uid::effective().is_root() { setup.unprivileged() } else { setup }.run();
     let message = ended.expect_code(1);
     assert!(message.contains("root") && message.contains("sudo"), "no remedy: {message}");
     assert!(!message.contains("panicked") && ended.stdout.is_empty(), "{ended:#?}");

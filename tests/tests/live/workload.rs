@@ -1,4 +1,4 @@
-//! Where owners run: cgroups as container runtimes make them, and names from the runtimes' files.
+//! Workloads of owners: cgroups as container runtimes make them, and names from the files of these runtimes.
 
 use super::owner::{check_call, event, watch};
 use conn_tests::{
@@ -41,7 +41,7 @@ pub(crate) fn cgroup_root() -> Result<PathBuf, Skip> {
 /// A cgroup of the test, which goes with it.
 struct Cgroup {
     path: PathBuf,
-    /// The id of the container that its name tells.
+    /// The id of the container, which its name contains.
     id: String,
 }
 
@@ -78,7 +78,7 @@ impl Drop for Cgroup {
 fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     let cgroup = Cgroup::new()?;
     let inode = fs::metadata(&cgroup.path).unwrap().ino();
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
     let server = Worker::server("conn-contained", || {
@@ -146,9 +146,9 @@ fn a_container_is_named_by_its_runtime(_: &Host) -> Outcome {
     let lib = Directory(env::temp_dir().join(format!("conn-tests-lib-{}", cgroup.id)));
     let container = lib.0.join("docker/containers").join(&cgroup.id);
     fs::create_dir_all(&container).unwrap();
-    let told = format!(r#"{{"ID":"{}","Name":"/conn-web","Config":{{"Labels":{{}}}}}}"#, cgroup.id);
-    fs::write(container.join("config.v2.json"), told).unwrap();
-    let port = Port::take();
+    let metadata = format!(r#"{{"ID":"{}","Name":"/conn-web","Config":{{"Labels":{{}}}}}}"#, cgroup.id);
+    fs::write(container.join("config.v2.json"), metadata).unwrap();
+    let port = Port::claim();
     let start = |name: &str| {
         Setup::new(["-o", "json", "--dport", &port.to_string(), "--direction", "in", "--container", name])
             .start()
@@ -161,9 +161,9 @@ fn a_container_is_named_by_its_runtime(_: &Host) -> Outcome {
     });
     let client = call(address).tuple.client.port();
     for kind in ["new", "destroy"] {
-        let told = event(&tracer, kind, "in", client);
-        assert_eq!((&told["container_name"], &told["pod"]), (&"conn-web".into(), &Value::Null), "{told}");
-        assert_eq!(told["container"], cgroup.id);
+        let shown = event(&tracer, kind, "in", client);
+        assert_eq!((&shown["container_name"], &shown["pod"]), (&"conn-web".into(), &Value::Null), "{shown}");
+        assert_eq!(shown["container"], cgroup.id);
     }
     drop(server);
     let ended = other.stop();
