@@ -1,6 +1,6 @@
-//! What the kernel programs and the user side of conntrace both know: record layouts, the states
-//! of a TCP socket, the steps between them, the cells of the ledger, and the names of programs,
-//! maps and globals. No code here touches the kernel or allocates, so all of it is tested on the host.
+//! What the kernel programs and the user side of conntrace share: record layouts, TCP states and the lifecycle, the
+//! algorithm of tables, the cells of the ledger, and the names of programs, maps and globals. No code here touches the
+//! kernel or allocates, so all of it is tested on the host.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,4 +1,4 @@
-//! Which connections and events the run wants: decided here, before the ring.
+//! The filter of the run: which connections and events go into the ring.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use conn_common::connection::Connection;
@@ -13,7 +13,7 @@ use crate::{config, mode};
 /// Bits of an address.
 const ADDRESS: u32 = 128;
 
-/// The filter of this run. The verifier knows the globals, and removes what they do not ask for.
+/// The filter of this run. The verifier knows the globals, and removes the sets that are not used.
 struct Run;
 
 impl Filter for Run {
@@ -59,14 +59,14 @@ impl Filter for Run {
     }
 }
 
-/// True if the connection passes the filters. Asked once, when its tuple is known. In its own function, like
-/// the next, so that each program holds it once.
+/// True if the connection passes the filters: evaluated once, when the tuple is known. In its own function, like the
+/// next, so that each program holds it once.
 #[inline(never)]
 pub fn wants(connection: &Connection) -> bool {
     wants_tuple(&Run, connection)
 }
 
-/// True if the connection passes as it is now: for each event.
+/// True if the connection passes with the state and the owner of now: evaluated for each event.
 #[inline(never)]
 pub fn wants_now(connection: &Connection) -> bool {
     wants_state(&Run, connection.state) && wants_owner(&Run, &connection.owner)
@@ -84,8 +84,8 @@ pub fn wants_kind(kind: u8) -> bool {
     config::WANTED_KINDS.load() & bit(kind) != 0
 }
 
-/// True if the run can tell from the ports of a socket alone that it wants nothing of it. If the ledger is
-/// kept, it wants all; and where nobody tells of connects, a socket gets its source port unseen.
+/// True if the ports of a socket alone may show that the run wants nothing of it. A run with a ledger wants all sockets.
+/// If no hook sees connects, a socket gets its source port unseen.
 #[inline(always)]
 pub fn may_pass_over() -> bool {
     !mode::has_ledger()
@@ -93,8 +93,8 @@ pub fn may_pass_over() -> bool {
         && !matches!(set_mode(Run.modes(), Set::Dport), Mode::Any)
 }
 
-/// True if neither of these ports is a service port that the run wants: whichever side opened the connection,
-/// it is none of ours, and its socket needs no memory. Asks for the ports only if that can be.
+/// True if neither of these ports is a service port that the run wants: the socket then needs no state, whichever side
+/// opened the connection. Reads the ports only if the run may pass over a socket.
 #[inline(always)]
 pub fn passes_over(ports: impl FnOnce() -> [u16; 2]) -> bool {
     let wants = |port| passes(set_mode(Run.modes(), Set::Dport), || Run.has_port(Set::Dport, port));

@@ -40,7 +40,7 @@ impl SlotArray for Slots {
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
-pub fn begins(connection: &Connection, state: u8) {
+pub fn record_open(connection: &Connection, state: u8) {
     let found = connection.is(PREEXISTING);
     let cell = if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) };
     let (slot, counts_for_netns) = slot(connection);
@@ -55,7 +55,7 @@ pub fn begins(connection: &Connection, state: u8) {
 
 /// A connection goes from one open state to another.
 #[inline(always)]
-pub fn steps(connection: &Connection, from: u8, to: u8) {
+pub fn record_step(connection: &Connection, from: u8, to: u8) {
     if let Some(slot) = slot(connection).0 {
         bump(slot, ledger::step_cell(from, to));
     }
@@ -63,7 +63,7 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
-pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
+pub fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     let (slot, counts_for_netns) = slot(connection);
     if let Some(slot) = slot {
         bump(slot, ledger::end_cell_of(from, cause));
@@ -87,7 +87,7 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
 
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
-pub fn handshake(connection: &mut Connection, now: u64) {
+pub fn record_handshake(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
@@ -100,7 +100,7 @@ pub fn handshake(connection: &mut Connection, now: u64) {
 
 /// A connection ended at `now`.
 #[inline(always)]
-pub fn lifetime(connection: &mut Connection, now: u64) {
+pub fn record_lifetime(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
@@ -139,7 +139,7 @@ fn spans(connection: &Connection) -> Option<*mut Durations> {
 
 /// A listener listens.
 #[inline(always)]
-pub fn listens(connection: &Connection) {
+pub fn record_listener_open(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
@@ -147,7 +147,7 @@ pub fn listens(connection: &Connection) {
 
 /// A listener that did listen ends.
 #[inline(always)]
-pub fn listener_ends(connection: &Connection) {
+pub fn record_listener_end(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, listener::CLOSED, 1);
     }
@@ -157,7 +157,7 @@ pub fn listener_ends(connection: &Connection) {
 /// whether it counts for the connection's namespace, too.
 #[inline(always)]
 fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
-    match slot_in_place(connection) {
+    match slot_in_table(connection) {
         Some(slot) => (Some(slot), true),
         None => (slot_by_key(connection), false),
     }
@@ -165,7 +165,7 @@ fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
 
 /// The slot in the table, which belongs to one namespace. `None` if somebody else was there first.
 #[inline(always)]
-fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
+fn slot_in_table(connection: &Connection) -> Option<*mut Slot> {
     if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }

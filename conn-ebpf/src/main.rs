@@ -1,5 +1,5 @@
-//! conntrace's kernel programs: one line per hook. What a hook sees is told by the witness of the
-//! same name, what follows from it is in `transition`.
+//! conntrace's kernel programs: one line per hook and iterator. What each sees is in `hook` and `iter`, what follows from a
+//! step is in `step` and `transition`.
 
 #![no_std]
 #![no_main]
@@ -9,7 +9,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 #![expect(
     clippy::needless_borrows_for_generic_args,
-    reason = "aya's maps take values, too, but a slot of the ledger does not fit on the programs' stack"
+    reason = "aya's maps take values, too, but a ledger slot does not fit on the programs' stack"
 )]
 
 mod config;
@@ -43,7 +43,7 @@ pub fn set_state(ctx: BtfTracePointContext) -> i32 {
     hook::set_state::on_event(&ctx)
 }
 
-/// The same once more: where the first is skipped because it would nest, this one is not.
+/// The same once more: where the kernel skips the first because it would nest, it runs this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
     hook::set_state::on_event(&ctx)
@@ -67,9 +67,9 @@ pub fn grafted(ctx: FEntryContext) -> i32 {
     hook::accept::on_socket(ctx.arg(0))
 }
 
-/// The same, where no security module sees sockets. What a function returns stands behind its parameters, and
-/// there are two programs because of their number: in one, LLVM makes a single access at a computed place of
-/// two, which 6.1 and 6.12 refuse.
+/// The same, where no security module sees sockets. The result of a function follows its parameters. For two numbers of
+/// parameters there are two programs: in one, LLVM merges both reads into one at a computed offset, which 6.1 and 6.12
+/// refuse.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_four(ctx: FExitContext) -> i32 {
     hook::accept::on_socket(ctx.arg(4))
@@ -87,28 +87,28 @@ pub fn accept_exit(ctx: TracePointContext) -> u32 {
     hook::accept::on_syscall_exit(&ctx)
 }
 
-/// The files of all tasks, to note who holds a socket.
+/// The files of all tasks, to note the owners of sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_claim(ctx: *mut core::ffi::c_void) -> i32 {
     iter::file_claim::on_row(ctx)
 }
 
-/// The sockets that exist, to be remembered. aya-ebpf has no macro for iterators.
+/// The sockets that exist, to keep their states. aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_adopt(ctx: *mut core::ffi::c_void) -> i32 {
     iter::tcp_adopt::on_row(ctx)
 }
 
-/// The sockets that exist, to be listed.
+/// The sockets that exist, to list them.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
     iter::tcp_list::on_row(ctx)
 }
 
-/// The files of all tasks, to find who holds a socket.
+/// The files of all tasks, to list the owners of sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {

@@ -1,4 +1,4 @@
-//! The run mode: what this run needs, as the frozen globals say. The verifier removes what it does not.
+//! The run mode: what this run needs, from frozen globals. The verifier removes the branches that a run does not need.
 
 use conn_common::event::NEW;
 use conn_common::filter::bit;
@@ -18,21 +18,20 @@ pub fn has_histograms() -> bool {
     config::SPANS_ON.load() != 0
 }
 
-/// True if nobody will look at events, owners or times: the run only counts, and sockets remember no more than
-/// that takes.
+/// True if the run only counts: it needs no events, owners or times, and a socket state holds only what a count takes.
 #[inline(always)]
 pub fn only_counts() -> bool {
     config::WANTED_KINDS.load() == 0 && !has_histograms()
 }
 
-/// True if nobody asks what becomes of a connection that has begun.
+/// True if the run needs only the beginnings of connections.
 #[inline(always)]
 pub fn only_begins() -> bool {
     config::WANTED_KINDS.load() == bit(NEW) && !has_ledger() && !has_histograms()
 }
 
-/// True if nobody asks for what becomes of a connection that is in `state`: its handshake is over, and the run
-/// wants beginnings only. Its socket may have no memory, or one that says it is still established.
+/// True if the run skips steps of a connection in `state`: the handshake is over, and the run needs only beginnings. The
+/// socket may then have no state, or one that is still established.
 #[inline(always)]
 pub fn skips(state: u8) -> bool {
     only_begins() && is_open(state) && !is_opening(state)

@@ -5,14 +5,14 @@ use conn_common::traffic::Traffic;
 
 use crate::kernel::Tcp;
 
-/// The kernel's count of ticks, the half that sockets keep.
+/// The kernel's tick count: the lower 32 bits, which sockets keep.
 #[inline(always)]
 pub fn now_jiffies() -> u32 {
     // SAFETY: no preconditions.
     unsafe { bpf_jiffies64() as u32 }
 }
 
-/// How it goes with a socket.
+/// The traffic of a socket so far, with its idle time as of `jiffies`.
 #[inline(always)]
 pub fn traffic(tcp: Tcp, is_listener: bool, jiffies: u32) -> Traffic {
     let (segments_sent, segments_received) = tcp.segments();

@@ -51,7 +51,7 @@ pub fn open(mut socket: Socket<'_>, state: u8) -> u32 {
         listener::assign_owner(connection);
     }
     if state != LISTEN {
-        ledger::begins(connection, state);
+        ledger::record_open(connection, state);
         // Below 6.15 a child still has the listener's tuple here (`inet_csk_clone_lock()`), with no peer. The port of a
         // socket that connects is chosen later; if a hook sees that, NEW waits for it.
         let is_child = state == SYN_RECV;
@@ -83,7 +83,7 @@ pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
     if state == LISTEN {
         // It was there before, so its `listen()` did succeed.
         connection.set(LISTENING);
-        ledger::listens(connection);
+        ledger::record_listener_open(connection);
         listener::record_open(connection);
         return 0;
     }
@@ -97,7 +97,7 @@ pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
     if !mode::only_counts() && filter::wants(connection) {
         connection.set(WANTED);
     }
-    ledger::begins(connection, state);
+    ledger::record_open(connection, state);
     0
 }
 
@@ -115,7 +115,7 @@ pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
     connection.state = to;
     if connection.direction == LISTENER {
         if connection.is(LISTENING) {
-            ledger::listener_ends(connection);
+            ledger::record_listener_end(connection);
             listener::record_end(connection);
         }
         return 0;
@@ -159,8 +159,8 @@ pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
         let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
         let cause = opaque(connection, (cause as u8).into()) as u8;
-        ledger::ends(tcp, connection, from, cause);
-        ledger::lifetime(connection, now);
+        ledger::record_end(tcp, connection, from, cause);
+        ledger::record_lifetime(connection, now);
         emit_wanted(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
         return 0;
     }
@@ -174,12 +174,12 @@ pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
 /// Records the step of a connection to another open state.
 #[inline(always)]
 pub fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
-    ledger::steps(connection, from, to);
+    ledger::record_step(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         if !mode::only_counts() {
             connection.established_ns = now;
         }
-        ledger::handshake(connection, now);
+        ledger::record_handshake(connection, now);
         connection.set(WAS_ESTABLISHED);
     }
 }
@@ -208,7 +208,7 @@ pub fn on_listen(mut socket: Socket<'_>) {
     }
     tuple::set_ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
-    ledger::listens(connection);
+    ledger::record_listener_open(connection);
     listener::record_open(connection);
 }
 

@@ -1,12 +1,12 @@
-//! What the programs do only for the verifier.
+//! Code that only the verifier needs.
 
 use core::arch::asm;
 use core::ffi::c_void;
 
 use conn_common::connection::Connection;
 
-/// The lower 32 bits of the address. The verifier allows no calculation with a pointer, but what is moved as half a
-/// register is a number (`check_alu_op()`).
+/// The lower 32 bits of an address. The verifier allows no arithmetic with a pointer, but half a register that is moved
+/// is a number (`check_alu_op()`, 5.15).
 #[inline(always)]
 pub fn low_half(sk: *mut c_void) -> u32 {
     let half: u64;
@@ -15,8 +15,8 @@ pub fn low_half(sk: *mut c_void) -> u32 {
     half as u32
 }
 
-/// The same number, through memory: the verifier forgets which one it is, and follows one path from here
-/// instead of one for each.
+/// The same number, through memory. The verifier forgets the value, and follows one path from here on, not one for each
+/// value.
 #[inline(always)]
 pub fn opaque(connection: &mut Connection, number: u16) -> u16 {
     let memory = &raw mut connection.scratch;

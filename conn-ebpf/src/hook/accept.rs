@@ -1,6 +1,5 @@
-//! A process accepts a connection: `security_sock_graft()`, else the return of `inet_csk_accept()`, or, where
-//! the kernel allows no program on either, the exits of the system calls and the task's table of files
-//! (`io_uring` has no such exit).
+//! A process accepts a connection: `security_sock_graft()`, else the return of `inet_csk_accept()`. Where the kernel allows
+//! no program on either, the exits of the system calls and the task's table of files (`io_uring` has no such exit).
 
 use core::ffi::c_void;
 
@@ -31,7 +30,7 @@ const FAMILIES: [u16; 2] = [2, 10];
 pub fn on_socket(sk: *mut c_void) -> i32 {
     if is_enabled() && !sk.is_null() {
         // SAFETY: a socket of the kernel.
-        let _ = unsafe { by_current(sk as u64) };
+        let _ = unsafe { note_current(sk as u64) };
     }
     0
 }
@@ -47,7 +46,7 @@ pub fn on_syscall_exit(ctx: &TracePointContext) -> u32 {
 
 #[inline(always)]
 fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
-    // SAFETY: the loader read the place of the result from the kernel's description of this record.
+    // SAFETY: the loader read the offset of the result from the kernel's description of this record.
     let fd: i64 = unsafe { read(ctx.as_ptr() as u64, &config::SYSCALL_RESULT)? };
     if fd < 0 {
         return Ok(());
@@ -56,8 +55,8 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
     let task: Pointer = unsafe { bpf_get_current_task_btf() }.cast();
     let table = follow(follow(task, &config::TASK_FILES), &config::FILES_FDT);
     let files = follow(table, &config::FDTABLE_FD) as u64;
-    // SAFETY: reads of kernel memory that fail instead of faulting. Another thread may close the file at
-    // any time, so what is found is checked: a socket's file, and the socket of that file.
+    // SAFETY: reads of kernel memory that fail instead of faulting. Another thread may close the file at any time, so two
+    // facts are checked: it is the file of a socket, and the socket is that of the file.
     unsafe {
         let file: u64 = bpf_probe_read_kernel((files + fd.cast_unsigned() * 8) as *const u64)?;
         let mut socket = Head::<4>::EMPTY;
@@ -65,11 +64,11 @@ fn accepted_file(ctx: &TracePointContext) -> Result<(), i32> {
         if socket.get::<u64>(&config::SOCKET_FILE) != file {
             return Ok(());
         }
-        by_current(socket.get(&config::SOCKET_SK))
+        note_current(socket.get(&config::SOCKET_SK))
     }
 }
 
-/// The first words of a structure that only its address is known of: one call for several fields.
+/// The first words of a structure of which only the address is known: one call for several fields.
 struct Head<const WORDS: usize>([u64; WORDS]);
 
 impl<const WORDS: usize> Head<WORDS> {
@@ -88,7 +87,7 @@ impl<const WORDS: usize> Head<WORDS> {
         if failed == 0 { Ok(()) } else { Err(failed as i32) }
     }
 
-    /// A field that is all in these words: else the verifier refuses the program.
+    /// A field inside these words. The verifier refuses a program that reads behind them.
     #[inline(always)]
     fn get<T>(&self, global: &aya_ebpf::Global<u32>) -> T {
         // SAFETY: the verifier checks the bounds; fields are aligned as in the structure, which begins at a word.
@@ -96,17 +95,17 @@ impl<const WORDS: usize> Head<WORDS> {
     }
 }
 
-/// Reads a field of a structure that only its address is known of.
+/// Reads a field of a structure of which only the address is known.
 #[inline(always)]
 unsafe fn read<T>(base: u64, global: &aya_ebpf::Global<u32>) -> Result<T, i32> {
     // SAFETY: the helper fails instead of faulting.
     unsafe { bpf_probe_read_kernel((base + u64::from(global.load())) as *const T) }
 }
 
-/// Notes the current task as owner of the socket, if it is of TCP, and has not ended while it waited: then
-/// nothing follows that would take the claim over.
+/// Notes the current task as the pending owner of a TCP socket. Not of one that ended while it waited: no step follows
+/// that would take the owner over.
 #[inline(always)]
-unsafe fn by_current(mut sk: u64) -> Result<(), i32> {
+unsafe fn note_current(mut sk: u64) -> Result<(), i32> {
     // SAFETY: reads of kernel memory that fail instead of faulting.
     unsafe {
         let mut protocol: u16 = read(sk, &config::SK_PROTOCOL)?;

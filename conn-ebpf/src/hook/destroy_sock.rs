@@ -25,9 +25,9 @@ pub fn on_event(ctx: &BtfTracePointContext) -> i32 {
     if is_alive(state) && !mode::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
         let Some(mut entry) = enter_checked(TracedSk(sk), || true) else { return 0 };
-        count(CLOSED_LATE);
         let mut socket = entry.socket();
         let close = opaque(socket.connection(), CLOSE.into()) as u8;
+        count(CLOSED_LATE);
         transition::apply(socket, close);
     }
     socket_state::release(sk);

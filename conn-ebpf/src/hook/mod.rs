@@ -1,4 +1,4 @@
-//! One file per hook: what it sees, in the words of `socket`, or of `pending_owner` if it is about owners.
+//! One file per hook. A hook for steps enters through `gate`; the hook for accepts notes a pending owner.
 
 pub mod accept;
 pub mod destroy_sock;

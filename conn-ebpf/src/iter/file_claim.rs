@@ -1,5 +1,5 @@
-//! `iter/task_file`: who has the sockets open that nobody saw connect, listen or accept. What is no socket may be a
-//! file that keeps a namespace: one walk finds both.
+//! `iter/task_file`: notes the owners of sockets that existed before the start. A file that is no socket may keep a
+//! namespace: one walk finds both.
 
 use core::ffi::c_void;
 
@@ -14,7 +14,7 @@ use crate::owner::{self, listener};
 use crate::storage::pending_owner;
 use crate::{config, filter};
 
-/// The hook.
+/// The iterator.
 #[inline(always)]
 pub fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return namespace_list::on_row(ctx) };
@@ -22,9 +22,9 @@ pub fn on_row(ctx: *mut c_void) -> i32 {
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let state = tcp.state();
     let is_listener = state == LISTEN;
-    let may_be_claimed =
+    let may_have_owner =
         config::OWNERS.load() == HOLDERS && !filter::passes_over(|| [tcp.sport(), tcp.dport()]);
-    if state == CLOSE || !(is_listener || may_be_claimed) {
+    if state == CLOSE || !(is_listener || may_have_owner) {
         return 0;
     }
     let owner = owner::of(task, if is_listener { LISTENER } else { FILES });
@@ -32,7 +32,7 @@ pub fn on_row(ctx: *mut c_void) -> i32 {
         listener::put_new(tcp.netns(), tcp.num(), &owner);
         return 0;
     }
-    // The first task that has it open stays: the walk goes by process id.
+    // The first task that has the socket open stays: the iterator goes by process id.
     pending_owner::put_new(tcp.0, &owner);
     0
 }

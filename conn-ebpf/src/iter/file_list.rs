@@ -1,4 +1,5 @@
-//! `iter/task_file`: every open file of every task that the maker of the iterator can see.
+//! `iter/task_file`: writes a row for every TCP socket that a task has open. The iterator covers the tasks of the pid
+//! namespace of its maker.
 
 use core::ffi::c_void;
 

@@ -1,4 +1,4 @@
-//! Iterators: some write rows for user space, some make the programs remember what exists.
+//! One file per iterator. `tcp_adopt` and `file_claim` note what existed before the start, the others only write rows.
 
 pub mod context;
 pub mod file_claim;

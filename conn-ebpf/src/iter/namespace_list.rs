@@ -1,4 +1,4 @@
-//! `iter/task_file`, for files that keep a namespace.
+//! `iter/task_file`: writes a row for every file that keeps a namespace.
 
 use core::ffi::c_void;
 

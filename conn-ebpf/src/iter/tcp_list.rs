@@ -1,4 +1,4 @@
-//! `iter/tcp`: the sockets of the network namespace of whoever made the iterator.
+//! `iter/tcp`: writes a row for every socket of the network namespace of the iterator's maker.
 
 use core::ffi::c_void;
 
@@ -50,8 +50,8 @@ pub fn on_row(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// Notes what a mini-socket shows, if the run wants it. Its first part is that of every socket (`struct
-/// sock_common`), and no more than that is read of it.
+/// Fills in what a mini-socket shows. False if the run does not want it. Only the part is read that every socket has
+/// (`struct sock_common`).
 #[inline(always)]
 fn mini(sk: Tcp, connection: &mut Connection) -> bool {
     let wanted = config::LISTED.load();
@@ -59,7 +59,7 @@ fn mini(sk: Tcp, connection: &mut Connection) -> bool {
         TIME_WAIT if wanted & LIST_TIME_WAIT != 0 => {
             let Some(state) = sk.time_wait_state() else { return false };
             connection.state = state;
-            // Filled as if we had opened it, which it does not tell.
+            // Filled as if we had opened it: a mini-socket has no direction.
             connection.direction = OUT;
         }
         NEW_SYN_RECV if wanted & LIST_HALF_OPEN != 0 => {

@@ -1,4 +1,4 @@
-//! Who listens on which port: the provisional owner of connections that nobody has accepted yet.
+//! The owners of listeners, by port: the provisional owner of connections that no task has accepted yet.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use conn_common::connection::Connection;
@@ -15,7 +15,7 @@ const fn key(netns: u32, port: u16) -> u64 {
     (netns as u64) << 16 | port as u64
 }
 
-/// A listener begins, or was found by a walk that knows nobody: then its owner is unknown.
+/// Records a listener that begins, or that an iterator found: then its owner is unknown.
 #[inline(always)]
 pub fn record_open(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
@@ -27,8 +27,8 @@ pub fn record_open(listener: &Connection) {
         count(OWNER_FAILED);
         return;
     };
-    // SAFETY: a map value. Two processes that begin to listen at once may both find a 0 here: the second
-    // one's name wins then, as if it had come later.
+    // SAFETY: a map value. Two processes that begin to listen at once may both find a 0 here: the name of the second one
+    // wins then, as if it had come later.
     let first = unsafe { listeners.read_volatile() } == 0;
     add(listeners, 1);
     if listener.owner.source != UNKNOWN {
@@ -38,7 +38,7 @@ pub fn record_open(listener: &Connection) {
     }
 }
 
-/// A process was found to have a listener open.
+/// Notes a process that has a listener open, unless one is noted already.
 #[inline(always)]
 pub fn put_new(netns: u32, port: u16, owner: &Owner) {
     put(key(netns, port), owner, false);
@@ -62,7 +62,7 @@ fn put(key: u64, owner: &Owner, first: bool) {
     }
 }
 
-/// A listener ends.
+/// Records the end of a listener.
 #[inline(always)]
 pub fn record_end(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
@@ -79,7 +79,7 @@ pub fn record_end(listener: &Connection) {
     }
 }
 
-/// Gives a child that nobody has accepted its listener as owner.
+/// Assigns the owner of the listener to a child that no task has accepted.
 #[inline(always)]
 pub fn assign_owner(child: &mut Connection) {
     if config::OWNERS.load() == NO_OWNERS {
@@ -89,7 +89,7 @@ pub fn assign_owner(child: &mut Connection) {
         // SAFETY: a map value of which only the flags change, and they are read here once.
         child.owner = unsafe { *owner };
         if child.owner.flags & SHARED != 0 {
-            // Which of them will accept it is not known.
+            // Any of several processes may accept it.
             child.owner = Owner { source: LISTENER, flags: SHARED, ..Owner::NONE };
         }
     }

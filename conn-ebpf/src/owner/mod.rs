@@ -1,4 +1,4 @@
-//! The task that runs now, where a hook knows it to be the owner of the socket.
+//! Owners of sockets: the task that runs now, where a hook knows that it is the owner, and the sources beside it.
 
 pub mod listener;
 pub mod mptcp;
@@ -15,8 +15,8 @@ use crate::storage::pending_owner;
 /// `PF_KTHREAD`, `include/linux/sched.h`.
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// The current task as an owner that is known by `source`. Only for hooks that run in the caller's context:
-/// CLOSE to SYN_SENT, CLOSE to LISTEN (kernel: `tcp_v4_connect`, `inet_csk_listen_start`), and the return of an accept.
+/// The current task as an owner that is known by `source`. Only for hooks in the caller's context: CLOSE to SYN_SENT and
+/// CLOSE to LISTEN (`tcp_v4_connect()`, `inet_csk_listen_start()`), and the return of an accept.
 #[inline(always)]
 pub fn current(source: u8) -> Owner {
     // SAFETY: no preconditions; the task that runs exists.
@@ -52,7 +52,7 @@ pub fn comm(task: Pointer) -> [u8; COMM] {
     comm
 }
 
-/// Gives a connection the best owner there is by now. The caller has the socket's lock.
+/// Assigns the best owner that is known by now. The caller has the socket's lock.
 #[inline(always)]
 pub fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if config::OWNERS.load() == NO_OWNERS {
@@ -65,7 +65,7 @@ pub fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if config::OWNERS.load() == HOLDERS && pending_owner::take(tcp.0, &mut connection.owner) {
         return;
     }
-    // Whoever accepted it before anybody looked is not known to be who listens now.
+    // A connection that was accepted before the start need not belong to the task that listens now.
     if connection.direction == IN && source == UNKNOWN && !was_held {
         listener::assign_owner(connection);
     }

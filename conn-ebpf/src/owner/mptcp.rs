@@ -1,5 +1,5 @@
-//! MPTCP: connections of another protocol, made of TCP connections (subflows). The first subflow is connected
-//! by the process, later ones by a kernel thread on behalf of the process.
+//! MPTCP: connections of another protocol, made of TCP connections (subflows). The process connects the first subflow, a
+//! kernel thread connects later ones on behalf of the process.
 
 use core::ffi::c_void;
 
@@ -20,7 +20,7 @@ pub const PROTOCOL: u16 = 262;
 /// The name of the protocol on top of a subflow (`subflow_ulp_ops`, `net/mptcp/subflow.c`).
 const ULP: u64 = u64::from_ne_bytes(*b"mptcp\0\0\0");
 
-/// A socket that is not of TCP went from one state to another. `current` connects it, as with TCP.
+/// A hook saw a socket of another protocol than TCP go from one state to another. `current` connects it, as with TCP.
 #[inline(always)]
 pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
     if config::SUBFLOW_CONN.load() == 0
@@ -39,7 +39,7 @@ pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
     }
 }
 
-/// Gives a subflow that a kernel thread connects the owner of its connection.
+/// Assigns the owner of the MPTCP connection to a subflow that a kernel thread connects.
 #[inline(always)]
 pub fn assign_owner(subflow: Tcp, owner: &mut Owner) {
     if config::SUBFLOW_CONN.load() == 0 {
