@@ -14,11 +14,13 @@
 //! column     filter       the one list of fields; which connections are wanted
 //! event                   one event, decoded
 //! host                    facts of this host, and the plan that follows from them
+//! complaint               what is wrong with a value on the command line
 //! ```
 
 pub mod cli;
 pub mod column;
 pub mod command;
+pub mod complaint;
 pub mod enrich;
 pub mod error;
 pub mod event;

@@ -27,13 +27,13 @@ fn main() -> ExitCode {
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
         // Help and version are answers, which standard output may have no room for.
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
-        Err(Refusal::Usage(error)) => Err(error),
+        Err(Refusal::Usage(error)) => Err(error.into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conntrace: {error}");
-            if matches!(error, Error::Usage(_)) {
+            eprintln!("conntrace: {}", error.report());
+            if error.is_usage() {
                 eprintln!("conntrace: --help shows all options");
             }
             ExitCode::from(error.exit_code())

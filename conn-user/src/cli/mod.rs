@@ -87,13 +87,6 @@ pub struct Cli {
     /// programs; twice: the programs' own log lines, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
-    /// `sock_ops`, `destroy_sock`
-    #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
-    pub witnesses: Option<String>,
-    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
-    #[arg(long, global = true, value_name = "HOOK", hide = true)]
-    pub accept_hook: Option<String>,
 }
 
 /// What to do.
@@ -158,6 +151,9 @@ pub struct EventsArgs {
     /// Which connections. Last, since its heading holds for all that follows.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 /// The options of every command that prints events as they happen.
@@ -176,6 +172,18 @@ pub struct StreamArgs {
     /// End with status 3 if an event was lost
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Hidden options that choose hooks, to compare them.
+#[derive(Clone, Debug, Default, Args)]
+pub struct HookArgs {
+    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
+    /// `sock_ops`, `destroy_sock`
+    #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
+    pub witnesses: Option<String>,
+    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
+    #[arg(long, value_name = "HOOK", hide = true)]
+    pub accept_hook: Option<String>,
 }
 
 /// The options of `count`.
@@ -247,6 +255,9 @@ pub struct LifeArgs {
     /// Which connections.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 /// The options of `stats`.
@@ -296,6 +307,9 @@ pub struct StatsArgs {
     /// A filter in the language of ss, of ports and directions: 'dport = :ssh or direction out'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 impl Command {

@@ -198,7 +198,7 @@ impl<'a> Stream<'a> {
                 if self.losses.taken(record.len(), time_ns)
                     && let Err(error) = self.tell_losses(counters)
                 {
-                    log::error!("{error}");
+                    log::error!("{}", error.report());
                 }
             }
             Err(error) => {

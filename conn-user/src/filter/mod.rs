@@ -5,6 +5,7 @@ pub mod expression;
 pub mod kernel_part;
 pub mod lifetimes;
 pub mod sockets;
+pub mod syntax_error;
 pub mod value;
 pub mod workload;
 

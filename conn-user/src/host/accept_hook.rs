@@ -13,6 +13,8 @@ use conn_common::name;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::complaint::{Complaint, complaint};
+
 /// A way to see who accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptHook {
@@ -45,12 +47,32 @@ impl AcceptHook {
     ///
     /// # Errors
     /// Names the word that is none.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
         Self::ALL
             .into_iter()
             .find(|hook| hook.name() == text)
-            .ok_or_else(|| format!("unknown hook {text:?}: use graft, function or syscalls"))
+            .ok_or_else(|| complaint!("unknown hook {text:?}: use graft, function or syscalls"))
     }
+}
+
+/// Why this host does not let a hook be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// The object has no program for it.
+    #[error("the object has no such program")]
+    NoProgram,
+    /// The kernel has no such function, or does not describe it.
+    #[error("this kernel has no inet_csk_accept()")]
+    NoFunction,
+    /// The function has other parameters than the programs know.
+    #[error("inet_csk_accept() has {0} parameters here")]
+    Parameters(u32),
+    /// The kernel refused the program.
+    #[error("{0}")]
+    Refused(String),
+    /// tracefs cannot be mounted.
+    #[error("mounting tracefs: {0}")]
+    Tracefs(nix::Error),
 }
 
 /// What came of the search for a hook.
@@ -59,7 +81,7 @@ pub struct Search {
     /// The one that is used, if there is any.
     pub hook: Option<AcceptHook>,
     /// Better ones, and why this host does not let them.
-    pub refused: Vec<(AcceptHook, String)>,
+    pub refused: Vec<(AcceptHook, AcceptError)>,
 }
 
 /// The directory of event descriptions in tracefs.
@@ -112,57 +134,57 @@ fn attach(
     parameters: Option<u32>,
     programs: &mut Programs<'_>,
     btf: &Btf,
-) -> Result<(), String> {
+) -> Result<(), AcceptError> {
     match hook {
         AcceptHook::Graft => {
             let program: &mut FEntry = find(programs, name::GRAFTED)?;
-            program.load(GRAFT, btf).map_err(text)?;
-            program.attach().map_err(text)?;
+            program.load(GRAFT, btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
         }
         AcceptHook::Function => {
             let name = match parameters {
                 Some(2) => name::ACCEPTED_TWO,
                 Some(4) => name::ACCEPTED_FOUR,
-                Some(other) => return Err(format!("inet_csk_accept() has {other} parameters here")),
-                None => return Err("this kernel has no inet_csk_accept()".to_owned()),
+                Some(other) => return Err(AcceptError::Parameters(other)),
+                None => return Err(AcceptError::NoFunction),
             };
             let program: &mut FExit = find(programs, name)?;
-            program.load(ACCEPT, btf).map_err(text)?;
-            program.attach().map_err(text)?;
+            program.load(ACCEPT, btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
         }
         AcceptHook::Syscalls => {
             let program: &mut TracePoint = find(programs, name::ACCEPT_EXIT)?;
-            program.load().map_err(text)?;
+            program.load().map_err(refused)?;
             in_tracefs(|| {
-                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(text))
+                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(refused))
             })??;
         }
     }
     Ok(())
 }
 
-fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, String>
+fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, AcceptError>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let program = programs.get_mut(name).ok_or("the object has no such program")?;
-    <&mut T>::try_from(&mut **program).map_err(text)
+    let program = programs.get_mut(name).ok_or(AcceptError::NoProgram)?;
+    <&mut T>::try_from(&mut **program).map_err(refused)
 }
 
-fn text(error: impl std::error::Error) -> String {
-    let said = error.to_string();
-    // The verifier's log is long, and for developers.
-    let first = said.lines().next().unwrap_or_default();
+/// A refusal without the verifier's log, which is long and for developers.
+fn refused(error: impl std::error::Error) -> AcceptError {
+    let whole = error.to_string();
+    let first = whole.lines().next().unwrap_or_default();
     let text = first.split(". Verifier output").next().unwrap_or(first);
-    match error.source().map(ToString::to_string) {
+    AcceptError::Refused(match error.source().map(ToString::to_string) {
         Some(source) if !text.contains(&source) => format!("{text}: {source}"),
         _ => text.to_owned(),
-    }
+    })
 }
 
 /// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
 /// that nothing changes for others.
-fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, String> {
+fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, AcceptError> {
     if Path::new(EVENTS).exists() {
         return Ok(look());
     }
@@ -174,7 +196,7 @@ fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, String> {
     };
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            private().map_err(|error| format!("mounting tracefs: {error}"))?;
+            private().map_err(AcceptError::Tracefs)?;
             Ok(look())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

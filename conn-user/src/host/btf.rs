@@ -5,8 +5,12 @@ use std::thread;
 
 use aya::Btf;
 
-use crate::error::Error;
 use crate::host::facts::KERNEL_BTF;
+
+/// The kernel's types cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refused reading {KERNEL_BTF}")]
+pub struct BtfError(#[source] aya::BtfError);
 
 /// The types, while somebody needs them: they take some 15 MB.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ impl Types {
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn of_kernel() -> Result<Self, Error> {
+    pub fn of_kernel() -> Result<Self, BtfError> {
         Ok(Self(Some(read()?)))
     }
 
@@ -25,7 +29,7 @@ impl Types {
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn get(&mut self) -> Result<&Btf, Error> {
+    pub fn get(&mut self) -> Result<&Btf, BtfError> {
         let types = match self.0.take() {
             Some(types) => types,
             None => read()?,
@@ -42,7 +46,6 @@ impl Types {
     }
 }
 
-fn read() -> Result<Btf, Error> {
-    Btf::from_sys_fs()
-        .map_err(|error| Error::Refused { what: format!("reading {KERNEL_BTF}: {error}"), errno: None })
+fn read() -> Result<Btf, BtfError> {
+    Btf::from_sys_fs().map_err(BtfError)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::complaint::{Complaint, complaint};
+
 /// Units and their nanoseconds. `m` is a minute, as in sleep(1) and systemd.time(7).
 const UNITS: [(&str, u64); 9] = [
     ("ns", 1),
@@ -20,9 +22,9 @@ const SECOND: u64 = 1_000_000_000;
 ///
 /// # Errors
 /// Says what is wrong and how to write a span.
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, Complaint> {
     let unclear = || {
-        format!(
+        complaint!(
             "{text:?} is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms"
         )
     };
@@ -42,10 +44,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             Some((_, nanos)) => *nanos,
             None if unit.is_empty() && terms == 0 && after.is_empty() => SECOND,
             None if unit.is_empty() => return Err(unclear()),
-            None => return Err(format!("unknown unit {unit:?} in {text:?}: use ms, s, m, h or d")),
+            None => return Err(complaint!("unknown unit {unit:?} in {text:?}: use ms, s, m, h or d")),
         };
         let term = scale(number, nanos).ok_or_else(unclear)?;
-        total = total.checked_add(term).ok_or_else(|| format!("{text:?} is longer than 584 years"))?;
+        total = total.checked_add(term).ok_or_else(|| complaint!("{text:?} is longer than 584 years"))?;
         terms += 1;
         rest = after.trim_start();
     }
@@ -99,7 +101,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         let errors = ["", "soon", "5 parsecs", "1m30", "-1s", "1.2.3s", ".s", "1.", "99999999999d", "20x"]
-            .map(|text| parse(text).unwrap_err());
+            .map(|text| parse(text).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
         "" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
         "soon" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms

@@ -1,37 +1,32 @@
 //! How events are printed: the options for it, the same on every command that prints events.
 
 use crate::cli::OutputArgs;
-use crate::column;
-use crate::error::Error;
+use crate::column::{self, Column, Columns};
+use crate::complaint::{Complaint, complaint};
+use crate::error::UsageError;
 use crate::host::services::Services;
 use crate::render::style::{ConntrackFields, Format, Style, View};
 
 /// Validates the options of a command that shows `view`.
 ///
 /// # Errors
-/// [`Error::Usage`] for the first option that is wrong.
-pub fn from_args(args: &OutputArgs, view: View, services: &Services) -> Result<Style, Error> {
+/// The first option that is wrong.
+pub fn from_args(args: &OutputArgs, view: View, services: &Services) -> Result<Style, UsageError> {
     let chosen = args.columns.is_some();
-    let format = format(&args.output, chosen || view.is_tabular()).map_err(usage("--output"))?;
-    let columns = match (&args.columns, format) {
-        (None, _) => None,
-        (Some(text), Format::Table) => Some(column::parse(text, view.columns())),
-        (Some(text), Format::Csv | Format::Logfmt | Format::Json) => {
-            let native: Vec<&str> = column::Column::native().map(|column| column.id).collect();
-            Some(column::parse(text, &native))
-        }
-        (Some(_), _) => {
-            Some(Err("this format has no columns: use it with -o table, csv, logfmt or json".into()))
-        }
-    };
+    let format = format(&args.output, chosen || view.is_tabular())
+        .map_err(|complaint| UsageError::value("--output", &args.output.join(","), complaint))?;
+    let columns = args.columns.as_deref().map(|text| {
+        columns(text, format, view).map_err(|complaint| UsageError::value("--columns", text, complaint))
+    });
     if args.resolve && matches!(format, Format::Save | Format::Xml(_)) {
-        return Err(usage("--resolve")(
-            "xml and save are conntrack's and have no names: use it with another format".into(),
+        return Err(UsageError::conflict(
+            "--resolve",
+            "xml and save are conntrack's and have no names: use it with another format",
         ));
     }
     Ok(Style {
         format,
-        columns: columns.transpose().map_err(usage("--columns"))?,
+        columns: columns.transpose()?,
         header: !args.no_header,
         color: args.color,
         utc: args.utc,
@@ -40,13 +35,21 @@ pub fn from_args(args: &OutputArgs, view: View, services: &Services) -> Result<S
     })
 }
 
-fn usage(option: &str) -> impl Fn(String) -> Error {
-    move |complaint| Error::Usage(format!("{option}: {complaint}"))
+/// Reads the names of `--columns`.
+fn columns(text: &str, format: Format, view: View) -> Result<Columns, Complaint> {
+    match format {
+        Format::Table => column::parse(text, view.columns()),
+        Format::Csv | Format::Logfmt | Format::Json => {
+            let native: Vec<&str> = Column::native().map(|column| column.id).collect();
+            column::parse(text, &native)
+        }
+        _ => Err("this format has no columns: use it with -o table, csv, logfmt or json".into()),
+    }
 }
 
 /// Reads the words of `-o`. Without a format it is a table if `tabular`: the command's subject is one, or
 /// somebody chose columns.
-fn format(texts: &[String], tabular: bool) -> Result<Format, String> {
+fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
     let mut chosen: Option<(String, Format)> = None;
     let mut extras = ConntrackFields::default();
     for word in texts.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_ascii_lowercase()) {
@@ -77,10 +80,12 @@ fn format(texts: &[String], tabular: bool) -> Result<Format, String> {
             "json-otel" => Format::Otel,
             "json-ecs" => Format::Ecs,
             "labels" | "userspace" => {
-                return Err(format!("{word} means nothing here: sockets have no connection tracking labels"));
+                return Err(complaint!(
+                    "{word} means nothing here: sockets have no connection tracking labels"
+                ));
             }
             _ => {
-                return Err(format!(
+                return Err(complaint!(
                     "unknown format {word:?}: use conntrack, table, json, csv, logfmt, xml, save, json-otel \
                      or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp"
                 ));
@@ -88,7 +93,7 @@ fn format(texts: &[String], tabular: bool) -> Result<Format, String> {
         };
         match &chosen {
             Some((before, other)) if *other != format => {
-                return Err(format!("{before} and {word} exclude each other: choose one"));
+                return Err(complaint!("{before} and {word} exclude each other: choose one"));
             }
             _ => chosen = Some((word, format)),
         }

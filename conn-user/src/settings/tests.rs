@@ -3,6 +3,7 @@ use conn_common::connection::{Connection, OUT};
 
 use super::*;
 use crate::cli::rewrite_args;
+use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::host::lookup::fixed::FixedNames;
 use crate::render::style::Color;
@@ -164,6 +165,19 @@ fn errors_name_the_option_and_the_remedy() {
     --buffer-size: "big" is no size: write a number of bytes, or one with K, M or G: 64M
     --buffer-size: "ä" is no size: write a number of bytes, or one with K, M or G: 64M
     "#);
+}
+
+#[test]
+fn errors_keep_the_option_and_what_was_typed() {
+    let usage = |line| match settings(line).unwrap_err() {
+        Error::Usage(error) => error,
+        other => panic!("not a usage error: {other:?}"),
+    };
+    assert!(
+        matches!(usage("--dport 22,x"), UsageError::Value { option: "--dport", typed, .. } if typed == "22,x")
+    );
+    assert!(matches!(usage("dport 22 or"), UsageError::Expression { typed, .. } if typed == "dport 22 or"));
+    assert!(matches!(usage("-o xml --resolve"), UsageError::Conflict { option: "--resolve", .. }));
 }
 
 #[test]

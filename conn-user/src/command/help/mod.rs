@@ -11,7 +11,8 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::cli::topics::{CompletionsArgs, HelpArgs, Topic};
 use crate::column::Column;
-use crate::error::Error;
+use crate::complaint::complaint;
+use crate::error::{Error, UsageError};
 use crate::output::stdout;
 
 /// How wide help is, where it does not follow the terminal.
@@ -61,10 +62,11 @@ pub fn run(args: &HelpArgs) -> Result<(), Error> {
     cli.build();
     match cli.find_subcommand_mut(name) {
         Some(command) => stdout::print(command.render_long_help().to_string()),
-        None => Err(Error::Usage(format!(
+        None => Err(UsageError::Unknown(complaint!(
             "help: there is nothing about {name:?}: use filters, formats, states, exactness, from, or the \
              name of a command"
-        ))),
+        ))
+        .into()),
     }
 }
 

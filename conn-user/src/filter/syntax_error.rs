@@ -1,14 +1,17 @@
-//! What is wrong with an expression, with a finger on it.
+//! Where an expression or a list of values is wrong, and why.
 
-/// Where an expression is wrong, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::complaint::Complaint;
+
+/// A place in a text, and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{complaint}")]
 pub struct SyntaxError {
     /// Where it is wrong: bytes from the beginning.
     pub at: usize,
     /// How much is wrong, in bytes; 0 for where something is missing.
     pub len: usize,
     /// What is wrong and what to write instead.
-    pub complaint: String,
+    pub complaint: Complaint,
 }
 
 /// How much of a long expression is shown on either side.
@@ -16,7 +19,7 @@ const SHOWN: usize = 60;
 
 impl SyntaxError {
     /// An error at a place in the text.
-    pub fn new(at: usize, len: usize, complaint: impl Into<String>) -> Self {
+    pub fn new(at: usize, len: usize, complaint: impl Into<Complaint>) -> Self {
         Self { at, len, complaint: complaint.into() }
     }
 
