@@ -1,10 +1,12 @@
 //! What can go wrong, in words that name the cause and the remedy.
 
-use std::borrow::Cow;
 use std::io;
 
-use nix::libc;
-use nix::sys::utsname::uname;
+use crate::host::refusal::{Refusal, release};
+use crate::kernel::iterator::WalkError;
+use crate::kernel::map::MapError;
+use crate::kernel::probe::ProbeError;
+use crate::ledger::auditor::AuditError;
 
 /// Why conntrace ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +47,21 @@ pub enum Error {
         /// The member, with dots through nested structures.
         member: &'static str,
     },
-    /// The kernel refused a program, a map or a hook.
-    #[error("the kernel refused {what}{reason}\n{remedy}", reason = reason(what, *.errno), remedy = remedy(*.errno))]
-    Refused {
-        /// What was to be done.
-        what: String,
-        /// The kernel's error number, if it gave one.
-        errno: Option<i32>,
-    },
+    /// The kernel refused to describe its types.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The kernel programs cannot be used.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A map cannot be used.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A walk of sockets or files failed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// The ledger could not be compared with the sockets.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A namespace whose sockets cannot be seen.
     #[error(
         "{what} cannot be entered, so its connections cannot be counted\nrun conntrace as root in the initial \
@@ -95,68 +104,10 @@ impl Error {
     }
 }
 
-/// The system's words for the number, unless they have been said.
-fn reason(what: &str, errno: Option<i32>) -> String {
-    errno
-        .map(|errno| io::Error::from_raw_os_error(errno).to_string())
-        .filter(|text| !what.contains(text))
-        .map(|text| format!(": {text}"))
-        .unwrap_or_default()
-}
-
-/// What usually helps against a refusal.
-fn remedy(errno: Option<i32>) -> Cow<'static, str> {
-    match errno {
-        Some(libc::EPERM | libc::EACCES) => {
-            "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the \
-             host, or with --privileged"
-                .into()
-        }
-        Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
-        // What a kernel does not know, it calls invalid.
-        Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
-            "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is {}\n\
-             use another kernel, or see -vv for details",
-            release()
-        )
-        .into(),
-        _ => "see -vv for details".into(),
-    }
-}
-
-/// Of the running kernel.
-fn release() -> String {
-    uname().map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned())
-}
-
-/// The system error at the bottom of an error, if there is one.
-pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        current = error.source();
-    }
-    None
-}
-
-/// An error with its sources, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut current = error.source();
-    while let Some(error) = current {
-        let source = error.to_string();
-        if !text.contains(&source) {
-            text = format!("{text}: {source}");
-        }
-        current = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use nix::libc;
+
     use super::*;
 
     #[test]
@@ -165,8 +116,8 @@ mod tests {
             Error::NotRoot { missing: "CAP_BPF, CAP_PERFMON".into() },
             Error::NoBtf,
             Error::MissingField { structure: "sock_common", member: "skc_num" },
-            Error::Refused { what: "loading program set_state".into(), errno: Some(libc::EPERM) },
-            Error::Refused { what: "attaching sock_ops".into(), errno: None },
+            Refusal::with_errno("loading program set_state", Some(libc::EPERM)).into(),
+            Refusal::new("attaching sock_ops").into(),
             Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
         ];
         let texts: Vec<String> =

@@ -7,6 +7,7 @@ use conn_common::layout::{ACCEPT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
 
 use crate::error::Error;
 use crate::host::facts::KERNEL_BTF;
+use crate::host::refusal::Refusal;
 
 /// What the programs must know of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +28,7 @@ impl Layout {
         // before 6.16 cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
             .or_else(|_| Btf::from_file(KERNEL_BTF))
-            .map_err(|error| Error::Refused {
-                what: format!("reading {KERNEL_BTF}: {error}"),
-                errno: None,
-            })?;
+            .map_err(|error| Refusal::new(format!("reading {KERNEL_BTF}: {error}")))?;
         Self::find(&types)
     }
 
