@@ -23,6 +23,7 @@ use conntrace::host::lookup::HostNames;
 use conntrace::host::services::Services;
 use conntrace::kernel::load_options::Options;
 use conntrace::kernel::session::Session;
+use conntrace::ledger::reader::LedgerReader;
 use conntrace::render::Renderer;
 use conntrace::render::style::{Color, ConntrackFields, Format, Style, Terminal, View};
 use conntrace::settings::Settings;
@@ -249,12 +250,13 @@ fn reading(criterion: &mut Criterion) {
         Ok(session) => session,
         Err(error) => return eprintln!("ledger: skipped: {error}"),
     };
+    let ledger = LedgerReader::new(&session.probe).expect("the maps of the ledger");
     for port in 0..PORTS {
         // An attempt is enough; nobody needs to answer.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1 + port));
         drop(TcpStream::connect(address));
     }
-    let read = || session.ledger().expect("a reading");
+    let read = || ledger.read().expect("a reading");
     assert!(read().ports.len() >= PORTS.into(), "{} ports in the ledger", read().ports.len());
     group.bench_function("a reading of 1000 ports", |bencher| bencher.iter(read));
     group.finish();

@@ -1,17 +1,17 @@
 //! What can go wrong in a run: causes, remedies, and exit statuses.
 
 use std::borrow::Cow;
-use std::error::Error as StdError;
 use std::io;
-
-use nix::libc;
 
 use crate::complaint::Complaint;
 use crate::filter::syntax_error::SyntaxError;
-use crate::host::btf::BtfError;
-use crate::host::facts::release;
 use crate::host::offsets::OffsetsError;
 use crate::host::plan::PlanError;
+use crate::host::refusal::{Refusal, chain};
+use crate::kernel::iterator::WalkError;
+use crate::kernel::map::MapError;
+use crate::kernel::probe::ProbeError;
+use crate::ledger::auditor::AuditError;
 
 /// Why a run ends early. `Display` names what failed; [`Error::report`] adds causes and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +25,21 @@ pub enum Error {
     /// The layout of the kernel's structures is unknown.
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
-    /// The kernel's types cannot be read.
+    /// The kernel refused to describe its types.
     #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// The kernel refused a program, a map or a hook.
-    #[error("the kernel refused {what}{reason}", reason = reason(what, *.errno))]
-    Refused {
-        /// What was to be done.
-        what: String,
-        /// The kernel's error number, if it gave one.
-        errno: Option<i32>,
-    },
+    Refused(#[from] Refusal),
+    /// The kernel programs cannot be used.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A map cannot be used.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A walk of sockets or files failed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// The ledger could not be compared with the sockets.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The sockets of a network namespace cannot be seen.
     #[error("{what} cannot be entered, so its connections cannot be counted")]
     Hidden {
@@ -136,12 +140,12 @@ impl Error {
         match self {
             Self::Plan(error) => error.remedy().map(Cow::from),
             Self::Offsets(error) => Some(error.remedy().into()),
-            Self::Btf(_) => Some(SEE_LOG.into()),
-            Self::Refused { errno, .. } => Some(refusal_remedy(*errno)),
             Self::Hidden { .. } => Some(
                 "run conntrace as root in the initial user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
                     .into(),
             ),
+            // The kernel modules' messages carry their remedies.
+            Self::Refused(_) | Self::Probe(_) | Self::Map(_) | Self::Walk(_) | Self::Audit(_) => None,
             Self::Usage(_) | Self::Unwell { .. } | Self::Io { .. } | Self::Lost(_) | Self::Internal(_) => None,
         }
     }
@@ -155,66 +159,10 @@ impl Error {
     }
 }
 
-/// The remedy where only the log knows more.
-pub(crate) const SEE_LOG: &str = "see -vv for details";
-
-/// The system's text for an error number, unless `what` has it already.
-fn reason(what: &str, errno: Option<i32>) -> String {
-    errno
-        .map(|errno| io::Error::from_raw_os_error(errno).to_string())
-        .filter(|text| !what.contains(text))
-        .map(|text| format!(": {text}"))
-        .unwrap_or_default()
-}
-
-/// What usually helps against a refusal.
-fn refusal_remedy(errno: Option<i32>) -> Cow<'static, str> {
-    match errno {
-        Some(libc::EPERM | libc::EACCES) => {
-            "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the \
-             host, or with --privileged"
-                .into()
-        }
-        Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
-        // A kernel calls invalid what it does not know.
-        Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
-            "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is {}\n\
-             use another kernel, or see -vv for details",
-            release()
-        )
-        .into(),
-        _ => SEE_LOG.into(),
-    }
-}
-
-/// The system error at the bottom of an error, if there is one.
-pub(crate) fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        current = error.source();
-    }
-    None
-}
-
-/// An error with its sources, each once.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut current = error.source();
-    while let Some(error) = current {
-        let source = error.to_string();
-        if !text.contains(&source) {
-            text = format!("{text}: {source}");
-        }
-        current = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use nix::libc;
+
     use super::*;
 
     #[test]
@@ -223,8 +171,8 @@ mod tests {
             PlanError::MissingCapabilities { missing: vec!["CAP_BPF", "CAP_PERFMON"] }.into(),
             PlanError::NoBtf.into(),
             OffsetsError::MissingField { structure: "sock_common", member: "skc_num" }.into(),
-            Error::Refused { what: "loading program set_state".into(), errno: Some(libc::EPERM) },
-            Error::Refused { what: "attaching sock_ops".into(), errno: None },
+            Refusal::with_errno("loading program set_state", Some(libc::EPERM)).into(),
+            Refusal::new("attaching sock_ops").into(),
             Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
         ];
         let texts: Vec<String> =

@@ -33,7 +33,7 @@ use crate::settings::CountSettings;
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
     let plan = plan(host, None)?;
-    let mut probe =
+    let probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
     let asks_who = settings.by.contains(&Group::Comm)
         || !settings.places.is_empty()
@@ -44,15 +44,15 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
     let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
     let (found, holders) = if asks_who {
-        sockets::namespaces_and_holders(&mut probe)?
+        sockets::namespaces_and_holders(&probe)?
     } else {
-        (sockets::all_namespaces(&mut probe)?, Holders::new())
+        (sockets::all_namespaces(&probe)?, Holders::new())
     };
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
-    let walked = sockets::list(&mut probe, &found.namespaces, |row| {
+    let walked = sockets::list(&probe, &found.namespaces, |row| {
         let found = socket_filter::wanted(
             &settings.filter,
             socket_filter::connection(&row),

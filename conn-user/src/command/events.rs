@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use aya_log::EbpfLogger;
 use conn_common::counter::{LOST, PRODUCED};
 use conn_common::name;
 use tokio::io::Interest;
@@ -23,8 +22,11 @@ use crate::host::facts::Host;
 use crate::kernel::counters::Counters;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
-use crate::kernel::session::{Session, When};
+use crate::kernel::program_log;
+use crate::kernel::session::Session;
+use crate::ledger::auditor::When;
 use crate::ledger::report::Report;
+use crate::ledger::reporter::Reporter;
 use crate::output::async_fd::register;
 use crate::output::stdout::{Sink, Written};
 use crate::output::terminal;
@@ -76,8 +78,8 @@ fn options(settings: &EventsSettings) -> Options {
 
 async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {
     let mut end = Stop::new(settings.timeout)?;
-    let mut source = Source::take(&mut session.probe, settings.ring_bytes)?;
-    let mut programs = ProgramLog::new(settings.verbose >= 2, &mut session.probe)?;
+    let mut source = Source::take(&session.probe, settings.ring_bytes)?;
+    let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
     let mut sink = Sink::stdout()?;
     let mut stream = Stream::new(settings, session.plan.cgroup_root.as_deref());
     if stream.flush(&mut sink)? == Written::Closed {
@@ -104,19 +106,43 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     }
     programs.flush();
     // The ledger as it is now; afterwards nothing is counted any more.
-    let report =
-        if settings.summary { Some(Report::take(session, &settings.filter, When::Now)?) } else { None };
+    let report = if settings.summary {
+        Some(summary(settings, session, &mut source, &mut stream).await?)
+    } else {
+        None
+    };
     stream.settle(session, &mut source)?;
     stream.finish();
     if stream.flush(&mut sink)? == Written::Closed {
         return Ok(());
     }
     if let Some(report) = report {
-        eprint!("{}", report.write(TableFormat::Table, &settings.style.services, false, None));
+        eprint!("{}", report.write(TableFormat::Table, &settings.style.services));
     }
     stream.tell_end();
     let lost = stream.balance.lost + stream.balance.undecoded;
     if settings.strict && lost > 0 { Err(Error::Lost(format!("{lost} events were lost"))) } else { Ok(()) }
+}
+
+/// The ledger as it is now. The ring is read meanwhile, since an audit takes long beside many sockets.
+async fn summary(
+    settings: &EventsSettings,
+    session: &Session,
+    source: &mut Source,
+    stream: &mut Stream<'_>,
+) -> Result<Report, Error> {
+    let mut reporter = Reporter::new(session, &settings.filter)?;
+    let mut report = std::pin::pin!(reporter.report(When::Now));
+    loop {
+        // What `--count` has no room for stays in the ring.
+        let quiet =
+            stream.is_complete() || source.drain(|record| stream.take(record, &session.counters)) == 0;
+        stream.tell_losses(&session.counters)?;
+        tokio::select! {
+            report = &mut report => return Ok(report?),
+            waited = source.wait(quiet) => waited?,
+        }
+    }
 }
 
 /// Events on their way to the sink.
@@ -295,16 +321,14 @@ impl<'a> Stream<'a> {
 }
 
 /// The programs' own log lines, with `-vv`.
-struct ProgramLog(Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>);
+struct ProgramLog(Option<AsyncFd<program_log::ProgramLog>>);
 
 impl ProgramLog {
-    fn new(on: bool, probe: &mut Probe) -> Result<Self, Error> {
+    fn new(on: bool, probe: &Probe) -> Result<Self, Error> {
         if !on {
             return Ok(Self(None));
         }
-        let logger = EbpfLogger::init(probe.ebpf_mut())
-            .map_err(|error| Error::Internal(format!("program log: {error}")))?;
-        let logger = register(logger, Interest::READABLE)
+        let logger = register(probe.log()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the program log".into(), source })?;
         Ok(Self(Some(logger)))
     }

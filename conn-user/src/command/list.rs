@@ -40,11 +40,11 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     let plan = plan(host, None)?;
     settings.filter.tell();
     let options = Options::for_sockets(&settings.filter, settings.listening);
-    let mut probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
+    let probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
     // Before the rows come.
-    probe.forget_types();
-    let (found, holders) = sockets::namespaces_and_holders(&mut probe)?;
+    probe.release_btf();
+    let (found, holders) = sockets::namespaces_and_holders(&probe)?;
     if found.denied && !host.may_look_everywhere() {
         log::warn!(
             "some processes hide their network namespaces from us: what is open there is missing here"
@@ -56,7 +56,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     let mut places = asks_for_places.then(|| Places::new(host.cgroup_root.as_deref()));
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
-    sockets::list(&mut probe, &found.namespaces, |row| {
+    sockets::list(&probe, &found.namespaces, |row| {
         let at_least = Some(row.at_least_jiffies).filter(|&jiffies| jiffies > 0);
         let at_least_ns = at_least.and_then(|jiffies| Jiffy::of_kernel()?.at_least_ns(jiffies));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));

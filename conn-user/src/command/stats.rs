@@ -1,14 +1,15 @@
-//! `conntrace stats`: the ledger per service port, once at the end or at an interval, with the
-//! identity and the audit that prove it.
+//! `conntrace stats`: the ledger per service port, once at the end or at an interval, with the identity and the
+//! audit that prove it.
 
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
-use crate::kernel::session::{Session, When};
-use crate::ledger::report::Report;
-use crate::ledger::self_cost::OwnWatch;
+use crate::kernel::session::Session;
+use crate::ledger::auditor::When;
+use crate::ledger::reporter::Reporter;
+use crate::ledger::self_cost::SelfCostWatch;
 use crate::output::stdout::{Sink, Written};
 use crate::settings::StatsSettings;
 use crate::stream::ready;
@@ -20,22 +21,26 @@ use crate::stream::shutdown::Stop;
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
-    let own = settings.own.then(OwnWatch::start);
-    let mut session = Session::start(
+    let self_cost = settings.own.then(SelfCostWatch::start);
+    let session = Session::start(
         host,
         &Options { witnesses: settings.witnesses, spans: settings.lifetimes, ..Options::counting() },
     )?;
+    let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
+    if settings.lifetimes {
+        reporter = reporter.with_lifetimes(&session)?;
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, &mut session, own.as_ref()))
+        .block_on(watch(settings, &mut reporter))
 }
 
-async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&OwnWatch>) -> Result<(), Error> {
+/// Prints reports until the end.
+async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<(), Error> {
     let mut stop = Stop::new(settings.timeout)?;
     let mut sink = Sink::stdout()?;
-    let mut last: Option<Report> = None;
     ready::tell();
     loop {
         let ended = tokio::select! {
@@ -43,12 +48,11 @@ async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&Own
             () = sink.closed() => return Ok(()),
             () = pause(settings.interval) => false,
         };
-        let when = if ended { When::Now } else { When::Due };
-        let mut report = Report::take(session, &settings.filter, when)?;
-        if let Some(own) = own {
-            report.add_own(own);
+        let mut report = reporter.report(if ended { When::Now } else { When::Due }).await?;
+        if settings.total {
+            report.ports.clear();
         }
-        let text = report.write(settings.format, &settings.services, settings.total, last.as_ref());
+        let text = report.write(settings.format, &settings.services);
         if sink.write(text.as_bytes())? == Written::Closed {
             return Ok(());
         }
@@ -60,7 +64,6 @@ async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&Own
                 Ok(())
             };
         }
-        last = Some(report);
     }
 }
 

@@ -1,15 +1,10 @@
 //! How to see who accepts a connection: a program on the return of the kernel's accept function, or on
 //! the exits of the system calls.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
 
-use aya::Btf;
-use aya::programs::{FEntry, FExit, Program, ProgramError, TracePoint};
-use conn_common::layout::{ACCEPT, GRAFT};
-use conn_common::name;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -87,7 +82,7 @@ pub struct Search {
 /// The directory of event descriptions in tracefs.
 const EVENTS: &str = "/sys/kernel/tracing/events";
 /// The system calls whose exits tell of an accept.
-const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
+pub(crate) const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
 /// The offset of a system call's result in the record of its exit, `None` where the kernel does not tell:
 /// no tracefs, or no tracing of system calls.
@@ -100,91 +95,9 @@ pub fn syscall_result() -> Option<u32> {
     .flatten()
 }
 
-type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
-
-impl Search {
-    /// Attaches the program of the best hook that this host lets, or that of the forced one. If there is none, a connection
-    /// keeps its listener as owner. `parameters` is how many `inet_csk_accept()` has, if it is there.
-    pub fn run(
-        forced: Option<AcceptHook>,
-        parameters: Option<u32>,
-        mut programs: Programs<'_>,
-        btf: &Btf,
-    ) -> Self {
-        let mut search = Self::default();
-        for hook in AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook)) {
-            match attach(hook, parameters, &mut programs, btf) {
-                Ok(()) => {
-                    search.hook = Some(hook);
-                    break;
-                }
-                Err(error) => {
-                    log::debug!("no program for accepts on {}: {error}", hook.name());
-                    search.refused.push((hook, error));
-                }
-            }
-        }
-        search
-    }
-}
-
-/// Attaches the program of a hook, or tells why this host does not let it.
-fn attach(
-    hook: AcceptHook,
-    parameters: Option<u32>,
-    programs: &mut Programs<'_>,
-    btf: &Btf,
-) -> Result<(), AcceptError> {
-    match hook {
-        AcceptHook::Graft => {
-            let program: &mut FEntry = find(programs, name::GRAFTED)?;
-            program.load(GRAFT, btf).map_err(refused)?;
-            program.attach().map_err(refused)?;
-        }
-        AcceptHook::Function => {
-            let name = match parameters {
-                Some(2) => name::ACCEPTED_TWO,
-                Some(4) => name::ACCEPTED_FOUR,
-                Some(other) => return Err(AcceptError::Parameters(other)),
-                None => return Err(AcceptError::NoFunction),
-            };
-            let program: &mut FExit = find(programs, name)?;
-            program.load(ACCEPT, btf).map_err(refused)?;
-            program.attach().map_err(refused)?;
-        }
-        AcceptHook::Syscalls => {
-            let program: &mut TracePoint = find(programs, name::ACCEPT_EXIT)?;
-            program.load().map_err(refused)?;
-            in_tracefs(|| {
-                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(refused))
-            })??;
-        }
-    }
-    Ok(())
-}
-
-fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, AcceptError>
-where
-    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    let program = programs.get_mut(name).ok_or(AcceptError::NoProgram)?;
-    <&mut T>::try_from(&mut **program).map_err(refused)
-}
-
-/// A refusal without the verifier's log, which is long and for developers.
-fn refused(error: impl std::error::Error) -> AcceptError {
-    let whole = error.to_string();
-    let first = whole.lines().next().unwrap_or_default();
-    let text = first.split(". Verifier output").next().unwrap_or(first);
-    AcceptError::Refused(match error.source().map(ToString::to_string) {
-        Some(source) if !text.contains(&source) => format!("{text}: {source}"),
-        _ => text.to_owned(),
-    })
-}
-
 /// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
 /// that nothing changes for others.
-fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, AcceptError> {
+pub(crate) fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, AcceptError> {
     if Path::new(EVENTS).exists() {
         return Ok(look());
     }

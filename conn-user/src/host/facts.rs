@@ -66,7 +66,10 @@ impl Host {
             cgroup_root: fs::read_to_string("/proc/self/mountinfo")
                 .ok()
                 .and_then(|mounts| cgroup_v2_mounts(&mounts).find(|point| is_cgroup_v2_root(point))),
-            possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
+            possible_cpus: fs::read_to_string("/sys/devices/system/cpu/possible")
+                .ok()
+                .and_then(|list| cpus(&list))
+                .unwrap_or(1),
             open_files: fs::read_to_string("/proc/sys/fs/file-nr")
                 .ok()
                 .and_then(|numbers| numbers.split_whitespace().next()?.parse().ok())
@@ -119,6 +122,15 @@ fn kernel() -> String {
         .map_or_else(|_| "-".into(), |uts| format!("{} {}", word(uts.release()), word(uts.machine())))
 }
 
+/// How many CPUs a list such as `0-3,8` names (Documentation/admin-guide/cputopology.rst).
+fn cpus(list: &str) -> Option<u32> {
+    list.trim().split(',').try_fold(0, |sum: u32, range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let length = to.parse::<u32>().ok()?.checked_sub(from.parse().ok()?)?.checked_add(1)?;
+        sum.checked_add(length)
+    })
+}
+
 /// The word in brackets of `none [integrity] confidentiality`.
 fn chosen(modes: &str) -> Option<&str> {
     Some(modes.split_once('[')?.1.split_once(']')?.0)
@@ -155,6 +167,12 @@ fn unescape(point: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_of_a_list_are_counted() {
+        assert_eq!((cpus("0\n"), cpus("0-127\n"), cpus("0-3,8,10-11")), (Some(1), Some(128), Some(7)));
+        assert_eq!((cpus(""), cpus("a-b"), cpus("3-1")), (None, None, None));
+    }
 
     #[test]
     fn finds_cgroup_v2_where_it_is_mounted() {

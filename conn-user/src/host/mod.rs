@@ -2,12 +2,12 @@
 
 pub mod accept_hook;
 pub mod allocator;
-pub mod btf;
 pub mod clock;
 pub mod facts;
 pub mod lookup;
 pub mod namespace;
 pub mod offsets;
 pub mod plan;
+pub mod refusal;
 pub mod services;
 pub mod ticks;

@@ -1,43 +1,31 @@
-//! What the programs counted about themselves.
+//! The programs' counters of their own work and failures.
 
-use aya::maps::{MapData, PerCpuArray};
-use aya::{Ebpf, Pod};
 use conn_common::{counter, name};
 
-use crate::error::Error;
-
-/// One CPU's counters, for the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Cpu([u64; counter::COUNT]);
-
-// SAFETY: integers only.
-unsafe impl Pod for Cpu {}
+use crate::kernel::map::{MapError, PerCpuArray};
+use crate::kernel::probe::Probe;
 
 /// Reads the counters.
-pub struct Counters(PerCpuArray<MapData, Cpu>);
+#[derive(Debug)]
+pub struct Counters(PerCpuArray<[u64; counter::COUNT]>);
 
 impl Counters {
-    /// Takes the map, once.
+    /// Opens the map.
     ///
     /// # Errors
-    /// It was taken before.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let map = ebpf
-            .take_map(name::COUNTERS)
-            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::COUNTERS)))?;
-        PerCpuArray::try_from(map).map(Self).map_err(|error| Error::Internal(error.to_string()))
+    /// The map cannot be opened.
+    pub fn new(probe: &Probe) -> Result<Self, MapError> {
+        probe.map(name::COUNTERS).map(Self)
     }
 
     /// All counters, added up over all possible CPUs, in the order of [`counter::NAMES`].
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn read(&self) -> Result<[u64; counter::COUNT], Error> {
-        let cpus = self.0.get(&0, 0).map_err(|error| Error::Internal(error.to_string()))?;
+    pub fn read(&self) -> Result<[u64; counter::COUNT], MapError> {
         let mut sum = [0; counter::COUNT];
-        for cpu in cpus.iter() {
-            for (sum, value) in sum.iter_mut().zip(cpu.0) {
+        for cpu in self.0.get(0)? {
+            for (sum, value) in sum.iter_mut().zip(cpu) {
                 *sum += value;
             }
         }

@@ -1,25 +1,17 @@
-//! The part of a filter that the kernel decides, into its globals and maps.
+//! Puts the kernel's part of a filter into the programs' globals and maps.
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::EbpfLoader;
 use conn_common::{filter, name};
 
-use crate::error::Error;
 use crate::filter::Pushed;
 use crate::filter::value::prefix::Block;
-
-/// A member of the map of values.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Value(filter::Value);
-
-// SAFETY: integers without padding.
-unsafe impl Pod for Value {}
+use crate::host::refusal::Refusal;
+use crate::kernel::map::{HashMap, MapError, PrefixSet};
+use crate::kernel::probe::Probe;
 
 /// Sets the globals and the sizes of the maps, before the programs are loaded.
-pub fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
-    // A map has room for one entry at least.
+pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
+    // A map holds at least one entry.
     let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
     loader
         .override_global(name::WANTED_DIRECTIONS, &pushed.directions, true)
@@ -40,33 +32,28 @@ pub fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
 /// Fills the maps, before the programs are attached.
 ///
 /// # Errors
-/// The kernel has no memory for them.
-pub fn fill(ebpf: &mut Ebpf, pushed: &Pushed) -> Result<(), Error> {
-    prefixes(ebpf, name::SOURCES, &pushed.sources)?;
-    prefixes(ebpf, name::DESTINATIONS, &pushed.destinations)?;
+/// The kernel refuses, for lack of memory most likely.
+pub(super) fn fill(probe: &Probe, pushed: &Pushed) -> Result<(), Refusal> {
+    fill_prefixes(probe, name::SOURCES, &pushed.sources)?;
+    fill_prefixes(probe, name::DESTINATIONS, &pushed.destinations)?;
     if pushed.values.is_empty() {
         return Ok(());
     }
-    let mut map =
-        HashMap::<_, Value, u8>::try_from(map(ebpf, name::VALUES)?).map_err(refused(name::VALUES))?;
-    pushed.values.iter().try_for_each(|&value| map.insert(Value(value), 1, 0)).map_err(refused(name::VALUES))
+    let map = probe.map::<HashMap<filter::Value, u8>>(name::VALUES);
+    map.and_then(|mut map| pushed.values.iter().try_for_each(|&value| map.insert(value, 1)))
+        .map_err(refused(name::VALUES))
 }
 
-fn prefixes(ebpf: &mut Ebpf, name: &str, blocks: &[Block]) -> Result<(), Error> {
+fn fill_prefixes(probe: &Probe, name: &'static str, blocks: &[Block]) -> Result<(), Refusal> {
     if blocks.is_empty() {
         return Ok(());
     }
-    let mut trie = LpmTrie::<_, [u8; 16], u8>::try_from(map(ebpf, name)?).map_err(refused(name))?;
-    blocks
-        .iter()
-        .try_for_each(|&(first, length)| trie.insert(&Key::new(length.into(), first.to_be_bytes()), 1, 0))
-        .map_err(refused(name))
+    let mut insert = |mut set: PrefixSet| {
+        blocks.iter().try_for_each(|&(first, length)| set.insert(first.to_be_bytes(), length.into()))
+    };
+    probe.map(name).and_then(&mut insert).map_err(refused(name))
 }
 
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {
-    ebpf.map_mut(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
-}
-
-fn refused(name: &str) -> impl Fn(aya::maps::MapError) -> Error {
-    move |error| Error::Refused { what: format!("the filter's map {name}: {error}"), errno: None }
+fn refused(name: &str) -> impl Fn(MapError) -> Refusal {
+    move |error| Refusal::with_errno(format!("the filter's map {name}: {error}"), error.errno())
 }

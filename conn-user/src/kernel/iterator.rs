@@ -1,80 +1,192 @@
-//! Walks of the kernel's iterators: over the sockets of every network namespace, each under its
-//! lock, and over the files of all tasks.
+//! Walks with the kernel's iterators: over the sockets of a network namespace, each under its lock, and over
+//! the files of all tasks. An iterator owns its link, so it may be walked on any thread and several times at once.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Mutex;
 
-use aya::programs::iter::IterLink;
+use conn_common::name;
+use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 
-use crate::error::Error;
+use crate::event::decode::{self, DecodeError};
 use crate::host::namespace::Namespace;
-use crate::kernel::probe::Probe;
+use crate::kernel::map::MapError;
+use crate::kernel::probe::{Probe, ProbeError};
+use crate::kernel::syscall;
 use crate::kernel::thread_pool::{self, locked};
 
-/// Walks the iterator `name` in each of the namespaces and gives what it writes to `rows`. Tells which
-/// were walked, by inode number.
-///
-/// # Errors
-/// The kernel refuses to walk. A namespace that cannot be entered is told in the log and left to the
-/// events: its sockets are met when something happens to them.
-pub fn namespaces(
-    probe: &mut Probe,
-    name: &str,
-    namespaces: &[Namespace],
-    rows: impl FnMut(&[u8]) + Send,
-) -> Result<BTreeSet<u32>, Error> {
-    let probe = Mutex::new(probe);
-    let rows = Mutex::new(rows);
-    // The sockets of all namespaces are in one table, all of which each walk goes over: several at a time.
-    let walked = thread_pool::each(namespaces.iter(), |namespace| {
-        let link = locked(&probe).walk(name)?;
-        // The namespace of the thread that makes the iterator is the one that is walked
-        // (bpf_iter_init_seq_net, net/ipv4/tcp_ipv4.c, since 5.9).
-        match namespace.enter(|| read(link, |page| locked(&rows)(page))) {
-            Ok(read) => {
-                read.map_err(|source| Error::Io { context: context(namespace), source })?;
-                Ok::<_, Error>(Some(namespace.inode))
-            }
-            Err(error) => {
-                log::warn!(
-                    "network namespace {} cannot be entered ({error}): its connections are shown from their \
-                     next event on",
-                    namespace.inode
-                );
-                Ok(None)
-            }
-        }
-    })?;
-    Ok(walked.into_iter().flatten().collect())
+/// Why a walk failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The iterator could not be loaded or linked.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A map that notes walked namespaces could not be written.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The kernel refused to open or to read a walk. A retry helps if the reason was a lack of memory
+    /// (`ENOMEM`) or of descriptors (`EMFILE`, `ENFILE`).
+    #[error("walking {what}: {source}")]
+    Read {
+        /// The objects of the walk.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The iterator wrote something that is no row. A retry does not help.
+    #[error("listing the {rows}: {source}: this is a bug in conntrace, please report it")]
+    Row {
+        /// What a row is about.
+        rows: &'static str,
+        /// What is wrong with the row.
+        source: DecodeError,
+    },
 }
 
-/// Makes the walk `link` of the iterator `name` and gives what it writes to `rows`.
-///
-/// # Errors
-/// The kernel refuses to walk.
-pub fn once(link: IterLink, name: &str, rows: impl FnMut(&[u8])) -> Result<(), Error> {
-    read(link, rows).map_err(|source| Error::Io { context: format!("walking with {name}"), source })
-}
-
-/// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, `bpf_seq_read()`). A read
-/// never ends in the middle of a row when there is room for a page.
+/// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, `bpf_seq_read()`). A read that has
+/// room for a page never ends in the middle of a row.
 const PAGE: usize = 8 * 4096;
 
-fn read(link: IterLink, mut rows: impl FnMut(&[u8])) -> std::io::Result<()> {
-    let mut file = link.into_file().map_err(std::io::Error::other)?;
-    let mut page = vec![0; PAGE];
-    loop {
-        match file.read(&mut page) {
-            Ok(0) => return Ok(()),
-            Ok(length) => rows(&page[..length]),
-            // The kernel went over a million objects without one to show (MAX_ITER_OBJECTS, bpf_iter.c).
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+/// Decodes one row.
+type Decode<R> = fn(&[u8]) -> Result<R, DecodeError>;
+
+/// A loaded iterator whose rows are `R`.
+#[derive(Debug)]
+pub struct RowIterator<R> {
+    name: &'static str,
+    rows: &'static str,
+    link: OwnedFd,
+    decode: Decode<R>,
+}
+
+/// Visits the TCP sockets that the probe's filters let through.
+pub type SocketIterator = RowIterator<SocketRow>;
+/// Visits the network namespaces that open files keep.
+pub type NamespaceIterator = RowIterator<NamespaceRow>;
+/// Visits the processes that have a socket open.
+pub type HolderIterator = RowIterator<HolderRow>;
+/// Makes the programs remember every socket, and writes no rows.
+pub type AdoptIterator = RowIterator<()>;
+
+impl SocketIterator {
+    /// Loads the iterator, if it is not loaded yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::TCP_LIST, "sockets", decode::socket_row)
     }
 }
 
-fn context(namespace: &Namespace) -> String {
-    format!("walking the sockets of network namespace {}", namespace.inode)
+impl NamespaceIterator {
+    /// Loads the iterator, if it is not loaded yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::NAMESPACE_LIST, "namespaces", decode::namespace_row)
+    }
+
+    /// The same for an iterator that also notes the owner of each open socket.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn with_owners(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::FILE_CLAIM, "namespaces", decode::namespace_row)
+    }
+}
+
+impl HolderIterator {
+    /// Loads the iterator, if it is not loaded yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::FILE_LIST, "files", decode::holder_row)
+    }
+}
+
+impl AdoptIterator {
+    /// Loads the iterator, if it is not loaded yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::TCP_ADOPT, "sockets", |_| Ok(()))
+    }
+}
+
+impl<R> RowIterator<R> {
+    fn load(
+        probe: &Probe,
+        name: &'static str,
+        rows: &'static str,
+        decode: Decode<R>,
+    ) -> Result<Self, ProbeError> {
+        Ok(Self { name, rows, link: probe.link_iterator(name)?, decode })
+    }
+
+    /// Visits each row of one walk. A walk over sockets covers the network namespace of this thread.
+    ///
+    /// # Errors
+    /// The kernel refuses, or writes what is no row.
+    pub fn each(&self, mut each: impl FnMut(R)) -> Result<(), WalkError> {
+        self.walk(&mut each, || format!("with {}", self.name))
+    }
+
+    /// Visits each row of a walk in each of the namespaces, several at a time. Returns the inode numbers of the
+    /// namespaces that were walked. A namespace that cannot be entered is left out, with a warning: its sockets
+    /// are seen at their next event.
+    ///
+    /// # Errors
+    /// The kernel refuses, or writes what is no row.
+    pub fn each_in(
+        &self,
+        namespaces: &[Namespace],
+        each: impl FnMut(R) + Send,
+    ) -> Result<BTreeSet<u32>, WalkError> {
+        let each = Mutex::new(each);
+        // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
+        let walked = thread_pool::each(namespaces.iter(), |namespace| {
+            let what = || format!("the sockets of network namespace {}", namespace.inode);
+            let walk = || self.walk(|row| locked(&each)(row), what);
+            match namespace.enter(walk) {
+                Ok(walked) => walked.map(|()| Some(namespace.inode)),
+                Err(error) => {
+                    log::warn!(
+                        "network namespace {} cannot be entered ({error}): its connections are shown from \
+                         their next event on",
+                        namespace.inode
+                    );
+                    Ok(None)
+                }
+            }
+        })?;
+        Ok(walked.into_iter().flatten().collect())
+    }
+
+    fn walk(&self, mut each: impl FnMut(R), what: impl Fn() -> String) -> Result<(), WalkError> {
+        let failed = |source| WalkError::Read { what: what(), source };
+        let mut file = File::from(syscall::open_iterator(self.link.as_fd()).map_err(failed)?);
+        let mut page = vec![0; PAGE];
+        loop {
+            match file.read(&mut page) {
+                Ok(0) => return Ok(()),
+                Ok(length) => self.rows(&page[..length], &mut each)?,
+                // A read ends after a million objects without a row (MAX_ITER_OBJECTS, kernel/bpf/bpf_iter.c).
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    fn rows(&self, page: &[u8], each: &mut impl FnMut(R)) -> Result<(), WalkError> {
+        // A type without a size has no rows.
+        for row in page.chunks(size_of::<R>().max(1)) {
+            each((self.decode)(row).map_err(|source| WalkError::Row { rows: self.rows, source })?);
+        }
+        Ok(())
+    }
 }

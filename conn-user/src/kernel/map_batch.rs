@@ -1,128 +1,73 @@
-//! Maps of the programs, read as a whole: many entries with one system call, where aya makes two for each of a hash.
+//! Maps read as a whole: many entries with one system call, where aya makes two calls for each entry of a hash.
 //!
-//! Meanwhile the kernel holds off programs on kprobes and classic tracepoints on this CPU
-//! (`bpf_disable_instrumentation()`), as in every reading of a value, here for up to a millisecond in parts. Of
-//! ours, only the one for exits of accept(2) is of this kind; runs that read the ledger while they go on have none.
+//! During each call the kernel runs no programs on kprobes and classic tracepoints on this CPU
+//! (`bpf_disable_instrumentation()`), for up to a millisecond a part. Of our programs only the one on exits of
+//! accept(2) is of this kind, and runs that read the ledger while they go on do not load it.
+
+#![expect(unsafe_code, reason = "the kernel writes entries into our buffers, whose sizes are checked here")]
 
 use std::marker::PhantomData;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, HashMap, Map, MapData};
-use aya::{Ebpf, Pod};
-use nix::errno::Errno;
 use nix::libc;
 
-use crate::error::Error;
+use crate::kernel::map::{Handle, MapAction, MapError};
+use crate::kernel::plain::{Cell, Plain};
+use crate::kernel::syscall::{Batch, lookup_batch};
 
-/// `BPF_MAP_LOOKUP_BATCH` (include/uapi/linux/bpf.h), since 5.6: so wherever sockets can be walked.
-const LOOKUP_BATCH: libc::c_int = 24;
-
-/// How many entries are asked for at once.
-const ROOM: usize = 256;
-
-/// The part of `union bpf_attr` that belongs to batches.
-#[repr(C)]
-struct Attributes {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
+/// How many entries one call asks for at first.
+const CAPACITY: usize = 256;
 
 /// A map from a number to `V`, from which no program deletes; of an array, all entries.
+#[derive(Debug)]
 pub struct Entries<V> {
+    name: &'static str,
     map: MapData,
-    values: PhantomData<V>,
+    values: PhantomData<fn() -> V>,
 }
 
-impl<V: Pod> Entries<V> {
-    /// Takes the map of this name, once.
-    ///
-    /// # Errors
-    /// It is not there, was taken before, or holds something else.
-    pub fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self, Error> {
-        let map =
-            ebpf.take_map(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
-        // Compares the sizes of keys and values.
-        let checked = match &map {
-            Map::Array(_) => Array::<_, V>::try_from(&map).map(|_| ()),
-            _ => HashMap::<_, u32, V>::try_from(&map).map(|_| ()),
-        };
-        match (checked, map) {
-            (Ok(()), Map::Array(map) | Map::HashMap(map)) => Ok(Self { map, values: PhantomData }),
-            (Err(error), _) => Err(Error::Internal(format!("map {name}: {error}"))),
-            _ => Err(Error::Internal(format!("map {name} is of a kind that is not expected"))),
-        }
-    }
-
-    /// Visits each entry once. One that is made meanwhile may come or not.
+impl<V: Plain> Entries<V> {
+    /// Visits each entry once. An entry that is made during the walk may be visited or not.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn each(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), Errno> {
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let (mut from, mut room) = (None, ROOM);
+    pub fn each(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), MapError> {
+        let mut batch = Batch { keys: Vec::new(), values: Vec::new(), next: None };
+        let (mut from, mut room) = (None, CAPACITY);
         loop {
-            match self.read(from, room, &mut keys, &mut values) {
-                Ok(next) => {
-                    keys.iter().zip(&values).for_each(|(&key, value)| visit(key, value));
-                    if next.is_none() {
+            // SAFETY: `open` has compared the sizes of keys and values with those of the map.
+            let (read, done) = unsafe { lookup_batch(self.map.fd().as_fd(), from, room, batch) };
+            batch = read;
+            match done {
+                Ok(()) => {
+                    batch.keys.iter().zip(&batch.values).for_each(|(&key, value)| visit(key, value));
+                    if batch.next.is_none() {
                         return Ok(());
                     }
-                    from = next;
+                    from = batch.next;
                 }
-                // The next bucket alone has more.
-                Err(Errno::ENOSPC) => room *= 2,
-                Err(error) => return Err(error),
+                // The next bucket alone has more entries.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => room *= 2,
+                Err(source) => {
+                    return Err(MapError::Kernel { action: MapAction::Read, name: self.name, source });
+                }
             }
         }
     }
+}
 
-    /// Reads up to `room` entries of the kernel's buckets (or of the array), beginning with the one of this number or
-    /// the first. Tells with which one to go on.
-    fn read(
-        &self,
-        from: Option<u32>,
-        room: usize,
-        keys: &mut Vec<u32>,
-        values: &mut Vec<V>,
-    ) -> Result<Option<u32>, Errno> {
-        keys.clear();
-        keys.reserve(room);
-        values.clear();
-        values.reserve(room);
-        let mut next = 0_u32;
-        let mut attributes = Attributes {
-            in_batch: from.as_ref().map_or(0, |from| std::ptr::from_ref(from).expose_provenance() as u64),
-            out_batch: (&raw mut next).expose_provenance() as u64,
-            keys: keys.as_mut_ptr().expose_provenance() as u64,
-            values: values.as_mut_ptr().expose_provenance() as u64,
-            count: room as u32,
-            map_fd: self.map.fd().as_fd().as_raw_fd().cast_unsigned(),
-            elem_flags: 0,
-            flags: 0,
+impl<V: Plain> Handle for Entries<V> {
+    fn open(name: &'static str, map: Map) -> Result<Self, MapError> {
+        // Compares the sizes of keys and values, which `lookup_batch` needs.
+        let checked = match &map {
+            Map::Array(_) => Array::<_, Cell<V>>::try_from(&map).map(|_| ()),
+            _ => HashMap::<_, u32, Cell<V>>::try_from(&map).map(|_| ()),
         };
-        // SAFETY: the two numbers live until the call returns, and there is room for so many keys and values, the
-        // sizes of which are the map's.
-        let done = unsafe {
-            libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>())
-        };
-        let next = match Errno::result(done) {
-            Ok(_) => Some(next),
-            // These are the last ones.
-            Err(Errno::ENOENT) => None,
-            Err(error) => return Err(error),
-        };
-        let read = room.min(attributes.count as usize);
-        // SAFETY: the kernel has written so many of both, and any bytes are a key and a `Pod`.
-        unsafe {
-            keys.set_len(read);
-            values.set_len(read);
+        match (checked, map) {
+            (Ok(()), Map::Array(map) | Map::HashMap(map)) => Ok(Self { name, map, values: PhantomData }),
+            (Err(error), _) => Err(MapError::Mismatch { name, reason: error.to_string() }),
+            _ => Err(MapError::Mismatch { name, reason: "neither an array nor a hash map".into() }),
         }
-        Ok(next)
     }
 }

@@ -1,11 +1,23 @@
-//! The kernel programs: load, attach, and access to their maps and iterators.
+//! The kernel programs: load, attach, and access to their maps and iterators. Only this folder imports aya;
+//! other folders get typed handles.
 
+mod accept_search;
+mod attach;
+mod btf;
 pub mod counters;
-pub mod filter_maps;
+mod filter_maps;
 pub mod iterator;
+mod load;
 pub mod load_options;
+pub mod map;
 pub mod map_batch;
+pub mod plain;
 pub mod probe;
+pub mod program_log;
+pub mod program_stats;
+pub mod ring;
 pub mod session;
 pub mod sockets;
-pub mod thread_pool;
+pub mod supported;
+mod syscall;
+mod thread_pool;

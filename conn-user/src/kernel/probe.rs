@@ -1,139 +1,159 @@
-//! The kernel programs: loading, attaching, switching on, and access to their maps.
+//! The kernel programs: loading, switching on, and typed handles of their maps, iterators and counts.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, ScopedJoinHandle};
 
-use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
-use aya::programs::iter::IterLink;
-use aya::programs::{BtfTracePoint, CgroupAttachMode, Iter, Program, ProgramError, SockOps};
-use aya::{Btf, Ebpf, EbpfLoader, Pod};
-use conn_common::assoc_table::SCRATCH_SLOTS;
-use conn_common::{layout, ledger, name};
+use aya::programs::{Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use conn_common::name;
 
-use crate::error::{Error, chain, errno};
-use crate::host::accept_hook::{self, AcceptHook, Search};
-use crate::host::btf::Types;
+use crate::error::Error;
+use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::offsets::Layout;
 use crate::host::plan::Plan;
-use crate::kernel::filter_maps;
-use crate::kernel::load_options::{self, Options};
-use crate::kernel::thread_pool;
+use crate::host::refusal::{Refusal, errno};
+use crate::kernel::btf::KernelBtf;
+use crate::kernel::load_options::Options;
+use crate::kernel::map::{self, Array, Handle, HashMap, MapError};
+use crate::kernel::program_log::ProgramLog;
+use crate::kernel::program_stats::ProgramStats;
+use crate::kernel::ring::Ring;
+use crate::kernel::thread_pool::locked;
+use crate::kernel::{accept_search, filter_maps, load, syscall, thread_pool};
 
-/// The compiled programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
-
-/// Bytes of one BPF instruction (`struct bpf_insn`).
-const INSTRUCTION: u32 = 8;
-
-/// For how many network namespaces there are totals.
-const NAMESPACES: u32 = 65_536;
-
-/// What the kernel counts of a program, in its fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Cost {
-    /// How often it ran, while `kernel.bpf_stats_enabled` was on.
-    pub runs: u64,
-    /// How long it ran then, nanoseconds.
-    pub run_ns: u64,
-    /// How often it was skipped because it would have nested.
-    pub missed: u64,
+/// Why the kernel programs cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel refused. The error number says whether to retry (`ENOMEM`), to go on without the hook, or to
+    /// exit (`EPERM`).
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A map cannot be used.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The compiled programs have no program of this name. A retry does not help.
+    #[error("the object has no program {name}: this is a bug in conntrace, please report it")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The program is not of the kind that its name stands for. A retry does not help.
+    #[error("program {name}: {reason}: this is a bug in conntrace, please report it")]
+    Mismatch {
+        /// Its name.
+        name: &'static str,
+        /// What differs.
+        reason: String,
+    },
+    /// The root of the cgroup v2 hierarchy cannot be opened. Other hooks work without it.
+    #[error("{path}: {source}")]
+    CgroupRoot {
+        /// Its path.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The programs' log cannot be read. All else works without it.
+    #[error("program log: {reason}: this is a bug in conntrace, please report it")]
+    Log {
+        /// Why.
+        reason: String,
+    },
 }
 
-impl Cost {
-    fn of(program: BorrowedFd<'_>) -> Option<Self> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
-        let field =
-            |name: &str| info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok();
-        Some(Self {
-            runs: field("run_cnt:")?,
-            run_ns: field("run_time_ns:")?,
-            missed: field("recursion_misses:")?,
-        })
-    }
-}
-
-/// The value of [`name::SWITCHES`], for the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Switches(name::Switches);
-
-// SAFETY: one u32.
-unsafe impl Pod for Switches {}
-
-/// The loaded programs. They go away with it.
-#[derive(Debug)]
+/// The loaded programs, which end with it. Usable from several threads: a method locks the object while it loads
+/// or looks up, and the handles that it returns lock nothing.
 pub struct Probe {
-    ebpf: Ebpf,
-    types: Types,
+    ebpf: Mutex<Ebpf>,
+    btf: Mutex<KernelBtf>,
     accept_parameters: Option<u32>,
 }
 
-/// `u8::MAX` would let every line through; the programs log up to trace.
-const LOG_ALL: u8 = u8::MAX;
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("accept_parameters", &self.accept_parameters).finish_non_exhaustive()
+    }
+}
 
 impl Probe {
-    /// Loads the object: maps exist then, programs do not run yet.
+    /// Loads the object: maps exist afterwards, programs do not run yet.
     ///
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
-        thread::scope(|scope| {
+        let probe = thread::scope(|scope| {
             let layout = scope.spawn(Layout::of_kernel);
-            // This parses the kernel's types, which aya does not hand out, and needs only for objects that want
-            // to be relocated by them: no reason to keep them until we have ours.
+            // By default aya parses the kernel's types here and keeps them, only to relocate objects that ask
+            // for it. Ours do not.
             let mut loader = EbpfLoader::new();
             loader.btf(None);
-            let types = scope.spawn(Types::of_kernel);
+            let btf = scope.spawn(KernelBtf::probe);
             let layout = joined(layout)?;
-            let ebpf = load(loader, plan, options, &layout)?;
-            Ok(Self { ebpf, types: joined(types)?, accept_parameters: layout.accept_parameters })
-        })
+            let ebpf = load::load(loader, plan, options, &layout).map_err(ProbeError::Refused)?;
+            Ok::<_, Error>(Self {
+                ebpf: Mutex::new(ebpf),
+                btf: Mutex::new(joined(btf).map_err(ProbeError::Refused)?),
+                accept_parameters: layout.accept_parameters,
+            })
+        })?;
+        filter_maps::fill(&probe, &options.filter).map_err(ProbeError::Refused)?;
+        Ok(probe)
     }
 
-    /// Loads those of these programs that are not loaded yet, several at a time. What takes longest should be first.
+    /// The object, for this folder.
+    pub(super) fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
+        locked(&self.ebpf)
+    }
+
+    /// Loads those of these programs that are not loaded yet, several at a time. The slowest should come first.
     ///
     /// # Errors
     /// What the kernel refuses, with the remedy.
-    pub fn load_programs(&mut self, names: &[&'static str]) -> Result<(), Error> {
-        let is_loaded = |name: &&str| self.ebpf.program(name).is_some_and(|program| program.fd().is_ok());
-        // The types may have been forgotten.
-        if names.iter().all(is_loaded) { Ok(()) } else { self.load_programs_beside(names, |_, _| ()) }
+    pub fn load_programs(&self, names: &[&'static str]) -> Result<(), ProbeError> {
+        let mut ebpf = self.ebpf();
+        let is_loaded = |name: &&str| ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+        // The kernel's types may have been released, and reading them again takes long.
+        if names.iter().all(is_loaded) { Ok(()) } else { self.load_beside(&mut ebpf, names, |_, _| ()) }
     }
 
-    /// The same, and meanwhile looks for a hook that sees who accepts, and attaches it.
+    /// [`Self::load_programs`], and meanwhile the search for a hook that sees accepts, which it attaches.
     ///
     /// # Errors
     /// What the kernel refuses of these programs, with the remedy.
     pub fn load_programs_and_accept(
-        &mut self,
+        &self,
         names: &[&'static str],
         forced: Option<AcceptHook>,
-    ) -> Result<Search, Error> {
+    ) -> Result<Search, ProbeError> {
         let parameters = self.accept_parameters;
-        self.load_programs_beside(names, |others, btf| Search::run(forced, parameters, others, btf))
+        self.load_beside(&mut self.ebpf(), names, |others, btf| {
+            accept_search::search(forced, parameters, others, btf)
+        })
     }
 
-    /// Loads programs, and does something with the others meanwhile.
-    fn load_programs_beside<T>(
-        &mut self,
+    /// Loads programs, and meanwhile calls `beside` with all others.
+    fn load_beside<T>(
+        &self,
+        ebpf: &mut Ebpf,
         names: &[&'static str],
         beside: impl FnOnce(BTreeMap<&str, &mut Program>, &Btf) -> T,
-    ) -> Result<T, Error> {
+    ) -> Result<T, ProbeError> {
         let (mut found, others): (BTreeMap<_, _>, _) =
-            self.ebpf.programs_mut().partition(|(name, _)| names.contains(name));
+            ebpf.programs_mut().partition(|(name, _)| names.contains(name));
         let mut missing = Vec::new();
         for &name in names {
-            let program = found.remove(name);
-            let program =
-                program.ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?;
+            let program = found.remove(name).ok_or(ProbeError::Missing { name })?;
             if program.fd().is_err() {
                 missing.push((name, program));
             }
         }
-        let btf = self.types.get()?;
+        let mut btf = locked(&self.btf);
+        let btf = btf.get()?;
         thread::scope(|scope| {
             let load = |(name, program)| load_program(name, program, btf);
             let loads = scope.spawn(move || thread_pool::each(missing.into_iter(), load));
@@ -143,160 +163,88 @@ impl Probe {
         })
     }
 
-    /// Gives memory back that only loading programs takes. Whoever still loads one pays for it.
-    pub fn forget_types(&mut self) {
-        self.types.forget();
+    /// Frees the memory that only loading needs. A later [`Self::load_programs`] reads the kernel's types again.
+    pub fn release_btf(&self) {
+        locked(&self.btf).release();
     }
 
-    /// Attaches the witnesses that the plan names, which are loaded. Nothing is counted before
-    /// [`Self::enable`].
-    ///
-    /// # Errors
-    /// What the kernel refuses, with the remedy.
-    pub fn attach_witnesses(&mut self, plan: &Plan) -> Result<(), Error> {
-        let witnesses = plan.witnesses;
-        // The second chance first: a socket that another hook remembered must not be freed unseen.
-        if witnesses.destroy_sock {
-            self.attach_tracepoint(name::DESTROY_SOCK)?;
-        }
-        if witnesses.set_state {
-            self.attach_tracepoint(name::SET_STATE)?;
-        }
-        if witnesses.set_state_again {
-            self.attach_tracepoint(name::SET_STATE_AGAIN)?;
-        }
-        if let Some(root) = plan.cgroup_root.as_ref().filter(|_| witnesses.sock_ops) {
-            self.attach_sock_ops(root)?;
-        }
-        self.tell_sizes();
-        Ok(())
-    }
-
-    /// Tells how many instructions the verifier left of each loaded program.
-    fn tell_sizes(&self) {
-        for (name, program) in self.ebpf.programs() {
-            if let Some(bytes) = program.info().ok().and_then(|info| info.size_translated()) {
-                log::debug!("program {name}: {} instructions", bytes / INSTRUCTION);
-            }
-        }
-    }
-
-    fn attach_tracepoint(&mut self, name: &str) -> Result<(), Error> {
-        let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-        program.attach().map(drop).map_err(|error| refused(&format!("attaching {name}"), &error))
-    }
-
-    fn attach_sock_ops(&mut self, root: &Path) -> Result<(), Error> {
-        let cgroup =
-            File::open(root).map_err(|source| Error::Io { context: root.display().to_string(), source })?;
-        let program: &mut SockOps = program(&mut self.ebpf, name::SOCK_OPS)?;
-        // A link always lets other programs of the same kind run, too.
-        program
-            .attach(cgroup, CgroupAttachMode::Single)
-            .map(drop)
-            .map_err(|error| refused(&format!("sock_ops on {}", root.display()), &error))
-    }
-
-    /// Everything is attached: start counting.
+    /// Switches counting on, once every program is attached.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn enable(&mut self) -> Result<(), Error> {
+    pub fn enable(&self) -> Result<(), MapError> {
         self.switch(1)
     }
 
-    /// The end has come: no program counts or writes any more, once those that run now are done.
+    /// Switches counting off: no program counts or writes any more, once those that run now are done.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn disable(&mut self) -> Result<(), Error> {
+    pub fn disable(&self) -> Result<(), MapError> {
         self.switch(0)
     }
 
-    fn switch(&mut self, enabled: u32) -> Result<(), Error> {
-        let map = map(&mut self.ebpf, name::SWITCHES)?;
-        Array::<_, Switches>::try_from(map)
-            .and_then(|mut array| array.set(0, Switches(name::Switches { enabled }), 0))
-            .map_err(|error| Error::Internal(format!("map {}: {error}", name::SWITCHES)))
+    fn switch(&self, enabled: u32) -> Result<(), MapError> {
+        self.map::<Array<name::Switches>>(name::SWITCHES)?.set(0, name::Switches { enabled })
     }
 
-    /// All sockets of a namespace, by its inode number, have been adopted: from now on one that nobody
-    /// remembers there is new.
+    /// Notes that all sockets of these namespaces (inode numbers) are adopted: from now on a socket that the
+    /// programs do not remember is new.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn walked(&mut self, netns: u32) -> Result<(), Error> {
-        let map = map(&mut self.ebpf, name::WALKED)?;
-        HashMap::<_, u32, u8>::try_from(map)
-            .and_then(|mut walked| walked.insert(netns, 1, 0))
-            .map_err(|error| Error::Internal(format!("map {}: {error}", name::WALKED)))
+    pub(super) fn note_walked(&self, namespaces: &BTreeSet<u32>) -> Result<(), MapError> {
+        let mut walked = self.map::<HashMap<u32, u8>>(name::WALKED)?;
+        namespaces.iter().try_for_each(|&netns| walked.insert(netns, 1))
     }
 
-    /// Takes the ring of events, once.
+    /// A typed handle of a map. The handle owns a descriptor, so that it may be used on any thread.
     ///
     /// # Errors
-    /// It was taken before.
-    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, Error> {
-        let map = self
-            .ebpf
-            .take_map(name::EVENTS)
-            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::EVENTS)))?;
-        RingBuf::try_from(map).map_err(|error| Error::Internal(format!("map {}: {error}", name::EVENTS)))
+    /// The object has no such map, or the map is of another kind.
+    pub fn map<T: Handle>(&self, name: &'static str) -> Result<T, MapError> {
+        map::open(&self.ebpf(), name)
     }
 
-    /// Takes an array map by name, once.
+    /// The ring of events. To be opened once: two readers would take records from each other.
     ///
     /// # Errors
-    /// It is not there, was taken before, or holds something else.
-    pub fn take_array<V: Pod>(&mut self, name: &str) -> Result<Array<MapData, V>, Error> {
-        let map = self
-            .ebpf
-            .take_map(name)
-            .ok_or_else(|| Error::Internal(format!("the object has no map {name}")))?;
-        Array::try_from(map).map_err(|error| Error::Internal(format!("map {name}: {error}")))
+    /// The ring cannot be mapped into memory.
+    pub fn ring(&self) -> Result<Ring, MapError> {
+        self.map(name::EVENTS)
     }
 
-    /// A walk of a loaded iterator. It goes over what the thread sees that makes it into a file.
+    /// The programs' log. To be opened once.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub fn walk(&mut self, name: &str) -> Result<IterLink, Error> {
-        let iter: &mut Iter = program(&mut self.ebpf, name)?;
-        iter.attach()
-            .and_then(|id| iter.take_link(id))
-            .map_err(|error| refused(&format!("walking with {name}"), &error))
+    /// The log was opened before.
+    pub fn log(&self) -> Result<ProgramLog, ProbeError> {
+        EbpfLogger::init(&mut self.ebpf())
+            .map(ProgramLog)
+            .map_err(|error| ProbeError::Log { reason: error.to_string() })
     }
 
-    /// What the kernel counted of each attached program, by name.
-    pub fn costs(&self) -> BTreeMap<&'static str, Cost> {
-        [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS]
-            .into_iter()
-            .filter_map(|name| Some((name, Cost::of(self.ebpf.program(name)?.fd().ok()?.as_fd())?)))
-            .collect()
+    /// Descriptors of the attached hooks, to read the kernel's counts of them.
+    pub fn program_stats(&self) -> ProgramStats {
+        let ebpf = self.ebpf();
+        let names = [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS];
+        let fd = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
+        ProgramStats(names.into_iter().filter_map(|name| Some((name, fd(name)?))).collect())
     }
 
-    /// The loaded object, to attach its logger.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// A link of an iterator, which is loaded if it is not yet.
+    pub(super) fn link_iterator(&self, name: &'static str) -> Result<OwnedFd, ProbeError> {
+        self.load_programs(&[name])?;
+        let ebpf = self.ebpf();
+        let program = ebpf.program(name).ok_or(ProbeError::Missing { name })?;
+        let fd = program.fd().map_err(|error| ProbeError::Mismatch { name, reason: error.to_string() })?;
+        syscall::link_iterator(fd.as_fd())
+            .map_err(|error| Refusal::with_errno(format!("walking with {name}"), error.raw_os_error()).into())
     }
-}
-
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, Error> {
-    ebpf.map_mut(name).ok_or_else(|| Error::Internal(format!("the object has no map {name}")))
-}
-
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Error>
-where
-    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or_else(|| Error::Internal(format!("the object has no program {name}")))?
-        .try_into()
-        .map_err(|error| Error::Internal(format!("program {name}: {error}")))
 }
 
 /// Loads one program for the hook that its name stands for.
-fn load_program(name: &str, program: &mut Program, btf: &Btf) -> Result<(), Error> {
+fn load_program(name: &'static str, program: &mut Program, btf: &Btf) -> Result<(), ProbeError> {
     let hook = match name {
         name::SET_STATE | name::SET_STATE_AGAIN => "inet_sock_set_state",
         name::DESTROY_SOCK => "tcp_destroy_sock",
@@ -308,72 +256,23 @@ fn load_program(name: &str, program: &mut Program, btf: &Btf) -> Result<(), Erro
         Program::BtfTracePoint(program) => program.load(hook, btf),
         Program::Iter(program) => program.load(hook, btf),
         Program::SockOps(program) => program.load(),
-        _ => return Err(Error::Internal(format!("program {name} is of a kind that is not expected"))),
+        _ => {
+            let reason = "is of a kind that is not expected".into();
+            return Err(ProbeError::Mismatch { name, reason });
+        }
     }
-    .map_err(|error| refused(&format!("loading {name} for {hook}"), &error))
+    .map_err(|error| refused(format!("loading {name} for {hook}"), &error).into())
+}
+
+/// A refusal of `what`. The verifier's log goes to the debug log: it is long and for developers.
+pub(super) fn refused(what: String, error: &ProgramError) -> Refusal {
+    if let ProgramError::LoadError { verifier_log, .. } = error {
+        log::debug!("verifier: {verifier_log}");
+    }
+    Refusal::with_errno(what, errno(error))
 }
 
 /// The result of a thread, or its panic.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> {
-    let flag = |on: bool| u8::from(on);
-    let connect_is_seen = flag(plan.witnesses.sock_ops);
-    let log_level = if options.log { LOG_ALL } else { 0 };
-    let shard_mask = plan.shards - 1;
-    let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
-    let ledger_has_places = flag(options.counts && load_options::HAS_PLACES);
-    let place_bits = options.place_bits(plan.witnesses, plan.open_files);
-    let places = 1 << place_bits;
-    let (claims, memories) = (places, places + plan.cpus * SCRATCH_SLOTS);
-    let only_counts = options.only_counts();
-    let keys = ledger::KEYS * plan.shards;
-    let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
-
-    let mut loader = loader;
-    loader
-        .map_max_entries(name::EVENTS, options.ring_bytes)
-        .map_max_entries(name::PENDING_OVERFLOW, options.claims(plan.open_files))
-        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { claims } else { 1 })
-        .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
-        .map_max_entries(
-            name::LEDGER_SLOTS,
-            if ledger_has_places == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
-        )
-        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_places, true)
-        .override_global(name::COUNTS_ON, &counts_on, true)
-        .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
-        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { memories })
-        .map_max_entries(name::COUNTED_STATES, if only_counts { memories } else { 1 })
-        .override_global(name::TABLE_BITS, &place_bits, true)
-        .override_global(name::WANTED_KINDS, &options.kinds, true)
-        .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
-        .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })
-        .override_global(name::SPANS_ON, &spans_on, true)
-        .override_global(name::LISTED, &options.listed, true)
-        .override_global(name::OWNERS, &options.owners, true)
-        .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
-        .override_global(name::SHARD_MASK, &shard_mask, true)
-        .override_global(aya_log::LEVEL, &log_level, true);
-    filter_maps::prepare(&mut loader, &options.filter);
-    debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
-    for (name, offset) in layout.globals() {
-        loader.override_global(name, offset, true);
-    }
-    let mut ebpf = loader.load(OBJECT).map_err(|error| Error::Refused {
-        errno: errno(&error),
-        what: format!("loading the programs: {}", chain(&error)),
-    })?;
-    filter_maps::fill(&mut ebpf, &options.filter)?;
-    Ok(ebpf)
-}
-
-/// What the kernel refused. The verifier's log goes to the debug log: it is long and for developers.
-fn refused(what: &str, error: &ProgramError) -> Error {
-    if let ProgramError::LoadError { verifier_log, .. } = error {
-        log::debug!("verifier: {verifier_log}");
-    }
-    Error::Refused { what: what.to_owned(), errno: errno(error) }
 }

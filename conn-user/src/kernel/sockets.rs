@@ -3,28 +3,26 @@
 use std::collections::{BTreeSet, HashMap};
 use std::thread;
 
-use aya::programs::iter::IterLink;
 use conn_common::name;
 use conn_common::owner::Owner;
-use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
+use conn_common::row::SocketRow;
 
-use crate::error::Error;
-use crate::event::decode;
 use crate::host::namespace::{self, Found, Namespace};
-use crate::kernel::iterator;
+use crate::kernel::iterator::{AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError};
 use crate::kernel::probe::Probe;
 
-/// Finds all namespaces and adopts their sockets. Those that only files keep are looked for meanwhile: going
-/// over the files of all tasks takes a fifth of the time that adopting the sockets behind them does. With
-/// `claims`, the same walk notes who has which socket open (only what this process sees in its pid namespace).
+/// Finds all namespaces and adopts their sockets. Another thread looks meanwhile for namespaces that only files
+/// keep: a walk over the files of all tasks takes a fifth of the time that adopting the sockets behind them does.
+/// With `owners`, the same walk notes the owner of each open socket (only in this process's pid namespace).
+/// Returns the inode numbers of the namespaces that were walked.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets or tasks.
-pub fn adopt_all(probe: &mut Probe, claims: bool) -> Result<BTreeSet<u32>, Error> {
+pub fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, WalkError> {
     let found = namespace::all().namespaces;
-    let files = probe.walk(file_walk(claims))?;
+    let files = if owners { NamespaceIterator::with_owners(probe) } else { NamespaceIterator::new(probe) }?;
     thread::scope(|scope| {
-        let searched = scope.spawn(|| held_namespaces(files, &found));
+        let searched = scope.spawn(|| held_namespaces(&files, &found));
         let mut walked = adopt(probe, &found)?;
         let held = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         walked.extend(adopt(probe, &held)?);
@@ -32,122 +30,83 @@ pub fn adopt_all(probe: &mut Probe, claims: bool) -> Result<BTreeSet<u32>, Error
     })
 }
 
-/// The walk over files that finds namespaces, and notes who has which socket open if that is asked for.
-pub fn file_walk(claims: bool) -> &'static str {
-    if claims { name::FILE_CLAIM } else { name::NAMESPACE_LIST }
+/// The programs that [`adopt_all`] walks with.
+pub fn adopting_programs(owners: bool) -> [&'static str; 2] {
+    [name::TCP_ADOPT, if owners { name::FILE_CLAIM } else { name::NAMESPACE_LIST }]
 }
 
-/// Makes the programs remember every socket of the namespaces. Whatever happens meanwhile to a socket
-/// finds it either remembered or not, never half. Tells which namespaces were walked, by inode number.
+/// Makes the programs remember every socket of the namespaces. A hook that runs meanwhile finds a socket either
+/// remembered or not, never half. Returns the inode numbers of the namespaces that were walked.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets.
-pub fn adopt(probe: &mut Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, Error> {
-    probe.load_programs(&[name::TCP_ADOPT])?;
-    let walked = iterator::namespaces(probe, name::TCP_ADOPT, namespaces, |_| {})?;
-    for &netns in &walked {
-        probe.walked(netns)?;
-    }
+pub fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, WalkError> {
+    let walked = AdoptIterator::new(probe)?.each_in(namespaces, |()| {})?;
+    probe.note_walked(&walked)?;
     Ok(walked)
 }
 
-/// Visits every TCP socket of the namespaces that the probe's filters let through. Tells which
-/// namespaces were walked, by inode number.
+/// Visits every TCP socket of the namespaces that the probe's filters let through. Returns the inode numbers of
+/// the namespaces that were walked.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets, or writes what is no row.
 pub fn list(
-    probe: &mut Probe,
+    probe: &Probe,
     namespaces: &[Namespace],
-    mut each: impl FnMut(SocketRow) + Send,
-) -> Result<BTreeSet<u32>, Error> {
-    let mut broken = None;
-    probe.load_programs(&[name::TCP_LIST])?;
-    let walked = iterator::namespaces(probe, name::TCP_LIST, namespaces, |page| {
-        for row in page.chunks(size_of::<SocketRow>()) {
-            match decode::socket_row(row) {
-                Ok(row) => each(row),
-                Err(error) => broken = Some(error),
-            }
-        }
-    })?;
-    match broken {
-        Some(error) => Err(Error::Internal(format!("listing the sockets: {error}"))),
-        None => Ok(walked),
-    }
+    each: impl FnMut(SocketRow) + Send,
+) -> Result<BTreeSet<u32>, WalkError> {
+    SocketIterator::new(probe)?.each_in(namespaces, each)
 }
 
 /// All network namespaces that can be found: by their threads, their mounts and the files that keep them.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn all_namespaces(probe: &mut Probe) -> Result<Found, Error> {
-    probe.load_programs(&[name::NAMESPACE_LIST])?;
+pub fn all_namespaces(probe: &Probe) -> Result<Found, WalkError> {
+    let files = NamespaceIterator::new(probe)?;
     let mut found = namespace::all();
-    found.namespaces.extend(held_namespaces(probe.walk(name::NAMESPACE_LIST)?, &found.namespaces)?);
+    found.namespaces.extend(held_namespaces(&files, &found.namespaces)?);
     Ok(found)
 }
 
-/// The network namespaces that open files keep, but for those that are known.
-fn held_namespaces(files: IterLink, known: &[Namespace]) -> Result<Vec<Namespace>, Error> {
+/// The network namespaces that open files keep, without the `known` ones.
+fn held_namespaces(files: &NamespaceIterator, known: &[Namespace]) -> Result<Vec<Namespace>, WalkError> {
     let mut held: Vec<Namespace> = Vec::new();
-    let mut broken = None;
-    iterator::once(files, "files", |page| {
-        for row in page.chunks(size_of::<NamespaceRow>()) {
-            match decode::namespace_row(row) {
-                Ok(row) => {
-                    let inode = row.inode as u32;
-                    if known.iter().chain(&held).all(|known| known.inode != inode) {
-                        held.extend(Namespace::held(row.pid, row.fd));
-                    }
-                }
-                Err(error) => broken = Some(error),
-            }
+    files.each(|row| {
+        let inode = row.inode as u32;
+        if known.iter().chain(&held).all(|known| known.inode != inode) {
+            held.extend(Namespace::held(row.pid, row.fd));
         }
     })?;
-    match broken {
-        Some(error) => Err(Error::Internal(format!("listing the namespaces: {error}"))),
-        None => Ok(held),
-    }
+    Ok(held)
 }
 
-/// Who has which socket open, by the socket's cookie: each process once.
+/// The processes that have a socket open, by the socket's cookie: each process once.
 pub type Holders = HashMap<u64, Vec<Owner>>;
 
-/// The same as [`all_namespaces`], and who has which socket open, which another thread finds out meanwhile.
+/// [`all_namespaces`], and meanwhile on another thread the holders of all sockets.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn namespaces_and_holders(probe: &mut Probe) -> Result<(Found, Holders), Error> {
-    probe.load_programs(&[name::FILE_LIST])?;
-    let files = probe.walk(name::FILE_LIST)?;
+pub fn namespaces_and_holders(probe: &Probe) -> Result<(Found, Holders), WalkError> {
+    let files = HolderIterator::new(probe)?;
     thread::scope(|scope| {
-        let holders = scope.spawn(|| holders(files));
+        let holders = scope.spawn(|| holders(&files));
         let found = all_namespaces(probe)?;
         let holders = holders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok((found, holders))
     })
 }
 
-fn holders(files: IterLink) -> Result<Holders, Error> {
+fn holders(files: &HolderIterator) -> Result<Holders, WalkError> {
     let mut holders = Holders::new();
-    let mut broken = None;
-    iterator::once(files, name::FILE_LIST, |page| {
-        for row in page.chunks(size_of::<HolderRow>()) {
-            match decode::holder_row(row) {
-                Ok(row) => {
-                    // Most sockets have one; a vector that grows by itself begins with room for four.
-                    let known = holders.entry(row.cookie).or_insert_with(|| Vec::with_capacity(1));
-                    if known.iter().all(|owner| owner.pid != row.owner.pid) {
-                        known.push(row.owner);
-                    }
-                }
-                Err(error) => broken = Some(error),
-            }
+    files.each(|row| {
+        // Most sockets have one holder; a vector that grows by itself begins with room for four.
+        let known = holders.entry(row.cookie).or_insert_with(|| Vec::with_capacity(1));
+        if known.iter().all(|owner| owner.pid != row.owner.pid) {
+            known.push(row.owner);
         }
     })?;
-    match broken {
-        Some(error) => Err(Error::Internal(format!("listing the files: {error}"))),
-        None => Ok(holders),
-    }
+    Ok(holders)
 }

@@ -1,20 +1,20 @@
-//! Doing something for each of several things, as many at a time as there are processors.
+//! Work on several items at a time, as many as there are CPUs.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Does `work` for all of them, begun in this order, and tells the results in no order.
+/// Does `work` for each item, begun in this order. Returns the results in no order.
 ///
 /// # Errors
-/// One of those of `work`; the worker that meets it begins no more.
-pub fn each<T, R: Send, E: Send>(
-    things: impl ExactSizeIterator<Item = T> + Send,
+/// An error of `work`. The thread that meets it begins no more work.
+pub(crate) fn each<T, R: Send, E: Send>(
+    items: impl ExactSizeIterator<Item = T> + Send,
     work: impl Fn(T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(things.len());
-    let things = Mutex::new(things);
-    let next = || locked(&things).next();
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
+    let items = Mutex::new(items);
+    let next = || locked(&items).next();
     let worker = || std::iter::from_fn(next).map(&work).collect::<Result<Vec<R>, E>>();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
@@ -26,8 +26,8 @@ pub fn each<T, R: Send, E: Send>(
     })
 }
 
-/// A lock that somebody panicked with ends in that panic anyway: whoever joins the thread goes on with it.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex. A poisoned one is fine: the thread that joins the panicked one resumes its panic.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_done_once() {
+    fn each_item_is_done_once() {
         let mut done = each((0..100).collect::<Vec<_>>().into_iter(), Ok::<u32, ()>).unwrap();
         done.sort_unstable();
         assert_eq!(done, (0..100).collect::<Vec<_>>());
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told() {
+    fn error_of_work_is_returned() {
         let odd = |number: u32| if number == 7 { Err(number) } else { Ok(()) };
         assert_eq!(each((0..100).collect::<Vec<_>>().into_iter(), odd), Err(7));
     }

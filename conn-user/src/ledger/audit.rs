@@ -1,8 +1,8 @@
-//! The ledger held against the sockets themselves.
+//! A comparison of the ledger with the kernel's sockets.
 //!
-//! The ledger's own sums always balance, so the proof that they are right must come from elsewhere:
-//! the kernel's socket tables. Slots that moved while the tables were walked are left out; those that
-//! did not must show the same number of open connections, state by state.
+//! The ledger's own sums always balance, so the proof that they are right comes from the kernel's socket tables.
+//! A slot that changed while the tables were walked is left out. Any other slot must have as many open connections
+//! as the tables, state by state.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::ledger::reader::Ledger;
 
 /// Open sockets by direction, service port and state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census(BTreeMap<(u8, u16, u8), u64>);
+pub struct SocketTally(BTreeMap<(u8, u16, u8), u64>);
 
-impl Census {
+impl SocketTally {
     /// Counts one socket, if it is an open connection.
     pub fn count(&mut self, row: &SocketRow) {
         let connection = &row.connection;
@@ -31,7 +31,7 @@ impl Census {
     }
 }
 
-/// A number that differs.
+/// A number of open connections that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Direction of the slot.
@@ -47,7 +47,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Connections that the ledger believes open and the kernel does not have; negative for the opposite.
+    /// Open connections that the ledger has and the kernel lacks (phantoms); negative for the opposite.
     pub fn excess(&self) -> i64 {
         self.ledger.saturating_sub_unsigned(self.kernel)
     }
@@ -62,22 +62,22 @@ pub struct Audit {
     pub moved: u64,
     /// Open sockets in the kernel, moved slots included.
     pub kernel_open: u64,
-    /// Namespaces with open connections that cannot be walked: no thread is in them, no file keeps
-    /// them. Nothing is compared then.
+    /// Namespaces with open connections that cannot be walked: no thread is in them, no file keeps them.
+    /// If there are any, nothing is compared.
     pub hidden_netns: u64,
-    /// Where the ledger was wrong.
+    /// Where the ledger was wrong. Empty if nothing differed.
     pub differences: Vec<Difference>,
 }
 
 impl Audit {
-    /// Compares the ledger as it was before and after a walk with what the walk saw.
-    pub fn compare(before: &Ledger, after: &Ledger, census: &Census) -> Self {
-        let mut audit = Self { kernel_open: census.total(), ..Self::default() };
+    /// Compares two readings of the ledger, before and after a walk, with the sockets of the walk.
+    pub fn compare(before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
+        let mut audit = Self { kernel_open: tally.total(), ..Self::default() };
         let keys: std::collections::BTreeSet<(u8, u16)> = after
             .ports
             .keys()
             .copied()
-            .chain(census.0.keys().map(|&(direction, port, _)| (direction, port)))
+            .chain(tally.0.keys().map(|&(direction, port, _)| (direction, port)))
             .collect();
         for key in keys {
             let (then, now) = (before.ports.get(&key), after.ports.get(&key));
@@ -88,7 +88,7 @@ impl Audit {
             audit.compared += 1;
             let slot = now.copied().unwrap_or(Slot::ZERO);
             for state in state::OPEN {
-                let kernel = census.0.get(&(key.0, key.1, state)).copied().unwrap_or(0);
+                let kernel = tally.0.get(&(key.0, key.1, state)).copied().unwrap_or(0);
                 let difference =
                     Difference { direction: key.0, port: key.1, state, ledger: slot.open_in(state), kernel };
                 if difference.excess() != 0 {
@@ -99,12 +99,12 @@ impl Audit {
         audit
     }
 
-    /// An audit that compares nothing, because `hidden` namespaces with open connections cannot be walked.
-    pub fn of_part(hidden: usize, census: &Census) -> Self {
-        Self { kernel_open: census.total(), hidden_netns: hidden as u64, ..Self::default() }
+    /// An audit without a comparison, because `hidden` namespaces with open connections cannot be walked.
+    pub fn incomplete(hidden: usize, tally: &SocketTally) -> Self {
+        Self { kernel_open: tally.total(), hidden_netns: hidden as u64, ..Self::default() }
     }
 
-    /// The differences that another audit found, too.
+    /// The differences that `other` has, too.
     pub fn also_in(&self, other: &Self) -> Vec<Difference> {
         self.differences.iter().filter(|difference| other.differences.contains(difference)).copied().collect()
     }
@@ -119,7 +119,6 @@ impl Audit {
 mod tests {
     use conn_common::connection::{Connection, IN, OUT};
     use conn_common::state::{CLOSE_WAIT, ESTABLISHED, LISTEN};
-
     use conn_common::traffic::Traffic;
 
     use super::*;
@@ -142,35 +141,35 @@ mod tests {
         ledger
     }
 
-    fn census(rows: &[(u8, u16, u8)]) -> Census {
-        let mut census = Census::default();
+    fn tally(rows: &[(u8, u16, u8)]) -> SocketTally {
+        let mut tally = SocketTally::default();
         for &(direction, port, state) in rows {
-            census.count(&row(direction, port, state));
+            tally.count(&row(direction, port, state));
         }
-        census
+        tally
     }
 
     #[test]
-    fn equal_is_equal() {
+    fn equal_numbers_hold() {
         let sockets = [(IN, 22, ESTABLISHED), (OUT, 443, CLOSE_WAIT), (OUT, 443, CLOSE_WAIT)];
         let ledger = ledger(&sockets);
-        let audit = Audit::compare(&ledger, &ledger, &census(&sockets));
+        let audit = Audit::compare(&ledger, &ledger, &tally(&sockets));
         assert!(audit.holds());
         assert_eq!((audit.compared, audit.moved, audit.kernel_open), (2, 0, 3));
     }
 
     #[test]
-    fn tells_ghosts_and_strangers() {
-        let ghosts = ledger(&[(IN, 22, ESTABLISHED)]);
-        let audit = Audit::compare(&ghosts, &ghosts, &census(&[(OUT, 80, ESTABLISHED), (IN, 80, LISTEN)]));
+    fn phantoms_and_unknown_sockets_differ() {
+        let phantoms = ledger(&[(IN, 22, ESTABLISHED)]);
+        let audit = Audit::compare(&phantoms, &phantoms, &tally(&[(OUT, 80, ESTABLISHED), (IN, 80, LISTEN)]));
         let excess: Vec<_> = audit.differences.iter().map(|d| (d.direction, d.port, d.excess())).collect();
         assert_eq!(excess, [(IN, 22, 1), (OUT, 80, -1)]);
     }
 
     #[test]
-    fn leaves_out_what_moved() {
+    fn moved_slots_are_left_out() {
         let (before, after) = (ledger(&[]), ledger(&[(IN, 22, ESTABLISHED)]));
-        let audit = Audit::compare(&before, &after, &census(&[]));
+        let audit = Audit::compare(&before, &after, &tally(&[]));
         assert!(audit.holds());
         assert_eq!((audit.compared, audit.moved), (0, 1));
     }

@@ -2,50 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use aya::{Ebpf, Pod};
 use conn_common::histogram::{self, Durations, Histogram};
 use conn_common::{ledger, name};
+use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
-use crate::error::Error;
 use crate::event::direction;
 use crate::host::services::Services;
+use crate::kernel::map::MapError;
 use crate::kernel::map_batch::Entries;
+use crate::kernel::probe::Probe;
 use crate::render::human;
 use crate::render::number_table::{Column, Table, TableFormat, Value};
 
-/// Histograms, for the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodDurations(Durations);
-
-// SAFETY: integers only.
-unsafe impl Pod for PodDurations {}
-
 /// Reads the histograms.
-pub struct LifetimeReader(Entries<PodDurations>);
+#[derive(Debug)]
+pub struct LifetimeReader(Entries<Durations>);
 
 impl LifetimeReader {
-    /// Takes the map, once.
+    /// Opens the map.
     ///
     /// # Errors
-    /// It was taken before.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        Entries::take(ebpf, name::SPANS).map(Self)
+    /// The map cannot be opened.
+    pub fn new(probe: &Probe) -> Result<Self, MapError> {
+        probe.map(name::SPANS).map(Self)
     }
 
     /// One reading, by direction and service port.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn read(&self) -> Result<Lifetimes, Error> {
+    pub fn read(&self) -> Result<Lifetimes, MapError> {
         let mut all: BTreeMap<(u8, u16), Durations> = BTreeMap::new();
-        let read = self.0.each(|key, PodDurations(durations)| {
+        self.0.each(|key, durations| {
             let sum = all.entry(ledger::split(key)).or_insert(Durations::ZERO);
             sum.handshake.add(&durations.handshake);
             sum.lifetime.add(&durations.lifetime);
-        });
-        read.map_err(|error| Error::Internal(format!("reading the histograms: {error}")))?;
+        })?;
         Ok(Lifetimes(all))
     }
 }
@@ -114,6 +107,12 @@ impl Lifetimes {
                 one
             })
             .collect()
+    }
+}
+
+impl Serialize for Lifetimes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json().serialize(serializer)
     }
 }
 

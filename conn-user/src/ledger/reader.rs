@@ -1,49 +1,24 @@
-//! The ledger as the kernel keeps it, read without stopping anything.
+//! The ledger as the kernel keeps it, read while the programs go on counting.
 
 use std::collections::BTreeMap;
 
-use aya::maps::{Array, MapData};
-use aya::{Ebpf, Pod};
 use conn_common::assoc_table::TableSlot;
 use conn_common::connection::LISTENER;
 use conn_common::ledger::{self, Slot, Totals, listener};
 use conn_common::name;
 
-use crate::error::Error;
+use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
-
-/// A slot, for the maps.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodSlot(Slot);
-
-// SAFETY: integers only.
-unsafe impl Pod for PodSlot {}
-
-/// A slot of the table, for the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodTableSlot(TableSlot<Slot>);
-
-// SAFETY: integers only.
-unsafe impl Pod for PodTableSlot {}
-
-/// Totals of a namespace, for the map.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodTotals(Totals);
-
-// SAFETY: integers only.
-unsafe impl Pod for PodTotals {}
+use crate::kernel::probe::Probe;
 
 /// Listeners of one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listeners {
-    /// Began to listen while conntrace watched.
+    /// Listeners that began while conntrace ran.
     pub opened: u64,
-    /// Were there before.
+    /// Listeners that existed before.
     pub preexisting: u64,
-    /// Ended.
+    /// Listeners that ended.
     pub closed: u64,
 }
 
@@ -63,7 +38,7 @@ pub struct Ledger {
     pub listeners: BTreeMap<u16, Listeners>,
     /// By inode number of the network namespace.
     pub netns: BTreeMap<u32, Totals>,
-    /// What happened while no slot could be made: counted, but of unknown port.
+    /// Connections that were counted while no slot could be made. Their port is unknown.
     pub unattributed: Option<Slot>,
 }
 
@@ -91,39 +66,37 @@ impl Ledger {
 }
 
 /// Reads the ledger.
+#[derive(Debug)]
 pub struct LedgerReader {
-    places: Entries<PodTableSlot>,
-    slots: Entries<PodSlot>,
-    unattributed: Array<MapData, PodSlot>,
-    netns: Entries<PodTotals>,
+    table: Entries<TableSlot<Slot>>,
+    slots: Entries<Slot>,
+    unattributed: Array<Slot>,
+    netns: Entries<Totals>,
 }
 
 /// How often a reading is repeated that caught a connection between two CPUs' slots.
 const TRIES: u32 = 5;
 
 impl LedgerReader {
-    /// Takes the maps, once.
+    /// Opens the maps.
     ///
     /// # Errors
-    /// They were taken before.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let unattributed = ebpf
-            .take_map(name::UNATTRIBUTED)
-            .ok_or_else(|| Error::Internal(format!("the object has no map {}", name::UNATTRIBUTED)))?;
+    /// A map cannot be opened.
+    pub fn new(probe: &Probe) -> Result<Self, MapError> {
         Ok(Self {
-            places: Entries::take(ebpf, name::LEDGER_SLOTS)?,
-            slots: Entries::take(ebpf, name::LEDGER)?,
-            unattributed: Array::try_from(unattributed).map_err(|error| failed(&error))?,
-            netns: Entries::take(ebpf, name::NETNS)?,
+            table: probe.map(name::LEDGER_SLOTS)?,
+            slots: probe.map(name::LEDGER)?,
+            unattributed: probe.map(name::UNATTRIBUTED)?,
+            netns: probe.map(name::NETNS)?,
         })
     }
 
-    /// One reading. A connection that moves while its cells are read may be seen to leave a state
-    /// before it is seen to enter it; such a reading is repeated.
+    /// One reading. A connection that moves while its cells are read may leave a state in the reading before it
+    /// enters the state; such a reading is repeated.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn read(&self) -> Result<Ledger, Error> {
+    pub fn read(&self) -> Result<Ledger, MapError> {
         let mut ledger = self.read_once()?;
         for _ in 1..TRIES {
             if ledger
@@ -138,36 +111,27 @@ impl LedgerReader {
         Ok(ledger)
     }
 
-    fn read_once(&self) -> Result<Ledger, Error> {
+    fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger::default();
-        let places = self.places.each(|_, PodTableSlot(place)| {
-            if let Some((netns, direction, port)) = ledger::owned(place.key) {
-                ledger.add(direction, port, &place.value);
+        self.table.each(|_, entry| {
+            if let Some((netns, direction, port)) = ledger::owned(entry.key) {
+                ledger.add(direction, port, &entry.value);
                 if direction != LISTENER {
-                    ledger.netns.entry(netns).or_default().add(&Totals::of(&place.value));
+                    ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));
                 }
             }
-        });
-        places.map_err(|error| failed(&error))?;
-        let slots = self.slots.each(|key, PodSlot(slot)| {
+        })?;
+        self.slots.each(|key, slot| {
             let (direction, port) = ledger::split(key);
             ledger.add(direction, port, slot);
-        });
-        slots.map_err(|error| failed(&error))?;
+        })?;
         for direction in 0..LISTENER {
-            let PodSlot(slot) =
-                self.unattributed.get(&u32::from(direction), 0).map_err(|error| failed(&error))?;
+            let slot = self.unattributed.get(u32::from(direction))?;
             if slot != Slot::ZERO {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
             }
         }
-        let netns =
-            self.netns.each(|inode, PodTotals(totals)| ledger.netns.entry(inode).or_default().add(totals));
-        netns.map_err(|error| failed(&error))?;
+        self.netns.each(|inode, totals| ledger.netns.entry(inode).or_default().add(totals))?;
         Ok(ledger)
     }
-}
-
-fn failed(error: &dyn std::error::Error) -> Error {
-    Error::Internal(format!("reading the ledger: {error}"))
 }

@@ -28,9 +28,9 @@ impl Repairs {
 
     /// Counts the ends in a reading of the ledger. Their reason is not known.
     pub fn apply(&self, ledger: &mut Ledger) {
-        for (&(direction, port, state), &ghosts) in &self.0 {
+        for (&(direction, port, state), &phantoms) in &self.0 {
             let slot = ledger.ports.entry((direction, port)).or_insert(Slot::ZERO);
-            slot.count_ends(state, Cause::Unknown, ghosts);
+            slot.count_ends(state, Cause::Unknown, phantoms);
         }
     }
 
@@ -46,10 +46,10 @@ mod tests {
     use conn_common::state::{ESTABLISHED, SYN_RECV};
 
     use super::*;
-    use crate::ledger::audit::{Audit, Census};
+    use crate::ledger::audit::{Audit, SocketTally};
 
     #[test]
-    fn ghosts_are_laid_once() {
+    fn repair_is_applied_once() {
         let mut ledger = Ledger::default();
         let slot = ledger.ports.entry((IN, 22)).or_insert(Slot::ZERO);
         slot.count_opened(SYN_RECV);
@@ -57,15 +57,15 @@ mod tests {
         slot.count_step(SYN_RECV, ESTABLISHED);
         let raw = ledger.clone();
         let mut repairs = Repairs::default();
-        repairs.learn(&Audit::compare(&raw, &raw, &Census::default()).differences);
+        repairs.learn(&Audit::compare(&raw, &raw, &SocketTally::default()).differences);
         repairs.apply(&mut ledger);
         let total = ledger.total();
         assert_eq!((repairs.total(), total.open(), total.closed(), total.failed()), (2, 0, 1, 1));
-        assert!(Audit::compare(&ledger, &ledger, &Census::default()).holds());
+        assert!(Audit::compare(&ledger, &ledger, &SocketTally::default()).holds());
     }
 
     #[test]
-    fn an_end_that_came_after_all_is_given_back() {
+    fn late_end_undoes_its_repair() {
         let difference =
             |ledger, kernel| Difference { direction: IN, port: 22, state: ESTABLISHED, ledger, kernel };
         let mut repairs = Repairs::default();

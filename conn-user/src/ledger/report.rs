@@ -1,338 +1,307 @@
-//! One reading of the ledger with all that proves it, as a table, JSON or CSV.
+//! One reading of the ledger with all that proves it, as data. [`Report::write`] makes text, CSV and JSON of it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conn_common::cause::Cause;
 use conn_common::connection::IN;
 use conn_common::counter;
-use conn_common::ledger::{Slot, Totals};
+use conn_common::ledger::Slot;
 use conn_common::state;
-use serde_json::{Value as Json, json};
+use serde::{Serialize, Serializer};
 
-use crate::error::Error;
 use crate::event::direction;
-use crate::filter::Filter;
 use crate::host::clock;
-use crate::host::services::Services;
-use crate::kernel::probe::Cost;
-use crate::kernel::session::{Session, When};
-use crate::ledger::audit::Audit;
+use crate::kernel::program_stats::Cost;
+use crate::ledger::audit::{Audit, Difference};
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::reader::{Ledger, Listeners};
-use crate::ledger::self_cost::{Own, OwnWatch};
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::ledger::report_text;
+use crate::ledger::self_cost::SelfCost;
 
-/// The counters that people are shown: what went into the ring, then what did not go the usual way.
-const SHOWN: [u32; 14] = [
-    counter::PRODUCED,
-    counter::WAKEUPS,
-    counter::LOST,
-    counter::NO_SOCKET,
-    counter::STORAGE_FAILED,
-    counter::LEDGER_FAILED,
-    counter::NETNS_FAILED,
-    counter::FLAGS_FAILED,
-    counter::STEP_REPAIRED,
-    counter::ADOPTED_LATE,
-    counter::CLOSED_LATE,
-    counter::END_UNSEEN,
-    counter::OWNER_FAILED,
-    counter::SPANS_FAILED,
-];
-
-/// Those of them after which a number here may be too small.
+/// The counters after which a number of the report may be too small.
 const FAILURES: [u32; 4] =
     [counter::STORAGE_FAILED, counter::LEDGER_FAILED, counter::NETNS_FAILED, counter::SPANS_FAILED];
 
-/// One reading of all that is shown.
+/// What a report is made of.
 #[derive(Debug)]
+pub(super) struct Gathered<'a> {
+    pub unix_ns: i64,
+    pub ledger: &'a Ledger,
+    pub audit: Audit,
+    pub audit_age: Duration,
+    pub counters: [u64; counter::COUNT],
+    pub costs: BTreeMap<&'static str, Cost>,
+    pub repaired: u64,
+    pub lifetimes: Option<Lifetimes>,
+    pub self_cost: Option<SelfCost>,
+}
+
+/// One reading of all that is shown. As JSON, the field names are part of the interface (docs/json.md).
+#[derive(Debug, Serialize)]
 pub struct Report {
-    taken: Instant,
-    unix_ns: i64,
-    ledger: Ledger,
-    audit: Audit,
-    audit_age: Duration,
-    counters: [u64; counter::COUNT],
-    costs: BTreeMap<&'static str, Cost>,
-    repaired: u64,
-    lifetimes: Option<Lifetimes>,
-    own: Option<Own>,
+    /// Wall-clock time (RFC 3339).
+    pub time: String,
+    /// By direction and service port, the most used first.
+    #[serde(serialize_with = "report_text::port_rows")]
+    pub ports: Vec<PortCounts>,
+    /// All ports and directions added up.
+    #[serde(serialize_with = "report_text::port_row")]
+    pub total: PortCounts,
+    /// Connections that were counted without a port; none if there was a slot for each.
+    pub unattributed: Option<u64>,
+    /// Listeners by port.
+    pub listeners: Vec<ListenerCounts>,
+    /// Totals by network namespace.
+    pub netns: Vec<NetnsTotals>,
+    /// The sums that must agree.
+    pub identity: Identity,
+    /// The comparison with the sockets.
+    #[serde(serialize_with = "audit")]
+    pub audit: AgedAudit,
+    /// The programs' counters of themselves, by name.
+    #[serde(rename = "witness", serialize_with = "named_counters")]
+    pub counters: [u64; counter::COUNT],
+    /// The kernel's counts of the programs, by name.
+    pub programs: BTreeMap<&'static str, Cost>,
+    /// Connections that an audit counted as ended.
+    pub repaired: u64,
+    /// Histograms of handshakes and lifetimes, if the run asked for them.
+    pub lifetimes: Option<Lifetimes>,
+    /// What conntrace itself costs, if the run asked for it.
+    #[serde(rename = "self")]
+    pub self_cost: Option<SelfCost>,
+}
+
+/// The counts of one direction and service port, or of all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PortCounts {
+    /// Direction and port; none for the total.
+    pub key: Option<(u8, u16)>,
+    /// The cells of the ledger.
+    pub slot: Slot,
+    /// Sockets that listen on the port; none for outgoing connections.
+    pub listeners: Option<Listeners>,
+    /// Changes since the last report; none in the first one.
+    pub rates: Option<Rates>,
+}
+
+/// Connections per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Attempts and accepts.
+    pub opened: f64,
+    /// Ends of connections that were never established.
+    pub failed: f64,
+    /// Ends of established connections.
+    pub closed: f64,
+}
+
+impl Rates {
+    fn new(now: &Slot, then: &Slot, seconds: f64) -> Self {
+        let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        Self {
+            opened: per_second(now.opened(), then.opened()),
+            failed: per_second(now.failed(), then.failed()),
+            closed: per_second(now.closed(), then.closed()),
+        }
+    }
+}
+
+/// Listeners of one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenerCounts {
+    /// The port.
+    pub port: u16,
+    /// Listeners that began while conntrace ran.
+    pub opened: u64,
+    /// Listeners that existed before.
+    pub preexisting: u64,
+    /// Listeners that ended.
+    pub closed: u64,
+    /// Listeners that exist now.
+    pub open: u64,
+}
+
+/// Totals of one network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NetnsTotals {
+    /// Its inode number.
+    pub netns: u32,
+    /// As [`Slot::opened`].
+    pub opened: u64,
+    /// As [`Slot::preexisting`].
+    pub preexisting: u64,
+    /// As [`Slot::failed`].
+    pub failed: u64,
+    /// As [`Slot::closed`].
+    pub closed: u64,
+    /// As [`Slot::open`].
+    pub open: i64,
+}
+
+/// `opened + preexisting = failed + closed + open`, over the whole ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// As [`Slot::opened`].
+    pub opened: u64,
+    /// As [`Slot::preexisting`].
+    pub preexisting: u64,
+    /// As [`Slot::failed`].
+    pub failed: u64,
+    /// As [`Slot::closed`].
+    pub closed: u64,
+    /// As [`Slot::open`].
+    pub open: i64,
+    /// Both sides are equal, and the audit found no difference.
+    pub holds: bool,
+}
+
+/// An audit and its age.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgedAudit {
+    /// What the audit found.
+    pub found: Audit,
+    /// How old the audit is.
+    pub age: Duration,
 }
 
 impl Report {
-    /// Takes a reading of the ports that pass the filter.
-    ///
-    /// # Errors
-    /// The kernel's maps or sockets cannot be read.
-    pub fn take(session: &mut Session, filter: &Filter, audit: When) -> Result<Self, Error> {
-        let (mut ledger, audit, audit_age) = session.audited(audit)?;
-        ledger.ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
-        ledger.listeners.retain(|&port, _| filter.wants_slot(IN, port));
-        let mut lifetimes = session.lifetimes()?;
-        if let Some(Lifetimes(ports)) = &mut lifetimes {
-            ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
-        }
-        Ok(Self {
-            taken: Instant::now(),
-            unix_ns: clock::unix_now_ns(),
-            ledger,
-            audit,
-            audit_age,
-            counters: session.counters.read()?,
-            costs: session.probe.costs(),
-            repaired: session.repaired(),
+    /// Makes a report. `since` is the ledger of the last report, and how many seconds old it is.
+    pub(super) fn new(gathered: Gathered<'_>, since: Option<(&Ledger, f64)>) -> Self {
+        let Gathered { unix_ns, ledger, audit, audit_age, counters, costs, repaired, lifetimes, self_cost } =
+            gathered;
+        let total = ledger.total();
+        let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
+        let is_equal = i128::from(left) == i128::from(right) + i128::from(total.open());
+        let mut time = Vec::new();
+        clock::rfc3339(unix_ns, &mut time);
+        Self {
+            time: String::from_utf8_lossy(&time).into_owned(),
+            ports: ports(ledger, since),
+            total: PortCounts {
+                key: None,
+                slot: total,
+                listeners: Some(all_listeners(ledger)),
+                rates: since.map(|(then, seconds)| Rates::new(&total, &then.total(), seconds)),
+            },
+            unattributed: ledger.unattributed.map(|slot| slot.opened()),
+            listeners: ledger.listeners.iter().map(listener_counts).collect(),
+            netns: ledger
+                .netns
+                .iter()
+                .map(|(&netns, totals)| NetnsTotals {
+                    netns,
+                    opened: totals.opened,
+                    preexisting: totals.preexisting,
+                    failed: totals.failed,
+                    closed: totals.closed,
+                    open: totals.open(),
+                })
+                .collect(),
+            identity: Identity {
+                opened: total.opened(),
+                preexisting: total.preexisting(),
+                failed: total.failed(),
+                closed: total.closed(),
+                open: total.open(),
+                holds: is_equal && audit.holds(),
+            },
+            audit: AgedAudit { found: audit, age: audit_age },
+            counters,
+            programs: costs,
+            repaired,
             lifetimes,
-            own: None,
-        })
-    }
-
-    /// Adds what conntrace itself costs.
-    pub fn add_own(&mut self, watch: &OwnWatch) {
-        self.own = Some(watch.look(&self.costs, self.counters[counter::LOST as usize]));
-    }
-
-    /// Writes it; with rates since `last`, if there was one. `only_total` leaves the ports out, which have the
-    /// names of `services` in a table.
-    pub fn write(
-        &self,
-        format: TableFormat,
-        services: &Services,
-        only_total: bool,
-        last: Option<&Self>,
-    ) -> String {
-        let table = self.table(only_total, last, |port| Value::port(port, services, format));
-        match format {
-            TableFormat::Csv => table.csv(),
-            TableFormat::Json => format!("{}\n", self.json(&table)),
-            TableFormat::Table => {
-                let lifetimes =
-                    self.lifetimes.as_ref().map_or_else(String::new, |all| all.table(services).text());
-                format!("{}{lifetimes}{}", table.text(), self.proof())
-            }
+            self_cost,
         }
     }
 
-    /// The ports by what they opened, then the total.
-    fn table(&self, only_total: bool, last: Option<&Self>, name: impl Fn(u16) -> Value) -> Table {
-        let mut table = Table::new(&columns(last.is_some()));
-        let since = last.map(|last| (&last.ledger, (self.taken - last.taken).as_secs_f64()));
-        if !only_total {
-            let mut ports: Vec<_> = self.ledger.ports.iter().collect();
-            ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
-            for (key, slot) in ports {
-                let listeners = if key.0 == IN { self.ledger.listeners.get(&key.1).copied() } else { None };
-                let head = [name(key.1), Value::Text(direction_name(key.0).into())];
-                let rate = since.map(|(then, seconds)| (then.ports.get(key).unwrap_or(&Slot::ZERO), seconds));
-                table.rows.push(row(head, slot, listeners, rate));
-            }
-        }
-        let total = self.ledger.total();
-        let then = since.map(|(then, seconds)| (then.total(), seconds));
-        let head = [Value::Text("total".into()), Value::Text("both".into())];
-        table.rows.push(row(
-            head,
-            &total,
-            Some(self.listeners()),
-            then.as_ref().map(|(then, seconds)| (then, *seconds)),
-        ));
-        table
-    }
-
-    fn listeners(&self) -> Listeners {
-        self.ledger.listeners.values().fold(Listeners::default(), |sum, one| Listeners {
-            opened: sum.opened + one.opened,
-            preexisting: sum.preexisting + one.preexisting,
-            closed: sum.closed + one.closed,
-        })
-    }
-
-    /// What was lost, missed and repaired, what the audit found, then the identity.
-    fn proof(&self) -> String {
-        let total = self.ledger.total();
-        let troubles = SHOWN
-            .map(|at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
-            .join(", ");
-        let missed: Vec<String> =
-            self.costs.iter().map(|(name, cost)| format!("{name} {}", cost.missed)).collect();
-        let mut lines: Vec<String> = Vec::new();
-        if self.ledger.netns.len() > 1 {
-            lines.extend(self.ledger.netns.iter().map(|(inode, totals)| {
-                format!(
-                    "netns {inode}: opened {} + preexisting {} = failed {} + closed {} + open {}",
-                    totals.opened,
-                    totals.preexisting,
-                    totals.failed,
-                    totals.closed,
-                    totals.open()
-                )
-            }));
-        }
-        lines.extend([
-            format!("witness: {troubles}, repaired {}", self.repaired),
-            format!("skipped by the kernel: {}", missed.join(", ")),
-            format!(
-                "audit {:.1} s ago: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ",
-                self.audit_age.as_secs_f64(),
-                self.audit.kernel_open,
-                self.audit.compared,
-                self.audit.moved,
-                self.audit.differences.len()
-            ),
-        ]);
-        if self.audit.hidden_netns > 0 {
-            lines.push(format!(
-                "audit: network namespaces with open connections that cannot be entered: {}; nothing was compared",
-                self.audit.hidden_netns
-            ));
-        }
-        lines.extend(self.audit.differences.iter().map(|difference| {
-            format!(
-                "audit: port {} {} {}: {} in the ledger, {} in the kernel",
-                difference.port,
-                direction_name(difference.direction),
-                state::name(difference.state).unwrap_or("-"),
-                difference.ledger,
-                difference.kernel
-            )
-        }));
-        lines.extend(self.own.iter().flat_map(Own::lines));
-        lines.push(format!(
-            "opened {} + preexisting {} = failed {} + closed {} + open {}: {}",
-            total.opened(),
-            total.preexisting(),
-            total.failed(),
-            total.closed(),
-            total.open(),
-            self.verdict()
-        ));
-        lines.join("\n") + "\n"
-    }
-
-    /// What the sums and the sockets say together.
-    fn verdict(&self) -> &'static str {
-        if !self.holds() {
-            "DOES NOT HOLD"
-        } else if self.audit.hidden_netns > 0 {
-            "the sums hold, the sockets could not be compared"
-        } else if self.audit.moved > 0 {
-            "holds, as far as ports stood still"
-        } else {
-            "holds"
-        }
-    }
-
-    /// How many steps were missed or could not be counted, as far as anybody knows.
+    /// How many steps were missed or could not be counted, as far as known.
     pub fn missed(&self) -> u64 {
         let failures: u64 = FAILURES.iter().map(|&at| self.counters[at as usize]).sum();
-        failures + self.repaired + self.audit.differences.len() as u64
-    }
-
-    /// The identity over the whole ledger, and the audit.
-    fn holds(&self) -> bool {
-        let total = self.ledger.total();
-        let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
-        i128::from(left) == i128::from(right) + i128::from(total.open()) && self.audit.holds()
-    }
-
-    fn json(&self, table: &Table) -> Json {
-        let mut time = Vec::new();
-        clock::rfc3339(self.unix_ns, &mut time);
-        let mut ports = table.json();
-        let total = ports.as_array_mut().and_then(Vec::pop).unwrap_or_default();
-        let total_slot = self.ledger.total();
-        let counters: BTreeMap<_, _> = counter::NAMES.iter().zip(self.counters).collect();
-        json!({
-            "time": String::from_utf8_lossy(&time),
-            "ports": ports,
-            "total": total,
-            "unattributed": self.ledger.unattributed.map(|slot| slot.opened()),
-            "listeners": self.ledger.listeners.iter().map(|(port, one)| listeners_json(*port, one)).collect::<Vec<_>>(),
-            "netns": self.ledger.netns.iter().map(|(inode, totals)| totals_json(*inode, totals)).collect::<Vec<_>>(),
-            "identity": {
-                "opened": total_slot.opened(),
-                "preexisting": total_slot.preexisting(),
-                "failed": total_slot.failed(),
-                "closed": total_slot.closed(),
-                "open": total_slot.open(),
-                "holds": self.holds(),
-            },
-            "audit": {
-                "age_seconds": self.audit_age.as_secs_f64(),
-                "kernel_open": self.audit.kernel_open,
-                "compared": self.audit.compared,
-                "moved": self.audit.moved,
-                "hidden_netns": self.audit.hidden_netns,
-                "differences": self.audit.differences.iter().map(|one| json!({
-                    "direction": direction_name(one.direction),
-                    "port": one.port,
-                    "state": state::name(one.state).map(str::to_lowercase),
-                    "ledger": one.ledger,
-                    "kernel": one.kernel,
-                })).collect::<Vec<_>>(),
-            },
-            "witness": counters,
-            "programs": self.costs,
-            "repaired": self.repaired,
-            "lifetimes": self.lifetimes.as_ref().map(Lifetimes::json),
-            "self": self.own.as_ref().map(Own::json),
-        })
+        failures + self.repaired + self.audit.found.differences.len() as u64
     }
 }
 
-fn direction_name(direction: u8) -> &'static str {
+/// The ports by how many connections they had, then by direction and number.
+fn ports(ledger: &Ledger, since: Option<(&Ledger, f64)>) -> Vec<PortCounts> {
+    let mut ports: Vec<_> = ledger.ports.iter().collect();
+    ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
+    let counts = ports.into_iter().map(|(&key, &slot)| PortCounts {
+        key: Some(key),
+        slot,
+        listeners: if key.0 == IN { ledger.listeners.get(&key.1).copied() } else { None },
+        rates: since
+            .map(|(then, seconds)| Rates::new(&slot, then.ports.get(&key).unwrap_or(&Slot::ZERO), seconds)),
+    });
+    counts.collect()
+}
+
+fn all_listeners(ledger: &Ledger) -> Listeners {
+    ledger.listeners.values().fold(Listeners::default(), |sum, one| Listeners {
+        opened: sum.opened + one.opened,
+        preexisting: sum.preexisting + one.preexisting,
+        closed: sum.closed + one.closed,
+    })
+}
+
+fn listener_counts((&port, one): (&u16, &Listeners)) -> ListenerCounts {
+    let &Listeners { opened, preexisting, closed } = one;
+    ListenerCounts { port, opened, preexisting, closed, open: one.open() }
+}
+
+/// The name of a direction of the ledger.
+pub(super) fn direction_name(direction: u8) -> &'static str {
     direction::name(direction).unwrap_or("-")
 }
 
-fn listeners_json(port: u16, one: &Listeners) -> Json {
-    json!({
-        "port": port,
-        "opened": one.opened,
-        "preexisting": one.preexisting,
-        "closed": one.closed,
-        "open": one.open(),
-    })
+fn named_counters<S: Serializer>(counters: &[u64; counter::COUNT], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counter::NAMES.iter().zip(counters))
 }
 
-fn totals_json(inode: u32, totals: &Totals) -> Json {
-    json!({
-        "netns": inode,
-        "opened": totals.opened,
-        "preexisting": totals.preexisting,
-        "failed": totals.failed,
-        "closed": totals.closed,
-        "open": totals.open(),
-    })
-}
-
-/// The columns of the ledger. What is rare is left to the machine formats.
-fn columns(with_rates: bool) -> Vec<Column> {
-    let mut columns = vec![
-        Column { name: "port", in_text: true },
-        Column { name: "direction", in_text: true },
-        Column { name: "opened", in_text: true },
-        Column { name: "preexisting", in_text: true },
-        Column { name: "established", in_text: true },
-        Column { name: "failed", in_text: true },
-        Column { name: "closed", in_text: true },
-        Column { name: "open", in_text: true },
-        Column { name: "bytes_sent", in_text: true },
-        Column { name: "bytes_received", in_text: true },
-        Column { name: "retransmits", in_text: true },
-        Column { name: "listeners", in_text: true },
-    ];
-    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| Column { name, in_text: false }));
-    columns.extend(state::OPEN.map(|state| Column { name: open_name(state), in_text: false }));
-    if with_rates {
-        columns.push(Column { name: "opened_per_s", in_text: true });
-        columns.push(Column { name: "failed_per_s", in_text: true });
-        columns.push(Column { name: "closed_per_s", in_text: true });
+fn audit<S: Serializer>(audit: &AgedAudit, serializer: S) -> Result<S::Ok, S::Error> {
+    /// A difference by the names of its direction and state.
+    #[derive(Serialize)]
+    struct Named {
+        direction: &'static str,
+        port: u16,
+        state: Option<String>,
+        ledger: i64,
+        kernel: u64,
     }
-    columns
+
+    /// An audit as JSON has it.
+    #[derive(Serialize)]
+    struct Fields {
+        age_seconds: f64,
+        kernel_open: u64,
+        compared: u64,
+        moved: u64,
+        hidden_netns: u64,
+        differences: Vec<Named>,
+    }
+
+    let AgedAudit { found, age } = audit;
+    let named = |&Difference { direction, port, state, ledger, kernel }: &Difference| Named {
+        direction: direction_name(direction),
+        port,
+        state: state::name(state).map(str::to_lowercase),
+        ledger,
+        kernel,
+    };
+    let fields = Fields {
+        age_seconds: age.as_secs_f64(),
+        kernel_open: found.kernel_open,
+        compared: found.compared,
+        moved: found.moved,
+        hidden_netns: found.hidden_netns,
+        differences: found.differences.iter().map(named).collect(),
+    };
+    fields.serialize(serializer)
 }
 
 /// Columns of failures: connections that were never established.
-const FAILED: [(Cause, &str); 8] = [
+pub(super) const FAILED: [(Cause, &str); 8] = [
     (Cause::Refused, "failed_refused"),
     (Cause::TimedOut, "failed_timed_out"),
     (Cause::Unreachable, "failed_unreachable"),
@@ -344,7 +313,7 @@ const FAILED: [(Cause, &str); 8] = [
 ];
 
 /// Columns of the other ends.
-const ENDED: [(Cause, &str); 9] = [
+pub(super) const ENDED: [(Cause, &str); 9] = [
     (Cause::ClosedByUs, "ended_closed_by_us"),
     (Cause::ClosedByPeer, "ended_closed_by_peer"),
     (Cause::ResetByUs, "ended_reset_by_us"),
@@ -355,49 +324,3 @@ const ENDED: [(Cause, &str); 9] = [
     (Cause::NotAccepted, "ended_not_accepted"),
     (Cause::Unknown, "ended_unknown"),
 ];
-
-/// The column of connections open in `state`.
-fn open_name(state: u8) -> &'static str {
-    match state {
-        state::SYN_SENT => "open_syn_sent",
-        state::SYN_RECV => "open_syn_recv",
-        state::ESTABLISHED => "open_established",
-        state::FIN_WAIT1 => "open_fin_wait1",
-        state::FIN_WAIT2 => "open_fin_wait2",
-        state::CLOSE_WAIT => "open_close_wait",
-        state::LAST_ACK => "open_last_ack",
-        _ => "open_closing",
-    }
-}
-
-/// One row of the table. `rate` is the slot as it was some seconds ago.
-fn row(
-    head: [Value; 2],
-    slot: &Slot,
-    listeners: Option<Listeners>,
-    rate: Option<(&Slot, f64)>,
-) -> Vec<Value> {
-    let mut row = Vec::from(head);
-    row.extend([
-        slot.opened().into(),
-        slot.preexisting().into(),
-        slot.established().into(),
-        slot.failed().into(),
-        slot.closed().into(),
-        slot.open().into(),
-        slot.bytes_sent().into(),
-        slot.bytes_received().into(),
-        slot.retransmits().into(),
-        listeners.map_or(Value::Unknown, |listeners| listeners.open().into()),
-    ]);
-    row.extend(FAILED.map(|(cause, _)| Value::from(slot.failed_by(cause))));
-    row.extend(ENDED.map(|(cause, _)| Value::from(slot.closed_by(cause))));
-    row.extend(state::OPEN.map(|state| Value::from(slot.open_in(state))));
-    if let Some((before, seconds)) = rate {
-        let per_second = |now: u64, then: u64| Value::Rate(now.saturating_sub(then) as f64 / seconds);
-        row.push(per_second(slot.opened(), before.opened()));
-        row.push(per_second(slot.failed(), before.failed()));
-        row.push(per_second(slot.closed(), before.closed()));
-    }
-    row
-}

@@ -1,54 +1,48 @@
-//! What conntrace itself costs: `stats --self`.
+//! The cost of conntrace itself: `stats --self`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aya::sys::{Stats, enable_stats};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use serde_json::{Value as Json, json};
+use serde::Serialize;
 
-use crate::kernel::probe::Cost;
+use crate::kernel::program_stats::{Cost, ProgramClock};
 
-/// Where an administrator turns the kernel's clock of programs on for everybody.
-const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-/// Lets the kernel time its programs, all of them, as long as this lives. That costs each run some 25 ns.
+/// Has the kernel time its programs, and measures what conntrace uses since the start.
 #[derive(Debug)]
-pub struct OwnWatch {
+pub struct SelfCostWatch {
     since: Instant,
     /// Why the programs are not timed, if they are not.
-    clock: Result<Option<OwnedFd>, String>,
+    clock: Result<ProgramClock, String>,
 }
 
-impl OwnWatch {
-    /// Begins. To be called before the programs are loaded, so that no run is missing.
+impl SelfCostWatch {
+    /// Starts the clock. To be called before the programs are loaded, so that no run is missing.
     pub fn start() -> Self {
-        let is_on = || fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "1");
-        let clock = match enable_stats(Stats::RunTime) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(_) if is_on() => Ok(None),
-            Err(error) => Err(format!(
-                "the kernel refused to time them ({}): CAP_SYS_ADMIN or kernel.bpf_stats_enabled=1 is needed",
-                error.io_error
-            )),
-        };
+        let clock = ProgramClock::start().map_err(|error| {
+            format!(
+                "the kernel refused to time them ({error}): CAP_SYS_ADMIN or kernel.bpf_stats_enabled=1 is needed"
+            )
+        });
         Self { since: Instant::now(), clock }
     }
 
     /// One reading. `costs` are the programs', `lost` the events that found no room.
-    pub fn look(&self, costs: &BTreeMap<&'static str, Cost>, lost: u64) -> Own {
+    pub fn read(&self, costs: &BTreeMap<&'static str, Cost>, lost: u64) -> SelfCost {
         let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
         let seconds = |time: nix::sys::time::TimeVal| time.num_microseconds() as f64 / 1e6;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Own {
-            elapsed: self.since.elapsed(),
-            programs: match &self.clock {
-                Ok(_) => Ok(costs.clone()),
-                Err(reason) => Err(reason.clone()),
-            },
+        let programs = match &self.clock {
+            Ok(_) => Ok(costs.clone()),
+            Err(reason) => Err(reason.clone()),
+        };
+        SelfCost {
+            seconds: self.since.elapsed().as_secs_f64(),
+            runs: programs.as_ref().ok().map(|programs| sum(programs).0),
+            run_ns: programs.as_ref().ok().map(|programs| sum(programs).1),
+            programs,
             skipped: costs.values().map(|cost| cost.missed).sum(),
             lost,
             user_seconds: usage.map(|usage| seconds(usage.user_time())),
@@ -60,26 +54,34 @@ impl OwnWatch {
     }
 }
 
-/// What conntrace has cost since its start. What cannot be read is unknown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Own {
-    elapsed: Duration,
-    /// What the kernel timed, or why it did not.
+/// The cost of conntrace since its start. An unreadable number is none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SelfCost {
+    /// Time since the start.
+    seconds: f64,
+    /// The kernel's counts of each program, or the reason why the programs are not timed. A report has them elsewhere.
+    #[serde(skip)]
     programs: Result<BTreeMap<&'static str, Cost>, String>,
+    /// Runs of all programs.
+    runs: Option<u64>,
+    /// Time of all runs, nanoseconds.
+    run_ns: Option<u64>,
+    /// Runs that the kernel skipped.
     skipped: u64,
+    /// Events that found no room in the ring.
     lost: u64,
     user_seconds: Option<f64>,
     system_seconds: Option<f64>,
     memory_bytes: Option<u64>,
     memory_peak_bytes: Option<u64>,
-    /// Programs and maps, without what sockets remember.
+    /// Programs and maps, without socket storage.
     kernel_memory_bytes: Option<u64>,
 }
 
-impl Own {
+impl SelfCost {
     /// Lines for people.
     pub fn lines(&self) -> Vec<String> {
-        let seconds = self.elapsed.as_secs_f64();
+        let seconds = self.seconds;
         let mut lines = match &self.programs {
             Ok(programs) => {
                 let (runs, run_ns) = sum(programs);
@@ -112,23 +114,6 @@ impl Own {
         ));
         lines
     }
-
-    /// An object. The programs one by one are elsewhere in the report.
-    pub fn json(&self) -> Json {
-        let programs = self.programs.as_ref().ok().map(sum);
-        json!({
-            "seconds": self.elapsed.as_secs_f64(),
-            "runs": programs.map(|(runs, _)| runs),
-            "run_ns": programs.map(|(_, run_ns)| run_ns),
-            "skipped": self.skipped,
-            "lost": self.lost,
-            "user_seconds": self.user_seconds,
-            "system_seconds": self.system_seconds,
-            "memory_bytes": self.memory_bytes,
-            "memory_peak_bytes": self.memory_peak_bytes,
-            "kernel_memory_bytes": self.kernel_memory_bytes,
-        })
-    }
 }
 
 /// Runs and nanoseconds of all programs.
@@ -136,7 +121,7 @@ fn sum(programs: &BTreeMap<&'static str, Cost>) -> (u64, u64) {
     programs.values().fold((0, 0), |(runs, ns), cost| (runs + cost.runs, ns + cost.run_ns))
 }
 
-/// A dash for what never ran.
+/// Nanoseconds per run; a dash if there was none.
 fn mean(runs: u64, run_ns: u64) -> String {
     run_ns.checked_div(runs).map_or_else(|| "-".to_owned(), |ns| format!("{ns} ns"))
 }
@@ -147,12 +132,12 @@ fn kibibytes(status: &str, field: &str) -> Option<u64> {
     Some(rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// What the kernel holds for the maps and programs that this process has open.
+/// Bytes that the kernel holds for the maps and programs that this process has open.
 fn kernel_memory() -> Option<u64> {
     let mut seen = BTreeSet::new();
     let mut bytes = 0;
     for entry in fs::read_dir("/proc/self/fdinfo").ok()? {
-        // The descriptor of this directory is gone before its file can be read.
+        // The descriptor of this directory is closed before its file can be read.
         let Ok(info) = fs::read_to_string(entry.ok()?.path()) else { continue };
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let object = field("map_id:").map(|id| (true, id)).or_else(|| Some((false, field("prog_id:")?)));
@@ -167,12 +152,16 @@ fn kernel_memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn own() -> Own {
+    fn self_cost() -> SelfCost {
         let cost = |runs, run_ns| Cost { runs, run_ns, missed: 1 };
-        Own {
-            elapsed: Duration::from_secs(10),
+        SelfCost {
+            seconds: 10.0,
+            runs: Some(1_000_000),
+            run_ns: Some(450_000_000),
             programs: Ok(BTreeMap::from([
                 ("set_state", cost(1_000_000, 450_000_000)),
                 ("sock_ops", cost(0, 0)),
@@ -188,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_is_told_to_people() {
-        insta::assert_snapshot!(own().lines().join("\n"), @"
+    fn lines_show_the_cost() {
+        insta::assert_snapshot!(self_cost().lines().join("\n"), @"
         self: the programs ran 1000000 times in 10.0 s, 450 ns each: 4.50 % of a CPU
         self: set_state 1000000 x 450 ns, sock_ops 0 x -
         self: skipped by the kernel 2, events lost 7
@@ -198,20 +187,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_has_a_reason() {
-        let unknown = Own { programs: Err("the kernel refused".into()), user_seconds: None, ..own() };
+    fn unknown_run_time_has_a_reason() {
+        let unknown = SelfCost {
+            programs: Err("the kernel refused".into()),
+            runs: None,
+            run_ns: None,
+            user_seconds: None,
+            ..self_cost()
+        };
         insta::assert_snapshot!(unknown.lines().join("\n"), @"
         self: how long the programs run is not known: the kernel refused
         self: skipped by the kernel 2, events lost 7
         self: CPU - user, 0.062 s system; memory 12.0 MiB, at most 12.5 MiB; in the kernel -
         ");
-        assert!(unknown.json()["runs"].is_null() && unknown.json()["run_ns"].is_null());
-        assert_eq!(unknown.json()["lost"], 7);
+        let json = json!(unknown);
+        assert!(json["runs"].is_null() && json["run_ns"].is_null());
+        assert_eq!(json["lost"], 7);
     }
 
     #[test]
-    fn the_cost_is_told_to_machines() {
-        insta::assert_snapshot!(own().json().to_string(), @r#"{"kernel_memory_bytes":null,"lost":7,"memory_bytes":12582912,"memory_peak_bytes":13107200,"run_ns":450000000,"runs":1000000,"seconds":10.0,"skipped":2,"system_seconds":0.0625,"user_seconds":0.25}"#);
+    fn json_has_the_cost() {
+        insta::assert_snapshot!(json!(self_cost()).to_string(), @r#"{"kernel_memory_bytes":null,"lost":7,"memory_bytes":12582912,"memory_peak_bytes":13107200,"run_ns":450000000,"runs":1000000,"seconds":10.0,"skipped":2,"system_seconds":0.0625,"user_seconds":0.25}"#);
     }
 
     #[test]

@@ -6,14 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, MapData, RingBuf};
 use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
+use crate::kernel::map::Array;
 use crate::kernel::probe::Probe;
+use crate::kernel::ring::Ring;
 use crate::output::async_fd::register;
 
 /// How long the reader waits between two looks while events are few.
@@ -23,8 +24,8 @@ const HASTE: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
 pub struct Source {
-    ring: AsyncFd<RingBuf<MapData>>,
-    sleeps: Array<MapData, u32>,
+    ring: AsyncFd<Ring>,
+    sleeps: Array<u32>,
     /// Look again before this many bytes have come.
     mark: usize,
     looked: Instant,
@@ -36,12 +37,12 @@ impl Source {
     ///
     /// # Errors
     /// The ring cannot be polled.
-    pub fn take(probe: &mut Probe, ring_bytes: u32) -> Result<Self, Error> {
-        let ring = register(probe.take_ring()?, Interest::READABLE)
+    pub fn take(probe: &Probe, ring_bytes: u32) -> Result<Self, Error> {
+        let ring = register(probe.ring()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the ring of events".into(), source })?;
         Ok(Self {
             ring,
-            sleeps: probe.take_array(name::READER_SLEEPS)?,
+            sleeps: probe.map(name::READER_SLEEPS)?,
             mark: ring_bytes as usize / 8,
             looked: Instant::now(),
             next: PATIENCE,
@@ -53,7 +54,7 @@ impl Source {
     pub fn drain(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> usize {
         let (mut records, mut bytes) = (0, 0);
         let ring = self.ring.get_mut();
-        while let Some(record) = ring.next() {
+        while let Some(record) = ring.record() {
             records += 1;
             bytes += record.len();
             if !each(&record) {
@@ -98,11 +99,11 @@ impl Source {
     }
 
     fn is_asleep(&self) -> Result<bool, Error> {
-        self.sleeps.get(&0, 0).map(|sleeps| sleeps != 0).map_err(|error| Error::Internal(error.to_string()))
+        Ok(self.sleeps.get(0)? != 0)
     }
 
     fn set_asleep(&mut self) -> Result<(), Error> {
-        self.sleeps.set(0, 1, 0).map_err(|error| Error::Internal(error.to_string()))
+        Ok(self.sleeps.set(0, 1)?)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `conntrace doctor`: what this host has, what follows from it, and whether it works.
 
 mod selftest;
-mod supported;
 
 use std::fmt::Write as _;
 
@@ -11,6 +10,7 @@ use crate::error::Error;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::facts::Host;
 use crate::host::plan::{Degradation, Witnesses, accepts};
+use crate::kernel::supported;
 use crate::output::stdout;
 use crate::render::number_table::TableFormat;
 use selftest::Outcome;

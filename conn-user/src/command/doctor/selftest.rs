@@ -30,6 +30,7 @@ use crate::host::facts::Host;
 use crate::host::plan::Plan;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
+use crate::ledger::reader::LedgerReader;
 use crate::settings::DEFAULT_RING_BYTES;
 use crate::stream::ring::Source;
 
@@ -169,7 +170,7 @@ fn raise_loopback() -> io::Result<()> {
 
 /// The events of the connection, until both of its ends are told or patience ends.
 async fn collect(session: &mut Session, made: &Made) -> Result<Vec<Event>, Error> {
-    let mut source = Source::take(&mut session.probe, DEFAULT_RING_BYTES)?;
+    let mut source = Source::take(&session.probe, DEFAULT_RING_BYTES)?;
     let deadline = Instant::now() + PATIENCE;
     let mut events = Vec::new();
     loop {
@@ -235,7 +236,7 @@ fn check(host: &Host, session: &Session, made: &Made, events: &[Event]) -> Resul
     let wanted = if session.accepts.hook.is_some() { ACCEPT } else { LISTENER };
     let belongs =
         |direction, source| owner(direction).is_some_and(|owner| us.is(&owner) && owner.source == source);
-    let ledger = session.ledger()?;
+    let ledger = LedgerReader::new(&session.probe)?.read()?;
     let counted = |direction| {
         ledger
             .ports

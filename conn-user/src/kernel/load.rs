@@ -1,0 +1,79 @@
+//! Loading the object: sizes of maps, globals, filters. Maps exist afterwards; programs are not loaded yet.
+
+use aya::{Ebpf, EbpfLoader};
+use conn_common::assoc_table::SCRATCH_SLOTS;
+use conn_common::{layout, ledger, name};
+
+use crate::host::accept_hook;
+use crate::host::offsets::Layout;
+use crate::host::plan::Plan;
+use crate::host::refusal::{Refusal, chain, errno};
+use crate::kernel::filter_maps;
+use crate::kernel::load_options::{self, Options};
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
+
+/// How many network namespaces have totals of their own.
+const NAMESPACES: u32 = 65_536;
+
+/// The programs log up to trace. `u8::MAX` lets every line through.
+const LOG_ALL: u8 = u8::MAX;
+
+/// Makes the maps, with sizes and globals for this run.
+///
+/// # Errors
+/// The kernel refuses a map.
+pub(super) fn load(
+    loader: EbpfLoader<'static>,
+    plan: &Plan,
+    options: &Options,
+    layout: &Layout,
+) -> Result<Ebpf, Refusal> {
+    let flag = |on: bool| u8::from(on);
+    let connect_is_seen = flag(plan.witnesses.sock_ops);
+    let log_level = if options.log { LOG_ALL } else { 0 };
+    let shard_mask = plan.shards - 1;
+    let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
+    let ledger_has_places = flag(options.counts && load_options::HAS_PLACES);
+    let place_bits = options.place_bits(plan.witnesses, plan.open_files);
+    let places = 1 << place_bits;
+    let (claims, memories) = (places, places + plan.cpus * SCRATCH_SLOTS);
+    let only_counts = options.only_counts();
+    let keys = ledger::KEYS * plan.shards;
+    let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
+
+    let mut loader: EbpfLoader<'_> = loader;
+    loader
+        .map_max_entries(name::EVENTS, options.ring_bytes)
+        .map_max_entries(name::PENDING_OVERFLOW, options.claims(plan.open_files))
+        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { claims } else { 1 })
+        .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
+        .map_max_entries(
+            name::LEDGER_SLOTS,
+            if ledger_has_places == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
+        )
+        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_places, true)
+        .override_global(name::COUNTS_ON, &counts_on, true)
+        .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
+        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { memories })
+        .map_max_entries(name::COUNTED_STATES, if only_counts { memories } else { 1 })
+        .override_global(name::TABLE_BITS, &place_bits, true)
+        .override_global(name::WANTED_KINDS, &options.kinds, true)
+        .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
+        .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })
+        .override_global(name::SPANS_ON, &spans_on, true)
+        .override_global(name::LISTED, &options.listed, true)
+        .override_global(name::OWNERS, &options.owners, true)
+        .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
+        .override_global(name::SHARD_MASK, &shard_mask, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
+    filter_maps::prepare(&mut loader, &options.filter);
+    debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
+    for (name, offset) in layout.globals() {
+        loader.override_global(name, offset, true);
+    }
+    loader.load(OBJECT).map_err(|error| {
+        Refusal::with_errno(format!("loading the programs: {}", chain(&error)), errno(&error))
+    })
+}

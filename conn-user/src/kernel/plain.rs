@@ -1,0 +1,46 @@
+//! Types that the kernel programs and this process share through maps. No other file declares one.
+
+#![expect(unsafe_code, reason = "the layout of a type is a promise that the compiler does not check")]
+
+use aya::Pod;
+use conn_common::assoc_table::TableSlot;
+use conn_common::histogram::{BUCKETS, Durations};
+use conn_common::ledger::{CELLS, Slot, Totals};
+
+use conn_common::{counter, filter, name};
+
+/// A key or value of a map.
+///
+/// # Safety
+/// The type is `repr(C)` or primitive, any bytes of its size are a valid value, and it has no padding.
+pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+
+/// A [`Plain`] value as aya wants it.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct Cell<T>(pub(super) T);
+
+// SAFETY: `Plain` promises all that `Pod` asks for.
+unsafe impl<T: Plain> Pod for Cell<T> {}
+
+/// Declares plain types by their fields. The build fails if there is padding between these.
+macro_rules! plain {
+    ($($type:ty: $($field:ty)+;)+) => {$(
+        const _: () = assert!(size_of::<$type>() == 0 $(+ size_of::<$field>())+, "padding");
+        // SAFETY: the fields are integers or arrays of integers, and there is no padding (asserted above).
+        unsafe impl Plain for $type {}
+    )+};
+}
+
+plain! {
+    u8: u8;
+    u32: u32;
+    [u8; 16]: [u8; 16];
+    [u64; counter::COUNT]: [u64; counter::COUNT];
+    name::Switches: u32;
+    filter::Value: u32 u32 [u64; 2];
+    Slot: [u64; CELLS];
+    TableSlot<Slot>: u64 Slot;
+    Totals: u64 u64 u64 u64;
+    Durations: [u64; BUCKETS] [u64; BUCKETS];
+}

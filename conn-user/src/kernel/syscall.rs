@@ -1,0 +1,148 @@
+//! Commands of bpf(2) that aya does not offer in the needed form. No other file calls bpf(2).
+
+#![expect(unsafe_code, reason = "bpf(2) reads and writes memory by address")]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::libc;
+
+use crate::kernel::plain::Plain;
+
+/// `BPF_MAP_LOOKUP_BATCH` (`include/uapi/linux/bpf.h`), since 5.6.
+const MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// `BPF_LINK_CREATE`, for iterators since 5.8.
+const LINK_CREATE: libc::c_int = 28;
+/// `BPF_ITER_CREATE`, since 5.8.
+const ITER_CREATE: libc::c_int = 33;
+/// `BPF_TRACE_ITER` of `enum bpf_attach_type`.
+const TRACE_ITER: u32 = 28;
+
+/// The member `batch` of `union bpf_attr`.
+#[repr(C)]
+struct LookupBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// The first members of `link_create` of `union bpf_attr`. The kernel takes the absent ones as zero.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// The member `iter_create` of `union bpf_attr`.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// One part of a map.
+#[derive(Debug)]
+pub struct Batch<V> {
+    /// The keys of the entries.
+    pub keys: Vec<u32>,
+    /// The values, in the order of `keys`.
+    pub values: Vec<V>,
+    /// Where the next part begins; none after the last one.
+    pub next: Option<u32>,
+}
+
+/// Reads up to `room` entries of `map`, from bucket (or array index) `from` on. `buffers` is reused memory.
+///
+/// # Safety
+/// The map's keys have four bytes, and its values the size of `V`: the kernel writes so many bytes an entry.
+///
+/// # Errors
+/// `ENOSPC`: the next bucket alone has more than `room` entries. Others: the kernel refuses.
+pub(super) unsafe fn lookup_batch<V: Plain>(
+    map: BorrowedFd<'_>,
+    from: Option<u32>,
+    room: usize,
+    buffers: Batch<V>,
+) -> (Batch<V>, io::Result<()>) {
+    let mut batch = buffers;
+    batch.keys.clear();
+    batch.keys.reserve(room);
+    batch.values.clear();
+    batch.values.reserve(room);
+    let mut next = 0_u32;
+    let mut attributes = LookupBatch {
+        in_batch: from.as_ref().map_or(0, |from| std::ptr::from_ref(from).expose_provenance() as u64),
+        out_batch: (&raw mut next).expose_provenance() as u64,
+        keys: batch.keys.as_mut_ptr().expose_provenance() as u64,
+        values: batch.values.as_mut_ptr().expose_provenance() as u64,
+        count: room as u32,
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: both numbers live until the call returns, and there is room for `room` keys and values, whose
+    // sizes are the map's (the caller's promise).
+    let done = unsafe {
+        libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<LookupBatch>())
+    };
+    batch.next = Some(next);
+    if done < 0 {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ENOENT) {
+            return (batch, Err(error));
+        }
+        // ENOENT: these entries are the last ones.
+        batch.next = None;
+    }
+    let read = room.min(attributes.count as usize);
+    // SAFETY: the kernel has written `read` keys and values, and any bytes are a key and a `Plain` value.
+    unsafe {
+        batch.keys.set_len(read);
+        batch.values.set_len(read);
+    }
+    (batch, Ok(()))
+}
+
+/// Links an iterator program, so that it can be walked any number of times.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn link_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    descriptor(
+        LINK_CREATE,
+        &LinkCreate {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: 0,
+            attach_type: TRACE_ITER,
+            flags: 0,
+        },
+    )
+}
+
+/// Opens one walk of a linked iterator. A walk over sockets covers the network namespace of this thread
+/// (`bpf_iter_init_seq_net()`, `net/ipv4/tcp_ipv4.c`, since 5.9).
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    descriptor(ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 })
+}
+
+/// Calls a command that makes a descriptor and only reads its attributes.
+fn descriptor<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes outlive the call, and these commands hold no other addresses.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,372 @@
+//! Audits on a thread of their own. An audit walks all sockets, which takes long beside many, and meanwhile the
+//! ring must be read and reports printed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use conn_common::counter::{self, END_UNSEEN, FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
+use conn_common::name;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::kernel::counters::Counters;
+use crate::kernel::iterator::WalkError;
+use crate::kernel::map::MapError;
+use crate::kernel::probe::Probe;
+use crate::kernel::program_stats::ProgramStats;
+use crate::kernel::session::Session;
+use crate::kernel::sockets;
+use crate::ledger::audit::{Audit, Difference, SocketTally};
+use crate::ledger::passes::{self, World};
+use crate::ledger::reader::{Ledger, LedgerReader};
+use crate::ledger::repair::Repairs;
+
+/// When to audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Now, for a final word.
+    Now,
+    /// If the last audit is old, or there is reason for doubt.
+    Due,
+}
+
+/// Time between two audits while no step was missed.
+const AUDIT_EVERY: Duration = Duration::from_secs(10);
+/// Time between two audits while the kernel's counts say that steps may have been missed.
+const AUDIT_IN_DOUBT: Duration = Duration::from_secs(1);
+/// How long a caller waits for an audit that is due, if there is an earlier one to show.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+
+/// Why there is no audit. The auditor goes on: the next request begins a new audit.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The sockets could not be walked.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// The ledger could not be read.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The auditor's thread could not be started.
+    #[error("starting the auditor: {source}")]
+    Start {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The auditor was stopped during the audit.
+    #[error("the auditor was stopped")]
+    Stopped,
+}
+
+/// A reading of the ledger with the last audit.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// The ledger, repairs included. It is the reading of the audit itself if `age` is 0.
+    pub ledger: Ledger,
+    /// What the audit found.
+    pub audit: Audit,
+    /// How old the audit is.
+    pub age: Duration,
+    /// Connections that the ledger had open and that were gone, and are counted as ended.
+    pub repaired: u64,
+}
+
+type Answer = Result<Audited, AuditError>;
+
+/// Audits on request. Ends its thread when dropped, after the pass over the sockets that is under way.
+#[derive(Debug)]
+pub struct Auditor {
+    shared: Arc<Shared>,
+    requests: Option<mpsc::Sender<oneshot::Sender<Answer>>>,
+    /// The answer to the audit that is under way.
+    pending: Option<oneshot::Receiver<Answer>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Auditor {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// A map of the ledger cannot be opened, or there can be no more threads.
+    pub fn start(session: &Session) -> Result<Self, AuditError> {
+        let shared = Arc::new(Shared {
+            ledger: LedgerReader::new(&session.probe)?,
+            counters: Counters::new(&session.probe)?,
+            programs: session.probe.program_stats(),
+            has_two_set_state: session.plan.witnesses.set_state_again,
+            progress: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let mut worker = Worker {
+            shared: Arc::clone(&shared),
+            probe: Arc::clone(&session.probe),
+            adopted: session.adopted.clone(),
+        };
+        let (requests, requested) = mpsc::channel::<oneshot::Sender<Answer>>();
+        let thread = thread::Builder::new()
+            .name("auditor".into())
+            .spawn(move || {
+                for answer in requested {
+                    // The caller may have left.
+                    let _ = answer.send(worker.audit());
+                }
+            })
+            .map_err(|source| AuditError::Start { source })?;
+        Ok(Self { shared, requests: Some(requests), pending: None, thread: Some(thread) })
+    }
+
+    /// The ledger with an audit: a new one if that is wanted, else the last one. An audit that is due and takes
+    /// longer than [`MAX_WAIT`] goes on without the caller, who gets the last one. Dropping the future is
+    /// harmless. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// The audit failed, this one or the one that went on without the caller.
+    pub async fn audited(&mut self, when: When) -> Answer {
+        if when == When::Now {
+            self.pending = Some(self.request());
+            return self.answer().await;
+        }
+        self.take_finished()?;
+        if self.pending.is_none() {
+            if !self.shared.is_due()? {
+                return self.shared.current();
+            }
+            self.pending = Some(self.request());
+        }
+        if !self.shared.has_audit() {
+            return self.answer().await;
+        }
+        match timeout(MAX_WAIT, self.answer()).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => self.shared.current(),
+        }
+    }
+
+    /// The programs' counters of themselves.
+    pub(super) fn counters(&self) -> Result<[u64; counter::COUNT], MapError> {
+        self.shared.counters.read()
+    }
+
+    /// The kernel's counts of the programs.
+    pub(super) fn programs(&self) -> &ProgramStats {
+        &self.shared.programs
+    }
+
+    fn request(&self) -> oneshot::Receiver<Answer> {
+        let (answer, pending) = oneshot::channel();
+        if let Some(requests) = &self.requests {
+            // Fails only if the thread has panicked; then `pending` is closed.
+            let _ = requests.send(answer);
+        }
+        pending
+    }
+
+    async fn answer(&mut self) -> Answer {
+        let Some(pending) = &mut self.pending else { return Err(AuditError::Stopped) };
+        let answer = pending.await;
+        self.pending = None;
+        answer.unwrap_or_else(|_closed| self.resume_panic())
+    }
+
+    /// Forgets the answer of an audit that went on without its caller, unless it is an error.
+    fn take_finished(&mut self) -> Result<(), AuditError> {
+        let Some(pending) = &mut self.pending else { return Ok(()) };
+        let answer = match pending.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
+            Ok(answer) => answer,
+            Err(oneshot::error::TryRecvError::Closed) => self.resume_panic(),
+        };
+        self.pending = None;
+        answer.map(drop)
+    }
+
+    /// Goes on with the panic that ended the thread.
+    fn resume_panic(&mut self) -> Answer {
+        self.requests = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(panic)) => resume_unwind(panic),
+            _ => Err(AuditError::Stopped),
+        }
+    }
+}
+
+impl Drop for Auditor {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed when it happened, and a second one here would abort the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread and its callers share.
+#[derive(Debug)]
+struct Shared {
+    ledger: LedgerReader,
+    counters: Counters,
+    programs: ProgramStats,
+    has_two_set_state: bool,
+    progress: Mutex<Progress>,
+    stopped: AtomicBool,
+}
+
+/// What audits have found so far.
+#[derive(Debug, Default)]
+struct Progress {
+    repairs: Repairs,
+    last: Option<Last>,
+}
+
+/// The last audit.
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    doubts: u64,
+    audit: Audit,
+}
+
+impl Shared {
+    /// No code panics while it holds this lock, and a half-made repair would be completed by the next audit.
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_audit(&self) -> bool {
+        self.progress().last.is_some()
+    }
+
+    fn is_due(&self) -> Result<bool, MapError> {
+        let doubts = self.doubts()?;
+        let progress = self.progress();
+        Ok(progress.last.as_ref().is_none_or(|last| is_due(last.at.elapsed(), doubts > last.doubts)))
+    }
+
+    /// The ledger as it is now, with the last audit.
+    fn current(&self) -> Answer {
+        let ledger = self.ledger()?;
+        let progress = self.progress();
+        let last = progress.last.as_ref().ok_or(AuditError::Stopped)?;
+        Ok(Audited {
+            ledger,
+            audit: last.audit.clone(),
+            age: last.at.elapsed(),
+            repaired: progress.repairs.total(),
+        })
+    }
+
+    /// The ledger, with the repairs of earlier audits.
+    fn ledger(&self) -> Result<Ledger, MapError> {
+        let mut ledger = self.ledger.read()?;
+        self.progress().repairs.apply(&mut ledger);
+        Ok(ledger)
+    }
+
+    /// How many steps no hook may have seen so far.
+    fn doubts(&self) -> Result<u64, MapError> {
+        let counters = self.counters.read()?;
+        let costs = self.programs.read();
+        let missed = |name: &str| costs.get(name).map_or(0, |cost| cost.missed);
+        // sock_ops sees what a tracing program is skipped for, but only of sockets that began under it.
+        let states = missed(name::SET_STATE);
+        let states = if self.has_two_set_state { states.min(missed(name::SET_STATE_AGAIN)) } else { states };
+        Ok(counters[NO_SOCKET as usize]
+            + counters[STORAGE_FAILED as usize]
+            + counters[FLAGS_FAILED as usize]
+            + counters[END_UNSEEN as usize]
+            + states
+            + missed(name::DESTROY_SOCK))
+    }
+}
+
+/// Whether the next audit is due, if the last one is so old. `in_doubt`: steps may have been missed since.
+fn is_due(age: Duration, in_doubt: bool) -> bool {
+    age >= if in_doubt { AUDIT_IN_DOUBT } else { AUDIT_EVERY }
+}
+
+/// The thread's own part.
+struct Worker {
+    shared: Arc<Shared>,
+    probe: Arc<Probe>,
+    /// The namespaces whose sockets were adopted, by inode number.
+    adopted: BTreeSet<u32>,
+}
+
+impl Worker {
+    fn audit(&mut self) -> Answer {
+        let doubts = self.shared.doubts()?;
+        let (ledger, audit) = passes::audit(self)?;
+        let mut progress = self.shared.progress();
+        progress.last = Some(Last { at: Instant::now(), doubts, audit: audit.clone() });
+        Ok(Audited { ledger, audit, age: Duration::ZERO, repaired: progress.repairs.total() })
+    }
+}
+
+impl World for Worker {
+    type Error = AuditError;
+
+    fn look(&mut self) -> Result<(Ledger, Audit), AuditError> {
+        if self.shared.stopped.load(Ordering::Relaxed) {
+            return Err(AuditError::Stopped);
+        }
+        let before = self.shared.ledger()?;
+        let namespaces = sockets::all_namespaces(&self.probe)?.namespaces;
+        if namespaces.iter().any(|namespace| !self.adopted.contains(&namespace.inode)) {
+            // The sockets of a namespace that is new, or was found only now, are not remembered yet.
+            self.adopted.extend(sockets::adopt(&self.probe, &namespaces)?);
+        }
+        let mut tally = SocketTally::default();
+        let walked = sockets::list(&self.probe, &namespaces, |row| tally.count(&row))?;
+        // An audit loads no more programs than these.
+        self.probe.release_btf();
+        let after = self.shared.ledger()?;
+        let hidden = busy(&after).filter(|inode| !walked.contains(inode)).count();
+        let audit = if hidden == 0 {
+            Audit::compare(&before, &after, &tally)
+        } else {
+            Audit::incomplete(hidden, &tally)
+        };
+        Ok((after, audit))
+    }
+
+    fn adopt(&mut self) -> Result<(), AuditError> {
+        let namespaces = sockets::all_namespaces(&self.probe)?.namespaces;
+        self.adopted.extend(sockets::adopt(&self.probe, &namespaces)?);
+        Ok(())
+    }
+
+    fn repair(&mut self, phantoms: &[Difference]) -> Result<(), AuditError> {
+        self.shared.progress().repairs.learn(phantoms);
+        Ok(())
+    }
+}
+
+/// The namespaces in which connections are open, by inode number.
+fn busy(ledger: &Ledger) -> impl Iterator<Item = u32> {
+    ledger.netns.iter().filter(|(_, totals)| totals.open() != 0).map(|(&inode, _)| inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_is_due_after_ten_seconds_or_one_in_doubt() {
+        let seconds = Duration::from_secs_f64;
+        assert!(!is_due(seconds(9.9), false) && is_due(seconds(10.0), false));
+        assert!(!is_due(seconds(0.9), true) && is_due(seconds(1.0), true));
+    }
+
+    #[test]
+    fn handles_cross_threads() {
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<Shared>();
+        is_shared::<Probe>();
+        is_shared::<Auditor>();
+    }
+}

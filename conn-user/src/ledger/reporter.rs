@@ -1,0 +1,82 @@
+//! Gathers what a report shows, and remembers the last ledger for rates.
+
+use std::time::Instant;
+
+use conn_common::connection::IN;
+use conn_common::counter;
+
+use crate::filter::Filter;
+use crate::host::clock;
+use crate::kernel::session::Session;
+use crate::ledger::auditor::{AuditError, Audited, Auditor, When};
+use crate::ledger::latency::{LifetimeReader, Lifetimes};
+use crate::ledger::reader::Ledger;
+use crate::ledger::report::{Gathered, Report};
+use crate::ledger::self_cost::SelfCostWatch;
+
+/// Makes reports.
+#[derive(Debug)]
+pub struct Reporter<'a> {
+    auditor: Auditor,
+    filter: &'a Filter,
+    lifetimes: Option<LifetimeReader>,
+    self_cost: Option<&'a SelfCostWatch>,
+    last: Option<(Instant, Ledger)>,
+}
+
+impl<'a> Reporter<'a> {
+    /// Makes reports of the ports that pass the filter.
+    ///
+    /// # Errors
+    /// A map of the ledger cannot be opened, or there can be no more threads.
+    pub fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
+        Ok(Self { auditor: Auditor::start(session)?, filter, lifetimes: None, self_cost: None, last: None })
+    }
+
+    /// Adds histograms of handshakes and lifetimes, which the session counts.
+    ///
+    /// # Errors
+    /// The map cannot be opened.
+    pub fn with_lifetimes(self, session: &Session) -> Result<Self, AuditError> {
+        Ok(Self { lifetimes: Some(LifetimeReader::new(&session.probe)?), ..self })
+    }
+
+    /// Adds the cost of conntrace itself.
+    #[must_use]
+    pub fn with_self_cost(self, watch: Option<&'a SelfCostWatch>) -> Self {
+        Self { self_cost: watch, ..self }
+    }
+
+    /// One report, with rates since the last one.
+    ///
+    /// # Errors
+    /// The kernel's maps or sockets cannot be read.
+    pub async fn report(&mut self, when: When) -> Result<Report, AuditError> {
+        let Audited { mut ledger, audit, age, repaired } = self.auditor.audited(when).await?;
+        ledger.ports.retain(|&(direction, port), _| self.filter.wants_slot(direction, port));
+        ledger.listeners.retain(|&port, _| self.filter.wants_slot(IN, port));
+        let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
+        if let Some(Lifetimes(ports)) = &mut lifetimes {
+            ports.retain(|&(direction, port), _| self.filter.wants_slot(direction, port));
+        }
+        let taken = Instant::now();
+        let counters = self.auditor.counters()?;
+        let costs = self.auditor.programs().read();
+        let self_cost = self.self_cost.map(|watch| watch.read(&costs, counters[counter::LOST as usize]));
+        let since = self.last.as_ref().map(|(then, last)| (last, (taken - *then).as_secs_f64()));
+        let gathered = Gathered {
+            unix_ns: clock::unix_now_ns(),
+            ledger: &ledger,
+            audit,
+            audit_age: age,
+            counters,
+            costs,
+            repaired,
+            lifetimes,
+            self_cost,
+        };
+        let report = Report::new(gathered, since);
+        self.last = Some((taken, ledger));
+        Ok(report)
+    }
+}
