@@ -9,7 +9,7 @@ use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::lookup::HostNames;
-use conntrace::output::stdout;
+use conntrace::output::{stderr, stdout};
 use conntrace::settings::Settings;
 use conntrace::settings::style::{Color, Terminal};
 
@@ -31,9 +31,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conntrace: {error}");
+            stderr::print(format_args!("conntrace: {error}\n"));
             if matches!(error, Error::Usage(_)) {
-                eprintln!("conntrace: --help shows all options");
+                stderr::print("conntrace: --help shows all options\n");
             }
             ExitCode::from(error.exit_code())
         }

@@ -12,10 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::args::rewrite_args;
 pub use self::filter::FilterArgs;
 use crate::command::help::{CompletionsArgs, HelpArgs};
-use crate::command::list;
+use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::render::number_table::TableFormat;
 use crate::settings::style::OutputArgs;
-use crate::stream::top_n;
 
 const ABOUT: &str =
     "Shows every TCP connection of this host: opened, accepted, failed and closed, as it happens";
@@ -212,7 +211,7 @@ pub struct ListArgs {
     pub min_age: Option<String>,
     /// The largest first: age, bytes, rtt, retransmits, queue; or by port or pid
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
-    pub sort: Option<list::Order>,
+    pub sort: Option<SocketKey>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -236,7 +235,7 @@ pub struct LifeArgs {
     /// What makes them large: lifetime (the default), handshake, bytes, rtt or retransmits. Without --top,
     /// the first 20
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
-    pub sort: Option<top_n::Order>,
+    pub sort: Option<LifeKey>,
     /// When it ends, and what is lost.
     #[command(flatten)]
     pub stream: StreamArgs,

@@ -8,10 +8,14 @@ use crate::kernel::load_options::Options;
 use crate::kernel::session::{Session, When};
 use crate::ledger::report::Report;
 use crate::ledger::self_cost::OwnWatch;
-use crate::output::stdout::{Sink, Written};
+use crate::output::stdout::{Sink as _, Written};
+use crate::output::{queue, stderr};
 use crate::settings::StatsSettings;
-use crate::stream::ready;
-use crate::stream::shutdown::Stop;
+use crate::stream::ready::Ready;
+use crate::stream::shutdown::Shutdown;
+
+/// Bytes of reports that may wait for a reader.
+const MAX_WAITING: usize = 4 << 20;
 
 /// Runs the command.
 ///
@@ -33,14 +37,14 @@ pub fn run(settings: &StatsSettings) -> Result<(), Error> {
 }
 
 async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&OwnWatch>) -> Result<(), Error> {
-    let mut stop = Stop::new(settings.timeout)?;
-    let mut sink = Sink::stdout()?;
+    let mut shutdown = Shutdown::new(settings.timeout)?;
+    let (mut sink, output) = queue::stdout(MAX_WAITING)?;
     let mut last: Option<Report> = None;
-    ready::tell();
+    Ready::take().signal();
     loop {
         let ended = tokio::select! {
-            () = stop.wait() => true,
-            () = sink.closed() => return Ok(()),
+            () = shutdown.wait() => true,
+            ended = output.ended() => return ended,
             () = pause(settings.interval) => false,
         };
         let when = if ended { When::Now } else { When::Due };
@@ -49,10 +53,20 @@ async fn watch(settings: &StatsSettings, session: &mut Session, own: Option<&Own
             report.add_own(own);
         }
         let text = report.write(settings.format, &settings.services, settings.total, last.as_ref());
-        if sink.write(text.as_bytes())? == Written::Closed {
+        let mut text = text.into_bytes();
+        let mut ends = vec![text.len()];
+        // A reader that does not read misses reports, but the last one.
+        let is_wanted = ended || sink.has_room(text.len());
+        if is_wanted && sink.push(&mut text, &mut ends)? == Written::Closed {
             return Ok(());
         }
         if ended {
+            let (_, unwritten) = output.finish(shutdown.signal()).await?;
+            if unwritten > 0 {
+                stderr::print(format_args!(
+                    "conntrace: {unwritten} reports were not written: standard output took nothing\n"
+                ));
+            }
             let missed = report.missed();
             return if settings.strict && missed > 0 {
                 Err(Error::Lost(format!("{missed} steps were missed or could not be counted")))

@@ -1,6 +1,7 @@
 //! From a plan to running programs, and what they know: what every command that watches the kernel needs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conn_common::counter::{END_UNSEEN, FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
@@ -25,7 +26,7 @@ pub struct Session {
     /// The programs.
     pub probe: Probe,
     /// What they count about themselves.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     ledger: LedgerReader,
     lifetimes: Option<LifetimeReader>,
     /// What was decided.
@@ -76,7 +77,7 @@ impl Session {
             tell(degradation);
         }
         let mut probe = Probe::load(&plan, options)?;
-        let counters = Counters::take(probe.ebpf_mut())?;
+        let counters = Arc::new(Counters::take(probe.ebpf_mut())?);
         let ledger = LedgerReader::take(probe.ebpf_mut())?;
         let lifetimes = if options.spans { Some(LifetimeReader::take(probe.ebpf_mut())?) } else { None };
         // Also who listens: the owner of what is not accepted yet.

@@ -7,7 +7,7 @@ use conn_common::connection::{IN, OUT};
 use super::Lost;
 use super::json_writer::Object;
 use crate::column::{Cell, Column};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::state_name;
 use crate::host::clock::WallClock;
@@ -16,7 +16,7 @@ use crate::host::clock::WallClock;
 const ECS_VERSION: &str = "9.0.0";
 
 /// Appends a log record of OpenTelemetry's data model.
-pub(super) fn otel(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn otel(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     let mut record = Object::open(out);
     record.integer("Timestamp", clock.to_unix_ns(event.time_ns));
     record.word("SeverityText", "INFO");
@@ -61,7 +61,7 @@ pub(super) fn otel_lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 }
 
 /// Appends a document of the Elastic Common Schema.
-pub(super) fn ecs(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn ecs(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     let mut document = Object::open(out);
     let time_ns = clock.to_unix_ns(event.time_ns);
     document.time("@timestamp", time_ns);
@@ -121,7 +121,7 @@ pub(super) fn ecs_lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 }
 
 /// The initiator is the client, the responder the server.
-fn ends(event: &Event, [client, client_port, server, server_port]: [&str; 4], object: &mut Object<'_>) {
+fn ends(event: &Enriched, [client, client_port, server, server_port]: [&str; 4], object: &mut Object<'_>) {
     let (initiator, responder) = (event.initiator(), event.responder());
     object.address(client, initiator.ip());
     object.integer(client_port, initiator.port());
@@ -129,7 +129,7 @@ fn ends(event: &Event, [client, client_port, server, server_port]: [&str; 4], ob
     object.integer(server_port, responder.port());
 }
 
-fn members(event: &Event, clock: &WallClock, name: fn(&Column) -> &'static str, object: &mut Object<'_>) {
+fn members(event: &Enriched, clock: &WallClock, name: fn(&Column) -> &'static str, object: &mut Object<'_>) {
     for column in Column::native().filter(|column| column.is_in(event.kind)) {
         let (name, cell) = (name(column), (column.get)(event, clock));
         if !name.is_empty() && cell != Cell::Unknown {

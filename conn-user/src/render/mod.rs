@@ -18,7 +18,8 @@ pub mod schema;
 mod xml;
 
 use crate::column::{Column, Columns, named};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
 use crate::render::human::Zone;
 use crate::settings::style::{Style, Terminal};
@@ -75,17 +76,6 @@ pub enum Subject {
     Listeners,
 }
 
-/// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// How many.
-    pub count: u64,
-    /// None of them happened before.
-    pub since_ns: u64,
-    /// None of them happened after.
-    pub until_ns: u64,
-}
-
 /// Writes events in one format.
 pub struct Renderer {
     format: Format,
@@ -122,7 +112,7 @@ impl Renderer {
     }
 
     /// Widens the columns of a table for an event to come. For commands that know all of them before.
-    pub fn measure(&mut self, event: &Event, clock: &WallClock) {
+    pub fn measure(&mut self, event: &Enriched, clock: &WallClock) {
         if self.format == Format::Table {
             self.table.measure(event, clock, &self.zone);
         }
@@ -139,7 +129,7 @@ impl Renderer {
     }
 
     /// Appends an event, with its line end.
-    pub fn event(&mut self, event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+    pub fn event(&mut self, event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         match (self.format, &self.columns) {
             (Format::Conntrack(extras), _) => {
                 if extras.timestamp {

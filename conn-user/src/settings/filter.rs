@@ -3,12 +3,12 @@
 use conn_common::connection::{IN, OUT};
 
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
-use crate::enrich::cgroup::PlaceFilter;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, value};
 use crate::filter::value::list::List;
 use crate::filter::value::ranges::Ranges;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::lookup::Names;
 use crate::settings::{optional, usage};
 
@@ -52,8 +52,8 @@ pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, Error> {
 }
 
 /// The containers and units that are wanted: decided here, since the kernel knows neither.
-pub fn places(args: &FilterArgs) -> PlaceFilter {
-    PlaceFilter { containers: args.container.clone(), units: args.unit.clone() }
+pub fn places(args: &FilterArgs) -> WorkloadFilter {
+    WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
 /// The filter of `stats`, which knows service ports and directions.

@@ -13,11 +13,12 @@ use crate::cli::{
     Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, LifeArgs, ListArgs, StatsArgs, StreamArgs,
 };
 use crate::command::help::{CompletionsArgs, HelpArgs};
-use crate::command::list;
-use crate::enrich::cgroup::PlaceFilter;
 use crate::error::Error;
 use crate::event::kind::KindSet;
+use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::filter::Filter;
+use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::lookup::Names;
 use crate::host::plan::Witnesses;
@@ -25,7 +26,6 @@ use crate::host::services::Services;
 use crate::render::Subject;
 use crate::render::number_table::TableFormat;
 use crate::settings::style::Style;
-use crate::stream::top_n::Selection;
 
 /// Ring for events if none was asked for: room for 40,329 of them.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -67,7 +67,7 @@ pub struct EventsSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// End after so many events.
@@ -78,8 +78,10 @@ pub struct EventsSettings {
     pub ring_bytes: u32,
     /// Tell at the end what happened per service port.
     pub summary: bool,
-    /// Which ends are told, for `conntrace life`; `None` for the stream of events.
-    pub life: Option<Selection>,
+    /// Which ends `conntrace life` prints; `None` for the stream of events.
+    pub life: Option<LifetimeFilter>,
+    /// How many of the largest ends are printed at the end, and what makes them large; `None` for all as they end.
+    pub top: Option<(usize, LifeKey)>,
     /// An event that was lost is an error at the end.
     pub strict: bool,
     /// Witnesses to use instead of the planned ones.
@@ -96,7 +98,7 @@ pub struct ListSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// Sockets that wait for connections, instead of connections.
@@ -104,7 +106,7 @@ pub struct ListSettings {
     /// Only what is certainly so old.
     pub min_age: Option<Duration>,
     /// What they are sorted by; by service port and tuple without.
-    pub order: Option<list::Order>,
+    pub order: Option<SocketKey>,
 }
 
 /// The settings of `conntrace count`.
@@ -113,7 +115,7 @@ pub struct CountSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// Groups, in the order of the columns; none for a bare number.
     pub by: Vec<Group>,
     /// How to print.
@@ -199,11 +201,11 @@ impl EventsSettings {
         }
         Ok(Self {
             kinds: KindSet::DESTROY,
-            life: Some(Selection {
+            life: Some(LifetimeFilter {
                 min: optional("--min", args.min.as_deref(), duration::parse)?,
                 max: optional("--max", args.max.as_deref(), duration::parse)?,
-                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
             }),
+            top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
             ..Self::stream(
                 &args.stream,
                 &args.filter,
@@ -233,6 +235,7 @@ impl EventsSettings {
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: false,
             life: None,
+            top: None,
             strict: args.strict,
             witnesses: witnesses(cli)?,
             accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,

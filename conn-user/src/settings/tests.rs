@@ -3,8 +3,8 @@ use conn_common::connection::{Connection, OUT};
 
 use super::*;
 use crate::cli::rewrite_args;
-use crate::enrich::cgroup::PlaceFilter;
 use crate::event::kind::Kind;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::lookup::fixed::FixedNames;
 use crate::render::{Extras, Format};
 use crate::settings::style::Color;
@@ -37,7 +37,8 @@ fn without_options_everything_is_shown() {
         ring_bytes: 8 << 20,
         summary: false,
         life: None,
-        places: PlaceFilter::default(),
+        top: None,
+        places: WorkloadFilter::default(),
         strict: false,
         witnesses: None,
         accept_hook: None,

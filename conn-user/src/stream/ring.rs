@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 const HASTE: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
-pub struct Source {
+pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
     sleeps: Array<MapData, u32>,
     /// Look again before this many bytes have come.
@@ -31,12 +31,12 @@ pub struct Source {
     next: Duration,
 }
 
-impl Source {
+impl Ring {
     /// Takes the ring of `probe`, which has `ring_bytes`. Needs a tokio runtime.
     ///
     /// # Errors
     /// The ring cannot be polled.
-    pub fn take(probe: &mut Probe, ring_bytes: u32) -> Result<Self, Error> {
+    pub fn new(probe: &mut Probe, ring_bytes: u32) -> Result<Self, Error> {
         let ring = register(probe.take_ring()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the ring of events".into(), source })?;
         Ok(Self {
