@@ -1,8 +1,10 @@
 //! What can go wrong, in words that name the cause and the remedy.
 
+use std::borrow::Cow;
 use std::io;
 
-use crate::host::refusal::{Refusal, release};
+use crate::host::facts::release;
+use crate::host::refusal::{Refusal, chain};
 use crate::kernel::iterator::WalkError;
 use crate::kernel::map::MapError;
 use crate::kernel::probe::ProbeError;
@@ -102,6 +104,25 @@ impl Error {
             _ => 1,
         }
     }
+
+    /// What helps, if anything is known to.
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.remedy()),
+            Self::Probe(error) => error.remedy(),
+            Self::Walk(error) => error.remedy(),
+            Self::Audit(error) => error.remedy(),
+            _ => None,
+        }
+    }
+
+    /// The whole message: what failed, its causes, and in a line of its own the remedy.
+    pub fn report(&self) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{}\n{remedy}", chain(self)),
+            None => chain(self),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +142,7 @@ mod tests {
             Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
         ];
         let texts: Vec<String> =
-            errors.iter().map(|error| format!("[{}] {error}", error.exit_code())).collect();
+            errors.iter().map(|error| format!("[{}] {}", error.exit_code(), error.report())).collect();
         insta::assert_snapshot!(texts.join("\n\n"), @"
         [1] this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo
         missing here: CAP_BPF, CAP_PERFMON

@@ -14,7 +14,7 @@ use conntrace::settings::Settings;
 use conntrace::settings::style::{Color, Terminal};
 
 fn main() -> ExitCode {
-    allocator::give_back_what_is_free();
+    allocator::return_free_memory();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conntrace: {error}");
+            eprintln!("conntrace: {}", error.report());
             if matches!(error, Error::Usage(_)) {
                 eprintln!("conntrace: --help shows all options");
             }

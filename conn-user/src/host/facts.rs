@@ -109,6 +109,12 @@ pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
 
+/// The release of the running kernel.
+pub fn release() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".into(), |uts| uts.release().to_string_lossy().into_owned())
+}
+
 /// Release and machine.
 fn kernel() -> String {
     let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();

@@ -68,7 +68,7 @@ impl Ledger {
 /// Reads the ledger.
 #[derive(Debug)]
 pub struct LedgerReader {
-    places: Entries<Place<Slot>>,
+    table: Entries<Place<Slot>>,
     slots: Entries<Slot>,
     unattributed: Array<Slot>,
     netns: Entries<Totals>,
@@ -84,7 +84,7 @@ impl LedgerReader {
     /// A map cannot be opened.
     pub fn new(probe: &Probe) -> Result<Self, MapError> {
         Ok(Self {
-            places: probe.map(name::LEDGER_PLACES)?,
+            table: probe.map(name::LEDGER_PLACES)?,
             slots: probe.map(name::LEDGER)?,
             unattributed: probe.map(name::UNATTRIBUTED)?,
             netns: probe.map(name::NETNS)?,
@@ -113,7 +113,7 @@ impl LedgerReader {
 
     fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger::default();
-        self.places.each(|_, place| {
+        self.table.each(|_, place| {
             if let Some((netns, direction, port)) = ledger::owned(place.owner) {
                 ledger.add(direction, port, &place.value);
                 if direction != LISTENER {

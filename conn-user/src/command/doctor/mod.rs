@@ -59,7 +59,7 @@ pub fn run(format: TableFormat) -> Result<(), Error> {
             findings.degradations.extend(accepts(checked.accepts.hook));
             findings.selftest = checked.outcomes;
         }
-        Err(error) => findings.error = Some(error.to_string()),
+        Err(error) => findings.error = Some(error.report()),
     }
     findings.well = findings.error.is_none()
         && findings.degradations.is_empty()
