@@ -8,7 +8,7 @@ use crate::state::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_
 pub enum Cause {
     /// The peer answered with a reset to our SYN (ECONNREFUSED).
     Refused = 0,
-    /// Nobody answered (ETIMEDOUT): to our SYN, to data, or to a keepalive.
+    /// No answer came (ETIMEDOUT): to our SYN, to data, or to a keepalive.
     TimedOut = 1,
     /// The network said so (ICMP, ARP: EHOSTUNREACH, ENETUNREACH and their kin).
     Unreachable = 2,
@@ -28,7 +28,7 @@ pub enum Cause {
     ClosedByPeer = 9,
     /// We reset it: closed with data unread or with linger 0, disconnected, or out of memory.
     ResetByUs = 10,
-    /// Its listener was closed before anybody accepted it.
+    /// Its listener was closed before a task accepted it.
     NotAccepted = 11,
 }
 
@@ -89,8 +89,8 @@ impl Cause {
             // ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENONET, EACCES, ENOPROTOOPT: icmp_err_convert
             // and icmpv6_err_convert have no others.
             101 | 113 | 112 | 64 | 13 | 92 => Self::Unreachable,
-            // tcp_rcv_state_process() calls tcp_reset() on itself, too, before it answers data that come after
-            // close() by a reset. Which of the two it was cannot be told.
+            // tcp_rcv_state_process() calls tcp_reset() on itself, too, before it answers data that come after close() by a
+            // reset. The socket does not show which of the two it was.
             104 if matches!(end.from, FIN_WAIT1 | FIN_WAIT2) && !end.holds => Self::Unknown,
             // tcp_reset(): EPIPE in CLOSE_WAIT, ECONNRESET elsewhere.
             104 | 32 => Self::ResetByPeer,

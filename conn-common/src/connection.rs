@@ -30,6 +30,9 @@ pub const LISTENING: u8 = 1 << 6;
 /// Bytes of a [`Connection`] that a run which only counts remembers: all that its ledger needs.
 pub const COUNTED: usize = 16;
 
+/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
+pub type Counted = [u64; COUNTED / 8];
+
 /// One connection (or listener), remembered by its socket and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

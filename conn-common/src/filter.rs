@@ -1,5 +1,5 @@
-//! The filter that the kernel programs apply before an event reaches the ring. The decision is written once,
-//! over [`Filter`]: the programs answer it from frozen globals and maps, user space from the same contents.
+//! The filter that the kernel programs apply before an event reaches the ring. The decision is written once, over
+//! [`Filter`]: the programs implement it by frozen globals and maps, tests by the same contents in memory.
 
 use crate::connection::Connection;
 use crate::owner::{COMM, Owner};
@@ -43,7 +43,7 @@ pub const fn port_place(port: u16) -> (usize, u64) {
     ((port >> 6) as usize, 1 << (port & 63))
 }
 
-/// What a filter keeps a set of values for.
+/// The fields that a filter may have a set of values for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Set {
@@ -67,15 +67,15 @@ pub enum Set {
     Comm,
 }
 
-/// What it means to be in a set.
+/// The effect of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mode {
-    /// Nothing: there is no such set.
+    /// All values pass: there is no set.
     Any,
-    /// To pass.
+    /// Only members pass.
     Only,
-    /// Not to pass.
+    /// Members do not pass.
     Except,
 }
 
@@ -148,7 +148,7 @@ impl Value {
     }
 }
 
-/// A name without what is behind its closing zero: older kernels leave there what an earlier, longer name had.
+/// A name without the bytes behind its closing zero: older kernels leave the end of an earlier, longer name there.
 #[inline(always)]
 const fn until_zero([low, high]: [u64; 2]) -> [u64; 2] {
     let low_end = end(low);
@@ -173,7 +173,7 @@ pub const fn address(family: u8, bytes: &[u8; 16]) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3]]
 }
 
-/// What a filter knows.
+/// The contents of a filter.
 pub trait Filter {
     /// Mask of wanted directions.
     fn directions(&self) -> u8;
@@ -181,7 +181,7 @@ pub trait Filter {
     fn families(&self) -> u8;
     /// Mask of wanted states.
     fn states(&self) -> u16;
-    /// What its sets mean.
+    /// The modes of its sets.
     fn modes(&self) -> Modes;
     /// True if the set ([`Set::Sport`] or [`Set::Dport`]) has the port.
     fn has_port(&self, set: Set, port: u16) -> bool;
@@ -191,7 +191,7 @@ pub trait Filter {
     fn has_value(&self, value: &Value) -> bool;
 }
 
-/// True if what never changes about a connection passes: asked once, when its tuple is known.
+/// True if the fields pass that never change: evaluated once, when the tuple is known.
 #[inline(always)]
 pub fn wants_tuple(filter: &impl Filter, connection: &Connection) -> bool {
     let modes = filter.modes();
@@ -213,7 +213,7 @@ pub fn wants_state(filter: &impl Filter, state: u8) -> bool {
     filter.states() & state_bit(state) != 0
 }
 
-/// True if the owner passes: asked for each event, since who accepts a connection is known only later.
+/// True if the owner passes: evaluated for each event, since an accept comes after the first one.
 #[inline(always)]
 pub fn wants_owner(filter: &impl Filter, owner: &Owner) -> bool {
     let modes = filter.modes();
@@ -221,7 +221,7 @@ pub fn wants_owner(filter: &impl Filter, owner: &Owner) -> bool {
     has(Set::Pid) && has(Set::Uid) && has(Set::Cgroup) && has(Set::Comm)
 }
 
-/// True if a set with this mode lets something through.
+/// True if a set with this mode lets a value through.
 #[inline(always)]
 pub fn passes(mode: Mode, is_member: impl FnOnce() -> bool) -> bool {
     match mode {

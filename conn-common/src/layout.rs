@@ -18,8 +18,8 @@ pub struct Field {
 pub const ACCEPT: &str = "inet_csk_accept";
 /// The security hook that gives an accepted socket to its file.
 pub const GRAFT: &str = "security_sock_graft";
-/// What a kernel that walks TCP sockets under their lock keeps of a walk (since 5.15): without that lock, what
-/// is adopted at the start could change meanwhile.
+/// The structure of a kernel that walks TCP sockets under their lock (since 5.15). Without that lock, a socket could
+/// change while it is adopted.
 pub const LOCKED_WALK: &str = "bpf_tcp_iter_state";
 
 /// Declares a list of fields; the macro in conn-ebpf declares one global for each by the same names.

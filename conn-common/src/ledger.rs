@@ -5,8 +5,8 @@
 //! between two additions that belong together: the identity
 //! `opened + preexisting = failed + closed + open` holds at every read.
 
+use crate::assoc_table;
 use crate::cause::Cause;
-use crate::place;
 use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
 
 /// Columns of the step matrix: the open states.
@@ -100,7 +100,7 @@ pub const fn owned(owner: u64) -> Option<(u32, u8, u16)> {
 /// The place in a shard that an owner would have.
 #[inline(always)]
 pub const fn place(shard: u32, owner: u64) -> u32 {
-    shard << PLACE_BITS | place::of(owner as u32 ^ (owner >> 32) as u32, PLACE_BITS)
+    shard << PLACE_BITS | assoc_table::first_way(owner as u32 ^ (owner >> 32) as u32, PLACE_BITS)
 }
 
 /// The cells of one (direction, service port), or a sum of such.

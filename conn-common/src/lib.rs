@@ -1,9 +1,10 @@
-//! What the kernel programs and the user side of conntrace both know: record layouts, the states
-//! of a TCP socket, the steps between them, the cells of the ledger, and the names of programs,
-//! maps and globals. No code here touches the kernel or allocates, so all of it is tested on the host.
+//! What the kernel programs and the user side of conntrace share: record layouts, TCP states and the lifecycle, the
+//! algorithm of tables, the cells of the ledger, and the names of programs, maps and globals. No code here touches the
+//! kernel or allocates, so all of it is tested on the host.
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod assoc_table;
 pub mod cause;
 pub mod connection;
 pub mod counter;
@@ -12,10 +13,9 @@ pub mod filter;
 pub mod histogram;
 pub mod layout;
 pub mod ledger;
-pub mod life;
+pub mod lifecycle;
 pub mod name;
 pub mod owner;
-pub mod place;
 pub mod reset;
 pub mod row;
 pub mod state;

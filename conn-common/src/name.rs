@@ -1,8 +1,8 @@
-//! Names that the loader looks up in the compiled programs.
+//! Names that the loader finds in the compiled programs.
 
 /// First program on `sock:inet_sock_set_state`.
 pub const SET_STATE: &str = "set_state";
-/// Second, identical program on the same tracepoint: a program is skipped where it would nest, two are not both.
+/// Second, identical program on the same tracepoint: where the kernel skips one because it would nest, it runs the other.
 pub const SET_STATE_AGAIN: &str = "set_state_again";
 /// Program on `tcp:tcp_destroy_sock`.
 pub const DESTROY_SOCK: &str = "destroy_sock";
@@ -16,10 +16,10 @@ pub const ACCEPTED_FOUR: &str = "accepted_four";
 pub const ACCEPTED_TWO: &str = "accepted_two";
 /// Program on the exits of the system calls `accept` and `accept4`.
 pub const ACCEPT_EXIT: &str = "accept_exit";
-/// Iterator over all tasks' files that notes who holds which socket, and writes a [`crate::row::NamespaceRow`] for
-/// each namespace.
+/// Iterator over all tasks' files that notes the owners of sockets, and writes a [`crate::row::NamespaceRow`] for each
+/// namespace.
 pub const FILE_CLAIM: &str = "file_claim";
-/// Iterator over the TCP sockets of a namespace that makes the programs remember each.
+/// Iterator over the TCP sockets of a namespace that makes a state for each.
 pub const TCP_ADOPT: &str = "tcp_adopt";
 /// Iterator over the TCP sockets of a namespace that writes a [`crate::row::SocketRow`] for each.
 pub const TCP_LIST: &str = "tcp_list";
@@ -30,20 +30,20 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
-/// Who was seen to have a socket, until a step of that socket takes it over.
-pub const CLAIMS: &str = "CLAIMS";
-/// The same, as far as there is a place here.
-pub const CLAIM_PLACES: &str = "CLAIM_PLACES";
+/// Pending owners whose ways were all taken in [`PENDING_OWNERS`].
+pub const PENDING_OVERFLOW: &str = "PENDING_OVERFLOW";
+/// Pending owners, until a step of the socket takes them over.
+pub const PENDING_OWNERS: &str = "PENDING_OWNERS";
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
-/// What sockets remember, as far as they have a place here.
-pub const PLACES: &str = "PLACES";
+/// Socket states.
+pub const SOCKET_STATES: &str = "SOCKET_STATES";
 /// The same in a run that only counts.
-pub const COUNTED_PLACES: &str = "COUNTED_PLACES";
+pub const COUNTED_STATES: &str = "COUNTED_STATES";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
 /// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::place`].
-pub const LEDGER_PLACES: &str = "LEDGER_PLACES";
+pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
 pub const SPANS: &str = "SPANS";
 /// Totals per network namespace.
@@ -65,7 +65,7 @@ pub const WANTED_DIRECTIONS: &str = "WANTED_DIRECTIONS";
 pub const WANTED_FAMILIES: &str = "WANTED_FAMILIES";
 /// Mask of TCP states that are wanted.
 pub const WANTED_STATES: &str = "WANTED_STATES";
-/// What the sets of the filter mean, see [`crate::filter::Modes`].
+/// The modes of the filter's sets, see [`crate::filter::Modes`].
 pub const SET_MODES: &str = "SET_MODES";
 /// Bitmap of service ports.
 pub const SERVICE_PORTS: &str = "SERVICE_PORTS";
@@ -77,18 +77,19 @@ pub const SOURCES: &str = "SOURCES";
 pub const DESTINATIONS: &str = "DESTINATIONS";
 /// Single values of the filter's other sets, see [`crate::filter::Value`].
 pub const VALUES: &str = "VALUES";
-/// 1 if sock_ops is attached, so that TCP_CONNECT will tell the whole tuple.
+/// 1 if sock_ops is attached, so that TCP_CONNECT shows the whole tuple.
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
-/// How much is asked about owners: [`NO_OWNERS`] and the others.
+/// How much the run needs of owners: [`NO_OWNERS`] and the others.
 pub const OWNERS: &str = "OWNERS";
 /// What lists show beside what is counted: [`LIST_TIME_WAIT`], [`LIST_HALF_OPEN`], [`LIST_TRAFFIC`].
 pub const LISTED: &str = "LISTED";
 /// 1 if steps go into the ledger.
 pub const COUNTS_ON: &str = "COUNTS_ON";
-/// How many bits count the places of the map [`PLACES`] or [`COUNTED_PLACES`], whichever the run uses.
-pub const PLACE_BITS: &str = "PLACE_BITS";
-/// 1 if the run uses [`LEDGER_PLACES`].
-pub const LEDGER_HAS_PLACES: &str = "LEDGER_HAS_PLACES";
+/// Binary logarithm of the slots of [`SOCKET_STATES`] or [`COUNTED_STATES`], whichever the run uses, without the scratch
+/// slots.
+pub const TABLE_BITS: &str = "TABLE_BITS";
+/// 1 if the run uses [`LEDGER_SLOTS`].
+pub const LEDGER_HAS_TABLE: &str = "LEDGER_HAS_TABLE";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
 /// Offset of a system call's result in the record of its exit.
@@ -96,18 +97,18 @@ pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
 /// How many shards the ledger has, less one; a power of two less one.
 pub const SHARD_MASK: &str = "SHARD_MASK";
 
-/// Nobody asks for owners: a run that only counts.
+/// No owners: a run that only counts.
 pub const NO_OWNERS: u8 = 0;
-/// Who connects and who listens.
+/// The tasks that connect and listen.
 pub const OPENERS: u8 = 1;
-/// Also who accepted or holds a connection, noted in a map by hooks that do not have the socket's lock.
+/// Also the tasks that accepted or hold a connection: hooks without the socket's lock note them as pending owners.
 pub const HOLDERS: u8 = 2;
 
 /// Closed connections in TIME_WAIT, and those that await the peer's FIN without a process.
 pub const LIST_TIME_WAIT: u8 = 1;
 /// Connections whose handshake a peer has begun and not finished.
 pub const LIST_HALF_OPEN: u8 = 1 << 1;
-/// How it goes with each socket.
+/// The traffic of each socket.
 pub const LIST_TRAFFIC: u8 = 1 << 2;
 
 /// The one value of the map [`SWITCHES`].

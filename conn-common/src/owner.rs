@@ -1,17 +1,17 @@
-//! Who a connection belongs to: the task that opened, accepted or holds its socket.
+//! The owner of a connection: the task that opened, accepted or holds its socket.
 
 /// Length of a task's name in the kernel, with its closing zero.
 pub const COMM: usize = 16;
 
-/// Nobody is known.
+/// No owner is known.
 pub const UNKNOWN: u8 = 0;
 /// The task that called `connect()`, or sent with fast open; for a listener the one that called `listen()`.
 pub const CONNECT: u8 = 1;
 /// The task that accepted the connection.
 pub const ACCEPT: u8 = 2;
-/// Whoever called `listen()` on the port: nobody has accepted the connection yet, or nobody looked.
+/// The task that called `listen()` on the port: no accept was seen yet.
 pub const LISTENER: u8 = 3;
-/// A process that had the socket open when conntrace looked through all files.
+/// A process that had the socket open when conntrace walked all open files.
 pub const FILES: u8 = 4;
 
 /// The words for the sources, by number.
@@ -28,7 +28,7 @@ pub const SHARED: u8 = 1 << 1;
 pub struct Owner {
     /// The cgroup v2 id.
     pub cgroup: u64,
-    /// When its process began, nanoseconds of `CLOCK_BOOTTIME`: tells it from a later one with the same id.
+    /// When the process began, nanoseconds of `CLOCK_BOOTTIME`. A later process with the same id has another value.
     pub start_ns: u64,
     /// Process id (thread group), in the initial pid namespace.
     pub pid: u32,
@@ -49,7 +49,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Nobody is known.
+    /// No owner is known.
     pub const NONE: Self = Self {
         cgroup: 0,
         start_ns: 0,
@@ -70,7 +70,18 @@ impl Owner {
     }
 }
 
+/// An owner that a hook noted for a socket without its lock, in the table of pending owners.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PendingOwner {
+    /// The owner.
+    pub owner: Owner,
+    /// Not 0 once a pending owner with this first way went into the overflow map.
+    pub overflowed: u64,
+}
+
 const _: () = {
+    assert!(size_of::<PendingOwner>() == 72);
     assert!(size_of::<Owner>() == 64);
     assert!(core::mem::offset_of!(Owner, comm) == 32);
 };

@@ -1,5 +1,5 @@
-//! Why we reset a connection: what `close()` or a disconnect found at the socket. The reset itself, and with it
-//! the kernel's own reason (`enum sk_rst_reason`, 6.10 and later), comes only after the transition to CLOSE.
+//! Why we reset a connection: what `close()` or a disconnect found at the socket. The kernel sends the reset, with its own
+//! reason (`enum sk_rst_reason`, 6.10 and later), only after the transition to CLOSE.
 
 use crate::state::{CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2};
 
@@ -12,10 +12,10 @@ pub const LINGER_0: u8 = 1 << 2;
 /// `TCP_LINGER2` is below 0.
 pub const NEVER_LINGERS: u8 = 1 << 3;
 
-/// What made us reset.
+/// The reason of our reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// Closed with data that nobody had read (`TCP_ABORT_ON_CLOSE`).
+    /// Closed with unread data (`TCP_ABORT_ON_CLOSE`).
     UnreadData,
     /// Closed with `SO_LINGER` 0 (`TCP_STATE`).
     Linger0,
@@ -29,8 +29,8 @@ impl Reset {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::UnreadData, Self::Linger0, Self::Linger2, Self::Disconnect];
 
-    /// What made us reset a connection that ended in `from`, from the flags above and the bytes that were not
-    /// read (the peer's FIN counts as one). `None` where more than one qualifies.
+    /// The reason of our reset of a connection that ended in `from`, from the flags above and the number of unread bytes
+    /// (the peer's FIN counts as one). `None` if more than one qualifies.
     pub const fn of(from: u8, flags: u8, unread: u32) -> Option<Self> {
         if flags & HOLDS == 0 {
             // __tcp_close() goes on after sock_orphan(). In FIN_WAIT1 that is want of memory, or a dying namespace.
@@ -46,8 +46,8 @@ impl Reset {
             // shutdown() of our direction would have left these states, so it is close(), which asks in this order.
             ESTABLISHED | CLOSE_WAIT if unread => Some(Self::UnreadData),
             ESTABLISHED | CLOSE_WAIT if lingers_not => Some(Self::Linger0),
-            // Somebody may have shut down both directions before, so it may be a disconnect. If there is nothing
-            // that close() resets for, it is.
+            // The process may have shut down both directions before, so it may be a disconnect. If close() has no reason
+            // to reset, it is one.
             FIN_WAIT1 | FIN_WAIT2 if !unread && !lingers_not => Some(Self::Disconnect),
             _ => None,
         }
@@ -71,8 +71,8 @@ mod tests {
     const CLOSED: u8 = HOLDS | SHUT;
 
     #[test]
-    fn only_what_is_certain_is_told() {
-        for (from, flags, unread, told) in [
+    fn ambiguous_resets_have_no_reason() {
+        for (from, flags, unread, reason) in [
             (ESTABLISHED, CLOSED, 1, Some(Reset::UnreadData)),
             (ESTABLISHED, CLOSED | LINGER_0, 1, Some(Reset::UnreadData)),
             (ESTABLISHED, CLOSED | LINGER_0, 0, Some(Reset::Linger0)),
@@ -90,7 +90,7 @@ mod tests {
             (FIN_WAIT2, SHUT | NEVER_LINGERS, 0, Some(Reset::Linger2)),
             (FIN_WAIT1, SHUT | NEVER_LINGERS, 0, None),
         ] {
-            assert_eq!(Reset::of(from, flags, unread), told, "{from} {flags:#b} {unread}");
+            assert_eq!(Reset::of(from, flags, unread), reason, "{from} {flags:#b} {unread}");
         }
     }
 }

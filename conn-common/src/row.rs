@@ -11,10 +11,10 @@ use crate::traffic::Traffic;
 pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
-    /// How it goes.
+    /// Its traffic so far.
     pub traffic: Traffic,
-    /// For how long the connection has been established at the least, in jiffies. 0 where traffic was not asked
-    /// for, and for mini-sockets.
+    /// For how long the connection has been established at the least, in ticks. 0 for mini-sockets, and if the run lists
+    /// no traffic.
     pub at_least_jiffies: u32,
     /// Explicit padding.
     pub reserved: u32,
@@ -36,7 +36,7 @@ pub struct HolderRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct NamespaceRow {
-    /// Inode number of the namespace, of whatever kind it is.
+    /// Inode number of the namespace, of any kind.
     pub inode: u64,
     /// The process (thread group) that has the file open.
     pub pid: u32,

@@ -1,7 +1,7 @@
 //! TCP states as the kernel numbers them (`include/net/tcp_states.h`; frozen as `BPF_TCP_*` in the
 //! kernel's BPF ABI since 4.18).
 
-/// A record that has not seen its socket yet. Not a kernel number.
+/// No state is kept yet. Not a kernel number.
 pub const UNSEEN: u8 = 0;
 /// Handshake complete, data flows.
 pub const ESTABLISHED: u8 = 1;
@@ -32,11 +32,11 @@ pub const NEW_SYN_RECV: u8 = 12;
 pub const OPEN: [u8; 8] =
     [SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING];
 
-/// What [`slot`] answers for a state that is not open.
+/// The result of [`slot`] for a state that is not open.
 pub const NO_SLOT: u8 = 15;
 
-/// Four bits per kernel state number: its place in [`OPEN`], or [`NO_SLOT`]. One shift instead of a
-/// table in memory, which a kernel program would have to look up.
+/// Four bits per kernel state number: its index in [`OPEN`], or [`NO_SLOT`]. One shift in place of a table in memory, which
+/// a kernel program would have to look up.
 const SLOTS: u64 = {
     let mut packed = u64::MAX;
     let mut at = 0;
@@ -48,7 +48,7 @@ const SLOTS: u64 = {
     packed
 };
 
-/// The place of `state` in [`OPEN`], or [`NO_SLOT`].
+/// The index of `state` in [`OPEN`], or [`NO_SLOT`].
 #[inline(always)]
 pub const fn slot(state: u8) -> u8 {
     ((SLOTS >> ((state & 15) * 4)) & 0xf) as u8
@@ -60,7 +60,7 @@ pub const fn is_open(state: u8) -> bool {
     slot(state) != NO_SLOT
 }
 
-/// True while a connection in `state` was never established, as far as its state tells.
+/// True for the states of a handshake.
 #[inline(always)]
 pub const fn is_opening(state: u8) -> bool {
     state == SYN_SENT || state == SYN_RECV

@@ -1,5 +1,4 @@
-//! What a socket sent and received, and how it went: read from the socket at the end of a connection
-//! and when sockets are listed.
+//! The traffic of a socket, as the programs read it at the end of a connection and when they list sockets.
 
 /// Figures of one socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,13 +22,13 @@ pub struct Traffic {
     pub receive_queue: u32,
     /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog).
     pub send_queue: u32,
-    /// For how long no payload was sent or received, in jiffies; since the connection was established if there
-    /// was none. Means nothing before that.
+    /// For how long no payload was sent or received, in ticks; since the connection was established if there was none.
+    /// Undefined before that.
     pub idle_jiffies: u32,
 }
 
 impl Traffic {
-    /// Nothing is known.
+    /// No traffic.
     pub const NONE: Self = Self {
         bytes_sent: 0,
         bytes_received: 0,

@@ -1,5 +1,5 @@
-//! Frozen globals: set by the loader before the verifier sees the programs, which therefore removes
-//! the branches that a run does not need and folds the offsets into the loads.
+//! Frozen globals. The loader sets them before the verifier sees the programs, so the verifier removes the branches that a
+//! run does not need and folds the offsets into the loads.
 
 use aya_ebpf::Global;
 use conn_common::filter::{Modes, PORT_WORDS, PortBits};
@@ -23,23 +23,23 @@ globals! {
     WANTED_FAMILIES: u8 = 0;
     /// Mask of states that go into the ring.
     WANTED_STATES: u16 = 0;
-    /// What the sets of the filter mean.
+    /// The modes of the filter's sets.
     SET_MODES: Modes = 0;
-    /// 1 if sock_ops will tell each connect with its whole tuple.
+    /// 1 if sock_ops sees each connect with its whole tuple.
     CONNECT_IS_SEEN: u8 = 0;
-    /// How much is asked about owners, see `conn_common::name`.
+    /// How much the run needs of owners, see `conn_common::name`.
     OWNERS: u8 = 0;
     /// What lists show beside what is counted, see `conn_common::name`.
     LISTED: u8 = 0;
     /// 1 if steps go into the ledger.
     COUNTS_ON: u8 = 0;
     /// 1 if there is a table of the ledger's slots.
-    LEDGER_HAS_PLACES: u8 = 0;
-    /// How many bits count the places in the table of what sockets remember; 0 if there is none.
-    PLACE_BITS: u32 = 0;
+    LEDGER_HAS_TABLE: u8 = 0;
+    /// Binary logarithm of the number of slots in the tables of sockets; 0 if there is none.
+    TABLE_BITS: u32 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
-    /// Where a system call's result stands in the record of its exit.
+    /// Offset of a system call's result in the record of its exit.
     SYSCALL_RESULT: u32 = 0;
     /// Shards of the ledger, less one.
     SHARD_MASK: u32 = 0;

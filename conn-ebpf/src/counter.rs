@@ -1,4 +1,4 @@
-//! Counting what the programs do and what goes wrong, under the names of `conn_common::counter`.
+//! Counters of what the programs do and of what fails, under the names of `conn_common::counter`.
 
 use crate::maps::COUNTERS;
 

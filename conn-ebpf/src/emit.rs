@@ -1,7 +1,6 @@
 //! Events into the ring, written in place.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_jiffies64;
 use conn_common::cause::Cause;
 use conn_common::connection::Connection;
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
@@ -11,6 +10,7 @@ use conn_common::traffic::Traffic;
 use crate::counter::count;
 use crate::kernel::Tcp;
 use crate::maps::{EVENTS, READER_SLEEPS};
+use crate::traffic::{now_jiffies, traffic};
 
 /// What happened. Passed by value in one register.
 #[derive(Clone, Copy)]
@@ -48,33 +48,6 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
         count(WAKEUPS);
     }
     0
-}
-
-/// The kernel's count of ticks, the half that sockets keep.
-#[inline(always)]
-pub fn now_jiffies() -> u32 {
-    // SAFETY: no preconditions.
-    unsafe { bpf_jiffies64() as u32 }
-}
-
-/// How it goes with a socket.
-#[inline(always)]
-pub fn traffic(tcp: Tcp, is_listener: bool, jiffies: u32) -> Traffic {
-    let (segments_sent, segments_received) = tcp.segments();
-    let (srtt_us, min_rtt_us) = tcp.round_trip();
-    let (receive_queue, send_queue) = tcp.queues(is_listener);
-    Traffic {
-        bytes_sent: tcp.bytes_sent(),
-        bytes_received: tcp.bytes_received(),
-        segments_sent,
-        segments_received,
-        retransmits: tcp.retransmits(),
-        srtt_us,
-        min_rtt_us,
-        receive_queue,
-        send_queue,
-        idle_jiffies: tcp.idle_for(jiffies),
-    }
 }
 
 /// True if the reader sleeps and this event is to wake it. A wake-up costs more than all else an

@@ -79,7 +79,7 @@ impl Tcp {
         if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
     }
 
-    /// Touches what adopting the socket looks at last, so that the processor waits for all of it at the same time.
+    /// Reads the fields that an adoption reads last, so that the CPU fetches all of them at the same time.
     #[inline(always)]
     pub fn prefetch(self) {
         let _ = self.is_held();
@@ -129,8 +129,8 @@ impl Tcp {
         field(self.0, &config::SKC_STATE)
     }
 
-    /// The state that a time-wait mini-socket stands for: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is
-    /// awaited. `None` if it is none.
+    /// The state of a time-wait mini-socket: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is awaited. `None` for any
+    /// other socket.
     #[inline(always)]
     pub fn time_wait_state(self) -> Option<u8> {
         // SAFETY: the helper checks the state itself (net/core/filter.c).
@@ -169,7 +169,7 @@ impl Tcp {
         read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0
     }
 
-    /// What shows why we reset the connection, see `conn_common::reset`.
+    /// The flags that show why we reset the connection, see `conn_common::reset`.
     #[inline(always)]
     pub fn reset_flags(self) -> u8 {
         let flag = |flag: u8, set: bool| if set { flag } else { 0 };

@@ -2,17 +2,19 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
-use conn_common::histogram::{self, BUCKETS, Spans};
+use conn_common::histogram::{self, BUCKETS, Durations};
 use conn_common::ledger::{self, BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, Totals, listener};
 use conn_common::state;
 
-use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
-use crate::maps::{LEDGER, LEDGER_PLACES, NETNS, SPANS, UNATTRIBUTED};
-use crate::place;
+use crate::maps::{LEDGER, LEDGER_SLOTS, NETNS, SPANS, UNATTRIBUTED};
+use crate::storage::assoc_table::{ArrayWords, SlotArray, value};
+use crate::verifier::opaque;
+use crate::{config, mode};
 
 /// A slot to start from; too large for the programs' stack.
 #[unsafe(no_mangle)]
@@ -20,17 +22,25 @@ static EMPTY_SLOT: Slot = Slot::ZERO;
 
 /// Histograms to start from, likewise.
 #[unsafe(no_mangle)]
-static EMPTY_SPANS: Spans = Spans::ZERO;
+static NO_DURATIONS: Durations = Durations::ZERO;
 
-/// True if the run keeps a ledger.
-#[inline(always)]
-pub fn is_on() -> bool {
-    config::COUNTS_ON.load() != 0
+/// The table of slots, by namespace, direction and port.
+const TABLE: AssocTable<ArrayWords<Slots>> = AssocTable(ArrayWords(Slots));
+
+struct Slots;
+
+impl SlotArray for Slots {
+    type Value = Slot;
+
+    #[inline(always)]
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<Slot>> {
+        LEDGER_SLOTS.get_ptr_mut(index)
+    }
 }
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
-pub fn begins(connection: &Connection, state: u8) {
+pub fn record_open(connection: &Connection, state: u8) {
     let found = connection.is(PREEXISTING);
     let cell = if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) };
     let (slot, counts_for_netns) = slot(connection);
@@ -45,7 +55,7 @@ pub fn begins(connection: &Connection, state: u8) {
 
 /// A connection goes from one open state to another.
 #[inline(always)]
-pub fn steps(connection: &Connection, from: u8, to: u8) {
+pub fn record_step(connection: &Connection, from: u8, to: u8) {
     if let Some(slot) = slot(connection).0 {
         bump(slot, ledger::step_cell(from, to));
     }
@@ -53,7 +63,7 @@ pub fn steps(connection: &Connection, from: u8, to: u8) {
 
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
-pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
+pub fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     let (slot, counts_for_netns) = slot(connection);
     if let Some(slot) = slot {
         bump(slot, ledger::end_cell_of(from, cause));
@@ -75,40 +85,38 @@ pub fn ends(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     }
 }
 
-/// True if the run has histograms.
-#[inline(always)]
-pub fn has_spans() -> bool {
-    config::SPANS_ON.load() != 0
-}
-
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
-pub fn handshake(connection: &Connection, now: u64) {
-    if has_spans()
+pub fn record_handshake(connection: &mut Connection, now: u64) {
+    if mode::has_histograms()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).handshake).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).handshake).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
 /// A connection ended at `now`.
 #[inline(always)]
-pub fn lifetime(connection: &Connection, now: u64) {
-    if has_spans()
+pub fn record_lifetime(connection: &mut Connection, now: u64) {
+    if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
     {
         // SAFETY: a field of a map value.
-        bucket(unsafe { (&raw mut (*spans).lifetime).cast() }, now - connection.attempt_ns);
+        let counts = unsafe { (&raw mut (*spans).lifetime).cast() };
+        count_duration(connection, counts, now);
     }
 }
 
+/// Counts the time since the attempt in a histogram.
 #[inline(always)]
-fn bucket(counts: *mut u64, ns: u64) {
-    let at = histogram::bucket(ns);
+fn count_duration(connection: &mut Connection, counts: *mut u64, now: u64) {
+    let position = histogram::position(now - connection.attempt_ns);
+    let at = histogram::bucket_at(opaque(connection, position));
     if at < BUCKETS {
         // SAFETY: inside the histogram.
         add(unsafe { counts.add(at) }, 1);
@@ -116,12 +124,12 @@ fn bucket(counts: *mut u64, ns: u64) {
 }
 
 #[inline(always)]
-fn spans(connection: &Connection) -> Option<*mut Spans> {
+fn spans(connection: &Connection) -> Option<*mut Durations> {
     let key = key(connection);
     if let Some(spans) = SPANS.get_ptr_mut(&key) {
         return Some(spans);
     }
-    let _ = SPANS.insert(&key, &EMPTY_SPANS, BPF_NOEXIST.into());
+    let _ = SPANS.insert(&key, &NO_DURATIONS, BPF_NOEXIST.into());
     let spans = SPANS.get_ptr_mut(&key);
     if spans.is_none() {
         count(SPANS_FAILED);
@@ -131,7 +139,7 @@ fn spans(connection: &Connection) -> Option<*mut Spans> {
 
 /// A listener listens.
 #[inline(always)]
-pub fn listens(connection: &Connection) {
+pub fn record_listener_open(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
@@ -139,7 +147,7 @@ pub fn listens(connection: &Connection) {
 
 /// A listener that did listen ends.
 #[inline(always)]
-pub fn listener_ends(connection: &Connection) {
+pub fn record_listener_end(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, listener::CLOSED, 1);
     }
@@ -149,7 +157,7 @@ pub fn listener_ends(connection: &Connection) {
 /// whether it counts for the connection's namespace, too.
 #[inline(always)]
 fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
-    match slot_in_place(connection) {
+    match slot_in_table(connection) {
         Some(slot) => (Some(slot), true),
         None => (slot_by_key(connection), false),
     }
@@ -157,21 +165,18 @@ fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
 
 /// The slot in the table, which belongs to one namespace. `None` if somebody else was there first.
 #[inline(always)]
-fn slot_in_place(connection: &Connection) -> Option<*mut Slot> {
-    if config::LEDGER_HAS_PLACES.load() == 0 {
+fn slot_in_table(connection: &Connection) -> Option<*mut Slot> {
+    if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }
-    let owner = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
-    let place = LEDGER_PLACES.get_ptr_mut(ledger::place(shard(), owner))?;
-    // Another CPU may have been faster, for the same owner.
-    let is_ours = place::is_of(place, owner) || place::take(place, 0, owner) || place::is_of(place, owner);
-    if is_ours { Some(place::value(place)) } else { None }
+    let key = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
+    TABLE.acquire_at(ledger::place(shard(), key), key).map(value)
 }
 
 /// The slot in the hash map, which all namespaces share.
 #[inline(always)]
 fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
-    if !is_on() {
+    if !mode::has_ledger() {
         return None;
     }
     let key = key(connection);
@@ -204,7 +209,7 @@ fn key(connection: &Connection) -> u32 {
 /// The totals of a namespace. `None` in a run without a ledger, or if there is no room for them.
 #[inline(always)]
 fn totals(netns: u32) -> Option<*mut Totals> {
-    if !is_on() {
+    if !mode::has_ledger() {
         return None;
     }
     if let Some(totals) = NETNS.get_ptr_mut(&netns) {

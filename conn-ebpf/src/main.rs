@@ -1,5 +1,5 @@
-//! conntrace's kernel programs: one line per hook. What a hook sees is told by the witness of the
-//! same name, what follows from it is in `transition`.
+//! conntrace's kernel programs: one line per hook and iterator. What each sees is in `hook` and `iter`, what follows from a
+//! step is in `step` and `transition`.
 
 #![no_std]
 #![no_main]
@@ -9,27 +9,28 @@
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 #![expect(
     clippy::needless_borrows_for_generic_args,
-    reason = "aya's maps take values, too, but a slot of the ledger does not fit on the programs' stack"
+    reason = "aya's maps take values, too, but a ledger slot does not fit on the programs' stack"
 )]
 
-mod claim;
 mod config;
 mod counter;
 mod emit;
-mod keep;
+mod filter;
+mod gate;
+mod hook;
+mod iter;
 mod kernel;
 mod ledger;
-mod list;
-mod listener;
 mod maps;
-mod memory;
-mod mptcp;
+mod mode;
 mod owner;
-mod place;
 mod socket;
+mod step;
+mod storage;
+mod traffic;
 mod transition;
 mod tuple;
-mod witness;
+mod verifier;
 
 use aya_ebpf::macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint};
 use aya_ebpf::programs::{
@@ -39,86 +40,86 @@ use aya_ebpf::programs::{
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
-    witness::set_state::seen(&ctx)
+    hook::set_state::on_event(&ctx)
 }
 
-/// The same once more: where the first is skipped because it would nest, this one is not.
+/// The same once more: where the kernel skips the first because it would nest, it runs this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
-    witness::set_state::seen(&ctx)
+    hook::set_state::on_event(&ctx)
 }
 
 /// The end of the socket itself: second chance for a missed CLOSE.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    witness::destroy_sock::seen(&ctx)
+    hook::destroy_sock::on_event(&ctx)
 }
 
 /// Socket operations of every cgroup.
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
-    witness::sock_ops::seen(&ctx)
+    hook::sock_ops::on_event(&ctx)
 }
 
 /// A process accepts a connection.
 #[fentry(function = "security_sock_graft")]
 pub fn grafted(ctx: FEntryContext) -> i32 {
-    witness::accept::given(ctx.arg(0))
+    hook::accept::on_socket(ctx.arg(0))
 }
 
-/// The same, where no security module sees sockets. What a function returns stands behind its parameters, and
-/// there are two programs because of their number: in one, LLVM makes a single access at a computed place of
-/// two, which 6.1 and 6.12 refuse.
+/// The same, where no security module sees sockets. The result of a function follows its parameters. For two numbers of
+/// parameters there are two programs: in one, LLVM merges both reads into one at a computed offset, which 6.1 and 6.12
+/// refuse.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_four(ctx: FExitContext) -> i32 {
-    witness::accept::given(ctx.arg(4))
+    hook::accept::on_socket(ctx.arg(4))
 }
 
 /// The same, since 6.10.
 #[fexit(function = "inet_csk_accept")]
 pub fn accepted_two(ctx: FExitContext) -> i32 {
-    witness::accept::given(ctx.arg(2))
+    hook::accept::on_socket(ctx.arg(2))
 }
 
 /// The same, where the kernel allows no program on a function.
 #[tracepoint]
 pub fn accept_exit(ctx: TracePointContext) -> u32 {
-    witness::accept::syscall_ended(&ctx)
+    hook::accept::on_syscall_exit(&ctx)
 }
 
-/// The files of all tasks, to note who holds a socket.
+/// The files of all tasks, to note the owners of sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_claim(ctx: *mut core::ffi::c_void) -> i32 {
-    witness::file_claim::seen(ctx)
+    iter::file_claim::on_row(ctx)
 }
 
-/// The sockets that exist, to be remembered. aya-ebpf has no macro for iterators.
+/// The sockets that exist, to keep their states. aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_adopt(ctx: *mut core::ffi::c_void) -> i32 {
-    witness::tcp_adopt::seen(ctx)
+    iter::tcp_adopt::on_row(ctx)
 }
 
-/// The sockets that exist, to be listed.
+/// The sockets that exist, to list them.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
-    list::tcp::row(ctx)
+    iter::tcp_list::on_row(ctx)
 }
 
-/// The files of all tasks, to find who holds a socket.
+/// The files of all tasks, to list the owners of sockets.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
-    list::file::row(ctx)
+    iter::file_list::on_row(ctx)
 }
 
 /// The files of all tasks, to find namespaces that nothing else shows.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
-    list::namespace::row(ctx)
+    iter::namespace_list::on_row(ctx)
 }
 
 #[cfg(not(test))]

@@ -1,58 +1,55 @@
-//! Every map of the programs. No program declares one elsewhere.
+//! Every map of the programs.
 
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
-use conn_common::connection::Connection;
+use conn_common::assoc_table::TableSlot;
+use conn_common::connection::{Connection, Counted};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
-use conn_common::histogram::Spans;
+use conn_common::histogram::Durations;
 use conn_common::ledger::{Slot, Totals};
 use conn_common::name::Switches;
-use conn_common::owner::Owner;
-use conn_common::place::Place;
-
-use crate::claim::Claim;
-use crate::memory::Counted;
+use conn_common::owner::{Owner, PendingOwner};
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
 
-/// What sockets remember, see `memory`: a place is taken by the first witness of a socket, read and changed by all,
-/// and freed by its end. The loader sets the size.
+/// Socket states, see `storage::socket_state`: the first hook of a socket acquires a slot, all hooks read and change it,
+/// the end of the socket releases it. Behind them are the scratch slots of each CPU. The loader sets the size.
 #[btf_map]
-pub static PLACES: Array<Place<Connection>, 1> = Array::new();
+pub static SOCKET_STATES: Array<TableSlot<Connection>, 1> = Array::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static COUNTED_PLACES: Array<Place<Counted>, 1> = Array::new();
+pub static COUNTED_STATES: Array<TableSlot<Counted>, 1> = Array::new();
 
-/// What sockets remember that have no place there, freed by the kernel with the socket. Has no capacity: it lives
-/// beside the socket.
+/// States of sockets whose ways were all taken. The kernel frees them with the socket. Has no capacity: it lives beside
+/// the socket.
 #[btf_map]
-pub static SOCKETS: SkStorage<Connection> = SkStorage::new();
+pub static STORED_STATES: SkStorage<Connection> = SkStorage::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static COUNTED_SOCKETS: SkStorage<Counted> = SkStorage::new();
+pub static STORED_COUNTED: SkStorage<Counted> = SkStorage::new();
 
-/// Written by `emit`, drained by the reader. The loader sets the size.
+/// Events: `emit` writes them, the reader drains them. The loader sets the size.
 #[btf_map]
 pub static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
 
-/// Inserted at the first step of a (direction, port) on a shard, never deleted. The loader sets the
-/// size to all keys of all shards, so it cannot fill up.
+/// Ledger slots, inserted at the first step of a (direction, port) on a shard, never deleted. The loader sets the size to
+/// all keys of all shards, so it cannot fill up.
 #[btf_map]
 pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> = HashMap::new();
 
-/// The slots that are found without a hash lookup: a place is taken at the first step of a (namespace, direction,
-/// port) on a shard and never freed. The loader sets the size to so many of each shard.
+/// Ledger slots that are found without a hash lookup, acquired at the first step of a (namespace, direction, port) on a
+/// shard and never released. The loader sets the size for all shards.
 #[btf_map]
-pub static LEDGER_PLACES: Array<Place<Slot>, 1> = Array::new();
+pub static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 
-/// Histograms by the keys of `LEDGER`, inserted at the first span, never deleted. The loader sets the size
+/// Histograms by the keys of `LEDGER`, inserted at the first duration, never deleted. The loader sets the size
 /// to all keys of all shards if the run asks for histograms.
 #[btf_map]
-pub static SPANS: HashMap<u32, Spans, 1, ON_DEMAND> = HashMap::new();
+pub static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 
 /// Steps whose slot could not be created, so that the totals stay exact.
 #[btf_map]
@@ -63,24 +60,22 @@ pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
 #[btf_map]
 pub static NETNS: HashMap<u32, Totals, 1, ON_DEMAND> = HashMap::new();
 
-/// Inserted by the loader when it has walked a namespace, by inode number. A socket that nobody
-/// remembers there has missed its beginning; anywhere else it was there before.
+/// Namespaces whose sockets the loader has walked, by inode number. A socket without a state there has missed its
+/// beginning; anywhere else it existed before the start.
 #[btf_map]
 pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 
-/// Inserted when a task accepts a connection or is found to have it open, by the address of the socket;
-/// deleted by the next step of that socket, by its end, and when the address begins a new life. Hooks
-/// that do not have the socket's lock note the owner here, and a hook that has it takes it over. The loader sets
-/// the size.
+/// Pending owners whose ways were all taken, by the address of the socket. Inserted by hooks without the socket's lock;
+/// deleted by the next step of the socket, and when a new life begins at the address. The loader sets the size.
 #[btf_map]
-pub static CLAIMS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
+pub static PENDING_OVERFLOW: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
 
-/// The claims that are found without a hash lookup. The loader sets the size.
+/// Pending owners that are found without a hash lookup. The loader sets the size.
 #[btf_map]
-pub static CLAIM_PLACES: Array<Place<Claim>, 1> = Array::new();
+pub static PENDING_OWNERS: Array<TableSlot<PendingOwner>, 1> = Array::new();
 
-/// Who listens, by namespace and port: inserted when a listener begins or is found, deleted with the last
-/// one of the port. Read when a child is born.
+/// Owners of listeners, by namespace and port: inserted when a listener begins or is found, deleted with the last one of
+/// the port. Read when a child is born.
 #[btf_map]
 pub static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 
@@ -88,8 +83,8 @@ pub static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
 
-/// Who opened an MPTCP connection, by the address of its socket: inserted when it connects, deleted when it
-/// closes. Read when the kernel adds a subflow to it.
+/// Owners of MPTCP connections, by the address of the socket: inserted when it connects, deleted when it closes. Read
+/// when the kernel adds a subflow.
 #[btf_map]
 pub static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 

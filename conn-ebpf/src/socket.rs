@@ -1,147 +1,85 @@
-//! A socket as the witnesses know it: by its address and what it remembers.
+//! A socket inside a hook: its address and the state that the programs keep of it.
 
 use core::ffi::c_void;
+use core::marker::PhantomData;
 
-use conn_common::connection::{Connection, HELD, TUPLE_KNOWN};
-use conn_common::counter::{END_UNSEEN, STEP_REPAIRED, STORAGE_FAILED};
-use conn_common::life::{self, Life};
-use conn_common::state::{CLOSE, UNSEEN, is_open, is_opening};
+use conn_common::connection::Connection;
+use conn_common::counter::NO_SOCKET;
 
 use crate::counter::count;
-use crate::transition::{self, forgotten};
-use crate::{keep, memory};
+use crate::kernel::Tcp;
+use crate::storage::socket_state;
 
-/// A socket and what it remembers.
-pub struct Socket {
-    /// Its address. Most steps need no more of it, and to look at it takes a call ([`transition::tcp`]).
+/// A socket that a hook works on, with exclusive use of the kept state. It takes two registers, so functions of their
+/// own take it by value.
+pub struct Socket<'hook> {
+    /// The address. Most steps need no more of the socket, and [`Socket::tcp`] takes a call.
     sk: *mut c_void,
-    /// In a run that only counts there is no more of it than [`conn_common::connection::COUNTED`] bytes, and the
-    /// verifier refuses a program that looks further.
-    memory: *mut Connection,
+    /// In a run that only counts, there is no more than [`conn_common::connection::COUNTED`] bytes, and the verifier
+    /// refuses a program that reads further.
+    state: *mut Connection,
+    user: PhantomData<&'hook mut Connection>,
 }
 
-impl Socket {
-    /// The socket with its memory, which is made if there is none. `None` if the run can want nothing of such a
-    /// socket. Who listens, or did, is always remembered: others are born of it. `may_be_stored` as in [`memory::enter`].
+impl Socket<'_> {
+    /// The same socket for a shorter time.
     #[inline(always)]
-    pub fn remembered(
-        sk: *mut c_void,
-        is_listener: bool,
-        may_be_stored: impl FnOnce() -> bool,
-    ) -> Option<Self> {
-        if keep::may_pass_over() && !is_listener {
-            let tcp = transition::tcp(sk)?;
-            // The port as last written: at an end the other way to read it gives 0.
-            if keep::passes_over(|| [tcp.sport(), tcp.dport()]) {
-                return None;
-            }
-        }
-        let memory = memory::enter(sk, may_be_stored);
-        if memory.is_null() {
-            count(STORAGE_FAILED);
-            return None;
-        }
-        Some(Self { sk, memory })
+    pub fn reborrow(&mut self) -> Socket<'_> {
+        Socket { sk: self.sk, state: self.state, user: PhantomData }
     }
 
-    /// True if the run wants none of the children of a listener.
+    /// The full TCP socket, to read its fields. `None`, which is counted, if it is none.
     #[inline(always)]
-    pub fn passes_over_children(&self) -> bool {
-        keep::may_pass_over()
-            && transition::tcp(self.sk).is_some_and(|tcp| keep::passes_over(|| [tcp.sport(), 0]))
+    pub fn tcp(&self) -> Option<Tcp> {
+        full_socket(self.sk)
     }
 
+    /// What is kept of the connection.
     #[inline(always)]
-    fn connection(&mut self) -> &mut Connection {
-        transition::connection(self.memory)
+    pub fn connection(&mut self) -> &mut Connection {
+        // SAFETY: a map value of a socket that is locked in every hook, and this handle is its only user. No field
+        // behind the first `COUNTED` bytes is read in a run that only counts.
+        unsafe { &mut *self.state }
     }
 
-    /// The same as [`Socket::goes`] for a step of which this run wants nothing but a count, and which takes no look at
-    /// the socket: between two open states, nothing missed before, no more to be learnt. False if it is none of these.
+    /// The kept TCP state, [`conn_common::state::UNSEEN`] if none is kept.
     #[inline(always)]
-    pub fn passes(&mut self, old: u8, new: u8) -> bool {
-        let connection = self.connection();
-        if !keep::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
-            return false;
-        }
-        // A child may be accepted before its handshake is over (fast open). Then it is still held at its next step, of which
-        // `close()` would make one before it lets go (`__tcp_close()`).
-        if !connection.is(TUPLE_KNOWN) || !(connection.is(HELD) || is_opening(old)) {
-            return false;
-        }
-        connection.state = new;
-        // A run that only counts reads no clock.
-        transition::steps(connection, old, new, 0);
-        true
-    }
-
-    /// A witness saw the socket go from `old` to `new`.
-    #[inline(always)]
-    pub fn goes(&mut self, old: u8, new: u8) {
-        if life::opens(old, new) {
-            let known = self.state();
-            if keep::skips(known) {
-                // Its end was skipped, not missed.
-                self.connection().state = CLOSE;
-            } else if memory::has_table() && known != UNSEEN && known != CLOSE && known != new {
-                // Nobody saw the end of the socket that was here before, nor what it had sent. The audit finds it.
-                self.connection().state = CLOSE;
-                count(END_UNSEEN);
-            }
-        }
-        let step = forgotten(self.connection(), u16::from(old) << 8 | u16::from(new));
-        life::witness(self, (step >> 8) as u8, step as u8);
-    }
-
-    /// `connect()` has chosen the source port.
-    #[inline(always)]
-    pub fn connects(&mut self) {
-        transition::connects(self.sk, self.memory);
-    }
-
-    /// `listen()` succeeded.
-    #[inline(always)]
-    pub fn listens(&mut self) {
-        transition::listens(self.sk, self.memory);
+    pub fn state(&self) -> u8 {
+        // SAFETY: as in `connection`.
+        unsafe { (*self.state).state }
     }
 }
 
-impl Drop for Socket {
+/// The full TCP socket at an address. `None`, which is counted, if it is none.
+#[inline(always)]
+pub fn full_socket(sk: *mut c_void) -> Option<Tcp> {
+    let tcp = Tcp::of(sk);
+    if tcp.is_none() {
+        count(NO_SOCKET);
+    }
+    tcp
+}
+
+/// A hook's use of a socket, from the gate on. The kept state is given back at the end.
+pub struct Entry(Socket<'static>);
+
+impl Entry {
+    /// A socket whose state [`socket_state::enter`] returned.
+    #[inline(always)]
+    pub fn new(sk: *mut c_void, state: *mut Connection) -> Self {
+        Self(Socket { sk, state, user: PhantomData })
+    }
+
+    /// The socket.
+    #[inline(always)]
+    pub fn socket(&mut self) -> Socket<'_> {
+        self.0.reborrow()
+    }
+}
+
+impl Drop for Entry {
     #[inline(always)]
     fn drop(&mut self) {
-        memory::leave(self.sk, self.memory);
-    }
-}
-
-impl Life for Socket {
-    #[inline(always)]
-    fn state(&self) -> u8 {
-        // SAFETY: as in `connection`.
-        unsafe { (*self.memory).state }
-    }
-
-    #[inline(always)]
-    fn open(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        transition::open(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn adopt(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        transition::adopt(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn go(&mut self, state: u8) {
-        let state = forgotten(self.connection(), state.into()) as u8;
-        transition::go(self.sk, self.memory, state);
-    }
-
-    #[inline(always)]
-    fn catch_up(&mut self, state: u8) {
-        count(STEP_REPAIRED);
-        let state = forgotten(self.connection(), state.into()) as u8;
-        transition::catch_up(self.sk, self.memory, state);
+        socket_state::leave(self.0.sk, self.0.state);
     }
 }

@@ -1,6 +1,4 @@
-//! What a transition does: the socket's memory, the ledger, and the events that are wanted.
-
-use core::ffi::c_void;
+//! What a transition does: the kept state, the ledger, and the events that are wanted.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
@@ -8,107 +6,85 @@ use conn_common::connection::{
     ANNOUNCED, Connection, HELD, IN, LISTENER, LISTENING, OUT, PREEXISTING, TUPLE_KNOWN, WANTED,
     WAS_ESTABLISHED,
 };
-use conn_common::counter::{ADOPTED_LATE, NO_SOCKET};
+use conn_common::counter::ADOPTED_LATE;
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
-use crate::config;
 use crate::counter::count;
 use crate::emit::{What, emit};
 use crate::kernel::Tcp;
-use crate::maps::{SWITCHES, WALKED};
-use crate::{claim, keep, ledger, listener, memory, mptcp, owner, tuple};
+use crate::maps::WALKED;
+use crate::owner::{self, listener, mptcp};
+use crate::socket::Socket;
+use crate::storage::{pending_owner, socket_state};
+use crate::verifier::opaque;
+use crate::{config, filter, ledger, mode, tuple};
 
-/// True once every program is attached: before that nobody may remember a socket, or a transition
-/// between two attachments would be lost for good.
-#[inline(always)]
-pub fn is_enabled() -> bool {
-    SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
-}
-
-/// The socket, to look at. `None`, which is counted, if it is no full TCP socket.
-#[inline(always)]
-pub fn tcp(sk: *mut c_void) -> Option<Tcp> {
-    let tcp = Tcp::of(sk);
-    if tcp.is_none() {
-        count(NO_SOCKET);
-    }
-    tcp
-}
-
-/// What a socket remembers.
-#[inline(always)]
-pub fn connection<'a>(memory: *mut Connection) -> &'a mut Connection {
-    // SAFETY: a map value of a socket that is locked in every hook, so no other CPU has it.
-    unsafe { &mut *memory }
-}
-
-/// A connection or listener begins. In its own function, like the next two, so that each program
-/// holds it once.
+/// Begins a connection or a listener. In its own function, like the next two, so that each program holds it once.
 #[inline(never)]
-pub fn open(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    let Some(tcp) = tcp(sk) else { return 0 };
-    let connection = connection(memory);
+pub fn open(mut socket: Socket<'_>, state: u8) -> u32 {
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
     reset(tcp, connection, state);
-    claim::forget(tcp);
+    pending_owner::forget(tcp);
     let direction = match state {
         SYN_SENT => OUT,
         LISTEN => LISTENER,
         _ => IN,
     };
-    connection.direction = forgotten(connection, direction.into()) as u8;
-    let state = forgotten(connection, state.into()) as u8;
+    connection.direction = opaque(connection, direction.into()) as u8;
+    let state = opaque(connection, state.into()) as u8;
     if connection.direction == OUT {
         connection.set(HELD);
     }
     if connection.direction != IN && config::OWNERS.load() != NO_OWNERS {
         connection.owner = owner::current(CONNECT);
         if connection.owner.flags & KERNEL != 0 {
-            mptcp::joins(tcp, &mut connection.owner);
+            mptcp::assign_owner(tcp, &mut connection.owner);
         }
     }
-    addresses(tcp, connection);
-    tuple::ports(tcp, connection, tcp.num());
+    set_addresses(tcp, connection);
+    tuple::set_ports(tcp, connection, tcp.num());
     if connection.direction == IN {
-        listener::owns(connection);
+        listener::assign_owner(connection);
     }
     if state != LISTEN {
-        ledger::begins(connection, state);
-        // Below 6.15 the child still shows the listener's tuple here (inet_csk_clone_lock), with no peer. The
-        // port of a socket that connects is chosen later; where that is seen, it is waited for.
+        ledger::record_open(connection, state);
+        // Below 6.15 a child still has the listener's tuple here (`inet_csk_clone_lock()`), with no peer. The port of a
+        // socket that connects is chosen later; if a hook sees that, NEW waits for it.
         let is_child = state == SYN_RECV;
         if connection.sport != 0 && (is_child || config::CONNECT_IS_SEEN.load() == 0) {
-            introduce(tcp, connection);
+            announce_new(tcp, connection);
         }
     }
     0
 }
 
-/// A socket is met in the middle of its life.
+/// Begins to keep a socket in the middle of its life.
 #[inline(never)]
-pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    let Some(tcp) = tcp(sk) else { return 0 };
-    let connection = connection(memory);
+pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
     reset(tcp, connection, state);
-    tuple::of_existing(tcp, connection, state);
-    if !keep::only_counts() {
+    tuple::set_of_existing(tcp, connection, state);
+    if !mode::only_counts() {
         connection.attempt_ns = 0;
     }
-    addresses(tcp, connection);
+    set_addresses(tcp, connection);
     if WALKED.get_ptr(&connection.netns).is_some() {
         count(ADOPTED_LATE);
-        claim::forget(tcp);
+        pending_owner::forget(tcp);
     } else {
-        // Its claim may have been noted before it was met here.
+        // A pending owner may have been noted before this hook, so it stays.
         connection.set(PREEXISTING);
     }
     if state == LISTEN {
-        // It was there before, so its listen() did succeed.
+        // It was there before, so its `listen()` did succeed.
         connection.set(LISTENING);
-        ledger::listens(connection);
-        listener::begins(connection);
+        ledger::record_listener_open(connection);
+        listener::record_open(connection);
         return 0;
     }
     if !is_opening(state) {
@@ -118,41 +94,42 @@ pub fn adopt(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
     if tcp.is_held() {
         connection.set(HELD);
     }
-    if !keep::only_counts() && keep::wants(connection) {
+    if !mode::only_counts() && filter::wants(connection) {
         connection.set(WANTED);
     }
-    ledger::begins(connection, state);
+    ledger::record_open(connection, state);
     0
 }
 
-/// The same as `go`, which each program holds a second time: the way of nearly all steps shall have no call.
+/// The same as [`apply`], which each program holds a second time: the path of nearly all steps shall have no call.
 #[inline(never)]
-pub fn catch_up(sk: *mut c_void, memory: *mut Connection, state: u8) -> u32 {
-    go(sk, memory, state)
+pub fn catch_up(socket: Socket<'_>, state: u8) -> u32 {
+    apply(socket, state)
 }
 
-/// The remembered life goes on, or ends.
+/// Applies a transition to the kept life: it goes on, or ends.
 #[inline(always)]
-pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
-    let connection = connection(memory);
+pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
+    let connection = socket.connection();
     let from = connection.state;
     connection.state = to;
     if connection.direction == LISTENER {
         if connection.is(LISTENING) {
-            ledger::listener_ends(connection);
-            listener::ends(connection);
+            ledger::record_listener_end(connection);
+            listener::record_end(connection);
         }
         return 0;
     }
-    let now = if keep::only_begins() { 0 } else { now() };
-    let Some(tcp) = tcp(sk) else { return 0 };
+    let now = if mode::only_begins() { 0 } else { now() };
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
     let was_held = connection.is(HELD);
     let holds = tcp.is_held();
     if holds {
         connection.set(HELD);
     }
-    claim::settle(tcp, connection, was_held);
-    // With TCP_CONNECT watched, no tuple before the end means that no SYN was ever sent.
+    owner::assign(tcp, connection, was_held);
+    // If a hook sees each connect, no tuple before the end means that no SYN was ever sent.
     let mut sent = connection.is(TUPLE_KNOWN);
     if !sent {
         let mut local = tcp.num();
@@ -164,16 +141,16 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         }
         if connection.direction == OUT {
             connection.sport = local;
-            // With fast open a port is chosen and the SYN put off until there is something to send.
+            // With fast open, the kernel chooses a port and puts off the SYN until there is something to send.
             sent = config::CONNECT_IS_SEEN.load() == 0 && tcp.segments().0 != 0;
         } else {
-            addresses(tcp, connection);
+            set_addresses(tcp, connection);
             connection.sport = tcp.dport();
             sent = true;
         }
-        // The event of an end must not be the first that tells of the connection.
+        // The event of an end must not be the first event of its connection.
         connection.state = from;
-        introduce(tcp, connection);
+        announce_new(tcp, connection);
         connection.state = to;
     }
     if to == CLOSE {
@@ -181,96 +158,84 @@ pub fn go(sk: *mut c_void, memory: *mut Connection, to: u8) -> u32 {
         let error = tcp.error();
         let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
         let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
-        let cause = forgotten(connection, (cause as u8).into()) as u8;
-        ledger::ends(tcp, connection, from, cause);
-        ledger::lifetime(connection, now);
-        tell(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
+        let cause = opaque(connection, (cause as u8).into()) as u8;
+        ledger::record_end(tcp, connection, from, cause);
+        ledger::record_lifetime(connection, now);
+        emit_wanted(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
         return 0;
     }
-    steps(connection, from, to, now);
+    record_step(connection, from, to, now);
     if is_open(to) {
-        tell(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
+        emit_wanted(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
     }
     0
 }
 
-/// A connection is in another open state than before.
+/// Records the step of a connection to another open state.
 #[inline(always)]
-pub fn steps(connection: &mut Connection, from: u8, to: u8, now: u64) {
-    ledger::steps(connection, from, to);
+pub fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
+    ledger::record_step(connection, from, to);
     if is_opening(from) && !is_opening(to) {
-        if !keep::only_counts() {
+        if !mode::only_counts() {
             connection.established_ns = now;
         }
-        ledger::handshake(connection, now);
+        ledger::record_handshake(connection, now);
         connection.set(WAS_ESTABLISHED);
     }
 }
 
-/// The same number, through memory: the verifier forgets which one it is, and follows one path from here
-/// instead of one for each.
+/// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is chosen and before the
+/// SYN leaves (`tcp_connect()`).
 #[inline(always)]
-pub fn forgotten(connection: &mut Connection, number: u16) -> u16 {
-    let memory = &raw mut connection.scratch;
-    // SAFETY: a field of a map value that nothing else uses.
-    unsafe {
-        memory.write_volatile(number.into());
-        memory.read_volatile() as u16
-    }
-}
-
-/// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is
-/// chosen and before the SYN leaves (`tcp_connect()`).
-#[inline(always)]
-pub fn connects(sk: *mut c_void, memory: *mut Connection) {
-    let Some(tcp) = tcp(sk) else { return };
-    let connection = connection(memory);
+pub fn on_connect(mut socket: Socket<'_>) {
+    let Some(tcp) = socket.tcp() else { return };
+    let connection = socket.connection();
     if connection.is(TUPLE_KNOWN) {
         return;
     }
-    addresses(tcp, connection);
-    tuple::ports(tcp, connection, tcp.num());
-    introduce(tcp, connection);
+    set_addresses(tcp, connection);
+    tuple::set_ports(tcp, connection, tcp.num());
+    announce_new(tcp, connection);
 }
 
 /// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
 #[inline(always)]
-pub fn listens(sk: *mut c_void, memory: *mut Connection) {
-    let Some(tcp) = tcp(sk) else { return };
-    let connection = connection(memory);
+pub fn on_listen(mut socket: Socket<'_>) {
+    let Some(tcp) = socket.tcp() else { return };
+    let connection = socket.connection();
     if connection.is(LISTENING) || connection.direction != LISTENER {
         return;
     }
-    tuple::ports(tcp, connection, tcp.num());
+    tuple::set_ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
-    ledger::listens(connection);
-    listener::begins(connection);
+    ledger::record_listener_open(connection);
+    listener::record_open(connection);
 }
 
-/// Notes the addresses, where there is room for them.
+/// Sets the addresses, if the state has room for them.
 #[inline(always)]
-fn addresses(tcp: Tcp, connection: &mut Connection) {
-    if !keep::only_counts() {
-        tuple::addresses(tcp, connection);
+fn set_addresses(tcp: Tcp, connection: &mut Connection) {
+    if !mode::only_counts() {
+        tuple::set_addresses(tcp, connection);
     }
 }
 
-/// The time; 0 in a run that only counts, where nobody looks at it.
+/// The time, nanoseconds of `CLOCK_BOOTTIME`; 0 in a run that only counts, which needs no times.
 #[inline(always)]
 fn now() -> u64 {
-    if keep::only_counts() {
+    if mode::only_counts() {
         return 0;
     }
     // SAFETY: no preconditions.
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Starts a new memory, keeping what the next attempt on this socket needs of the last.
+/// Clears the state for a new life, except for what the next attempt on this socket needs of the last one.
 #[inline(always)]
 fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     let last_sport = connection.sport;
-    memory::clear(connection);
-    if !keep::only_counts() {
+    socket_state::clear(connection);
+    if !mode::only_counts() {
         let now = now();
         // SAFETY: no preconditions.
         connection.id = Connection::id_at(now, unsafe { bpf_get_smp_processor_id() });
@@ -281,26 +246,27 @@ fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     connection.last_sport = last_sport;
 }
 
-/// The tuple is known: decide whether the run wants the connection, and tell NEW.
+/// The tuple is known: decides whether the run wants the connection, and emits NEW.
 #[inline(always)]
-fn introduce(tcp: Tcp, connection: &mut Connection) {
+fn announce_new(tcp: Tcp, connection: &mut Connection) {
     connection.set(TUPLE_KNOWN);
     if config::WANTED_KINDS.load() == 0 {
         return;
     }
-    if keep::wants(connection) {
+    if filter::wants(connection) {
         connection.set(WANTED);
     }
     if !connection.is(ANNOUNCED) {
         connection.set(ANNOUNCED);
         let attempt = connection.attempt_ns;
-        tell(tcp, connection, attempt, What { kind: NEW, old_state: UNSEEN, cause: NO_CAUSE });
+        emit_wanted(tcp, connection, attempt, What { kind: NEW, old_state: UNSEEN, cause: NO_CAUSE });
     }
 }
 
+/// Emits an event if the run wants it.
 #[inline(always)]
-fn tell(tcp: Tcp, connection: &Connection, now: u64, what: What) {
-    if keep::wants_kind(what.kind) && connection.is(WANTED) && keep::wants_now(connection) {
+fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, what: What) {
+    if filter::wants_kind(what.kind) && connection.is(WANTED) && filter::wants_now(connection) {
         emit(tcp, connection, now, what);
     }
 }

@@ -8,9 +8,9 @@ use crate::kernel::Tcp;
 /// The upper half of `::ffff:0:0/96`, as the second word reads in memory.
 const MAPPED: u32 = 0xffff_0000_u32.to_be().swap_bytes();
 
-/// Notes direction and ports of a socket that is in the middle of its life, in `state`.
+/// Sets direction and ports of a socket in the middle of its life, in `state`.
 #[inline(always)]
-pub fn of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
+pub fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
     connection.direction = match state {
         LISTEN => LISTENER,
         SYN_SENT => OUT,
@@ -18,12 +18,12 @@ pub fn of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
         _ => OUT,
     };
     let num = tcp.num();
-    ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
+    set_ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
 }
 
-/// Notes family and addresses. IPv4-mapped addresses are noted as IPv4.
+/// Sets family and addresses. IPv4-mapped addresses become IPv4.
 #[inline(always)]
-pub fn addresses(tcp: Tcp, connection: &mut Connection) {
+pub fn set_addresses(tcp: Tcp, connection: &mut Connection) {
     let (local, remote);
     if tcp.is_v6() {
         let (local6, remote6) = tcp.v6();
@@ -44,8 +44,8 @@ pub fn addresses(tcp: Tcp, connection: &mut Connection) {
     put(&mut connection.dst, dst);
 }
 
-/// True if the first 12 bytes are those of an IPv4-mapped address. Little-endian hosts only, as the
-/// target of the programs says.
+/// True if the first 12 bytes are those of an IPv4-mapped address. For little-endian hosts, like the target of the
+/// programs.
 #[inline(always)]
 fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] as u32 == MAPPED
@@ -57,9 +57,9 @@ fn put(to: &mut [u8; 16], words: [u64; 2]) {
     to[8..].copy_from_slice(&words[1].to_ne_bytes());
 }
 
-/// Notes the ports that are known now. The local port of a connecting socket is `local`.
+/// Sets the ports. The local port is `local`.
 #[inline(always)]
-pub fn ports(tcp: Tcp, connection: &mut Connection, local: u16) {
+pub fn set_ports(tcp: Tcp, connection: &mut Connection, local: u16) {
     if connection.direction == OUT {
         connection.sport = local;
         connection.dport = tcp.dport();

@@ -18,14 +18,15 @@ use conntrace::event::Event;
 use conntrace::event::decode;
 use conntrace::filter::Filter;
 use conntrace::host::clock::WallClock;
+use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostNames;
 use conntrace::host::services::Services;
 use conntrace::kernel::load_options::Options;
 use conntrace::kernel::session::Session;
 use conntrace::ledger::reader::LedgerReader;
-use conntrace::render::{Extras, Format, Renderer, Subject};
+use conntrace::render::Renderer;
+use conntrace::render::style::{Color, ConntrackFields, Format, Style, Terminal, View};
 use conntrace::settings::Settings;
-use conntrace::settings::style::{Color, Style, Terminal};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Lines are thrown away when the buffer holds this much, as after a write.
@@ -34,14 +35,19 @@ const FULL: usize = 900_000;
 const FORMATS: [(&str, Format); 9] = [
     (
         "conntrack",
-        Format::Conntrack(Extras { timestamp: false, extended: false, id: false, ktimestamp: false }),
+        Format::Conntrack(ConntrackFields {
+            timestamp: false,
+            extended: false,
+            id: false,
+            ktimestamp: false,
+        }),
     ),
     ("json", Format::Json),
     ("csv", Format::Csv),
     ("logfmt", Format::Logfmt),
     ("table", Format::Table),
     ("save", Format::Save),
-    ("xml", Format::Xml(Extras { timestamp: false, extended: false, id: false, ktimestamp: false })),
+    ("xml", Format::Xml(ConntrackFields { timestamp: false, extended: false, id: false, ktimestamp: false })),
     ("json-otel", Format::Otel),
     ("json-ecs", Format::Ecs),
 ];
@@ -152,7 +158,7 @@ fn renderer(format: Format) -> Renderer {
         resolve: false,
         services,
     };
-    Renderer::new(&style, Subject::Events, Terminal::NONE)
+    Renderer::new(&style, View::Events, Terminal::NONE)
 }
 
 const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
@@ -216,7 +222,7 @@ fn formatting(criterion: &mut Criterion) {
 fn filter(words: &[&str]) -> Filter {
     let args = ["conntrace", "events"].iter().chain(words).map(Into::into).collect();
     let cli = args::read(args, None).expect("a command line");
-    match Settings::from_cli(&cli, &HostNames::load()).expect("settings") {
+    match Settings::from_cli(&cli, &HostNames::new(&Host::probe())).expect("settings") {
         Settings::Events(settings) => settings.filter,
         other => panic!("not events: {other:?}"),
     }
@@ -240,7 +246,7 @@ fn filtering(criterion: &mut Criterion) {
 fn reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ledger");
     group.throughput(Throughput::Elements(PORTS.into()));
-    let session = match Session::start(&Options::counting()) {
+    let session = match Session::start(&Host::probe(), &Options::counting()) {
         Ok(session) => session,
         Err(error) => return eprintln!("ledger: skipped: {error}"),
     };

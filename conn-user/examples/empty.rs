@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
 
-    let plan = plan(&Host::look(), None)?;
+    let plan = plan(&Host::probe(), None)?;
     let btf = Btf::from_sys_fs()?;
     let mut ebpf = Ebpf::load(OBJECT)?;
     let mut attach = |name: &str, tracepoint: &str| -> Result<(), Box<dyn Error>> {

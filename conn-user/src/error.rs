@@ -1,54 +1,30 @@
-//! What can go wrong, in words that name the cause and the remedy.
+//! What can go wrong in a run: causes, remedies, and exit statuses.
 
 use std::borrow::Cow;
 use std::io;
 
-use crate::host::facts::release;
+use crate::complaint::Complaint;
+use crate::filter::syntax_error::SyntaxError;
+use crate::host::offsets::OffsetsError;
+use crate::host::plan::PlanError;
 use crate::host::refusal::{Refusal, chain};
 use crate::kernel::iterator::WalkError;
 use crate::kernel::map::MapError;
 use crate::kernel::probe::ProbeError;
 use crate::ledger::auditor::AuditError;
 
-/// Why conntrace ends before its time.
+/// Why a run ends early. `Display` names what failed; [`Error::report`] adds causes and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line: names the option, what is wrong with it and what to write instead.
-    #[error("{0}")]
-    Usage(String),
-    /// A privilege is missing.
-    #[error(
-        "this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo\n\
-         missing here: {missing}"
-    )]
-    NotRoot {
-        /// The capabilities that this process lacks, separated by commas.
-        missing: String,
-    },
-    /// The kernel does not describe its types.
-    #[error(
-        "this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way \
-         in kernel structures\nuse a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, \
-         and have /sys mounted"
-    )]
-    NoBtf,
-    /// The kernel is older than all that conntrace knows.
-    #[error("Linux {} is too old: {lacks}\nconntrace needs Linux 5.15 or later", release())]
-    TooOld {
-        /// What it cannot do.
-        lacks: &'static str,
-    },
-    /// A kernel structure is not as the programs expect it.
-    #[error(
-        "this kernel's struct {structure} has no field {member} in the expected size: conntrace does not know \
-         this kernel\nplease report it with the output of uname -r"
-    )]
-    MissingField {
-        /// The structure.
-        structure: &'static str,
-        /// The member, with dots through nested structures.
-        member: &'static str,
-    },
+    /// The command line is wrong.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The host lacks what conntrace needs.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The layout of the kernel's structures is unknown.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
     /// The kernel refused to describe its types.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -64,23 +40,20 @@ pub enum Error {
     /// The ledger could not be compared with the sockets.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// A namespace whose sockets cannot be seen.
-    #[error(
-        "{what} cannot be entered, so its connections cannot be counted\nrun conntrace as root in the initial \
-         user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
-    )]
+    /// The sockets of a network namespace cannot be seen.
+    #[error("{what} cannot be entered, so its connections cannot be counted")]
     Hidden {
-        /// Which.
+        /// The namespace.
         what: String,
     },
-    /// The doctor found something; it has been told.
+    /// The doctor printed findings that are not all good.
     #[error("{}", if *broken { "conntrace does not work here" } else { "conntrace works, with the degradations above" })]
     Unwell {
-        /// It does not work at all.
+        /// conntrace does not work at all.
         broken: bool,
     },
     /// Reading or writing failed.
-    #[error("{context}: {source}")]
+    #[error("{context}")]
     Io {
         /// What was to be read, written or done.
         context: String,
@@ -95,24 +68,92 @@ pub enum Error {
     Internal(String),
 }
 
+/// What is wrong with the command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// An option has a value that conntrace cannot take.
+    #[error("{option}: {complaint}")]
+    Value {
+        /// The option, with its hyphens.
+        option: &'static str,
+        /// The value as typed.
+        typed: String,
+        /// What is wrong, and what to write instead.
+        complaint: Complaint,
+    },
+    /// An option contradicts another one.
+    #[error("{option}: {complaint}")]
+    Conflict {
+        /// The option to leave out, with its hyphens.
+        option: &'static str,
+        /// What it contradicts.
+        complaint: Complaint,
+    },
+    /// The filter expression is wrong at one place.
+    #[error("{}", error.show(typed))]
+    Expression {
+        /// The expression as typed.
+        typed: String,
+        /// What is wrong, and where.
+        error: SyntaxError,
+    },
+    /// The filter expression asks for a field that the command does not know.
+    #[error("filter: {0}")]
+    Field(Complaint),
+    /// conntrace does not have this option, table or topic.
+    #[error("{0}")]
+    Unknown(Complaint),
+    /// The options in an environment variable are wrong.
+    #[error("{0}")]
+    Environment(Complaint),
+}
+
+impl UsageError {
+    /// The value of an option is wrong.
+    pub fn value(option: &'static str, typed: &str, complaint: impl Into<Complaint>) -> Self {
+        Self::Value { option, typed: typed.to_owned(), complaint: complaint.into() }
+    }
+
+    /// An option contradicts another one.
+    pub fn conflict(option: &'static str, complaint: impl Into<Complaint>) -> Self {
+        Self::Conflict { option, complaint: complaint.into() }
+    }
+}
+
 impl Error {
     /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest; and 3 for a loss.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            _ if self.is_usage() => 2,
             Self::Lost(_) => 3,
             _ => 1,
         }
     }
 
+    /// True if the command line is at fault.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::Plan(PlanError::NoCgroupForSockOps))
+    }
+
     /// What helps, if anything is known to.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Plan(error) => error.remedy().map(Cow::from),
+            Self::Offsets(error) => Some(error.remedy().into()),
             Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Probe(error) => error.remedy(),
             Self::Walk(error) => error.remedy(),
             Self::Audit(error) => error.remedy(),
-            _ => None,
+            Self::Hidden { .. } => Some(
+                "run conntrace as root in the initial user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
+                    .into(),
+            ),
+            Self::Usage(_)
+            | Self::Map(_)
+            | Self::Unwell { .. }
+            | Self::Io { .. }
+            | Self::Lost(_)
+            | Self::Internal(_) => None,
         }
     }
 
@@ -134,9 +175,9 @@ mod tests {
     #[test]
     fn texts_name_cause_and_remedy() {
         let errors = [
-            Error::NotRoot { missing: "CAP_BPF, CAP_PERFMON".into() },
-            Error::NoBtf,
-            Error::MissingField { structure: "sock_common", member: "skc_num" },
+            PlanError::MissingCapabilities { missing: vec!["CAP_BPF", "CAP_PERFMON"] }.into(),
+            PlanError::NoBtf.into(),
+            OffsetsError::MissingField { structure: "sock_common", member: "skc_num" }.into(),
             Refusal::with_errno("loading program set_state", Some(libc::EPERM)).into(),
             Refusal::new("attaching sock_ops").into(),
             Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
@@ -165,7 +206,10 @@ mod tests {
 
     #[test]
     fn only_wrong_usage_exits_with_2() {
-        assert_eq!(Error::Usage(String::new()).exit_code(), 2);
+        let usage = UsageError::conflict("--count", "it contradicts --top");
+        assert_eq!(Error::from(usage).exit_code(), 2);
+        assert_eq!(Error::from(PlanError::NoCgroupForSockOps).exit_code(), 2);
+        assert_eq!(Error::Lost(String::new()).exit_code(), 3);
         assert_eq!(Error::Internal(String::new()).exit_code(), 1);
     }
 }

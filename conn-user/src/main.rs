@@ -8,10 +8,11 @@ use conntrace::cli::environment::OPTIONS;
 use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
+use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostNames;
-use conntrace::output::stdout;
+use conntrace::output::{stdout, terminal};
+use conntrace::render::style::Color;
 use conntrace::settings::Settings;
-use conntrace::settings::style::{Color, Terminal};
 
 fn main() -> ExitCode {
     allocator::return_free_memory();
@@ -26,13 +27,13 @@ fn main() -> ExitCode {
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
         // Help and version are answers, which standard output may have no room for.
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
-        Err(Refusal::Usage(error)) => Err(error),
+        Err(Refusal::Usage(error)) => Err(error.into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conntrace: {}", error.report());
-            if matches!(error, Error::Usage(_)) {
+            if error.is_usage() {
                 eprintln!("conntrace: --help shows all options");
             }
             ExitCode::from(error.exit_code())
@@ -43,18 +44,19 @@ fn main() -> ExitCode {
 /// What clap answers, in colour where that is wanted.
 fn answer(error: &clap::Error) -> String {
     let text = error.render();
-    if Terminal::stdout(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
+    if terminal::probe(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
 }
 
 fn run(cli: &Cli) -> Result<(), Error> {
-    match Settings::from_cli(cli, &HostNames::load())? {
-        Settings::Events(settings) => events::run(&settings),
-        Settings::Count(settings) => count::run(&settings),
+    let host = Host::probe();
+    match Settings::from_cli(cli, &HostNames::new(&host))? {
+        Settings::Events(settings) => events::run(&settings, &host),
+        Settings::Count(settings) => count::run(&settings, &host),
         Settings::Help(args) => help::run(&args),
         Settings::Completions(args) => help::complete(&args),
-        Settings::List(settings) => list::run(&settings),
-        Settings::Stats(settings) => stats::run(&settings),
-        Settings::Doctor(format) => doctor::run(format),
+        Settings::List(settings) => list::run(&settings, &host),
+        Settings::Stats(settings) => stats::run(&settings, &host),
+        Settings::Doctor(format) => doctor::run(format, &host),
     }
 }
 

@@ -14,8 +14,8 @@ use conntrace::event::Event;
 use conntrace::event::kind::Kind;
 use conntrace::host::clock::WallClock;
 use conntrace::host::services::Services;
-use conntrace::render::{Extras, Format, Renderer, Subject};
-use conntrace::settings::style::{Color, Style, Terminal};
+use conntrace::render::Renderer;
+use conntrace::render::style::{Color, ConntrackFields, Format, Style, Terminal, View};
 
 /// Counts what a thread allocates.
 struct Counting;
@@ -90,15 +90,15 @@ fn lines(renderer: &mut Renderer, events: &[Event], out: &mut Vec<u8>) {
 #[test]
 fn lines_allocate_nothing() {
     let events = [end(4, FIN_WAIT2), end(6, FIN_WAIT2)];
-    let stamped = Extras { timestamp: true, extended: true, id: true, ktimestamp: false };
+    let stamped = ConntrackFields { timestamp: true, extended: true, id: true, ktimestamp: false };
     for format in [
-        Format::Conntrack(Extras::default()),
+        Format::Conntrack(ConntrackFields::default()),
         Format::Conntrack(stamped),
         Format::Json,
         Format::Csv,
         Format::Logfmt,
         Format::Save,
-        Format::Xml(Extras::default()),
+        Format::Xml(ConntrackFields::default()),
         Format::Otel,
         Format::Ecs,
         Format::Table,
@@ -113,7 +113,7 @@ fn lines_allocate_nothing() {
             resolve: true,
             services,
         };
-        let mut renderer = Renderer::new(&style, Subject::Events, Terminal::NONE);
+        let mut renderer = Renderer::new(&style, View::Events, Terminal::NONE);
         let mut out = Vec::with_capacity(1 << 16);
         // The first line of a table finds out how wide its cells are.
         lines(&mut renderer, &events, &mut out);

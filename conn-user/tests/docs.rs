@@ -11,7 +11,8 @@ use std::{env, fs};
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use conntrace::command::help::{self, Topic, migration};
+use conntrace::cli::topics::Topic;
+use conntrace::command::help::{self, migration};
 use conntrace::render::schema;
 
 /// Directories in which nothing else is.

@@ -47,20 +47,12 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --witnesses --accept-hook --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --help --version events count list life stats doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --help --version events count list life stats doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --witnesses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --accept-hook)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --event-mask)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -217,20 +209,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        conntrace__subcmd__completions)
-            opts="-v -h --verbose --witnesses --accept-hook --help bash elvish fish powershell zsh"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -246,8 +224,22 @@ _conntrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        conntrace__subcmd__completions)
+            opts="-v -h --verbose --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -f -v -h --by --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
+            opts="-o -n -p -s -d -r -q -f -v -h --by --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -381,14 +373,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --witnesses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --accept-hook)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -397,7 +381,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__doctor)
-            opts="-o -v -h --output --verbose --witnesses --accept-hook --help"
+            opts="-o -v -h --output --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -411,14 +395,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -W "table json csv" -- "${cur}"))
                     return 0
                     ;;
-                --witnesses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --accept-hook)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -427,7 +403,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
+            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -605,20 +581,12 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__help)
-            opts="-v -h --verbose --witnesses --accept-hook --help"
+            opts="-v -h --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --witnesses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --accept-hook)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -627,7 +595,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
+            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -813,7 +781,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --min-age --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --witnesses --accept-hook --help"
+            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --min-age --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -959,14 +927,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --witnesses)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --accept-hook)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -975,7 +935,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -v -h --interval --timeout --strict --total --lifetimes --self --output --numeric --orig-port-dst --dport --direction --verbose --witnesses --accept-hook --help"
+            opts="-o -n -v -h --interval --timeout --strict --total --lifetimes --self --output --numeric --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose witnesses= accept-hook= e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= h/help V/version
+    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -24,8 +24,6 @@ function __fish_conntrace_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (state change), DESTROY (end) or ALL. In any case, shortened at will' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms; a plain number is in seconds' -r
@@ -56,6 +54,8 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this
 complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
@@ -142,8 +142,6 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -181,8 +179,6 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'O
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
@@ -248,7 +244,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses 
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l strict -d 'End with status 3 if a step of a connection was missed or could not be counted: the last report tells of a failure, a repair or a difference'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Only the sum of all ports'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most an eighth off, and a plot with a mark for each doubling'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'How long handshakes and connections took: count, p50, p90, p99 and the longest per service port, each at most 9 % off, and a plot with a mark for each doubling'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l self -d 'What conntrace itself costs: runs and run time of its kernel programs, which the kernel times meanwhile, CPU and memory'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
@@ -256,15 +252,9 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help 
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help'
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help'

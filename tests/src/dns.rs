@@ -28,8 +28,8 @@ impl NameServer {
     pub fn start(name: Option<&'static [&'static [u8]]>) -> Self {
         let socket = UdpSocket::bind((ADDRESS, 53)).expect("the port of DNS");
         let own = socket.try_clone().expect("a copy of the socket");
-        let (tell, asked) = channel();
-        let thread = thread::spawn(move || serve(&own, name, &tell));
+        let (question, asked) = channel();
+        let thread = thread::spawn(move || serve(&own, name, &question));
         Self { socket, asked, thread: Some(thread) }
     }
 
@@ -51,13 +51,13 @@ impl Drop for NameServer {
     }
 }
 
-fn serve(socket: &UdpSocket, name: Option<&[&[u8]]>, tell: &Sender<()>) {
+fn serve(socket: &UdpSocket, name: Option<&[&[u8]]>, question: &Sender<()>) {
     let mut room = [0; 512];
     while let Ok((len, client)) = socket.recv_from(&mut room) {
         if len == 0 {
             return;
         }
-        let _ = tell.send(());
+        let _ = question.send(());
         if let Some(name) = name {
             socket.send_to(&answer(&room[..len], name), client).expect("an answer on its way");
         }
@@ -72,7 +72,7 @@ fn answer(question: &[u8], name: &[&[u8]]) -> Vec<u8> {
         end += usize::from(question[end]) + 1;
     }
     let mut message = question[..end + 5].to_vec();
-    // A response without an error, from one who asks others; one question, one answer, nothing else.
+    // A response without an error, recursion available; one question, one answer, nothing else.
     message[2..HEADER].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
     let mut data: Vec<u8> = name.iter().flat_map(|label| [&[label.len() as u8], *label].concat()).collect();
     data.push(0);

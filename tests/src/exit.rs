@@ -1,4 +1,6 @@
-//! How a process ended, and what it used.
+//! The end of a process, and its use of processor and memory.
+
+#![expect(unsafe_code, reason = "pidfd_open, and waitid with resource usage, are raw system calls")]
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
@@ -8,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-/// What a process used in all its life.
+/// The usage of a process over its whole life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// In user and kernel mode.
     pub cpu: Duration,
-    /// The most memory that it had at a time. Not less than what its parent had when it started it.
+    /// The peak of its memory. The peak begins at that of its parent at the fork.
     pub peak_bytes: u64,
 }
 
@@ -34,7 +36,7 @@ pub fn await_exit(child: &mut Child, limit: Duration) -> (ExitStatus, Usage) {
     (child.wait().expect("wait for the process"), usage)
 }
 
-/// What a process that has ended used. Whoever reaps it cannot ask any more.
+/// The usage of a process that has ended. It must not be reaped before.
 fn used(pidfd: &OwnedFd) -> Usage {
     // SAFETY: plain data, for which zeros are a value.
     let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { mem::zeroed() };
@@ -67,7 +69,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn what_a_process_used_is_told() {
+    fn usage_of_an_ended_process_is_read() {
         let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; exit 7";
         let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let (status, usage) = await_exit(&mut child, Duration::from_secs(40));

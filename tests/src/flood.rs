@@ -232,13 +232,13 @@ impl Running {
     }
 }
 
-/// A loopback address no flood of this process has used; processes begin at different places.
+/// A loopback address no flood of this process has used; processes begin at different addresses.
 fn fresh_loopback() -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 0x7f10_0000;
-    const SPAN: u32 = 0x00e0_0000;
-    let start = process::id().wrapping_mul(0x9e37) % SPAN;
-    let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % SPAN;
+    const ADDRESSES: u32 = 0x00e0_0000;
+    let start = process::id().wrapping_mul(0x9e37) % ADDRESSES;
+    let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % ADDRESSES;
     Ipv4Addr::from(FIRST + offset)
 }
 

@@ -1,8 +1,12 @@
-//! Live tests, run by a harness that can say "skipped" at run time.
+//! Live tests, run by a harness that can skip a test at run time.
+//!
+//! A test is a function under an attribute that names its need: `#[apply(needs_tracing)]`. The attribute is the
+//! only registration. The function's module is its theme: `event::a_reset_connection_is_destroyed`.
 
 use crate::host::{Host, Need};
 use libtest_mimic::{Arguments, Completion, Trial};
 use std::{
+    fmt,
     path::Path,
     process::ExitCode,
     sync::{Arc, PoisonError, RwLock},
@@ -12,30 +16,32 @@ use std::{
 #[derive(Debug)]
 pub struct Skip(pub String);
 
-/// What a live test returns when it does not panic.
+/// The result of a live test that does not panic.
 pub type Outcome = Result<(), Skip>;
 
-/// A program of the system's that a test uses. A virtual machine has none.
+/// The path of a system program that a test uses. A virtual machine has none.
 ///
 /// # Errors
-/// It is not there.
+/// The program is missing.
 pub fn tool(path: &str) -> Result<&str, Skip> {
     if Path::new(path).exists() { Ok(path) } else { Err(Skip(format!("there is no {path} here"))) }
 }
 
 /// Whether other tests may run beside a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Company {
     /// Others may run at the same time.
     Any,
-    /// It takes the whole machine, and the others would feel it.
+    /// The test takes the whole machine, so others would fail beside it.
     Alone,
 }
 
 /// One live test that is a plain function.
 #[derive(Debug, Clone, Copy)]
 pub struct Live {
-    /// `theme::what_it_shows`.
+    /// The path of the module that is the theme.
+    pub module: &'static str,
+    /// The name of the function.
     pub name: &'static str,
     /// What the machine must allow.
     pub need: Need,
@@ -45,12 +51,28 @@ pub struct Live {
     pub run: fn(&Host) -> Outcome,
 }
 
+/// Live tests that a function makes from data.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// Makes them.
+    pub tests: fn() -> Vec<Test>,
+}
+
+inventory::collect!(Live);
+inventory::collect!(Family);
+
 /// One live test.
 pub struct Test {
     name: String,
     need: Need,
     company: Company,
     run: Box<dyn FnOnce(&Host) -> Outcome + Send>,
+}
+
+impl fmt::Debug for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Test").field("name", &self.name).field("need", &self.need).finish_non_exhaustive()
+    }
 }
 
 impl Test {
@@ -91,37 +113,77 @@ impl Test {
     }
 }
 
-impl From<Live> for Test {
-    fn from(live: Live) -> Self {
-        Self { company: live.company, ..Self::new(live.name, live.need, live.run) }
+impl From<&Live> for Test {
+    fn from(live: &Live) -> Self {
+        let theme = live.module.rsplit("::").next().unwrap_or(live.module);
+        Self { company: live.company, ..Self::new(format!("{theme}::{}", live.name), live.need, live.run) }
     }
 }
 
-/// Runs the tests as the command line asks for, like the built-in harness. A test whose needs this machine
-/// does not meet is reported as ignored, with one line that gives the reason, and never as passed.
-pub fn run(tests: impl IntoIterator<Item = Test>) -> ExitCode {
+/// Runs every registered test that the command line selects, like the built-in harness. A test whose need this
+/// machine does not meet is reported as ignored, with its reason in the same line, and never as passed.
+pub fn run() -> ExitCode {
     let arguments = Arguments::from_args();
-    let host = Arc::new(Host::look());
+    let host = Arc::new(Host::probe());
+    let plain = inventory::iter::<Live>.into_iter().map(Test::from);
+    let families = inventory::iter::<Family>.into_iter().flat_map(|family| (family.tests)());
+    let mut tests: Vec<Test> = plain.chain(families).collect();
+    // Tests that run alone come last, so that no other test waits for them.
+    tests.sort_by(|a, b| (a.company, &a.name).cmp(&(b.company, &b.name)));
     let trials = tests.into_iter().map(|test| test.trial(&host)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Lists the tests of a module: `live!(Need::Tracing; theme: first, second)`. With `alone` before the need,
-/// nothing else runs at the same time.
+/// Registers a function as a live test. The attributes below choose what it needs.
 #[macro_export]
-macro_rules! live {
-    (alone $need:expr; $theme:ident: $($test:ident),+ $(,)?) => {
-        $crate::live!(@ Alone, $need; $theme: $($test),+)
+macro_rules! live_test {
+    ($need:ident, $company:ident, $(#[$meta:meta])* fn $name:ident $($rest:tt)*) => {
+        $(#[$meta])*
+        fn $name $($rest)*
+
+        $crate::inventory::submit! {
+            $crate::harness::Live {
+                module: module_path!(),
+                name: stringify!($name),
+                need: $crate::host::Need::$need,
+                company: $crate::harness::Company::$company,
+                run: $name,
+            }
+        }
     };
-    (@ $company:ident, $need:expr; $theme:ident: $($test:ident),+) => {
-        &[$($crate::harness::Live {
-            name: concat!(stringify!($theme), "::", stringify!($test)),
-            need: $need,
-            company: $crate::harness::Company::$company,
-            run: $test,
-        }),+]
-    };
-    ($need:expr; $theme:ident: $($test:ident),+ $(,)?) => {
-        $crate::live!(@ Any, $need; $theme: $($test),+)
+}
+
+/// A live test that needs nothing but the program.
+#[macro_export]
+macro_rules! needs_nothing {
+    ($($function:tt)*) => { $crate::live_test!(Nothing, Any, $($function)*); };
+}
+
+/// A live test that makes network namespaces.
+#[macro_export]
+macro_rules! needs_namespaces {
+    ($($function:tt)*) => { $crate::live_test!(Namespaces, Any, $($function)*); };
+}
+
+/// A live test that traces.
+#[macro_export]
+macro_rules! needs_tracing {
+    ($($function:tt)*) => { $crate::live_test!(Tracing, Any, $($function)*); };
+}
+
+/// A live test that traces, and that no other test may run beside.
+#[macro_export]
+macro_rules! needs_whole_machine {
+    ($($function:tt)*) => { $crate::live_test!(Tracing, Alone, $($function)*); };
+}
+
+/// A function that makes live tests from data: `fn() -> Vec<Test>`.
+#[macro_export]
+macro_rules! test_family {
+    ($(#[$meta:meta])* fn $name:ident $($rest:tt)*) => {
+        $(#[$meta])*
+        fn $name $($rest)*
+
+        $crate::inventory::submit! { $crate::harness::Family { tests: $name } }
     };
 }

@@ -1,4 +1,6 @@
-//! What this machine lets the live tests do.
+//! What this machine allows the live tests to do.
+
+#![expect(unsafe_code, reason = "bpf() is a raw system call")]
 
 use crate::netns::NetNs;
 use nix::unistd::Uid;
@@ -27,8 +29,8 @@ pub enum Need {
 }
 
 impl Host {
-    /// Looks once, by trying.
-    pub fn look() -> Self {
+    /// Finds out by trying.
+    pub fn probe() -> Self {
         let namespaces = namespaces();
         let tracing = namespaces.clone().and_then(|()| tracing());
         Self { namespaces, tracing }
@@ -77,7 +79,7 @@ fn create_map() -> io::Result<()> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    // SAFETY: the kernel has just made this descriptor for this function alone.
     unsafe { libc::close(fd as i32) };
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the kernel itself says of the TCP sockets of a network namespace, and how to kill them.
+//! The TCP sockets of a network namespace by the kernel's own tables, and their destruction.
 
 use crate::{
     traffic::LIMIT,
@@ -30,18 +30,17 @@ const OPEN: [(u8, &str); 8] = [
 ];
 /// `SYN_RECV`, which `/proc/net/tcp` shows for a request that has no socket yet as well, then without inode.
 const SYN_RECV: u8 = 3;
-/// What `/proc/net/tcp` shows in the place of the timer for what is left of a socket that has gone
-/// (`TIME_WAIT`, and `FIN_WAIT2` of an orphan).
+/// The timer field of `/proc/net/tcp` for a mini-socket: `TIME_WAIT`, and `FIN_WAIT2` of an orphan.
 const REMAINS: &str = "03";
 
 /// Open connections by direction, service port and state.
-pub type Census = BTreeMap<(Key, &'static str), u64>;
+pub type SocketTally = BTreeMap<(Key, &'static str), u64>;
 
 /// Counts the open connections of these service ports in the namespace of the calling thread.
 ///
-/// A socket whose local port is a service port is taken to be accepted there: let clients have other ports.
-pub fn census(ports: &[u16]) -> Census {
-    let mut census = Census::new();
+/// A socket whose local port is a service port counts as accepted, so clients need other ports.
+pub fn tally_sockets(ports: &[u16]) -> SocketTally {
+    let mut tally = SocketTally::new();
     for file in ["tcp", "tcp6"] {
         let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("the socket table");
         for line in text.lines().skip(1) {
@@ -60,25 +59,25 @@ pub fn census(ports: &[u16]) -> Census {
             } else {
                 continue;
             };
-            *census.entry((key, state)).or_default() += 1;
+            *tally.entry((key, state)).or_default() += 1;
         }
     }
-    census
+    tally
 }
 
-/// The census of ports where nothing happens any more, once what happened is through.
+/// The tally of ports without traffic, after every socket has left its passing states.
 ///
 /// # Panics
-/// When something is on its way for too long.
-pub fn settled(ports: &[u16]) -> Census {
+/// A socket stays in a passing state for too long.
+pub fn settled(ports: &[u16]) -> SocketTally {
     let deadline = Instant::now() + *LIMIT;
     loop {
-        let census = census(ports);
+        let tally = tally_sockets(ports);
         let passing = ["syn_recv", "fin_wait1", "last_ack", "closing"];
-        if !census.keys().any(|(_, state)| passing.contains(state)) {
-            return census;
+        if !tally.keys().any(|(_, state)| passing.contains(state)) {
+            return tally;
         }
-        assert!(Instant::now() < deadline, "still on its way: {census:?}");
+        assert!(Instant::now() < deadline, "still on its way: {tally:?}");
         thread::yield_now();
     }
 }

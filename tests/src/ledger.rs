@@ -1,7 +1,7 @@
 //! What `conntrace stats -o json` says, and how it compares with a [`Truth`].
 
 use crate::{
-    kernel::Census,
+    kernel::SocketTally,
     tracer::{Ended, Setup, Tracer},
     truth::{Counts, Direction, Key, Listens, Truth},
 };
@@ -40,7 +40,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Open connections by the name of their state, as [`crate::kernel::census`] names them.
+    /// Open connections by the name of their state, as [`crate::kernel::tally_sockets`] names them.
     pub fn open_by_state(&self) -> [(&'static str, i64); 8] {
         [
             ("established", self.open_established),
@@ -218,21 +218,21 @@ impl Report {
         wrong
     }
 
-    /// The open connections of these ports by state, as [`crate::kernel::census`] counts them.
-    pub fn open(&self, ports: &[u16]) -> Census {
-        let mut census = Census::new();
+    /// The open connections of these ports by state, as [`crate::kernel::tally_sockets`] counts them.
+    pub fn open(&self, ports: &[u16]) -> SocketTally {
+        let mut tally = SocketTally::new();
         for row in self.ports.iter().filter(|row| ports.contains(&row.port)) {
             let key = Key { direction: row.direction, port: row.port };
             for (state, open) in row.numbers.open_by_state().into_iter().filter(|&(_, open)| open != 0) {
                 let open = u64::try_from(open).unwrap_or_else(|_| panic!("{open} open in {state}: {row:?}"));
-                census.insert((key, state), open);
+                tally.insert((key, state), open);
             }
         }
-        census
+        tally
     }
 
-    /// What conntrace tells of itself, apart from zeros.
-    pub fn told(&self) -> String {
+    /// The counters and programs of conntrace itself, without zeros, as text.
+    pub fn to_text(&self) -> String {
         let witness: Vec<_> = self.witness.iter().filter(|(_, count)| **count > 0).collect();
         let missed: Vec<_> = self.programs.iter().map(|(name, program)| (name, program.missed)).collect();
         let (retransmits, repaired) = (self.total.retransmits, self.repaired);
@@ -307,8 +307,8 @@ impl Ledger {
             Ok(text) => Report::parse(&text),
             Err(missing) => {
                 let (report, wrong) = last.into_inner();
-                let told = report.map(|report| report.told());
-                panic!("the ledger is not the truth ({missing}):\n{}\n{told:?}", wrong.join("\n"));
+                let text = report.map(|report| report.to_text());
+                panic!("the ledger is not the truth ({missing}):\n{}\n{text:?}", wrong.join("\n"));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What the live tests of conntrace are made of: real network namespaces, real TCP with an exact account
-//! of what was done ([`truth::Truth`]), and a handle on a running `conntrace`.
+//! The parts of conntrace's live tests: real network namespaces, real TCP traffic with exact counts of it
+//! ([`truth::Truth`]), and a handle on a running `conntrace`.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,11 +18,15 @@ pub mod kernel;
 pub mod ledger;
 pub mod line;
 mod link;
+pub mod losses;
 pub mod map;
 pub mod netns;
-pub mod patience;
 pub mod port;
 pub mod scenario;
+pub mod timeout;
 pub mod tracer;
 pub mod traffic;
 pub mod truth;
+
+#[doc(hidden)]
+pub use inventory;

@@ -23,15 +23,14 @@ pub fn of(pid: u32, name: &str) -> Map {
     Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
 }
 
-/// A table of a running conntrace in which owners take places. A place is `N` words: its owner or 0, then what that one
-/// keeps there.
+/// A table of a running conntrace. A slot is `N` words: the key or 0, then the value.
 #[expect(missing_debug_implementations, reason = "an aya map has none")]
 pub struct Table<const N: usize>(Array<MapData, [u64; N]>)
 where
     [u64; N]: Pod;
 
-/// An owner that there is not. (1 says that a place is lent.)
-const NOBODY: u64 = 2;
+/// A key that no socket has. The key 1 marks a busy slot.
+const NO_SOCKET: u64 = 2;
 
 impl<const N: usize> Table<N>
 where
@@ -43,54 +42,54 @@ where
     /// There is none on this kind of machine.
     ///
     /// # Panics
-    /// If the process has no such map, or one of other places.
+    /// The process has no such map, or its slots have another size.
     pub fn of(pid: u32, name: &str) -> Result<Self, Skip> {
         if cfg!(not(target_arch = "x86_64")) {
-            return Err(Skip("tables with places are for x86_64".into()));
+            return Err(Skip("the tables exist on x86_64 only".into()));
         }
         Ok(Self(Array::try_from(of(pid, name)).unwrap()))
     }
 
-    /// All places.
-    pub fn places(&self) -> impl Iterator<Item = (u32, [u64; N])> {
+    /// All slots.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, [u64; N])> {
         (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))
     }
 
-    /// Writes a place.
-    pub fn put(&mut self, at: u32, place: [u64; N]) {
-        self.0.set(at, place, 0).unwrap();
+    /// Writes a slot.
+    pub fn put(&mut self, at: u32, slot: [u64; N]) {
+        self.0.set(at, slot, 0).unwrap();
     }
 
-    /// Leaves no place free, or next to none.
+    /// Occupies all slots, or all but a few.
     ///
     /// # Panics
-    /// If many are free all the same.
+    /// More than one slot in a hundred is still free.
     pub fn fill(&mut self) {
-        let owned = self.owned();
-        self.take(0..owned);
-        // Where owners leave, those of other tests do so at any time.
-        let free = self.places().take(owned as usize).filter(|(_, place)| place[0] == 0).count();
-        assert!(free <= owned as usize / 100, "{free} of {owned}");
+        let keyed = self.keyed();
+        self.occupy(0..keyed);
+        // Sockets of other tests release slots at any time.
+        let free = self.slots().take(keyed as usize).filter(|(_, slot)| slot[0] == 0).count();
+        assert!(free <= keyed as usize / 100, "{free} of {keyed}");
     }
 
-    /// Leaves nothing to lend either.
+    /// Occupies the scratch slots, too.
     pub fn exhaust(&mut self) {
         self.fill();
-        self.take(self.owned()..self.0.len());
+        self.occupy(self.keyed()..self.0.len());
     }
 
-    /// How many places may be somebody's. Those behind them are lent.
-    fn owned(&self) -> u32 {
+    /// How many slots hold keys. Scratch slots follow them.
+    fn keyed(&self) -> u32 {
         1 << self.0.len().ilog2()
     }
 
-    /// Gives these places to nobody, if they are free.
-    fn take(&mut self, places: Range<u32>) {
-        for at in places {
-            let mut place = self.0.get(&at, 0).unwrap();
-            if place[0] == 0 {
-                place[0] = NOBODY;
-                self.put(at, place);
+    /// Occupies the free ones of these slots.
+    fn occupy(&mut self, slots: Range<u32>) {
+        for at in slots {
+            let mut slot = self.0.get(&at, 0).unwrap();
+            if slot[0] == 0 {
+                slot[0] = NO_SOCKET;
+                self.put(at, slot);
             }
         }
     }

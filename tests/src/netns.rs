@@ -1,5 +1,7 @@
 //! Real network namespaces that live exactly as long as the test that made them.
 
+#![expect(unsafe_code, reason = "fsopen, fsconfig and fsmount are raw system calls")]
+
 use crate::{link::Links, traffic::LIMIT};
 use nix::{
     fcntl::{OFlag, openat},
@@ -23,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sets the loopback link up in the namespace of the calling thread: who boots a kernel has to.
+/// Sets the loopback link up in the namespace of the calling thread: a freshly booted kernel has it down.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -78,19 +80,19 @@ impl NetNs {
         })
     }
 
-    /// Keeps a thread in the namespace, so that it can be found as namespaces are: by who lives there.
+    /// Keeps a thread in the namespace, so that the namespace is found by its processes.
     ///
     /// # Panics
     /// When the thread cannot enter.
     pub fn settle(&self) -> Resident {
         let file = self.file.try_clone().expect("another handle");
-        let (leave, told) = channel::<()>();
-        let (tell, entered) = channel();
+        let (leave, left) = channel::<()>();
+        let (signal, entered) = channel();
         let thread = thread::spawn(move || {
             setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("enter the namespace");
-            tell.send(()).expect("somebody waits");
+            signal.send(()).expect("the caller waits");
             // Until the other end is dropped.
-            let _ = told.recv();
+            let _ = left.recv();
         });
         entered.recv().expect("a thread in the namespace");
         Resident { leave: Some(leave), thread: Some(thread) }
@@ -162,8 +164,8 @@ impl NetNs {
         }
         self.await_path(other, ends[0].v4.into(), ends[1].v4.into())?;
         self.await_path(other, ends[0].v6.into(), ends[1].v6.into())?;
-        let [here, there, nobody] = ends;
-        Ok(Veth { name, here, there, nobody })
+        let [here, there, unused] = ends;
+        Ok(Veth { name, here, there, unused })
     }
 
     /// The carrier and the neighbours come up by themselves, a little later: send until something arrives,
@@ -225,6 +227,6 @@ pub struct Veth {
     pub here: End,
     /// The other end.
     pub there: End,
-    /// Addresses of the same network that nobody has.
-    pub nobody: End,
+    /// Unused addresses of the same network.
+    pub unused: End,
 }

@@ -25,7 +25,7 @@ const FIELD: u16 = 2_048;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port nobody else has, for as long as this value lives.
+/// A port that no other test has while this value lives.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -33,23 +33,23 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes the next free port.
+    /// Claims the next free port.
     ///
     /// # Panics
     /// When none is free, or when called inside another network namespace than the process started in
     /// (the names that keep test processes apart are per namespace).
-    pub fn take() -> Self {
+    pub fn claim() -> Self {
         Self::block(1).swap_remove(0)
     }
 
-    /// Takes `count` neighbouring ports, for tests of ranges.
+    /// Claims `count` neighbouring ports, for tests of ranges.
     ///
     /// # Panics
-    /// As [`Port::take`].
+    /// As [`Port::claim`].
     pub fn block(count: u16) -> Vec<Self> {
         let own = fs::read_link("/proc/thread-self/ns/net").expect("this thread's network namespace");
         let first = fs::read_link("/proc/self/ns/net").expect("this process's network namespace");
-        assert_eq!(own, first, "take ports outside NetNs::run");
+        assert_eq!(own, first, "claim ports outside NetNs::run");
 
         let count = u32::from(count);
         // Processes start far apart, so that they rarely have to try twice.
@@ -57,7 +57,7 @@ impl Port {
         for _ in 0..COUNT {
             let at = NEXT.fetch_add(count, Ordering::Relaxed).wrapping_add(offset) % (COUNT - count + 1);
             let claims: Option<Vec<Self>> =
-                (0..count).map(|n| Self::claim((FIRST + at + n) as u16)).collect();
+                (0..count).map(|n| Self::try_claim((FIRST + at + n) as u16)).collect();
             if let Some(claims) = claims {
                 return claims;
             }
@@ -65,10 +65,10 @@ impl Port {
         panic!("no free block of {count} service ports from {FIRST} on");
     }
 
-    /// Takes a great many neighbouring ports by a single name: `count` of them, 2,048 at most.
+    /// Claims a great many neighbouring ports by a single name: `count` of them, 2,048 at most.
     ///
     /// # Panics
-    /// As [`Port::take`].
+    /// As [`Port::claim`].
     pub fn field(count: u16) -> Field {
         assert!(count <= FIELD);
         let fields = (1..FIRST as u16 / FIELD).map(|number| number * FIELD);
@@ -79,7 +79,7 @@ impl Port {
         fields.rev().find_map(claim).expect("a free field of ports")
     }
 
-    fn claim(number: u16) -> Option<Self> {
+    fn try_claim(number: u16) -> Option<Self> {
         let name = UnixAddr::from_abstract_name(format!("conn-tests port {number}")).ok()?;
         let claim = UnixDatagram::bind_addr(&name).ok()?;
         // Bound only for a moment and never listening: this fails where a service of the host lives.
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_held_port_cannot_be_claimed_again() {
-        let port = Port::take();
-        assert!(Port::claim(port.number()).is_none());
+        let port = Port::claim();
+        assert!(Port::try_claim(port.number()).is_none());
     }
 
     #[test]

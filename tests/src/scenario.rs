@@ -136,7 +136,7 @@ fn unreachable(port: u16) -> Made {
     let (here, there) = (fresh()?, fresh()?);
     let veth = here.join(&there).map_err(|error| Skip(format!("cannot make a veth pair: {error}")))?;
     let mut truth = Truth::default();
-    for ip in [IpAddr::from(veth.nobody.v4), IpAddr::from(veth.nobody.v6)] {
+    for ip in [IpAddr::from(veth.unused.v4), IpAddr::from(veth.unused.v6)] {
         truth += here.run(|| fail::unreachable(SocketAddr::new(ip, port)));
     }
     Ok(truth)

@@ -3,7 +3,7 @@
 use crate::{
     exit::{self, Usage},
     line::{Kind, Line},
-    patience,
+    timeout,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -37,9 +37,9 @@ pub const READY_FD: &str = "CONNTRACE_READY_FD";
 pub const ARGUMENTS: &str = "CONNTRACE_TEST_ARGUMENTS";
 
 /// How long the tracer may take to attach.
-static START: LazyLock<Duration> = LazyLock::new(|| patience::seconds(60));
+static START: LazyLock<Duration> = LazyLock::new(|| timeout::seconds(60));
 /// How long an expected line may take; generous, because a busy machine is no failure.
-static LINE: LazyLock<Duration> = LazyLock::new(|| patience::seconds(40));
+static LINE: LazyLock<Duration> = LazyLock::new(|| timeout::seconds(40));
 
 /// How many lines of its output a failing test shows.
 const SHOWN: usize = 60;

@@ -14,10 +14,10 @@ pub mod process;
 pub mod ring;
 pub mod socket;
 
-use crate::patience;
+use crate::timeout;
 use std::{sync::LazyLock, time::Duration};
 
 /// The longest wait for anything that should happen at once.
-pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| patience::seconds(10));
+pub static LIMIT: LazyLock<Duration> = LazyLock::new(|| timeout::seconds(10));
 
 pub use socket::{Pair, Server};

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what conntrace costs, beside its peers.
+//! `cargo xtask bench`: the cost of conntrace, beside its peers.
 
 mod speed;
 
@@ -12,16 +12,16 @@ use clap::ValueEnum;
 use crate::command::line;
 use crate::{binary, page, setup};
 
-/// Where the numbers belong.
+/// The page with the numbers.
 const PAGE: &str = "docs/overhead.md";
 
-/// What `bench` takes.
+/// Options of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only these sections
     #[arg(long, value_name = "SECTION[,SECTION…]", value_delimiter = ',')]
     only: Vec<Section>,
-    /// As little as possible of everything: to see that it works, not for numbers
+    /// Measure as little as possible: a check that the benches run, not for numbers
     #[arg(long, conflicts_with = "write")]
     quick: bool,
     /// Put the numbers into docs/overhead.md
@@ -32,15 +32,15 @@ pub(crate) struct Arguments {
 /// A part of the page.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
-    /// What it costs the traffic, beside other tools
+    /// The cost to the traffic, beside other tools
     Traffic,
-    /// What its programs cost in the kernel
+    /// The cost of the programs in the kernel
     Kernel,
-    /// How fast user space is
+    /// The speed of user space
     User,
     /// Start, lists and memory with many connections
     Scale,
-    /// How late events are
+    /// The delay of events
     Latency,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
             output(&mut command)
         };
         eprintln!("== {name} took {:.0} s", begin.elapsed().as_secs_f64());
-        // The others take minutes, and do not depend on it.
+        // The other sections take minutes, and do not depend on this one.
         let text = match measured {
             Ok(text) => text,
             Err(error) => {
@@ -101,7 +101,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What a program prints, if it ends well.
+/// The output of a program that succeeds.
 fn output(command: &mut Command) -> Result<String> {
     let started = command.stdout(Stdio::piped()).spawn();
     let output = started

@@ -1,4 +1,4 @@
-//! Programs of this workspace, built, and where cargo put them.
+//! Builds programs of this workspace, and finds where cargo put them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -37,13 +37,13 @@ pub(crate) fn empty() -> Result<PathBuf> {
     one(build(&mut command::cargo(example))?, "empty")
 }
 
-/// The program that measures.
+/// The bench program.
 pub(crate) fn bench() -> Result<PathBuf> {
     let program = ["build", "--release", "--package", "conn-tests", "--bin", "bench"];
     one(build(&mut command::cargo(program))?, "bench")
 }
 
-/// conntrace as it is given away: one file that needs no other.
+/// The release program: one static file.
 pub(crate) fn static_conntrace() -> Result<PathBuf> {
     let build_static = ["build", "--release", "--package", "conn-user", "--bin", "conntrace"];
     one(build(&mut statically(&build_static))?, "conntrace")
@@ -78,7 +78,7 @@ fn build(cargo: &mut Command) -> Result<Programs> {
     let progress = child.stderr.take().context("cargo's stderr was not piped")?;
     let progress = thread::spawn(move || {
         for text in BufReader::new(progress).lines().map_while(Result::ok) {
-            // When there is nothing to compile, this is all that cargo has to say.
+            // Without anything to compile, cargo prints this line only.
             if !text.trim_start().starts_with("Finished ") {
                 eprintln!("{text}");
             }
@@ -90,7 +90,7 @@ fn build(cargo: &mut Command) -> Result<Programs> {
         programs.extend(executable(&message.context("cannot read from cargo")?));
     }
     let status = child.wait().context("cannot wait for cargo")?;
-    // It only prints; whatever happened to it, the build's own status is what counts.
+    // The thread only prints. The status of the build decides.
     let _ = progress.join();
     if !status.success() {
         let what = cargo.get_args().skip_while(|word| *word != OsStr::new("--package")).nth(1);
@@ -99,7 +99,7 @@ fn build(cargo: &mut Command) -> Result<Programs> {
     Ok(programs)
 }
 
-/// The program that this message of cargo's is about, if it is about one.
+/// The program that a message of cargo describes, if any.
 fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let target = &message["target"];

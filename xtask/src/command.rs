@@ -1,4 +1,4 @@
-//! Other programs, started in one way.
+//! Other programs, all started the same way.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ pub(crate) fn workspace() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

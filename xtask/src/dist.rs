@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what is given away. One static program, alone, in an archive, and in a Debian package.
+//! `cargo xtask dist`: the release. One static program, alone, in an archive, and in a Debian package.
 
 mod other;
 mod package;
@@ -15,19 +15,16 @@ use crate::binary::{self, IS_STATIC_HOST};
 use crate::command::{self, run};
 use crate::{setup, toolchain};
 
-/// The program must stay below.
+/// The upper limit of the program's size, in bytes.
 const LIMIT: u64 = 8 << 20;
 
-/// Documents that go with the program, as far as they are there: directories whole.
+/// Documents packed with the program, if present; directories as a whole.
 const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE", "docs"];
 
-/// Makes everything that can be made here; the rest is skipped by name.
+/// Makes every part that this host can make, and names the skipped ones.
 pub(crate) fn main() -> Result<ExitCode> {
     setup::ensure_toolchain()?;
-    ensure!(
-        IS_STATIC_HOST,
-        "the program that is given away is built on x86_64 Linux; this is another machine"
-    );
+    ensure!(IS_STATIC_HOST, "the release program is built on x86_64 Linux; this is another machine");
     let program = binary::static_conntrace()?;
     check(&program)?;
     let directory = command::target().join("dist");
@@ -45,11 +42,11 @@ pub(crate) fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What all parts are made of.
+/// The input of all parts.
 struct Dist {
     program: PathBuf,
     directory: PathBuf,
-    /// The time of everything in it, so that the same sources give the same files.
+    /// The time of every file inside, so that the same sources give the same archive.
     epoch: String,
 }
 
@@ -84,7 +81,7 @@ impl Dist {
     }
 }
 
-/// One file, small enough, that needs no other to run.
+/// Checks that the program is one static file below the size limit.
 fn check(program: &Path) -> Result<()> {
     let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     ensure!(
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_needs_a_linker_is_known() {
+    fn a_dynamic_program_is_recognized() {
         assert_eq!(interpreter(&elf(3)), Some(true));
         assert_eq!(interpreter(&elf(1)), Some(false));
         assert_eq!(interpreter(&elf(3)[..64]), None);

@@ -1,5 +1,5 @@
-//! `cargo xtask docs`: writes what is generated and committed under `docs`. A test of conn-user knows it
-//! all and complains when it is not current; this lets it write instead.
+//! `cargo xtask docs`: writes the generated files under `docs`. A test of conn-user fails when one is not current; here
+//! the test writes the files instead.
 
 use std::process::ExitCode;
 

@@ -1,14 +1,15 @@
-//! The project's own tasks: `cargo xtask setup | run | test | truth | bench | vm | dist | docs | ci | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | truth | bench | vm | dist | docs | check | tidy`.
 
 mod bench;
 mod binary;
-mod ci;
+mod check;
 mod command;
 mod dist;
 mod docs;
 mod page;
 mod run;
 mod setup;
+mod skips;
 mod tally;
 mod test;
 mod tidy;
@@ -30,19 +31,19 @@ enum Task {
     Run(run::Arguments),
     /// Run every test
     Test(test::Arguments),
-    /// Compare the ledger with a load whose numbers are known, for each set of hooks
+    /// Compare the ledger with a load of known numbers, for each set of hooks
     Truth(truth::Arguments),
     /// Measure what conntrace costs, beside its peers
     Bench(bench::Arguments),
     /// Run the live tests and the truth in stock kernels, in virtual machines
     Vm(vm::Arguments),
-    /// Make what is given away: a static program, an archive of it, and a Debian package
+    /// Build the release: a static program, an archive of it, and a Debian package
     Dist,
-    /// All that a change must pass: format, lint, documentation, tidy, test
-    Ci,
+    /// Check format, lints, documentation and tidy: all that a change must pass besides the tests
+    Check,
     /// Write the manuals, completions and other files under docs that are generated
     Docs,
-    /// Check what a line of text can tell about the project's rules
+    /// Check the rules of the project that its text shows
     Tidy,
 }
 
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::main(&arguments),
         Task::Vm(arguments) => vm::main(&arguments),
         Task::Dist => dist::main(),
-        Task::Ci => ci::main(),
+        Task::Check => check::main(),
         Task::Docs => docs::main(),
         Task::Tidy => tidy::main(),
     };

@@ -1,4 +1,4 @@
-//! Pages of the documentation with parts that are measured.
+//! Pages of the documentation with measured parts.
 
 use std::env;
 use std::fs;
@@ -22,7 +22,7 @@ fn replaced(text: &str, name: &str, part: &str) -> Option<String> {
     Some([before, &begin, part, &end, after].concat())
 }
 
-/// What was measured on.
+/// The host of a measurement: kernel, architecture and processors.
 pub(crate) fn host() -> Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism()?;
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_replaced_and_nothing_else() {
+    fn only_the_named_part_is_replaced() {
         let text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n<!-- y: begin -->\n<!-- y: end -->\n";
         let new = replaced(text, "x", "new\n");
         let expected = "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb\n<!-- y: begin -->\n<!-- y: end -->\n";

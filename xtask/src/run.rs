@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use crate::command::line;
 use crate::{binary, setup, toolchain};
 
-/// What `run` takes.
+/// Options of `run`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Build without optimisation, faster to compile

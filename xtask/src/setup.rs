@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: a complete BPF toolchain, and nothing installed where there is one.
+//! `cargo xtask setup`: a complete BPF toolchain. A complete one stays untouched.
 
 use std::env;
 use std::fs;
@@ -17,7 +17,7 @@ const TEST_TOOLS: [(&str, &str); 5] =
 const PEERS: [(&str, &str); 4] =
     [("conntrack", "conntrack"), ("nft", "nftables"), ("bpftrace", "bpftrace"), ("tcplife", "libbpf-tools")];
 
-/// The task by itself: says what it found.
+/// Runs the task alone and prints the toolchain.
 pub(crate) fn main() -> Result<ExitCode> {
     let found = match ensure_toolchain()? {
         Decision::Rustup => "rustup's nightly, and the bpf-linker on PATH".to_owned(),
@@ -27,7 +27,7 @@ pub(crate) fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Completes the toolchain where that can be done. Silent when there is nothing to do.
+/// Completes the toolchain where possible. Silent when it is complete.
 pub(crate) fn ensure_toolchain() -> Result<Decision> {
     let places = Places::here();
     let facts = Facts::gather(&places);
@@ -53,7 +53,7 @@ pub(crate) fn ensure_toolchain() -> Result<Decision> {
     Ok(reached)
 }
 
-/// Installs the programs the tests call, where that can be done; else says what will be skipped.
+/// Installs the programs that the tests call, where possible; else names the tests that will be skipped.
 pub(crate) fn ensure_test_tools() -> Result<()> {
     ensure_tools(&TEST_TOOLS, "tests that need")
 }
@@ -63,7 +63,7 @@ pub(crate) fn ensure_bench_tools() -> Result<()> {
     ensure_tools(&PEERS, "comparisons with")
 }
 
-fn ensure_tools(wanted: &[(&str, &str)], whose: &str) -> Result<()> {
+fn ensure_tools(wanted: &[(&str, &str)], subject: &str) -> Result<()> {
     let places = Places::here();
     let missing = |(tool, _): &&(&str, &str)| toolchain::find_on(&places.path, tool).is_none();
     let (tools, mut packages): (Vec<&str>, Vec<&str>) = wanted.iter().filter(missing).copied().unzip();
@@ -75,14 +75,14 @@ fn ensure_tools(wanted: &[(&str, &str)], whose: &str) -> Result<()> {
     if facts.debian && facts.root {
         return install_packages(&packages);
     }
-    eprintln!("note: {whose} {} will not run; install {}", tools.join(", "), packages.join(" "));
+    eprintln!("note: {subject} {} will not run; install {}", tools.join(", "), packages.join(" "));
     Ok(())
 }
 
-/// Says what it will install, then installs it and nothing instead of what is there.
+/// Prints the packages, then installs them without removing any other.
 fn install_packages(packages: &[&str]) -> Result<()> {
     eprintln!("Installing the distribution's packages: {}", packages.join(" "));
-    // A list of some other vendor's that cannot be fetched is no reason to stop.
+    // A package list of another vendor may fail to download; the run goes on.
     if let Err(error) = command::run(&mut apt(&["update", "--quiet"])) {
         eprintln!("note: {error:#}; going on with the package lists as they are");
     }
@@ -110,7 +110,7 @@ fn apt(arguments: &[&str]) -> Command {
 /// The distribution's cargo with the distribution's compiler.
 pub(crate) fn distribution_cargo(places: &Places) -> Command {
     let mut cargo = Command::new(places.root.join("usr/bin/cargo"));
-    // What cargo and rustup have set for this process is about another compiler.
+    // The variables that cargo and rustup have set for this process are about another compiler.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
         if name_text.starts_with("RUST")
@@ -125,8 +125,8 @@ pub(crate) fn distribution_cargo(places: &Places) -> Command {
     cargo
 }
 
-/// bpf-linker for the distribution's LLVM, built by the distribution's compiler. The user's own toolchain, and
-/// what it has installed, are not touched.
+/// bpf-linker for the distribution's LLVM, built by the distribution's compiler. The user's own toolchain
+/// stays untouched.
 fn build_linker_into_cache(places: &Places) -> Result<()> {
     let target = places.linker_root();
     eprintln!("Building bpf-linker {LINKER_VERSION} into {} (once, about a minute)", target.display());

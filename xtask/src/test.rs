@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, and how many there were.
+//! `cargo xtask test`: every test, and a count of them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, ExitCode, Stdio};
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{self, line};
 use crate::tally::Tally;
-use crate::{binary, setup, vm};
+use crate::{binary, setup, skips, vm};
 
-/// What `test` takes.
-#[derive(Default, clap::Args)]
+/// Options of `test`.
+#[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Leave out the tests that trace this machine's own kernel
     #[arg(long)]
@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// Leave out the virtual machines, for a quick round
     #[arg(long)]
     no_vm: bool,
+    /// Fail on every skip that xtask/src/skips.rs does not list, as a run with `CI` set does
+    #[arg(long)]
+    strict_skips: bool,
     /// Given to the tests of this machine, such as a part of their names; leaves out the virtual machines, too
     #[arg(last = true)]
     filter: Vec<String>,
@@ -30,6 +33,9 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
 
     let mut tally = Tally::default();
     let complete = run_all(arguments, &mut tally);
+    if arguments.strict_skips || skips::is_ci() {
+        tally.forbid_skips(skips::accepted);
+    }
     Ok(tally.report(complete))
 }
 
@@ -47,7 +53,7 @@ fn run_all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         return stream(&mut cargo_test(&["--package", "conn-tests", "--lib"]), tally);
     }
     let in_machines = !arguments.no_vm && arguments.filter.is_empty();
-    // What is given away is what is tested, everywhere.
+    // The tests run the program that `cargo xtask dist` packs.
     let program = if in_machines { vm::conntrace()? } else { binary::conntrace(false)? };
     // Without a package named, cargo takes the workspace's default members.
     let here = stream(cargo_test(&[]).env("CONNTRACE_BIN", &program), tally);
@@ -57,7 +63,7 @@ fn run_all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     here
 }
 
-/// Passes on what the tests print, as they print it.
+/// Passes on the output of the tests, line by line.
 fn stream(cargo: &mut Command, tally: &mut Tally) -> Result<()> {
     let mut child =
         cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{}`", line(cargo)))?;

@@ -1,6 +1,6 @@
-//! Where the BPF toolchain comes from: facts about this machine, and a decision that is a pure function of
-//! them. `cargo xtask setup` and conn-user's build script share this file, so it uses std alone and starts
-//! no process: gathering takes milliseconds.
+//! The source of the BPF toolchain: facts about this machine, and a decision that is a pure function of them.
+//! `cargo xtask setup` and conn-user's build script share this file, so it uses std alone and starts no process. The
+//! facts take milliseconds to gather.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -23,7 +23,7 @@ pub(crate) const BPF_TARGET: &str =
 /// `core`, which the distribution ships ready.
 pub(crate) const BOOTSTRAP_CRATES: &str = "aya_ebpf,aya_ebpf_bindings,aya_log_ebpf,conn_ebpf";
 
-/// Where facts are looked for. Tests point it at a made-up machine.
+/// The paths that facts are read from. Tests pass those of a made-up machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// The root of the file system.
@@ -37,7 +37,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// The places this process sees.
+    /// The paths of this process.
     pub(crate) fn here() -> Self {
         let home = env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
         let named = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -76,7 +76,7 @@ impl Places {
         path
     }
 
-    /// Whether the package is installed, as dpkg's own files say.
+    /// Whether the package is installed, by the files of dpkg.
     fn has_package(&self, name: &str) -> bool {
         let info = self.root.join("var/lib/dpkg/info");
         if info.join(format!("{name}.list")).exists() {
@@ -120,7 +120,7 @@ impl Places {
     }
 }
 
-/// What there is on this machine.
+/// Facts about this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -146,7 +146,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Looks; changes nothing.
+    /// Reads the facts, and changes nothing.
     pub(crate) fn gather(places: &Places) -> Self {
         let rustup = find_on(&places.path, "rustup").is_some();
         let nightly = places.nightly().filter(|_| rustup);
@@ -178,15 +178,15 @@ pub(crate) enum Decision {
         /// Whether bpf-linker must be built.
         build_linker: bool,
     },
-    /// Nothing that can be done from here.
+    /// No toolchain can be set up from here.
     Unsupported {
-        /// What the user can run instead, the usual way first.
+        /// Commands for the user to run instead, the usual way first.
         commands: Vec<String>,
     },
 }
 
 impl Decision {
-    /// Decides from facts alone.
+    /// Decides by facts alone.
     pub(crate) fn new(facts: &Facts) -> Self {
         if facts.nightly && facts.rust_src && facts.linker_on_path {
             return Self::Rustup;

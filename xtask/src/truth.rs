@@ -1,4 +1,4 @@
-//! `cargo xtask truth`: the ledger beside the generator that made the connections.
+//! `cargo xtask truth`: the ledger beside the counts of the traffic generator.
 
 use std::io::Write as _;
 use std::process::{ExitCode, Stdio};
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{binary, command, page, setup};
 
-/// Where the table belongs.
+/// The page with the table.
 const PAGE: &str = "docs/exactness.md";
 
-/// What `truth` takes.
+/// Options of `truth`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Connections for each set of hooks
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     write: bool,
 }
 
-/// Runs the comparison and shows its table.
+/// Runs the comparison and prints its table.
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure_toolchain()?;
     setup::ensure_test_tools()?;

@@ -30,13 +30,13 @@ use initramfs::Initramfs;
 use job::{Extent, Job, Kind};
 use kernel::{Kernel, Wanted};
 
-/// So many machines run at a time at least: much of a test is waiting.
+/// The least number of machines at a time. Most of a test's time is waiting.
 const MACHINES: usize = 2;
 
-/// What the tests take from `/etc/services`.
+/// The part of `/etc/services` that the tests use.
 const SERVICES: &[u8] = b"ssh 22/tcp\nhttp 80/tcp\nhttps 443/tcp\n";
 
-/// What `vm` takes.
+/// Options of `vm`.
 #[derive(Debug, Default, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "options, most of which exclude each other")]
 pub(crate) struct Arguments {
@@ -46,10 +46,10 @@ pub(crate) struct Arguments {
     /// Run what `cargo xtask test` runs in machines, a few minutes
     #[arg(long, conflicts_with = "filter")]
     short: bool,
-    /// Put what was found into docs/kernels.md
+    /// Write the results to docs/kernels.md
     #[arg(long, conflicts_with_all = ["kernel", "filter"])]
     write: bool,
-    /// Keep what the unit tests need of each kernel's types, and this machine's, in conn-user/tests/kernel
+    /// Write the BTF that the unit tests need, of each kernel and of this machine, to conn-user/tests/kernel
     #[arg(long, conflicts_with_all = ["filter", "short", "write"])]
     freeze: bool,
     /// Look for newer kernels than those in the cache
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The part of it that every run of all tests has.
+    /// The options of the short selection, which every run of all tests includes.
     pub(crate) fn short() -> Self {
         Self { short: true, ..Self::default() }
     }
@@ -76,7 +76,7 @@ impl Arguments {
     }
 }
 
-/// The task by itself.
+/// Runs the task alone.
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure_toolchain()?;
     let mut tally = Tally::default();
@@ -84,7 +84,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(tally.report(complete))
 }
 
-/// The conntrace that runs in machines: the one that is given away. Where there are none, any.
+/// Builds the conntrace that runs in machines: the release program. Hosts without machines get a plain build.
 pub(crate) fn conntrace() -> Result<PathBuf> {
     if IS_STATIC_HOST { binary::static_conntrace() } else { binary::conntrace(false) }
 }
@@ -92,7 +92,7 @@ pub(crate) fn conntrace() -> Result<PathBuf> {
 /// A machine that has run.
 struct Ran {
     kernel: Kernel,
-    /// The processor that it had.
+    /// Its processor.
     cpu: &'static str,
     tally: Tally,
     jobs: Vec<RanJob>,
@@ -106,7 +106,7 @@ struct RanJob {
     tally: Tally,
 }
 
-/// Runs the matrix with this conntrace, which must be static. Kernels that cannot be had are skipped.
+/// Runs the matrix with this conntrace, which must be static. Skips kernels that cannot be fetched.
 pub(crate) fn run(arguments: &Arguments, program: &Path, tally: &mut Tally) -> Result<()> {
     let wanted = kernel::choose(&arguments.kernel)?;
     if !IS_STATIC_HOST {
@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments, program: &Path, tally: &mut Tally) -> R
     for wanted in wanted {
         match wanted.get(&cache, mirrors, arguments.update) {
             Ok(kernel) => kernels.push(kernel),
-            Err(error) => tally.skip(format!("vm {}", wanted.name), &format!("not to be had: {error:#}")),
+            Err(error) => tally.skip(format!("vm {}", wanted.name), &format!("cannot be fetched: {error:#}")),
         }
     }
     let mut programs = binary::static_tests()?;
@@ -155,14 +155,14 @@ pub(crate) fn run(arguments: &Arguments, program: &Path, tally: &mut Tally) -> R
     Ok(())
 }
 
-/// All of them, with one reason.
+/// Skips all kernels for one reason.
 fn skip_all(wanted: &[Wanted], reason: &str, tally: &mut Tally) {
     for wanted in wanted {
         tally.skip(format!("vm {}", wanted.name), reason);
     }
 }
 
-/// Where machines begin and what they write is kept.
+/// The directory of the initramfs files and logs.
 fn directory() -> Result<PathBuf> {
     let directory = command::target().join("vm");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -174,12 +174,12 @@ struct Matrix {
     extent: Extent,
     programs: Programs,
     directory: PathBuf,
-    /// Whoever holds it prints.
+    /// Held while a line is printed.
     output: Mutex<()>,
 }
 
 impl Matrix {
-    /// One after the other for each two processors of this host: a machine has two.
+    /// Runs as many machines at a time as the host has pairs of processors: a machine has two.
     fn run(&self, emulator: &Emulator, kernels: &[Kernel]) -> Vec<Result<Ran>> {
         let at_a_time =
             thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2)).max(MACHINES);
@@ -199,7 +199,7 @@ impl Matrix {
         ran.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// One machine.
+    /// Runs one machine.
     fn one(&self, emulator: &Emulator, kernel: &Kernel) -> Result<Ran> {
         let name = kernel.wanted.name;
         let jobs = job::list(kernel.wanted, &self.extent, emulator.kvm);
@@ -260,7 +260,7 @@ impl Matrix {
         Ok(ran)
     }
 
-    /// Whether a machine comes to its end soon with nothing to do.
+    /// Whether a machine without jobs ends soon.
     fn boots(&self, emulator: &Emulator, kernel: &Kernel) -> bool {
         const SOON: Duration = Duration::from_secs(10);
         let fate = self.prepare(kernel, &[], "probe").and_then(|(initramfs, logs)| {
@@ -270,7 +270,7 @@ impl Matrix {
         matches!(fate, Ok(Fate::Done))
     }
 
-    /// Writes what a machine begins with.
+    /// Writes the initramfs of a machine.
     fn prepare(&self, kernel: &Kernel, jobs: &[Job], name: &str) -> Result<(PathBuf, Logs)> {
         let mut archive = Initramfs::new();
         archive.copy("init", &one(self.programs.clone(), "guest-init")?)?;
@@ -296,7 +296,7 @@ impl Matrix {
 }
 
 impl Ran {
-    /// Takes the result of a job into account.
+    /// Adds the result of a job.
     fn take(&mut self, job: &Job, lines: Vec<String>, verdict: &Result<(), String>) {
         let mut tally = Tally::default();
         match verdict {
@@ -314,18 +314,18 @@ impl Ran {
         self.jobs.push(RanJob { name: job.name.clone(), kind: job.kind, lines, tally });
     }
 
-    /// What the first job of this kind wrote.
+    /// The output of the first job of this kind.
     fn lines_of(&self, kind: Kind) -> Option<&[String]> {
         self.jobs.iter().find(|job| job.kind == kind).map(|job| &job.lines[..])
     }
 
-    /// What `conntrace doctor` found.
+    /// The findings of `conntrace doctor`.
     fn findings(&self) -> Option<Value> {
         let lines = self.lines_of(Kind::Doctor)?;
         lines.iter().find_map(|line| serde_json::from_str(line).ok())
     }
 
-    /// What all jobs of this kind wrote.
+    /// The output of all jobs of this kind.
     fn all_lines_of(&self, kind: Kind) -> impl Iterator<Item = &String> {
         self.jobs.iter().filter(move |job| job.kind == kind).flat_map(|job| &job.lines)
     }

@@ -1,5 +1,5 @@
-//! Programs on conntrace's hooks that do nothing, or nothing but make a memory for each socket: what the hooks
-//! and the memory themselves cost. For `cargo xtask bench` only.
+//! Programs on conntrace's hooks that do nothing, or only make a storage for each socket: the cost of the hooks and of the
+//! storage. For `cargo xtask bench` only.
 
 #![no_std]
 #![no_main]
@@ -17,14 +17,14 @@ pub fn empty_state(_: BtfTracePointContext) -> i32 {
     0
 }
 
-/// As large as that of a run that only counts.
+/// As large as the state of a run that only counts.
 #[btf_map]
 static MEMORY: SkStorage<[u64; 2]> = SkStorage::new();
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
 
-/// In place of `empty_state`: the memory is made at the first step, as conntrace's is, and found at all others.
+/// In place of `empty_state`: makes the storage at the first step, as conntrace does, and finds it at all others.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn remember_state(ctx: BtfTracePointContext) -> i32 {
     let map = (&raw const MEMORY).cast_mut().cast();
@@ -38,12 +38,12 @@ pub fn empty_destroy(_: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Asks each socket for its steps, as conntrace does: else it would be called for a third of them.
+/// Asks each socket for its steps, as conntrace does: without that, the kernel calls it for a third of them.
 #[sock_ops]
 pub fn empty_ops(ctx: SockOpsContext) -> u32 {
     let flags = ctx.cb_flags();
     if flags & BPF_SOCK_OPS_STATE_CB_FLAG == 0 {
-        // Whoever refuses has its steps seen by the tracepoint.
+        // The tracepoint sees the steps of a socket that refuses.
         let _ = ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
     }
     1

@@ -7,7 +7,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::environment::{self, OPTIONS};
 use crate::cli::{Cli, conntrack_compat};
-use crate::error::Error;
+use crate::complaint::{Complaint, complaint};
+use crate::error::UsageError;
 use crate::filter::expression::parser;
 
 /// Why a command line cannot be taken.
@@ -15,8 +16,8 @@ use crate::filter::expression::parser;
 pub enum Refusal {
     /// clap's error, or its help and version.
     Clap(Box<clap::Error>),
-    /// An error of our own.
-    Usage(Error),
+    /// An error in our words.
+    Usage(UsageError),
 }
 
 /// Reads the command line, the options of [`OPTIONS`] before those that were typed. `args` begins with the
@@ -25,13 +26,13 @@ pub enum Refusal {
 /// # Errors
 /// Why it cannot be taken.
 pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal> {
-    let usage = |complaint| Refusal::Usage(Error::Usage(complaint));
-    let mut args = rewrite_args(args).map_err(usage)?;
+    let mut args = rewrite_args(args).map_err(|why| Refusal::Usage(UsageError::Unknown(why)))?;
     if let Some(options) = options
         && args.len() > 1
         && !args[1].as_encoded_bytes().starts_with(b"-")
     {
-        let words = environment::words(options, &args[1]).map_err(usage)?;
+        let words = environment::words(options, &args[1])
+            .map_err(|why| Refusal::Usage(UsageError::Environment(why)))?;
         check_options(&args[..2], &words)?;
         args.splice(2..2, words);
     }
@@ -40,18 +41,18 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
 
 /// Refuses options that no command knows, and filters, in the name of the variable.
 fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal> {
-    let usage = |complaint| Err(Refusal::Usage(Error::Usage(complaint)));
+    let wrong = |complaint| Err(Refusal::Usage(UsageError::Environment(complaint)));
     match Cli::try_parse_from(command.iter().chain(words)) {
         Ok(cli) if cli.command.expression().is_empty() => Ok(()),
-        Ok(_) => usage(format!("{OPTIONS} takes options only: write a filter with them, like --dport 22")),
+        Ok(_) => wrong(complaint!("{OPTIONS} takes options only: write a filter with them, like --dport 22")),
         // A word that is no command is not the variable's fault.
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Ok(()),
         Err(error) => match refuse(error) {
-            Refusal::Usage(error) => usage(format!("{OPTIONS}: {error}")),
+            Refusal::Usage(error) => wrong(complaint!("{OPTIONS}: {error}")),
             Refusal::Clap(error) => {
                 let text = error.render().to_string();
                 let first = text.lines().next().unwrap_or_default();
-                usage(format!("{OPTIONS}: {}", first.strip_prefix("error: ").unwrap_or(first)))
+                wrong(complaint!("{OPTIONS}: {}", first.strip_prefix("error: ").unwrap_or(first)))
             }
         },
     }
@@ -65,7 +66,7 @@ fn refuse(mut error: clap::Error) -> Refusal {
         && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
         && let Some(why) = conntrack_compat::why(option)
     {
-        return Refusal::Usage(Error::Usage(why));
+        return Refusal::Usage(UsageError::Unknown(why));
     }
     Refusal::Clap(Box::new(error))
 }
@@ -84,7 +85,7 @@ const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
 ///
 /// # Errors
 /// A table of conntrack's that does not exist here.
-pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint> {
     let options_end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let first = 1.min(args.len());
     let options = first..options_end.max(first);

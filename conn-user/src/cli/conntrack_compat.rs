@@ -1,5 +1,7 @@
 //! Options of conntrack that have no meaning for sockets: refused by name, with what to use instead.
 
+use crate::complaint::{Complaint, complaint};
+
 const MARK: &str = "marks belong to packets and to connection tracking, not to what a socket shows: choose by ports, \
                     addresses or owners (--dport, --src, --comm)";
 const NAT: &str = "a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the \
@@ -52,16 +54,16 @@ const REFUSED: [(&[&str], &str); 18] = [
 const TABLES: [&str; 3] = ["expect", "dying", "unconfirmed"];
 
 /// Why an option that conntrace does not know is not one of its own, if it is one of conntrack's.
-pub fn why(option: &str) -> Option<String> {
+pub fn why(option: &str) -> Option<Complaint> {
     let name = option.split('=').next().unwrap_or(option);
     let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
-    Some(format!("{name} of conntrack has no meaning here: {why}"))
+    Some(complaint!("{name} of conntrack has no meaning here: {why}"))
 }
 
 /// Why a table cannot be asked for.
-pub fn table(name: &str) -> Option<String> {
+pub fn table(name: &str) -> Option<Complaint> {
     TABLES.contains(&name).then(|| {
-        format!(
+        complaint!(
             "there is no table {name:?}: that is one of connection tracking's; conntrace has connections only"
         )
     })

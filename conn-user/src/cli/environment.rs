@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
+use crate::complaint::{Complaint, complaint};
 
 /// The environment variable with options that hold for every run.
 pub const OPTIONS: &str = "CONNTRACE_OPTS";
@@ -13,9 +14,9 @@ pub const OPTIONS: &str = "CONNTRACE_OPTS";
 ///
 /// # Errors
 /// A quote that is never closed.
-pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, String> {
-    let text = options.to_str().ok_or_else(|| format!("{OPTIONS} is no UTF-8"))?;
-    let words = shell_words::split(text).map_err(|error| format!("{OPTIONS}: {error} in {text:?}"))?;
+pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, Complaint> {
+    let text = options.to_str().ok_or_else(|| complaint!("{OPTIONS} is no UTF-8"))?;
+    let words = shell_words::split(text).map_err(|error| complaint!("{OPTIONS}: {error} in {text:?}"))?;
     let mut cli = Cli::command();
     cli.build();
     let own = cli.get_subcommands().find(|known| known.get_name() == command);

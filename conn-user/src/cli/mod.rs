@@ -4,18 +4,19 @@ pub mod args;
 pub mod conntrack_compat;
 pub mod environment;
 pub mod filter;
+pub mod output;
 #[cfg(test)]
 mod tests;
+pub mod topics;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::args::rewrite_args;
 pub use self::filter::FilterArgs;
-use crate::command::help::{CompletionsArgs, HelpArgs};
-use crate::command::list;
+pub use self::output::OutputArgs;
+use self::topics::{CompletionsArgs, HelpArgs};
+use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::render::number_table::TableFormat;
-use crate::settings::style::OutputArgs;
-use crate::stream::top_n;
 
 const ABOUT: &str =
     "Shows every TCP connection of this host: opened, accepted, failed and closed, as it happens";
@@ -86,13 +87,6 @@ pub struct Cli {
     /// programs; twice: the programs' own log lines, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
-    /// `sock_ops`, `destroy_sock`
-    #[arg(long, global = true, value_name = "HOOK[,HOOK…]", hide = true)]
-    pub witnesses: Option<String>,
-    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
-    #[arg(long, global = true, value_name = "HOOK", hide = true)]
-    pub accept_hook: Option<String>,
 }
 
 /// What to do.
@@ -157,6 +151,9 @@ pub struct EventsArgs {
     /// Which connections. Last, since its heading holds for all that follows.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 /// The options of every command that prints events as they happen.
@@ -175,6 +172,18 @@ pub struct StreamArgs {
     /// End with status 3 if an event was lost
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Hidden options that choose hooks, to compare them.
+#[derive(Clone, Debug, Default, Args)]
+pub struct HookArgs {
+    /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
+    /// `sock_ops`, `destroy_sock`
+    #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
+    pub witnesses: Option<String>,
+    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
+    #[arg(long, value_name = "HOOK", hide = true)]
+    pub accept_hook: Option<String>,
 }
 
 /// The options of `count`.
@@ -212,7 +221,7 @@ pub struct ListArgs {
     pub min_age: Option<String>,
     /// The largest first: age, bytes, rtt, retransmits, queue; or by port or pid
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
-    pub sort: Option<list::Order>,
+    pub sort: Option<SocketKey>,
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -236,7 +245,7 @@ pub struct LifeArgs {
     /// What makes them large: lifetime (the default), handshake, bytes, rtt or retransmits. Without --top,
     /// the first 20
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
-    pub sort: Option<top_n::Order>,
+    pub sort: Option<LifeKey>,
     /// When it ends, and what is lost.
     #[command(flatten)]
     pub stream: StreamArgs,
@@ -246,6 +255,9 @@ pub struct LifeArgs {
     /// Which connections.
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 /// The options of `stats`.
@@ -266,7 +278,7 @@ pub struct StatsArgs {
     #[arg(long)]
     pub total: bool,
     /// How long handshakes and connections took: count, p50, p90, p99 and the longest per service port,
-    /// each at most an eighth off, and a plot with a mark for each doubling
+    /// each at most 9 % off, and a plot with a mark for each doubling
     #[arg(long)]
     pub lifetimes: bool,
     /// What conntrace itself costs: runs and run time of its kernel programs, which the kernel times
@@ -295,6 +307,9 @@ pub struct StatsArgs {
     /// A filter in the language of ss, of ports and directions: 'dport = :ssh or direction out'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
+    /// Which hooks. Hidden, so behind all that help shows.
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 impl Command {

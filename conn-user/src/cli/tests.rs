@@ -74,6 +74,10 @@ fn wrong_words_are_refused() {
         ("conntrace --dprot 22", ErrorKind::UnknownArgument),
         ("conntrace --direction up", ErrorKind::InvalidValue),
         ("conntrace --dport", ErrorKind::InvalidValue),
+        // Hooks are chosen for commands that attach some.
+        ("conntrace list --witnesses set_state", ErrorKind::UnknownArgument),
+        ("conntrace count --accept-hook graft", ErrorKind::UnknownArgument),
+        ("conntrace doctor --witnesses set_state", ErrorKind::UnknownArgument),
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{line}");

@@ -4,10 +4,9 @@ use conn_common::connection::PREEXISTING;
 use conn_common::owner::SOURCES;
 
 use super::{Cell, Column, Names, PLAIN, STREAM, Type, Unit};
-use crate::event::state_name;
+use crate::event::{direction, state_name};
 
 const KINDS: &[&str] = &["new", "update", "destroy", "open"];
-const DIRECTIONS: &[&str] = &["in", "out", "listen"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "no such container, or its files tell no name or are slow";
@@ -53,7 +52,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         id: "direction",
         title: "DIR",
         width: 3,
-        kind: Type::Word(DIRECTIONS),
+        kind: Type::Word(&direction::NAMES),
         help: "who opened it: the peer (in), or this host (out); listen for a socket that waits for \
                connections",
         unknown: "nobody knows any more (TIME_WAIT)",

@@ -11,6 +11,7 @@ use std::fmt;
 
 pub use cell::Cell;
 
+use crate::complaint::{Complaint, complaint};
 use crate::event::Event;
 use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
@@ -190,7 +191,7 @@ pub type Columns = Vec<&'static Column>;
 ///
 /// # Errors
 /// Names the one that is no column.
-pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, String> {
+pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint> {
     let (mut chosen, text) = match text.trim().strip_prefix('+') {
         Some(rest) => (named(defaults), rest),
         None => (Columns::new(), text),
@@ -203,7 +204,7 @@ pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, String> {
         }
         let column = Column::named(&name).ok_or_else(|| {
             let names: Vec<&str> = Column::all().map(|column| column.id).collect();
-            format!("there is no column {name:?}: use some of {}, or all", names.join(", "))
+            complaint!("there is no column {name:?}: use some of {}, or all", names.join(", "))
         })?;
         chosen.push(column);
     }

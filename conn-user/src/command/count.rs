@@ -11,12 +11,13 @@ use conn_common::state;
 use crate::cli::Group;
 use crate::enrich::cgroup::Places;
 use crate::error::Error;
-use crate::event;
+use crate::event::direction;
 use crate::filter::expression::Field;
 use crate::filter::sockets as socket_filter;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
 use crate::host::services::Services;
+use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
 use crate::kernel::sockets::Holders;
@@ -29,12 +30,11 @@ use crate::settings::CountSettings;
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &CountSettings) -> Result<(), Error> {
+pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
-    let host = Host::look();
-    let plan = plan(&host, None)?;
+    let plan = plan(host, None)?;
     let probe =
-        Probe::load(&plan, &socket_filter::options(&settings.filter, settings.filter.is_of_listeners()))?;
+        Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
     let asks_who = settings.by.contains(&Group::Comm)
         || !settings.places.is_empty()
         || settings.filter.asks_for(Field::is_owners);
@@ -60,7 +60,7 @@ pub fn run(settings: &CountSettings) -> Result<(), Error> {
         );
         let found = found.filter(|found| {
             let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
-            settings.places.keeps(place.as_deref())
+            settings.places.matches(place.as_deref())
         });
         if let Some(found) = found {
             let key = settings.by.iter().map(|group| key(*group, &found, holders.get(&row.cookie))).collect();
@@ -103,7 +103,7 @@ fn key(group: Group, connection: &Connection, holders: Option<&Vec<Owner>>) -> K
     match group {
         Group::Port => Key::Port(connection.dport),
         Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
-        Group::Direction => event::direction(connection.direction).map_or(Key::Unknown, Key::Word),
+        Group::Direction => direction::name(connection.direction).map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
         // Nobody holds a connection that is not accepted yet, or whose process has closed it.
         Group::Comm => {
@@ -143,13 +143,13 @@ mod tests {
     use conn_common::state::ESTABLISHED;
 
     use super::*;
-    use crate::enrich::cgroup::PlaceFilter;
     use crate::filter::Filter;
+    use crate::filter::workload::WorkloadFilter;
 
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
         CountSettings {
             filter: Filter::all(),
-            places: PlaceFilter::default(),
+            places: WorkloadFilter::default(),
             by: by.to_vec(),
             format,
             services: Services::parse("ssh 22/tcp"),

@@ -7,7 +7,7 @@ use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::enrich::cgroup::{self, PlaceFilter, Places};
+use crate::enrich::cgroup::{self, Places};
 use crate::enrich::command_line::{self, CommandLines};
 use crate::enrich::dns::Resolver;
 use crate::error::Error;
@@ -15,7 +15,10 @@ use crate::event::Event;
 use crate::event::decode::decode;
 use crate::event::kind::Kind;
 use crate::filter::Filter;
+use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::clock::{WallClock, boot_now_ns};
+use crate::host::facts::Host;
 use crate::kernel::counters::Counters;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
@@ -26,16 +29,17 @@ use crate::ledger::report::Report;
 use crate::ledger::reporter::Reporter;
 use crate::output::async_fd::register;
 use crate::output::stdout::{Sink, Written};
+use crate::output::terminal;
+use crate::render::Renderer;
 use crate::render::number_table::TableFormat;
-use crate::render::{Renderer, Subject};
+use crate::render::style::View;
 use crate::settings::EventsSettings;
-use crate::settings::style::Terminal;
 use crate::stream::accounting::Balance;
 use crate::stream::losses::LossWatch;
 use crate::stream::ready;
 use crate::stream::ring::Source;
 use crate::stream::shutdown::Stop;
-use crate::stream::top_n::{Selection, Top};
+use crate::stream::top_n::Top;
 
 /// How often the balance is taken at the end, until all programs are done.
 const SETTLING: u32 = 1_000;
@@ -44,9 +48,9 @@ const SETTLING: u32 = 1_000;
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &EventsSettings) -> Result<(), Error> {
+pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
-    let mut session = Session::start(&options(settings))?;
+    let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -145,14 +149,14 @@ async fn summary(
 struct Stream<'a> {
     renderer: Renderer,
     filter: &'a Filter,
-    place_filter: &'a PlaceFilter,
+    place_filter: &'a WorkloadFilter,
     /// `None` if nobody asks for places.
     places: Option<Places>,
     /// `None` if nobody asks for command lines.
     command_lines: Option<CommandLines>,
     /// `None` if nobody asks for names.
     names: Option<Resolver>,
-    life: Option<Selection>,
+    life: Option<LifetimeFilter>,
     top: Option<Top>,
     clock: WallClock,
     batch: Vec<u8>,
@@ -163,12 +167,12 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(settings: &'a EventsSettings, cgroup_root: Option<&Path>) -> Self {
-        let terminal = Terminal::stdout(settings.style.color);
-        let subject = if settings.life.is_some() { Subject::Lives } else { Subject::Events };
+        let terminal = terminal::probe(settings.style.color);
+        let subject = if settings.life.is_some() { View::Lives } else { View::Events };
         let renderer = Renderer::new(&settings.style, subject, terminal);
         let asks_for_places = !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS);
         let command_lines = renderer.shows(&command_line::COLUMNS).then(CommandLines::of_host);
-        let top = settings.life.and_then(|life| life.top).map(|(limit, order)| Top::new(limit, order));
+        let top = settings.top.map(|(limit, key)| Top::new(limit, key));
         let mut batch = Vec::new();
         if top.is_none() {
             renderer.begin(&mut batch);
@@ -200,9 +204,9 @@ impl<'a> Stream<'a> {
             Ok(mut event) => {
                 let places = self.places.as_mut();
                 event.place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-                let chosen = self.place_filter.keeps(event.place.as_deref())
+                let chosen = self.place_filter.matches(event.place.as_deref())
                     && self.filter.wants_rest(&event.connection)
-                    && self.life.as_ref().is_none_or(|life| life.keeps(&event));
+                    && self.life.as_ref().is_none_or(|life| life.matches(&event));
                 if let Some(command_lines) = self.command_lines.as_mut().filter(|_| chosen) {
                     event.process = command_lines.get(&event.connection.owner);
                 }
@@ -220,7 +224,7 @@ impl<'a> Stream<'a> {
                 if self.losses.taken(record.len(), time_ns)
                     && let Err(error) = self.tell_losses(counters)
                 {
-                    log::error!("{error}");
+                    log::error!("{}", error.report());
                 }
             }
             Err(error) => {

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::event::decode::idle_ns;
 use crate::event::kind::Kind;
+use crate::event::sort_key::SocketKey;
 use crate::filter::Filter;
 use crate::filter::sockets as socket_filter;
 use crate::host::clock;
@@ -26,38 +27,19 @@ use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
 use crate::output::stdout;
 use crate::output::stdout::Written;
-use crate::render::{Renderer, Subject};
+use crate::output::terminal;
+use crate::render::Renderer;
+use crate::render::style::View;
 use crate::settings::ListSettings;
-use crate::settings::style::Terminal;
-
-/// What connections are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Order {
-    /// The oldest first.
-    Age,
-    /// The most bytes, both ways, first.
-    Bytes,
-    /// The longest round trip first.
-    Rtt,
-    /// The most retransmissions first.
-    Retransmits,
-    /// The fullest queue, either way, first.
-    Queue,
-    /// By service port.
-    Port,
-    /// By process.
-    Pid,
-}
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &ListSettings) -> Result<(), Error> {
-    let host = Host::look();
-    let plan = plan(&host, None)?;
+pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
+    let plan = plan(host, None)?;
     settings.filter.tell();
-    let options = socket_filter::options(&settings.filter, settings.listening);
+    let options = Options::for_sockets(&settings.filter, settings.listening);
     let probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
     // Before the rows come.
@@ -81,7 +63,12 @@ pub fn run(settings: &ListSettings) -> Result<(), Error> {
         events.extend(event.and_then(|event| {
             let places = places.as_mut();
             let place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-            settings.places.keeps(place.as_deref()).then_some(Event { time_ns, at_least_ns, place, ..event })
+            settings.places.matches(place.as_deref()).then_some(Event {
+                time_ns,
+                at_least_ns,
+                place,
+                ..event
+            })
         }));
     })?;
     drop(holders);
@@ -136,31 +123,20 @@ fn keep_old(events: &mut Vec<Event>, least: Duration) -> usize {
     before - events.len()
 }
 
-fn sort(events: &mut [Event], order: Option<Order>) {
+fn sort(events: &mut [Event], order: Option<SocketKey>) {
     let tuple = |event: &Event| {
         let connection = &event.connection;
         (connection.dport, connection.dst, connection.src, connection.sport, connection.direction)
     };
     events.sort_by_cached_key(|event| {
-        let traffic = &event.traffic;
-        let first = match order {
-            None => Reverse(0),
-            Some(Order::Age) => Reverse(event.at_least_ns.unwrap_or(0)),
-            Some(Order::Bytes) => Reverse(traffic.bytes_sent.saturating_add(traffic.bytes_received)),
-            Some(Order::Rtt) => Reverse(traffic.srtt_us.into()),
-            Some(Order::Retransmits) => Reverse(traffic.retransmits.into()),
-            Some(Order::Queue) => Reverse(traffic.receive_queue.max(traffic.send_queue).into()),
-            // The smallest first.
-            Some(Order::Port) => Reverse(u64::MAX - u64::from(event.connection.dport)),
-            Some(Order::Pid) => Reverse(u64::MAX - u64::from(event.connection.owner.pid)),
-        };
-        (first, tuple(event))
+        let value = order.map_or(0, |key| key.of(event));
+        (Reverse(value), tuple(event))
     });
 }
 
 fn renderer(settings: &ListSettings) -> Renderer {
-    let terminal = Terminal::stdout(settings.style.color);
-    let subject = if settings.listening { Subject::Listeners } else { Subject::Open };
+    let terminal = terminal::probe(settings.style.color);
+    let subject = if settings.listening { View::Listeners } else { View::Open };
     Renderer::new(&settings.style, subject, terminal)
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
@@ -18,14 +19,13 @@ use crate::stream::shutdown::Stop;
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &StatsSettings) -> Result<(), Error> {
+pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.tell();
     let self_cost = settings.own.then(SelfCostWatch::start);
-    let session = Session::start(&Options {
-        witnesses: settings.witnesses,
-        spans: settings.lifetimes,
-        ..Options::counting()
-    })?;
+    let session = Session::start(
+        host,
+        &Options { witnesses: settings.witnesses, spans: settings.lifetimes, ..Options::counting() },
+    )?;
     let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
     if settings.lifetimes {
         reporter = reporter.with_lifetimes(&session)?;

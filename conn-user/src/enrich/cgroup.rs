@@ -60,7 +60,7 @@ impl Container {
     }
 
     /// True if `wanted` is its id, the first digits of it, or its name.
-    fn is(&self, wanted: &str) -> bool {
+    pub(crate) fn is(&self, wanted: &str) -> bool {
         let name = self.names().and_then(|names| names.name.as_deref());
         self.id == wanted
             || name == Some(wanted)
@@ -184,34 +184,6 @@ impl Places {
     }
 }
 
-/// Which places are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlaceFilter {
-    /// Ids of containers, or the first digits of them, or names.
-    pub containers: Vec<String>,
-    /// Names of systemd units.
-    pub units: Vec<String>,
-}
-
-impl PlaceFilter {
-    /// True if every place is wanted, and those of unknown place.
-    pub const fn is_empty(&self) -> bool {
-        self.containers.is_empty() && self.units.is_empty()
-    }
-
-    /// True if a place is wanted. One that is not known is not, if there is any choice.
-    pub fn keeps(&self, place: Option<&Place>) -> bool {
-        let container = || place.and_then(|place| place.container.as_ref());
-        let unit = || place.and_then(|place| place.unit.as_ref());
-        let is_container = |wanted: &String| container().is_some_and(|one| one.is(wanted));
-        let is_unit = |wanted: &String| {
-            unit().is_some_and(|one| one == wanted || one.strip_suffix(".service") == Some(wanted))
-        };
-        (self.containers.is_empty() || self.containers.iter().any(is_container))
-            && (self.units.is_empty() || self.units.iter().any(is_unit))
-    }
-}
-
 /// `FILEID_KERNFS`, `include/linux/exportfs.h`.
 const FILEID_KERNFS: c_int = 0xfe;
 
@@ -305,25 +277,6 @@ mod tests {
     }
 
     #[test]
-    fn places_are_chosen_by_container_and_unit() {
-        let docker = Place::of_path(&format!("/system.slice/docker-{ID}.scope"));
-        let nginx = Place::of_path("/system.slice/nginx.service");
-        let container = |id: &str| PlaceFilter { containers: vec![id.into()], units: Vec::new() };
-        let unit = |name: &str| PlaceFilter { containers: Vec::new(), units: vec![name.into()] };
-        assert!(PlaceFilter::default().is_empty() && PlaceFilter::default().keeps(None));
-        assert!(container("0123").keeps(Some(&docker)) && container(ID).keeps(Some(&docker)));
-        assert!(!container("012").keeps(Some(&docker)) && !container("0123").keeps(Some(&nginx)));
-        let called = |name: &str| Names { name: Some(name.into()), ..Names::default() };
-        assert!(!container("web").keeps(Some(&docker)));
-        docker.container.as_ref().unwrap().set_names(called("web"));
-        assert!(container("web").keeps(Some(&docker)) && !container("we").keeps(Some(&docker)));
-        let lxc = Place::of_path("/lxc/web");
-        assert_eq!(lxc.container.as_ref().unwrap().names(), Some(&called("web")));
-        assert!(unit("nginx").keeps(Some(&nginx)) && unit("nginx.service").keeps(Some(&nginx)));
-        assert!(!unit("nginx").keeps(None) && !unit("ngin").keeps(Some(&nginx)));
-    }
-
-    #[test]
     fn users_are_those_of_their_service_manager() {
         let path = "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-1.scope/container";
         assert_eq!(user(path), Some(1_000));
@@ -333,7 +286,7 @@ mod tests {
 
     #[test]
     fn an_id_leads_to_its_path() {
-        let host = Host::look();
+        let host = Host::probe();
         let root = host.cgroup_root.as_deref();
         let id = root.map_or(1, |root| fs::metadata(root).unwrap().ino());
         let mut places = Places::new(root);

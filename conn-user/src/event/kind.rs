@@ -3,6 +3,8 @@
 use conn_common::event;
 use conn_common::filter::{ANY_KIND, bit};
 
+use crate::complaint::{Complaint, complaint};
+
 /// What an event tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -74,7 +76,7 @@ impl KindSet {
     ///
     /// # Errors
     /// Names the word that is none of them.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
         text.split(',').map(word).try_fold(0, |mask, bits| Ok(mask | bits?)).map(Self)
     }
 
@@ -95,13 +97,13 @@ impl KindSet {
     }
 }
 
-fn word(word: &str) -> Result<u8, String> {
+fn word(word: &str) -> Result<u8, Complaint> {
     let word = word.trim();
     let is_prefix = |name: &str| {
         !word.is_empty() && name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
     };
     WORDS.iter().find(|(name, _)| is_prefix(name)).map(|&(_, bits)| bits).ok_or_else(|| {
-        format!("unknown event kind {word:?}: use ALL, NEW, UPDATES or DESTROY, separated by commas")
+        complaint!("unknown event kind {word:?}: use ALL, NEW, UPDATES or DESTROY, separated by commas")
     })
 }
 

@@ -1,14 +1,16 @@
 //! One event of a connection's life, decoded.
 
 pub mod decode;
+pub mod direction;
 pub mod kind;
+pub mod sort_key;
 pub mod state_name;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, LISTENER, OUT, UNDIRECTED};
+use conn_common::connection::{Connection, OUT, UNDIRECTED};
 use conn_common::owner::{KERNEL, SOURCES};
 use conn_common::reset::Reset;
 use conn_common::state;
@@ -144,9 +146,9 @@ impl Event {
         self.connection.direction == OUT
     }
 
-    /// Who opened it, see [`direction`].
+    /// The name of its direction, see [`direction::name`].
     pub fn direction(&self) -> Option<&'static str> {
-        direction(self.connection.direction)
+        direction::name(self.connection.direction)
     }
 
     /// The end of the connection that is here.
@@ -215,22 +217,12 @@ impl Event {
     }
 }
 
-/// Who opened a connection: `in` or `out`; `listen` for a socket that waits for connections. `None` if nobody
-/// knows any more.
-pub const fn direction(direction: u8) -> Option<&'static str> {
-    match direction {
-        IN => Some("in"),
-        OUT => Some("out"),
-        LISTENER => Some("listen"),
-        _ => None,
-    }
-}
-
 fn known(ns: u64) -> Option<u64> {
     (ns != 0).then_some(ns)
 }
 
-fn until_zero(name: &[u8]) -> &[u8] {
+/// The bytes before the first zero; all if there is none.
+pub fn until_zero(name: &[u8]) -> &[u8] {
     name.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 

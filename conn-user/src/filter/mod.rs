@@ -3,8 +3,11 @@
 
 pub mod expression;
 pub mod kernel_part;
+pub mod lifetimes;
 pub mod sockets;
+pub mod syntax_error;
 pub mod value;
+pub mod workload;
 
 use std::collections::BTreeMap;
 

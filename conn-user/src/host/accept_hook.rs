@@ -8,6 +8,8 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::complaint::{Complaint, complaint};
+
 /// A way to see who accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptHook {
@@ -40,12 +42,32 @@ impl AcceptHook {
     ///
     /// # Errors
     /// Names the word that is none.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
         Self::ALL
             .into_iter()
             .find(|hook| hook.name() == text)
-            .ok_or_else(|| format!("unknown hook {text:?}: use graft, function or syscalls"))
+            .ok_or_else(|| complaint!("unknown hook {text:?}: use graft, function or syscalls"))
     }
+}
+
+/// Why this host does not let a hook be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    /// The object has no program for it.
+    #[error("the object has no such program")]
+    NoProgram,
+    /// The kernel has no such function, or does not describe it.
+    #[error("this kernel has no inet_csk_accept()")]
+    NoFunction,
+    /// The function has other parameters than the programs know.
+    #[error("inet_csk_accept() has {0} parameters here")]
+    Parameters(u32),
+    /// The kernel refused the program.
+    #[error("{0}")]
+    Refused(String),
+    /// tracefs cannot be mounted.
+    #[error("mounting tracefs: {0}")]
+    Tracefs(nix::Error),
 }
 
 /// What came of the search for a hook.
@@ -54,7 +76,7 @@ pub struct Search {
     /// The one that is used, if there is any.
     pub hook: Option<AcceptHook>,
     /// Better ones, and why this host does not let them.
-    pub refused: Vec<(AcceptHook, String)>,
+    pub refused: Vec<(AcceptHook, AcceptError)>,
 }
 
 /// The directory of event descriptions in tracefs.
@@ -75,7 +97,7 @@ pub fn syscall_result() -> Option<u32> {
 
 /// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
 /// that nothing changes for others.
-pub(crate) fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, String> {
+pub(crate) fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, AcceptError> {
     if Path::new(EVENTS).exists() {
         return Ok(look());
     }
@@ -87,7 +109,7 @@ pub(crate) fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, 
     };
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            private().map_err(|error| format!("mounting tracefs: {error}"))?;
+            private().map_err(AcceptError::Tracefs)?;
             Ok(look())
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

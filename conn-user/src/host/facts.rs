@@ -47,8 +47,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks around. What cannot be read counts as not there.
-    pub fn look() -> Self {
+    /// Reads the facts. A fact that cannot be read counts as absent.
+    pub fn probe() -> Self {
         Self {
             kernel: kernel(),
             sees_all_processes: sees_all_processes(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 
+use crate::complaint::{Complaint, complaint};
 use crate::host::facts::Host;
 use crate::host::services::Services;
 
@@ -20,11 +21,11 @@ pub trait Names {
     /// The names of ports.
     fn services(&self) -> &Services;
     /// The user id of a login name, if there is one.
-    fn user(&self, name: &str) -> Result<Option<u32>, String>;
+    fn user(&self, name: &str) -> Result<Option<u32>, Complaint>;
     /// The inode number of a network namespace by path, name or process id.
-    fn netns(&self, name: &str) -> Result<u32, String>;
+    fn netns(&self, name: &str) -> Result<u32, Complaint>;
     /// The id of a cgroup by its path.
-    fn cgroup(&self, path: &str) -> Result<u64, String>;
+    fn cgroup(&self, path: &str) -> Result<u64, Complaint>;
 }
 
 /// The names of this host.
@@ -35,9 +36,9 @@ pub struct HostNames {
 }
 
 impl HostNames {
-    /// Reads what is read once; the rest is looked up when it is asked for.
-    pub fn load() -> Self {
-        Self { services: Services::load(), cgroup_root: Host::look().cgroup_root }
+    /// Reads the table of services. Other names are looked up on demand.
+    pub fn new(host: &Host) -> Self {
+        Self { services: Services::load(), cgroup_root: host.cgroup_root.clone() }
     }
 }
 
@@ -46,32 +47,32 @@ impl Names for HostNames {
         &self.services
     }
 
-    fn user(&self, name: &str) -> Result<Option<u32>, String> {
+    fn user(&self, name: &str) -> Result<Option<u32>, Complaint> {
         User::from_name(name)
             .map(|user| user.map(|user| user.uid.as_raw()))
-            .map_err(|error| format!("looking up the user {name:?}: {error}"))
+            .map_err(|error| complaint!("looking up the user {name:?}: {error}"))
     }
 
-    fn netns(&self, name: &str) -> Result<u32, String> {
+    fn netns(&self, name: &str) -> Result<u32, Complaint> {
         if let Ok(number) = name.parse::<u32>() {
             if number > LAST_PROCESS {
                 return Ok(number);
             }
             return inode(Path::new(&format!("/proc/{number}/ns/net")))
-                .map_err(|error| format!("the network namespace of process {number}: {error}"));
+                .map_err(|error| complaint!("the network namespace of process {number}: {error}"));
         }
         if name.contains('/') {
-            return inode(Path::new(name)).map_err(|error| format!("network namespace {name}: {error}"));
+            return inode(Path::new(name)).map_err(|error| complaint!("network namespace {name}: {error}"));
         }
         NETNS_DIRECTORIES.iter().find_map(|directory| inode(&Path::new(directory).join(name)).ok()).ok_or_else(|| {
-            format!(
+            complaint!(
                 "no network namespace {name:?} in {}: write a name, a path, a process id or an inode number",
                 NETNS_DIRECTORIES.join(" or ")
             )
         })
     }
 
-    fn cgroup(&self, path: &str) -> Result<u64, String> {
+    fn cgroup(&self, path: &str) -> Result<u64, Complaint> {
         let root = self.cgroup_root.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
         let typed = Path::new(path);
         let full = if typed.starts_with(root) {
@@ -82,14 +83,14 @@ impl Names for HostNames {
         match fs::metadata(&full) {
             // The id of a cgroup is the inode number of its directory (kernfs).
             Ok(found) if found.is_dir() => Ok(found.ino()),
-            Ok(_) => Err(format!("{} is no cgroup: write the path of its directory", full.display())),
-            Err(error) => Err(format!("no cgroup {}: {error}", full.display())),
+            Ok(_) => Err(complaint!("{} is no cgroup: write the path of its directory", full.display())),
+            Err(error) => Err(complaint!("no cgroup {}: {error}", full.display())),
         }
     }
 }
 
 /// The inode number of a namespace's file.
-fn inode(path: &Path) -> Result<u32, String> {
+fn inode(path: &Path) -> Result<u32, Complaint> {
     let found = fs::metadata(path).map_err(|error| error.to_string())?;
     u32::try_from(found.ino())
         .ok()
@@ -101,7 +102,7 @@ fn inode(path: &Path) -> Result<u32, String> {
 pub mod fixed {
     //! Names for tests.
 
-    use super::{Names, Services};
+    use super::{Complaint, Names, Services, complaint};
 
     /// A host with few names.
     #[derive(Debug)]
@@ -118,22 +119,22 @@ pub mod fixed {
         fn services(&self) -> &Services {
             &self.0
         }
-        fn user(&self, name: &str) -> Result<Option<u32>, String> {
+        fn user(&self, name: &str) -> Result<Option<u32>, Complaint> {
             Ok(match name {
                 "root" => Some(0),
                 "www-data" => Some(33),
                 _ => None,
             })
         }
-        fn netns(&self, name: &str) -> Result<u32, String> {
+        fn netns(&self, name: &str) -> Result<u32, Complaint> {
             match name.parse() {
                 Ok(number) if number > super::LAST_PROCESS => Ok(number),
                 _ if name == "blue" || name == "/run/netns/blue" => Ok(4_026_532_177),
-                _ => Err(format!("no network namespace {name:?}")),
+                _ => Err(complaint!("no network namespace {name:?}")),
             }
         }
-        fn cgroup(&self, path: &str) -> Result<u64, String> {
-            if path == "/web" { Ok(77) } else { Err(format!("no cgroup {path}")) }
+        fn cgroup(&self, path: &str) -> Result<u64, Complaint> {
+            if path == "/web" { Ok(77) } else { Err(complaint!("no cgroup {path}")) }
         }
     }
 }
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn finds_what_this_host_has() {
-        let names = HostNames::load();
+        let names = HostNames::new(&Host::probe());
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));
         assert_eq!(names.netns(&std::process::id().to_string()), Ok(own));

@@ -5,9 +5,43 @@ use std::collections::HashMap;
 use btf_rs::{Backend, Btf, Type};
 use conn_common::layout::{ACCEPT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
 
-use crate::error::Error;
-use crate::host::facts::KERNEL_BTF;
-use crate::host::refusal::Refusal;
+use crate::host::facts::{KERNEL_BTF, release};
+
+/// Why the layout of the running kernel is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum OffsetsError {
+    /// The kernel's BTF cannot be read.
+    #[error("the kernel refused reading {KERNEL_BTF}")]
+    Unreadable(#[source] btf_rs::Error),
+    /// The kernel is older than all kernels that conntrace supports.
+    #[error("Linux {} is too old: {lacks}", release())]
+    TooOld {
+        /// What the kernel cannot do.
+        lacks: &'static str,
+    },
+    /// A kernel structure is not as the programs expect it.
+    #[error(
+        "this kernel's struct {structure} has no field {member} in the expected size: conntrace does not know \
+         this kernel"
+    )]
+    MissingField {
+        /// The structure.
+        structure: &'static str,
+        /// The member, with dots through nested structures.
+        member: &'static str,
+    },
+}
+
+impl OffsetsError {
+    /// What helps.
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "see -vv for details",
+            Self::TooOld { .. } => "conntrace needs Linux 5.15 or later",
+            Self::MissingField { .. } => "please report it with the output of uname -r",
+        }
+    }
+}
 
 /// What the programs must know of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,30 +57,30 @@ impl Layout {
     ///
     /// # Errors
     /// The kernel's BTF cannot be read, or lacks a field.
-    pub fn of_kernel() -> Result<Self, Error> {
+    pub fn of_kernel() -> Result<Self, OffsetsError> {
         // Looking up a dozen names in place is much faster than parsing all of it first; kernels
         // before 6.16 cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
             .or_else(|_| Btf::from_file(KERNEL_BTF))
-            .map_err(|error| Refusal::new(format!("reading {KERNEL_BTF}: {error}")))?;
+            .map_err(OffsetsError::Unreadable)?;
         Self::find(&types)
     }
 
     /// Finds all fields in `btf`.
     ///
     /// # Errors
-    /// [`Error::TooOld`] if the kernel cannot do what is needed. [`Error::MissingField`] names the first field
+    /// [`OffsetsError::TooOld`] if the kernel cannot do what is needed. [`OffsetsError::MissingField`] names the first field
     /// that the kernel does not have, or has with another size.
-    pub fn find(btf: &Btf) -> Result<Self, Error> {
+    pub fn find(btf: &Btf) -> Result<Self, OffsetsError> {
         if structure(btf, LOCKED_WALK).is_none() {
-            return Err(Error::TooOld { lacks: "it walks TCP sockets without locking them" });
+            return Err(OffsetsError::TooOld { lacks: "it walks TCP sockets without locking them" });
         }
         let mut structures = Structures::new(btf);
         let mut find = |field: &Field| offset(btf, structures.find(field.structure)?, field);
         let mut fields = Vec::new();
         for field in FIELDS {
-            let offset =
-                find(field).ok_or(Error::MissingField { structure: field.structure, member: field.path })?;
+            let offset = find(field)
+                .ok_or(OffsetsError::MissingField { structure: field.structure, member: field.path })?;
             fields.push((field.global, offset));
         }
         fields.extend(OPTIONAL.iter().map(|field| (field.global, find(field).unwrap_or(0))));

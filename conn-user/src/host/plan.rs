@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use conn_common::name;
 
-use crate::error::Error;
+use crate::complaint::{Complaint, complaint};
 use crate::host::accept_hook::AcceptHook;
-use crate::host::facts::Host;
+use crate::host::facts::{Host, KERNEL_BTF};
 
 /// Hooks that see transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Witnesses {
     ///
     /// # Errors
     /// Names the word that is no witness.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, Complaint> {
         let mut chosen = Self::NONE;
         for word in text.split(',') {
             match word {
@@ -53,7 +53,7 @@ impl Witnesses {
                 name::SET_STATE_AGAIN => chosen.set_state_again = true,
                 name::SOCK_OPS => chosen.sock_ops = true,
                 name::DESTROY_SOCK => chosen.destroy_sock = true,
-                _ => return Err(format!("unknown witness {word:?}")),
+                _ => return Err(complaint!("unknown witness {word:?}")),
             }
         }
         Ok(chosen)
@@ -176,6 +176,41 @@ pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
     warn: false,
 };
 
+/// Why nothing works on this host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Privileges are missing.
+    #[error(
+        "this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo\n\
+         missing here: {}",
+        missing.join(", ")
+    )]
+    MissingCapabilities {
+        /// The capabilities that this process lacks.
+        missing: Vec<&'static str>,
+    },
+    /// The kernel does not describe its types.
+    #[error(
+        "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to find its way in kernel structures"
+    )]
+    NoBtf,
+    /// `--witnesses` names `sock_ops`, which is attached to the root of the cgroup v2 hierarchy.
+    #[error("sock_ops is asked for, but {}", NO_CGROUP.fact)]
+    NoCgroupForSockOps,
+}
+
+impl PlanError {
+    /// What helps, where the message does not say it.
+    pub const fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::NoBtf => Some(
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, and have /sys mounted",
+            ),
+            Self::MissingCapabilities { .. } | Self::NoCgroupForSockOps => None,
+        }
+    }
+}
+
 /// More shards than this only cost memory: CPUs that share one are far apart in time.
 const MAX_SHARDS: u32 = 8;
 
@@ -183,13 +218,13 @@ const MAX_SHARDS: u32 = 8;
 ///
 /// # Errors
 /// Privileges or kernel features without which nothing works.
-pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
+pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
-        return Err(Error::NotRoot { missing: missing.join(", ") });
+        return Err(PlanError::MissingCapabilities { missing });
     }
     if !host.has_btf {
-        return Err(Error::NoBtf);
+        return Err(PlanError::NoBtf);
     }
     let degradations = [
         (host.cgroup_root.is_none(), NO_CGROUP),
@@ -203,7 +238,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, Error> {
     let planned = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
     let witnesses = forced.unwrap_or(planned);
     if witnesses.sock_ops && host.cgroup_root.is_none() {
-        return Err(Error::Usage(format!("sock_ops is asked for, but {}", NO_CGROUP.fact)));
+        return Err(PlanError::NoCgroupForSockOps);
     }
     Ok(Plan {
         witnesses,
@@ -233,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_host_has_no_degradation() -> Result<(), Error> {
+    fn a_good_host_has_no_degradation() -> Result<(), PlanError> {
         let plan = plan(&good(), None)?;
         assert!(plan.degradations.is_empty());
         assert!(!plan.witnesses.set_state_again);
@@ -242,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), Error> {
+    fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), PlanError> {
         let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
         assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
         assert_eq!(plan.degradations, [NO_CGROUP]);
@@ -250,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), Error> {
+    fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), PlanError> {
         // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
         let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
         assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
@@ -259,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fact_less_is_one_degradation_more() -> Result<(), Error> {
+    fn one_fact_less_is_one_degradation_more() -> Result<(), PlanError> {
         let few = Host { sees_all_processes: false, ..good() };
         // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
         let unprivileged = Host { capabilities: 1 << 39 | 1 << 38 | 1 << 12, ..good() };
@@ -281,12 +316,15 @@ mod tests {
 
     #[test]
     fn refuses_by_name() {
-        assert!(matches!(plan(&Host { capabilities: 0, ..good() }, None), Err(Error::NotRoot { .. })));
-        assert!(matches!(plan(&Host { has_btf: false, ..good() }, None), Err(Error::NoBtf)));
+        assert!(matches!(
+            plan(&Host { capabilities: 0, ..good() }, None),
+            Err(PlanError::MissingCapabilities { .. })
+        ));
+        assert!(matches!(plan(&Host { has_btf: false, ..good() }, None), Err(PlanError::NoBtf)));
     }
 
     #[test]
-    fn shards_are_a_bounded_power_of_two() -> Result<(), Error> {
+    fn shards_are_a_bounded_power_of_two() -> Result<(), PlanError> {
         for (cpus, shards) in [(1, 1), (3, 4), (8, 8), (96, 8)] {
             assert_eq!(plan(&Host { possible_cpus: cpus, ..good() }, None)?.shards, shards);
         }
@@ -294,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn witnesses_can_be_forced() -> Result<(), Error> {
-        let forced = Witnesses::parse("sock_ops,destroy_sock").map_err(Error::Usage)?;
+    fn witnesses_can_be_forced() -> Result<(), PlanError> {
+        let forced = Witnesses::parse("sock_ops,destroy_sock").unwrap();
         assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
         assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
         assert!(Witnesses::parse("set_state,kprobe").is_err());
         let nowhere = Host { cgroup_root: None, ..good() };
-        assert!(matches!(plan(&nowhere, Some(forced)), Err(Error::Usage(_))));
+        assert!(matches!(plan(&nowhere, Some(forced)), Err(PlanError::NoCgroupForSockOps)));
         Ok(())
     }
 }

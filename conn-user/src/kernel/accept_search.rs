@@ -7,7 +7,7 @@ use aya::programs::{FEntry, FExit, Program, ProgramError, TracePoint};
 use conn_common::layout::{ACCEPT, GRAFT};
 use conn_common::name;
 
-use crate::host::accept_hook::{AcceptHook, EXITS, Search, in_tracefs};
+use crate::host::accept_hook::{AcceptError, AcceptHook, EXITS, Search, in_tracefs};
 
 type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
 
@@ -41,50 +41,50 @@ fn attach(
     parameters: Option<u32>,
     programs: &mut Programs<'_>,
     btf: &Btf,
-) -> Result<(), String> {
+) -> Result<(), AcceptError> {
     match hook {
         AcceptHook::Graft => {
             let program: &mut FEntry = find(programs, name::GRAFTED)?;
-            program.load(GRAFT, btf).map_err(text)?;
-            program.attach().map_err(text)?;
+            program.load(GRAFT, btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
         }
         AcceptHook::Function => {
             let name = match parameters {
                 Some(2) => name::ACCEPTED_TWO,
                 Some(4) => name::ACCEPTED_FOUR,
-                Some(other) => return Err(format!("inet_csk_accept() has {other} parameters here")),
-                None => return Err("this kernel has no inet_csk_accept()".to_owned()),
+                Some(other) => return Err(AcceptError::Parameters(other)),
+                None => return Err(AcceptError::NoFunction),
             };
             let program: &mut FExit = find(programs, name)?;
-            program.load(ACCEPT, btf).map_err(text)?;
-            program.attach().map_err(text)?;
+            program.load(ACCEPT, btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
         }
         AcceptHook::Syscalls => {
             let program: &mut TracePoint = find(programs, name::ACCEPT_EXIT)?;
-            program.load().map_err(text)?;
+            program.load().map_err(refused)?;
             in_tracefs(|| {
-                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(text))
+                EXITS.iter().try_for_each(|exit| program.attach("syscalls", exit).map(drop).map_err(refused))
             })??;
         }
     }
     Ok(())
 }
 
-fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, String>
+fn find<'a, T>(programs: &'a mut Programs<'_>, name: &str) -> Result<&'a mut T, AcceptError>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let program = programs.get_mut(name).ok_or("the object has no such program")?;
-    <&mut T>::try_from(&mut **program).map_err(text)
+    let program = programs.get_mut(name).ok_or(AcceptError::NoProgram)?;
+    <&mut T>::try_from(&mut **program).map_err(refused)
 }
 
-/// The first line of an error with its source, without the verifier's log, which is long and for developers.
-fn text(error: impl std::error::Error) -> String {
+/// A refusal: the first line of an error with its source, without the verifier's log, which is long and for developers.
+fn refused(error: impl std::error::Error) -> AcceptError {
     let said = error.to_string();
     let first = said.lines().next().unwrap_or_default();
     let text = first.split(". Verifier output").next().unwrap_or(first);
-    match error.source().map(ToString::to_string) {
+    AcceptError::Refused(match error.source().map(ToString::to_string) {
         Some(source) if !text.contains(&source) => format!("{text}: {source}"),
         _ => text.to_owned(),
-    }
+    })
 }

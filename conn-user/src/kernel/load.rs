@@ -1,7 +1,7 @@
 //! Loading the object: sizes of maps, globals, filters. Maps exist afterwards; programs are not loaded yet.
 
 use aya::{Ebpf, EbpfLoader};
-use conn_common::place::PLACES_TO_LEND;
+use conn_common::assoc_table::SCRATCH_SLOTS;
 use conn_common::{layout, ledger, name};
 
 use crate::host::accept_hook;
@@ -38,7 +38,7 @@ pub(super) fn load(
     let ledger_has_table = flag(options.counts && load_options::HAS_TABLES);
     let table_bits = options.table_bits(plan.witnesses, plan.open_files);
     let table_slots = 1 << table_bits;
-    let states = table_slots + plan.cpus * PLACES_TO_LEND;
+    let states = table_slots + plan.cpus * SCRATCH_SLOTS;
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
@@ -46,19 +46,19 @@ pub(super) fn load(
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
-        .map_max_entries(name::CLAIMS, options.pending_owners(plan.open_files))
-        .map_max_entries(name::CLAIM_PLACES, if options.owners == name::HOLDERS { table_slots } else { 1 })
+        .map_max_entries(name::PENDING_OVERFLOW, options.pending_owners(plan.open_files))
+        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { table_slots } else { 1 })
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
-            name::LEDGER_PLACES,
+            name::LEDGER_SLOTS,
             if ledger_has_table == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
         )
-        .override_global(name::LEDGER_HAS_PLACES, &ledger_has_table, true)
+        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_table, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
-        .map_max_entries(name::PLACES, if only_counts { 1 } else { states })
-        .map_max_entries(name::COUNTED_PLACES, if only_counts { states } else { 1 })
-        .override_global(name::PLACE_BITS, &table_bits, true)
+        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { states })
+        .map_max_entries(name::COUNTED_STATES, if only_counts { states } else { 1 })
+        .override_global(name::TABLE_BITS, &table_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })

@@ -1,6 +1,9 @@
 //! What a run asks of the kernel programs.
 
-use conn_common::name;
+use conn_common::connection::LISTENER;
+use conn_common::filter::bit;
+use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
+use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
 use crate::filter::{Filter, Pushed};
 use crate::host::accept_hook::AcceptHook;
@@ -53,6 +56,21 @@ impl Options {
             spans: false,
             accept_hook: None,
         }
+    }
+
+    /// The iterators write listeners, or the connections of `filter` with the states that it asks for.
+    pub fn for_sockets(filter: &Filter, listening: bool) -> Self {
+        if listening {
+            // Listeners have no direction and no peer, so the kernel filters by the role alone.
+            let filter_part = Pushed { directions: bit(LISTENER), ..Pushed::all() };
+            return Self { filter: filter_part, ..Self::lists(filter) };
+        }
+        let asked = |state, bit| if filter.asks_for_state(state) { bit } else { 0 };
+        // A TIME_WAIT socket, which no process holds, may also stand in FIN_WAIT2.
+        let listed = asked(TIME_WAIT, LIST_TIME_WAIT)
+            | asked(FIN_WAIT2, LIST_TIME_WAIT)
+            | asked(SYN_RECV, LIST_HALF_OPEN);
+        Self { listed, ..Self::lists(filter) }
     }
 
     /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.

@@ -3,9 +3,10 @@
 #![expect(unsafe_code, reason = "the layout of a type is a promise that the compiler does not check")]
 
 use aya::Pod;
-use conn_common::histogram::{BUCKETS, Spans};
+use conn_common::assoc_table::TableSlot;
+use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, Slot, Totals};
-use conn_common::place::Place;
+
 use conn_common::{counter, filter, name};
 
 /// A key or value of a map.
@@ -39,7 +40,7 @@ plain! {
     name::Switches: u32;
     filter::Value: u32 u32 [u64; 2];
     Slot: [u64; CELLS];
-    Place<Slot>: u64 Slot;
+    TableSlot<Slot>: u64 Slot;
     Totals: u64 u64 u64 u64;
-    Spans: [u64; BUCKETS] [u64; BUCKETS];
+    Durations: [u64; BUCKETS] [u64; BUCKETS];
 }

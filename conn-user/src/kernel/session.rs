@@ -30,14 +30,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Gathers the facts, loads, attaches, switches on and adopts the sockets that exist.
+    /// Plans for the host, loads, attaches, switches on and adopts the sockets that exist.
     ///
     /// # Errors
     /// What this host lacks or refuses, with the remedy.
-    pub fn start(options: &Options) -> Result<Self, Error> {
-        let host = Host::look();
+    pub fn start(host: &Host, options: &Options) -> Result<Self, Error> {
         log::debug!("host: {host:?}");
-        let plan = plan(&host, options.witnesses)?;
+        let plan = plan(host, options.witnesses)?;
         log::debug!("plan: {plan:?}");
         for degradation in &plan.degradations {
             log_degradation(degradation);

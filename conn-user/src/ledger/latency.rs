@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use conn_common::connection::IN;
-use conn_common::histogram::{self, Histogram, Spans};
+use conn_common::histogram::{self, Durations, Histogram};
 use conn_common::{ledger, name};
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
+use crate::event::direction;
 use crate::host::services::Services;
 use crate::kernel::map::MapError;
 use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
+use crate::render::human;
 use crate::render::number_table::{Column, Table, TableFormat, Value};
-use crate::settings::duration;
 
 /// Reads the histograms.
 #[derive(Debug)]
-pub struct LifetimeReader(Entries<Spans>);
+pub struct LifetimeReader(Entries<Durations>);
 
 impl LifetimeReader {
     /// Opens the map.
@@ -33,11 +33,11 @@ impl LifetimeReader {
     /// # Errors
     /// The map cannot be read.
     pub fn read(&self) -> Result<Lifetimes, MapError> {
-        let mut all: BTreeMap<(u8, u16), Spans> = BTreeMap::new();
-        self.0.each(|key, spans| {
-            let sum = all.entry(ledger::split(key)).or_insert(Spans::ZERO);
-            sum.handshake.add(&spans.handshake);
-            sum.lifetime.add(&spans.lifetime);
+        let mut all: BTreeMap<(u8, u16), Durations> = BTreeMap::new();
+        self.0.each(|key, durations| {
+            let sum = all.entry(ledger::split(key)).or_insert(Durations::ZERO);
+            sum.handshake.add(&durations.handshake);
+            sum.lifetime.add(&durations.lifetime);
         })?;
         Ok(Lifetimes(all))
     }
@@ -45,7 +45,7 @@ impl LifetimeReader {
 
 /// Histograms by direction ([`conn_common::connection::IN`] or `OUT`) and service port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lifetimes(pub BTreeMap<(u8, u16), Spans>);
+pub struct Lifetimes(pub BTreeMap<(u8, u16), Durations>);
 
 /// The quantiles that are shown, per mille, and their names. The last is the longest.
 const QUANTILES: [(u64, &str); 4] = [(500, "p50"), (900, "p90"), (990, "p99"), (1_000, "max")];
@@ -54,22 +54,23 @@ impl Lifetimes {
     /// The histograms with names of their own, the most used port first.
     fn rows(&self) -> impl Iterator<Item = (u8, u16, &'static str, &Histogram)> {
         let mut ports: Vec<_> = self.0.iter().collect();
-        ports.sort_by_key(|&(&key, spans)| (std::cmp::Reverse(spans.handshake.count()), key));
-        ports.into_iter().flat_map(|(&(direction, port), spans)| {
-            [("handshake", &spans.handshake), ("lifetime", &spans.lifetime)]
+        ports.sort_by_key(|&(&key, durations)| (std::cmp::Reverse(durations.handshake.count()), key));
+        ports.into_iter().flat_map(|(&(direction, port), durations)| {
+            [("handshake", &durations.handshake), ("lifetime", &durations.lifetime)]
                 .map(|(span, histogram)| (direction, port, span, histogram))
         })
     }
 
-    /// A table with a small plot: one mark per octave, from the shortest to the longest span.
+    /// A table with a small plot: one mark per octave, from the shortest to the longest duration.
     pub fn table(&self, services: &Services) -> Table {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = Table::new(&names.map(|name| Column { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
-            let time = |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(duration::write(ns)));
+            let time =
+                |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(human::duration_text(ns)));
             let mut row = vec![
                 Value::port(port, services, TableFormat::Table),
-                Value::Text(if direction == IN { "in" } else { "out" }.into()),
+                Value::Text(direction::name(direction).unwrap_or("-").into()),
                 Value::Text(span.into()),
                 histogram.count().into(),
             ];
@@ -81,13 +82,13 @@ impl Lifetimes {
         table
     }
 
-    /// All of it, with the buckets that are not empty.
+    /// All histograms as JSON, with the buckets that are not empty: durations above `from_ns`, up to and including `to_ns`.
     pub fn json(&self) -> Json {
         self.rows()
             .map(|(direction, port, span, histogram)| {
                 let mut one = json!({
                     "port": port,
-                    "direction": if direction == IN { "in" } else { "out" },
+                    "direction": direction::name(direction),
                     "span": span,
                     "count": histogram.count(),
                 });
@@ -97,8 +98,8 @@ impl Lifetimes {
                 one["buckets"] = filled(histogram)
                     .map(|at| {
                         json!({
-                            "from_ns": histogram::start(at),
-                            "to_ns": histogram::start(at + 1),
+                            "from_ns": histogram::lower_ns(at),
+                            "to_ns": histogram::upper_ns(at),
                             "count": histogram.counts[at],
                         })
                     })
@@ -120,7 +121,7 @@ fn filled(histogram: &Histogram) -> impl Iterator<Item = usize> {
     histogram.counts.iter().enumerate().filter(|&(_, &count)| count > 0).map(|(at, _)| at)
 }
 
-/// Marks for how many spans each octave has, and where the first and the last of them begin and end.
+/// Marks for how many durations each octave has, and the bounds of the first and the last octave.
 struct Plot {
     from: Option<u64>,
     marks: String,
@@ -132,7 +133,7 @@ const MARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'
 
 impl Plot {
     fn of(histogram: &Histogram) -> Self {
-        // Bucket 0 stands alone, then there are four to an octave.
+        // The zero bucket stands alone, then there are four buckets to an octave.
         let octave = |at: usize| at.div_ceil(4);
         let mut octaves: BTreeMap<usize, u64> = BTreeMap::new();
         for at in filled(histogram) {
@@ -148,34 +149,34 @@ impl Plot {
         };
         let marks =
             (first..=last).map(|octave| octaves.get(&octave).map_or(' ', |&count| mark(count))).collect();
-        let start = |octave: usize| histogram::start(if octave == 0 { 0 } else { octave * 4 - 3 });
-        Self { from: Some(start(first)), marks, to: Some(start(last + 1)) }
+        let from = if first == 0 { 0 } else { histogram::upper_ns((first - 1) * 4) };
+        Self { from: Some(from), marks, to: Some(histogram::upper_ns(last * 4)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::OUT;
+    use conn_common::connection::{IN, OUT};
 
     use super::*;
 
     fn lifetimes() -> Lifetimes {
-        let mut spans = Spans::ZERO;
+        let mut durations = Durations::ZERO;
         for (ns, count) in [(90_000, 3), (200_000, 80), (400_000, 10), (30_000_000, 1)] {
-            spans.handshake.counts[histogram::bucket(ns)] += count;
+            durations.handshake.counts[histogram::bucket(ns)] += count;
         }
         for (ns, count) in [(1_000_000_000, 50), (3_600_000_000_000, 2), (12, 1)] {
-            spans.lifetime.counts[histogram::bucket(ns)] += count;
+            durations.lifetime.counts[histogram::bucket(ns)] += count;
         }
-        Lifetimes(BTreeMap::from([((OUT, 443), spans), ((IN, 22), Spans::ZERO)]))
+        Lifetimes(BTreeMap::from([((OUT, 443), durations), ((IN, 22), Durations::ZERO)]))
     }
 
     #[test]
     fn quantiles_and_a_plot() {
         insta::assert_snapshot!(lifetimes().table(&Services::default()).text(), @"
         PORT  DIRECTION  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
-         443  out        handshake     94  213us  426us  31.5ms  31.5ms  65.5us  ▁█▁     ▁                          33.6ms
-         443  out        lifetime      53  1.01s  1.01s  59m33s  59m33s  0ns     ▁                   █           ▁  1h13m
+         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.2ms
+         443  out        lifetime      53  914ms  914ms  1h02m   1h02m   0ns     ▁                   █           ▁  1h08m
           22  in         handshake      0  -      -      -       -       -                                          -
           22  in         lifetime       0  -      -      -       -       -                                          -
         ");
@@ -183,6 +184,6 @@ mod tests {
 
     #[test]
     fn json_has_the_buckets() {
-        insta::assert_snapshot!(lifetimes().json()[0].to_string(), @r#"{"buckets":[{"count":3,"from_ns":81920,"to_ns":98304},{"count":80,"from_ns":196608,"to_ns":229376},{"count":10,"from_ns":393216,"to_ns":458752},{"count":1,"from_ns":29360128,"to_ns":33554432}],"count":94,"direction":"out","max_ns":31457280,"p50_ns":212992,"p90_ns":425984,"p99_ns":31457280,"port":443,"span":"handshake"}"#);
+        insta::assert_snapshot!(lifetimes().json()[0].to_string(), @r#"{"buckets":[{"count":3,"from_ns":86316,"to_ns":102648},{"count":80,"from_ns":172633,"to_ns":205296},{"count":10,"from_ns":345266,"to_ns":410593},{"count":1,"from_ns":26278012,"to_ns":31250000}],"count":94,"direction":"out","max_ns":28549148,"p50_ns":187553,"p90_ns":375106,"p99_ns":28549148,"port":443,"span":"handshake"}"#);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use conn_common::assoc_table::TableSlot;
 use conn_common::connection::LISTENER;
 use conn_common::ledger::{self, Slot, Totals, listener};
 use conn_common::name;
-use conn_common::place::Place;
 
 use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
@@ -68,7 +68,7 @@ impl Ledger {
 /// Reads the ledger.
 #[derive(Debug)]
 pub struct LedgerReader {
-    table: Entries<Place<Slot>>,
+    table: Entries<TableSlot<Slot>>,
     slots: Entries<Slot>,
     unattributed: Array<Slot>,
     netns: Entries<Totals>,
@@ -84,7 +84,7 @@ impl LedgerReader {
     /// A map cannot be opened.
     pub fn new(probe: &Probe) -> Result<Self, MapError> {
         Ok(Self {
-            table: probe.map(name::LEDGER_PLACES)?,
+            table: probe.map(name::LEDGER_SLOTS)?,
             slots: probe.map(name::LEDGER)?,
             unattributed: probe.map(name::UNATTRIBUTED)?,
             netns: probe.map(name::NETNS)?,
@@ -113,11 +113,11 @@ impl LedgerReader {
 
     fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger::default();
-        self.table.each(|_, place| {
-            if let Some((netns, direction, port)) = ledger::owned(place.owner) {
-                ledger.add(direction, port, &place.value);
+        self.table.each(|_, entry| {
+            if let Some((netns, direction, port)) = ledger::owned(entry.key) {
+                ledger.add(direction, port, &entry.value);
                 if direction != LISTENER {
-                    ledger.netns.entry(netns).or_default().add(&Totals::of(&place.value));
+                    ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));
                 }
             }
         })?;

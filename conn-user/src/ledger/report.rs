@@ -10,6 +10,7 @@ use conn_common::ledger::Slot;
 use conn_common::state;
 use serde::{Serialize, Serializer};
 
+use crate::event::direction;
 use crate::host::clock;
 use crate::kernel::program_stats::Cost;
 use crate::ledger::audit::{Audit, Difference};
@@ -250,8 +251,8 @@ fn listener_counts((&port, one): (&u16, &Listeners)) -> ListenerCounts {
 }
 
 /// The name of a direction of the ledger.
-pub(super) const fn direction_name(direction: u8) -> &'static str {
-    if direction == IN { "in" } else { "out" }
+pub(super) fn direction_name(direction: u8) -> &'static str {
+    direction::name(direction).unwrap_or("-")
 }
 
 fn named_counters<S: Serializer>(counters: &[u64; counter::COUNT], serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,12 +12,13 @@ use conn_common::connection::WAS_ESTABLISHED;
 use conn_common::state;
 
 use super::color::{self, painted};
-use super::{Extras, Frame, Lost, address, integer};
+use super::{Lost, RenderContext, address, integer};
 use crate::event::Event;
 use crate::event::kind::Kind;
 use crate::host::clock::{WallClock, digits};
 use crate::render::human;
 use crate::render::sanitize;
+use crate::render::style::ConntrackFields;
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
@@ -46,7 +47,7 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 }
 
 /// Appends the line without its end.
-pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Event, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let connection = &event.connection;
     let (src, dst) = (event.src(), event.dst());
     let (sport, dport) = (connection.sport, connection.dport);
@@ -90,7 +91,7 @@ pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut 
 }
 
 /// When it began and ended, in whole seconds of local time.
-fn bounds(event: &Event, frame: &Frame<'_>, out: &mut Vec<u8>) {
+fn bounds(event: &Event, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
     for (key, ns) in [(&b" [start="[..], event.attempt_ns()), (b" [stop=", end)] {
         if let Some(ns) = ns {
@@ -205,11 +206,15 @@ mod tests {
 
     use super::*;
     use crate::event::tests::*;
-    use crate::render::Format;
+    use crate::render::style::Format;
     use crate::render::tests::{lines, loss};
 
-    const PLAIN: Format =
-        Format::Conntrack(Extras { timestamp: false, extended: false, id: false, ktimestamp: false });
+    const PLAIN: Format = Format::Conntrack(ConntrackFields {
+        timestamp: false,
+        extended: false,
+        id: false,
+        ktimestamp: false,
+    });
 
     #[test]
     fn lives_of_connections() {
@@ -262,13 +267,18 @@ mod tests {
 
     #[test]
     fn time_stamps_come_first() {
-        let stamped = Format::Conntrack(Extras { timestamp: true, ..Extras::default() });
+        let stamped = Format::Conntrack(ConntrackFields { timestamp: true, ..ConntrackFields::default() });
         insta::assert_snapshot!(lines(stamped, &[established()]), @"[1767323046.001500]	 [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect");
     }
 
     #[test]
     fn more_is_told_on_demand() {
-        let all = Format::Conntrack(Extras { timestamp: true, extended: true, id: true, ktimestamp: true });
+        let all = Format::Conntrack(ConntrackFields {
+            timestamp: true,
+            extended: true,
+            id: true,
+            ktimestamp: true,
+        });
         insta::assert_snapshot!(lines(all, &[new_in_v6(), closed(), preexisting(), open()]), @"
         [1767323046.000000]	    [NEW] ipv6     10 tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 [start=Fri Jan  2 03:04:06 2026] id=41 dir=in pid=- comm=- owner=-
         [1767323107.000000]	[DESTROY] ipv4     2 tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] [stop=Fri Jan  2 03:05:07 2026] id=41 dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=closed_by_us
@@ -289,7 +299,7 @@ mod tests {
     }
 
     /// The line's words in their order: what a parser that splits on blanks relies on.
-    fn follows_grammar(line: &str, kind: Kind, extras: Extras) -> bool {
+    fn follows_grammar(line: &str, kind: Kind, extras: ConntrackFields) -> bool {
         let mut words = line.split_ascii_whitespace().peekable();
         let tuple = ["src=", "dst=", "sport=", "dport="];
         let mut ok = kind == Kind::Open || matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]"));
@@ -328,7 +338,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_is_one_line_of_the_grammar(event in any_event(), timestamp: bool, extended: bool, id: bool) {
-            let extras = Extras { timestamp, extended, id, ktimestamp: false };
+            let extras = ConntrackFields { timestamp, extended, id, ktimestamp: false };
             let text = lines(Format::Conntrack(extras), slice::from_ref(&event));
             let line = text.strip_suffix('\n').unwrap();
             prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t'));

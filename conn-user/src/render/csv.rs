@@ -37,22 +37,28 @@ fn separated(
     });
 }
 
-/// Only a name can have a comma or a quote, which are no reason for an escape in a word.
+/// Names alone may need quotes.
 fn cell(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
-        Cell::Name(name) if name.iter().any(|byte| matches!(byte, b',' | b'"')) => {
-            out.push(b'"');
-            let start = out.len();
-            plain(cell, out);
-            let mut at = start;
-            while let Some(next) = out[at..].iter().position(|&byte| byte == b'"') {
-                out.insert(at + next, b'"');
-                at += next + 2;
-            }
-            out.push(b'"');
-        }
+        Cell::Name(_) => field(out, |out| plain(cell, out)),
         cell => plain(cell, out),
     }
+}
+
+/// Appends what `write` appends as one field: in quotes if it has a comma, a quote or a line end.
+pub(super) fn field(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    write(out);
+    if !out[start..].iter().any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r')) {
+        return;
+    }
+    out.insert(start, b'"');
+    let mut at = start + 1;
+    while let Some(next) = out[at..].iter().position(|&byte| byte == b'"') {
+        out.insert(at + next, b'"');
+        at += next + 2;
+    }
+    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -63,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::event::tests::*;
-    use crate::render::Format;
+    use crate::render::style::Format;
     use crate::render::tests::{lines, rendered};
 
     #[test]

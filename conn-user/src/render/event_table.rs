@@ -139,7 +139,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Date(ns) => zone.date(ns, out),
         Cell::Span(ns, at_least) => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
-            human::span(ns, out);
+            human::duration(ns, out);
         }
         Cell::Number(number) => integer(number, out),
         Cell::Name(name) => sanitize::word(name, out),
@@ -180,9 +180,9 @@ mod tests {
     use super::*;
     use crate::column::{Column, named};
     use crate::event::tests::*;
+    use crate::render::style::Terminal;
     use crate::render::tests::{loss, rendered, rendered_on};
-    use crate::render::{Format, Subject};
-    use crate::settings::style::Terminal;
+    use crate::render::{Format, View};
 
     #[test]
     fn lives_of_connections() {
@@ -221,21 +221,21 @@ mod tests {
     #[test]
     fn narrow_terminals_get_fewer_columns() {
         let narrow = Terminal { width: Some(100), color: true };
-        insta::assert_snapshot!(rendered_on(narrow, Subject::Events, Format::Table, &[closed(), failed(ECONNREFUSED, 1)]), @"
+        insta::assert_snapshot!(rendered_on(narrow, View::Events, Format::Table, &[closed(), failed(ECONNREFUSED, 1)]), @"
         ESC[1mEVENT    SRC              SPORT  DST              DPORT  COMM              LIFETIME  REASONESC[0m
         ESC[33mdestroyESC[0m  192.0.2.7        43210  198.51.100.9     https  curl                 1m01s  closed_by_us
         ESC[1;31mdestroyESC[0m  192.0.2.7        43210  198.51.100.9     https  curl                   1ns  ESC[1;31mrefusedESC[0m
         ");
-        insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Lives, Format::Table, &[closed(), preexisting()]), @"
+        insta::assert_snapshot!(rendered_on(Terminal::NONE, View::Lives, Format::Table, &[closed(), preexisting()]), @"
         TIME              DIR      PID  COMM             OWNER     SRC              SPORT  DST              DPORT       SENT   RECEIVED  HANDSHAKE   LIFETIME  OLD_STATE    REASON
         03:05:07.000000Z  out     1234  curl             connect   192.0.2.7        43210  198.51.100.9     https        517      65536     1.50ms      1m01s  fin_wait2    closed_by_us
         03:05:07.000000Z  out        -  -                -         192.0.2.7        43210  198.51.100.9     https        517      65536          -    >=1m01s  close_wait   reset_by_peer
         ");
-        insta::assert_snapshot!(rendered_on(Terminal::NONE, Subject::Open, Format::Table, &[open()]), @"
+        insta::assert_snapshot!(rendered_on(Terminal::NONE, View::Open, Format::Table, &[open()]), @"
         STATE        DIR  RECV-Q  SEND-Q  LOCAL                  PEER                         AGE      PID  COMM
         established  out      12    3456  laptop.example:43210   web.example:https          10.0s     1234  curl
         ");
-        for subject in [Subject::Events, Subject::Lives, Subject::Open, Subject::Listeners] {
+        for subject in [View::Events, View::Lives, View::Open, View::Listeners] {
             let table = Table::fitted(named(subject.columns()), subject.droppable(), Some(100));
             assert!(table.width() <= 100, "{subject:?}: {}", table.width());
         }

@@ -79,27 +79,41 @@ fn clock(time: &DateTime, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a length of time with three digits or so: `85ns`, `1.50ms`, `61.0s`, `3h02m`, `4d11h`.
-pub fn span(ns: u64, out: &mut Vec<u8>) {
+/// Appends a duration of three digits, rounded, or of its two largest units: `85ns`, `1.50ms`, `61.0s`, `3h02m`.
+pub fn duration(ns: u64, out: &mut Vec<u8>) {
+    // A duration that rounds up to the next unit is written in that unit.
+    let rounds_below = |ns: u64, unit: u64, limit: u64| ns < unit * limit - unit / 2;
     // Writing into a vector does not fail.
     _ = match ns {
         0..MICROSECOND => write!(out, "{ns}ns"),
-        MICROSECOND..MILLISECOND => fraction(ns, MICROSECOND, "us", out),
-        MILLISECOND..SECOND => fraction(ns, MILLISECOND, "ms", out),
-        SECOND..MINUTE => fraction(ns, SECOND, "s", out),
+        _ if rounds_below(ns, MICROSECOND, 1_000) => three_digits(ns, MICROSECOND, "us", out),
+        _ if rounds_below(ns, MILLISECOND, 1_000) => three_digits(ns, MILLISECOND, "ms", out),
+        _ if rounds_below(ns, SECOND / 10, 600) => three_digits(ns, SECOND, "s", out),
+        ..MINUTE => write!(out, "1m00s"),
         MINUTE..HOUR => write!(out, "{}m{:02}s", ns / MINUTE, ns % MINUTE / SECOND),
         HOUR..DAY => write!(out, "{}h{:02}m", ns / HOUR, ns % HOUR / MINUTE),
         _ => write!(out, "{}d{:02}h", ns / DAY, ns % DAY / HOUR),
     };
 }
 
-/// Three digits, cut off and not rounded: what is shown has passed.
-fn fraction(ns: u64, unit: u64, name: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
-    let (whole, rest) = (ns / unit, ns % unit);
-    match whole {
-        0..10 => write!(out, "{whole}.{:02}{name}", rest * 100 / unit),
-        10..100 => write!(out, "{whole}.{}{name}", rest * 10 / unit),
-        _ => write!(out, "{whole}{name}"),
+/// A duration as text of its own, see [`duration`].
+pub fn duration_text(ns: u64) -> String {
+    let mut out = Vec::new();
+    duration(ns, &mut out);
+    // `duration` writes ASCII only.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Three digits, half a digit rounded up. At most 1,000 units.
+fn three_digits(ns: u64, unit: u64, name: &str, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let rounded = |parts: u64| (ns * parts + unit / 2) / unit;
+    let (whole, tenths, hundredths) = (rounded(1), rounded(10), rounded(100));
+    if hundredths < 1_000 {
+        write!(out, "{}.{:02}{name}", hundredths / 100, hundredths % 100)
+    } else if tenths < 1_000 {
+        write!(out, "{}.{}{name}", tenths / 10, tenths % 10)
+    } else {
+        write!(out, "{whole}{name}")
     }
 }
 
@@ -136,25 +150,34 @@ mod tests {
     }
 
     #[test]
-    fn spans_have_three_digits_or_so() {
-        let spans = [
-            0,
-            999,
-            1_000,
-            1_509_999,
-            61_500_000,
-            999_999_999,
-            SECOND,
-            59_999_999_999,
-            MINUTE,
-            HOUR - 1,
-            3 * HOUR + 2 * MINUTE,
-            4 * DAY + 11 * HOUR,
-            u64::MAX,
-        ];
-        assert_eq!(
-            spans.map(|ns| text(|out| span(ns, out))).join(" "),
-            "0ns 999ns 1.00us 1.50ms 61.5ms 999ms 1.00s 59.9s 1m00s 59m59s 3h02m 4d11h 213503d23h"
-        );
+    fn durations_round_to_three_digits_or_two_units() {
+        for (ns, expected) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1.00us"),
+            (9_994, "9.99us"),
+            (9_995, "10.0us"),
+            (12_345, "12.3us"),
+            (99_950, "100us"),
+            (999_499, "999us"),
+            (999_500, "1.00ms"),
+            (999_999, "1.00ms"),
+            (1_504_999, "1.50ms"),
+            (61_500_000, "61.5ms"),
+            (999_499_999, "999ms"),
+            (999_999_999, "1.00s"),
+            (SECOND, "1.00s"),
+            (59_940_000_000, "59.9s"),
+            (59_949_999_999, "59.9s"),
+            (59_950_000_000, "1m00s"),
+            (MINUTE, "1m00s"),
+            (61 * SECOND, "1m01s"),
+            (HOUR - 1, "59m59s"),
+            (3 * HOUR + 2 * MINUTE, "3h02m"),
+            (4 * DAY + 11 * HOUR, "4d11h"),
+            (u64::MAX, "213503d23h"),
+        ] {
+            assert_eq!(duration_text(ns), expected, "{ns}");
+        }
     }
 }

@@ -139,6 +139,35 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Members for both ends: the initiator is the client, the responder the server.
+    pub(super) fn client_and_server(
+        &mut self,
+        event: &Event,
+        [client, client_port, server, server_port]: [&str; 4],
+    ) {
+        let (initiator, responder) = (event.initiator(), event.responder());
+        self.address(client, initiator.ip());
+        self.integer(client_port, initiator.port());
+        self.address(server, responder.ip());
+        self.integer(server_port, responder.port());
+    }
+
+    /// Members for the columns of the native schema, under the names of a convention. Unknown values and columns
+    /// without a name there are left out.
+    pub(super) fn native_columns(
+        &mut self,
+        event: &Event,
+        clock: &WallClock,
+        name: fn(&Column) -> &'static str,
+    ) {
+        for column in Column::native().filter(|column| column.is_in(event.kind)) {
+            let (name, cell) = (name(column), (column.get)(event, clock));
+            if !name.is_empty() && cell != Cell::Unknown {
+                self.cell(name, cell);
+            }
+        }
+    }
+
     #[inline(always)]
     fn quoted(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.key(key);

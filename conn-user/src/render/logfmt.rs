@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
     use crate::event::tests::*;
-    use crate::render::Format;
+    use crate::render::style::Format;
     use crate::render::tests::{lines, loss, rendered};
 
     #[test]

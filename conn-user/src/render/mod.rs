@@ -4,76 +4,28 @@
 mod address;
 mod color;
 mod conntrack;
-mod convention;
 mod csv;
+mod ecs;
 mod event_table;
 pub mod human;
 mod json;
 mod json_writer;
 mod logfmt;
 pub mod number_table;
+mod otel;
 pub mod sanitize;
 mod save;
 pub mod schema;
+pub mod style;
 mod xml;
 
 use crate::column::{Column, Columns, named};
 use crate::event::Event;
 use crate::host::clock::WallClock;
 use crate::render::human::Zone;
-use crate::settings::style::{Style, Terminal};
+use crate::render::style::{Format, Style, Terminal, View};
 use address::address;
 use event_table::Table;
-
-/// How events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// As `conntrack -E` writes them.
-    Conntrack(Extras),
-    /// As `conntrack -o save` writes them: the options that make such an entry.
-    Save,
-    /// As `conntrack -o xml` writes them.
-    Xml(Extras),
-    /// Columns for people.
-    Table,
-    /// Comma-separated values.
-    Csv,
-    /// One JSON object a line, with our names.
-    Json,
-    /// Words `key=value`.
-    Logfmt,
-    /// JSON with the names of OpenTelemetry.
-    Otel,
-    /// JSON with the names of the Elastic Common Schema.
-    Ecs,
-}
-
-/// What conntrack's `-o` adds to its line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
-pub struct Extras {
-    /// The unix time of the event, before the line.
-    pub timestamp: bool,
-    /// The address family.
-    pub extended: bool,
-    /// The connection's id.
-    pub id: bool,
-    /// When the connection began and ended.
-    pub ktimestamp: bool,
-}
-
-/// What a command shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// Events as they happen.
-    Events,
-    /// Connections that ended.
-    Lives,
-    /// Connections that are open.
-    Open,
-    /// Sockets that wait for connections.
-    Listeners,
-}
 
 /// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +51,7 @@ pub struct Renderer {
 
 impl Renderer {
     /// A renderer of `style` for what a command shows.
-    pub fn new(style: &Style, subject: Subject, terminal: Terminal) -> Self {
+    pub fn new(style: &Style, subject: View, terminal: Terminal) -> Self {
         let zone = if style.utc { Zone::utc() } else { Zone::local() };
         let columns = style.columns.clone();
         let table = match &columns {
@@ -145,19 +97,24 @@ impl Renderer {
                 if extras.timestamp {
                     conntrack::timestamp(clock.to_unix_ns(event.time_ns), out);
                 }
-                conntrack::event(event, extras, &Frame { clock, zone: &self.zone, color: self.color }, out);
+                conntrack::event(
+                    event,
+                    extras,
+                    &RenderContext { clock, zone: &self.zone, color: self.color },
+                    out,
+                );
             }
             (Format::Json, None) => json::event(event, clock, out),
             (Format::Json, Some(columns)) => json_writer::columns(event, columns, clock, out),
             (Format::Save, _) => save::event(event, out),
             (Format::Xml(extras), _) => {
-                xml::event(event, extras, &Frame { clock, zone: &self.zone, color: false }, out);
+                xml::event(event, extras, &RenderContext { clock, zone: &self.zone, color: false }, out);
             }
             (Format::Table, _) => self.table.event(event, clock, &self.zone, self.color, out),
             (Format::Csv, columns) => csv::event(event, columns.as_deref(), clock, out),
             (Format::Logfmt, columns) => logfmt::event(event, columns.as_deref(), clock, out),
-            (Format::Otel, _) => convention::otel(event, clock, out),
-            (Format::Ecs, _) => convention::ecs(event, clock, out),
+            (Format::Otel, _) => otel::event(event, clock, out),
+            (Format::Ecs, _) => ecs::event(event, clock, out),
         }
         out.push(b'\n');
     }
@@ -177,8 +134,8 @@ impl Renderer {
             Format::Xml(_) => xml::lost(lost, clock, out),
             Format::Json => json::lost(lost, clock, out),
             Format::Logfmt => logfmt::lost(lost, clock, out),
-            Format::Otel => convention::otel_lost(lost, clock, out),
-            Format::Ecs => convention::ecs_lost(lost, clock, out),
+            Format::Otel => otel::lost(lost, clock, out),
+            Format::Ecs => ecs::lost(lost, clock, out),
             Format::Csv => return false,
         }
         out.push(b'\n');
@@ -193,77 +150,8 @@ impl Renderer {
     }
 }
 
-impl Subject {
-    /// True if it is a table unless somebody wants something else: conntrack has no line for it.
-    pub const fn is_tabular(self) -> bool {
-        matches!(self, Self::Lives | Self::Listeners)
-    }
-
-    /// The columns of its table.
-    pub const fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Events => &[
-                "time",
-                "event",
-                "state",
-                "direction",
-                "src",
-                "sport",
-                "dst",
-                "dport",
-                "pid",
-                "comm",
-                "lifetime",
-                "reason",
-            ],
-            Self::Lives => &[
-                "time",
-                "direction",
-                "pid",
-                "comm",
-                "owner",
-                "src",
-                "sport",
-                "dst",
-                "dport",
-                "bytes_sent",
-                "bytes_received",
-                "handshake",
-                "lifetime",
-                "old_state",
-                "reason",
-            ],
-            Self::Open => {
-                &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
-            }
-            // As ss has it: the queues are how many wait to be accepted, and how many may.
-            Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "pid", "comm"],
-        }
-    }
-
-    /// Those of them that a narrow terminal goes without, the first one first.
-    const fn droppable(self) -> &'static [&'static str] {
-        match self {
-            Self::Events => &["direction", "pid", "time", "state", "sport"],
-            Self::Lives => &[
-                "old_state",
-                "owner",
-                "handshake",
-                "direction",
-                "bytes_received",
-                "bytes_sent",
-                "pid",
-                "time",
-                "sport",
-            ],
-            Self::Open => &["direction", "pid", "receive_queue", "send_queue"],
-            Self::Listeners => &["netns", "pid"],
-        }
-    }
-}
-
 /// What surrounds an event that is written.
-struct Frame<'a> {
+struct RenderContext<'a> {
     clock: &'a WallClock,
     zone: &'a Zone,
     color: bool,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use crate::host::services::Services;
-use crate::render::sanitize;
+use crate::render::{csv, sanitize};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -135,16 +135,24 @@ impl Table {
         self.rows.iter().any(|row| row[at].is_text())
     }
 
-    /// Comma-separated values (RFC 4180, with line feeds).
+    /// Comma-separated values (RFC 4180, with line feeds). Unknown values are empty.
     pub fn csv(&self) -> String {
-        let header: Vec<String> = self.columns.iter().map(|column| column.name.to_owned()).collect();
-        let mut out = header.join(",") + "\n";
+        let header: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        let mut out = header.join(",").into_bytes();
+        out.push(b'\n');
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().map(csv_cell).collect();
-            out.push_str(&cells.join(","));
-            out.push('\n');
+            for (at, value) in row.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                if *value != Value::Unknown {
+                    csv::field(&mut out, |out| out.extend_from_slice(value.text().as_bytes()));
+                }
+            }
+            out.push(b'\n');
         }
-        out
+        // All parts were text.
+        String::from_utf8_lossy(&out).into_owned()
     }
 
     /// An array of objects.
@@ -157,17 +165,6 @@ impl Table {
         Json::Object(
             fields.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
         )
-    }
-}
-
-/// Unknown is empty; text that would break the line is quoted.
-fn csv_cell(value: &Value) -> String {
-    match value {
-        Value::Unknown => String::new(),
-        Value::Text(text) if text.contains([',', '"', '\n', '\r']) => {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        }
-        value => value.text(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Names that others chose, made safe to print: a process can call itself anything, also escape
 //! sequences of a terminal, line breaks, or what looks like another field.
 
+use crate::event::until_zero;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `name` as one word of a line: what is no visible ASCII character, and what means something
@@ -23,7 +25,7 @@ pub fn word(name: &[u8], out: &mut Vec<u8>) {
 /// A task's name up to its closing zero, as one word.
 pub fn comm(name: &[u8]) -> String {
     let mut out = Vec::new();
-    word(name.split(|&byte| byte == 0).next().unwrap_or_default(), &mut out);
+    word(until_zero(name), &mut out);
     // `word` writes ASCII only.
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -46,7 +46,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::event::tests::*;
-    use crate::render::Format;
+    use crate::render::style::Format;
     use crate::render::tests::{lines, loss};
 
     #[test]

@@ -163,8 +163,9 @@ mod tests {
     use super::*;
     use crate::event::tests::any_event;
     use crate::host::clock::WallClock;
-    use crate::render::{Renderer, Subject};
-    use crate::settings::style::{OutputArgs, Style, Terminal};
+    use crate::render::Renderer;
+    use crate::render::style::{Format, Terminal, View};
+    use crate::render::tests::style;
 
     #[test]
     fn every_column_says_where_it_is() {
@@ -199,8 +200,7 @@ mod tests {
         #[test]
         fn any_event_fits_the_schema(event in any_event()) {
             let mut out = Vec::new();
-            let style = Style::new(&OutputArgs { output: vec!["json".into()], ..OutputArgs::default() }, Subject::Events, &crate::host::services::Services::default());
-            let mut renderer = Renderer::new(&style.unwrap(), Subject::Events, Terminal::NONE);
+            let mut renderer = Renderer::new(&style(Format::Json, None), View::Events, Terminal::NONE);
             renderer.event(&event, &WallClock::with_offset(0), &mut out);
             let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             let shape = super::event(event.kind);

@@ -1,13 +1,19 @@
+use std::slice;
+
+use proptest::prelude::*;
+use serde_json::Value;
+
 use super::*;
 use crate::column;
+use crate::event::tests::any_event;
 use crate::host::services::Services;
-use crate::settings::style::Color;
+use crate::render::style::{Color, ConntrackFields};
 
 /// 2026-01-02T03:04:05Z at boot.
 pub(super) const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
 
 pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
-    let columns = columns.map(|text| column::parse(text, Subject::Events.columns()).unwrap());
+    let columns = columns.map(|text| column::parse(text, View::Events.columns()).unwrap());
     Style {
         format,
         columns,
@@ -21,7 +27,7 @@ pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
 
 /// Renders events, one line each.
 pub(super) fn lines(format: Format, events: &[Event]) -> String {
-    let mut renderer = Renderer::new(&style(format, None), Subject::Events, Terminal::NONE);
+    let mut renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();
     for event in events {
         renderer.event(event, &CLOCK, &mut out);
@@ -31,11 +37,11 @@ pub(super) fn lines(format: Format, events: &[Event]) -> String {
 
 /// Renders a whole output.
 pub(super) fn rendered(format: Format, columns: Option<&str>, events: &[Event]) -> String {
-    whole(Renderer::new(&style(format, columns), Subject::Events, Terminal::NONE), events)
+    whole(Renderer::new(&style(format, columns), View::Events, Terminal::NONE), events)
 }
 
 /// Renders a whole output for a terminal.
-pub(super) fn rendered_on(terminal: Terminal, subject: Subject, format: Format, events: &[Event]) -> String {
+pub(super) fn rendered_on(terminal: Terminal, subject: View, format: Format, events: &[Event]) -> String {
     whole(Renderer::new(&style(format, None), subject, terminal), events).replace('\x1b', "ESC")
 }
 
@@ -55,7 +61,7 @@ fn whole(mut renderer: Renderer, events: &[Event]) -> String {
 /// Renders a loss.
 pub(super) fn loss(format: Format) -> String {
     let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678 };
-    let renderer = Renderer::new(&style(format, None), Subject::Events, Terminal::NONE);
+    let renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();
     assert!(renderer.lost(&lost, &CLOCK, &mut out));
     String::from_utf8(out).unwrap()
@@ -65,23 +71,66 @@ pub(super) fn loss(format: Format) -> String {
 fn colours_are_for_those_who_want_them() {
     let color = Terminal { width: None, color: true };
     let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
-    let text = rendered_on(color, Subject::Events, Format::Conntrack(Extras::default()), &events);
+    let text = rendered_on(color, View::Events, Format::Conntrack(ConntrackFields::default()), &events);
     insta::assert_snapshot!(text, @"
     ESC[32m    [NEW]ESC[0m tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
     ESC[1;31m[DESTROY]ESC[0m tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect lifetime=0.000000001 ESC[1;31mfailed=refusedESC[0m
     ");
-    for format in [Format::Json, Format::Csv, Format::Logfmt, Format::Save, Format::Xml(Extras::default())] {
-        assert!(!rendered_on(color, Subject::Events, format, &events).contains("ESC"), "{format:?}");
+    for format in
+        [Format::Json, Format::Csv, Format::Logfmt, Format::Save, Format::Xml(ConntrackFields::default())]
+    {
+        assert!(!rendered_on(color, View::Events, format, &events).contains("ESC"), "{format:?}");
     }
 }
 
 #[test]
 fn formats_know_what_they_show() {
     let shows = |format, columns: Option<&str>| {
-        let renderer = Renderer::new(&style(format, columns), Subject::Events, Terminal::NONE);
+        let renderer = Renderer::new(&style(format, columns), View::Events, Terminal::NONE);
         renderer.shows(&["unit", "container"])
     };
-    assert!(!shows(Format::Conntrack(Extras::default()), None) && !shows(Format::Table, None));
+    assert!(!shows(Format::Conntrack(ConntrackFields::default()), None) && !shows(Format::Table, None));
     assert!(shows(Format::Table, Some("time,unit")) && shows(Format::Json, None) && shows(Format::Csv, None));
     assert!(!shows(Format::Json, Some("time")) && shows(Format::Ecs, None));
+}
+
+#[test]
+fn conventions_name_every_column_once() {
+    for column in Column::native() {
+        let is_in_the_record = ["event", "time", "time_ns", "state"].contains(&column.id);
+        assert_eq!(column.names.otel.is_empty(), is_in_the_record, "{column:?}");
+    }
+    assert!(Column::native().all(|column| column.names.ecs.is_empty() || !column.names.ecs.ends_with('.')));
+}
+
+proptest! {
+    #[test]
+    fn conventions_write_one_line_with_unique_keys(event in any_event()) {
+        for format in [Format::Otel, Format::Ecs] {
+            let text = lines(format, slice::from_ref(&event));
+            let line = text.strip_suffix('\n').unwrap();
+            prop_assert!(!line.chars().any(char::is_control));
+            let object: Value = serde_json::from_str(line).unwrap();
+            let keys = |value: &Value| value.as_object().unwrap().len();
+            let parsed = keys(&object) + object.get("Attributes").map_or(0, keys);
+            // serde_json keeps one of two equal keys, the text has both.
+            let outside = strings_cut(line);
+            prop_assert_eq!(parsed, outside.matches("\":").count());
+        }
+    }
+}
+
+/// The line with what stands in its strings replaced.
+fn strings_cut(line: &str) -> String {
+    let mut out = String::new();
+    let (mut inside, mut escaped) = (false, false);
+    for c in line.chars() {
+        let quote = c == '"' && !escaped;
+        escaped = inside && c == '\\' && !escaped;
+        if quote {
+            inside = !inside;
+        }
+        out.push(if inside && !quote { 'x' } else { c });
+    }
+    out
 }

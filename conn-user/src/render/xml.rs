@@ -5,12 +5,13 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::json_writer::plain;
-use super::{Extras, Frame, Lost, address, conntrack, integer};
+use super::{Lost, RenderContext, address, conntrack, integer};
 use crate::column::{Cell, Column};
 use crate::event::Event;
 use crate::event::kind::Kind;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::human::Zone;
+use crate::render::style::ConntrackFields;
 
 pub(super) const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
 pub(super) const END: &[u8] = b"</conntrack>\n";
@@ -19,7 +20,7 @@ pub(super) const END: &[u8] = b"</conntrack>\n";
 const OWN: [&str; 7] = ["direction", "pid", "comm", "owner", "lifetime", "age", "reason"];
 
 /// Appends the flow without a line end.
-pub(super) fn event(event: &Event, extras: Extras, frame: &Frame<'_>, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Event, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let connection = &event.connection;
     match event.kind {
         Kind::Open => out.extend_from_slice(b"<flow>"),
@@ -85,7 +86,7 @@ fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out
 }
 
 /// When it began and ended, in nanoseconds since 1970 as conntrack has it.
-fn bounds(event: &Event, frame: &Frame<'_>, out: &mut Vec<u8>) {
+fn bounds(event: &Event, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
     let bounds = [("start", event.attempt_ns()), ("stop", end)];
     if bounds.iter().all(|(_, ns)| ns.is_none()) {
@@ -166,12 +167,12 @@ mod tests {
 
     use super::*;
     use crate::event::tests::*;
-    use crate::render::Format;
+    use crate::render::style::Format;
     use crate::render::tests::{lines, loss, rendered};
 
     #[test]
     fn lives_of_connections() {
-        let plain = Format::Xml(Extras::default());
+        let plain = Format::Xml(ConntrackFields::default());
         insta::assert_snapshot!(rendered(plain, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
         <?xml version="1.0" encoding="utf-8"?>
         <conntrack>
@@ -182,7 +183,8 @@ mod tests {
         <flow><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>ESTABLISHED</state><id>41</id><assured/><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><age>10.000000000</age></meta></flow>
         </conntrack>
         "#);
-        let all = Format::Xml(Extras { timestamp: true, extended: true, id: true, ktimestamp: true });
+        let all =
+            Format::Xml(ConntrackFields { timestamp: true, extended: true, id: true, ktimestamp: true });
         insta::assert_snapshot!(lines(all, &[new_in_v6(), closed()]), @r#"
         <flow type="new"><meta direction="original"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::7</src><dst>2001:db8::22</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>22</dport></layer4></meta><meta direction="reply"><layer3 protonum="10" protoname="ipv6"><src>2001:db8::22</src><dst>2001:db8::7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>22</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>SYN_RECV</state><id>41</id><timestamp><start>1767323046000000000</start></timestamp><direction>in</direction><owner>-</owner></meta><when><hour>3</hour><min>04</min><sec>06</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when></flow>
         <flow type="destroy"><meta direction="original"><layer3 protonum="2" protoname="ipv4"><src>192.0.2.7</src><dst>198.51.100.9</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>43210</sport><dport>443</dport></layer4></meta><meta direction="reply"><layer3 protonum="2" protoname="ipv4"><src>198.51.100.9</src><dst>192.0.2.7</dst></layer3><layer4 protonum="6" protoname="tcp"><sport>443</sport><dport>43210</dport></layer4></meta><meta direction="independent"><state>CLOSE</state><id>41</id><assured/><timestamp><start>1767323046000000000</start><stop>1767323107000000042</stop></timestamp><direction>out</direction><pid>1234</pid><comm>curl</comm><owner>connect</owner><lifetime>61.000000042</lifetime><reason>closed_by_us</reason></meta><when><hour>3</hour><min>05</min><sec>07</sec><wday>6</wday><day>2</day><month>1</month><year>2026</year></when></flow>
@@ -215,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_is_one_well_formed_line(event in any_event(), timestamp: bool, id: bool, ktimestamp: bool) {
-            let extras = Extras { timestamp, extended: false, id, ktimestamp };
+            let extras = ConntrackFields { timestamp, extended: false, id, ktimestamp };
             let text = lines(Format::Xml(extras), std::slice::from_ref(&event));
             let line = text.strip_suffix('\n').unwrap();
             prop_assert!(line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));

@@ -3,20 +3,21 @@
 use conn_common::connection::{IN, OUT};
 
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
-use crate::enrich::cgroup::PlaceFilter;
-use crate::error::Error;
+use crate::complaint::{Complaint, complaint};
+use crate::error::UsageError;
 use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, value};
 use crate::filter::value::list::List;
 use crate::filter::value::ranges::Ranges;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::lookup::Names;
-use crate::settings::{optional, usage};
+use crate::settings::optional;
 
 /// The filter of a command that knows all of a connection.
 ///
 /// # Errors
-/// [`Error::Usage`] for the first option that is wrong.
-pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, Error> {
+/// The first option that is wrong.
+pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, UsageError> {
     optional("--proto", args.proto.as_deref(), protocol)?;
     let lists = [
         ("--src", Field::Src, &args.src),
@@ -52,20 +53,20 @@ pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, Error> {
 }
 
 /// The containers and units that are wanted: decided here, since the kernel knows neither.
-pub fn places(args: &FilterArgs) -> PlaceFilter {
-    PlaceFilter { containers: args.container.clone(), units: args.unit.clone() }
+pub fn places(args: &FilterArgs) -> WorkloadFilter {
+    WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
 /// The filter of `stats`, which knows service ports and directions.
 ///
 /// # Errors
-/// [`Error::Usage`] for the first option that is wrong, and for an expression that asks for more.
-pub fn of_slots(args: &StatsArgs, names: &dyn Names) -> Result<Filter, Error> {
+/// The first option that is wrong, or an expression that asks for another field.
+pub fn of_slots(args: &StatsArgs, names: &dyn Names) -> Result<Filter, UsageError> {
     let expression = typed(&args.expression, names)?;
     let fields = expression.iter().flat_map(Expression::fields);
     if let Some(field) = fields.into_iter().find(|field| !matches!(field, Field::Dport | Field::Direction)) {
-        return Err(Error::Usage(format!(
-            "filter: stats counts by dport and direction and knows no {}: use events or count for it",
+        return Err(UsageError::Field(complaint!(
+            "stats counts by dport and direction and knows no {}: use events or count for it",
             field.word()
         )));
     }
@@ -84,15 +85,15 @@ fn direction(direction: Direction) -> Expression {
 
 /// All occurrences of an option are one list.
 fn list(
-    option: &str,
+    option: &'static str,
     field: Field,
     texts: &[String],
     names: &dyn Names,
-) -> Result<Option<Expression>, Error> {
+) -> Result<Option<Expression>, UsageError> {
     let mut all: List<Ranges> = List { wanted: Vec::new(), unwanted: Vec::new() };
     for text in texts {
-        let List { wanted, unwanted } =
-            value::sets(field, text, names).map_err(|error| usage(option)(error.complaint))?;
+        let List { wanted, unwanted } = value::sets(field, text, names)
+            .map_err(|error| UsageError::value(option, text, error.complaint))?;
         all.wanted.extend(wanted);
         all.unwanted.extend(unwanted);
     }
@@ -100,19 +101,22 @@ fn list(
 }
 
 /// The expression behind the options. Its words may come as one or as many.
-fn typed(words: &[String], names: &dyn Names) -> Result<Option<Expression>, Error> {
+fn typed(words: &[String], names: &dyn Names) -> Result<Option<Expression>, UsageError> {
     if words.is_empty() {
         return Ok(None);
     }
     let text = words.join(" ");
-    expression::parse(&text, names).map(Some).map_err(|error| Error::Usage(error.show(&text)))
+    match expression::parse(&text, names) {
+        Ok(expression) => Ok(Some(expression)),
+        Err(error) => Err(UsageError::Expression { typed: text, error }),
+    }
 }
 
-fn protocol(text: &str) -> Result<(), String> {
+fn protocol(text: &str) -> Result<(), Complaint> {
     if text == "6" || text.eq_ignore_ascii_case("tcp") {
         return Ok(());
     }
-    Err(format!(
+    Err(complaint!(
         "protocol {text:?} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out"
     ))
 }

@@ -9,23 +9,24 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::cli::topics::{CompletionsArgs, HelpArgs};
 use crate::cli::{
-    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, LifeArgs, ListArgs, StatsArgs, StreamArgs,
+    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StatsArgs,
+    StreamArgs,
 };
-use crate::command::help::{CompletionsArgs, HelpArgs};
-use crate::command::list;
-use crate::enrich::cgroup::PlaceFilter;
-use crate::error::Error;
+use crate::complaint::{Complaint, complaint};
+use crate::error::UsageError;
 use crate::event::kind::KindSet;
+use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::filter::Filter;
+use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::lookup::Names;
 use crate::host::plan::Witnesses;
 use crate::host::services::Services;
-use crate::render::Subject;
 use crate::render::number_table::TableFormat;
-use crate::settings::style::Style;
-use crate::stream::top_n::Selection;
+use crate::render::style::{Style, View};
 
 /// Ring for events if none was asked for: room for 40,329 of them.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -67,7 +68,7 @@ pub struct EventsSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// End after so many events.
@@ -78,8 +79,10 @@ pub struct EventsSettings {
     pub ring_bytes: u32,
     /// Tell at the end what happened per service port.
     pub summary: bool,
-    /// Which ends are told, for `conntrace life`; `None` for the stream of events.
-    pub life: Option<Selection>,
+    /// Which ends `conntrace life` prints; `None` for the stream of events.
+    pub life: Option<LifetimeFilter>,
+    /// How many of the largest ends are printed at the end, and what makes them large; `None` for all as they end.
+    pub top: Option<(usize, LifeKey)>,
     /// An event that was lost is an error at the end.
     pub strict: bool,
     /// Witnesses to use instead of the planned ones.
@@ -96,7 +99,7 @@ pub struct ListSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// Sockets that wait for connections, instead of connections.
@@ -104,7 +107,7 @@ pub struct ListSettings {
     /// Only what is certainly so old.
     pub min_age: Option<Duration>,
     /// What they are sorted by; by service port and tuple without.
-    pub order: Option<list::Order>,
+    pub order: Option<SocketKey>,
 }
 
 /// The settings of `conntrace count`.
@@ -113,7 +116,7 @@ pub struct CountSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: PlaceFilter,
+    pub places: WorkloadFilter,
     /// Groups, in the order of the columns; none for a bare number.
     pub by: Vec<Group>,
     /// How to print.
@@ -152,17 +155,17 @@ impl Settings {
     /// Validates a command line.
     ///
     /// # Errors
-    /// [`Error::Usage`] for the first option that is wrong.
-    pub fn from_cli(cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+    /// The first option that is wrong.
+    pub fn from_cli(cli: &Cli, names: &dyn Names) -> Result<Self, UsageError> {
         match &cli.command {
-            Command::Events(args) => EventsSettings::new(args, cli, names).map(Self::Events),
+            Command::Events(args) => EventsSettings::new(args, cli.verbose, names).map(Self::Events),
             Command::Count(args) => CountSettings::new(args, names).map(Self::Count),
             Command::List(args) => ListSettings::new(args, names).map(Self::List),
-            Command::Life(args) => EventsSettings::of_life(args, cli, names).map(Self::Events),
-            Command::Stats(args) => StatsSettings::new(args, cli, names).map(Self::Stats),
+            Command::Life(args) => EventsSettings::of_life(args, cli.verbose, names).map(Self::Events),
+            Command::Stats(args) => StatsSettings::new(args, names).map(Self::Stats),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
-                    Err(usage("--output")("findings have no columns: use table or json".into()))
+                    Err(UsageError::conflict("--output", "findings have no columns: use table or json"))
                 }
                 format => Ok(Self::Doctor(format)),
             },
@@ -173,42 +176,45 @@ impl Settings {
 }
 
 impl EventsSettings {
-    fn new(args: &EventsArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+    fn new(args: &EventsArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             summary: args.summary,
+            verbose,
             ..Self::stream(
                 &args.stream,
+                &args.hooks,
                 &args.filter,
-                Style::new(&args.output, Subject::Events, names.services())?,
-                cli,
+                style::from_args(&args.output, View::Events, names.services())?,
                 names,
             )?
         })
     }
 
     /// `conntrace life` is a stream of ends, of which it tells some.
-    fn of_life(args: &LifeArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+    fn of_life(args: &LifeArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
         let top = optional("--top", args.top.as_deref(), count)?;
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let sorted = top.is_some() || args.sort.is_some();
         if sorted && args.stream.count.is_some() {
-            return Err(usage("--count")(
-                "the largest are known at the end: use it without --top and --sort".into(),
+            return Err(UsageError::conflict(
+                "--count",
+                "the largest are known at the end: use it without --top and --sort",
             ));
         }
         Ok(Self {
             kinds: KindSet::DESTROY,
-            life: Some(Selection {
+            life: Some(LifetimeFilter {
                 min: optional("--min", args.min.as_deref(), duration::parse)?,
                 max: optional("--max", args.max.as_deref(), duration::parse)?,
-                top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
             }),
+            top: sorted.then(|| (top.unwrap_or(DEFAULT_TOP), args.sort.unwrap_or_default())),
+            verbose,
             ..Self::stream(
                 &args.stream,
+                &args.hooks,
                 &args.filter,
-                Style::new(&args.output, Subject::Lives, names.services())?,
-                cli,
+                style::from_args(&args.output, View::Lives, names.services())?,
                 names,
             )?
         })
@@ -217,11 +223,11 @@ impl EventsSettings {
     /// All events of a stream, as its options have it.
     fn stream(
         args: &StreamArgs,
+        hooks: &HookArgs,
         filter: &FilterArgs,
         style: Style,
-        cli: &Cli,
         names: &dyn Names,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: KindSet::ALL,
             filter: filter::of(filter, names)?,
@@ -233,26 +239,27 @@ impl EventsSettings {
                 .unwrap_or(DEFAULT_RING_BYTES),
             summary: false,
             life: None,
+            top: None,
             strict: args.strict,
-            witnesses: witnesses(cli)?,
-            accept_hook: optional("--accept-hook", cli.accept_hook.as_deref(), AcceptHook::parse)?,
-            verbose: cli.verbose,
+            witnesses: witnesses(hooks)?,
+            accept_hook: optional("--accept-hook", hooks.accept_hook.as_deref(), AcceptHook::parse)?,
+            verbose: 0,
         })
     }
 }
 
 impl ListSettings {
-    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, Error> {
+    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, UsageError> {
         let filter = filter::of(&args.filter, names)?;
         let listening = args.listening || filter.is_of_listeners();
-        let subject = if listening { Subject::Listeners } else { Subject::Open };
+        let subject = if listening { View::Listeners } else { View::Open };
         if listening && args.min_age.is_some() {
-            return Err(usage("--min-age")("a listener has no age: leave out one of both".into()));
+            return Err(UsageError::conflict("--min-age", "a listener has no age: leave out one of both"));
         }
         Ok(Self {
             filter,
             places: filter::places(&args.filter),
-            style: Style::new(&args.output, subject, names.services())?,
+            style: style::from_args(&args.output, subject, names.services())?,
             listening,
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
             order: args.sort,
@@ -261,7 +268,7 @@ impl ListSettings {
 }
 
 impl CountSettings {
-    fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, Error> {
+    fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, UsageError> {
         Ok(Self {
             filter: filter::of(&args.filter, names)?,
             places: filter::places(&args.filter),
@@ -273,7 +280,7 @@ impl CountSettings {
 }
 
 impl StatsSettings {
-    fn new(args: &StatsArgs, cli: &Cli, names: &dyn Names) -> Result<Self, Error> {
+    fn new(args: &StatsArgs, names: &dyn Names) -> Result<Self, UsageError> {
         Ok(Self {
             filter: filter::of_slots(args, names)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
@@ -282,50 +289,44 @@ impl StatsSettings {
             total: args.total,
             lifetimes: args.lifetimes,
             own: args.own,
-            witnesses: witnesses(cli)?,
+            witnesses: witnesses(&args.hooks)?,
             format: args.output,
             services: names.services().unless(args.numeric),
         })
     }
 }
 
-/// Names the option that a complaint is about.
-fn usage(option: &str) -> impl Fn(String) -> Error {
-    move |complaint| Error::Usage(format!("{option}: {complaint}"))
-}
-
+/// Parses the value of an option, if there is one.
 fn optional<T>(
-    option: &str,
+    option: &'static str,
     text: Option<&str>,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, Error> {
-    text.map(parse).transpose().map_err(usage(option))
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+) -> Result<Option<T>, UsageError> {
+    text.map(|text| parse(text).map_err(|complaint| UsageError::value(option, text, complaint))).transpose()
 }
 
-fn witnesses(cli: &Cli) -> Result<Option<Witnesses>, Error> {
-    optional("--witnesses", cli.witnesses.as_deref(), Witnesses::parse)
+fn witnesses(args: &HookArgs) -> Result<Option<Witnesses>, UsageError> {
+    optional("--witnesses", args.witnesses.as_deref(), Witnesses::parse)
 }
 
-fn kinds(words: &[String]) -> Result<KindSet, Error> {
-    words
-        .iter()
-        .map(|word| KindSet::parse(word))
-        .reduce(|all, next| Ok(all?.union(next?)))
-        .unwrap_or(Ok(KindSet::ALL))
-        .map_err(usage("--event-mask"))
+fn kinds(words: &[String]) -> Result<KindSet, UsageError> {
+    let parse = |word: &String| {
+        KindSet::parse(word).map_err(|complaint| UsageError::value("--event-mask", word, complaint))
+    };
+    words.iter().map(parse).reduce(|all, next| Ok(all?.union(next?))).unwrap_or(Ok(KindSet::ALL))
 }
 
-fn count(text: &str) -> Result<u64, String> {
+fn count(text: &str) -> Result<u64, Complaint> {
     match text.trim().parse() {
         Ok(0) => {
             Err("0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C".into())
         }
         Ok(count) => Ok(count),
-        Err(_) => Err(format!("{text:?} is no number of events: write a whole number, 1 or more")),
+        Err(_) => Err(complaint!("{text:?} is no number of events: write a whole number, 1 or more")),
     }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+fn timeout(text: &str) -> Result<Duration, Complaint> {
     let timeout = duration::parse(text)?;
     if timeout.is_zero() {
         return Err("no time at all would end at once: leave it out to go on until Ctrl-C".into());
@@ -333,7 +334,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+fn interval(text: &str) -> Result<Duration, Complaint> {
     let interval = duration::parse(text)?;
     if interval < MIN_INTERVAL {
         return Err("reports need some time between them: write 100ms or more".into());
@@ -342,7 +343,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// A size in bytes, with K, M or G for powers of 1024, rounded up to what a ring can have.
-fn ring_bytes(text: &str) -> Result<u32, String> {
+fn ring_bytes(text: &str) -> Result<u32, Complaint> {
     let text = text.trim();
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
@@ -354,7 +355,9 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
         Ok(number) => number,
         Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => u64::MAX,
         Err(_) => {
-            return Err(format!("{text:?} is no size: write a number of bytes, or one with K, M or G: 64M"));
+            return Err(complaint!(
+                "{text:?} is no size: write a number of bytes, or one with K, M or G: 64M"
+            ));
         }
     };
     if number == 0 {
@@ -364,5 +367,5 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
         .checked_mul(1 << shift)
         .filter(|&bytes| bytes <= MAX_RING_BYTES)
         .and_then(|bytes| u32::try_from(bytes.max(MIN_RING_BYTES).next_power_of_two()).ok())
-        .ok_or_else(|| format!("{text} is too large: the kernel takes 2G at most"))
+        .ok_or_else(|| complaint!("{text} is too large: the kernel takes 2G at most"))
 }

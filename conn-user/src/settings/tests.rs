@@ -3,11 +3,11 @@ use conn_common::connection::{Connection, OUT};
 
 use super::*;
 use crate::cli::rewrite_args;
-use crate::enrich::cgroup::PlaceFilter;
+use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::host::lookup::fixed::FixedNames;
-use crate::render::{Extras, Format};
-use crate::settings::style::Color;
+use crate::render::style::Color;
+use crate::render::style::{ConntrackFields, Format};
 
 fn settings(line: &str) -> Result<EventsSettings, Error> {
     let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);
@@ -24,7 +24,7 @@ fn without_options_everything_is_shown() {
         kinds: KindSet::ALL,
         filter: Filter::all(),
         style: Style {
-            format: Format::Conntrack(Extras::default()),
+            format: Format::Conntrack(ConntrackFields::default()),
             columns: None,
             header: true,
             color: Color::Auto,
@@ -37,7 +37,8 @@ fn without_options_everything_is_shown() {
         ring_bytes: 8 << 20,
         summary: false,
         life: None,
-        places: PlaceFilter::default(),
+        top: None,
+        places: WorkloadFilter::default(),
         strict: false,
         witnesses: None,
         accept_hook: None,
@@ -60,7 +61,10 @@ fn options_narrow_it() {
     assert_eq!([22, 23, 80, 81].map(|port| on(1024, port)), [true, false, true, true]);
     assert!(!on(1023, 22));
     assert!(!settings.filter.wants(&Connection { sport: 1024, dport: 22, ..Connection::UNSEEN }));
-    assert_eq!(settings.style.format, Format::Conntrack(Extras { timestamp: true, ..Extras::default() }));
+    assert_eq!(
+        settings.style.format,
+        Format::Conntrack(ConntrackFields { timestamp: true, ..ConntrackFields::default() })
+    );
     assert_eq!((settings.count, settings.timeout), (Some(6), Some(Duration::from_secs(20))));
     assert_eq!((settings.ring_bytes, settings.verbose), (128 << 10, 2));
 }
@@ -161,6 +165,19 @@ fn errors_name_the_option_and_the_remedy() {
     --buffer-size: "big" is no size: write a number of bytes, or one with K, M or G: 64M
     --buffer-size: "ä" is no size: write a number of bytes, or one with K, M or G: 64M
     "#);
+}
+
+#[test]
+fn errors_keep_the_option_and_what_was_typed() {
+    let usage = |line| match settings(line).unwrap_err() {
+        Error::Usage(error) => error,
+        other => panic!("not a usage error: {other:?}"),
+    };
+    assert!(
+        matches!(usage("--dport 22,x"), UsageError::Value { option: "--dport", typed, .. } if typed == "22,x")
+    );
+    assert!(matches!(usage("dport 22 or"), UsageError::Expression { typed, .. } if typed == "dport 22 or"));
+    assert!(matches!(usage("-o xml --resolve"), UsageError::Conflict { option: "--resolve", .. }));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Writes what conntrace reads of the running kernel's descriptions of itself, for the unit tests that need no
-//! kernel: its types, cut to those that matter, as hexadecimal digits, and the format of the tracepoint that
-//! tells of accepts. `cargo xtask vm --freeze` keeps that in files.
+//! Writes the running kernel's self-description that conntrace reads, for unit tests without a kernel: its BTF, cut to
+//! the types in use, as hexadecimal digits, and the format of the accept tracepoint. `cargo xtask vm --freeze` keeps
+//! both in files.
 
 #![expect(clippy::expect_used, reason = "a tool of the tests: a panic is the failure report")]
 

@@ -1,8 +1,10 @@
-//! The first and only process of a virtual machine: makes the machine usable, runs the jobs it finds, tells
-//! what becomes of them on the second serial port, and ends the machine. `cargo xtask vm` reads along.
+//! The first process of a virtual machine. It prepares the machine, runs the jobs, writes their results to the second
+//! serial port, and ends the machine. `cargo xtask vm` reads the port.
 //!
 //! Lines that begin with `@` are its own: `@ready RELEASE`, `@begin JOB`, `@end JOB OUTCOME`, `@failed REASON`,
-//! `@done`. All others are the jobs'. A pulse goes to the kernel's port, where it breaks nobody's line.
+//! `@done`. All others are the jobs'. A pulse goes to the kernel's port, where it interrupts no job's line.
+
+#![expect(unsafe_code, reason = "reboot, setrlimit and finit_module are raw system calls")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +33,7 @@ const CONSOLE: &str = "/dev/ttyS0";
 const JOBS: &str = "/jobs.json";
 /// Modules to load, by the order of their names.
 const MODULES: &str = "/modules";
-/// A machine that tells nothing for much longer than this is dead.
+/// A machine that writes nothing for much longer than this is dead.
 const PULSE: Duration = Duration::from_secs(10);
 /// As many as the kernel lets a process have, for tests with thousands of connections.
 const FILES: u64 = 1 << 20;
@@ -57,20 +59,20 @@ struct Job {
 }
 
 fn main() {
-    let told = match start() {
+    let written = match start() {
         Ok(mut port) => match work(&mut port) {
             Ok(()) => writeln!(port, "@done"),
             Err(error) => writeln!(port, "@failed {error}"),
         },
-        // Nobody hears but the console.
+        // Only the console is left.
         Err(error) => writeln!(io::stderr(), "guest-init: {error}"),
     };
     // SAFETY: plain numbers. Started with `-no-reboot`, the machine ends here.
-    let error = unsafe { libc::reboot(if told.is_ok() { libc::RB_AUTOBOOT } else { libc::RB_POWER_OFF }) };
+    let error = unsafe { libc::reboot(if written.is_ok() { libc::RB_AUTOBOOT } else { libc::RB_POWER_OFF }) };
     panic!("reboot: {error} {}", io::Error::last_os_error());
 }
 
-/// Everything that a usual machine has before somebody logs in.
+/// Prepares what a usual machine has before the first login.
 fn start() -> io::Result<File> {
     for (kind, target, source) in MOUNTS {
         // Some are made by those before them.
@@ -148,7 +150,7 @@ fn await_end(child: Pid, ended: Sender<()>) -> io::Result<WaitStatus> {
     status
 }
 
-/// Tells that the machine lives, and ends a job that takes too long; false if it had to.
+/// Writes the pulse, and ends a job that takes too long; false if it had to.
 fn watch(mut console: File, group: Pid, limit: Duration, ended: &Receiver<()>) -> bool {
     let start = Instant::now();
     let mut in_time = true;

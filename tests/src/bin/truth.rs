@@ -55,8 +55,8 @@ fn main() -> ExitCode {
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut exact = true;
-    for (name, witnesses) in SETS {
-        let row = Row::measure(witnesses, arguments.connections);
+    for (name, hooks) in SETS {
+        let row = Row::measure(hooks, arguments.connections);
         let judged = name == PLANNED || (arguments.stock && name == TWICE);
         exact &= !judged || row.difference() == 0;
         row.print(name);
@@ -77,11 +77,11 @@ struct Row {
 }
 
 impl Row {
-    fn measure(witnesses: Option<&str>, connections: u64) -> Self {
-        let port = Port::take();
+    fn measure(hooks: Option<&str>, connections: u64) -> Self {
+        let port = Port::claim();
         let filter = port.to_string();
         let mut args = vec!["stats", "-o", "json", "--dport", &filter];
-        args.extend(witnesses.iter().flat_map(|&list| ["--witnesses", list]));
+        args.extend(hooks.iter().flat_map(|&list| ["--witnesses", list]));
         let tracer = Setup::new(args).start();
         let mut truth = Truth::default();
         let share = connections.div_ceil(ENDINGS.len() as u64);
@@ -110,7 +110,7 @@ impl Row {
             .sum()
     }
 
-    /// What only an audit or a later hook told.
+    /// What only an audit or a later hook found.
     fn made_good(&self) -> u64 {
         let late = ["steps_repaired", "adopted_late", "closed_late"];
         late.iter().filter_map(|name| self.report.witness.get(*name)).sum::<u64>() + self.report.repaired

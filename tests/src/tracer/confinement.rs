@@ -1,5 +1,7 @@
 //! What is taken from a program between fork and exec: privileges, directories, or the whole rest of the host.
 
+#![expect(unsafe_code, reason = "what a child does between fork and exec has no safe form")]
+
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -19,8 +21,8 @@ const LIBRARIES: [&str; 3] = ["lib", "lib64", "usr"];
 /// The program has less than everything. Prepared before the fork: nothing is allocated after it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Confinement {
-    /// The user nobody with these capabilities, a bit each.
-    pub(super) nobody: Option<u64>,
+    /// The user `nobody` with these capabilities, a bit each.
+    pub(super) capabilities: Option<u64>,
     /// What is mounted for it alone: a kind of file system, and where.
     pub(super) mounts: Vec<(&'static CStr, CString)>,
     /// A container.
@@ -49,7 +51,7 @@ impl Confinement {
         if let Some(container) = &self.container {
             container.enter()?;
         }
-        self.nobody.map_or(Ok(()), become_nobody)
+        self.capabilities.map_or(Ok(()), drop_privileges)
     }
 }
 
@@ -103,7 +105,7 @@ fn leave_mounts(also: CloneFlags) -> io::Result<()> {
     Ok(mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
 }
 
-/// Goes on as the first process of the new pid namespace. Who started it sees a process that ends as it does.
+/// Continues as the first process of the new pid namespace. The parent sees a process that ends the same way.
 fn become_first() -> io::Result<()> {
     // SAFETY: of this process there is one thread, and only system calls follow.
     match unsafe { libc::fork() } {
@@ -130,8 +132,8 @@ fn become_first() -> io::Result<()> {
     }
 }
 
-/// The user nobody with exactly these capabilities, which an exec leaves. It may not lock memory.
-fn become_nobody(capabilities: u64) -> io::Result<()> {
+/// Becomes the user `nobody` with exactly these capabilities, which an exec keeps. It may not lock memory.
+fn drop_privileges(capabilities: u64) -> io::Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
     #[repr(C)]
     struct Header {

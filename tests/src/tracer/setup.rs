@@ -1,4 +1,6 @@
-//! What to start, as whom, and where.
+//! The program to start, its user, and its namespaces.
+
+#![expect(unsafe_code, reason = "what a child does between fork and exec has no safe form")]
 
 use super::{
     ARGUMENTS, Ended, Output, READY_FD, START, Tracer, collect,
@@ -62,16 +64,16 @@ impl Setup {
         self
     }
 
-    /// Runs as the user nobody, without any privilege.
+    /// Runs as the user `nobody`, without any privilege.
     #[must_use]
-    pub fn nobody(self) -> Self {
+    pub fn unprivileged(self) -> Self {
         self.nobody_with(&[])
     }
 
-    /// Runs as the user nobody, with these capabilities and without any other. It may not lock memory.
+    /// Runs as the user `nobody`, with these capabilities and without any other. It may not lock memory.
     #[must_use]
     pub fn nobody_with(mut self, capabilities: &[u8]) -> Self {
-        self.confinement.nobody = Some(capabilities.iter().fold(0, |all, bit| all | 1 << bit));
+        self.confinement.capabilities = Some(capabilities.iter().fold(0, |all, bit| all | 1 << bit));
         self
     }
 
@@ -115,14 +117,14 @@ impl Setup {
         let more = env::var(ARGUMENTS).unwrap_or_default();
         let more = more.split_ascii_whitespace().filter(|_| self.program.is_none());
         let program = self.program.clone().unwrap_or_else(binary);
-        let copied = self.contained || self.confinement.nobody.is_some();
+        let copied = self.contained || self.confinement.capabilities.is_some();
         let copy = copied.then(|| public_copy(&program));
         let mut program = copy.clone().unwrap_or(program);
         if let Some(root) = copy.as_ref().and_then(|copy| copy.parent()).filter(|_| self.contained) {
             self.confinement.container = Some(Container::new(root).expect("a container"));
             program = Path::new("/").join(program.file_name().expect("a name"));
         }
-        let (ready, told) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (ready, signal) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let mut command = Command::new(&program);
         command
             .args(&self.args)
@@ -134,8 +136,8 @@ impl Setup {
         if let Some(path) = &self.file {
             command.stdout(fs::File::create(path).expect("a new file"));
         }
-        command.env(READY_FD, told.as_raw_fd().to_string());
-        let inherited = told.as_raw_fd();
+        command.env(READY_FD, signal.as_raw_fd().to_string());
+        let inherited = signal.as_raw_fd();
         let confinement = self.confinement;
         // SAFETY: async-signal-safe calls only, on a descriptor that is open until after the fork.
         unsafe {
@@ -167,7 +169,7 @@ impl Setup {
                 Err(error) => panic!("start {command:?}: {error}"),
             }
         };
-        drop(told);
+        drop(signal);
 
         let output = Arc::new(Output::default());
         let err = child.stderr.take().expect("stderr");

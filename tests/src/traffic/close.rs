@@ -1,5 +1,7 @@
 //! The ways in which established connections end.
 
+#![expect(unsafe_code, reason = "socket options that nix does not have")]
+
 use super::socket::{
     Server, await_end, await_error, await_fin, connect, disconnect, hear_again, hear_nothing, set_option,
     transfer, tuple_of,
@@ -156,7 +158,7 @@ pub fn late_data(server: SocketAddr) -> Truth {
     drop(pair.client);
     await_end(&pair.server);
     (&pair.server).write_all(b"late").unwrap();
-    // They arrive, but nobody takes them.
+    // The data arrive, but no process reads them.
     truth.inn(server.port()).sent += 4;
     assert_eq!(await_reset(&pair.server), libc::EPIPE);
     truth.whole(pair.tuple);
@@ -190,7 +192,7 @@ fn fill(mut socket: &socket2::Socket) -> u64 {
     sent
 }
 
-/// Waits for a reset that a read does not tell of, because the other side had closed before: the error.
+/// Waits for a reset that no read returns, since the other side had closed before. Gives the error.
 fn await_reset(socket: &socket2::Socket) -> i32 {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     // SAFETY: one valid pollfd.
@@ -315,7 +317,7 @@ pub fn orphan_timeout(server: SocketAddr) -> Truth {
 
 /// Whether the client's socket is still there.
 fn is_known(tuple: crate::truth::Tuple) -> bool {
-    crate::kernel::census(&[tuple.server.port()])
+    crate::kernel::tally_sockets(&[tuple.server.port()])
         .keys()
         .any(|(key, _)| key.direction == crate::truth::Direction::Out)
 }
@@ -323,7 +325,7 @@ fn is_known(tuple: crate::truth::Tuple) -> bool {
 fn timed_out(truth: &mut Truth, pair: &super::Pair) {
     hear_nothing(&pair.server);
     assert_eq!(await_error(&pair.client).raw_os_error(), Some(libc::ETIMEDOUT));
-    // The server finds nobody any more and is reset.
+    // The server finds no client any more and is reset.
     hear_again(&pair.server);
     (&pair.server).write_all(b"?").unwrap();
     truth.inn(pair.tuple.server.port()).sent += 1;

@@ -1,5 +1,7 @@
-//! Processes that serve and call, and say who they are: the truth about owners from the owners themselves.
-//! Whoever accepts a connection introduces itself through it, so that its client knows.
+//! Worker processes that serve and call: the ground truth about owners. An acceptor announces itself through the
+//! connection, so that the client knows the acceptor.
+
+#![expect(unsafe_code, reason = "a child of fork has no safe form")]
 
 use super::{
     LIMIT,
@@ -21,9 +23,9 @@ use std::{
     time::Duration,
 };
 
-/// A thread, as the kernel knows it.
+/// A thread by its ids and its name in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Who {
+pub struct Owner {
     /// Its process.
     pub pid: u32,
     /// Itself.
@@ -32,12 +34,12 @@ pub struct Who {
     pub name: [u8; 16],
 }
 
-/// Bytes of an introduction.
+/// Bytes of an announcement.
 const LEN: usize = 24;
 
-impl Who {
+impl Owner {
     /// The calling thread.
-    pub fn am_i() -> Self {
+    pub fn current() -> Self {
         let mut name = [0_u8; 16];
         // SAFETY: the kernel writes 16 bytes at most.
         unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
@@ -62,21 +64,21 @@ impl Who {
         Self { pid: u32::from_ne_bytes([p0, p1, p2, p3]), tid: u32::from_ne_bytes([t0, t1, t2, t3]), name }
     }
 
-    /// Learns who accepted a connection.
+    /// Reads the acceptor's announcement from a connection.
     ///
     /// # Panics
-    /// When nobody says so.
-    pub fn accepted(mut connected: &Socket) -> Self {
+    /// No announcement comes.
+    pub fn of_acceptor(mut connected: &Socket) -> Self {
         let mut bytes = [0; LEN];
-        connected.read_exact(&mut bytes).expect("an introduction");
+        connected.read_exact(&mut bytes).expect("an announcement");
         Self::from_bytes(bytes)
     }
 
-    /// Says through a connection who accepted it.
+    /// Announces this thread to the client as the acceptor.
     ///
     /// # Errors
     /// The client is gone.
-    pub fn introduce(self, mut accepted: &Socket) -> std::io::Result<()> {
+    pub fn announce(self, mut accepted: &Socket) -> std::io::Result<()> {
         accepted.write_all(&self.to_bytes())
     }
 }
@@ -87,22 +89,22 @@ pub fn process_name() -> String {
 }
 
 /// How long a worker waits for a test, which may be starting a tracer on a busy machine.
-static PATIENCE: LazyLock<Duration> = LazyLock::new(|| LIMIT.saturating_mul(9));
+static LONG_LIMIT: LazyLock<Duration> = LazyLock::new(|| LIMIT.saturating_mul(9));
 
-/// Accepts, introduces itself and waits for the client's end, again and again until it is killed.
+/// Accepts, announces itself and waits for the client's end, again and again until it is killed.
 pub fn serve(server: &Server) {
-    be_patient(&server.socket);
+    set_long_timeout(&server.socket);
     loop {
         let accepted = server.accept();
-        be_patient(&accepted);
-        Who::am_i().introduce(&accepted).expect("the client waits");
+        set_long_timeout(&accepted);
+        Owner::current().announce(&accepted).expect("the client waits");
         await_end(&accepted);
     }
 }
 
 /// Lets a socket wait for as long as a worker does.
-pub fn be_patient(socket: &Socket) {
-    socket.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
+pub fn set_long_timeout(socket: &Socket) {
+    socket.set_read_timeout(Some(*LONG_LIMIT)).expect("a timeout");
 }
 
 /// A connection to a server of this module.
@@ -112,44 +114,44 @@ pub struct Call {
     pub socket: Socket,
     /// The addresses.
     pub tuple: Tuple,
-    /// Who called.
-    pub caller: Who,
-    /// Who accepted.
-    pub acceptor: Who,
+    /// The thread that called.
+    pub caller: Owner,
+    /// The thread that accepted.
+    pub acceptor: Owner,
 }
 
-/// Connects, and learns who accepted.
+/// Connects, and reads the acceptor.
 pub fn call(server: SocketAddr) -> Call {
     called(connect(server))
 }
 
-/// Learns who accepted what was connected.
+/// Reads the acceptor of a connected socket.
 pub fn called(socket: Socket) -> Call {
-    let acceptor = Who::accepted(&socket);
-    Call { tuple: tuple_of(&socket), caller: Who::am_i(), acceptor, socket }
+    let acceptor = Owner::of_acceptor(&socket);
+    Call { tuple: tuple_of(&socket), caller: Owner::current(), acceptor, socket }
 }
 
-/// A connection that a worker tells of: the client's port, and both owners.
+/// A worker's report of one connection: the client's port, and both owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
-    /// The address that was called. Its port is the test's, so it is not told.
+pub struct CallReport {
+    /// The address that was called. The test chose its port, so the report omits the port.
     pub server: [u8; 4],
     /// The client's port.
     pub client: u16,
-    /// Who called.
-    pub caller: Who,
-    /// Who accepted.
-    pub acceptor: Who,
+    /// The thread that called.
+    pub caller: Owner,
+    /// The thread that accepted.
+    pub acceptor: Owner,
 }
 
-const TOLD_LEN: usize = 6 + 2 * LEN;
+const REPORT_LEN: usize = 6 + 2 * LEN;
 
-impl Told {
-    /// What a caller tells of a call by IPv4.
+impl CallReport {
+    /// The caller's report of a call by IPv4.
     ///
     /// # Panics
     /// For another family.
-    pub fn of(call: &Call) -> Self {
+    pub fn new(call: &Call) -> Self {
         let SocketAddr::V4(server) = call.tuple.server else { panic!("{} is not IPv4", call.tuple) };
         Self {
             server: server.ip().octets(),
@@ -159,8 +161,8 @@ impl Told {
         }
     }
 
-    fn to_bytes(self) -> [u8; TOLD_LEN] {
-        let mut bytes = [0; TOLD_LEN];
+    fn to_bytes(self) -> [u8; REPORT_LEN] {
+        let mut bytes = [0; REPORT_LEN];
         bytes[..4].copy_from_slice(&self.server);
         bytes[4..6].copy_from_slice(&self.client.to_ne_bytes());
         bytes[6..6 + LEN].copy_from_slice(&self.caller.to_bytes());
@@ -168,13 +170,13 @@ impl Told {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; TOLD_LEN]) -> Self {
-        let who = |at: usize| Who::from_bytes(bytes[at..at + LEN].try_into().expect("24 bytes"));
+    fn from_bytes(bytes: &[u8; REPORT_LEN]) -> Self {
+        let owner = |at: usize| Owner::from_bytes(bytes[at..at + LEN].try_into().expect("24 bytes"));
         Self {
             server: [bytes[0], bytes[1], bytes[2], bytes[3]],
             client: u16::from_ne_bytes([bytes[4], bytes[5]]),
-            caller: who(6),
-            acceptor: who(6 + LEN),
+            caller: owner(6),
+            acceptor: owner(6 + LEN),
         }
     }
 }
@@ -194,7 +196,7 @@ impl Worker {
     /// Forks. The child runs `job` under the name `name`, with no descriptors but stdio, `kept` and the line.
     pub fn start(name: &str, kept: &[RawFd], job: impl FnOnce(&Line)) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        ours.set_read_timeout(Some(*PATIENCE)).expect("a timeout");
+        ours.set_read_timeout(Some(*LONG_LIMIT)).expect("a timeout");
         let kept = [kept, &[theirs.as_raw_fd()]].concat();
         let theirs = Line(theirs);
         Self { process: Process::run(name, &kept, || job(&theirs)), line: ours }
@@ -224,51 +226,51 @@ impl Worker {
         (&self.line).read_exact(&mut [0]).expect("the worker is ready");
     }
 
-    /// Lets a worker go on that waits in [`Line::wait`].
+    /// Resumes a worker that waits in [`Line::wait`].
     ///
     /// # Panics
     /// When it is gone.
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         (&self.line).write_all(b"!").expect("the worker lives");
     }
 
-    /// Waits for the next call that the worker tells of.
+    /// Waits for the worker's next report.
     ///
     /// # Panics
     /// When none comes.
-    pub fn told(&self) -> Told {
-        let mut bytes = [0; TOLD_LEN];
+    pub fn next_report(&self) -> CallReport {
+        let mut bytes = [0; REPORT_LEN];
         (&self.line).read_exact(&mut bytes).expect("a call");
-        Told::from_bytes(&bytes)
+        CallReport::from_bytes(&bytes)
     }
 
-    /// All that the worker tells until it ends well.
+    /// All reports of the worker until it ends well.
     ///
     /// # Panics
     /// When it does not.
-    pub fn join(self) -> Vec<Told> {
+    pub fn join(self) -> Vec<CallReport> {
         let mut bytes = Vec::new();
         (&self.line).read_to_end(&mut bytes).expect("all calls");
         self.process.join();
-        let (told, rest) = bytes.as_chunks();
+        let (reports, rest) = bytes.as_chunks();
         assert!(rest.is_empty(), "half a call");
-        told.iter().map(Told::from_bytes).collect()
+        reports.iter().map(CallReport::from_bytes).collect()
     }
 }
 
 impl Line {
-    /// Says that the worker is where the test wants it.
+    /// Reports that the worker has reached its place in the test.
     pub fn ready(&self) {
         (&self.0).write_all(b".").expect("the test listens");
     }
 
-    /// Tells of calls.
-    pub fn tell(&self, calls: &[Told]) {
+    /// Reports calls.
+    pub fn report(&self, calls: &[CallReport]) {
         let bytes: Vec<u8> = calls.iter().flat_map(|call| call.to_bytes()).collect();
         (&self.0).write_all(&bytes).expect("the test listens");
     }
 
-    /// Waits for [`Worker::go_on`].
+    /// Waits for [`Worker::resume`].
     pub fn wait(&self) {
         (&self.0).read_exact(&mut [0]).expect("the test lives");
     }

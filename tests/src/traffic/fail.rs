@@ -19,8 +19,8 @@ fn fails(socket: &Socket, server: SocketAddr, errno: i32) {
     assert_eq!(error.raw_os_error(), Some(errno), "connect to {server}: {error}");
 }
 
-/// Nobody listens: `count` attempts, each with a source port the kernel chooses at the last moment (and
-/// nobody can ask for afterwards: `tuples` stays empty).
+/// `count` attempts at a port without a listener. The kernel chooses each source port at the last moment, and no call
+/// returns it afterwards, so `tuples` stays empty.
 pub fn refused(server: SocketAddr, count: usize) -> Truth {
     let mut truth = Truth::default();
     for _ in 0..count {
@@ -30,7 +30,7 @@ pub fn refused(server: SocketAddr, count: usize) -> Truth {
     truth
 }
 
-/// Nobody listens; the source port was bound before, so the tuple is known.
+/// An attempt at a port without a listener. The source port was bound before, so the tuple is known.
 pub fn refused_bound(server: SocketAddr) -> Truth {
     let mut truth = Truth::default();
     let (socket, tuple) = bound(server);
@@ -70,8 +70,8 @@ pub fn timed_out(server: SocketAddr) -> Truth {
     truth
 }
 
-/// The next hop does not answer: `server` must be an address of a directly connected network that nobody
-/// has, see [`crate::netns::Veth::nobody`].
+/// The next hop does not answer. `server` must be an unused address of a directly connected network, see
+/// [`crate::netns::Veth::unused`].
 pub fn unreachable(server: SocketAddr) -> Truth {
     let mut truth = Truth::default();
     fails(&tcp(server), server, libc::EHOSTUNREACH);
@@ -99,7 +99,7 @@ pub fn abandoned(server: SocketAddr) -> Truth {
     truth
 }
 
-/// `count` of these, as fast as possible, with source ports that nobody knows.
+/// `count` of these, as fast as possible, with unknown source ports.
 pub fn abandoned_many(server: SocketAddr, count: usize) -> Truth {
     let mut truth = Truth::default();
     let listener = Server::deaf(server);

@@ -18,7 +18,7 @@ const LAST_ACK: u8 = 9;
 const CLOSING: u8 = 11;
 
 /// Connections in every state that there is, and their listeners. They stay until this is dropped, or for the
-/// minute in which the kernel remembers what is closed.
+/// minute in which the kernel keeps a closed connection.
 #[derive(Debug)]
 pub struct Held {
     sockets: Vec<Socket>,
@@ -81,7 +81,7 @@ impl Held {
         drop(pair.client);
         await_end(&pair.server);
         drop(pair.server);
-        // What is left of a socket that nobody has any more stands in FIN_WAIT2.
+        // The mini-socket of a closed socket stands in FIN_WAIT2.
         let orphan = self.half_closed();
         drop(orphan.client);
         self.sockets.push(orphan.server);

@@ -1,10 +1,12 @@
-//! What happens to listeners and to connections that nobody has accepted.
+//! Listeners, and connections that no process has accepted.
+
+#![expect(unsafe_code, reason = "TCP_INFO is a struct that nix does not have")]
 
 use super::socket::{
     Server, await_end, await_error, begin_connect, bind, connect, set_option, tcp, tuple_of,
 };
 use crate::{
-    kernel::census,
+    kernel::tally_sockets,
     truth::{Cause, Direction, Key, Truth},
 };
 use std::{
@@ -83,7 +85,7 @@ pub fn unaccepted_closed(server: SocketAddr, count: usize) -> Truth {
 fn await_state(port: u16, state: &'static str, count: usize) {
     let deadline = Instant::now() + *super::LIMIT;
     let key = Key { direction: Direction::In, port };
-    while census(&[port]).get(&(key, state)) != Some(&(count as u64)) {
+    while tally_sockets(&[port]).get(&(key, state)) != Some(&(count as u64)) {
         assert!(Instant::now() < deadline, "{count} in {state} in time");
         thread::yield_now();
     }

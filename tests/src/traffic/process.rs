@@ -1,6 +1,8 @@
 //! Connections that belong to other processes: owners with a known pid and name, killed owners, and
 //! descriptors that travel.
 
+#![expect(unsafe_code, reason = "fork, and what a child may do before it ends, have no safe form")]
+
 use super::socket::{Server, await_end, await_error, connect, tuple_of};
 use crate::truth::{Truth, Tuple};
 use nix::{
@@ -55,7 +57,7 @@ impl Process {
     /// A process that does nothing, with the id of one that has ended.
     ///
     /// # Errors
-    /// The kernel does not allow it, or somebody has that id.
+    /// The kernel does not allow it, or another process has that id.
     pub fn with_id(pid: u32) -> io::Result<Self> {
         let ids = [pid.cast_signed()];
         // SAFETY: all zeros is a valid value of this plain structure.

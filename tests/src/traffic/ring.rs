@@ -1,5 +1,7 @@
 //! Connections that no system call makes: connected, accepted and closed by `io_uring`.
 
+#![expect(unsafe_code, reason = "io_uring has no safe form in the standard library or in nix")]
+
 use super::socket::{Server, await_end, tcp, transfer, tuple_of};
 use crate::truth::Truth;
 use io_uring::{IoUring, opcode, squeue, types::Fd};
@@ -37,7 +39,7 @@ pub fn orderly(server: SocketAddr, count: usize) -> io::Result<Truth> {
         truth.payload(server.port(), 3, 5);
         truth.whole(tuple_of(&client));
         let close = opcode::Close::new(Fd(client.into_raw_fd()));
-        // SAFETY: nobody else has the descriptor any more.
+        // SAFETY: no other value owns the descriptor any more.
         let [closed] = unsafe { perform(&mut ring, [close.build()]) };
         assert_eq!(closed, 0, "close by io_uring");
         await_end(&child);

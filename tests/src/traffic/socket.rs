@@ -1,5 +1,7 @@
 //! The sockets that all traffic is made of.
 
+#![expect(unsafe_code, reason = "some socket options and calls have no safe form")]
+
 use super::LIMIT;
 use crate::truth::{Truth, Tuple};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};

@@ -1,10 +1,10 @@
 //! `conntrace count`: the number of open connections, as the kernel's own tables have it.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    kernel::{Census, settled},
-    live,
+    harness::Outcome,
+    host::Host,
+    kernel::{SocketTally, settled},
+    needs_tracing,
     netns::{NetNs, Resident},
     port::Port,
     tracer::Setup,
@@ -15,6 +15,7 @@ use conn_tests::{
     },
     truth::Direction,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use socket2::Socket;
 use std::{
@@ -23,14 +24,6 @@ use std::{
     net::{Shutdown, SocketAddr},
     os::{fd::AsRawFd as _, unix::net::UnixStream},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; count:
-    equals_the_kernel_in_every_state,
-    is_filtered,
-    is_grouped,
-    names_the_holder,
-    counts_nothing_that_is_over,
-);
 
 /// What `conntrace count` prints, line by line.
 fn count(args: &[&str]) -> Vec<String> {
@@ -65,7 +58,7 @@ struct Held {
 }
 
 impl Held {
-    /// 4 established on both sides, 2 closed by the client, 1 closed by the server, 1 that nobody has
+    /// 4 established on both sides, 2 closed by the client, 1 closed by the server, 1 that no process has
     /// accepted, 3 that are not answered.
     fn new(address: impl Fn(&Port) -> SocketAddr) -> Self {
         let (ns, ports) = (NetNs::new().unwrap(), Port::block(2));
@@ -99,10 +92,10 @@ impl Held {
     }
 
     /// What the kernel has, and it is what was made.
-    fn census(&self) -> Census {
-        let census = self.ns.run(|| settled(&self.numbers()));
-        assert_eq!(census.values().sum::<u64>(), 19, "{census:?}");
-        census
+    fn tally_sockets(&self) -> SocketTally {
+        let tally = self.ns.run(|| settled(&self.numbers()));
+        assert_eq!(tally.values().sum::<u64>(), 19, "{tally:?}");
+        tally
     }
 
     /// Both ports, as an option.
@@ -112,8 +105,8 @@ impl Held {
     }
 }
 
-fn sum(census: &Census, accept: impl Fn(Direction, u16, &str) -> bool) -> u64 {
-    census.iter().filter(|((key, state), _)| accept(key.direction, key.port, state)).map(|(_, n)| n).sum()
+fn sum(tally: &SocketTally, accept: impl Fn(Direction, u16, &str) -> bool) -> u64 {
+    tally.iter().filter(|((key, state), _)| accept(key.direction, key.port, state)).map(|(_, n)| n).sum()
 }
 
 fn name(direction: Direction) -> &'static str {
@@ -123,12 +116,13 @@ fn name(direction: Direction) -> &'static str {
     }
 }
 
+#[apply(needs_tracing)]
 fn equals_the_kernel_in_every_state(_: &Host) -> Outcome {
     for held in [Held::new(Port::v4), Held::new(Port::v6)] {
-        let census = held.census();
+        let tally = held.tally_sockets();
         let states: BTreeMap<&str, u64> = ["established", "close_wait", "fin_wait2", "syn_sent"]
             .into_iter()
-            .map(|state| (state, sum(&census, |_, _, s| s == state)))
+            .map(|state| (state, sum(&tally, |_, _, s| s == state)))
             .collect();
         assert_eq!(states.values().copied().collect::<Vec<_>>(), [3, 10, 3, 3], "{states:?}");
         let found = table(&["state"], &[&held.filter()]);
@@ -139,18 +133,19 @@ fn equals_the_kernel_in_every_state(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn is_filtered(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn filters_reduce_the_count(_: &Host) -> Outcome {
     let (four, six) = (Held::new(Port::v4), Held::new(Port::v6));
     for (held, family, other) in [(&four, "ipv4", "ipv6"), (&six, "ipv6", "ipv4")] {
-        let census = held.census();
+        let tally = held.tally_sockets();
         for port in held.numbers() {
             let text = port.to_string();
-            assert_eq!(number(&["--dport", &text]), sum(&census, |_, p, _| p == port));
+            assert_eq!(number(&["--dport", &text]), sum(&tally, |_, p, _| p == port));
             for direction in [Direction::In, Direction::Out] {
-                let expected = sum(&census, |d, p, _| (d, p) == (direction, port));
+                let expected = sum(&tally, |d, p, _| (d, p) == (direction, port));
                 assert_eq!(number(&["--dport", &text, "--direction", name(direction)]), expected);
             }
-            assert_eq!(number(&["--dport", &text, "-f", family]), sum(&census, |_, p, _| p == port));
+            assert_eq!(number(&["--dport", &text, "-f", family]), sum(&tally, |_, p, _| p == port));
             assert_eq!(number(&["--dport", &text, "-f", other]), 0);
         }
         let pair = &held.pairs[4];
@@ -164,10 +159,11 @@ fn is_filtered(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn is_grouped(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn groups_add_up_to_the_count(_: &Host) -> Outcome {
     let held = Held::new(Port::v4);
     let expected = held
-        .census()
+        .tally_sockets()
         .into_iter()
         .map(|((key, state), open)| {
             let words = [key.port.to_string(), (*state).to_owned(), name(key.direction).to_owned()];
@@ -183,8 +179,9 @@ fn is_grouped(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn names_the_holder(_: &Host) -> Outcome {
-    let (ns, port) = (NetNs::new().unwrap(), Port::take());
+#[apply(needs_tracing)]
+fn groups_name_the_holder(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
     let _resident = ns.settle();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let (process, children) = ns.run(|| {
@@ -208,8 +205,9 @@ fn names_the_holder(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn counts_nothing_that_is_over(_: &Host) -> Outcome {
-    let (ns, port) = (NetNs::new().unwrap(), Port::take());
+#[apply(needs_tracing)]
+fn closed_connections_are_not_counted(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
     let _resident = ns.settle();
     ns.run(|| {
         let listener = Server::listen(port.v4());

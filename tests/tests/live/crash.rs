@@ -3,25 +3,20 @@
 use aya::{maps::loaded_maps, programs::loaded_links, programs::loaded_programs};
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     kernel::settled,
     ledger::Ledger,
-    live,
+    needs_tracing,
     netns::NetNs,
-    patience,
     port::Port,
+    timeout,
     tracer::Tracer,
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use std::{collections::BTreeSet, fs, thread, time::Instant};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; crash:
-    kill_9_of_stats_leaves_nothing,
-    kill_9_of_events_leaves_nothing,
-    kill_9_under_load_leaves_nothing_and_the_next_start_is_exact,
-);
 
 /// Programs, maps and links by their numbers, which the kernel does not use again soon.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -87,10 +82,10 @@ impl Objects {
         assert!(self.links.len() >= 2, "{self:?}");
     }
 
-    /// The kernel frees them after the process is gone, when nobody can be running in them any more, and
-    /// tells nobody: ask until then.
+    /// The kernel frees programs after the process is gone and after their last run. No event announces that, so the
+    /// test polls.
     fn await_none(&self) {
-        let deadline = Instant::now() + patience::seconds(10);
+        let deadline = Instant::now() + timeout::seconds(10);
         loop {
             let left = self.left();
             if left == Self::default() {
@@ -115,16 +110,19 @@ fn leaves_nothing<const N: usize>(args: [&str; N]) {
     objects.await_none();
 }
 
+#[apply(needs_tracing)]
 fn kill_9_of_stats_leaves_nothing(_: &Host) -> Outcome {
     leaves_nothing(["stats", "-o", "json", "--interval", "100ms"]);
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn kill_9_of_events_leaves_nothing(_: &Host) -> Outcome {
     leaves_nothing(["events", "-o", "json", "--dport", "1"]);
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn kill_9_under_load_leaves_nothing_and_the_next_start_is_exact(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let [busy, quiet] = [ports[0].number(), ports[1].number()];

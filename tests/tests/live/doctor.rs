@@ -1,18 +1,8 @@
 //! `conntrace doctor` on this host, and on what is left of it when something is hidden.
 
-use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
-    tracer::Setup,
-};
+use conn_tests::{harness::Outcome, host::Host, needs_tracing, tracer::Setup};
+use macro_rules_attribute::apply;
 use serde_json::Value;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; doctor:
-    its_connection_is_seen_counted_and_owned,
-    without_privileges_it_says_what_is_missing,
-    findings_have_no_columns,
-);
 
 fn findings(setup: Setup) -> (i32, Value) {
     let ended = setup.run();
@@ -20,7 +10,8 @@ fn findings(setup: Setup) -> (i32, Value) {
     (ended.code.expect("an exit status"), findings)
 }
 
-fn its_connection_is_seen_counted_and_owned(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn selftest_sees_counts_and_owns_its_connection(_: &Host) -> Outcome {
     let (code, findings) = findings(Setup::new(["doctor", "-o", "json"]));
     let outcomes = findings["selftest"].as_array().expect("outcomes");
     assert!(outcomes.len() >= 6, "{findings}");
@@ -31,14 +22,16 @@ fn its_connection_is_seen_counted_and_owned(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn without_privileges_it_says_what_is_missing(_: &Host) -> Outcome {
-    let (code, findings) = findings(Setup::new(["doctor", "-o", "json"]).nobody());
+#[apply(needs_tracing)]
+fn missing_privileges_are_named(_: &Host) -> Outcome {
+    let (code, findings) = findings(Setup::new(["doctor", "-o", "json"]).unprivileged());
     let error = findings["error"].as_str().expect("an error");
     assert!(error.contains("sudo") && error.contains("CAP_BPF"), "{error}");
     assert_eq!((code, &findings["well"]), (1, &Value::Bool(false)));
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn findings_have_no_columns(_: &Host) -> Outcome {
     let ended = Setup::new(["doctor", "-o", "csv"]).run();
     assert!(ended.expect_code(2).contains("use table or json"));

@@ -1,22 +1,16 @@
 //! IPv6, and IPv4 in the clothes of IPv6.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::Kind,
-    live,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::close::{self, First},
 };
+use macro_rules_attribute::apply;
 use std::net::{Ipv4Addr, SocketAddr};
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; family:
-    ipv6_is_printed_whole,
-    a_mapped_socket_is_printed_as_ipv4,
-    an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends,
-    mapped_sockets_pass_the_ipv4_filter_only,
-);
 
 fn both_ends(tracer: &Tracer, tuple: conn_tests::truth::Tuple) {
     for direction in ["out", "in"] {
@@ -26,8 +20,9 @@ fn both_ends(tracer: &Tracer, tuple: conn_tests::truth::Tuple) {
     }
 }
 
+#[apply(needs_tracing)]
 fn ipv6_is_printed_whole(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     let tuple = close::orderly(port.v6(), 1, First::Client).tuple();
     assert!(tuple.client.is_ipv6());
@@ -39,22 +34,25 @@ fn mapped(port: &Port) -> SocketAddr {
     port.at(Ipv4Addr::LOCALHOST.to_ipv6_mapped())
 }
 
+#[apply(needs_tracing)]
 fn a_mapped_socket_is_printed_as_ipv4(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     both_ends(&tracer, close::dual_stack(port.number(), mapped(&port)).tuple());
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn an_ipv4_client_of_a_dual_listener_is_ipv4_at_both_ends(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["--dport", &port.to_string()]);
     both_ends(&tracer, close::dual_stack(port.number(), port.v4()).tuple());
     Ok(())
 }
 
-fn mapped_sockets_pass_the_ipv4_filter_only(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn mapped_sockets_match_the_ipv4_filter_only(_: &Host) -> Outcome {
+    let port = Port::claim();
     let of = |family| Tracer::start(["-f", family, "-e", "NEW,DESTROY", "--dport", &port.to_string()]);
     let (v4, v6) = (of("ipv4"), of("ipv6"));
     let dressed = close::dual_stack(port.number(), mapped(&port)).tuple();

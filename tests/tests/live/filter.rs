@@ -3,10 +3,10 @@
 //! out.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::{Kind, Line},
-    live,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::{
@@ -16,28 +16,16 @@ use conn_tests::{
     },
     truth::Tuple,
 };
+use macro_rules_attribute::apply;
 use std::collections::BTreeSet;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; filter:
-    kinds_are_chosen,
-    kinds_are_taken_as_conntrack_takes_them,
-    service_ports_are_chosen_by_list_and_range,
-    source_ports_are_chosen,
-    a_source_port_range_without_any_service_port,
-    directions_are_chosen,
-    families_are_chosen,
-    filters_hold_together,
-    a_socket_that_was_passed_over_is_seen_when_it_is_wanted,
-    a_service_port_is_not_anybodys_source_port,
-    a_run_of_new_only_tells_each_attempt_of_a_socket,
-);
 
 fn connection(port: &Port) -> Tuple {
     close::orderly(port.v4(), 1, First::Client).tuple()
 }
 
-fn kinds_are_chosen(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn event_filter_selects_kinds(_: &Host) -> Outcome {
+    let port = Port::claim();
     let of = |kinds| Tracer::start(["-e", kinds, "--dport", &port.to_string()]);
     let (ends, middles, all) = (of("NEW,DESTROY"), of("UPDATES"), of("ALL"));
     let tuple = connection(&port);
@@ -58,8 +46,9 @@ fn kinds_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn kinds_are_taken_as_conntrack_takes_them(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn event_filter_takes_conntrack_spellings(_: &Host) -> Outcome {
+    let port = Port::claim();
     for spelling in ["n", "New", "NEW", "nE"] {
         let tracer = Tracer::start(["-E", "-e", spelling, "-p", "tcp", "--dport", &port.to_string()]);
         let first = connection(&port);
@@ -72,7 +61,8 @@ fn kinds_are_taken_as_conntrack_takes_them(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn service_ports_are_chosen_by_list_and_range(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn service_ports_match_lists_and_ranges(_: &Host) -> Outcome {
     let ports = Port::block(8);
     let chosen = [0, 2, 3, 4].map(|n: usize| ports[n].number());
     let spelled = format!("{},{}-{}", ports[0], ports[2], ports[4]);
@@ -98,8 +88,9 @@ fn connection_from(client: &Port, server: &Port) -> Tuple {
     listener.pair_from(socket).tuple
 }
 
-fn source_ports_are_chosen(_: &Host) -> Outcome {
-    let (server, clients) = (Port::take(), Port::block(2));
+#[apply(needs_tracing)]
+fn source_ports_match(_: &Host) -> Outcome {
+    let (server, clients) = (Port::claim(), Port::block(2));
     let tracer =
         Tracer::start(["-e", "NEW", "--dport", &server.to_string(), "--sport", &clients[0].to_string()]);
     connection(&server);
@@ -111,7 +102,8 @@ fn source_ports_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_source_port_range_without_any_service_port(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_source_port_range_needs_no_service_port(_: &Host) -> Outcome {
     let (servers, clients) = (Port::block(2), Port::block(3));
     let range = format!("{}-{}", clients[0], clients[1]);
     let tracer = Tracer::start(["-e", "DESTROY", "--sport", &range]);
@@ -125,8 +117,9 @@ fn a_source_port_range_without_any_service_port(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn directions_are_chosen(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn direction_filter_selects_one_side(_: &Host) -> Outcome {
+    let port = Port::claim();
     for direction in ["in", "out"] {
         let tracer = Tracer::start(["--direction", direction, "--dport", &port.to_string()]);
         connection(&port);
@@ -138,8 +131,9 @@ fn directions_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn families_are_chosen(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn family_filter_selects_one_family(_: &Host) -> Outcome {
+    let port = Port::claim();
     for (family, wrong, right) in [("ipv4", port.v6(), port.v4()), ("ipv6", port.v4(), port.v6())] {
         let tracer = Tracer::start(["-f", family, "-e", "NEW", "--dport", &port.to_string()]);
         close::orderly(wrong, 1, First::Client);
@@ -151,7 +145,8 @@ fn families_are_chosen(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn filters_hold_together(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn filters_combine_with_and(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let port = ports[0].to_string();
     let tracer = Tracer::start(["-e", "DESTROY", "-f", "ipv4", "--direction", "in", "--dport", &port]);
@@ -165,7 +160,8 @@ fn filters_hold_together(_: &Host) -> Outcome {
 
 /// A socket of no interest leaves no trace in the kernel until it connects to a port of interest, and the other
 /// way round.
-fn a_socket_that_was_passed_over_is_seen_when_it_is_wanted(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn a_reused_socket_is_filtered_anew(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (other, wanted) = (Server::listen(ports[0].v4()), Server::listen(ports[1].v4()));
     let port = ports[1].to_string();
@@ -198,8 +194,9 @@ fn a_socket_that_was_passed_over_is_seen_when_it_is_wanted(_: &Host) -> Outcome 
     Ok(())
 }
 
-/// Both ends of a connection from the wanted service port to another one: kept apart by who opened it.
-fn a_service_port_is_not_anybodys_source_port(_: &Host) -> Outcome {
+/// Both ends of a connection from the wanted service port to another one: the opener tells the two ends apart.
+#[apply(needs_tracing)]
+fn a_service_port_is_no_source_port(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let tracer = Tracer::start(["-e", "ALL", "--dport", &ports[0].to_string()]);
     connection_from(&ports[0], &ports[1]);
@@ -211,8 +208,9 @@ fn a_service_port_is_not_anybodys_source_port(_: &Host) -> Outcome {
 }
 
 /// What becomes of a connection is not looked at, but a new one on the same socket is a new one.
-fn a_run_of_new_only_tells_each_attempt_of_a_socket(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn new_only_shows_each_attempt_of_a_socket(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = Tracer::start(["-e", "NEW", "--dport", &port.to_string()]);
     let refused_first = fail::refused_then_connected(port.v4());
     let used_twice = close::reuse(port.v4());

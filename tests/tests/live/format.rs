@@ -1,10 +1,10 @@
 //! The formats of whole event streams, on real events.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     line::Kind,
-    live,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::{
@@ -12,19 +12,12 @@ use conn_tests::{
         process,
     },
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     cell::Cell,
     time::{SystemTime, UNIX_EPOCH},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; format:
-    json_has_its_documented_names,
-    json_tells_one_life_under_one_id,
-    timestamps_stand_in_front,
-    the_default_is_conntracks,
-    columns_are_the_same_in_every_format,
-);
 
 const NAMES: [&str; 26] = [
     "event",
@@ -64,8 +57,9 @@ fn only_at_the_end(name: &str) -> bool {
     ["failed", "error", "lifetime_ns"].contains(&name)
 }
 
+#[apply(needs_tracing)]
 fn json_has_its_documented_names(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
     let before = now_ns();
     let (truth, pid) = process::client(port.v6(), 1, "conn-json");
@@ -104,8 +98,9 @@ fn json_has_its_documented_names(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn json_tells_one_life_under_one_id(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn json_events_of_one_connection_share_an_id(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string(), "--direction", "out"]);
     close::orderly(port.v4(), 1, First::Client);
     let end = tracer.await_json("the end", |object| object["event"] == "destroy");
@@ -126,8 +121,9 @@ fn json_tells_one_life_under_one_id(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn timestamps_stand_in_front(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn timestamps_precede_the_event(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = Tracer::start(["-o", "timestamp", "--dport", &port.to_string()]);
     let before = now_ns() / 1_000;
     let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
@@ -142,8 +138,9 @@ fn timestamps_stand_in_front(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn the_default_is_conntracks(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn default_lines_are_those_of_conntrack(_: &Host) -> Outcome {
+    let port = Port::claim();
     let named = Tracer::start(["-o", "conntrack", "--dport", &port.to_string(), "--direction", "out"]);
     let default = Tracer::start(["--dport", &port.to_string(), "--direction", "out"]);
     let tuple = close::orderly(port.v4(), 1, First::Client).tuple();
@@ -159,9 +156,10 @@ fn the_default_is_conntracks(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn columns_are_the_same_in_every_format(_: &Host) -> Outcome {
     const COLUMNS: &str = "event,direction,state,src,sport,dst,dport,pid,comm";
-    let port = Port::take();
+    let port = Port::claim();
     let option = port.to_string();
     let [json, csv, logfmt, table] = ["json", "csv", "logfmt", "table"].map(|format| {
         Tracer::start([

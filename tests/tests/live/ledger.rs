@@ -1,35 +1,32 @@
 //! The ledger against the truth, one kind of traffic at a time, and all of it at once.
 
 use conn_tests::{
-    harness::{Live, Outcome, Test},
+    harness::{Outcome, Test},
     host::{Host, Need},
     ledger::{Ledger, Report},
-    live,
     map::Table,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     scenario::{self, Scenario},
+    test_family,
     traffic::{
         close::{self, First},
         fail,
     },
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use std::{net::Ipv4Addr, thread};
 
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; ledger:
-    everything_at_once,
-    thousands_of_ports,
-    namespaces_have_totals,
-    whoever_finds_no_slot_in_the_table_is_counted,
-);
-
 /// A test for every kind of traffic: `ledger::equals_refused`.
-pub(crate) fn scenarios() -> impl Iterator<Item = Test> {
-    scenario::ALL.iter().map(|&scenario| {
+#[apply(test_family)]
+fn scenarios() -> Vec<Test> {
+    let test = |&scenario: &Scenario| {
         let name = format!("ledger::equals_{}", scenario.name);
         Test::new(name, Need::Tracing, move |_| equals(scenario))
-    })
+    };
+    scenario::ALL.iter().map(test).collect()
 }
 
 /// The ledger of the scenario's ports equals its truth to the unit, and stays so.
@@ -48,6 +45,7 @@ fn equals(scenario: Scenario) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn everything_at_once(_: &Host) -> Outcome {
     let ports: Vec<Vec<Port>> = scenario::ALL.iter().map(|_| Port::block(2)).collect();
     let ledger = Ledger::start(&[], "200ms");
@@ -72,7 +70,7 @@ fn everything_at_once(_: &Host) -> Outcome {
 }
 
 /// The truth without what a ledger may lack from Linux 7.0 on: attempts that fail before anything is sent. Only the
-/// tracepoint tells of them, and there the kernel was seen to skip programs on it in process context, too
+/// tracepoint sees them, and there the kernel was seen to skip programs on it in process context, too
 /// (docs/kernels.md).
 fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     let mut truth = truth.clone();
@@ -80,8 +78,8 @@ fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     let major: u32 = release.split('.').next().unwrap().parse().unwrap();
     let mut skipped = if major < 7 { 0 } else { report.programs["set_state"].missed };
     for (key, counts) in &mut truth.counts {
-        let told = report.numbers(key.direction, key.port).failed_local;
-        let missing = counts.local.saturating_sub(told).min(skipped);
+        let counted = report.numbers(key.direction, key.port).failed_local;
+        let missing = counts.local.saturating_sub(counted).min(skipped);
         counts.local -= missing;
         counts.opened -= missing;
         skipped -= missing;
@@ -89,7 +87,8 @@ fn but_unsent(report: &Report, truth: &Truth) -> Truth {
     truth
 }
 
-fn thousands_of_ports(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn thousands_of_ports_are_counted(_: &Host) -> Outcome {
     let field = Port::field(2_000);
     let ledger = Ledger::start(&[], "500ms");
     let ns = NetNs::new().unwrap();
@@ -110,8 +109,9 @@ fn thousands_of_ports(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn namespaces_have_totals(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "100ms");
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = Truth::default();
@@ -127,13 +127,14 @@ fn namespaces_have_totals(_: &Host) -> Outcome {
 }
 
 /// The slots that are found first are in a table, the others in a hash map beside the totals of namespaces.
-fn whoever_finds_no_slot_in_the_table_is_counted(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "100ms");
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = some_refused(&namespaces[0], &port, 3);
     // The owner of a slot, and its cells.
-    Table::<180>::of(ledger.tracer().pid(), "LEDGER_PLACES")?.fill();
+    Table::<180>::of(ledger.tracer().pid(), "LEDGER_SLOTS")?.fill();
     for (ns, count) in namespaces.iter().zip([2, 6]) {
         truth += some_refused(ns, &port, count);
     }

@@ -1,9 +1,9 @@
 //! `conntrace life`: a line for each connection, at its end.
 
 use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
+    harness::Outcome,
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::{Setup, Tracer},
     traffic::{
@@ -14,18 +14,13 @@ use conn_tests::{
     },
     truth::Tuple,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     cell::Cell,
     thread,
     time::{Duration, Instant},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; life:
-    each_has_one_line,
-    they_are_chosen_by_length,
-    the_largest_come_at_the_end,
-);
 
 /// Of the ends that opened, with further options.
 fn watch(port: &Port, more: &[&str]) -> Tracer {
@@ -35,7 +30,7 @@ fn watch(port: &Port, more: &[&str]) -> Tracer {
 }
 
 /// The clients' ports, and what else is asked for, in the order of the lines.
-fn told(tracer: Tracer, name: &str) -> Vec<(u64, Value)> {
+fn shown(tracer: Tracer, name: &str) -> Vec<(u64, Value)> {
     let ended = tracer.stop();
     ended.expect_code(0);
     let line = |line: &String| -> (u64, Value) {
@@ -50,7 +45,8 @@ fn port_of(tuple: Tuple) -> u64 {
     tuple.client.port().into()
 }
 
-fn each_has_one_line(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn each_connection_has_one_line(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let list = ports.iter().map(Port::to_string).collect::<Vec<_>>().join(",");
     let tracer = Tracer::start(["life", "--utc", "--dport", &list]);
@@ -65,15 +61,15 @@ fn each_has_one_line(_: &Host) -> Outcome {
     let of =
         |name: &str| header.iter().position(|title| *title == name).unwrap_or_else(|| panic!("{header:?}"));
     let places = ["DIR", "OWNER", "HANDSHAKE", "OLD_STATE", "REASON"].map(of);
-    let mut told: Vec<[&str; 5]> = lives.iter().map(|life| places.map(|place| life[place])).collect();
-    for life in &mut told {
+    let mut rows: Vec<[&str; 5]> = lives.iter().map(|life| places.map(|place| life[place])).collect();
+    for life in &mut rows {
         if life[2] != "-" {
             life[2] = "known";
         }
     }
-    told.sort_unstable();
+    rows.sort_unstable();
     assert_eq!(
-        told,
+        rows,
         [
             ["in", "accept", "known", "last_ack", "closed_by_peer"],
             ["in", "accept", "known", "last_ack", "closed_by_peer"],
@@ -88,9 +84,10 @@ fn each_has_one_line(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn they_are_chosen_by_length(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn duration_filter_selects_lives(_: &Host) -> Outcome {
     const SPAN: Duration = Duration::from_millis(20);
-    let port = Port::take();
+    let port = Port::claim();
     let [long, short, longest] = [["--min", "20ms"], ["--max", "20ms"], ["--min", "1h"]];
     let [long, short, longest] = [long, short, longest].map(|option| watch(&port, &option));
     let server = Server::listen(port.v4());
@@ -105,13 +102,14 @@ fn they_are_chosen_by_length(_: &Host) -> Outcome {
     await_end(&pair.server);
     drop(pair.server);
     long.await_json("the life", |life| life["sport"] == client);
-    let told = [long, short, longest].map(|tracer| told(tracer, "reason"));
-    assert_eq!(told, [vec![(client, "closed_by_us".into())], vec![], vec![]]);
+    let shown = [long, short, longest].map(|tracer| shown(tracer, "reason"));
+    assert_eq!(shown, [vec![(client, "closed_by_us".into())], vec![], vec![]]);
     Ok(())
 }
 
-fn the_largest_come_at_the_end(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn top_lists_the_largest_last(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = watch(&port, &["--top", "2", "--sort", "bytes"]);
     let server = Server::listen(port.v4());
     let lives = [100, 7, 5_000, 50].map(|bytes| {
@@ -121,6 +119,6 @@ fn the_largest_come_at_the_end(_: &Host) -> Outcome {
         await_end(&pair.server);
         port_of(pair.tuple)
     });
-    assert_eq!(told(tracer, "bytes_sent"), [(lives[2], 5_000.into()), (lives[0], 100.into())]);
+    assert_eq!(shown(tracer, "bytes_sent"), [(lives[2], 5_000.into()), (lives[0], 100.into())]);
     Ok(())
 }

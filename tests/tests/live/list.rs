@@ -1,12 +1,9 @@
 //! `conntrace list` beside what the test itself holds, and beside `ss`.
 
-use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
-    netns::NetNs,
-    tracer::Setup,
-};
+#![expect(unsafe_code, reason = "the standard library calls listen() once, and never with a backlog")]
+
+use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, tracer::Setup};
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     io::Write as _,
@@ -14,15 +11,6 @@ use std::{
     os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; list:
-    connections_are_listed_from_the_initiators_side,
-    queues_bytes_and_owners_are_those_of_the_socket,
-    listeners_show_their_backlog,
-    closed_connections_are_listed_on_demand,
-    ages_are_lower_bounds,
-    idle_since_the_last_payload,
-);
 
 /// Runs `conntrace list -o json` for one namespace.
 fn list(ns: &NetNs, more: &[&str]) -> Vec<Value> {
@@ -50,6 +38,7 @@ fn of<'a>(rows: &'a [Value], direction: &str) -> &'a Value {
     row
 }
 
+#[apply(needs_tracing)]
 fn connections_are_listed_from_the_initiators_side(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let (listener, client, _server) = connect(&ns);
@@ -71,6 +60,7 @@ fn connections_are_listed_from_the_initiators_side(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn queues_bytes_and_owners_are_those_of_the_socket(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let (_listener, mut client, _server) = connect(&ns);
@@ -83,6 +73,7 @@ fn queues_bytes_and_owners_are_those_of_the_socket(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn listeners_show_their_backlog(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let (listener, _waiting) = ns.run(|| {
@@ -101,6 +92,7 @@ fn listeners_show_their_backlog(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn closed_connections_are_listed_on_demand(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let (listener, client, server) = connect(&ns);
@@ -115,13 +107,14 @@ fn closed_connections_are_listed_on_demand(_: &Host) -> Outcome {
         (&row["src"], &row["sport"], &row["dport"]),
         (&"127.0.0.1".into(), &sport.into(), &port.into())
     );
-    // Who opened it is not known, so a filter takes it from either side.
+    // The initiator is unknown, so a filter matches either side.
     for port in [port, sport] {
         assert_eq!(list(&ns, &["--state", "time-wait", "--dport", &port.to_string()]).len(), 1);
     }
     Ok(())
 }
 
+#[apply(needs_tracing)]
 fn ages_are_lower_bounds(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let (_listener, _client, _server) = connect(&ns);
@@ -136,7 +129,8 @@ fn ages_are_lower_bounds(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn idle_since_the_last_payload(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn idle_time_begins_at_the_last_payload(_: &Host) -> Outcome {
     /// The longest tick of a kernel: idle times are counted in them.
     const TICK: Duration = Duration::from_millis(10);
     let ns = NetNs::new().unwrap();

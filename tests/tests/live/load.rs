@@ -2,16 +2,17 @@
 
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
+    harness::{Outcome, Skip},
+    host::Host,
     ledger::{Ledger, Report},
-    live,
+    needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::Setup,
     traffic::fail,
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use std::{
     env, fs,
@@ -20,14 +21,6 @@ use std::{
     process, thread,
     time::Instant,
 };
-
-pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; load:
-    ten_runs_while_events_stream_to_a_file,
-    most_events_are_lost_and_no_count,
-    thousands_are_open_at_a_time,
-    some_fail_meanwhile,
-    packets_interrupt_both_cpus,
-);
 
 /// How many connections a run makes.
 fn connections() -> u64 {
@@ -46,12 +39,12 @@ fn flood(ns: &NetNs, flood: Flood) -> Truth {
     truth
 }
 
-/// Waits until the ledger equals the truth, if need be with the help of an audit. Tells how many ends only
-/// audits have told so far.
+/// Waits until the ledger equals the truth, if need be with the help of an audit. Gives how many ends only
+/// audits have found so far.
 fn await_equal(ledger: &Ledger, truth: &Truth) -> u64 {
     let repaired = ledger.await_equal_but(|report| but_bytes(report, truth)).repaired;
     if repaired > 0 {
-        println!("load: {repaired} ends were seen by no hook, and told by an audit");
+        println!("load: {repaired} ends were seen by no hook, and found by an audit");
     }
     repaired
 }
@@ -62,7 +55,7 @@ fn check(ledger: Ledger, truth: &Truth) {
     let last = ledger.stop();
     assert_eq!(last.differences(&but_bytes(&last, truth)), Vec::<String>::new());
     last.check_identity();
-    println!("load: {}", last.told());
+    println!("load: {}", last.to_text());
 }
 
 /// A file for events that goes with the test.
@@ -73,13 +66,13 @@ impl EventFile {
         Self(env::temp_dir().join(format!("conn-tests-{}-{name}.events", process::id())))
     }
 
-    /// The events in it, without what tells of lost ones.
+    /// The events in it, without lines about losses.
     fn events(&self) -> u64 {
         let file = BufReader::new(fs::File::open(&self.0).unwrap());
         let lines = file.split(b'\n').map(Result::unwrap).inspect(|line| assert!(!line.is_empty()));
         lines
             .filter(|line| {
-                ![&b"   [LOST] "[..], b"{\"event\":\"lost\""].iter().any(|told| line.starts_with(told))
+                ![&b"   [LOST] "[..], b"{\"event\":\"lost\""].iter().any(|loss| line.starts_with(loss))
             })
             .count() as u64
     }
@@ -100,9 +93,9 @@ fn lost(stderr: &str) -> u64 {
 
 /// The runs one after the other, each ending in another way, with one ledger for all of them and the events
 /// of each in a file of its own, so that the disk never has to hold more than one. How many were lost. With
-/// `stopped`, nobody reads events while they are made.
+/// `stopped`, the tracer reads no event during the load.
 fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: bool) -> (u64, Truth) {
-    let port = Port::take();
+    let port = Port::claim();
     let filter = port.to_string();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let (mut truth, mut all_lost) = (Truth::default(), 0);
@@ -122,7 +115,7 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: 
         let lost = lost(ended.expect_code(0));
         let lines = file.events();
         println!("load: {lines} events shown, {lost} lost");
-        // NEW and DESTROY on both sides: each is shown or told to be lost, but for ends that no hook saw.
+        // NEW and DESTROY on both sides: each is shown or reported as lost, but for ends that no hook saw.
         let missing = (4 * connections()).checked_sub(lines + lost);
         assert!(missing.is_some_and(|missing| missing <= untold), "{missing:?}: {}", ended.stderr);
         all_lost += lost;
@@ -131,22 +124,25 @@ fn runs(number: u64, endings: &[Ending], name: &str, options: &[&str], stopped: 
     (all_lost, truth)
 }
 
-fn ten_runs_while_events_stream_to_a_file(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn counts_are_exact_beside_an_event_stream(_: &Host) -> Outcome {
     use Ending::{ClientFirst, ClientReset, Mixed, ServerFirst, ServerReset};
     let endings = [ClientFirst, ServerFirst, ClientReset, ServerReset, Mixed];
     runs(10, &endings, "stream", &["-o", "json"], false);
     Ok(())
 }
 
-fn most_events_are_lost_and_no_count(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn lost_events_lose_no_count(_: &Host) -> Outcome {
     let (lost, truth) = runs(2, &[Ending::ClientFirst, Ending::Mixed], "tiny", &["-b", "4096"], true);
     let opened: u64 = truth.counts.values().map(|counts| counts.opened).sum();
     assert!(lost > opened, "most events should be lost: {lost} of {}", 2 * opened);
     Ok(())
 }
 
-fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_whole_machine)]
+fn thousands_of_open_connections_are_counted(_: &Host) -> Outcome {
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let count = connections() * 2 / 5;
     let ns = NetNs::new().unwrap();
@@ -156,7 +152,8 @@ fn thousands_are_open_at_a_time(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn some_fail_meanwhile(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn failures_under_load_are_counted(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let [open, refused, silent] = [0, 1, 2].map(|at: usize| &ports[at]);
     let ledger = Ledger::start(&ports.iter().map(Port::number).collect::<Vec<_>>(), "500ms");
@@ -184,8 +181,9 @@ fn some_fail_meanwhile(_: &Host) -> Outcome {
 }
 
 /// Interrupts that carry packets hit the witnesses while they run; each of them may be skipped then.
-fn packets_interrupt_both_cpus(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_whole_machine)]
+fn interrupts_on_both_cpus_lose_no_count(_: &Host) -> Outcome {
+    let port = Port::claim();
     let ledger = Ledger::start(&[port.number()], "500ms");
     let ns = NetNs::new().unwrap();
     ns.spread().map_err(|error| Skip(format!("cannot spread packets over the CPUs: {error}")))?;
@@ -205,11 +203,11 @@ fn but_bytes(report: &Report, truth: &Truth) -> Truth {
     let mut known = truth.clone();
     for (key, counts) in &mut known.counts {
         let numbers = report.numbers(key.direction, key.port);
-        for (bytes, told) in
+        for (bytes, counted) in
             [(&mut counts.sent, numbers.bytes_sent), (&mut counts.received, numbers.bytes_received)]
         {
-            if bytes.checked_sub(told).is_some_and(|lost| lost <= report.repaired) {
-                *bytes = told;
+            if bytes.checked_sub(counted).is_some_and(|lost| lost <= report.repaired) {
+                *bytes = counted;
             }
         }
     }

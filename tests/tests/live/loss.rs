@@ -1,25 +1,20 @@
-//! Events that found no room are told, with their number.
+//! Events that find the ring full are reported, with their number, and in their place among the events.
 
 use conn_tests::{
     flood::{self, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::Outcome,
+    host::Host,
+    line::Line,
+    losses::{Item, check_positions},
+    needs_tracing,
+    netns::NetNs,
     port::Port,
     tracer::{Ended, Setup, Tracer},
-    traffic::{LIMIT, Server},
+    traffic::LIMIT,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::time::Instant;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; loss:
-    lines_tell_them_in_their_place,
-    json_tells_them_in_their_place,
-    csv_tells_them_on_standard_error,
-    the_last_ones_are_told_too,
-    a_loss_is_an_error_if_that_is_asked_for,
-    a_missed_step_is_an_error_if_that_is_asked_for,
-);
 
 /// The number behind a word.
 fn number(line: &str, key: &str) -> u64 {
@@ -28,104 +23,117 @@ fn number(line: &str, key: &str) -> u64 {
     digits.parse().unwrap_or_else(|_| panic!("no number after {key:?} in {line:?}"))
 }
 
-/// Floods a tracer with a ring that is too small, until it has told a loss.
-fn too_much(arguments: &[&str]) -> (Ended, u64) {
-    let port = Port::take().to_string();
-    let tracer = Tracer::start([&["-b", "4K", "--dport", &port], arguments].concat());
-    let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
+/// Floods a tracer whose ring is too small until the tracer reports a loss. Gives the least number of events, too.
+fn flooded(arguments: &[&str]) -> (Ended, u64) {
+    let port = Port::claim();
+    let filter = port.to_string();
+    let tracer = Tracer::start([&["-b", "4K", "--dport", &filter], arguments].concat());
+    let flood = Flood::new(port.number(), u64::MAX, flood::Ending::Mixed).start();
     tracer.await_stderr("a line about lost events while it runs", |line| line.contains("events were lost"));
     let truth = flood.stop();
-    let port = port.parse().expect("a port");
     // Per connection and side at least NEW, ESTABLISHED and DESTROY.
-    let least = 3 * (truth.outgoing(port).opened + truth.incoming(port).opened);
+    let least = 3 * (truth.outgoing(port.number()).opened + truth.incoming(port.number()).opened);
     (tracer.stop(), least)
 }
 
-/// The balance adds up, and says `lost`.
-fn check_balance(ended: &Ended, shown: u64, lost: u64, least: u64) {
+/// The accounting on standard error adds up, and includes the losses.
+fn check_accounting(ended: &Ended, shown: u64, lost: u64, least: u64) {
     let stderr = ended.expect_code(0);
-    let balance = stderr.lines().find(|line| line.contains("produced ")).expect("a balance");
-    assert!(balance.ends_with(": holds"), "{balance}");
-    assert_eq!((number(balance, "shown "), number(balance, "lost ")), (shown, lost), "{balance}");
-    assert!(lost > 0 && number(balance, "produced ") >= least, "{least}: {balance}");
-    let told: u64 = stderr
+    let accounting = stderr.lines().find(|line| line.contains("produced ")).expect("an accounting");
+    assert!(accounting.ends_with(": holds"), "{accounting}");
+    assert_eq!((number(accounting, "shown "), number(accounting, "lost ")), (shown, lost), "{accounting}");
+    assert!(lost > 0 && number(accounting, "produced ") >= least, "{least}: {accounting}");
+    let reported: u64 = stderr
         .lines()
         .filter(|line| line.contains("events were lost"))
         .map(|line| number(line, "conntrace: "))
         .sum();
-    assert_eq!(told, lost, "{stderr}");
+    assert_eq!(reported, lost, "{stderr}");
 }
 
-fn json_tells_them_in_their_place(_: &Host) -> Outcome {
-    let (ended, least) = too_much(&["-o", "json"]);
-    let (mut shown, mut total, mut until) = (0, 0, 0);
-    for line in &ended.stdout {
+fn json_items(ended: &Ended) -> Vec<Item> {
+    let item = |line: &String| {
         let object: Value = serde_json::from_str(line).expect("JSON");
-        let ns = |name: &str| object[name].as_u64().unwrap_or_else(|| panic!("{name}: {line}"));
+        let number = |name: &str| object[name].as_u64().unwrap_or_else(|| panic!("{name}: {line}"));
         if object["event"] == "lost" {
-            total += ns("lost");
-            assert!(until <= ns("since_ns") && ns("since_ns") <= ns("until_ns"), "{line}");
-            until = ns("until_ns");
+            Item::Lost { count: number("lost"), since: number("since_ns"), until: number("until_ns") }
         } else {
-            shown += 1;
-            // What is shown before a loss had happened by then.
-            assert!(until == 0 || shown > 1, "nothing before the first loss");
+            Item::Event { time: number("time_ns") }
         }
-    }
-    check_balance(&ended, shown, total, least);
+    };
+    ended.stdout.iter().map(item).collect()
+}
+
+#[apply(needs_tracing)]
+fn json_losses_stand_in_their_interval(_: &Host) -> Outcome {
+    let (ended, least) = flooded(&["-o", "json"]);
+    let (shown, lost) = check_positions(&json_items(&ended));
+    check_accounting(&ended, shown, lost, least);
     Ok(())
 }
 
-fn lines_tell_them_in_their_place(_: &Host) -> Outcome {
-    let (ended, least) = too_much(&[]);
-    let (lost, events): (Vec<&String>, Vec<&String>) =
-        ended.stdout.iter().partition(|line| line.starts_with("   [LOST] "));
-    let total = lost.iter().map(|line| number(line, "[LOST] ")).sum();
-    check_balance(&ended, events.len() as u64, total, least);
+#[apply(needs_tracing)]
+fn line_losses_stand_between_events(_: &Host) -> Outcome {
+    let (ended, least) = flooded(&["-o", "timestamp"]);
+    let micros =
+        |line: &str, key| number(line, key) * 1_000_000 + number(line.split_once(key).unwrap().1, ".");
+    let item = |text: &String| {
+        if text.starts_with("   [LOST] ") {
+            let (since, until) = (micros(text, "since="), micros(text, "until="));
+            Item::Lost { count: number(text, "[LOST] "), since, until }
+        } else {
+            let stamp = text.parse::<Line>().expect("an event").stamp.expect("a timestamp");
+            Item::Event { time: stamp.seconds * 1_000_000 + u64::from(stamp.micros) }
+        }
+    };
+    let (shown, lost) = check_positions(&ended.stdout.iter().map(item).collect::<Vec<_>>());
+    check_accounting(&ended, shown, lost, least);
     Ok(())
 }
 
-fn csv_tells_them_on_standard_error(_: &Host) -> Outcome {
-    let (ended, least) = too_much(&["-o", "csv"]);
+#[apply(needs_tracing)]
+fn csv_losses_go_to_standard_error(_: &Host) -> Outcome {
+    let (ended, least) = flooded(&["-o", "csv"]);
     let stderr = ended.expect_code(0);
-    let told = stderr.lines().filter(|line| line.contains("events were lost"));
-    let total = told.map(|line| number(line, "conntrace: ")).sum();
-    check_balance(&ended, ended.stdout.len() as u64 - 1, total, least);
+    let losses = stderr.lines().filter(|line| line.contains("events were lost"));
+    let lost = losses.map(|line| number(line, "conntrace: ")).sum();
+    check_accounting(&ended, ended.stdout.len() as u64 - 1, lost, least);
     Ok(())
 }
 
-fn the_last_ones_are_told_too(_: &Host) -> Outcome {
-    let port = Port::take().to_string();
+#[apply(needs_tracing)]
+fn losses_at_the_end_are_reported(_: &Host) -> Outcome {
+    let port = Port::claim().to_string();
     let tracer = Tracer::start(["-b", "4K", "-o", "json", "--dport", &port]);
     let flood = Flood::new(port.parse().expect("a port"), u64::MAX, flood::Ending::Mixed).start();
     tracer.await_stdout("a loss", |line| line.contains("\"event\":\"lost\""));
-    // It ends in the middle of a flood.
+    // The tracer ends in the middle of a flood.
     let ended = tracer.stop();
     flood.stop();
-    let objects: Vec<Value> =
-        ended.stdout.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let lost: u64 = objects.iter().filter_map(|object| object["lost"].as_u64()).sum();
-    let shown = objects.iter().filter(|object| object["event"] != "lost").count();
-    check_balance(&ended, shown as u64, lost, 0);
+    let (shown, lost) = check_positions(&json_items(&ended));
+    check_accounting(&ended, shown, lost, 0);
     assert!(!ended.stderr.contains("unread"), "{}", ended.stderr);
     Ok(())
 }
 
-fn a_loss_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
-    let (ended, _) = too_much(&["--strict"]);
+#[apply(needs_tracing)]
+fn strict_fails_on_a_lost_event(_: &Host) -> Outcome {
+    let (ended, _) = flooded(&["--strict"]);
     assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
-    // Nothing lost, nothing to complain about.
-    let port = Port::take().to_string();
+    // Without a loss, --strict changes nothing.
+    let port = Port::claim().to_string();
     let quiet = Tracer::start(["--strict", "--dport", &port]).stop();
     quiet.expect_code(0);
     Ok(())
 }
 
-fn a_missed_step_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
-    let port = Port::take();
+/// The report's own counters decide, since other tracers and other tests of this host may repair or add a miss.
+#[apply(needs_tracing)]
+fn strict_fails_on_a_missed_transition(_: &Host) -> Outcome {
+    let port = Port::claim();
     let stats = |more: &[&str]| {
-        let args = ["stats", "--strict", "-o", "json", "--dport", &port.to_string()];
-        Setup::new(args.iter().chain(more)).spawn()
+        let arguments = ["stats", "--strict", "-o", "json", "--dport", &port.to_string()];
+        Setup::new(arguments.iter().chain(more)).start()
     };
     let missed = |ended: &Ended| {
         let report: Value = serde_json::from_str(ended.stdout.last().expect("a report")).expect("JSON");
@@ -134,24 +142,21 @@ fn a_missed_step_is_an_error_if_that_is_asked_for(_: &Host) -> Outcome {
         let differences = report["audit"]["differences"].as_array().expect("a list").len() as u64;
         report["repaired"].as_u64().expect("a number") + failures.iter().sum::<u64>() + differences
     };
-    // This hook alone does not see the end of a connection that is older than it is, unless another conntrace (of a
-    // test beside this one) has asked for the steps of that socket.
+    let ns = NetNs::new().unwrap();
     let deadline = Instant::now() + *LIMIT;
     loop {
-        let pair = Server::listen(port.v4()).pair();
-        let blind = stats(&["--witnesses", "sock_ops"]);
-        if !blind.is_ready() {
-            return Err(Skip("no cgroup v2 here, so there is no hook that misses ends".into()));
-        }
-        drop(pair);
-        let ended = blind.stop();
+        let starved = stats(&[]);
+        // Other tests free slots meanwhile, so that a transition may find one. Then the test tries again.
+        super::socket_state::table::<3>(&starved, "COUNTED_PLACES")?.exhaust();
+        ns.run(|| Flood::new(port.number(), 100, flood::Ending::Mixed).run());
+        let ended = starved.stop();
         if missed(&ended) > 0 {
             assert!(ended.expect_code(3).contains("--strict"), "{}", ended.stderr);
             break;
         }
+        ended.expect_code(0);
         assert!(Instant::now() < deadline, "{ended:#?}");
     }
-
     let ended = stats(&["--timeout", "100ms"]).await_end();
     ended.expect_code(if missed(&ended) > 0 { 3 } else { 0 });
     Ok(())

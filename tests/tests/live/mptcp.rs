@@ -3,17 +3,18 @@
 use super::owner::{check, watch};
 use aya::maps::HashMap;
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live, map,
+    harness::{Outcome, Skip},
+    host::Host,
+    map, needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::Tracer,
     traffic::{
         LIMIT, Server,
-        crew::{Told, Worker, be_patient, called},
+        crew::{CallReport, Worker, called, set_long_timeout},
     },
 };
+use macro_rules_attribute::apply;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -23,24 +24,20 @@ use std::{
     time::Instant,
 };
 
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; mptcp:
-    subflows_belong_to_the_process,
-    what_is_noted_of_a_connection_goes_with_it,
-);
-
 fn mptcp(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP))
 }
 
-/// Of how many MPTCP connections this conntrace remembers who made them.
+/// The number of MPTCP connections with a pending owner in this conntrace.
 fn noted(tracer: &Tracer) -> usize {
     let map = map::of(tracer.pid(), "MPTCP_OWNERS");
     HashMap::<_, u64, [u64; 8]>::try_from(&map).unwrap().keys().count()
 }
 
-/// Also where nobody asks for more than beginnings.
-fn what_is_noted_of_a_connection_goes_with_it(_: &Host) -> Outcome {
-    let port = Port::take();
+/// The same holds for a run with NEW events only.
+#[apply(needs_tracing)]
+fn pending_owners_end_with_their_connection(_: &Host) -> Outcome {
+    let port = Port::claim();
     let address = port.v4();
     mptcp(address).map_err(|error| Skip(format!("no MPTCP: {error}")))?;
     for kinds in ["NEW", "ALL"] {
@@ -62,8 +59,9 @@ fn what_is_noted_of_a_connection_goes_with_it(_: &Host) -> Outcome {
 }
 
 /// A subflow that the kernel adds to an MPTCP connection belongs to the process that made the connection.
+#[apply(needs_tracing)]
 fn subflows_belong_to_the_process(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let address = port.v4();
     let ns = NetNs::new().unwrap();
     ns.run(|| mptcp(address)).map_err(|error| Skip(format!("no MPTCP: {error}")))?;
@@ -82,26 +80,26 @@ fn subflows_belong_to_the_process(_: &Host) -> Outcome {
         });
         let client = Worker::start("conn-mptcp-out", &[], |line| {
             let socket = mptcp(address).expect("a socket");
-            be_patient(&socket);
+            set_long_timeout(&socket);
             socket.connect(&address.into()).expect("connect by MPTCP");
             let call = called(socket);
-            line.tell(&[Told::of(&call)]);
+            line.report(&[CallReport::new(&call)]);
             line.wait();
         });
-        let told = client.told();
+        let call = client.next_report();
         let of = |kind: &str, direction: &str, from: Ipv4Addr| {
             tracer.await_json(&format!("{kind} {direction} from {from}"), |event| {
                 event["event"] == kind && event["direction"] == direction && event["src"] == from.to_string()
             })
         };
         // The kernel adds it once the first has carried data.
-        check(&of("new", "out", second), "connect", told.caller, "conn-mptcp-out");
-        client.go_on();
+        check(&of("new", "out", second), "connect", call.caller, "conn-mptcp-out");
+        client.resume();
         client.join();
-        check(&of("destroy", "out", second), "connect", told.caller, "conn-mptcp-out");
-        check(&of("destroy", "out", Ipv4Addr::LOCALHOST), "connect", told.caller, "conn-mptcp-out");
-        check(&of("destroy", "in", Ipv4Addr::LOCALHOST), "accept", told.acceptor, "conn-mptcp-in");
-        // Nobody accepts a subflow that joins: who listens is known, and said to be no more than that.
+        check(&of("destroy", "out", second), "connect", call.caller, "conn-mptcp-out");
+        check(&of("destroy", "out", Ipv4Addr::LOCALHOST), "connect", call.caller, "conn-mptcp-out");
+        check(&of("destroy", "in", Ipv4Addr::LOCALHOST), "accept", call.acceptor, "conn-mptcp-in");
+        // No process accepts a subflow that joins. The owner is the listener's, and marked as such.
         let joined = of("destroy", "in", second);
         assert_eq!(
             (&joined["owner"], &joined["pid"]),

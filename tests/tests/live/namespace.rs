@@ -1,11 +1,7 @@
 //! The namespaces themselves, without conntrace.
 
-use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
-    netns::NetNs,
-};
+use conn_tests::{harness::Outcome, host::Host, needs_namespaces, netns::NetNs};
+use macro_rules_attribute::apply;
 use std::{
     fs,
     net::{IpAddr, TcpListener, TcpStream},
@@ -13,14 +9,8 @@ use std::{
     thread,
 };
 
-pub(crate) const TESTS: &[Live] = live!(Need::Namespaces; namespace:
-    do_not_see_each_other,
-    have_their_own_number,
-    are_joined_for_both_families_several_at_a_time,
-    keep_their_sysctls,
-);
-
-fn do_not_see_each_other(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn namespaces_are_isolated(_: &Host) -> Outcome {
     let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     assert_ne!(a.inum(), b.inum());
     let listener = a.run(|| TcpListener::bind("127.0.0.1:7").unwrap());
@@ -30,7 +20,8 @@ fn do_not_see_each_other(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn have_their_own_number(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn namespaces_have_distinct_inodes(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let seen = || fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
     assert_eq!(ns.run(seen), ns.inum());
@@ -38,7 +29,8 @@ fn have_their_own_number(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn are_joined_for_both_families_several_at_a_time(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn veth_pairs_carry_both_families(_: &Host) -> Outcome {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -56,7 +48,8 @@ fn are_joined_for_both_families_several_at_a_time(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn keep_their_sysctls(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn sysctls_stay_in_their_namespace(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let read = || fs::read_to_string("/proc/sys/net/ipv4/tcp_syn_retries").unwrap();
     let outside = read();

@@ -1,19 +1,20 @@
-//! Who a connection belongs to, against processes that say themselves who accepted what.
+//! Owners of connections, against processes that announce themselves as acceptors.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     port::Port,
     tracer::Tracer,
     traffic::{
         Server,
-        crew::{Call, Told, Who, Worker, be_patient, call, called, process_name, serve},
+        crew::{Call, CallReport, Owner, Worker, call, called, process_name, serve, set_long_timeout},
         process::{self, Process},
         ring,
         socket::{await_end, set_option, tcp},
     },
 };
+use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{
@@ -23,25 +24,12 @@ use std::{
     thread,
 };
 
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; owner:
-    a_fork_server_accepts_itself,
-    each_worker_owns_what_it_accepts,
-    threads_have_their_own_names,
-    listeners_that_share_a_port,
-    a_passed_socket_stays_with_its_acceptor,
-    processes_that_are_gone,
-    a_ring_connects_and_accepts,
-    what_was_there_before,
-    who_waits_already,
-    who_accepts_without_a_place_for_that,
-);
-
 /// A tracer of the ends and beginnings on this port.
 pub(crate) fn watch(port: &Port) -> Tracer {
     Tracer::start(["-v", "-o", "json", "--dport", &port.to_string()])
 }
 
-/// The hook that sees who accepts, if there is one. The tracer runs with `-v`.
+/// The hook for accepts, if there is one. The tracer runs with `-v`.
 pub(crate) fn hook_for_accepts(tracer: &Tracer) -> Option<String> {
     let seen_by = "who accepts a connection is seen by: ";
     let line = tracer.await_stderr("the hook for accepts", |line| {
@@ -64,11 +52,11 @@ pub(crate) fn event(tracer: &Tracer, kind: &str, direction: &str, client: u16) -
 
 /// The owner in an event.
 #[track_caller]
-pub(crate) fn check(event: &Value, source: &str, who: Who, process: &str) {
-    let owner = |event: &Value| ["owner", "pid", "tid", "comm", "thread"].map(|name| event[name].clone());
+pub(crate) fn check(event: &Value, source: &str, owner: Owner, process: &str) {
+    let fields = |event: &Value| ["owner", "pid", "tid", "comm", "thread"].map(|name| event[name].clone());
     let expected: [Value; 5] =
-        [source.into(), who.pid.into(), who.tid.into(), process.into(), who.thread().as_str().into()];
-    assert_eq!(owner(event), expected, "{event}");
+        [source.into(), owner.pid.into(), owner.tid.into(), process.into(), owner.thread().as_str().into()];
+    assert_eq!(fields(event), expected, "{event}");
 }
 
 /// Both ends of a call from this process, after it is over.
@@ -81,19 +69,20 @@ pub(crate) fn check_call(tracer: &Tracer, call: Call, acceptor: &str) {
 }
 
 /// The parent accepts, and a child for each connection serves it.
-fn a_fork_server_accepts_itself(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn a_fork_server_is_the_acceptor(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
     let parent = Worker::start("conn-parent", &[], |line| {
         let server = Server::listen(address);
-        be_patient(&server.socket);
+        set_long_timeout(&server.socket);
         line.ready();
         loop {
             let accepted = server.accept();
-            let parent = Who::am_i();
+            let parent = Owner::current();
             let child = Process::run("conn-child", &[accepted.as_raw_fd()], || {
-                parent.introduce(&accepted).expect("the client waits");
+                parent.announce(&accepted).expect("the client waits");
                 await_end(&accepted);
             });
             drop(accepted);
@@ -105,16 +94,17 @@ fn a_fork_server_accepts_itself(_: &Host) -> Outcome {
         let call = call(address);
         assert_eq!(call.acceptor.pid, parent.pid());
         let client = call.tuple.client.port();
-        // Nobody has accepted it yet, but who listens is known.
+        // No process has accepted it yet, but the listener is known.
         check(&event(&tracer, "new", "in", client), "listener", call.acceptor, "conn-parent");
         check_call(&tracer, call, "conn-parent");
     }
     Ok(())
 }
 
-/// Four processes accept from one listener that they inherited from somebody else.
+/// Four processes accept from one listener that they inherited from their parent.
+#[apply(needs_tracing)]
 fn each_worker_owns_what_it_accepts(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let server = Server::listen(port.v4());
     let workers: Vec<Worker> = (0..4)
@@ -147,9 +137,10 @@ fn each_worker_owns_what_it_accepts(_: &Host) -> Outcome {
 }
 
 /// Threads of one process accept, threads of another connect.
-fn threads_have_their_own_names(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn owners_carry_thread_names(_: &Host) -> Outcome {
     const THREADS: usize = 3;
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
     let named = |name: String, job: Box<dyn FnOnce() + Send>| {
@@ -173,14 +164,14 @@ fn threads_have_their_own_names(_: &Host) -> Outcome {
             })
             .collect();
         let calls: Vec<Call> = calls.into_iter().map(|call| call.join().expect("a call")).collect();
-        line.tell(&calls.iter().map(Told::of).collect::<Vec<_>>());
+        line.report(&calls.iter().map(CallReport::new).collect::<Vec<_>>());
     });
     let pids = (callers.pid(), acceptors.pid());
     let calls = callers.join();
     assert_eq!(calls.len(), THREADS);
     let tids: BTreeSet<u32> = calls.iter().map(|call| call.acceptor.tid).collect();
     assert_eq!(tids.len(), THREADS, "each thread one");
-    for Told { client, caller, acceptor, .. } in calls {
+    for CallReport { client, caller, acceptor, .. } in calls {
         assert_eq!((caller.pid, acceptor.pid), pids);
         assert!(caller.tid != caller.pid && acceptor.tid != acceptor.pid);
         assert!(caller.thread().starts_with("dial-") && acceptor.thread().starts_with("acc-"));
@@ -190,9 +181,10 @@ fn threads_have_their_own_names(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Two processes with a listener each on the same port: until one has accepted, nobody can say which.
-fn listeners_that_share_a_port(_: &Host) -> Outcome {
-    let port = Port::take();
+/// Two processes with a listener each on the same port: until one has accepted, the owner is unknown.
+#[apply(needs_tracing)]
+fn a_shared_port_has_no_owner_before_accept(_: &Host) -> Outcome {
+    let port = Port::claim();
     let before = watch(&port);
     let address = port.v4();
     let shared = move || {
@@ -222,8 +214,9 @@ fn listeners_that_share_a_port(_: &Host) -> Outcome {
 }
 
 /// The worker that gets the descriptor and closes it did not accept it.
+#[apply(needs_tracing)]
 fn a_passed_socket_stays_with_its_acceptor(_: &Host) -> Outcome {
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = watch(&port);
     let client = process::passed(port.v4()).tuple().client.port();
     let end = event(&tracer, "destroy", "in", client);
@@ -233,32 +226,34 @@ fn a_passed_socket_stays_with_its_acceptor(_: &Host) -> Outcome {
 }
 
 /// The tracer stands still until all of them are gone and reaped.
-fn processes_that_are_gone(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn owners_outlive_their_processes(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = watch(&port);
     tracer.signal(Signal::SIGSTOP);
     let address = port.v4();
     let server = Worker::server("conn-gone", || Server::listen(address));
-    let clients: Vec<(String, Told)> = (0..20)
+    let clients: Vec<(String, CallReport)> = (0..20)
         .map(|number| {
             let name = format!("conn-brief-{number}");
-            let worker = Worker::start(&name, &[], |line| line.tell(&[Told::of(&call(address))]));
+            let worker = Worker::start(&name, &[], |line| line.report(&[CallReport::new(&call(address))]));
             (name, worker.join()[0])
         })
         .collect();
     drop(server);
     tracer.signal(Signal::SIGCONT);
-    for (name, told) in clients {
-        check(&event(&tracer, "new", "out", told.client), "connect", told.caller, &name);
-        check(&event(&tracer, "destroy", "out", told.client), "connect", told.caller, &name);
-        check(&event(&tracer, "destroy", "in", told.client), "accept", told.acceptor, "conn-gone");
+    for (name, call) in clients {
+        check(&event(&tracer, "new", "out", call.client), "connect", call.caller, &name);
+        check(&event(&tracer, "destroy", "out", call.client), "connect", call.caller, &name);
+        check(&event(&tracer, "destroy", "in", call.client), "accept", call.acceptor, "conn-gone");
     }
     Ok(())
 }
 
 /// One process listens, another accepts by `io_uring`, a third connects by it.
-fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn io_uring_connects_and_accepts_have_owners(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = watch(&port);
     ring::is_allowed().map_err(|error| Skip(format!("this machine does not allow io_uring: {error}")))?;
     let server = Server::listen(port.v4());
@@ -266,27 +261,27 @@ fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
     let acceptor = Worker::start("conn-ring-in", &[server.socket.as_raw_fd()], |_| {
         loop {
             let accepted = ring::accept(&server);
-            Who::am_i().introduce(&accepted).expect("the client waits");
+            Owner::current().announce(&accepted).expect("the client waits");
             await_end(&accepted);
         }
     });
     let caller = Worker::start("conn-ring-out", &[], |line| {
         for _ in 0..3 {
-            line.tell(&[Told::of(&called(ring::connect(address)))]);
+            line.report(&[CallReport::new(&called(ring::connect(address)))]);
         }
     });
     let pids = (caller.pid(), acceptor.pid());
-    for told in caller.join() {
-        assert_eq!((told.caller.pid, told.acceptor.pid), pids);
-        let out = event(&tracer, "destroy", "out", told.client);
-        assert_eq!((&out["owner"], &out["pid"]), (&"connect".into(), &told.caller.pid.into()), "{out}");
+    for call in caller.join() {
+        assert_eq!((call.caller.pid, call.acceptor.pid), pids);
+        let out = event(&tracer, "destroy", "out", call.client);
+        assert_eq!((&out["owner"], &out["pid"]), (&"connect".into(), &call.caller.pid.into()), "{out}");
         assert_eq!(out["comm"], "conn-ring-out", "{out}");
-        let inn = event(&tracer, "destroy", "in", told.client);
+        let inn = event(&tracer, "destroy", "in", call.client);
         let found = (inn["owner"].as_str().unwrap_or("null"), inn["pid"].as_u64());
         let expected = if sees_every_accept(&tracer) {
-            ("accept", Some(told.acceptor.pid))
+            ("accept", Some(call.acceptor.pid))
         } else {
-            // Nothing tells of this accept; who listens is known, and said to be no more than that.
+            // No hook sees this accept. The owner is the listener's, and marked as such.
             ("listener", Some(std::process::id()))
         };
         assert_eq!(found, (expected.0, expected.1.map(u64::from)), "{inn}");
@@ -295,21 +290,22 @@ fn a_ring_connects_and_accepts(_: &Host) -> Outcome {
 }
 
 /// A listener, and both ends of connections, that were there before the tracer.
-fn what_was_there_before(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn earlier_sockets_have_owners(_: &Host) -> Outcome {
+    let port = Port::claim();
     let address: SocketAddr = port.v4();
     let server = Worker::server("conn-old-in", || Server::listen(address));
     let client = Worker::start("conn-old-out", &[], |line| {
         let old = call(address);
-        line.tell(&[Told::of(&old)]);
+        line.report(&[CallReport::new(&old)]);
         line.wait();
         drop(old);
-        line.tell(&[Told::of(&call(address))]);
+        line.report(&[CallReport::new(&call(address))]);
     });
-    let old = client.told();
+    let old = client.next_report();
     let tracer = watch(&port);
-    client.go_on();
-    let new = client.told();
+    client.resume();
+    let new = client.next_report();
     let pids = (client.pid(), server.pid());
     client.join();
     for (direction, pid, process) in [("out", pids.0, "conn-old-out"), ("in", pids.1, "conn-old-in")] {
@@ -324,13 +320,14 @@ fn what_was_there_before(_: &Host) -> Outcome {
 }
 
 /// A task that waits in `accept()` since before the tracer, while another tracer comes and goes.
-fn who_waits_already(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn a_waiting_acceptor_is_the_owner(_: &Host) -> Outcome {
+    let port = Port::claim();
     let address = port.v4();
     let server = Worker::server("conn-waiting", || Server::listen(address));
     let tracer = watch(&port);
     if hook_for_accepts(&tracer).as_deref() == Some("function") {
-        return Err(Skip("this kernel has no hook that sees who waits already".into()));
+        return Err(Skip("this kernel has no hook that sees a waiting acceptor".into()));
     }
     watch(&port).stop();
     let call = call(address);
@@ -339,11 +336,12 @@ fn who_waits_already(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// The table in which it is noted who accepted is full.
-fn who_accepts_without_a_place_for_that(_: &Host) -> Outcome {
-    let port = Port::take();
+/// The table of pending owners is full.
+#[apply(needs_tracing)]
+fn acceptors_beyond_the_table_are_owners(_: &Host) -> Outcome {
+    let port = Port::claim();
     let tracer = watch(&port);
-    super::memory::table::<10>(&tracer, "CLAIM_PLACES")?.fill();
+    super::socket_state::table::<10>(&tracer, "PENDING_OWNERS")?.fill();
     let address = port.v4();
     let server = Worker::server("conn-elsewhere", || Server::listen(address));
     for _ in 0..3 {

@@ -1,9 +1,9 @@
 //! Why connections end: in the events of both ends, and in the counts per port.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -13,6 +13,7 @@ use conn_tests::{
     },
     truth::Truth,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -22,21 +23,10 @@ use std::{
     thread,
 };
 
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; reason:
-    established_connections_end,
-    resets_have_their_reason,
-    data_come_after_close,
-    nobody_accepts,
-    attempts_fail,
-    sockets_are_killed,
-    the_way_is_lost,
-    syns_cross,
-);
-
 /// How many of these ends a port has, by direction and the name of the count.
 type Ends = BTreeMap<(u16, String, String), u64>;
 
-/// A way to end, and what is to be told of it: direction, the name of the count, how many.
+/// A way to end, and the expected counts: direction, name of the count, number.
 struct Way {
     run: fn(SocketAddr) -> Truth,
     ends: &'static [(&'static str, &'static str, u64)],
@@ -49,12 +39,12 @@ const PEERS_RESET: &str = "ended_reset_by_peer";
 const TIMED_OUT: &str = "ended_timed_out";
 
 /// Both formats on the same ports, and what both say in the end.
-struct Witnesses {
+struct Tracers {
     events: Tracer,
     counts: Tracer,
 }
 
-impl Witnesses {
+impl Tracers {
     fn start(ports: &[Port]) -> Self {
         let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
         let ports = ports.join(",");
@@ -67,8 +57,8 @@ impl Witnesses {
     /// Waits until the counts are these, and compares the events with them.
     fn check(self, expected: &Ends) {
         let found = self.counts.find_stdout(|text| counted(text) == *expected);
-        let told = events(&self.events, expected.values().sum());
-        assert_eq!(&told, expected, "events");
+        let shown = events(&self.events, expected.values().sum());
+        assert_eq!(&shown, expected, "events");
         if let Err(missing) = found {
             let last = self.counts.stop().stdout.pop().unwrap_or_default();
             assert_eq!(counted(&last), *expected, "counts: {missing}");
@@ -122,7 +112,7 @@ fn events(tracer: &Tracer, count: u64) -> Ends {
 /// Goes all ways at the same time, over IPv4 and IPv6, each with a port of its own.
 fn go(ns: &NetNs, ways: &[Way]) {
     let ports = Port::block(ways.len() as u16);
-    let witnesses = Witnesses::start(&ports);
+    let tracers = Tracers::start(&ports);
     ns.run(|| {
         thread::scope(|scope| {
             let threads: Vec<_> = ways
@@ -146,15 +136,16 @@ fn go(ns: &NetNs, ways: &[Way]) {
             expected.insert((port.number(), direction.into(), name.into()), 2 * count);
         }
     }
-    witnesses.check(&expected);
+    tracers.check(&expected);
 }
 
-fn established_connections_end(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn orderly_ends_have_their_reason(_: &Host) -> Outcome {
     let clients_fin = &[("out", OUR_FIN, 1), ("in", PEERS_FIN, 1)];
     let servers_fin = &[("out", PEERS_FIN, 1), ("in", OUR_FIN, 1)];
     let clients_reset = &[("out", OUR_RESET, 1), ("in", PEERS_RESET, 1)];
     let servers_reset = &[("out", PEERS_RESET, 1), ("in", OUR_RESET, 1)];
-    let clients_patience = &[("out", TIMED_OUT, 1), ("in", PEERS_RESET, 1)];
+    let client_timeouts = &[("out", TIMED_OUT, 1), ("in", PEERS_RESET, 1)];
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     go(
@@ -187,19 +178,20 @@ fn established_connections_end(_: &Host) -> Outcome {
                     ("in", PEERS_FIN, 1),
                 ],
             },
-            Way { run: close::user_timeout, ends: clients_patience },
-            Way { run: close::keepalive, ends: clients_patience },
-            Way { run: close::orphan_timeout, ends: clients_patience },
+            Way { run: close::user_timeout, ends: client_timeouts },
+            Way { run: close::keepalive, ends: client_timeouts },
+            Way { run: close::orphan_timeout, ends: client_timeouts },
         ],
     );
     Ok(())
 }
 
 /// What made our end reset, where the socket shows it for certain.
+#[apply(needs_tracing)]
 fn resets_have_their_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let check = |run: fn(SocketAddr) -> Truth, direction: &str, expected: Value| {
-        let port = Port::take();
+        let port = Port::claim();
         let tracer = Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &port.to_string()]).start();
         for address in [port.v4(), port.v6()] {
             ns.run(|| run(address));
@@ -227,25 +219,27 @@ fn resets_have_their_reason(_: &Host) -> Outcome {
 }
 
 /// The client's kernel resets. What it shows of that is, but for rare moments, what it shows of a peer's reset;
-/// then the reason is not known. It is never told to be the peer's.
-fn data_come_after_close(_: &Host) -> Outcome {
+/// then the reason is unknown, and never the peer's.
+#[apply(needs_tracing)]
+fn data_after_close_is_the_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
-    let port = Port::take();
+    let port = Port::claim();
     let tracer = Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &port.to_string()]).start();
     for address in [port.v4(), port.v6()] {
         ns.run(|| close::data_after_close(address));
     }
     let ends = events(&tracer, 4);
-    let told = |direction: &str, names: &[&str]| -> u64 {
+    let count = |direction: &str, names: &[&str]| -> u64 {
         names.iter().filter_map(|&name| ends.get(&(port.number(), direction.into(), name.into()))).sum()
     };
-    assert_eq!(told("in", &[PEERS_RESET]), 2, "{ends:?}");
-    assert_eq!(told("out", &["ended_unknown", OUR_RESET]), 2, "{ends:?}");
+    assert_eq!(count("in", &[PEERS_RESET]), 2, "{ends:?}");
+    assert_eq!(count("out", &["ended_unknown", OUR_RESET]), 2, "{ends:?}");
     Ok(())
 }
 
 /// The listener closes, or the peer is faster.
-fn nobody_accepts(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn unaccepted_connections_have_their_reason(_: &Host) -> Outcome {
     let unaccepted = &[("out", PEERS_RESET, 3), ("in", "ended_not_accepted", 3)];
     go(
         &NetNs::new().unwrap(),
@@ -262,7 +256,8 @@ fn nobody_accepts(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn attempts_fail(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn failed_attempts_have_their_error(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     let abandoned = &[("out", "failed_abandoned", 1)];
@@ -286,20 +281,20 @@ fn attempts_fail(_: &Host) -> Outcome {
     );
 
     let ports = Port::block(2);
-    let witnesses = Witnesses::start(&ports);
-    let [nobody, one] = [0, 1].map(|at: usize| &ports[at]);
+    let tracers = Tracers::start(&ports);
+    let [unused, one] = [0, 1].map(|at: usize| &ports[at]);
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = here.join(&there).unwrap();
-    for ip in [IpAddr::from(veth.nobody.v4), IpAddr::from(veth.nobody.v6)] {
-        here.run(|| fail::unreachable(nobody.at(ip)));
+    for ip in [IpAddr::from(veth.unused.v4), IpAddr::from(veth.unused.v6)] {
+        here.run(|| fail::unreachable(unused.at(ip)));
     }
     there.sysctl("net.ipv4.ip_local_port_range", "40000 40000").unwrap();
     there.run(|| fail::no_source_port(one.v4()));
     let end = |port: &Port, direction: &str, name: &str, count| {
         ((port.number(), direction.to_owned(), name.to_owned()), count)
     };
-    witnesses.check(&Ends::from([
-        end(nobody, "out", "failed_unreachable", 2),
+    tracers.check(&Ends::from([
+        end(unused, "out", "failed_unreachable", 2),
         end(one, "out", "failed_local", 1),
         end(one, "out", OUR_FIN, 1),
         end(one, "in", PEERS_FIN, 1),
@@ -307,9 +302,10 @@ fn attempts_fail(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn sockets_are_killed(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn killed_sockets_have_their_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
-    let port = Port::take();
+    let port = Port::claim();
     if let Err(error) = ns.run(|| kill::connected(port.v4())) {
         return Err(Skip(format!("this kernel kills no sockets: {error}")));
     }
@@ -337,8 +333,9 @@ fn sockets_are_killed(_: &Host) -> Outcome {
 }
 
 /// The server's address moves away behind a router, which says so.
-fn the_way_is_lost(_: &Host) -> Outcome {
-    let port = Port::take();
+#[apply(needs_tracing)]
+fn a_lost_route_is_the_reason(_: &Host) -> Outcome {
+    let port = Port::claim();
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = here.join(&there).unwrap();
     let (name, client) = (veth.name.as_str(), veth.here.v4);
@@ -352,7 +349,7 @@ fn the_way_is_lost(_: &Host) -> Outcome {
     // The router's own address, for what it has to say.
     ip("addr add 10.255.255.254/32 dev lo".into())?;
     there.sysctl("net.ipv4.ip_forward", "1").unwrap();
-    let witnesses = Witnesses::start(std::slice::from_ref(&port));
+    let tracers = Tracers::start(std::slice::from_ref(&port));
     here.run(|| {
         close::unreachable(&there, port.at(veth.there.v4), || {
             for words in [format!("addr flush dev {name}"), format!("route add {client}/32 dev {name}")] {
@@ -360,22 +357,23 @@ fn the_way_is_lost(_: &Host) -> Outcome {
             }
         });
     });
-    // The server's end is still there: nothing tells it anything.
-    let told = events(&witnesses.events, 1);
-    assert_eq!(told, Ends::from([((port.number(), "out".into(), "ended_unreachable".into()), 1)]));
+    // The server's end is still open, since no packet reaches it.
+    let shown = events(&tracers.events, 1);
+    assert_eq!(shown, Ends::from([((port.number(), "out".into(), "ended_unreachable".into()), 1)]));
     Ok(())
 }
 
 /// Two sockets that dial each other, and one that dials itself.
-fn syns_cross(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn simultaneous_opens_have_their_reason(_: &Host) -> Outcome {
     let ports = Port::block(3);
-    let witnesses = Witnesses::start(&ports);
+    let tracers = Tracers::start(&ports);
     NetNs::new().unwrap().run(|| {
         handshake::simultaneous_open(ports[0].v4(), ports[1].v4());
         handshake::self_connect(ports[2].v4());
     });
     let end = |at: usize, name: &str| ((ports[at].number(), "out".to_owned(), name.to_owned()), 1);
     // The first to close dialled the second port.
-    witnesses.check(&Ends::from([end(1, OUR_FIN), end(0, PEERS_FIN), end(2, OUR_FIN)]));
+    tracers.check(&Ends::from([end(1, OUR_FIN), end(0, PEERS_FIN), end(2, OUR_FIN)]));
     Ok(())
 }

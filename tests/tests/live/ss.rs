@@ -1,24 +1,20 @@
 //! `conntrace list` and `conntrace count` beside `ss`, in every state and with the same filters.
 
 use conn_tests::{
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
     netns::NetNs,
     tracer::Setup,
     traffic::held::Held,
 };
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     process::Command,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Tracing; ss:
-    every_state_is_that_of_ss,
-    filters_choose_what_those_of_ss_choose,
-);
 
 /// States by the names that ss has for them; first those that are over after a minute.
 const STATES: [&str; 10] = [
@@ -124,7 +120,8 @@ fn agree(ns: &NetNs, ours: &[&str], filter: &[&str]) -> Outcome {
     Ok(())
 }
 
-fn every_state_is_that_of_ss(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn states_equal_those_of_ss(_: &Host) -> Outcome {
     let (ns, _held) = every_state();
     for state in STATES {
         agree(&ns, &["--state", state], &["state", state])?;
@@ -133,11 +130,12 @@ fn every_state_is_that_of_ss(_: &Host) -> Outcome {
     agree(&ns, &["state", "synchronized", "and", "not", "state", "listening"], &["state", "synchronized"])
 }
 
-fn filters_choose_what_those_of_ss_choose(_: &Host) -> Outcome {
+#[apply(needs_tracing)]
+fn filters_select_what_ss_selects(_: &Host) -> Outcome {
     let (ns, _held) = every_state();
     let of_one = of_ss(&ns, &["state", "closing", "src", "127.0.0.1"])?;
     let client = of_one.first().expect("one").1.rsplit_once(':').expect("a port").1.to_owned();
-    // ss knows this end and the other one, conntrace who called whom: either end is as good here.
+    // ss knows the local and the remote end, conntrace the initiator and the responder. Either end matches here.
     for (ours, theirs) in [
         (&["--dport", "7001"][..], "sport = :7001 or dport = :7001"),
         (&["--sport", &client], &format!("sport = :{client} or dport = :{client}")),

@@ -2,11 +2,11 @@
 
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome},
-    host::{Host, Need},
+    harness::Outcome,
+    host::Host,
     kernel::settled,
     ledger::{Ledger, last_report},
-    live,
+    needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::Setup,
@@ -16,13 +16,8 @@ use conn_tests::{
     },
     truth::{Direction, Key},
 };
+use macro_rules_attribute::apply;
 use std::{net::Shutdown, thread};
-
-pub(crate) const TESTS: &[Live] = live!(alone Need::Tracing; start:
-    twenty_times_in_the_middle_of_a_flood,
-    adopts_every_state,
-    steps_that_no_hook_saw_are_no_ends,
-);
 
 /// Makes so many more.
 fn await_made(flood: &conn_tests::flood::Running, more: u64) {
@@ -33,9 +28,10 @@ fn await_made(flood: &conn_tests::flood::Running, more: u64) {
     }
 }
 
-fn twenty_times_in_the_middle_of_a_flood(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn a_start_amid_a_flood_counts_exactly(_: &Host) -> Outcome {
     for round in 0..20 {
-        let port = Port::take();
+        let port = Port::claim();
         let number = port.number();
         let ns = NetNs::new().unwrap();
         let open = [0, 10, 300, 2_000][round % 4];
@@ -82,6 +78,7 @@ fn twenty_times_in_the_middle_of_a_flood(_: &Host) -> Outcome {
 }
 
 /// Sockets in all states that last, in two namespaces, are there before the tracer.
+#[apply(needs_whole_machine)]
 fn adopts_every_state(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let [port, deaf] = [ports[0].number(), ports[1].number()];
@@ -102,7 +99,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
                 for pair in &pairs[4..7] {
                     pair.server.shutdown(Shutdown::Write).unwrap();
                 }
-                // Nobody accepts this one.
+                // No process accepts this one.
                 let waiting = connect(address);
                 let silent = Server::deaf(std::net::SocketAddr::new(address.ip(), deaf));
                 let calling = tcp(address);
@@ -114,7 +111,7 @@ fn adopts_every_state(_: &Host) -> Outcome {
 
     let ledger = Ledger::start(&all, "100ms");
     let kernel = namespaces.iter().map(|ns| ns.run(|| settled(&all))).fold(
-        conn_tests::kernel::Census::new(),
+        conn_tests::kernel::SocketTally::new(),
         |mut sum, one| {
             for (key, count) in one {
                 *sum.entry(key).or_default() += count;
@@ -154,9 +151,10 @@ fn adopts_every_state(_: &Host) -> Outcome {
 
 /// Hooks that see nothing of what existing connections do until they end: the last audit finds them in other states
 /// than the ledger, and takes none of them for ended.
-fn steps_that_no_hook_saw_are_no_ends(_: &Host) -> Outcome {
+#[apply(needs_whole_machine)]
+fn unseen_steps_are_no_ends(_: &Host) -> Outcome {
     const OPEN: usize = 20;
-    let port = Port::take();
+    let port = Port::claim();
     let server = Server::listen(port.v4());
     let mut pairs: Vec<_> = (0..OPEN).map(|_| server.pair()).collect();
     let filter = port.to_string();

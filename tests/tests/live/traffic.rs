@@ -3,9 +3,9 @@
 
 use conn_tests::{
     flood::{Ending, Flood},
-    harness::{Live, Outcome, Skip},
-    host::{Host, Need},
-    live,
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_namespaces,
     netns::NetNs,
     traffic::{
         close::{self, First},
@@ -13,26 +13,13 @@ use conn_tests::{
     },
     truth::{Counts, Truth},
 };
+use macro_rules_attribute::apply;
 use std::{
     collections::HashMap,
     fs,
     net::{IpAddr, SocketAddr},
     thread,
 };
-
-pub(crate) const TESTS: &[Live] = live!(Need::Namespaces; traffic:
-    ends_in_every_way,
-    fails_in_every_way,
-    is_unreachable_across_a_veth,
-    runs_out_of_source_ports,
-    listens_in_every_way,
-    crosses,
-    opens_fast,
-    answers_by_cookie,
-    goes_by_mptcp,
-    belongs_to_other_processes,
-    floods,
-);
 
 const PORT: u16 = 80;
 
@@ -54,7 +41,8 @@ fn over(truth: &Truth, outgoing: u64, incoming: u64) -> Counts {
     truth.outgoing(PORT)
 }
 
-fn ends_in_every_way(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn orderly_and_reset_ends_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| {
         for server in [v4(), v6()] {
@@ -81,7 +69,8 @@ fn ends_in_every_way(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn fails_in_every_way(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn failures_of_every_kind_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     ns.run(|| {
@@ -99,17 +88,19 @@ fn fails_in_every_way(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn is_unreachable_across_a_veth(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn unreachable_hosts_are_made(_: &Host) -> Outcome {
     let (a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let veth = a.join(&b).unwrap();
-    for ip in [IpAddr::from(veth.nobody.v4), IpAddr::from(veth.nobody.v6)] {
+    for ip in [IpAddr::from(veth.unused.v4), IpAddr::from(veth.unused.v6)] {
         let server = SocketAddr::new(ip, PORT);
         a.run(|| assert_eq!(over(&fail::unreachable(server), 1, 0).unreachable, 1));
     }
     Ok(())
 }
 
-fn runs_out_of_source_ports(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn source_ports_run_out(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.sysctl("net.ipv4.ip_local_port_range", "40000 40000").unwrap();
     let truth = ns.run(|| fail::no_source_port(v4()));
@@ -117,7 +108,8 @@ fn runs_out_of_source_ports(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn listens_in_every_way(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn listeners_of_every_kind_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| {
         for server in [v4(), v6()] {
@@ -131,7 +123,8 @@ fn listens_in_every_way(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn crosses(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn simultaneous_opens_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| {
         let other = SocketAddr::new(v4().ip(), 81);
@@ -146,7 +139,8 @@ fn crosses(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn opens_fast(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn fast_open_connections_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     handshake::allow_fast_open(&ns).unwrap();
     ns.run(|| {
@@ -156,21 +150,24 @@ fn opens_fast(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn answers_by_cookie(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn syn_cookies_are_answered(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     handshake::force_cookies(&ns).unwrap();
     ns.run(|| over(&close::orderly(v4(), 3, First::Client), 3, 3));
     Ok(())
 }
 
-fn goes_by_mptcp(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn mptcp_connections_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     let truth = ns.run(|| handshake::mptcp(v4())).ok_or_else(|| Skip("this kernel has no MPTCP".into()))?;
     over(&truth, 1, 1);
     Ok(())
 }
 
-fn belongs_to_other_processes(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn connections_of_other_processes_are_made(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| {
         let (truth, pid) = process::client(v4(), 3, "conn-client");
@@ -193,7 +190,8 @@ fn kernel_opens() -> (u64, u64) {
     (counts["ActiveOpens"].parse().unwrap(), counts["PassiveOpens"].parse().unwrap())
 }
 
-fn floods(_: &Host) -> Outcome {
+#[apply(needs_namespaces)]
+fn floods_are_counted(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
     ns.run(|| {
         let mut opened = (0, 0);

@@ -1,25 +1,8 @@
-//! Errors name their cause and the remedy, and the exit code tells usage (2) from the rest (1).
+//! Errors name their cause and the remedy, and the exit code separates usage errors (2) from the others (1).
 
-use conn_tests::{
-    harness::{Live, Outcome},
-    host::{Host, Need},
-    live,
-    tracer::Setup,
-};
+use conn_tests::{harness::Outcome, host::Host, needs_nothing, tracer::Setup};
+use macro_rules_attribute::apply;
 use nix::unistd::Uid;
-
-pub(crate) const TESTS: &[Live] = live!(Need::Nothing; usage:
-    an_unknown_option_is_named,
-    a_port_out_of_range_is_named,
-    an_unknown_service_is_named,
-    an_unknown_kind_is_named,
-    other_bad_values_are_named,
-    a_wrong_filter_is_pointed_at,
-    options_of_conntrack_without_a_meaning_are_named,
-    wrong_options_of_the_environment_are_named,
-    help_and_version_are_no_errors,
-    without_privileges_it_says_so,
-);
 
 /// Exit 2, nothing on stdout, and `named` in the message.
 fn is_wrong_usage(arguments: &[&str], named: &str) {
@@ -28,12 +11,14 @@ fn is_wrong_usage(arguments: &[&str], named: &str) {
     assert!(ended.stdout.is_empty(), "{ended:#?}");
 }
 
+#[apply(needs_nothing)]
 fn an_unknown_option_is_named(_: &Host) -> Outcome {
     is_wrong_usage(&["--no-such-option"], "--no-such-option");
     is_wrong_usage(&["no-such-command"], "no-such-command");
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn a_port_out_of_range_is_named(_: &Host) -> Outcome {
     for (option, value) in
         [("--dport", "65536"), ("--sport", "70000"), ("--dport", "22,99999"), ("--dport", "1-65536")]
@@ -44,17 +29,20 @@ fn a_port_out_of_range_is_named(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn an_unknown_service_is_named(_: &Host) -> Outcome {
     is_wrong_usage(&["--dport", "no-such-service"], "no-such-service");
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn an_unknown_kind_is_named(_: &Host) -> Outcome {
     is_wrong_usage(&["-e", "NEWER"], "NEWER");
     is_wrong_usage(&["-e", "NEW,BOGUS"], "BOGUS");
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn other_bad_values_are_named(_: &Host) -> Outcome {
     for (option, value) in [
         ("--direction", "sideways"),
@@ -69,7 +57,8 @@ fn other_bad_values_are_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn a_wrong_filter_is_pointed_at(_: &Host) -> Outcome {
+#[apply(needs_nothing)]
+fn a_wrong_filter_is_marked(_: &Host) -> Outcome {
     for command in ["events", "count", "stats"] {
         let ended = Setup::new([command, "dport = :ssh or", "dport = :no-such-service"]).run();
         let message = ended.expect_code(2);
@@ -87,6 +76,7 @@ fn a_wrong_filter_is_pointed_at(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
     for (words, instead) in [
         (["-m", "5"].as_slice(), "--dport"),
@@ -103,6 +93,7 @@ fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
     Ok(())
 }
 
+#[apply(needs_nothing)]
 fn wrong_options_of_the_environment_are_named(_: &Host) -> Outcome {
     for (options, named) in [("--no-such", "--no-such"), ("dport = 22", "options only"), ("'", "quote")] {
         let ended = Setup::new(["count"]).variable("CONNTRACE_OPTS", options).run();
@@ -112,7 +103,8 @@ fn wrong_options_of_the_environment_are_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn help_and_version_are_no_errors(_: &Host) -> Outcome {
+#[apply(needs_nothing)]
+fn help_and_version_succeed(_: &Host) -> Outcome {
     let help = Setup::new(["--help"]).run();
     assert_eq!(help.expect_code(0), "");
     assert!(!help.stdout.is_empty());
@@ -122,10 +114,11 @@ fn help_and_version_are_no_errors(_: &Host) -> Outcome {
     Ok(())
 }
 
-fn without_privileges_it_says_so(_: &Host) -> Outcome {
+#[apply(needs_nothing)]
+fn missing_privileges_are_named(_: &Host) -> Outcome {
     let arguments = ["-e", "NEW", "--timeout", "10s"];
     let setup = Setup::new(arguments);
-    let ended = if Uid::effective().is_root() { setup.nobody() } else { setup }.run();
+    let ended = if Uid::effective().is_root() { setup.unprivileged() } else { setup }.run();
     let message = ended.expect_code(1);
     assert!(message.contains("root") && message.contains("sudo"), "no remedy: {message}");
     assert!(!message.contains("panicked") && ended.stdout.is_empty(), "{ended:#?}");

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::command;
 
-/// What must be reached, in millions per second.
+/// The targets, in millions per second.
 const TARGETS: [(&str, &str, f64); 2] =
     [("decode", "events into conntrack", 2.0), ("decode", "events into json", 1.5)];
 
-/// What criterion found out about one thing.
+/// Criterion's result for one bench.
 #[derive(Debug, PartialEq)]
 struct Measured {
     group: String,
@@ -27,14 +27,14 @@ fn bench() -> Command {
     command::cargo(["bench", "--quiet", "--package", "conn-user", "--bench", "speed"])
 }
 
-/// Compiles them, so that nothing else runs when they are measured.
+/// Compiles the benches, so that no compiler runs beside the measurement.
 pub(super) fn build() -> Result<()> {
     command::run(bench().arg("--no-run"))
 }
 
-/// Runs them and makes a table of what they found.
+/// Runs the benches and gives a table of the results.
 pub(super) fn measure(quick: bool) -> Result<String> {
-    // What is there from earlier runs is about another program.
+    // Results of earlier runs are about another program.
     let home = command::target().join("bench");
     if home.exists() {
         fs::remove_dir_all(&home).with_context(|| format!("cannot clear {}", home.display()))?;
@@ -42,7 +42,7 @@ pub(super) fn measure(quick: bool) -> Result<String> {
     let [warm_up, span] = if quick { ["0.05", "0.1"] } else { ["0.5", "1.5"] };
     let mut bench = bench();
     bench.args(["--", "--warm-up-time", warm_up, "--measurement-time", span]);
-    // The table is what is said on stdout.
+    // Standard output carries the table only.
     command::run(bench.env("CRITERION_HOME", &home).stdout(std::io::stderr()))?;
     let mut all = Vec::new();
     collect(&home, &mut all)?;

@@ -1,5 +1,5 @@
-//! The other processor that conntrace is meant for. Here, no program for it can run, but its types can be checked:
-//! some of them differ, such as C's `char`.
+//! The other supported processor. This host cannot run programs for it, but the compiler checks the types: some differ,
+//! such as C's `char`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -22,11 +22,11 @@ const PACKAGE: &str = "libstd-rust-web-dev";
 /// Debian's compiler.
 const COMPILER: &str = "rustc-web";
 
-/// What is checked.
+/// The check.
 const CHECK: [&str; 6] = ["check", "--quiet", "--package", "conn-user", "--target", TARGET];
 
 /// Checks conntrace's types for the other processor, by the compiler that has its std: the one in use, or Debian's.
-/// In words who did, or why nobody could.
+/// Gives the name of the compiler, or the cause of a skipped check.
 pub(super) fn check() -> Result<Result<&'static str, String>> {
     if has_std() {
         run(&mut command::cargo(CHECK))?;
@@ -42,13 +42,13 @@ pub(super) fn check() -> Result<Result<&'static str, String>> {
     let mut cargo = distribution_cargo(&places);
     cargo.args(CHECK).current_dir(command::workspace());
     cargo.env("RUSTFLAGS", format!("--sysroot={}", sysroot.display()));
-    // What two compilers build must not meet.
+    // Two compilers must not share a target directory.
     cargo.env("CARGO_TARGET_DIR", command::target().join(ARCHITECTURE));
     run(&mut cargo)?;
     Ok(Ok("the distribution's compiler"))
 }
 
-/// Whether the compiler in use can build for it.
+/// Whether the compiler in use has std for the processor.
 fn has_std() -> bool {
     let mut rustc = Command::new("rustc");
     let output = rustc.args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::null()).output();

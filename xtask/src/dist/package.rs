@@ -12,7 +12,7 @@ use crate::toolchain;
 
 const DOC: &str = "usr/share/doc/conntrace";
 
-/// Where documents belong that programs read.
+/// The directory of documents that programs read.
 const PLACES: [(&str, &str); 5] = [
     ("LICENSE", "usr/share/doc/conntrace/copyright"),
     ("docs/man", "usr/share/man/man1"),
@@ -21,7 +21,7 @@ const PLACES: [(&str, &str); 5] = [
     ("docs/completions/conntrace.fish", "usr/share/fish/vendor_completions.d/conntrace.fish"),
 ];
 
-/// Makes it, and tries it.
+/// Makes the package, and tries it.
 pub(super) fn make(dist: &Dist) -> Result<()> {
     let root = dist.directory.join("package");
     install(&dist.program, &root.join("usr/bin/conntrace"), 0o755)?;
@@ -43,7 +43,7 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     let file = format!("conntrace_{}_amd64.deb", Dist::VERSION);
     let mut build = Command::new("dpkg-deb");
     build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&file);
-    // dpkg-deb says what it does, which is no news.
+    // The messages of dpkg-deb carry no news.
     build
         .current_dir(&dist.directory)
         .env("SOURCE_DATE_EPOCH", &dist.epoch)
@@ -73,7 +73,7 @@ fn control(kilobytes: u64) -> String {
     )
 }
 
-/// In a directory that stands for a machine's root: no package of this host changes.
+/// Installs the package into a directory that stands for a root file system. No package of this host changes.
 fn try_it(directory: &Path, file: &str) -> Result<()> {
     if !toolchain::is_root() {
         skipped("trying the Debian package", "dpkg --root needs root");
@@ -104,7 +104,7 @@ fn try_it(directory: &Path, file: &str) -> Result<()> {
     Ok(())
 }
 
-/// What it takes on a disk, in KiB.
+/// Its installed size, in KiB.
 fn size(path: &Path) -> Result<u64> {
     if path.is_dir() {
         let mut sum = 1;

@@ -1,5 +1,5 @@
-//! Debian's archives through the host's own apt-get, without touching what the host knows and has: own sources,
-//! own lists, own cache. Packages are unpacked, never installed.
+//! Debian's archives through the host's apt-get, with separate sources, lists and cache, so that the host's own stay as
+//! they are. Packages are unpacked, never installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::command::line;
 
-/// What signs them.
+/// The keyring of their signatures.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where this host gets its own packages from.
+/// The package sources of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mirrors {
     main: String,
@@ -40,7 +40,7 @@ impl Mirrors {
     fn sources(&self, suite: &str) -> String {
         let of = |mirror: &str, suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         let mut sources = of(&self.main, suite);
-        // What is unstable has no updates beside it.
+        // Unstable has no suite of updates.
         if let Some(security) = self.security.as_ref().filter(|_| suite != "sid") {
             sources += &of(security, &format!("{suite}-security"));
         }
@@ -93,7 +93,7 @@ impl Archive {
             ("Dir::State::status", installed),
             ("Dir::Cache", path("cache")),
             ("Acquire::Languages", "none".to_owned()),
-            // These directories are ours alone.
+            // No other process uses these directories.
             ("APT::Sandbox::User", fetching_user()),
         ];
         if let Some(architecture) = machine.architecture {
@@ -107,7 +107,7 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The packages that one depends on and whose names begin with `prefix`.
+    /// The dependencies of a package with names that begin with `prefix`.
     pub(crate) fn depends(&self, package: &str, prefix: &str) -> Result<Vec<String>> {
         let said = self.apt("apt-cache", &["depends", package])?;
         let names = said.lines().filter_map(|line| line.trim_start().strip_prefix("Depends: "));
@@ -153,7 +153,7 @@ impl Archive {
     }
 }
 
-/// The user that fetches: root would become `_apt`, which may not write into another's directories.
+/// The user that fetches. As root, apt would become `_apt`, which may not write to the directories of root.
 fn fetching_user() -> String {
     if crate::toolchain::is_root() { "root".to_owned() } else { String::new() }
 }
@@ -175,7 +175,7 @@ pub(crate) fn remove(directory: &Path) -> Result<()> {
     }
 }
 
-/// What a program says. A failure has its last words.
+/// The output of a program. A failure carries the last line of its errors.
 fn text(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mirrors_are_the_hosts_own() {
+    fn mirrors_come_from_the_sources_of_the_host() {
         let mirrors = Mirrors::among("http://a.example/debian/\nhttp://a.example/debian-security/\n");
         let mirrors = mirrors.expect("an archive");
         let signed = format!("[signed-by={KEYRING}]");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn simulations_name_packages_and_versions() {
+    fn simulations_yield_packages_and_versions() {
         let fresh = "Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])";
         assert_eq!(installs(fresh).as_deref(), Some("libfdt1=1.6.1-4+b1"));
         let newer = "Inst seabios [1.15] (1.16.2-1 Debian:12.15/oldstable [all])";

@@ -1,5 +1,5 @@
-//! QEMU: the one on PATH, or the distribution's, unpacked into the cache. Installing it could mean to remove
-//! something else.
+//! QEMU: from PATH, or from the distribution's packages, unpacked into the cache. An installation could remove other
+//! packages.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,23 +15,23 @@ use crate::toolchain;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// dpkg's list of what this host has.
+/// dpkg's list of installed packages.
 const INSTALLED: &str = "/var/lib/dpkg/status";
-/// Changes with each start of this host.
+/// Changes with each boot of this host.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// How machines are made on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Emulator {
     program: PathBuf,
-    /// Where it lies, when it is not installed.
+    /// Its directory in the cache, unless it is installed.
     unpacked: Option<PathBuf>,
-    /// The processor's own help is used instead of an emulation.
+    /// KVM runs the processor instead of an emulation.
     pub(crate) kvm: bool,
 }
 
 impl Emulator {
-    /// Finds it, or gets it.
+    /// Finds QEMU, or fetches it.
     pub(crate) fn get(cache: &Path, mirrors: Option<&Mirrors>) -> Result<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         if let Some(program) = toolchain::find_on(&path, PROGRAM) {
@@ -71,7 +71,7 @@ impl Emulator {
         qemu.args(["-chardev", "file,id=kernel,path=/dev/stderr", "-serial", "chardev:kernel"]);
         qemu.args(["-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results"]);
         qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(initramfs);
-        // After an oops nothing that follows means anything.
+        // Results after an oops are void.
         qemu.args(["-append", "console=ttyS0 loglevel=5 oops=panic panic=-1"]);
         qemu
     }

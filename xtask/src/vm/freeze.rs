@@ -1,4 +1,4 @@
-//! What kernels tell of themselves, kept for the unit tests of what reads it: `tests/src/bin/freeze.rs`.
+//! Self-descriptions of kernels, written to files for unit tests. `tests/src/bin/freeze.rs` produces them.
 
 use std::fs;
 use std::path::Path;
@@ -10,30 +10,31 @@ use super::Ran;
 use super::job::Kind;
 use crate::command;
 
-/// Where unit tests find it.
+/// The directory that unit tests read.
 const DIRECTORY: &str = "conn-user/tests/kernel";
 
-/// Keeps what the machines told, and this host, if its kernel tells all.
+/// Writes the self-descriptions of the machines' kernels, and that of this host's kernel if it is complete.
 pub(crate) fn write(ran: &[Ran], program: &Path) -> Result<()> {
     for one in ran {
         let lines =
-            one.lines_of(Kind::Freeze).with_context(|| format!("{} told nothing", one.kernel.linux()))?;
+            one.lines_of(Kind::Freeze).with_context(|| format!("{} wrote nothing", one.kernel.linux()))?;
         keep(one.kernel.linux(), lines)?;
     }
     let release =
         fs::read_to_string("/proc/sys/kernel/osrelease").context("this host's kernel has no name")?;
-    let told = Command::new(program).output().with_context(|| format!("cannot run {}", program.display()))?;
-    if !told.status.success() {
-        eprintln!("note: this host's own kernel, {}, does not tell all", release.trim());
+    let output =
+        Command::new(program).output().with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        eprintln!("note: this host's own kernel, {}, does not describe itself completely", release.trim());
         return Ok(());
     }
-    let lines: Vec<String> = String::from_utf8(told.stdout)?.lines().map(str::to_owned).collect();
+    let lines: Vec<String> = String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect();
     keep(&release, &lines)
 }
 
 fn keep(release: &str, lines: &[String]) -> Result<()> {
-    let (types, format) = parse(lines).with_context(|| format!("Linux {release} tells no types"))?;
-    ensure!(!types.is_empty() && !format.is_empty(), "Linux {release} tells half of it");
+    let (types, format) = parse(lines).with_context(|| format!("Linux {release} describes no types"))?;
+    ensure!(!types.is_empty() && !format.is_empty(), "Linux {release} describes itself in part only");
     let version: Vec<&str> = release.splitn(3, '.').take(2).collect();
     let path = |end: &str| command::workspace().join(DIRECTORY).join(format!("{}.{end}", version.join(".")));
     fs::create_dir_all(command::workspace().join(DIRECTORY))?;
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_kernel_tells_is_digits_and_lines() {
+    fn a_self_description_is_digits_and_lines() {
         let lines = ["btf 9feb01", "btf 00", "@x", "format name: y", "format "].map(str::to_owned);
         assert_eq!(parse(&lines), Some((vec![0x9f, 0xeb, 1, 0], "name: y\n\n".to_owned())));
         assert_eq!(parse(&["btf 0x".to_owned()]), None);

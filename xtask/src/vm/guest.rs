@@ -1,5 +1,6 @@
-//! One virtual machine, from its start to its end, told by what it writes on two serial ports. What
-//! `tests/src/bin/guest-init.rs` writes is described there.
+//! One virtual machine, followed by its output on two serial ports. `tests/src/bin/guest-init.rs` defines the format.
+
+#![expect(unsafe_code, reason = "what a child does between fork and exec has no safe form")]
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -22,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 const TAIL: usize = 30;
 const PULSE: &str = "@alive";
 
-/// What it tells.
+/// One step of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// It has booted this release of Linux.
@@ -44,7 +45,7 @@ pub(crate) enum Fate {
     Done,
     /// The kernel gave up.
     Panic(String),
-    /// Nothing was to be heard of it any more.
+    /// The machine fell silent.
     Hang(String),
     /// It ended before its jobs did.
     Broken(String),
@@ -60,26 +61,26 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum Output {
     Result(String),
     Kernel(String),
 }
 
 /// Runs a machine to its end.
-pub(crate) fn run(machine: &mut Command, logs: &Logs, tell: impl FnMut(Event)) -> Result<Fate> {
-    run_with(SILENCE, machine, logs, tell)
+pub(crate) fn run(machine: &mut Command, logs: &Logs, on_event: impl FnMut(Event)) -> Result<Fate> {
+    run_with(SILENCE, machine, logs, on_event)
 }
 
-/// [`run`] with a patience of one's own.
+/// [`run`] with a limit for silence.
 pub(crate) fn run_with(
     silence: Duration,
     machine: &mut Command,
     logs: &Logs,
-    mut tell: impl FnMut(Event),
+    mut on_event: impl FnMut(Event),
 ) -> Result<Fate> {
     // SAFETY: one system call between fork and exec.
     unsafe {
-        // However this process ends, the machine ends with it.
+        // The machine ends with this process, even after a SIGKILL.
         machine.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
     }
     let mut child = Machine(
@@ -90,27 +91,27 @@ pub(crate) fn run_with(
             .spawn()
             .with_context(|| format!("cannot start `{}`", line(machine)))?,
     );
-    let (say, said) = channel();
+    let (sender, receiver) = channel();
     let results = child.0.stdout.take().context("QEMU's stdout was not piped")?;
     let kernel = child.0.stderr.take().context("QEMU's stderr was not piped")?;
-    listen(results, log(&logs.results)?, say.clone(), Said::Result);
-    listen(kernel, log(&logs.kernel)?, say, Said::Kernel);
+    listen(results, log(&logs.results)?, sender.clone(), Output::Result);
+    listen(kernel, log(&logs.kernel)?, sender, Output::Kernel);
 
-    let mut story = Story::default();
+    let mut progress = Progress::default();
     loop {
-        match said.recv_timeout(silence) {
-            Ok(said) => story.hear(said, &mut tell),
+        match receiver.recv_timeout(silence) {
+            Ok(output) => progress.read(output, &mut on_event),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                return Ok(Fate::Hang(format!("silent for {} s {}", silence.as_secs(), story.tail())));
+                return Ok(Fate::Hang(format!("silent for {} s {}", silence.as_secs(), progress.tail())));
             }
         }
     }
     let status = child.0.wait().context("cannot wait for QEMU")?;
-    Ok(story.end(&status.to_string()))
+    Ok(progress.end(&status.to_string()))
 }
 
-/// A machine does not outlive who looks at it.
+/// Kills the machine when dropped.
 struct Machine(Child);
 
 impl Drop for Machine {
@@ -125,15 +126,20 @@ fn log(path: &Path) -> Result<File> {
 }
 
 /// Reads lines until the end, on a thread of its own.
-fn listen(from: impl Read + Send + 'static, mut log: File, say: Sender<Said>, port: fn(String) -> Said) {
+fn listen(
+    from: impl Read + Send + 'static,
+    mut log: File,
+    sender: Sender<Output>,
+    port: fn(String) -> Output,
+) {
     thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut bytes = Vec::new();
         while from.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-            // The log is for people: without it the run goes on.
+            // A failed write to the log does not stop the run.
             let _ = if line == PULSE { Ok(()) } else { writeln!(log, "{line}") };
-            if say.send(port(line)).is_err() {
+            if sender.send(port(line)).is_err() {
                 break;
             }
             bytes.clear();
@@ -141,9 +147,9 @@ fn listen(from: impl Read + Send + 'static, mut log: File, say: Sender<Said>, po
     });
 }
 
-/// What is known of a machine so far.
+/// The state of a machine so far.
 #[derive(Debug, Default)]
-struct Story {
+struct Progress {
     kernel: Vec<String>,
     job: Option<String>,
     last: String,
@@ -152,44 +158,44 @@ struct Story {
     failed: Option<String>,
 }
 
-impl Story {
-    fn hear(&mut self, said: Said, tell: &mut impl FnMut(Event)) {
-        match said {
-            Said::Kernel(line) if line == PULSE || line.is_empty() => {}
-            Said::Kernel(line) => {
+impl Progress {
+    fn read(&mut self, output: Output, on_event: &mut impl FnMut(Event)) {
+        match output {
+            Output::Kernel(line) if line == PULSE || line.is_empty() => {}
+            Output::Kernel(line) => {
                 if let Some((_, reason)) = line.split_once("Kernel panic - ") {
                     self.panic.get_or_insert(reason.to_owned());
                 }
                 if ["WARNING: ", "BUG: ", "stall", "lockup"].iter().any(|word| line.contains(word)) {
-                    tell(Event::Warning(line.clone()));
+                    on_event(Event::Warning(line.clone()));
                 }
                 self.kernel.push(line);
             }
-            Said::Result(line) => {
+            Output::Result(line) => {
                 let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
                 match word {
-                    "@ready" => tell(Event::Ready(rest.to_owned())),
+                    "@ready" => on_event(Event::Ready(rest.to_owned())),
                     "@begin" => {
                         self.job = Some(rest.to_owned());
-                        tell(Event::Begin(rest.to_owned()));
+                        on_event(Event::Begin(rest.to_owned()));
                     }
                     "@end" => {
                         let job = self.job.take().unwrap_or_default();
                         let outcome = rest.strip_prefix(&job).unwrap_or(rest).trim_start().to_owned();
-                        tell(Event::End(job, outcome));
+                        on_event(Event::End(job, outcome));
                     }
                     "@failed" => self.failed = Some(rest.to_owned()),
                     "@done" => self.done = true,
                     _ => {
                         self.last.clone_from(&line);
-                        tell(Event::Line(line));
+                        on_event(Event::Line(line));
                     }
                 }
             }
         }
     }
 
-    /// Where it was, and the last lines of the kernel.
+    /// The current job, and the kernel's last lines.
     fn tail(&self) -> String {
         let place = self.job.as_ref().map_or_else(
             || "outside of any job".to_owned(),
@@ -215,20 +221,20 @@ impl Story {
 mod tests {
     use super::*;
 
-    fn fate(said: Vec<Said>) -> (Vec<Event>, Fate) {
-        let (mut story, mut events) = (Story::default(), Vec::new());
-        for line in said {
-            story.hear(line, &mut |event| events.push(event));
+    fn fate(output: Vec<Output>) -> (Vec<Event>, Fate) {
+        let (mut progress, mut events) = (Progress::default(), Vec::new());
+        for line in output {
+            progress.read(line, &mut |event| events.push(event));
         }
-        (events, story.end("exit status: 0"))
+        (events, progress.end("exit status: 0"))
     }
 
-    fn result(line: &str) -> Said {
-        Said::Result(line.to_owned())
+    fn result(line: &str) -> Output {
+        Output::Result(line.to_owned())
     }
 
     #[test]
-    fn a_good_run_is_told_step_by_step() {
+    fn a_good_run_yields_its_steps() {
         let lines = ["@ready 6.1.0", "@begin a b", "test a ... ok", "", "@end a b exit 0", "@done"];
         let (events, fate) = fate(lines.map(result).into());
         let expected = [
@@ -242,8 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_no_failing_test() {
-        let kernel = Said::Kernel("[    9.1] Kernel panic - not syncing: Fatal exception".into());
+    fn a_kernel_panic_is_no_test_failure() {
+        let kernel = Output::Kernel("[    9.1] Kernel panic - not syncing: Fatal exception".into());
         let (_, fate) = fate(vec![result("@begin live"), result("test a ... ok"), kernel]);
         let Fate::Panic(reason) = fate else { panic!("{fate:?}") };
         assert!(reason.starts_with("not syncing: Fatal exception in live"), "{reason}");
@@ -251,16 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn an_early_end_is_told() {
+    fn an_early_end_is_broken() {
         assert!(matches!(fate(vec![result("@ready 6.1.0")]).1, Fate::Broken(_)));
         let failed = fate(vec![result("@failed /modules/0-veth.ko: no")]).1;
         assert_eq!(failed, Fate::Broken("/modules/0-veth.ko: no".into()));
     }
 
     #[test]
-    fn complaints_of_the_kernel_are_heard() {
+    fn kernel_warnings_are_events() {
         let warning = "[   70.0] WARNING: CPU: 1 PID: 0 at net/ipv4/tcp.c:1";
-        let (events, _) = fate(vec![Said::Kernel(warning.into()), Said::Kernel("[ 1.0] usual".into())]);
+        let (events, _) = fate(vec![Output::Kernel(warning.into()), Output::Kernel("[ 1.0] usual".into())]);
         assert_eq!(events, [Event::Warning(warning.into())]);
     }
 

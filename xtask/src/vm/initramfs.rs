@@ -20,7 +20,7 @@ pub(crate) struct Initramfs {
 }
 
 impl Initramfs {
-    /// One with the directories and the device that a system begins with.
+    /// An archive with the directories and the device that a system begins with.
     pub(crate) fn new() -> Self {
         let mut new = Self::default();
         for directory in ["bin", "dev", "etc", "modules", "proc", "sys", "tmp"] {
@@ -30,7 +30,7 @@ impl Initramfs {
         new
     }
 
-    /// Adds a file with this content. All may be run.
+    /// Adds an executable file with this content.
     pub(crate) fn file(&mut self, name: &str, content: &[u8]) {
         self.entry(name, PROGRAM, (0, 0), content);
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_as_the_kernel_reads_it() {
+    fn an_entry_has_the_newc_format() {
         let mut archive = Initramfs::default();
         archive.file("init", b"hello");
         let expected = "070701\
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_begins_with_a_console() {
+    fn the_archive_contains_a_console() {
         let text = String::from_utf8(Initramfs::new().finish()).expect("text");
         assert!(text.contains("dev/console\0") && text.ends_with("TRAILER!!!\0\0\0\0"), "{text:?}");
     }

@@ -1,54 +1,53 @@
-//! What runs in a machine, and what its end means.
+//! The jobs of a machine, and the verdict on each.
 
 use serde_json::{Value, json};
 
 use super::kernel::Wanted;
 
-/// Where things are in a machine.
+/// Paths inside a machine.
 pub(crate) const CONNTRACE: &str = "/bin/conntrace";
 pub(crate) const LIVE: &str = "/bin/live";
 pub(crate) const TRUTH: &str = "/bin/truth";
 pub(crate) const FREEZE: &str = "/bin/freeze";
 
-/// How much longer everything takes where the processor is emulated.
+/// The factor of time limits on an emulated processor.
 const EMULATED: u32 = 4;
 
-/// All hooks there are, in two sets whose programs differ.
-const WITNESSES: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_state_again,destroy_sock"];
+/// All hooks, in two sets with different programs.
+const HOOK_SETS: [&str; 2] = ["set_state,sock_ops,destroy_sock", "set_state,set_state_again,destroy_sock"];
 
-/// Hooks that are used one instead of the other, each of which must give the same results: an option of
-/// conntrace's, and the tests that are repeated with it.
+/// Alternative hooks, which must give the same results: an option of conntrace, its value, and the repeated tests.
 const FORCED: [(&str, &str, &str); 3] = [
-    ("--witnesses", WITNESSES[1], "ledger::everything_at_once"),
+    ("--witnesses", HOOK_SETS[1], "ledger::everything_at_once"),
     ("--accept-hook", "syscalls", "event::"),
     ("--accept-hook", "syscalls", "ledger::everything_at_once"),
 ];
 
-/// Tests of the short selection: beginnings and ends of connections in every way, their events, their owners by
-/// every hook that tells of them, what is there at the start, and where it is remembered.
+/// Tests of the short selection: every beginning and end of connections, events, owners by every hook for accepts,
+/// sockets older than the tracer, and socket state.
 const SELECTION: [&str; 6] = [
-    "forced::accepts",
+    "hook_matrix::accepts",
     "ledger::everything_at_once",
     "event::",
     "start::adopts_every_state",
     "count::equals_the_kernel_in_every_state",
-    "memory::",
+    "socket_state::",
 ];
 
 /// How the lines and the end of a job are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// As the output of a test harness.
+    /// Output of a test harness.
     Tests,
-    /// It tells what is there and used, and whether that works.
+    /// Findings of `conntrace doctor`.
     Doctor,
-    /// It tells how large its programs are.
+    /// Program sizes.
     Sizes,
-    /// It compares the ledger with the truth.
+    /// A comparison of the ledger with the truth.
     Truth,
-    /// It must not work, and say why.
+    /// A refusal, with its cause.
     Refusal,
-    /// It tells what the kernel says of itself.
+    /// The kernel's self-description.
     Freeze,
 }
 
@@ -62,14 +61,14 @@ pub(crate) struct Job {
     limit: u64,
 }
 
-/// How much of everything.
+/// The extent of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// A few minutes for all kernels together.
     Short,
     /// All there is.
     All,
-    /// No test: what the kernel says of itself.
+    /// No test, only the kernel's self-description.
     Freeze,
     /// The live tests, with these arguments.
     Filter(Vec<String>),
@@ -99,14 +98,14 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         Extent::Filter(filter) => vec![live("live", filter, 3_600)],
         Extent::Short => {
             let mut jobs = vec![doctor];
-            jobs.extend(WITNESSES.map(sizes));
+            jobs.extend(HOOK_SETS.map(sizes));
             jobs.extend(SELECTION.map(|filter| live(filter, &[filter], 300)));
             jobs.push(truth("600", 300));
             jobs
         }
         Extent::All => {
             let mut jobs = vec![doctor];
-            jobs.extend(WITNESSES.map(sizes));
+            jobs.extend(HOOK_SETS.map(sizes));
             jobs.push(live("live", &[""; 0], 3_600));
             for (option, value, test) in FORCED {
                 let mut forced = live(&format!("{test} with {option} {value}"), &[test], 300);
@@ -118,11 +117,11 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
         }
     };
     let connections = if kvm { "200000" } else { "10000" };
-    let patience = if kvm { 1 } else { EMULATED };
+    let factor = if kvm { 1 } else { EMULATED };
     for job in &mut jobs {
         job.environment.extend([
             ("CONNTRACE_BIN", CONNTRACE.to_owned()),
-            ("CONNTRACE_TEST_PATIENCE", patience.to_string()),
+            ("CONNTRACE_TEST_TIMEOUT_FACTOR", factor.to_string()),
             ("CONNTRACE_TEST_CONNECTIONS", connections.to_owned()),
             ("PATH", "/bin".to_owned()),
         ]);
@@ -141,7 +140,7 @@ fn live<A: AsRef<str>>(name: &str, filter: &[A], limit: u64) -> Job {
     live
 }
 
-/// As the machine's first process reads them.
+/// Encodes the jobs for the machine's first process.
 pub(crate) fn to_json(jobs: &[Job]) -> Value {
     let jobs = jobs.iter().map(|job| {
         json!({ "name": job.name, "command": job.command, "environment": job.environment, "limit": job.limit })
@@ -150,7 +149,10 @@ pub(crate) fn to_json(jobs: &[Job]) -> Value {
 }
 
 impl Job {
-    /// What is wrong with the way it ended, if something is. The lines are its own.
+    /// Judges the outcome and the output of the job.
+    ///
+    /// # Errors
+    /// The defect.
     pub(crate) fn judge(&self, outcome: &str, lines: &[String]) -> Result<(), String> {
         let ended_as = |expected: &str| {
             if outcome == expected { Ok(()) } else { Err(format!("{outcome} instead of {expected}")) }
@@ -165,7 +167,7 @@ impl Job {
                 }
                 Err("the message does not name the oldest kernel that works".to_owned())
             }
-            // What failed is in its lines, unless it came to no result.
+            // Failures are in the lines, unless the harness printed no result.
             Kind::Tests => {
                 let result = lines.iter().any(|line| line.starts_with("test result: "));
                 if result && outcome.starts_with("exit ") { Ok(()) } else { Err(outcome.to_owned()) }
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_kernel_is_only_asked_for_its_refusal() {
+    fn an_unsupported_kernel_runs_the_refusal_only() {
         let jobs = list(named("5.10"), &Extent::All, false);
         assert_eq!(jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [Kind::Refusal]);
         let refusal = |outcome, line: &str| jobs[0].judge(outcome, &[line.to_owned()]).is_ok();
@@ -195,16 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_runs_nothing_else() {
+    fn a_filter_runs_the_live_tests_only() {
         let jobs = list(named("6.1"), &Extent::Filter(vec!["event::".into()]), true);
         let [job] = &jobs[..] else { panic!("{jobs:?}") };
         assert_eq!(job.command, [LIVE, "--color", "never", "event::"]);
-        assert!(job.environment.contains(&("CONNTRACE_TEST_PATIENCE", "1".into())));
+        assert!(job.environment.contains(&("CONNTRACE_TEST_TIMEOUT_FACTOR", "1".into())));
         assert_eq!(to_json(&jobs)[0]["environment"][0][0], "CONNTRACE_BIN");
     }
 
     #[test]
-    fn a_harness_that_comes_to_no_result_has_failed() {
+    fn a_harness_without_a_result_has_failed() {
         let jobs = list(named("6.1"), &Extent::Short, false);
         let tests = jobs.iter().find(|job| job.kind == Kind::Tests).expect("tests");
         let result = ["test result: FAILED. 1 passed; 1 failed".to_owned()];

@@ -1,4 +1,4 @@
-//! The kernels of the matrix: stock ones of Debian's, for machines in a cloud.
+//! The kernels of the matrix: stock kernels of Debian for cloud machines.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::archive::{self, Archive, Machine, Mirrors};
 
-/// One that is asked for.
+/// A kernel of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// How it is called on the command line and in results.
+    /// Its name on the command line and in results.
     pub(crate) name: &'static str,
     /// The release of Debian that has it.
     suite: &'static str,
     /// The processor that QEMU emulates for it.
     pub(crate) cpu: &'static str,
-    /// Whether conntrace runs there; else it says why not.
+    /// Whether conntrace supports it; else conntrace refuses to run.
     pub(crate) supported: bool,
-    /// Whether two programs on one tracepoint are never both skipped; docs/kernels.md tells what was seen.
+    /// Whether two programs on one tracepoint are never both skipped; docs/kernels.md has the measurements.
     pub(crate) twice_is_exact: bool,
 }
 
@@ -37,10 +37,10 @@ const MODULES: [&str; 3] = ["inet_diag", "tcp_diag", "veth"];
 /// The package that depends on the current kernel.
 const META: &str = "linux-image-cloud-amd64";
 
-/// One that is there.
+/// A kernel in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    /// What it was asked for as.
+    /// Its entry in the matrix.
     pub(crate) wanted: Wanted,
     /// Debian's version, such as `6.1.192-2`.
     pub(crate) version: String,

@@ -1,4 +1,4 @@
-//! docs/kernels.md, from what the machines told.
+//! docs/kernels.md, generated from the results of the machines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::job::Kind;
 use crate::page;
 
 const PAGE: &str = "docs/kernels.md";
-/// What `conntrace doctor` tells of a host: group and name.
+/// Rows from the findings of `conntrace doctor`: group and name.
 const FACTS: [(&str, &str); 7] = [
     ("facts", "type information"),
     ("facts", "programs"),
@@ -20,9 +20,9 @@ const FACTS: [(&str, &str); 7] = [
     ("plan", "accepts"),
     ("plan", "existing sockets"),
 ];
-/// Programs whose sizes are told.
+/// Programs with a row for their size.
 const PROGRAMS: [&str; 4] = ["set_state", "set_state_again", "sock_ops", "destroy_sock"];
-/// What a kernel has no value for.
+/// The cell of a kernel without a value.
 const NONE: &str = "–";
 
 /// Replaces the generated part of the page.
@@ -95,7 +95,7 @@ fn table(ran: &[Ran]) -> String {
     text
 }
 
-/// What does not fit into a table: refusals, and why tests were skipped.
+/// The text after the table: refusals, and skipped tests with their reasons.
 fn remarks(ran: &[Ran]) -> String {
     let mut text = String::new();
     for one in ran {
@@ -109,11 +109,12 @@ fn remarks(ran: &[Ran]) -> String {
             );
         }
     }
-    let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut skipped: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for one in ran {
-        for reason in &one.tally.reasons {
-            let reason = reason.strip_prefix(&format!("vm {} ", one.kernel.wanted.name)).unwrap_or(reason);
-            let kernels = skipped.entry(reason).or_default();
+        for skip in &one.tally.skips {
+            let prefix = format!("vm {} ", one.kernel.wanted.name);
+            let name = skip.name.strip_prefix(&prefix).unwrap_or(&skip.name);
+            let kernels = skipped.entry((name, skip.reason.as_str())).or_default();
             if !kernels.contains(&one.kernel.linux()) {
                 kernels.push(one.kernel.linux());
             }
@@ -122,11 +123,8 @@ fn remarks(ran: &[Ran]) -> String {
     if !skipped.is_empty() {
         text += "\nTests that a machine does not allow were skipped:\n\n";
     }
-    for (reason, kernels) in skipped {
-        let _ = match reason.split_once(": ") {
-            Some((name, why)) => writeln!(text, "- `{name}`: {why} ({})", kernels.join(", ")),
-            None => writeln!(text, "- {reason} ({})", kernels.join(", ")),
-        };
+    for ((name, reason), kernels) in skipped {
+        let _ = writeln!(text, "- `{name}`: {reason} ({})", kernels.join(", "));
     }
     text
 }
@@ -149,7 +147,7 @@ fn instructions<'a>(mut lines: impl Iterator<Item = &'a String>, program: &str) 
     rest.split(' ').next().map(str::to_owned)
 }
 
-/// The sets of hooks of the truth's table, and how far each was off.
+/// The sets of hooks in the table of `cargo xtask truth`, and the difference of each.
 fn differences(lines: &[String]) -> Vec<(String, String)> {
     let rows = lines.iter().filter(|line| line.starts_with("| ")).skip(2);
     rows.filter_map(|row| {
@@ -172,14 +170,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_from_what_conntrace_tells() {
+    fn sizes_are_read_from_the_verbose_output() {
         let lines = ["[DEBUG conntrace::probe] program set_state: 2205 instructions".to_owned()];
         assert_eq!(instructions(lines.iter(), "set_state").as_deref(), Some("2205"));
         assert_eq!(instructions(lines.iter(), "set_state_again"), None);
     }
 
     #[test]
-    fn differences_are_read_from_the_table_of_the_truth() {
+    fn differences_are_read_from_the_truth_table() {
         let table = "| hooks | connections made | a | b | difference | skipped | good | x | y | z |\n\
                      | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n\
                      | planned | 1000 | 1000 + 1000 | 1000 + 1000 | 0 | none | 0 | 25.4 | 2778 | 70632 |\n\

@@ -43,10 +43,9 @@ struct Fact {
 ///
 /// # Errors
 /// [`Error::Unwell`], or the output cannot be written.
-pub fn run(format: TableFormat) -> Result<(), Error> {
-    let host = Host::look();
-    let mut findings = Findings { facts: facts(&host), ..Findings::default() };
-    match selftest::run() {
+pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
+    let mut findings = Findings { facts: facts(host), ..Findings::default() };
+    match selftest::run(host) {
         Ok(checked) => {
             findings.plan = plan(checked.plan.witnesses, checked.accepts.hook);
             let better =

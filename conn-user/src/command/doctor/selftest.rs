@@ -19,9 +19,9 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
-use crate::event::Event;
 use crate::event::decode::decode;
 use crate::event::kind::Kind;
+use crate::event::{Event, until_zero};
 use crate::filter::Filter;
 use crate::filter::expression::{Expression, Field};
 use crate::filter::value::ranges::Ranges;
@@ -64,7 +64,7 @@ const MESSAGE: &[u8] = b"conntrace doctor";
 ///
 /// # Errors
 /// What keeps conntrace from working here.
-pub fn run() -> Result<Checked, Error> {
+pub fn run(host: &Host) -> Result<Checked, Error> {
     let place = Place::prepare()?;
     // Only this port: whatever else the host does must not fill the ring.
     let port = Ranges::one(place.port.into());
@@ -76,14 +76,14 @@ pub fn run() -> Result<Checked, Error> {
         counts: true,
         ..Options::lists(&filter)
     };
-    let mut session = Session::start(&options)?;
+    let mut session = Session::start(host, &options)?;
     let made = place.connect()?;
     let events = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
         .block_on(collect(&mut session, &made))?;
-    let outcomes = check(&session, &made, &events)?;
+    let outcomes = check(host, &session, &made, &events)?;
     Ok(Checked { plan: session.plan.clone(), accepts: session.accepts.clone(), outcomes })
 }
 
@@ -197,17 +197,16 @@ struct Us {
 }
 
 impl Us {
-    fn look() -> Self {
+    fn new(host: &Host) -> Self {
         let comm = std::fs::read_to_string("/proc/self/comm").unwrap_or_default();
         Self {
-            pid: Host::look().sees_all_processes.then(std::process::id),
+            pid: host.sees_all_processes.then(std::process::id),
             comm: comm.trim_end_matches('\n').to_owned(),
         }
     }
 
     fn is(&self, owner: &Owner) -> bool {
-        let name = owner.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-        self.pid.is_none_or(|pid| pid == owner.pid) && name == self.comm.as_bytes()
+        self.pid.is_none_or(|pid| pid == owner.pid) && until_zero(&owner.comm) == self.comm.as_bytes()
     }
 }
 
@@ -218,7 +217,7 @@ impl Made {
     }
 }
 
-fn check(session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome>, Error> {
+fn check(host: &Host, session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome>, Error> {
     let outcome = |what, passed, found: String| Outcome { what, passed, found };
     let of = |direction, kind| {
         events.iter().find(move |event| event.connection.direction == direction && event.kind == kind)
@@ -233,7 +232,7 @@ fn check(session: &Session, made: &Made, events: &[Event]) -> Result<Vec<Outcome
     let end = |direction, kind| of(direction, kind).and_then(|event| event.end);
     let ends = (end(OUT, Kind::Destroy), end(IN, Kind::Destroy));
     let owner = |direction| of(direction, Kind::Destroy).map(|event| event.connection.owner);
-    let us = Us::look();
+    let us = Us::new(host);
     let wanted = if session.accepts.hook.is_some() { ACCEPT } else { LISTENER };
     let belongs =
         |direction, source| owner(direction).is_some_and(|owner| us.is(&owner) && owner.source == source);

@@ -5,47 +5,18 @@ pub mod migration;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::cli::topics::{CompletionsArgs, HelpArgs, Topic};
 use crate::column::Column;
-use crate::error::Error;
+use crate::complaint::complaint;
+use crate::error::{Error, UsageError};
 use crate::output::stdout;
 
 /// How wide help is, where it does not follow the terminal.
 const WIDTH: usize = 80;
-
-/// The options of `help`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct HelpArgs {
-    /// filters, formats, states, exactness, from; or a command
-    #[arg(value_name = "TOPIC")]
-    pub topic: Option<String>,
-}
-
-/// The options of `completions`.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct CompletionsArgs {
-    /// bash, zsh, fish, elvish or powershell
-    #[arg(value_name = "SHELL", hide_possible_values = true)]
-    pub shell: Shell,
-}
-
-/// An idea that is explained in half a screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Topic {
-    /// Which connections.
-    Filters,
-    /// How to print.
-    Formats,
-    /// States of a connection.
-    States,
-    /// How exact it is.
-    Exactness,
-    /// From other tools.
-    From,
-}
 
 impl Topic {
     /// Its text.
@@ -91,10 +62,11 @@ pub fn run(args: &HelpArgs) -> Result<(), Error> {
     cli.build();
     match cli.find_subcommand_mut(name) {
         Some(command) => stdout::print(command.render_long_help().to_string()),
-        None => Err(Error::Usage(format!(
+        None => Err(UsageError::Unknown(complaint!(
             "help: there is nothing about {name:?}: use filters, formats, states, exactness, from, or the \
              name of a command"
-        ))),
+        ))
+        .into()),
     }
 }
 

@@ -4,6 +4,7 @@ use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
 use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
+use crate::event::until_zero;
 use crate::filter::expression::state;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
@@ -134,7 +135,7 @@ impl Field {
 /// The number of a task's name: its bytes up to the first zero. A name ends with a zero, so none is [`UNKNOWN`].
 pub fn comm(name: &[u8; COMM]) -> u128 {
     let mut plain = [0; COMM];
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len() - 1);
-    plain[..end].copy_from_slice(&name[..end]);
+    let text = until_zero(&name[..COMM - 1]);
+    plain[..text.len()].copy_from_slice(text);
     u128::from_be_bytes(plain)
 }

@@ -1,6 +1,7 @@
 //! An expression's words. Unlike in ss, blanks around operators and parentheses may be left out.
 
-use crate::filter::expression::error::SyntaxError;
+use crate::complaint::complaint;
+use crate::filter::syntax_error::SyntaxError;
 
 /// Where a token stands: its first byte, and the one behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
                 return Err(SyntaxError::new(
                     start,
                     rest.len(),
-                    format!("this quote is never closed: end it with {first}"),
+                    complaint!("this quote is never closed: end it with {first}"),
                 ));
             }
             (Kind::Quoted(inside.to_owned()), inside.len() + 2)

@@ -3,7 +3,6 @@
 //! An expression is a tree of tests, and a test is a field with the set of values that pass. So everything
 //! that is asked about one field, whatever `and`, `or` and `not` are between, is one set again.
 
-pub mod error;
 pub mod field;
 pub mod lexer;
 pub mod parser;

@@ -1,8 +1,9 @@
 //! From words to an expression. `or` binds least, then `and`, which may be left out, then `not`.
 
-use crate::filter::expression::error::SyntaxError;
+use crate::complaint::{Complaint, complaint};
 use crate::filter::expression::lexer::{Comparison, Kind, Span, Token, tokens};
 use crate::filter::expression::{Expression, Field, Test, value};
+use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::ranges::Ranges;
 use crate::host::lookup::Names;
 
@@ -91,7 +92,7 @@ impl<'a> Parser<'a> {
         )
     }
 
-    fn missing(&self, what: &str) -> SyntaxError {
+    fn missing(&self, what: impl Into<Complaint>) -> SyntaxError {
         match self.peek() {
             Some(token) => SyntaxError::new(token.span.start, token.span.end - token.span.start, what),
             None => SyntaxError::new(self.end, 0, what),
@@ -159,7 +160,7 @@ impl<'a> Parser<'a> {
             return Err(SyntaxError::new(
                 start,
                 end - start,
-                format!("this nests deeper than {DEPTH}: write it flatter"),
+                complaint!("this nests deeper than {DEPTH}: write it flatter"),
             ));
         }
         let term = if token.kind == Kind::Not {
@@ -187,7 +188,7 @@ impl<'a> Parser<'a> {
                 self.next += 1;
                 let is_order = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
                 if is_order && !field.is_ordered() {
-                    let complaint = format!("{} has no order: use = or !=", field.word());
+                    let complaint = complaint!("{} has no order: use = or !=", field.word());
                     return Err(SyntaxError::new(span.start, span.end - span.start, complaint));
                 }
                 *comparison
@@ -202,7 +203,7 @@ impl<'a> Parser<'a> {
     fn field(&mut self) -> Result<(Field, bool), SyntaxError> {
         let Some(token) = self.take() else { return Err(self.missing("a test is missing here")) };
         let Span { start, end } = token.span;
-        let wrong = |complaint: String| SyntaxError::new(start, end - start, complaint);
+        let wrong = |complaint: Complaint| SyntaxError::new(start, end - start, complaint);
         let word = match &token.kind {
             Kind::Word(word) => word.to_ascii_lowercase(),
             _ => return Err(Self::unexpected(token)),
@@ -211,19 +212,19 @@ impl<'a> Parser<'a> {
             return Ok((Field::State, true));
         }
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == word) {
-            return Err(wrong(format!("{word} cannot be asked for: {why}")));
+            return Err(wrong(complaint!("{word} cannot be asked for: {why}")));
         }
         Field::by_word(&word).map(|field| (field, false)).ok_or_else(|| {
             let words = Field::ALL.map(Field::word).join(", ");
-            wrong(format!("{word:?} cannot be asked for: use {words}"))
+            wrong(complaint!("{word:?} cannot be asked for: use {words}"))
         })
     }
 
     fn value(&mut self, field: Field, comparison: Comparison) -> Result<Expression, SyntaxError> {
-        let missing = format!("a value is missing behind {}: {}", field.word(), value::how(field));
-        let Some(token) = self.peek() else { return Err(self.missing(&missing)) };
+        let missing = complaint!("a value is missing behind {}: {}", field.word(), value::how(field));
+        let Some(token) = self.peek() else { return Err(self.missing(missing)) };
         let Span { start, end } = token.span;
-        let wrong = |complaint: String| SyntaxError::new(start, end - start, complaint);
+        let wrong = |complaint: Complaint| SyntaxError::new(start, end - start, complaint);
         let expression = match (&token.kind, comparison) {
             (Kind::Word(word), Comparison::Equal | Comparison::Unequal) => {
                 value::expression(field, word, self.names)
@@ -240,10 +241,10 @@ impl<'a> Parser<'a> {
                 return Err(SyntaxError::new(
                     start,
                     end - start,
-                    format!("write {} != … for this", field.word()),
+                    complaint!("write {} != … for this", field.word()),
                 ));
             }
-            _ => return Err(self.missing(&missing)),
+            _ => return Err(self.missing(missing)),
         };
         self.next += 1;
         Ok(if comparison == Comparison::Unequal { opposite(expression) } else { expression })

@@ -5,6 +5,7 @@ use conn_common::state::{
     TIME_WAIT,
 };
 
+use crate::complaint::{Complaint, complaint};
 use crate::filter::value::ranges::Ranges;
 
 /// How to write a state, for messages.
@@ -47,7 +48,7 @@ pub fn all() -> Ranges {
 ///
 /// # Errors
 /// Says which names there are.
-pub fn parse(text: &str) -> Result<Ranges, String> {
+pub fn parse(text: &str) -> Result<Ranges, Complaint> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
     let name = plain(text);
     let one = |&(_, state): &(&str, u8)| Ranges::one(state.into());
@@ -66,7 +67,7 @@ pub fn parse(text: &str) -> Result<Ranges, String> {
         "big" => Ok(all().without(&of(&[SYN_RECV, TIME_WAIT]))),
         // conntrack does not tell these two apart.
         "finwait" => Ok(of(&[FIN_WAIT1, FIN_WAIT2])),
-        _ => Err(format!("unknown state {text:?}: {HOW}")),
+        _ => Err(complaint!("unknown state {text:?}: {HOW}")),
     }
 }
 
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(states("connected").len(), 9);
         assert_eq!(states("synchronized").len(), 8);
         assert_eq!(states("big").len(), 9);
-        assert!(parse("NONE").unwrap_err().contains("established"));
+        assert!(parse("NONE").unwrap_err().to_string().contains("established"));
     }
 
     #[test]

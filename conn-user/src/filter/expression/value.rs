@@ -1,11 +1,14 @@
 //! The values behind a field: addresses, ports, names. Options and expressions write them alike.
 
-use conn_common::connection::{IN, LISTENER, OUT, UNDIRECTED};
+use conn_common::connection::UNDIRECTED;
 use conn_common::owner::COMM;
 
+use crate::complaint::{Complaint, complaint};
+use crate::event::direction;
 use crate::filter::expression::field::{self, Field, UNKNOWN};
 use crate::filter::expression::{Expression, Test, state};
-use crate::filter::value::list::{self, List, ListError};
+use crate::filter::syntax_error::SyntaxError;
+use crate::filter::value::list::{self, List};
 use crate::filter::value::ranges::Ranges;
 use crate::filter::value::{port, prefix};
 use crate::host::lookup::Names;
@@ -19,7 +22,7 @@ const NOT_KNOWN: &str = "-";
 ///
 /// # Errors
 /// Names the first value that is wrong, and what to write instead.
-pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Expression, ListError> {
+pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
         Field::Src | Field::Dst => host(field, item, names),
         Field::Sport | Field::Dport => port_of_family(field, item, names),
@@ -32,7 +35,7 @@ pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Express
 ///
 /// # Errors
 /// Names the first value that is wrong, and what to write instead.
-pub fn sets(field: Field, text: &str, names: &dyn Names) -> Result<List<Ranges>, ListError> {
+pub fn sets(field: Field, text: &str, names: &dyn Names) -> Result<List<Ranges>, SyntaxError> {
     list::parse(text, noun(field), how(field), |item| one(field, item, names))
 }
 
@@ -46,14 +49,14 @@ pub fn set(field: Field, list: &List<Ranges>) -> Ranges {
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, String> {
+pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, Complaint> {
     let number = match field {
         Field::Sport | Field::Dport => {
             let text = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
             port::port(text, names.services())?.into()
         }
         Field::Uid => user(text, names)?,
-        _ => number(text).ok_or_else(|| format!("{text:?} is no number: {}", how(field)))?,
+        _ => number(text).ok_or_else(|| complaint!("{text:?} is no number: {}", how(field)))?,
     };
     Ok(number.into())
 }
@@ -62,7 +65,7 @@ pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, String
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn quoted(field: Field, text: &str, names: &dyn Names) -> Result<Ranges, String> {
+pub fn quoted(field: Field, text: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
     if field == Field::Comm { Ok(Ranges::one(name(text.as_bytes()))) } else { one(field, text.trim(), names) }
 }
 
@@ -98,14 +101,14 @@ pub const fn how(field: Field) -> &'static str {
 }
 
 /// One value, or one range of them.
-fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, String> {
+fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
     if item == ANY {
         return Ok(field.domain());
     }
     if item == NOT_KNOWN && field.is_owners() {
         return Ok(Ranges::one(UNKNOWN));
     }
-    let wrong = || format!("{item:?} is not {}: {}", noun(field), how(field));
+    let wrong = || complaint!("{item:?} is not {}: {}", noun(field), how(field));
     let lower = item.to_ascii_lowercase();
     Ok(match field {
         Field::Src | Field::Dst => prefix::parse(item)?,
@@ -115,11 +118,8 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, String> {
         }
         Field::State => state::parse(item)?,
         Field::Direction => Ranges::one(match lower.as_str() {
-            "in" => IN.into(),
-            "out" => OUT.into(),
-            "listen" => LISTENER.into(),
             NOT_KNOWN => UNDIRECTED.into(),
-            _ => return Err(wrong()),
+            name => direction::from_name(name).ok_or_else(wrong)?.into(),
         }),
         Field::Family => match lower.as_str() {
             "ipv4" | "inet" | "4" => Ranges::one(4),
@@ -135,7 +135,7 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, String> {
 }
 
 /// A value, or two with a hyphen between. Names may have hyphens, so the whole is tried first.
-fn range<T>(item: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Ranges, String>
+fn range<T>(item: &str, one: impl Fn(&str) -> Result<T, Complaint>) -> Result<Ranges, Complaint>
 where
     T: Into<u128> + PartialOrd,
 {
@@ -147,7 +147,7 @@ where
     for (first, last) in halves {
         if let (Ok(low), Ok(high)) = (one(first), one(last)) {
             if low > high {
-                return Err(format!("the range {item} is reversed: write {last}-{first}"));
+                return Err(complaint!("the range {item} is reversed: write {last}-{first}"));
             }
             return Ok(Ranges::span(low.into(), high.into()));
         }
@@ -159,11 +159,11 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn user(text: &str, names: &dyn Names) -> Result<u32, String> {
+fn user(text: &str, names: &dyn Names) -> Result<u32, Complaint> {
     match number(text) {
         Some(uid) => Ok(uid),
         None => {
-            names.user(text)?.ok_or_else(|| format!("no user {text:?} on this host: {}", how(Field::Uid)))
+            names.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
         }
     }
 }
@@ -177,7 +177,7 @@ fn name(text: &[u8]) -> u128 {
 }
 
 /// Takes back what [`crate::render::sanitize::word`] did, so that a name can be copied from an event.
-fn unescaped(text: &str) -> Result<Vec<u8>, String> {
+fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -197,7 +197,7 @@ fn unescaped(text: &str) -> Result<Vec<u8>, String> {
                 rest = &after[3..];
             }
             _ => {
-                return Err(format!(
+                return Err(complaint!(
                     "{text:?} has a lone backslash: write \\\\ for it, and \\x20 for a byte"
                 ));
             }
@@ -207,7 +207,7 @@ fn unescaped(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// ss's `[FAMILY:]ADDRESS[:PORT]`, either part of which may be `*`.
-fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, String> {
+fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
     let port_field = if field == Field::Src { Field::Sport } else { Field::Dport };
     let (family, rest) = family(item);
     let (address, port) = split_host(rest)?;
@@ -222,11 +222,12 @@ fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Strin
 }
 
 /// The address and the port of a host.
-fn split_host(text: &str) -> Result<(String, Option<&str>), String> {
-    let wrong = || format!("{text:?} is no address with a port: write 192.0.2.7:22, [fd00::1]:22, or *:22");
+fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
+    let wrong =
+        || complaint!("{text:?} is no address with a port: write 192.0.2.7:22, [fd00::1]:22, or *:22");
     if let Some(inside) = text.strip_prefix('[') {
         let (address, behind) =
-            inside.split_once(']').ok_or_else(|| format!("a ] is missing in {text:?}"))?;
+            inside.split_once(']').ok_or_else(|| complaint!("a ] is missing in {text:?}"))?;
         let (length, port) = match behind.split_once(':') {
             Some((length, port)) => (length, Some(port)),
             None => (behind, None),
@@ -247,7 +248,7 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), String> {
 }
 
 /// ss's `[FAMILY:]:PORT`, with either colon left out as people do.
-fn port_of_family(field: Field, item: &str, names: &dyn Names) -> Result<Expression, String> {
+fn port_of_family(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
     let (family, rest) = family(item);
     let port = rest.strip_prefix("*:").unwrap_or(rest);
     let ports = Expression::test(field, one(field, port, names)?);

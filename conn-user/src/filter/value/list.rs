@@ -1,16 +1,8 @@
 //! Lists as people type them: `22,80,!8080`. The items with `!` are taken out of the others; if there are
 //! no others, out of everything.
 
-/// What is wrong with an item, and where it is: bytes from the beginning of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListError {
-    /// Where the item begins.
-    pub at: usize,
-    /// How long it is.
-    pub len: usize,
-    /// What is wrong and what to write instead.
-    pub complaint: String,
-}
+use crate::complaint::{Complaint, complaint};
+use crate::filter::syntax_error::SyntaxError;
 
 /// The items of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,26 +21,26 @@ pub fn parse<T>(
     text: &str,
     what: &str,
     how: &str,
-    mut item: impl FnMut(&str) -> Result<T, String>,
-) -> Result<List<T>, ListError> {
+    mut item: impl FnMut(&str) -> Result<T, Complaint>,
+) -> Result<List<T>, SyntaxError> {
     let mut list = List { wanted: Vec::new(), unwanted: Vec::new() };
     let mut at = 0;
     for part in text.split(',') {
         let begin = at + (part.len() - part.trim_start().len());
         let word = part.trim();
         at += part.len() + 1;
-        let wrong = |complaint| ListError { at: begin, len: word.len(), complaint };
+        let wrong = |complaint: Complaint| SyntaxError { at: begin, len: word.len(), complaint };
         let (unwanted, word) = match word.strip_prefix('!') {
             Some(word) => (true, word.trim_start()),
             None => (false, word),
         };
         if word.is_empty() {
             let complaint = if unwanted {
-                format!("{what} is missing behind ! in {text:?}: {how}")
+                complaint!("{what} is missing behind ! in {text:?}: {how}")
             } else if text.trim().is_empty() {
-                format!("{what} is missing in {text:?}: {how}")
+                complaint!("{what} is missing in {text:?}: {how}")
             } else {
-                format!("{what} is missing beside a comma in {text:?}: {how}")
+                complaint!("{what} is missing beside a comma in {text:?}: {how}")
             };
             return Err(wrong(complaint));
         }
@@ -62,9 +54,9 @@ pub fn parse<T>(
 mod tests {
     use super::*;
 
-    fn numbers(text: &str) -> Result<List<u8>, ListError> {
+    fn numbers(text: &str) -> Result<List<u8>, SyntaxError> {
         parse(text, "a number", "write one", |item| {
-            item.parse().map_err(|_| format!("{item:?} is no number"))
+            item.parse().map_err(|_| complaint!("{item:?} is no number"))
         })
     }
 

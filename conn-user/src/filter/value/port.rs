@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::complaint::{Complaint, complaint};
 use crate::host::services::Services;
 
 /// How to write a port, for messages.
@@ -12,7 +13,7 @@ pub const HOW: &str = "write a number, a service name, or a range like 8000-8099
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, String> {
+pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Complaint> {
     if let Some(port) = services.port(item) {
         return Ok(port..=port);
     }
@@ -23,14 +24,14 @@ pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Str
     let mut first_error = None;
     for (low, high) in ends {
         if high.is_empty() {
-            first_error.get_or_insert(format!(
+            first_error.get_or_insert(complaint!(
                 "the range {item} has no end: write {low}-65535 for all from {low} on"
             ));
             continue;
         }
         match (port(low, services), port(high, services)) {
             (Ok(low), Ok(high)) if low <= high => return Ok(low..=high),
-            (Ok(_), Ok(_)) => return Err(format!("the range {item} is reversed: write {high}-{low}")),
+            (Ok(_), Ok(_)) => return Err(complaint!("the range {item} is reversed: write {high}-{low}")),
             // Only an end that is a number makes it sure that a range was meant.
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => _ = first_error.get_or_insert(error),
             (Err(error), Err(_)) if is_number(low) => _ = first_error.get_or_insert(error),
@@ -47,11 +48,13 @@ pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Str
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn port(text: &str, services: &Services) -> Result<u16, String> {
+pub fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
     if is_number(text) {
-        return text.parse().map_err(|_| format!("port {text} is out of range: ports are 0 to 65535"));
+        return text.parse().map_err(|_| complaint!("port {text} is out of range: ports are 0 to 65535"));
     }
-    services.port(text).ok_or_else(|| format!("unknown service {text:?}: not in /etc/services; use a number"))
+    services
+        .port(text)
+        .ok_or_else(|| complaint!("unknown service {text:?}: not in /etc/services; use a number"))
 }
 
 /// True for digits, also with a sign before them.
@@ -71,7 +74,7 @@ mod tests {
         Services::parse("ssh 22/tcp\nhttp 80/tcp www\niscsi-target 3260/tcp\n914c-g 211/tcp\n")
     }
 
-    fn ports(text: &str) -> Result<Vec<u16>, String> {
+    fn ports(text: &str) -> Result<Vec<u16>, Complaint> {
         let list = list::parse(text, "a port", HOW, |item| range(item, &services()));
         list.map(|list| list.wanted.into_iter().flatten().collect()).map_err(|error| error.complaint)
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::complaint::{Complaint, complaint};
 use crate::filter::value::ranges::Ranges;
 
 /// `::ffff:0:0`, where the IPv4 addresses begin.
@@ -26,7 +27,7 @@ pub fn ipv6() -> Ranges {
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn parse(text: &str) -> Result<Ranges, String> {
+pub fn parse(text: &str) -> Result<Ranges, Complaint> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
@@ -36,7 +37,7 @@ pub fn parse(text: &str) -> Result<Ranges, String> {
     let length = match length {
         None => bits,
         Some(length) => prefix_length(length, bits)
-            .ok_or_else(|| format!("{length:?} is no prefix length: {address} takes 0 to {bits}"))?,
+            .ok_or_else(|| complaint!("{length:?} is no prefix length: {address} takes 0 to {bits}"))?,
     };
     let (first, host_bits) = match address {
         IpAddr::V4(v4) => (MAPPED | u128::from(v4.to_bits()), 32 - length),
@@ -45,7 +46,7 @@ pub fn parse(text: &str) -> Result<Ranges, String> {
     let host = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
     if first & host != 0 {
         let net = name(first & !host);
-        return Err(format!(
+        return Err(complaint!(
             "{text} has bits behind its length: write {net}/{length}, or {address} for the host"
         ));
     }
@@ -54,17 +55,17 @@ pub fn parse(text: &str) -> Result<Ranges, String> {
     Ok(if is_ipv4(first, 128) { all } else { all.without(&ipv4()) })
 }
 
-fn no_address(text: &str, address: &str) -> String {
+fn no_address(text: &str, address: &str) -> Complaint {
     let looks_like_a_name = address.bytes().any(|byte| byte.is_ascii_alphabetic())
         && address.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     if looks_like_a_name {
-        return format!("{address:?} is no address, and names are not looked up: {HOW}");
+        return complaint!("{address:?} is no address, and names are not looked up: {HOW}");
     }
     let has_port = address.rsplit_once(':').is_some_and(|(host, _)| host.parse::<Ipv4Addr>().is_ok());
     if has_port || address.starts_with('[') {
-        return format!("{text:?} has a port: ports have options of their own, --sport and --dport");
+        return complaint!("{text:?} has a port: ports have options of their own, --sport and --dport");
     }
-    format!("{text:?} is no address: {HOW}")
+    complaint!("{text:?} is no address: {HOW}")
 }
 
 /// A length, or a netmask like 255.255.0.0.
@@ -148,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    fn written(text: &str) -> Result<String, String> {
+    fn written(text: &str) -> Result<String, Complaint> {
         parse(text).map(|set| write(&set).join(","))
     }
 
@@ -191,7 +192,7 @@ mod tests {
             "[::1]:22",
             "::1::2",
         ]
-        .map(|text| parse(text).unwrap_err());
+        .map(|text| parse(text).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
         "" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
         "10.0.0" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8

@@ -16,7 +16,7 @@ const FROZEN: [(&str, &[u8]); 4] = [
     ("7.2", include_bytes!("../../../tests/kernel/7.2.btf")),
 ];
 
-fn find(types: &[u8]) -> std::result::Result<Layout, Error> {
+fn find(types: &[u8]) -> std::result::Result<Layout, OffsetsError> {
     Layout::find(&Btf::from_bytes(types).expect("BTF"))
 }
 
@@ -25,7 +25,7 @@ fn changed(
     types: &[u8],
     structure: &str,
     change: impl Fn(&str, &mut Member) -> bool,
-) -> std::result::Result<Layout, Error> {
+) -> std::result::Result<Layout, OffsetsError> {
     let mut types = Types::parse(types);
     types.change_members(structure, change);
     find(&types.to_bytes())
@@ -95,7 +95,7 @@ fn finds_fields_where_others_found_them() -> Result {
 #[test]
 fn a_kernel_that_is_too_old_is_refused_as_such() {
     let refused = find(OLD);
-    assert!(matches!(refused, Err(Error::TooOld { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(OffsetsError::TooOld { .. })), "{refused:?}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_bit_field_is_no_field() {
             member.width = if name == "sk_protocol" { 8 } else { member.width };
             true
         });
-        let Err(Error::MissingField { structure: "sock", member: "sk_protocol" }) = refused else {
+        let Err(OffsetsError::MissingField { structure: "sock", member: "sk_protocol" }) = refused else {
             panic!("{kernel}: {refused:?}");
         };
     }
@@ -142,7 +142,9 @@ fn names_the_field_that_is_missing() -> Result {
             // It is in a structure without a name, and that has others.
             Ok(_) => changed(types, field.structure, |name, _| !name.is_empty()).expect_err("gone"),
         };
-        let Error::MissingField { structure, member } = refused else { panic!("{field:?}: {refused}") };
+        let OffsetsError::MissingField { structure, member } = refused else {
+            panic!("{field:?}: {refused}")
+        };
         assert_eq!(structure, field.structure);
         let removed = FIELDS.iter().filter(|other| other.structure == structure);
         assert!(removed.clone().any(|other| other.path == member), "{field:?}: {member}");

@@ -19,13 +19,13 @@ const ENDS: u64 = 2;
 const PORTS: u64 = 20_000;
 
 /// Connections that are open as long as this lives.
-pub struct Crowd {
+pub(crate) struct Crowd {
     holders: Vec<(Process, UnixStream)>,
 }
 
 impl Crowd {
     /// Opens connections to `port` within `ns`, until there are `ends` ends of them.
-    pub fn open(ns: &NetNs, port: u16, ends: u64) -> Self {
+    pub(crate) fn open(ns: &NetNs, port: u16, ends: u64) -> Self {
         let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of files");
         let each = ((files - SPARE) / ENDS).min(PORTS);
         let mut left = ends / ENDS;
@@ -50,7 +50,7 @@ fn hold(address: SocketAddr, count: u64) -> (Process, UnixStream) {
     let process = Process::run("bench-holder", &[there.as_raw_fd()], || {
         let server = Server::listen_with(address, 4096, |_| {});
         let pairs: Vec<_> = (0..count).map(|_| (connect(address), server.accept())).collect();
-        (&there).write_all(b".").expect("somebody waits");
+        (&there).write_all(b".").expect("the parent waits");
         // Until the other end is closed.
         let _ = (&there).read(&mut [0]);
         drop(pairs);

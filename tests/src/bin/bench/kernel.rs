@@ -33,7 +33,7 @@ fn tools(empty: &Path) -> [Tool<'_>; 5] {
     ]
 }
 
-/// A loaded program as the kernel tells of it.
+/// A loaded program as the kernel describes it.
 #[derive(Debug, Clone, Default)]
 struct Program {
     name: String,
@@ -67,11 +67,11 @@ struct Sample {
 }
 
 /// The programs of a tool beside the load, by name.
-fn sample(tool: &Tool<'_>, span: Duration) -> Result<BTreeMap<String, Sample>, String> {
+fn sample(tool: &Tool<'_>, duration: Duration) -> Result<BTreeMap<String, Sample>, String> {
     let field = Field::new();
     let running = tool.start(&field.ns)?;
     let ids = running.programs();
-    let window = field.flood(2, span, programs);
+    let window = field.flood(2, duration, programs);
     running.stop()?;
     let made = window.made as f64;
     let own = window.after.into_iter().filter(|(id, _)| ids.contains(id));
@@ -85,8 +85,8 @@ fn sample(tool: &Tool<'_>, span: Duration) -> Result<BTreeMap<String, Sample>, S
 }
 
 /// The section.
-pub fn measure(empty: &Path, quick: bool) -> String {
-    let (rounds, span) =
+pub(crate) fn measure(empty: &Path, quick: bool) -> String {
+    let (rounds, duration) =
         if quick { (1, Duration::from_millis(300)) } else { (4, Duration::from_millis(1_500)) };
     let stats = match enable_stats(Stats::RunTime) {
         Ok(stats) => stats,
@@ -97,7 +97,7 @@ pub fn measure(empty: &Path, quick: bool) -> String {
     let mut skipped = Vec::new();
     for round in 0..rounds {
         for tool in &tools {
-            match attempt(|| sample(tool, span)) {
+            match attempt(|| sample(tool, duration)) {
                 Ok(sample) => all.entry(tool.name).or_default().push(sample),
                 Err(why) => skipped.push((tool.name.to_owned(), why)),
             }

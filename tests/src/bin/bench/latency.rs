@@ -27,11 +27,11 @@ use std::{
 const GAPS: [u64; 6] = [3, 151, 17, 61, 7, 97];
 
 /// The section.
-pub fn measure(quick: bool) -> String {
-    let span = Duration::from_secs(if quick { 1 } else { 8 });
-    let idle = latencies(|field| calm(field, span));
+pub(crate) fn measure(quick: bool) -> String {
+    let duration = Duration::from_secs(if quick { 1 } else { 8 });
+    let idle = latencies(|field| calm(field, duration));
     let half = latencies(|field| {
-        field.flood(1, span, || ());
+        field.flood(1, duration, || ());
     });
     let row = |name: &str, ms: &[f64]| {
         let of = |per_mille| format!("{:.2} ms", quantile(ms.iter().copied(), per_mille));
@@ -43,8 +43,8 @@ pub fn measure(quick: bool) -> String {
 }
 
 /// A connection now and then.
-fn calm(field: &Field, span: Duration) {
-    let end = Instant::now() + span;
+fn calm(field: &Field, duration: Duration) {
+    let end = Instant::now() + duration;
     field.ns.run(|| {
         let server = Server::listen(field.port.v4());
         for gap in GAPS.into_iter().cycle().take_while(|_| Instant::now() < end) {
@@ -92,7 +92,7 @@ fn read(pipe: &Path) -> Vec<f64> {
         let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let lines = rest[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         for line in lines {
-            // A line that tells of losses has no number of this kind.
+            // A line about losses has no number of this kind.
             let time = std::str::from_utf8(line).ok().and_then(|text| text.parse::<i64>().ok());
             ms.extend(time.map(|time| (now - time) as f64 / 1e6));
         }

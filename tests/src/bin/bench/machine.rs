@@ -16,12 +16,12 @@ use std::{
 const LOOK: Duration = Duration::from_millis(60);
 /// The share of its processors that others may use while it counts as quiet.
 const QUIET: f64 = 0.06;
-/// A machine that is never quiet is measured on anyway: the spread tells.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// A machine that is never quiet is measured all the same; the spread shows it.
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
 
 /// Waits until the machine has nothing to do: what was started has attached, what was stopped is cleared away.
-pub fn settle() {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn settle() {
+    let deadline = Instant::now() + IDLE_LIMIT;
     let mut before = Ticks::read();
     while Instant::now() < deadline {
         thread::sleep(LOOK);
@@ -34,9 +34,9 @@ pub fn settle() {
     eprintln!("note: something else is running; its share is in the numbers");
 }
 
-/// Says so if somebody else's programs watch the kernel: what they cost at each event is in all numbers, and in none of
-/// those that [`settle`] waits for.
-pub fn tell_of_others() {
+/// Warns if programs of other tools watch the kernel. Their cost at each event is in all numbers, and in none of those
+/// that [`settle`] waits for.
+pub(crate) fn warn_of_others() {
     const WATCHING: [ProgramType; 6] = [KProbe, PerfEvent, RawTracePoint, SockOps, TracePoint, Tracing];
     let mut watchers = BTreeSet::new();
     for program in loaded_programs().flatten() {
@@ -51,15 +51,15 @@ pub fn tell_of_others() {
 }
 
 /// The switch of the kernel's clock of BPF programs. It is no part of what conntrace costs, so it is off while
-/// this lives; who wants to know how long programs run turns it on by a descriptor of its own.
-pub struct Untimed {
+/// this lives; a tool that times programs turns it on by a descriptor of its own.
+pub(crate) struct Untimed {
     before: Option<String>,
 }
 
 const TIMED: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 impl Untimed {
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let before = fs::read_to_string(TIMED).ok().filter(|value| value.trim() != "0");
         if before.is_some() {
             eprintln!("note: kernel.bpf_stats_enabled is on; it is off until the end of this measurement");
@@ -102,7 +102,7 @@ impl Ticks {
 ///
 /// # Errors
 /// Its own, or what the panic said.
-pub fn attempt<T>(job: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn attempt<T>(job: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         Err(said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it failed").to_owned())
@@ -113,7 +113,7 @@ pub fn attempt<T>(job: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
 ///
 /// # Panics
 /// When there is none.
-pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
@@ -123,7 +123,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 ///
 /// # Panics
 /// When there is none.
-pub fn quantile(values: impl IntoIterator<Item = f64>, per_mille: usize) -> f64 {
+pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, per_mille: usize) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let at = (values.len() * per_mille).div_ceil(1_000);

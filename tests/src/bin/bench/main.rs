@@ -37,7 +37,7 @@ enum Section {
 
 fn main() {
     let Arguments { section, quick, empty } = Arguments::parse();
-    machine::tell_of_others();
+    machine::warn_of_others();
     let _untimed = machine::Untimed::begin();
     let text = match section {
         Section::Traffic => traffic::measure(&empty, quick),

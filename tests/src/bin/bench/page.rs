@@ -4,7 +4,7 @@ use conn_tests::exit::own_peak_bytes;
 use std::fmt::Write as _;
 
 /// A table: the first column to the left, all others to the right.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n| --- |{}\n", head.join(" | "), " ---: |".repeat(head.len() - 1));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
@@ -13,19 +13,19 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// What was to be reached, and was it.
-pub struct Target {
-    pub what: String,
-    pub limit: String,
-    pub measured: String,
-    pub met: bool,
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) limit: String,
+    pub(crate) measured: String,
+    pub(crate) met: bool,
 }
 
 impl Target {
-    pub fn at_least(what: &str, limit: f64, measured: f64) -> Self {
+    pub(crate) fn at_least(what: &str, limit: f64, measured: f64) -> Self {
         Self::new(what, "≥", limit, measured, measured >= limit)
     }
 
-    pub fn at_most(what: &str, limit: f64, measured: f64) -> Self {
+    pub(crate) fn at_most(what: &str, limit: f64, measured: f64) -> Self {
         Self::new(what, "≤", limit, measured, measured <= limit)
     }
 
@@ -40,7 +40,7 @@ impl Target {
 }
 
 /// The table of targets.
-pub fn targets(targets: &[Target]) -> String {
+pub(crate) fn targets(targets: &[Target]) -> String {
     let row = |target: &Target| {
         let said = if target.met { "met" } else { "**not met**" };
         vec![target.what.clone(), target.limit.clone(), target.measured.clone(), said.to_owned()]
@@ -49,12 +49,12 @@ pub fn targets(targets: &[Target]) -> String {
 }
 
 /// What could not be measured.
-pub fn skipped(all: &[(String, String)]) -> String {
+pub(crate) fn skipped(all: &[(String, String)]) -> String {
     all.iter().fold(String::new(), |text, (what, why)| text + &format!("- {what}: skipped: {why}\n"))
 }
 
-/// The peak of a program's memory. The kernel never tells less than what its parent had: ours.
-pub fn memory(peak_bytes: u64) -> String {
+/// The peak of a program's memory. The kernel reports at least the parent's memory at the fork.
+pub(crate) fn memory(peak_bytes: u64) -> String {
     let own = own_peak_bytes();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     if peak_bytes <= own { format!("< {}", mib(own)) } else { mib(peak_bytes) }

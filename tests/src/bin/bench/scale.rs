@@ -51,7 +51,7 @@ struct Column {
 const BYTES_PER_END: u64 = 8 << 10;
 
 impl Column {
-    /// Everything, with so many open. A machine that cannot have so many is no reason to tell nothing of fewer.
+    /// Everything, with so many open. A machine that cannot have so many still measures fewer.
     fn measure(ends: u64, quick: bool) -> Result<Self, String> {
         let free = available_bytes();
         if ends * BYTES_PER_END > free {
@@ -70,7 +70,7 @@ impl Column {
     }
 }
 
-/// Memory that nobody needs.
+/// Memory that no measurement needs.
 fn available_bytes() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
@@ -78,7 +78,7 @@ fn available_bytes() -> u64 {
 }
 
 /// The section.
-pub fn measure(quick: bool) -> String {
+pub(crate) fn measure(quick: bool) -> String {
     let sizes: &[u64] = if quick { &[10, 1_000] } else { &[10, 1_000, 100_000, 1_000_000] };
     let (mut columns, mut skipped) = (Vec::new(), Vec::new());
     for &ends in sizes {
@@ -161,7 +161,7 @@ fn repeated(repeats: u32, once: impl Fn() -> Cell) -> Cell {
 }
 
 /// What `events` takes when nothing happens, by its own processor clock.
-fn idle_share(span: Duration) -> f64 {
+fn idle_share(duration: Duration) -> f64 {
     let file = tool::file("idle");
     let tracer = Setup::new(["events"]).stdout_to(&file).start();
     let cpu = |tracer: &Tracer| {
@@ -171,7 +171,7 @@ fn idle_share(span: Duration) -> f64 {
     // The start is another matter.
     settle();
     let (before, begin) = (cpu(&tracer), Instant::now());
-    thread::sleep(span);
+    thread::sleep(duration);
     let share = (cpu(&tracer) - before) / begin.elapsed().as_secs_f64();
     tracer.stop();
     let _ = fs::remove_file(&file);

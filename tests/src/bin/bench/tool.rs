@@ -20,7 +20,7 @@ use std::{
 };
 
 /// How a tool is run.
-pub enum How<'a> {
+pub(crate) enum How<'a> {
     /// Nothing runs.
     Alone,
     /// conntrace, with these words.
@@ -36,28 +36,28 @@ const WITH_TRACEFS: &str = "mount -t tracefs none /sys/kernel/tracing 2>/dev/nul
                             mount -t debugfs none /sys/kernel/debug 2>/dev/null; exec \"$@\"";
 
 /// A tool, and where it runs.
-pub struct Tool<'a> {
-    pub name: &'a str,
-    pub how: How<'a>,
+pub(crate) struct Tool<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) how: How<'a>,
     /// In a namespace with connection tracking, with the load.
-    pub tracked: bool,
+    pub(crate) tracked: bool,
     /// How many lines it should write for each connection.
-    pub lines: Option<f64>,
+    pub(crate) lines: Option<f64>,
 }
 
 /// A tool that runs.
-pub struct Running {
+pub(crate) struct Running {
     tracer: Option<Tracer>,
     file: PathBuf,
 }
 
-/// What a tool has told in the end.
+/// The result of a tool's run.
 #[derive(Default)]
-pub struct Told {
-    pub lines: u64,
+pub(crate) struct RunResult {
+    pub(crate) lines: u64,
     /// Events that it says it has lost.
-    pub lost: Option<u64>,
-    pub peak_bytes: Option<u64>,
+    pub(crate) lost: Option<u64>,
+    pub(crate) peak_bytes: Option<u64>,
 }
 
 /// Memory, where there is a file system for it: a disk would be measured, too.
@@ -66,8 +66,8 @@ fn directory() -> PathBuf {
     if memory.is_dir() { memory } else { env::temp_dir() }
 }
 
-/// A name for a file that nobody else uses.
-pub fn file(name: &str) -> PathBuf {
+/// A name for a file that no other process uses.
+pub(crate) fn file(name: &str) -> PathBuf {
     directory().join(format!("conntrace-bench-{}-{name}", process::id()))
 }
 
@@ -83,7 +83,7 @@ impl Tool<'_> {
     ///
     /// # Errors
     /// Why it cannot run here.
-    pub fn start(&self, ns: &NetNs) -> Result<Running, String> {
+    pub(crate) fn start(&self, ns: &NetNs) -> Result<Running, String> {
         if self.tracked {
             track(ns)?;
         }
@@ -120,16 +120,16 @@ impl Tool<'_> {
 
 impl Running {
     /// CPU time that it has used so far, seconds.
-    pub fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         let Some(tracer) = &self.tracer else { return 0.0 };
         let pid = Pid::from_raw(tracer.pid().cast_signed());
-        // A peer that could not run has no clock any more; its end tells.
+        // A peer that could not run has no clock any more; its end shows the cause.
         let time = clock_getcpuclockid(pid).and_then(ClockId::now);
         time.map_or(0.0, |time| time.num_nanoseconds() as f64 / 1e9)
     }
 
     /// The ids of the BPF programs that it has open.
-    pub fn programs(&self) -> BTreeSet<u32> {
+    pub(crate) fn programs(&self) -> BTreeSet<u32> {
         let Some(tracer) = &self.tracer else { return BTreeSet::new() };
         let files = fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).into_iter().flatten();
         let infos = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
@@ -143,8 +143,8 @@ impl Running {
     ///
     /// # Errors
     /// Why it was none of its best days.
-    pub fn stop(self) -> Result<Told, String> {
-        let Some(tracer) = self.tracer else { return Ok(Told::default()) };
+    pub(crate) fn stop(self) -> Result<RunResult, String> {
+        let Some(tracer) = self.tracer else { return Ok(RunResult::default()) };
         let ended = tracer.stop();
         let lines = lines(&self.file);
         let _ = fs::remove_file(&self.file);
@@ -153,7 +153,7 @@ impl Running {
             let last = ended.stderr.lines().last().unwrap_or("it ended without a word").trim();
             return Err(format!("it did not run: {last}"));
         }
-        Ok(Told { lines, lost: lost(&ended), peak_bytes: Some(ended.usage.peak_bytes) })
+        Ok(RunResult { lines, lost: lost(&ended), peak_bytes: Some(ended.usage.peak_bytes) })
     }
 }
 
@@ -164,7 +164,7 @@ fn lines(file: &Path) -> u64 {
     lines.filter(|line| !line.is_empty()).count() as u64
 }
 
-/// The losses that a tool tells of.
+/// The losses that a tool prints.
 fn lost(ended: &Ended) -> Option<u64> {
     let number = |line: &str, word: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -173,12 +173,12 @@ fn lost(ended: &Ended) -> Option<u64> {
             .parse()
             .ok()
     };
-    // The balance at the end counts what single lines have told before.
-    if let Some(balance) = ended.stderr.lines().find(|line| line.starts_with("conntrace: produced")) {
-        return number(balance, "lost");
+    // The accounting at the end includes what single lines have printed before.
+    if let Some(accounting) = ended.stderr.lines().find(|line| line.starts_with("conntrace: produced")) {
+        return number(accounting, "lost");
     }
-    let told: Vec<u64> = ended.stderr.lines().filter_map(|line| number(line, "lost")).collect();
-    (!told.is_empty()).then(|| told.iter().sum())
+    let losses: Vec<u64> = ended.stderr.lines().filter_map(|line| number(line, "lost")).collect();
+    (!losses.is_empty()).then(|| losses.iter().sum())
 }
 
 /// Turns connection tracking on: a rule that asks for it.

@@ -29,7 +29,7 @@ const BY_PORT: &str =
 const NOW_AND_THEN: usize = 16;
 
 /// Threads of the load: one more than can run, so that no processor ever waits.
-pub const THREADS: u64 = 3;
+pub(crate) const THREADS: u64 = 3;
 
 /// What is measured. The first is what all others are compared with.
 fn tools(empty: &Path) -> [Tool<'_>; 12] {
@@ -79,27 +79,27 @@ impl Sample {
 }
 
 /// Runs a tool beside the load for a time. What the ratio is to is not known yet.
-fn sample(tool: &Tool<'_>, span: Duration) -> Result<Sample, String> {
+fn sample(tool: &Tool<'_>, duration: Duration) -> Result<Sample, String> {
     let field = Field::new();
     let running = tool.start(&field.ns)?;
-    let window = field.flood(THREADS, span, || running.cpu());
-    let told = running.stop()?;
+    let window = field.flood(THREADS, duration, || running.cpu());
+    let result = running.stop()?;
     let per_second = window.per_second();
     Ok(Sample {
         ratio: 1.0,
         per_second,
         cpu: (window.after - window.before) / window.seconds,
-        lines: told.lines as f64 / window.total as f64,
+        lines: result.lines as f64 / window.total as f64,
         made: window.total,
-        lost: told.lost,
-        peak_bytes: told.peak_bytes,
+        lost: result.lost,
+        peak_bytes: result.peak_bytes,
     })
 }
 
 /// The section.
-pub fn measure(empty: &Path, quick: bool) -> String {
-    let (rounds, span) =
-        // Two measurements differ by some percent however long they take: many short ones tell more than a few long ones.
+pub(crate) fn measure(empty: &Path, quick: bool) -> String {
+    let (rounds, duration) =
+        // Two measurements differ by some percent however long they take: many short ones are more exact than a few long ones.
         if quick { (2, Duration::from_millis(300)) } else { (4 * NOW_AND_THEN, Duration::from_millis(500)) };
     let begin = Instant::now();
     let tools = tools(empty);
@@ -115,10 +115,10 @@ pub fn measure(empty: &Path, quick: bool) -> String {
             !skipped.contains_key(tool.name) && (has_target || round.is_multiple_of(NOW_AND_THEN))
         });
         // The load alone before and after each: the machine becomes slower and faster within seconds.
-        let alone = || sample(&tools[0], span).map(|sample| sample.per_second);
+        let alone = || sample(&tools[0], duration).map(|sample| sample.per_second);
         let mut before = alone();
         for tool in order {
-            let tried = attempt(|| sample(tool, span));
+            let tried = attempt(|| sample(tool, duration));
             let after = alone();
             match (tried, &before, &after) {
                 (Ok(mut sample), Ok(before), Ok(after)) => {
@@ -153,11 +153,11 @@ fn row(tool: &Tool<'_>, samples: &[Sample]) -> Vec<String> {
     let runs = !matches!(tool.how, How::Alone);
     let lines = median(of(|sample| sample.lines));
     let lost = || {
-        let told: Vec<u64> = samples.iter().filter_map(|sample| sample.lost).collect();
+        let losses: Vec<u64> = samples.iter().filter_map(|sample| sample.lost).collect();
         let made: u64 = samples.iter().map(|sample| sample.made).sum();
-        match (told.is_empty(), tool.lines) {
-            (false, _) => format!("{:.2} per connection", told.iter().sum::<u64>() as f64 / made as f64),
-            // It does not tell: what is missing tells.
+        match (losses.is_empty(), tool.lines) {
+            (false, _) => format!("{:.2} per connection", losses.iter().sum::<u64>() as f64 / made as f64),
+            // The tool prints no losses, so the missing lines count.
             (true, Some(expected)) => format!("{:.0} %", 100.0 * (1.0 - lines / expected).max(0.0)),
             (true, None) => "–".into(),
         }

@@ -1,0 +1,95 @@
+//! The gate: every hook that sees a step enters a socket here.
+
+use core::ffi::c_void;
+
+use conn_common::counter::STORAGE_FAILED;
+use conn_common::lifecycle::is_of_listener;
+
+use crate::counter::count;
+use crate::maps::SWITCHES;
+use crate::socket::{Entry, full_socket};
+use crate::storage::socket_state;
+use crate::{filter, mode};
+
+/// A socket pointer, as the verifier types it in a hook.
+pub trait Sk {
+    /// The address.
+    fn address(&self) -> *mut c_void;
+    /// False if the kernel keeps no socket storage for it.
+    fn may_be_stored(&self) -> bool;
+}
+
+/// A pointer of a tracing program or an iterator, whose fields can be read.
+pub struct TracedSk(pub *mut c_void);
+
+impl Sk for TracedSk {
+    #[inline(always)]
+    fn address(&self) -> *mut c_void {
+        self.0
+    }
+
+    #[inline(always)]
+    fn may_be_stored(&self) -> bool {
+        socket_state::has_storage(self.0)
+    }
+}
+
+/// A pointer of socket operations, whose fields only helpers read.
+pub struct OpsSk(pub *mut c_void);
+
+impl Sk for OpsSk {
+    #[inline(always)]
+    fn address(&self) -> *mut c_void {
+        self.0
+    }
+
+    #[inline(always)]
+    fn may_be_stored(&self) -> bool {
+        true
+    }
+}
+
+/// A step of a socket, as a hook sees it.
+pub struct Step {
+    /// The state before.
+    pub old: u8,
+    /// The state after.
+    pub new: u8,
+}
+
+/// True once every program is attached. Before that no hook may keep a state: a transition between two attachments
+/// would be lost for good.
+#[inline(always)]
+pub fn is_enabled() -> bool {
+    SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
+}
+
+/// The socket that takes a step, with its state, which is made if there is none. `None` if the programs are not enabled,
+/// if the run skips the step, if it wants nothing of the socket, or, which is counted, if there is no room. The step is
+/// asked for only if the run needs it.
+#[inline(always)]
+pub fn enter(sk: impl Sk, step: impl Fn() -> Step) -> Option<Entry> {
+    if mode::only_begins() && mode::skips(step().old) || !is_enabled() {
+        return None;
+    }
+    enter_checked(sk, || is_of_listener(step().old, step().new))
+}
+
+/// The same for a hook that has to know before whether the programs are enabled and the run skips the socket. A socket
+/// that `is_kept` has a state whatever its ports are: the children of a listener ask for it.
+#[inline(always)]
+pub fn enter_checked(sk: impl Sk, is_kept: impl FnOnce() -> bool) -> Option<Entry> {
+    if filter::may_pass_over() && !is_kept() {
+        let tcp = full_socket(sk.address())?;
+        // The port as last written: `num` is 0 at an end.
+        if filter::passes_over(|| [tcp.sport(), tcp.dport()]) {
+            return None;
+        }
+    }
+    let state = socket_state::enter(sk.address(), || sk.may_be_stored());
+    if state.is_null() {
+        count(STORAGE_FAILED);
+        return None;
+    }
+    Some(Entry::new(sk.address(), state))
+}

@@ -1,0 +1,28 @@
+//! `iter/task_file`: writes a row for every file that keeps a namespace.
+
+use core::ffi::c_void;
+
+use conn_common::row::NamespaceRow;
+
+use crate::config;
+use crate::iter::context::{descriptor, open_file, write};
+use crate::kernel::{follow, read_u32, read_u64};
+
+/// `NSFS_MAGIC`, `include/uapi/linux/magic.h`: the file system of namespaces.
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// One row, if the file is a namespace.
+#[inline(always)]
+pub fn on_row(ctx: *mut c_void) -> i32 {
+    let Some((task, file)) = open_file(ctx) else { return 0 };
+    let inode = follow(file.cast(), &config::FILE_INODE);
+    if read_u64(follow(inode, &config::INODE_SB), &config::SB_MAGIC) != NSFS_MAGIC {
+        return 0;
+    }
+    let row = NamespaceRow {
+        inode: read_u64(inode, &config::INODE_INO),
+        pid: read_u32(task, &config::TASK_TGID),
+        fd: descriptor(ctx),
+    };
+    write(ctx, &row);
+    0
+}

@@ -1,0 +1,78 @@
+//! `iter/tcp`: writes a row for every socket of the network namespace of the iterator's maker.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
+use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
+use conn_common::row::SocketRow;
+use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
+use conn_common::traffic::Traffic;
+
+use crate::iter::context::{shown, write};
+use crate::kernel::Tcp;
+use crate::traffic::{now_jiffies, traffic};
+use crate::{config, filter, tuple};
+
+/// One row, if the run wants the socket.
+#[inline(always)]
+pub fn on_row(ctx: *mut c_void) -> i32 {
+    let Some(sk) = shown(ctx) else { return 0 };
+    let mut row = SocketRow {
+        cookie: 0,
+        traffic: Traffic::NONE,
+        at_least_jiffies: 0,
+        reserved: 0,
+        connection: Connection::UNSEEN,
+    };
+    let connection = &mut row.connection;
+    if let Some(tcp) = Tcp::of(sk) {
+        connection.state = tcp.state();
+        connection.netns = tcp.netns();
+        tuple::set_of_existing(tcp, connection, connection.state);
+        tuple::set_addresses(tcp, connection);
+        if !filter::lists(connection.state) || !filter::wants(connection) {
+            return 0;
+        }
+        if config::LISTED.load() & LIST_TRAFFIC != 0 {
+            let jiffies = now_jiffies();
+            row.traffic = traffic(tcp, connection.state == LISTEN, jiffies);
+            if is_open(connection.state) && !is_opening(connection.state) {
+                row.at_least_jiffies = tcp.established_for(jiffies);
+            }
+        }
+        // SAFETY: a socket that the verifier knows.
+        row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
+        write(ctx, &row);
+    } else if mini(Tcp(sk), connection) {
+        write(ctx, &row);
+    }
+    0
+}
+
+/// Fills in what a mini-socket shows. False if the run does not want it. Only the part is read that every socket has
+/// (`struct sock_common`).
+#[inline(always)]
+fn mini(sk: Tcp, connection: &mut Connection) -> bool {
+    let wanted = config::LISTED.load();
+    match sk.state() {
+        TIME_WAIT if wanted & LIST_TIME_WAIT != 0 => {
+            let Some(state) = sk.time_wait_state() else { return false };
+            connection.state = state;
+            // Filled as if we had opened it: a mini-socket has no direction.
+            connection.direction = OUT;
+        }
+        NEW_SYN_RECV if wanted & LIST_HALF_OPEN != 0 => {
+            connection.state = NEW_SYN_RECV;
+            connection.direction = IN;
+        }
+        _ => return false,
+    }
+    tuple::set_addresses(sk, connection);
+    tuple::set_ports(sk, connection, sk.num());
+    connection.netns = sk.netns();
+    if connection.direction == OUT {
+        connection.direction = UNDIRECTED;
+    }
+    true
+}

@@ -1,0 +1,84 @@
+//! The words of an associative table in a BPF array. The algorithm is `conn_common::assoc_table`.
+
+use core::arch::asm;
+
+use conn_common::assoc_table::{TableSlot, Words};
+
+/// A BPF array of table slots.
+pub trait SlotArray {
+    /// What a slot holds.
+    type Value;
+
+    /// The slot at `index`, or `None` behind the end of the array.
+    fn slot_at(&self, index: u32) -> Option<*mut TableSlot<Self::Value>>;
+}
+
+/// The words of the slots of an array.
+pub struct ArrayWords<A>(pub A);
+
+impl<A: SlotArray> Words for ArrayWords<A> {
+    type Slot = *mut TableSlot<A::Value>;
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Self::Slot> {
+        self.0.slot_at(index)
+    }
+
+    #[inline(always)]
+    fn load(&self, slot: Self::Slot) -> u64 {
+        // SAFETY: the first word of a map value.
+        unsafe { (&raw mut (*slot).key).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, slot: Self::Slot, old: u64, new: u64) -> bool {
+        let found: u64;
+        // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({slot} + 0, r0, {new})",
+                slot = in(reg) slot,
+                new = in(reg) new,
+                inlateout("r0") old => found,
+                options(nostack),
+            );
+        }
+        found == old
+    }
+
+    #[inline(always)]
+    fn store(&self, slot: Self::Slot, new: u64) {
+        // SAFETY: the first word of a map value.
+        unsafe { (&raw mut (*slot).key).write_volatile(new) };
+    }
+}
+
+/// The value of a slot.
+#[inline(always)]
+pub fn value<V>(slot: *mut TableSlot<V>) -> *mut V {
+    // SAFETY: the rest of a map value.
+    unsafe { &raw mut (*slot).value }
+}
+
+/// The slot of a value.
+#[inline(always)]
+pub fn slot_of<V>(value: *mut V) -> *mut TableSlot<V> {
+    // SAFETY: the key is the word before the value.
+    unsafe { value.cast::<u64>().sub(1).cast() }
+}
+
+/// Reads each cache line of a slot, so that the CPU fetches them while it waits for other memory.
+#[inline(always)]
+pub fn prefetch<V>(slot: *mut TableSlot<V>) {
+    const LINE: usize = 64 / size_of::<u64>();
+    let words = slot.cast::<u64>();
+    let last = size_of::<TableSlot<V>>() / size_of::<u64>() - 1;
+    let mut at = 0;
+    while at < last {
+        // SAFETY: before the last word of a map value.
+        unsafe { words.add(at).read_volatile() };
+        at += LINE;
+    }
+    // SAFETY: the last word.
+    unsafe { words.add(last).read_volatile() };
+}

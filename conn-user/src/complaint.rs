@@ -1,0 +1,24 @@
+//! What is wrong with a value on the command line, and what to write instead.
+
+/// A message for the person at the keyboard: names the value, what is wrong with it, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Complaint(String);
+
+impl From<String> for Complaint {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Complaint {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// A complaint with the arguments of [`format!`].
+macro_rules! complaint {
+    ($($text:tt)*) => { $crate::complaint::Complaint::from(format!($($text)*)) };
+}
+pub(crate) use complaint;

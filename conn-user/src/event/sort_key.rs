@@ -1,0 +1,71 @@
+//! Sort keys of `list` and `life`: which of two connections stands first.
+
+use clap::ValueEnum;
+
+use crate::event::Event;
+
+/// What `list` sorts sockets by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SocketKey {
+    /// The oldest first.
+    Age,
+    /// The most bytes, both ways, first.
+    Bytes,
+    /// The longest round trip first.
+    Rtt,
+    /// The most retransmissions first.
+    Retransmits,
+    /// The fullest queue, either way, first.
+    Queue,
+    /// By service port.
+    Port,
+    /// By process.
+    Pid,
+}
+
+impl SocketKey {
+    /// The value of a socket; the largest value stands first.
+    pub fn of(self, event: &Event) -> u64 {
+        let traffic = &event.traffic;
+        match self {
+            Self::Age => event.at_least_ns.unwrap_or(0),
+            Self::Bytes => traffic.bytes_sent.saturating_add(traffic.bytes_received),
+            Self::Rtt => traffic.srtt_us.into(),
+            Self::Retransmits => traffic.retransmits.into(),
+            Self::Queue => traffic.receive_queue.max(traffic.send_queue).into(),
+            // The smallest number first.
+            Self::Port => u64::MAX - u64::from(event.connection.dport),
+            Self::Pid => u64::MAX - u64::from(event.connection.owner.pid),
+        }
+    }
+}
+
+/// What `life` sorts ended connections by, the largest value first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LifeKey {
+    /// From the attempt to the end.
+    #[default]
+    Lifetime,
+    /// From the attempt to the end of the handshake.
+    Handshake,
+    /// Bytes both ways.
+    Bytes,
+    /// Smoothed round trip time.
+    Rtt,
+    /// Segments retransmitted.
+    Retransmits,
+}
+
+impl LifeKey {
+    /// The value of an ended connection; `None` if it is not known.
+    pub fn of(self, event: &Event) -> Option<u64> {
+        let traffic = &event.traffic;
+        match self {
+            Self::Lifetime => event.lifetime_ns().or(event.at_least_ns),
+            Self::Handshake => event.handshake_ns(),
+            Self::Bytes => Some(traffic.bytes_sent.saturating_add(traffic.bytes_received)),
+            Self::Rtt => Some(traffic.srtt_us.into()).filter(|&us: &u64| us != 0),
+            Self::Retransmits => Some(traffic.retransmits.into()),
+        }
+    }
+}
