@@ -140,13 +140,20 @@ impl Error {
         match self {
             Self::Plan(error) => error.remedy().map(Cow::from),
             Self::Offsets(error) => Some(error.remedy().into()),
+            Self::Refused(refusal) => Some(refusal.remedy()),
+            Self::Probe(error) => error.remedy(),
+            Self::Walk(error) => error.remedy(),
+            Self::Audit(error) => error.remedy(),
             Self::Hidden { .. } => Some(
                 "run conntrace as root in the initial user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
                     .into(),
             ),
-            // The kernel modules' messages carry their remedies.
-            Self::Refused(_) | Self::Probe(_) | Self::Map(_) | Self::Walk(_) | Self::Audit(_) => None,
-            Self::Usage(_) | Self::Unwell { .. } | Self::Io { .. } | Self::Lost(_) | Self::Internal(_) => None,
+            Self::Usage(_)
+            | Self::Map(_)
+            | Self::Unwell { .. }
+            | Self::Io { .. }
+            | Self::Lost(_)
+            | Self::Internal(_) => None,
         }
     }
 

@@ -15,7 +15,7 @@ use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 
 fn main() -> ExitCode {
-    allocator::give_back_what_is_free();
+    allocator::return_free_memory();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {

@@ -1,17 +1,44 @@
 //! How free memory goes back to the system.
 
-/// Blocks from here on are given back as soon as they are free: the kernel's types are in memory only while
-/// programs are loaded, and so is a list until it is shown. Left to itself glibc raises this limit with each such
-/// block up to 32 MiB, and what threads have freed it keeps. To be called at the start.
-pub fn give_back_what_is_free() {
-    // Other C libraries give it back by themselves.
+#![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt(3) is not safe beside other threads"))]
+
+/// Returns blocks from 128 KiB on to the system as soon as they are free: the kernel's types are in memory only
+/// while programs are loaded, and a list only until it is shown. By default glibc raises this limit with each such
+/// block up to 32 MiB, and keeps what threads have freed. Call it first in `main`: beside other threads it does
+/// nothing, since mallopt(3) needs a process with one thread. Returns whether the limit is set.
+pub fn return_free_memory() -> bool {
+    // Other C libraries return free memory by themselves.
+    #[cfg(not(target_env = "gnu"))]
+    return true;
     #[cfg(target_env = "gnu")]
-    for limit in [nix::libc::M_MMAP_THRESHOLD, nix::libc::M_TRIM_THRESHOLD] {
-        // SAFETY: it sets a number of the allocator; there are no other threads yet.
-        let _ = unsafe { nix::libc::mallopt(limit, LARGE) };
+    {
+        is_only_thread()
+            && [nix::libc::M_MMAP_THRESHOLD, nix::libc::M_TRIM_THRESHOLD].into_iter().all(|limit| {
+                // SAFETY: the call sets a number of the allocator, and no other thread allocates (checked above).
+                unsafe { nix::libc::mallopt(limit, LARGE) == 1 }
+            })
     }
 }
 
-/// The limit that glibc begins with.
+/// Whether this process has one thread. Then no other thread can make one.
+#[cfg(target_env = "gnu")]
+fn is_only_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+/// The limit that glibc begins with, in bytes.
 #[cfg(target_env = "gnu")]
 const LARGE: std::ffi::c_int = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn limits_stay_beside_other_threads() {
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || waits.recv());
+        assert!(!super::return_free_memory());
+        drop(done);
+        assert!(other.join().is_ok_and(|received| received.is_err()));
+    }
+}

@@ -5,11 +5,12 @@ use std::error::Error;
 use std::io;
 
 use nix::libc;
-use nix::sys::utsname::uname;
+
+use crate::host::facts::release;
 
 /// The kernel refused a program, a map or a hook. The error number decides whether a retry makes sense.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel refused {what}{reason}\n{remedy}", reason = self.reason(), remedy = self.remedy())]
+#[error("the kernel refused {what}{reason}", reason = self.reason())]
 pub struct Refusal {
     /// The refused action, as in "attaching `set_state`".
     what: String,
@@ -44,7 +45,7 @@ impl Refusal {
     }
 
     /// What usually helps against a refusal.
-    fn remedy(&self) -> Cow<'static, str> {
+    pub fn remedy(&self) -> Cow<'static, str> {
         match self.errno() {
             Some(libc::EPERM | libc::EACCES) => {
                 "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on \
@@ -62,11 +63,6 @@ impl Refusal {
             _ => "see -vv for details".into(),
         }
     }
-}
-
-/// The release of the running kernel.
-pub fn release() -> String {
-    uname().map_or_else(|_| "unknown".into(), |name| name.release().to_string_lossy().into_owned())
 }
 
 /// The system's error number at the bottom of an error's sources.
@@ -102,10 +98,7 @@ mod tests {
     #[test]
     fn reason_is_printed_once() {
         let refusal = |what: &str| Refusal::with_errno(what, Some(libc::EPERM)).to_string();
-        assert!(
-            refusal("loading")
-                .starts_with("the kernel refused loading: Operation not permitted (os error 1)\n")
-        );
+        assert_eq!(refusal("loading"), "the kernel refused loading: Operation not permitted (os error 1)");
         let twice = refusal("loading: Operation not permitted (os error 1)");
         assert_eq!(twice.matches("Operation not permitted").count(), 1);
     }

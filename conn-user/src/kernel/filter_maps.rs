@@ -5,7 +5,7 @@ use conn_common::{filter, name};
 
 use crate::filter::Pushed;
 use crate::filter::value::prefix::Block;
-use crate::host::refusal::Refusal;
+use crate::host::refusal::{Refusal, chain};
 use crate::kernel::map::{HashMap, MapError, PrefixSet};
 use crate::kernel::probe::Probe;
 
@@ -55,5 +55,5 @@ fn fill_prefixes(probe: &Probe, name: &'static str, blocks: &[Block]) -> Result<
 }
 
 fn refused(name: &str) -> impl Fn(MapError) -> Refusal {
-    move |error| Refusal::with_errno(format!("the filter's map {name}: {error}"), error.errno())
+    move |error| Refusal::with_errno(format!("the filter's map {name}: {}", chain(&error)), error.errno())
 }

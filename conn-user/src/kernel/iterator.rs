@@ -1,6 +1,7 @@
 //! Walks with the kernel's iterators: over the sockets of a network namespace, each under its lock, and over
 //! the files of all tasks. An iterator owns its link, so it may be walked on any thread and several times at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -28,7 +29,7 @@ pub enum WalkError {
     Map(#[from] MapError),
     /// The kernel refused to open or to read a walk. A retry helps if the reason was a lack of memory
     /// (`ENOMEM`) or of descriptors (`EMFILE`, `ENFILE`).
-    #[error("walking {what}: {source}")]
+    #[error("walking {what}")]
     Read {
         /// The objects of the walk.
         what: String,
@@ -43,6 +44,13 @@ pub enum WalkError {
         /// What is wrong with the row.
         source: DecodeError,
     },
+}
+
+impl WalkError {
+    /// What helps, if anything is known to.
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+        if let Self::Probe(error) = self { error.remedy() } else { None }
+    }
 }
 
 /// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, `bpf_seq_read()`). A read that has

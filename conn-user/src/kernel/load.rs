@@ -35,10 +35,10 @@ pub(super) fn load(
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
-    let ledger_has_places = flag(options.counts && load_options::HAS_PLACES);
-    let place_bits = options.place_bits(plan.witnesses, plan.open_files);
-    let places = 1 << place_bits;
-    let (claims, memories) = (places, places + plan.cpus * SCRATCH_SLOTS);
+    let ledger_has_table = flag(options.counts && load_options::HAS_TABLES);
+    let table_bits = options.table_bits(plan.witnesses, plan.open_files);
+    let table_slots = 1 << table_bits;
+    let states = table_slots + plan.cpus * SCRATCH_SLOTS;
     let only_counts = options.only_counts();
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
@@ -46,19 +46,19 @@ pub(super) fn load(
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
-        .map_max_entries(name::PENDING_OVERFLOW, options.claims(plan.open_files))
-        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { claims } else { 1 })
+        .map_max_entries(name::PENDING_OVERFLOW, options.pending_owners(plan.open_files))
+        .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { table_slots } else { 1 })
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
             name::LEDGER_SLOTS,
-            if ledger_has_places == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
+            if ledger_has_table == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
         )
-        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_places, true)
+        .override_global(name::LEDGER_HAS_TABLE, &ledger_has_table, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
-        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { memories })
-        .map_max_entries(name::COUNTED_STATES, if only_counts { memories } else { 1 })
-        .override_global(name::TABLE_BITS, &place_bits, true)
+        .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { states })
+        .map_max_entries(name::COUNTED_STATES, if only_counts { states } else { 1 })
+        .override_global(name::TABLE_BITS, &table_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })

@@ -1,4 +1,4 @@
-//! How the kernel programs are to run.
+//! What a run asks of the kernel programs.
 
 use conn_common::connection::LISTENER;
 use conn_common::filter::bit;
@@ -9,40 +9,40 @@ use crate::filter::{Filter, Pushed};
 use crate::host::accept_hook::AcceptHook;
 use crate::host::plan::Witnesses;
 
-/// The smallest ring there is, for runs that use none.
+/// The smallest ring that the kernel makes, in bytes, for runs without events.
 const NO_RING: u32 = 4096;
 
-/// True if there may be tables with places to take. Other processors' compilers did not know the instruction for that
-/// when Linux 5.15 came: arm64's has it since 5.18.
-pub(crate) const HAS_PLACES: bool = cfg!(target_arch = "x86_64");
+/// True if the programs may use tables with busy slots. A busy slot needs an atomic instruction that arm64 compiles
+/// since Linux 5.18 only; x86 compiles it in all kernels from 5.15 on.
+pub(crate) const HAS_TABLES: bool = cfg!(target_arch = "x86_64");
 
-/// What a run asks of them.
+/// The options of a run.
 #[derive(Debug)]
 pub struct Options {
-    /// Mask of event kinds that go into the ring; 0 to only count.
+    /// Mask of the event kinds that go into the ring; 0 for none.
     pub kinds: u8,
-    /// Which connections, as far as the programs decide it.
+    /// The kernel's part of the filter.
     pub filter: Pushed,
-    /// Bytes of the ring, a power of two and a multiple of the page size.
+    /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// The programs' own log lines.
+    /// The programs write log lines.
     pub log: bool,
-    /// Witnesses to use instead of the planned ones.
+    /// Hooks to use instead of the planned ones.
     pub witnesses: Option<Witnesses>,
-    /// How much is asked about owners, see [`name::OWNERS`].
+    /// Which owners the programs look for, see [`name::OWNERS`].
     pub owners: u8,
-    /// What lists show beside what is counted, see [`name::LISTED`].
+    /// What the socket iterator writes beside open connections, see [`name::LISTED`].
     pub listed: u8,
-    /// Steps go into the ledger.
+    /// The programs count steps in the ledger.
     pub counts: bool,
-    /// Handshakes and lifetimes go into histograms.
+    /// The programs count handshakes and lifetimes in histograms.
     pub spans: bool,
-    /// The hook that sees who accepts, instead of the best there is.
+    /// The hook that sees accepts, instead of the best one of this host.
     pub accept_hook: Option<AcceptHook>,
 }
 
 impl Options {
-    /// Nothing goes into the ring; iterators list what passes the filter.
+    /// Nothing goes into the ring; iterators write the sockets that pass the filter.
     pub fn lists(filter: &Filter) -> Self {
         Self {
             kinds: 0,
@@ -73,21 +73,21 @@ impl Options {
         Self { listed, ..Self::lists(filter) }
     }
 
-    /// Nothing goes into the ring; the ledger counts everything, and so do the lists that prove it.
+    /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.
     pub fn counting() -> Self {
         Self { counts: true, ..Self::lists(&Filter::all()) }
     }
 
-    /// Nobody looks at events, owners or times.
+    /// True if the run needs neither events nor owners nor times.
     pub(crate) fn only_counts(&self) -> bool {
         self.kinds == 0 && !self.spans
     }
 
-    /// How many bits count the places of the table of what sockets remember, on a host with so many open files: 1.5 to
-    /// 6 MB where little is remembered, else 2.4 to 19 MB. 0 if there is none, and sockets remember in socket storage.
-    pub(crate) fn place_bits(&self, witnesses: Witnesses, open_files: u32) -> u32 {
-        // Somebody has to see each beginning, and somebody each end.
-        let has_table = HAS_PLACES && witnesses.sock_ops && witnesses.destroy_sock;
+    /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if
+    /// the run only counts, else 2.4 to 19 MB. 0 if there is no table, and socket storage holds all states.
+    pub(crate) fn table_bits(&self, witnesses: Witnesses, open_files: u32) -> u32 {
+        // One hook must see each beginning, and one each end.
+        let has_table = HAS_TABLES && witnesses.sock_ops && witnesses.destroy_sock;
         let bits = open_files.clamp(1, 1 << 20).next_power_of_two().ilog2();
         match (has_table, self.only_counts()) {
             (true, false) => bits.clamp(14, 17),
@@ -96,9 +96,9 @@ impl Options {
         }
     }
 
-    /// How many sockets there is room for, beside the places, whose owner was seen, until their next step takes it over.
-    /// Whoever is accepted and then says nothing for hours takes room for so long. 4 to 64 MB.
-    pub(crate) fn claims(&self, open_files: u32) -> u32 {
+    /// The size of the map of pending owners, beside the table: an owner is pending until the next step of its
+    /// socket. An accepted socket that is idle for hours keeps its entry so long. 4 to 64 MB.
+    pub(crate) fn pending_owners(&self, open_files: u32) -> u32 {
         if self.owners == name::HOLDERS {
             open_files.saturating_mul(2).clamp(1 << 18, 1 << 22).next_power_of_two()
         } else {
@@ -113,21 +113,21 @@ mod tests {
     use crate::filter::Filter;
 
     #[test]
-    fn there_is_room_for_what_the_host_has_open() {
+    fn tables_have_room_for_the_open_files() {
         let all = Witnesses { set_state: true, sock_ops: true, destroy_sock: true, ..Witnesses::NONE };
         let counting = Options::counting();
         let events = Options { kinds: 1, owners: name::HOLDERS, ..Options::lists(&Filter::all()) };
-        for (open_files, claims, places, counted) in
+        for (open_files, pending, states, counted) in
             [(0, 18, 14, 16), (100_000, 18, 17, 17), (300_000, 20, 17, 18), (u32::MAX, 22, 17, 18)]
         {
-            assert_eq!(events.claims(open_files), 1 << claims);
-            assert_eq!(counting.claims(open_files), 1);
-            if HAS_PLACES {
-                assert_eq!(events.place_bits(all, open_files), places);
-                assert_eq!(counting.place_bits(all, open_files), counted);
+            assert_eq!(events.pending_owners(open_files), 1 << pending);
+            assert_eq!(counting.pending_owners(open_files), 1);
+            if HAS_TABLES {
+                assert_eq!(events.table_bits(all, open_files), states);
+                assert_eq!(counting.table_bits(all, open_files), counted);
             }
         }
         let blind = Witnesses { sock_ops: false, ..all };
-        assert_eq!(counting.place_bits(blind, 0), 0);
+        assert_eq!(counting.table_bits(blind, 0), 0);
     }
 }

@@ -51,7 +51,7 @@ pub enum MapError {
         reason: String,
     },
     /// The kernel refused. Depending on the error number (`ENOMEM`, `E2BIG`), a retry may help.
-    #[error("{action} map {name}: {source}")]
+    #[error("{action} map {name}")]
     Kernel {
         /// What was done.
         action: MapAction,
@@ -240,7 +240,7 @@ mod tests {
         });
         let error = MapError::new("LEDGER", MapAction::Read, &refused);
         assert_eq!(error.errno(), Some(nix::libc::ENOMEM));
-        assert_eq!(error.to_string(), "reading map LEDGER: Cannot allocate memory (os error 12)");
+        assert_eq!(chain(&error), "reading map LEDGER: Cannot allocate memory (os error 12)");
         let error = MapError::new(
             "LEDGER",
             MapAction::Open,

@@ -1,5 +1,6 @@
 //! The kernel programs: loading, switching on, and typed handles of their maps, iterators and counts.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -51,7 +52,7 @@ pub enum ProbeError {
         reason: String,
     },
     /// The root of the cgroup v2 hierarchy cannot be opened. Other hooks work without it.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     CgroupRoot {
         /// Its path.
         path: String,
@@ -64,6 +65,13 @@ pub enum ProbeError {
         /// Why.
         reason: String,
     },
+}
+
+impl ProbeError {
+    /// What helps, if anything is known to.
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+        if let Self::Refused(refusal) = self { Some(refusal.remedy()) } else { None }
+    }
 }
 
 /// The loaded programs, which end with it. Usable from several threads: a method locks the object while it loads

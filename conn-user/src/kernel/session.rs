@@ -55,7 +55,8 @@ impl Session {
     }
 }
 
-/// Listeners have owners, too, from whom a connection that is not accepted yet takes its own.
+/// True if the programs note owners, those of listeners included: a connection that is not accepted yet has its
+/// listener's owner.
 fn asks_owners(options: &Options) -> bool {
     options.owners != name::NO_OWNERS
 }

@@ -1,11 +1,11 @@
-//! What the kernel lets this process load, found by loading the smallest thing of each kind. Only the doctor asks:
-//! a run loads its own programs, and what the kernel says to these is more exact.
+//! What the kernel lets this process load, probed with the smallest program or map of each kind. Only the doctor
+//! probes: a run loads its own programs, and the kernel's answer to those is more exact.
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
-/// In words: what is allowed, then what is not, with the reason.
+/// A line for people: what is allowed, then what is not, with the reason.
 pub fn describe() -> String {
     let text =
         |error: &dyn std::error::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_allowed_has_its_reason() {
+    fn refused_kind_has_a_reason() {
         let (yes, no, error) = (("a", Ok(true)), ("b", Ok(false)), ("c", Err("EPERM".to_owned())));
         assert_eq!(list(&[yes.clone(), ("d", Ok(true))]), "a, d");
         assert_eq!(list(&[yes, no.clone(), error.clone()]), "a; not: b, c (EPERM)");

@@ -19,6 +19,7 @@ const ITER_CREATE: libc::c_int = 33;
 const TRACE_ITER: u32 = 28;
 
 /// The member `batch` of `union bpf_attr`.
+#[derive(Debug)]
 #[repr(C)]
 struct LookupBatch {
     in_batch: u64,
@@ -32,6 +33,7 @@ struct LookupBatch {
 }
 
 /// The first members of `link_create` of `union bpf_attr`. The kernel takes the absent ones as zero.
+#[derive(Debug)]
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -41,6 +43,7 @@ struct LinkCreate {
 }
 
 /// The member `iter_create` of `union bpf_attr`.
+#[derive(Debug)]
 #[repr(C)]
 struct IterCreate {
     link_fd: u32,

@@ -1,6 +1,7 @@
 //! Audits on a thread of their own. An audit walks all sockets, which takes long beside many, and meanwhile the
 //! ring must be read and reports printed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::panic::resume_unwind;
@@ -52,7 +53,7 @@ pub enum AuditError {
     #[error(transparent)]
     Map(#[from] MapError),
     /// The auditor's thread could not be started.
-    #[error("starting the auditor: {source}")]
+    #[error("starting the auditor")]
     Start {
         /// The system's answer.
         source: io::Error,
@@ -60,6 +61,13 @@ pub enum AuditError {
     /// The auditor was stopped during the audit.
     #[error("the auditor was stopped")]
     Stopped,
+}
+
+impl AuditError {
+    /// What helps, if anything is known to.
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+        if let Self::Walk(error) = self { error.remedy() } else { None }
+    }
 }
 
 /// A reading of the ledger with the last audit.

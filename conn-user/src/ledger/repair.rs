@@ -1,5 +1,4 @@
-//! Corrections of the ledger: connections that ended without any witness, so that the kernel's own
-//! slots still count them as open.
+//! Corrections of the ledger: ends that no hook saw, so that the kernel's slots still count the connections as open.
 
 use std::collections::BTreeMap;
 
@@ -9,24 +8,24 @@ use conn_common::ledger::Slot;
 use crate::ledger::audit::Difference;
 use crate::ledger::reader::Ledger;
 
-/// Ends that nobody saw, by direction, service port and the state in which the connection was last seen.
+/// Ends that no hook saw, by direction, service port and the last state that the ledger has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repairs(BTreeMap<(u8, u16, u8), u64>);
 
 impl Repairs {
-    /// Takes connections that the kernel does not have as ended.
+    /// Counts phantoms as ended: connections that the ledger has and the kernel lacks.
     pub fn learn(&mut self, differences: &[Difference]) {
         for difference in differences {
             let key = (difference.direction, difference.port, difference.state);
             let excess = difference.excess();
             let ended = self.0.entry(key).or_default();
-            // An end that was taken for granted and came after all is given back first.
+            // A hook saw an end that was repaired before: the repair is undone first.
             let back = (*ended).min(excess.min(0).unsigned_abs());
             *ended = *ended - back + excess.max(0).cast_unsigned();
         }
     }
 
-    /// Counts the ends in a reading of the ledger. Their reason is not known.
+    /// Counts the ends in a reading of the ledger, with an unknown cause.
     pub fn apply(&self, ledger: &mut Ledger) {
         for (&(direction, port, state), &phantoms) in &self.0 {
             let slot = ledger.ports.entry((direction, port)).or_insert(Slot::ZERO);
@@ -34,7 +33,7 @@ impl Repairs {
         }
     }
 
-    /// All ends that nobody saw.
+    /// How many ends no hook saw.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }

@@ -211,3 +211,126 @@ fn row(counts: &PortCounts, name: impl Fn(u16) -> Value) -> Vec<Value> {
     }
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use conn_common::cause::Cause;
+    use conn_common::connection::{IN, OUT};
+    use conn_common::ledger::{Slot, Totals};
+    use conn_common::state::{CLOSE_WAIT, ESTABLISHED, SYN_RECV, SYN_SENT};
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::kernel::program_stats::Cost;
+    use crate::ledger::audit::{Audit, Difference};
+    use crate::ledger::reader::{Ledger, Listeners};
+    use crate::ledger::report::Gathered;
+
+    fn ledger() -> Ledger {
+        let mut ssh = Slot::ZERO;
+        ssh.count_opened(SYN_RECV);
+        ssh.count_opened(SYN_RECV);
+        ssh.count_step(SYN_RECV, ESTABLISHED);
+        ssh.count_ends(SYN_RECV, Cause::TimedOut, 1);
+        let mut web = Slot::ZERO;
+        web.count_preexisting(CLOSE_WAIT);
+        web.count_ends(CLOSE_WAIT, Cause::ClosedByPeer, 1);
+        web.count_opened(SYN_SENT);
+        web.count_opened(SYN_SENT);
+        let listeners = Listeners { opened: 1, preexisting: 2, closed: 1 };
+        Ledger {
+            ports: BTreeMap::from([((IN, 22), ssh), ((OUT, 443), web)]),
+            listeners: BTreeMap::from([(22, listeners)]),
+            netns: BTreeMap::from([(4_026_531_840, Totals::of(&ssh)), (4_026_532_200, Totals::of(&web))]),
+            unattributed: None,
+        }
+    }
+
+    fn report(audit: Audit, since: Option<(&Ledger, f64)>) -> Report {
+        let mut counters = [0; counter::COUNT];
+        counters[counter::CLOSED_LATE as usize] = 3;
+        Report::new(
+            Gathered {
+                unix_ns: 1_700_000_000_123_456_789,
+                ledger: &ledger(),
+                audit,
+                audit_age: Duration::from_millis(1_250),
+                counters,
+                costs: BTreeMap::from([("set_state", Cost { runs: 0, run_ns: 0, missed: 7 })]),
+                repaired: 2,
+                lifetimes: None,
+                self_cost: None,
+            },
+            since,
+        )
+    }
+
+    fn audited() -> Audit {
+        let difference = Difference { direction: OUT, port: 443, state: SYN_SENT, ledger: 2, kernel: 1 };
+        Audit { compared: 2, kernel_open: 2, differences: vec![difference], ..Audit::default() }
+    }
+
+    #[test]
+    fn table_ends_with_the_proof() {
+        let services = Services::parse("ssh 22/tcp");
+        insta::assert_snapshot!(report(audited(), None).write(TableFormat::Table, &services), @"
+        PORT   DIRECTION  OPENED  PREEXISTING  ESTABLISHED  FAILED  CLOSED  OPEN  BYTES_SENT  BYTES_RECEIVED  RETRANSMITS  LISTENERS
+        443    out             2            1            0       0       1     2           0               0            0          -
+        ssh    in              2            0            1       1       0     1           0               0            0          2
+        total  both            4            1            1       1       1     3           0               0            0          2
+        netns 4026531840: opened 2 + preexisting 0 = failed 1 + closed 0 + open 1
+        netns 4026532200: opened 2 + preexisting 1 = failed 0 + closed 1 + open 2
+        witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, storage_failed 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
+        skipped by the kernel: set_state 7
+        audit 1.2 s ago: 2 open in the kernel; 2 ports compared, 0 moved meanwhile, 1 differ
+        audit: port 443 out SYN_SENT: 2 in the ledger, 1 in the kernel
+        opened 4 + preexisting 1 = failed 1 + closed 1 + open 3: DOES NOT HOLD
+        ");
+    }
+
+    #[test]
+    fn verdict_names_what_was_not_compared() {
+        let verdict = |audit: Audit| report(audit, None).verdict();
+        assert_eq!(verdict(Audit::default()), "holds");
+        assert_eq!(verdict(audited()), "DOES NOT HOLD");
+        assert_eq!(verdict(Audit { moved: 1, ..Audit::default() }), "holds, as far as ports stood still");
+        let hidden = Audit { hidden_netns: 1, ..Audit::default() };
+        assert_eq!(verdict(hidden), "the sums hold, the sockets could not be compared");
+    }
+
+    #[test]
+    fn csv_has_rates_since_the_last_report() {
+        let before = Ledger::default();
+        let csv = report(audited(), Some((&before, 2.0))).write(TableFormat::Csv, &Services::default());
+        insta::assert_snapshot!(csv, @"
+        port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s
+        443,out,2,1,0,0,1,2,0,0,0,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5
+        22,in,2,0,1,1,0,1,0,0,0,2,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,1.0,0.5,0.0
+        total,both,4,1,1,1,1,3,0,0,0,2,0,1,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,1,0,0,0,0,0,2.0,0.5,0.5
+        ");
+    }
+
+    #[test]
+    fn json_has_the_whole_report() {
+        let text = report(audited(), None).write(TableFormat::Json, &Services::parse("ssh 22/tcp"));
+        let mut json: Json = serde_json::from_str(&text).unwrap();
+        let ports = json["ports"].take();
+        assert_eq!((&ports[0]["port"], &ports[0]["direction"]), (&json!(443), &json!("out")));
+        assert_eq!((&ports[1]["port"], &ports[1]["listeners"]), (&json!(22), &json!(2)));
+        assert_eq!((&json["total"]["port"], &json["total"]["open_syn_sent"]), (&json!("total"), &json!(2)));
+        json["total"].take();
+        json["witness"].take();
+        insta::assert_snapshot!(json.to_string(), @r#"{"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"port":443,"state":"syn_sent"}],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
+    }
+
+    #[test]
+    fn report_without_ports_keeps_the_total() {
+        let mut report = report(audited(), None);
+        report.ports.clear();
+        assert_eq!(report.write(TableFormat::Csv, &Services::default()).lines().count(), 2);
+        assert_eq!(json!(report)["ports"], json!([]));
+    }
+}
