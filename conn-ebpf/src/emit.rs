@@ -12,7 +12,7 @@ use crate::kernel::Tcp;
 use crate::maps::{EVENTS, READER_SLEEPS};
 use crate::traffic::{now_jiffies, traffic};
 
-/// What happened. Passed by value in one register.
+/// The head of an event. Passed by value in one register.
 #[derive(Clone, Copy)]
 pub struct What {
     pub kind: u8,
@@ -41,27 +41,38 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
         traffic: if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE },
         connection: *connection,
     });
-    let wake = reader_sleeps();
-    entry.submit(u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+    let mark = READER_SLEEPS.get_ptr_mut(0);
+    let mut wakes = clear_mark(mark);
+    entry.submit(u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
     count(PRODUCED);
-    if wake {
+    // The reader sets the mark, and then looks into the ring once more. To submit is a full barrier (`xchg()` in
+    // `bpf_ringbuf_commit()`, 5.8). So either that look finds the record, or the mark is seen here.
+    if !wakes
+        && clear_mark(mark)
+        && let Some(empty) = EVENTS.reserve_untyped::<u64>(0)
+    {
+        // Only a commit can wake the reader. The reader skips what is discarded.
+        empty.discard(BPF_RB_FORCE_WAKEUP.into());
+        wakes = true;
+    }
+    if wakes {
         count(WAKEUPS);
     }
     0
 }
 
-/// True if the reader sleeps and this event is to wake it. A wake-up costs more than all else an
-/// event does, so a reader that is awake looks by itself, on a timer. Two CPUs may both wake it:
-/// one wake-up too many.
+/// Clears the mark of a sleeping reader. True if the mark was set, so that this event wakes the reader. A wake-up
+/// costs more than all else of an event, so events do not wake a reader that is awake.
 #[inline(always)]
-fn reader_sleeps() -> bool {
-    let Some(sleeps) = READER_SLEEPS.get_ptr_mut(0) else { return true };
-    // SAFETY: an aligned map value; a race only repeats a wake-up.
+fn clear_mark(mark: Option<*mut u32>) -> bool {
+    let Some(mark) = mark else { return false };
+    // A plain read and write: if two CPUs both find the mark, one wake-up is too many, and none is missing.
+    // SAFETY: an aligned map value.
     unsafe {
-        if sleeps.read_volatile() == 0 {
+        if mark.read_volatile() == 0 {
             return false;
         }
-        sleeps.write_volatile(0);
+        mark.write_volatile(0);
     }
     true
 }

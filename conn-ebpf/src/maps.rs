@@ -96,7 +96,7 @@ pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::COUNT], 1> = PerCpu
 #[btf_map]
 pub static SWITCHES: Array<Switches, 1> = Array::new();
 
-/// 1 while the reader sleeps: set by the reader, taken back by the event that wakes it.
+/// 1 while the reader sleeps: the reader sets it, the event that wakes the reader clears it.
 #[btf_map]
 pub static READER_SLEEPS: Array<u32, 1> = Array::new();
 

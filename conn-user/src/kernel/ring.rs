@@ -18,6 +18,12 @@ impl Ring {
     pub fn record(&mut self) -> Option<impl Deref<Target = [u8]> + '_> {
         self.0.next()
     }
+
+    /// True if a record waits in the ring.
+    pub fn has_record(&mut self) -> bool {
+        // A record is consumed when it is dropped.
+        self.0.next().map(std::mem::forget).is_some()
+    }
 }
 
 impl Handle for Ring {

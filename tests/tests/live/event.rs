@@ -10,12 +10,16 @@ use conn_tests::{
     timeout,
     tracer::{Setup, Tracer},
     traffic::{
+        Server,
         close::{self, First},
         fail, handshake, process,
     },
 };
 use macro_rules_attribute::apply;
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 #[apply(needs_tracing)]
 fn six_new_lines_for_three_connections(_: &Host) -> Outcome {
@@ -156,6 +160,32 @@ fn a_line_appears_in_time_on_an_idle_host(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// Each line follows the one before sooner than the reader's timer, so a timer would show several at a time. Wake-ups are
+/// counted, not times: a busy machine makes lines late, but takes no wake-up away.
+#[apply(needs_tracing)]
+fn events_in_quick_succession_wake_the_reader(_: &Host) -> Outcome {
+    const CONNECTIONS: u64 = 200;
+    let port = Port::claim();
+    let filter = port.to_string();
+    let tracer =
+        Tracer::start(["-e", "NEW", "-o", "json", "--direction", "out", "--summary", "--dport", &filter]);
+    let server = Server::listen(port.v4());
+    for _ in 0..CONNECTIONS {
+        let pair = server.pair();
+        let sport = pair.tuple.client.port();
+        tracer.await_json("the next event", |event| event["sport"] == sport);
+        // A moment for the reader to look once more and to sleep.
+        thread::sleep(Duration::from_millis(2));
+    }
+    let ended = tracer.stop();
+    let witness = ended.expect_code(0).lines().find(|line| line.starts_with("witness: ")).expect("counters");
+    let (_, rest) = witness.split_once("wakeups ").expect("a count of wake-ups");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let wakeups: u64 = digits.parse().expect("a number");
+    assert!((CONNECTIONS / 2..=CONNECTIONS + 1).contains(&wakeups), "{wakeups} for {CONNECTIONS}: {witness}");
+    Ok(())
+}
+
 #[apply(needs_tracing)]
 fn a_retried_socket_is_two_connections(_: &Host) -> Outcome {
     let port = Port::claim();
@@ -180,7 +210,7 @@ fn another_namespace_is_seen(_: &Host) -> Outcome {
     let veth = here.join(&there).unwrap();
     let tracer = Tracer::start(["-o", "json", "--dport", &port.to_string()]);
     let address = port.at(veth.there.v4);
-    let listener = there.run(|| conn_tests::traffic::Server::listen(address));
+    let listener = there.run(|| Server::listen(address));
     let client = here.run(|| conn_tests::traffic::socket::connect(address));
     let pair = listener.pair_from(client);
     for (direction, ns) in [("out", &here), ("in", &there)] {
