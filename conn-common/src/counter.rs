@@ -1,12 +1,17 @@
 //! What the kernel programs count about themselves, per CPU.
 
-/// Names the places of the self counters and their text.
+/// Cells of the map of counters. Those beyond [`COUNT`] are reserved: a counter that is added later does not change the
+/// map.
+pub const CELLS: usize = 32;
+
+/// Names the cells of the self counters and their text.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $at:literal, $text:literal;)*) => {
         $($(#[$doc])* pub const $name: u32 = $at;)*
         /// How many counters there are.
         pub const COUNT: usize = [$($at as u32),*].len();
-        /// Stable names, by place.
+        const _: () = assert!(COUNT <= CELLS);
+        /// Stable names, by cell.
         pub const NAMES: [&str; COUNT] = [$($text),*];
     };
 }
@@ -16,7 +21,7 @@ counters! {
     PRODUCED = 0, "events_produced";
     /// Events that found the ring full.
     LOST = 1, "events_lost";
-    /// A socket's storage could not be created; the next witness tries again.
+    /// A socket's storage could not be created; the next hook tries again.
     STORAGE_FAILED = 2, "storage_failed";
     /// A ledger slot could not be created; its step was counted in the unattributed slot.
     LEDGER_FAILED = 3, "ledger_failed";
@@ -26,9 +31,9 @@ counters! {
     STEP_REPAIRED = 5, "steps_repaired";
     /// A connection first seen in the middle of its life, after the start snapshot.
     ADOPTED_LATE = 6, "adopted_late";
-    /// A CLOSE that only the destruction of the socket told.
+    /// A CLOSE that only the destruction of the socket showed.
     CLOSED_LATE = 7, "closed_late";
-    /// `bpf_sock_ops_cb_flags_set` refused: this socket has one witness less.
+    /// `bpf_sock_ops_cb_flags_set` refused: this socket has one hook less.
     FLAGS_FAILED = 8, "flags_failed";
     /// Wake-ups of the reader.
     WAKEUPS = 9, "wakeups";
@@ -36,16 +41,16 @@ counters! {
     NO_SOCKET = 10, "no_socket";
     /// An owner could not be noted: the connection keeps the one it has, or none.
     OWNER_FAILED = 11, "owner_failed";
-    /// A histogram could not be created; the span is missing there.
+    /// A histogram could not be created; the duration is missing there.
     SPANS_FAILED = 12, "spans_failed";
-    /// A socket began at the address of another whose end nobody saw. The audit makes it good.
+    /// A socket began at the address of another, whose end no hook saw. The audit repairs the count.
     END_UNSEEN = 13, "ends_unseen";
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn places_are_dense() {
+    fn cells_are_dense() {
         assert_eq!(super::COUNT, super::END_UNSEEN as usize + 1);
     }
 }

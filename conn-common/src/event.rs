@@ -34,6 +34,8 @@ pub struct EventRecord {
     pub connection: Connection,
 }
 
+/// The version of [`EventRecord`]. It changes whenever the layout or the meaning of a field changes.
+pub const VERSION: u8 = 1;
 /// No end yet.
 pub const NO_CAUSE: u8 = 0xff;
 

@@ -15,18 +15,26 @@ const COLUMNS: usize = state::OPEN.len();
 const OPENED: usize = COLUMNS;
 /// Row of connections that existed before.
 const PREEXISTING: usize = COLUMNS + 1;
+/// Row of sums over connections that ended. Its last five cells are reserved.
+const TRAFFIC: usize = COLUMNS + 2;
 /// First row of the ends: one row per cause, by the state they ended in. From an opening state it is a
 /// failure, from any other a close.
-const ENDS: usize = COLUMNS + 2;
+const ENDS: usize = COLUMNS + 3;
+/// Rows behind those of all causes that are reserved for more causes.
+const RESERVED_ROWS: usize = 1;
 
+/// The first cell of [`BYTES_SENT`] and the other sums.
+pub const TRAFFIC_CELL: usize = TRAFFIC * COLUMNS;
+/// The first cell of the ends.
+pub const ENDS_CELL: usize = ENDS * COLUMNS;
 /// Payload bytes sent by connections that ended.
-pub const BYTES_SENT: usize = (ENDS + Cause::COUNT) * COLUMNS;
+pub const BYTES_SENT: usize = TRAFFIC_CELL;
 /// Payload bytes received by connections that ended.
-pub const BYTES_RECEIVED: usize = BYTES_SENT + 1;
+pub const BYTES_RECEIVED: usize = TRAFFIC_CELL + 1;
 /// Segments retransmitted by connections that ended.
-pub const RETRANSMITS: usize = BYTES_SENT + 2;
-/// Cells of one slot.
-pub const CELLS: usize = BYTES_SENT + 3;
+pub const RETRANSMITS: usize = TRAFFIC_CELL + 2;
+/// Cells of one slot, the reserved ones included.
+pub const CELLS: usize = (ENDS + Cause::COUNT + RESERVED_ROWS) * COLUMNS;
 
 /// The cell of a connection that begins in `state`, or `None` if that is no open state.
 #[inline(always)]
@@ -308,7 +316,8 @@ mod tests {
             }
         }
         assert!(!seen.contains(&None));
-        assert!(seen.iter().flatten().all(|&cell| cell < BYTES_SENT));
+        let sums = TRAFFIC_CELL..TRAFFIC_CELL + COLUMNS;
+        assert!(seen.iter().flatten().all(|cell| *cell < CELLS && !sums.contains(cell)));
     }
 
     #[test]

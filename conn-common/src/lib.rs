@@ -12,6 +12,7 @@ pub mod event;
 pub mod filter;
 pub mod histogram;
 pub mod layout;
+pub mod layout_hash;
 pub mod ledger;
 pub mod lifecycle;
 pub mod name;

@@ -90,7 +90,7 @@ pub static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new()
 
 /// Counted by all programs, read by the user side.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::COUNT], 1> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::CELLS], 1> = PerCpuArray::new();
 
 /// Written by the loader, read by every hook.
 #[btf_map]

@@ -7,7 +7,7 @@ use crate::kernel::probe::Probe;
 
 /// Reads the counters.
 #[derive(Debug)]
-pub struct Counters(PerCpuArray<[u64; counter::COUNT]>);
+pub struct Counters(PerCpuArray<[u64; counter::CELLS]>);
 
 impl Counters {
     /// Opens the map.

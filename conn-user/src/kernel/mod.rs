@@ -7,6 +7,7 @@ mod btf;
 pub mod counters;
 mod filter_maps;
 pub mod iterator;
+mod layout_hash;
 mod load;
 pub mod load_options;
 pub mod map;

@@ -36,7 +36,7 @@ plain! {
     u8: u8;
     u32: u32;
     [u8; 16]: [u8; 16];
-    [u64; counter::COUNT]: [u64; counter::COUNT];
+    [u64; counter::CELLS]: [u64; counter::CELLS];
     name::Switches: u32;
     filter::Value: u32 u32 [u64; 2];
     Slot: [u64; CELLS];

@@ -19,6 +19,7 @@ use crate::host::offsets::Layout;
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
 use crate::kernel::btf::KernelBtf;
+use crate::kernel::layout_hash::layout_hash;
 use crate::kernel::load_options::Options;
 use crate::kernel::map::{self, Array, Handle, HashMap, MapError};
 use crate::kernel::program_log::ProgramLog;
@@ -103,6 +104,12 @@ impl Probe {
             let btf = scope.spawn(KernelBtf::probe);
             let layout = joined(layout)?;
             let ebpf = load::load(loader, plan, options, &layout).map_err(ProbeError::Refused)?;
+            if log::log_enabled!(log::Level::Debug) {
+                match layout_hash(&ebpf, plan, options, &layout) {
+                    Ok(hash) => log::debug!("layout of the maps: {hash:016x}"),
+                    Err(error) => log::debug!("layout of the maps: {error}"),
+                }
+            }
             Ok::<_, Error>(Self {
                 ebpf: Mutex::new(ebpf),
                 btf: Mutex::new(joined(btf).map_err(ProbeError::Refused)?),

@@ -1,0 +1,185 @@
+//! One hash over all that shapes the maps which outlive a process, so that a later program knows whether it can go on
+//! with them.
+//!
+//! [`RECORDS`] covers the records of this crate, at compile time. The user side adds what it knows at run time: maps,
+//! options and offsets.
+
+use crate::connection::Connection;
+use crate::event::EventRecord;
+use crate::filter::Value;
+use crate::histogram::{BUCKETS, Durations, Histogram};
+use crate::ledger::{Slot, Totals};
+use crate::name::Switches;
+use crate::owner::Owner;
+use crate::place::Place;
+use crate::traffic::Traffic;
+use crate::{counter, event, ledger, state};
+
+/// A hash that is fed word by word: FNV-1a with 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutHash(u64);
+
+impl LayoutHash {
+    /// The hash of nothing.
+    pub const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    /// With one more byte.
+    #[must_use]
+    const fn byte(self, byte: u8) -> Self {
+        Self((self.0 ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3))
+    }
+
+    /// With one more number.
+    #[must_use]
+    pub const fn number(mut self, number: u64) -> Self {
+        let bytes = number.to_le_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            self = self.byte(bytes[at]);
+            at += 1;
+        }
+        self
+    }
+
+    /// With one more text. Its length is part of it, so that two texts are not the same as another two.
+    #[must_use]
+    pub const fn text(self, text: &str) -> Self {
+        let bytes = text.as_bytes();
+        let mut hash = self.number(bytes.len() as u64);
+        let mut at = 0;
+        while at < bytes.len() {
+            hash = hash.byte(bytes[at]);
+            at += 1;
+        }
+        hash
+    }
+
+    /// The number to compare, and to name a directory with.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// Adds a record: its name and size, and the name and offset of each field.
+macro_rules! record {
+    ($hash:expr, $record:ident { $($field:ident)* }) => {{
+        // A record that gets a field must get it here, too.
+        const fn names_all_fields(record: &$record) {
+            let $record { $($field: _),* } = record;
+        }
+        let _ = names_all_fields;
+        let hash = $hash.text(stringify!($record)).number(size_of::<$record>() as u64);
+        $(let hash = hash.text(stringify!($field)).number(core::mem::offset_of!($record, $field) as u64);)*
+        hash
+    }};
+}
+
+/// The hash of all records that are in maps, and of the numbers that say what is in their cells.
+pub const RECORDS: LayoutHash = {
+    let hash = LayoutHash::EMPTY;
+    let hash = record!(hash, EventRecord {
+        time_ns error kind old_state cause reset reserved traffic connection
+    });
+    let hash = record!(hash, Connection {
+        netns sport dport family direction state flags last_sport scratch id attempt_ns established_ns src dst owner
+    });
+    let hash = record!(hash, Owner { cgroup start_ns pid tid uid source flags reserved comm thread });
+    let hash = record!(hash, Traffic {
+        bytes_sent bytes_received segments_sent segments_received retransmits srtt_us min_rtt_us receive_queue
+        send_queue idle_jiffies
+    });
+    let hash = record!(hash, Slot { cells });
+    let hash = record!(hash, Totals { opened preexisting failed closed });
+    let hash = record!(hash, Durations { handshake lifetime });
+    let hash = record!(hash, Histogram { counts });
+    let hash = record!(hash, Switches { enabled });
+    let hash = record!(hash, Value { set known words });
+    let hash = hash.text("Place").number(size_of::<Place<u64>>() as u64);
+    // Counters that are added later use spare cells and change nothing.
+    let hash = hash.text("counters").number(counter::CELLS as u64);
+    let hash = hash.text("ledger").number(ledger::TRAFFIC_CELL as u64).number(ledger::ENDS_CELL as u64);
+    let hash = hash.number(ledger::key(1, 1, 1) as u64).number(ledger::owner(1, 1, 1));
+    let hash = hash.text("buckets").number(BUCKETS as u64);
+    states(hash).text("version").number(event::VERSION as u64)
+};
+
+/// Adds the cell of each state.
+const fn states(mut hash: LayoutHash) -> LayoutHash {
+    let mut state = 0;
+    while state < 16 {
+        hash = hash.number(state::slot(state) as u64);
+        state += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_fnv_1a() {
+        // From the authors' test vectors.
+        assert_eq!(LayoutHash::EMPTY.byte(b'a').value(), 0xaf63_dc4c_8601_ec8c);
+        let hash = b"foobar".iter().fold(LayoutHash::EMPTY, |hash, &byte| hash.byte(byte));
+        assert_eq!(hash.value(), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn numbers_and_texts_change_the_hash_by_value_and_order() {
+        let hash = |texts: &[&str]| texts.iter().fold(LayoutHash::EMPTY, |hash, text| hash.text(text));
+        assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
+        assert_ne!(hash(&["a", "b"]), hash(&["b", "a"]));
+        assert_ne!(LayoutHash::EMPTY.number(1).number(2), LayoutHash::EMPTY.number(2).number(1));
+    }
+
+    #[test]
+    fn record_changes_the_hash_by_field_offset_and_size() {
+        mod first {
+            pub struct Pair {
+                pub low: u32,
+                pub high: u32,
+            }
+        }
+        mod other_order {
+            #[repr(C)]
+            pub struct Pair {
+                pub high: u32,
+                pub low: u32,
+            }
+        }
+        mod other_size {
+            pub struct Pair {
+                pub low: u32,
+                pub high: u64,
+            }
+        }
+        mod other_name {
+            pub struct Pair {
+                pub low: u32,
+                pub top: u32,
+            }
+        }
+        let hashes = [
+            {
+                use first::Pair;
+                record!(LayoutHash::EMPTY, Pair { low high })
+            },
+            {
+                use other_order::Pair;
+                record!(LayoutHash::EMPTY, Pair { low high })
+            },
+            {
+                use other_size::Pair;
+                record!(LayoutHash::EMPTY, Pair { low high })
+            },
+            {
+                use other_name::Pair;
+                record!(LayoutHash::EMPTY, Pair { low top })
+            },
+        ];
+        let different: std::collections::BTreeSet<_> = hashes.iter().map(|hash| hash.value()).collect();
+        assert_eq!(different.len(), hashes.len());
+        assert_ne!(RECORDS, LayoutHash::EMPTY);
+    }
+}
