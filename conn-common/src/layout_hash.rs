@@ -4,14 +4,14 @@
 //! [`RECORDS`] covers the records of this crate, at compile time. The user side adds what it knows at run time: maps,
 //! options and offsets.
 
+use crate::assoc_table::TableSlot;
 use crate::connection::Connection;
 use crate::event::EventRecord;
 use crate::filter::Value;
 use crate::histogram::{BUCKETS, Durations, Histogram};
-use crate::ledger::{Slot, Totals};
+use crate::ledger::{RepairKey, Slot, Totals};
 use crate::name::Switches;
 use crate::owner::Owner;
-use crate::place::Place;
 use crate::traffic::Traffic;
 use crate::{counter, event, ledger, state};
 
@@ -90,11 +90,12 @@ pub const RECORDS: LayoutHash = {
     });
     let hash = record!(hash, Slot { cells });
     let hash = record!(hash, Totals { opened preexisting failed closed });
+    let hash = record!(hash, RepairKey { netns port protocol direction state reserved });
     let hash = record!(hash, Durations { handshake lifetime });
     let hash = record!(hash, Histogram { counts });
     let hash = record!(hash, Switches { enabled });
     let hash = record!(hash, Value { set known words });
-    let hash = hash.text("Place").number(size_of::<Place<u64>>() as u64);
+    let hash = hash.text("Place").number(size_of::<TableSlot<u64>>() as u64);
     // Counters that are added later use spare cells and change nothing.
     let hash = hash.text("counters").number(counter::CELLS as u64);
     let hash = hash.text("ledger").number(ledger::TRAFFIC_CELL as u64).number(ledger::ENDS_CELL as u64);

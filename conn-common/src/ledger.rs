@@ -33,8 +33,10 @@ pub const BYTES_SENT: usize = TRAFFIC_CELL;
 pub const BYTES_RECEIVED: usize = TRAFFIC_CELL + 1;
 /// Segments retransmitted by connections that ended.
 pub const RETRANSMITS: usize = TRAFFIC_CELL + 2;
+/// Cells of one slot that have a meaning.
+pub const USED_CELLS: usize = (ENDS + Cause::COUNT) * COLUMNS;
 /// Cells of one slot, the reserved ones included.
-pub const CELLS: usize = (ENDS + Cause::COUNT + RESERVED_ROWS) * COLUMNS;
+pub const CELLS: usize = USED_CELLS + RESERVED_ROWS * COLUMNS;
 
 /// The cell of a connection that begins in `state`, or `None` if that is no open state.
 #[inline(always)]
@@ -287,6 +289,26 @@ impl Totals {
     }
 }
 
+/// What is known of ends that no hook saw, and that an audit found: the key of the map of repairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct RepairKey {
+    /// Inode number of the network namespace; 0 if it is not known.
+    pub netns: u32,
+    /// The service port.
+    pub port: u16,
+    /// See [`crate::protocol`].
+    pub protocol: u8,
+    /// See [`crate::connection::Connection::direction`].
+    pub direction: u8,
+    /// The state in which the connection was last seen.
+    pub state: u8,
+    /// Explicit padding.
+    pub reserved: [u8; 3],
+}
+
+const _: () = assert!(size_of::<RepairKey>() == 12);
+
 /// What a listener's slot counts: the same cells, read as opened and closed listeners.
 pub mod listener {
     /// Listeners that began to listen, or were there before.
@@ -317,7 +339,7 @@ mod tests {
         }
         assert!(!seen.contains(&None));
         let sums = TRAFFIC_CELL..TRAFFIC_CELL + COLUMNS;
-        assert!(seen.iter().flatten().all(|cell| *cell < CELLS && !sums.contains(cell)));
+        assert!(seen.iter().flatten().all(|cell| *cell < USED_CELLS && !sums.contains(cell)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod name;
 pub mod owner;
+pub mod protocol;
 pub mod reset;
 pub mod row;
 pub mod state;

@@ -46,6 +46,8 @@ pub const LEDGER: &str = "LEDGER";
 pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
 pub const SPANS: &str = "SPANS";
+/// Ends that no hook saw, by [`crate::ledger::RepairKey`].
+pub const REPAIRS: &str = "REPAIRS";
 /// Totals per network namespace.
 pub const NETNS: &str = "NETNS";
 /// 1 while the reader of the ring sleeps.

@@ -7,7 +7,7 @@ use conn_common::connection::{Connection, Counted};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Durations;
-use conn_common::ledger::{Slot, Totals};
+use conn_common::ledger::{RepairKey, Slot, Totals};
 use conn_common::name::Switches;
 use conn_common::owner::{Owner, PendingOwner};
 
@@ -59,6 +59,11 @@ pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
 /// the size.
 #[btf_map]
 pub static NETNS: HashMap<u32, Totals, 1, ON_DEMAND> = HashMap::new();
+
+/// Ends that no hook saw. Inserted and changed by the user side, touched by no program: it is here to live as long as
+/// the ledger that it corrects.
+#[btf_map]
+pub static REPAIRS: HashMap<RepairKey, u64, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Namespaces whose sockets the loader has walked, by inode number. A socket without a state there has missed its
 /// beginning; anywhere else it existed before the start.

@@ -10,7 +10,7 @@ use conn_common::name;
 
 use crate::host::offsets::Layout;
 use crate::host::plan::Plan;
-use crate::kernel::load_options::{HAS_PLACES, Options};
+use crate::kernel::load_options::{HAS_TABLES, Options};
 
 /// Maps whose size follows from the open files of the host, or from `--buffer-size`. Their size is not part of the
 /// hash: a later run takes it from the map.
@@ -65,7 +65,7 @@ impl MapShape {
 /// What the options and the plan of a run say of its maps, by name.
 fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
     let witnesses = plan.witnesses.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
-    let has_table = options.place_bits(plan.witnesses, plan.open_files) != 0;
+    let has_table = options.table_bits(plan.witnesses, plan.open_files) != 0;
     [
         ("only_counts", options.only_counts().into()),
         ("spans", options.spans.into()),
@@ -73,7 +73,7 @@ fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
         ("witnesses", witnesses.value()),
         ("shards", plan.shards.into()),
         // Whether there are tables: of sockets, and of the ledger's slots.
-        ("tables", u64::from(has_table) | u64::from(options.counts && HAS_PLACES) << 1),
+        ("tables", u64::from(has_table) | u64::from(options.counts && HAS_TABLES) << 1),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Typed handles of the programs' maps. A handle owns a descriptor of its map, so it may be used on any
 //! thread and outlive the [`Probe`](crate::kernel::probe::Probe).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -175,6 +176,19 @@ impl<K: Plain, V: Plain> HashMap<K, V> {
     pub fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
         let done = self.map.insert(Cell(key), Cell(value), 0);
         done.map_err(|error| MapError::new(self.name, MapAction::Write, &error))
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn entries(&self) -> Result<BTreeMap<K, V>, MapError>
+    where
+        K: Ord,
+    {
+        let entry = |(Cell(key), Cell(value))| (key, value);
+        let all: Result<_, _> = self.map.iter().map(|one| one.map(entry)).collect();
+        all.map_err(|error| MapError::new(self.name, MapAction::Read, &error))
     }
 }
 

@@ -5,7 +5,7 @@
 use aya::Pod;
 use conn_common::assoc_table::TableSlot;
 use conn_common::histogram::{BUCKETS, Durations};
-use conn_common::ledger::{CELLS, Slot, Totals};
+use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
 
 use conn_common::{counter, filter, name};
 
@@ -35,6 +35,7 @@ macro_rules! plain {
 plain! {
     u8: u8;
     u32: u32;
+    u64: u64;
     [u8; 16]: [u8; 16];
     [u64; counter::CELLS]: [u64; counter::CELLS];
     name::Switches: u32;
@@ -42,5 +43,6 @@ plain! {
     Slot: [u64; CELLS];
     TableSlot<Slot>: u64 Slot;
     Totals: u64 u64 u64 u64;
+    RepairKey: u32 u16 u8 u8 u8 [u8; 3];
     Durations: [u64; BUCKETS] [u64; BUCKETS];
 }

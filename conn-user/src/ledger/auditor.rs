@@ -25,7 +25,7 @@ use crate::kernel::sockets;
 use crate::ledger::audit::{Audit, Difference, SocketTally};
 use crate::ledger::passes::{self, World};
 use crate::ledger::reader::{Ledger, LedgerReader};
-use crate::ledger::repair::Repairs;
+use crate::ledger::repair::RepairMap;
 
 /// When to audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Auditor {
             counters: Counters::new(&session.probe)?,
             programs: session.probe.program_stats(),
             has_two_set_state: session.plan.witnesses.set_state_again,
-            progress: Mutex::default(),
+            progress: Mutex::new(Progress { repairs: RepairMap::new(&session.probe)?, last: None }),
             stopped: AtomicBool::new(false),
         });
         let mut worker = Worker {
@@ -225,9 +225,9 @@ struct Shared {
 }
 
 /// What audits have found so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
-    repairs: Repairs,
+    repairs: RepairMap,
     last: Option<Last>,
 }
 
@@ -264,14 +264,14 @@ impl Shared {
             ledger,
             audit: last.audit.clone(),
             age: last.at.elapsed(),
-            repaired: progress.repairs.total(),
+            repaired: progress.repairs.repairs().total(),
         })
     }
 
     /// The ledger, with the repairs of earlier audits.
     fn ledger(&self) -> Result<Ledger, MapError> {
         let mut ledger = self.ledger.read()?;
-        self.progress().repairs.apply(&mut ledger);
+        self.progress().repairs.repairs().apply(&mut ledger);
         Ok(ledger)
     }
 
@@ -311,7 +311,7 @@ impl Worker {
         let (ledger, audit) = passes::audit(self)?;
         let mut progress = self.shared.progress();
         progress.last = Some(Last { at: Instant::now(), doubts, audit: audit.clone() });
-        Ok(Audited { ledger, audit, age: Duration::ZERO, repaired: progress.repairs.total() })
+        Ok(Audited { ledger, audit, age: Duration::ZERO, repaired: progress.repairs.repairs().total() })
     }
 }
 

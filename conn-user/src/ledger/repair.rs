@@ -1,22 +1,76 @@
 //! Corrections of the ledger: ends that no hook saw, so that the kernel's slots still count the connections as open.
+//!
+//! Repairs are kept in a map of the kernel, so that they live as long as the counts that they correct.
 
 use std::collections::BTreeMap;
 
 use conn_common::cause::Cause;
-use conn_common::ledger::Slot;
+use conn_common::ledger::{RepairKey, Slot};
+use conn_common::{name, protocol};
 
+use crate::kernel::map::{HashMap, MapError};
+use crate::kernel::probe::Probe;
 use crate::ledger::audit::Difference;
 use crate::ledger::reader::Ledger;
 
-/// Ends that no hook saw, by direction, service port and the last state that the ledger has.
+/// The map of repairs. No program touches it, and one process writes it.
+#[derive(Debug)]
+pub struct RepairMap {
+    map: HashMap<RepairKey, u64>,
+    /// What the map holds.
+    repairs: Repairs,
+}
+
+impl RepairMap {
+    /// Opens the map, and reads the repairs that it holds.
+    ///
+    /// # Errors
+    /// The map cannot be opened or read.
+    pub fn new(probe: &Probe) -> Result<Self, MapError> {
+        let map: HashMap<RepairKey, u64> = probe.map(name::REPAIRS)?;
+        let repairs = Repairs(map.entries()?);
+        Ok(Self { map, repairs })
+    }
+
+    /// The repairs so far.
+    pub const fn repairs(&self) -> &Repairs {
+        &self.repairs
+    }
+
+    /// Counts phantoms as ended. A repair without room in the map is not made; the next audit finds the difference
+    /// again.
+    pub fn learn(&mut self, phantoms: &[Difference]) {
+        let mut repairs = self.repairs.clone();
+        repairs.learn(phantoms);
+        for (key, ends) in repairs.0 {
+            if self.repairs.0.get(&key) == Some(&ends) {
+                continue;
+            }
+            match self.map.insert(key, ends) {
+                Ok(()) => _ = self.repairs.0.insert(key, ends),
+                Err(error) => log::warn!("an end cannot be repaired in the ledger: {error}"),
+            }
+        }
+    }
+}
+
+/// Ends that no hook saw: how many, by what is known of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Repairs(BTreeMap<(u8, u16, u8), u64>);
+pub struct Repairs(BTreeMap<RepairKey, u64>);
 
 impl Repairs {
     /// Counts phantoms as ended: connections that the ledger has and the kernel lacks.
-    pub fn learn(&mut self, differences: &[Difference]) {
+    fn learn(&mut self, differences: &[Difference]) {
         for difference in differences {
-            let key = (difference.direction, difference.port, difference.state);
+            let key = RepairKey {
+                // An audit compares all namespaces together.
+                netns: 0,
+                port: difference.port,
+                protocol: protocol::TCP,
+                direction: difference.direction,
+                state: difference.state,
+                reserved: [0; 3],
+            };
             let excess = difference.excess();
             let ended = self.0.entry(key).or_default();
             // A hook saw an end that was repaired before: the repair is undone first.
@@ -27,9 +81,9 @@ impl Repairs {
 
     /// Counts the ends in a reading of the ledger, with an unknown cause.
     pub fn apply(&self, ledger: &mut Ledger) {
-        for (&(direction, port, state), &phantoms) in &self.0 {
-            let slot = ledger.ports.entry((direction, port)).or_insert(Slot::ZERO);
-            slot.count_ends(state, Cause::Unknown, phantoms);
+        for (key, &ends) in &self.0 {
+            let slot = ledger.ports.entry((key.direction, key.port)).or_insert(Slot::ZERO);
+            slot.count_ends(key.state, Cause::Unknown, ends);
         }
     }
 

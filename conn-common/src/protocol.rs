@@ -1,0 +1,46 @@
+//! Layer-4 protocols, as the Internet numbers them (`IPPROTO_*`).
+
+/// TCP.
+pub const TCP: u8 = 6;
+
+/// What [`index`] returns for a protocol that is not counted.
+pub const NO_INDEX: u8 = 3;
+
+/// The two bits of a protocol in a key of the ledger. A run that counts another protocol gets the next number.
+#[inline(always)]
+pub const fn index(protocol: u8) -> u8 {
+    match protocol {
+        TCP => 0,
+        _ => NO_INDEX,
+    }
+}
+
+/// The protocol with this index, if there is one.
+pub const fn from_index(index: u8) -> Option<u8> {
+    match index {
+        0 => Some(TCP),
+        _ => None,
+    }
+}
+
+/// The protocol's name, lower case, as in `/etc/protocols`.
+pub const fn name(protocol: u8) -> Option<&'static str> {
+    match protocol {
+        TCP => Some("tcp"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_and_protocol_match() {
+        for protocol in 0..=u8::MAX {
+            let back = from_index(index(protocol));
+            assert_eq!(back, (index(protocol) != NO_INDEX).then_some(protocol), "{protocol}");
+            assert_eq!(back, name(protocol).map(|_| protocol));
+        }
+    }
+}
