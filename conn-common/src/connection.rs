@@ -6,9 +6,10 @@ use crate::owner::Owner;
 pub const IN: u8 = 0;
 /// We opened the connection: `dport` is the peer's port.
 pub const OUT: u8 = 1;
-/// Not a connection but a listening socket.
-pub const LISTENER: u8 = 2;
-/// Who opened the connection is not known any more (`TIME_WAIT`): `src` is ours, `dst` the peer's.
+/// Neither end is here: the host forwards the connection. No run makes this yet.
+pub const FORWARD: u8 = 2;
+/// No direction. A listener has none. The direction of a connection in `TIME_WAIT` is not known any more: `src` is
+/// ours, `dst` the peer's.
 pub const UNDIRECTED: u8 = 3;
 
 /// The four addresses and ports are the connection's own. Until then they are not known yet.
@@ -26,6 +27,8 @@ pub const WANTED: u8 = 1 << 4;
 pub const ANNOUNCED: u8 = 1 << 5;
 /// `listen()` succeeded. It may also fail after the state has become LISTEN.
 pub const LISTENING: u8 = 1 << 6;
+/// The role of the socket: it is a listener, not a connection.
+pub const LISTENER: u8 = 1 << 7;
 
 /// Bytes of a [`Connection`] that a run which only counts remembers: all that its ledger needs.
 pub const COUNTED: usize = 16;
@@ -45,7 +48,7 @@ pub struct Connection {
     pub dport: u16,
     /// 4 or 6. IPv4-mapped addresses are 4.
     pub family: u8,
-    /// [`IN`], [`OUT`] or [`LISTENER`].
+    /// [`IN`], [`OUT`], [`FORWARD`] or [`UNDIRECTED`].
     pub direction: u8,
     /// TCP state, see [`crate::state`].
     pub state: u8,
@@ -54,7 +57,8 @@ pub struct Connection {
     /// The source port of the connection before this one on the same socket: after a retry the kernel still
     /// shows it. For the kernel programs only.
     pub last_sport: u16,
-    /// Means nothing: padding, in which the kernel programs put things down for a moment.
+    /// Scratch space of the kernel programs; has no meaning. Of two bytes: of a number that it loads as one byte, the
+    /// verifier follows more paths.
     pub scratch: u16,
     /// Unique while conntrace runs; a socket that connects again gets a new one. See
     /// [`Self::first_seen_ns`]. Here begins what a run that only counts does not keep, see [`COUNTED`].
@@ -117,6 +121,17 @@ impl Connection {
     #[inline(always)]
     pub const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// True if the socket is a listener.
+    #[inline(always)]
+    pub const fn is_listener(&self) -> bool {
+        self.is(LISTENER)
+    }
+
+    /// True if it is known which end opened the connection, or if it is a listener: then `dport` is the service port.
+    pub const fn is_directed(&self) -> bool {
+        self.direction != UNDIRECTED || self.is_listener()
     }
 
     /// Sets `flag`.

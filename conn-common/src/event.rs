@@ -26,8 +26,10 @@ pub struct EventRecord {
     pub cause: u8,
     /// Where we reset the connection: what the socket shows of why, see [`crate::reset`].
     pub reset: u8,
-    /// Explicit padding.
-    pub reserved: u16,
+    /// The layout of this record: [`VERSION`].
+    pub version: u8,
+    /// The layer-4 protocol, see [`crate::protocol`].
+    pub protocol: u8,
     /// Known at DESTROY, else zero.
     pub traffic: Traffic,
     /// The connection as it is after the event.

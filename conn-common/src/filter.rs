@@ -1,11 +1,15 @@
 //! The filter that the kernel programs apply before an event reaches the ring. The decision is written once, over
 //! [`Filter`]: the programs implement it by frozen globals and maps, tests by the same contents in memory.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, LISTENER, UNDIRECTED};
 use crate::owner::{COMM, Owner};
 
 /// Both directions.
 pub const ANY_DIRECTION: u8 = 0b11;
+/// Listeners, in the mask of directions: they have none.
+pub const LISTENERS: u8 = 1 << (UNDIRECTED | ROLE);
+/// The bit of the role in the number of a bit of that mask, above the direction.
+const ROLE: u8 = 1 << 2;
 /// Both families.
 pub const ANY_FAMILY: u8 = 0b11;
 /// Every event kind.
@@ -29,6 +33,14 @@ pub const fn family_bit(family: u8) -> u8 {
 #[inline(always)]
 pub const fn bit(number: u8) -> u8 {
     1 << (number & 7)
+}
+
+/// The bit of a connection's direction in its mask, or [`LISTENERS`].
+#[inline(always)]
+pub const fn direction_bit(connection: &Connection) -> u8 {
+    // Without a branch, which the verifier would follow both ways.
+    const { assert!(LISTENER >> 5 == ROLE) };
+    bit((connection.direction & 3) | (connection.flags & LISTENER) >> 5)
 }
 
 /// The bit of a TCP state in the mask of states.
@@ -196,7 +208,7 @@ pub trait Filter {
 pub fn wants_tuple(filter: &impl Filter, connection: &Connection) -> bool {
     let modes = filter.modes();
     let family = connection.family;
-    filter.directions() & bit(connection.direction) != 0
+    filter.directions() & direction_bit(connection) != 0
         && filter.families() & family_bit(family) != 0
         && passes(mode(modes, Set::Dport), || filter.has_port(Set::Dport, connection.dport))
         && passes(mode(modes, Set::Sport), || filter.has_port(Set::Sport, connection.sport))

@@ -12,6 +12,7 @@ use crate::histogram::{BUCKETS, Durations, Histogram};
 use crate::ledger::{RepairKey, Slot, Totals};
 use crate::name::Switches;
 use crate::owner::Owner;
+use crate::protocol::TCP;
 use crate::traffic::Traffic;
 use crate::{counter, event, ledger, state};
 
@@ -78,7 +79,7 @@ macro_rules! record {
 pub const RECORDS: LayoutHash = {
     let hash = LayoutHash::EMPTY;
     let hash = record!(hash, EventRecord {
-        time_ns error kind old_state cause reset reserved traffic connection
+        time_ns error kind old_state cause reset version protocol traffic connection
     });
     let hash = record!(hash, Connection {
         netns sport dport family direction state flags last_sport scratch id attempt_ns established_ns src dst owner
@@ -99,7 +100,9 @@ pub const RECORDS: LayoutHash = {
     // Counters that are added later use spare cells and change nothing.
     let hash = hash.text("counters").number(counter::CELLS as u64);
     let hash = hash.text("ledger").number(ledger::TRAFFIC_CELL as u64).number(ledger::ENDS_CELL as u64);
-    let hash = hash.number(ledger::key(1, 1, 1) as u64).number(ledger::owner(1, 1, 1));
+    let hash = hash.number(ledger::key(1, 1) as u64).number(ledger::owner(1, 1));
+    let listener = Connection { dport: 1, direction: 1, flags: u8::MAX, ..Connection::UNSEEN };
+    let hash = hash.number(ledger::slot_id(TCP, &listener) as u64);
     let hash = hash.text("buckets").number(BUCKETS as u64);
     states(hash).text("version").number(event::VERSION as u64)
 };

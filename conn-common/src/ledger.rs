@@ -7,6 +7,8 @@
 
 use crate::assoc_table;
 use crate::cause::Cause;
+use crate::connection::Connection;
+use crate::protocol;
 use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
 
 /// Columns of the step matrix: the open states.
@@ -75,36 +77,73 @@ const fn cell(row: usize, state: u8) -> Option<usize> {
     if column == NO_SLOT { None } else { Some(row * COLUMNS + column as usize) }
 }
 
-/// Key of a slot: `shard << 18 | direction << 16 | service port`. Shards keep CPUs from writing to
-/// the same cache lines; a reader adds them up.
+/// The lowest bit of the direction in a slot's id, above the service port.
+const DIRECTION_BIT: u32 = 16;
+/// The bit of a listener in a slot's id.
+const LISTENER_BIT: u32 = 18;
+/// The lowest bit of the protocol in a slot's id, see [`protocol::index`].
+const PROTOCOL_BIT: u32 = 24;
+/// The lowest bit of the shard in a key, above the id.
+const SHARD_BIT: u32 = 26;
+
+/// The id of a connection's slot: protocol, role, direction and service port.
 #[inline(always)]
-pub const fn key(shard: u32, direction: u8, port: u16) -> u32 {
-    shard << 18 | (direction as u32) << 16 | port as u32
+pub const fn slot_id(protocol: u8, connection: &Connection) -> u32 {
+    (protocol::index(protocol) as u32) << PROTOCOL_BIT
+        | (connection.is_listener() as u32) << LISTENER_BIT
+        | ((connection.direction & 3) as u32) << DIRECTION_BIT
+        | connection.dport as u32
 }
 
-/// Direction and service port of a key.
-#[inline(always)]
-pub const fn split(key: u32) -> (u8, u16) {
-    ((key >> 16 & 3) as u8, key as u16)
+/// What a slot counts: its id, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotId {
+    /// Index of the protocol, see [`protocol::from_index`].
+    pub protocol: u8,
+    /// True if the slot counts listeners.
+    pub is_listener: bool,
+    /// See [`Connection::direction`].
+    pub direction: u8,
+    /// The service port.
+    pub port: u16,
 }
 
-/// Keys per shard: a map with this many entries for each shard cannot fill up.
+impl SlotId {
+    /// From [`slot_id`], or a key.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self {
+            protocol: (bits >> PROTOCOL_BIT & 3) as u8,
+            is_listener: bits >> LISTENER_BIT & 1 != 0,
+            direction: (bits >> DIRECTION_BIT & 3) as u8,
+            port: bits as u16,
+        }
+    }
+}
+
+/// Key of a slot. Shards keep CPUs from writing to the same cache lines; a reader adds them up. There are at most 64.
+#[inline(always)]
+pub const fn key(shard: u32, slot_id: u32) -> u32 {
+    shard << SHARD_BIT | slot_id
+}
+
+/// Keys per shard: incoming and outgoing connections and listeners of each port. A map with this many entries for each
+/// shard cannot fill up.
 pub const KEYS: u32 = 3 << 16;
 
 /// How many bits count the places of one shard, see [`place`].
 pub const PLACE_BITS: u32 = 8;
 
-/// Whose place in the table of slots it is: those of a network namespace, a direction and a service port. The first to
-/// come have places there, and those slots count for the port and for the namespace's [`Totals`].
+/// The owner of a place in the table of slots: a network namespace and a slot's id. The first owners to come have places
+/// there, and those slots count for the port and for the namespace's [`Totals`].
 #[inline(always)]
-pub const fn owner(netns: u32, direction: u8, port: u16) -> u64 {
-    (netns as u64) << 32 | 1 << 31 | (direction as u64) << 16 | port as u64
+pub const fn owner(netns: u32, slot_id: u32) -> u64 {
+    (netns as u64) << 32 | 1 << 31 | slot_id as u64
 }
 
-/// Namespace, direction and service port of the owner of a place, or `None` if the place is free.
+/// Namespace and slot of the owner of a place, or `None` if the place is free.
 #[inline(always)]
-pub const fn owned(owner: u64) -> Option<(u32, u8, u16)> {
-    if owner == 0 { None } else { Some(((owner >> 32) as u32, (owner >> 16 & 3) as u8, owner as u16)) }
+pub const fn owned(owner: u64) -> Option<(u32, SlotId)> {
+    if owner == 0 { None } else { Some(((owner >> 32) as u32, SlotId::from_bits(owner as u32))) }
 }
 
 /// The place in a shard that an owner would have.
@@ -322,6 +361,8 @@ pub mod listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{IN, LISTENER, OUT};
+    use crate::protocol::TCP;
     use crate::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, OPEN};
 
     #[test]
@@ -368,17 +409,22 @@ mod tests {
 
     #[test]
     fn keys_come_apart_again() {
-        for (shard, direction, port) in [(0, 0, 0), (7, 1, 443), (15, 2, 65_535)] {
-            assert_eq!(split(key(shard, direction, port)), (direction, port));
-            assert_eq!(owned(owner(u32::MAX, direction, port)), Some((u32::MAX, direction, port)));
+        for (shard, flags, direction, port) in [(0, 0, IN, 0), (7, 0x7f, OUT, 443), (63, LISTENER, 3, 65_535)]
+        {
+            let connection = Connection { flags, direction, dport: port, ..Connection::UNSEEN };
+            let bits = slot_id(TCP, &connection);
+            let id = SlotId { protocol: 0, is_listener: flags == LISTENER, direction, port };
+            assert_eq!(SlotId::from_bits(key(shard, bits)), id);
+            assert_eq!(owned(owner(u32::MAX, bits)), Some((u32::MAX, id)));
+            assert_eq!(owned(owner(0, bits)), Some((0, id)));
         }
-        assert_eq!(owned(owner(0, 0, 0)), Some((0, 0, 0)));
+        assert_eq!(SlotId::from_bits(slot_id(17, &Connection::UNSEEN)).protocol, protocol::NO_INDEX);
         assert_eq!(owned(0), None);
     }
 
     #[test]
     fn each_shard_has_its_places() {
-        let owner = owner(4_026_531_840, 1, 443);
+        let owner = owner(4_026_531_840, 1 << DIRECTION_BIT | 443);
         let places = (0..8).map(|shard| place(shard, owner) >> PLACE_BITS);
         assert!(places.eq(0..8));
     }

@@ -16,8 +16,10 @@ pub struct SocketRow {
     /// For how long the connection has been established at the least, in ticks. 0 for mini-sockets, and if the run lists
     /// no traffic.
     pub at_least_jiffies: u32,
+    /// The layer-4 protocol, see [`crate::protocol`].
+    pub protocol: u8,
     /// Explicit padding.
-    pub reserved: u32,
+    pub reserved: [u8; 3],
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
 }

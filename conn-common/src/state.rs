@@ -1,6 +1,8 @@
 //! TCP states as the kernel numbers them (`include/net/tcp_states.h`; frozen as `BPF_TCP_*` in the
 //! kernel's BPF ABI since 4.18).
 
+use crate::protocol::TCP;
+
 /// No state is kept yet. Not a kernel number.
 pub const UNSEEN: u8 = 0;
 /// Handshake complete, data flows.
@@ -66,7 +68,15 @@ pub const fn is_opening(state: u8) -> bool {
     state == SYN_SENT || state == SYN_RECV
 }
 
-/// The kernel's name of a state, upper case with underscores, as conntrack and `/proc` users know it.
+/// The name of a state of a protocol, as conntrack knows it. `None` if the protocol has no such state.
+pub const fn name_in(protocol: u8, state: u8) -> Option<&'static str> {
+    match protocol {
+        TCP => name(state),
+        _ => None,
+    }
+}
+
+/// The kernel's name of a TCP state, upper case with underscores, as conntrack and `/proc` users know it.
 pub const fn name(state: u8) -> Option<&'static str> {
     Some(match state {
         ESTABLISHED => "ESTABLISHED",

@@ -4,7 +4,8 @@ use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use conn_common::cause::Cause;
 use conn_common::connection::Connection;
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
-use conn_common::event::{DESTROY, EventRecord};
+use conn_common::event::{DESTROY, EventRecord, VERSION};
+use conn_common::protocol::TCP;
 use conn_common::traffic::Traffic;
 
 use crate::counter::count;
@@ -37,7 +38,8 @@ pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
         old_state,
         cause,
         reset: if cause == Cause::ResetByUs as u8 { tcp.reset_flags() } else { 0 },
-        reserved: 0,
+        version: VERSION,
+        protocol: TCP,
         traffic: if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE },
         connection: *connection,
     });

@@ -3,12 +3,13 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::assoc_table::{AssocTable, TableSlot};
-use conn_common::connection::{Connection, LISTENER, PREEXISTING, WAS_ESTABLISHED};
+use conn_common::connection::{Connection, PREEXISTING, WAS_ESTABLISHED};
 use conn_common::counter::{LEDGER_FAILED, NETNS_FAILED, SPANS_FAILED};
 use conn_common::histogram::{self, BUCKETS, Durations};
 use conn_common::ledger::{
     self, BYTES_RECEIVED, BYTES_SENT, RETRANSMITS, Slot, Totals, USED_CELLS, listener,
 };
+use conn_common::protocol::TCP;
 use conn_common::state;
 
 use crate::counter::{add, count};
@@ -171,7 +172,7 @@ fn slot_in_table(connection: &Connection) -> Option<*mut Slot> {
     if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }
-    let key = ledger::owner(connection.netns, connection.direction & 3, connection.dport);
+    let key = ledger::owner(connection.netns, ledger::slot_id(TCP, connection));
     TABLE.acquire_at(ledger::place(shard(), key), key).map(value)
 }
 
@@ -191,8 +192,7 @@ fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
         return Some(slot);
     }
     count(LEDGER_FAILED);
-    let direction = connection.direction & 3;
-    UNATTRIBUTED.get_ptr_mut(if direction > LISTENER { 0 } else { u32::from(direction) })
+    UNATTRIBUTED.get_ptr_mut(u32::from(connection.direction & 3))
 }
 
 /// The shard that this CPU writes to.
@@ -205,7 +205,7 @@ fn shard() -> u32 {
 
 #[inline(always)]
 fn key(connection: &Connection) -> u32 {
-    ledger::key(shard(), connection.direction & 3, connection.dport)
+    ledger::key(shard(), ledger::slot_id(TCP, connection))
 }
 
 /// The totals of a namespace. `None` in a run without a ledger, or if there is no room for them.

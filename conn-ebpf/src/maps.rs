@@ -51,9 +51,9 @@ pub static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 #[btf_map]
 pub static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 
-/// Steps whose slot could not be created, so that the totals stay exact.
+/// Steps whose slot could not be created, by direction, so that the totals stay exact.
 #[btf_map]
-pub static UNATTRIBUTED: Array<Slot, 3> = Array::new();
+pub static UNATTRIBUTED: Array<Slot, 4> = Array::new();
 
 /// Inserted at the first connection of a namespace, never deleted: inode numbers are used again. The loader sets
 /// the size.

@@ -1,6 +1,6 @@
 //! The addresses and ports of a connection, from the side that opened it.
 
-use conn_common::connection::{Connection, IN, LISTENER, OUT};
+use conn_common::connection::{Connection, IN, LISTENER, OUT, UNDIRECTED};
 use conn_common::state::{LISTEN, SYN_SENT};
 
 use crate::kernel::Tcp;
@@ -12,7 +12,10 @@ const MAPPED: u32 = 0xffff_0000_u32.to_be().swap_bytes();
 #[inline(always)]
 pub fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
     connection.direction = match state {
-        LISTEN => LISTENER,
+        LISTEN => {
+            connection.set(LISTENER);
+            UNDIRECTED
+        }
         SYN_SENT => OUT,
         _ if tcp.is_child() => IN,
         _ => OUT,
@@ -21,13 +24,13 @@ pub fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
     set_ports(tcp, connection, if num == 0 { tcp.sport() } else { num });
 }
 
-/// Sets family and addresses. IPv4-mapped addresses become IPv4.
+/// Sets family and addresses of a socket in `state`. IPv4-mapped addresses become IPv4.
 #[inline(always)]
-pub fn set_addresses(tcp: Tcp, connection: &mut Connection) {
+pub fn set_addresses(tcp: Tcp, connection: &mut Connection, state: u8) {
     let (local, remote);
     if tcp.is_v6() {
         let (local6, remote6) = tcp.v6();
-        if is_mapped(local6) && (is_mapped(remote6) || connection.direction == LISTENER) {
+        if is_mapped(local6) && (is_mapped(remote6) || state == LISTEN) {
             connection.family = 4;
             (local, remote) = ([local6[1] >> 32, 0], [remote6[1] >> 32, 0]);
         } else {

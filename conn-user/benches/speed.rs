@@ -116,7 +116,8 @@ fn records() -> [EventRecord; 6] {
                 old_state,
                 cause,
                 reset: 0,
-                reserved: 0,
+                version: conn_common::event::VERSION,
+                protocol: conn_common::protocol::TCP,
                 traffic,
                 connection,
             };
@@ -193,7 +194,14 @@ fn decoding(criterion: &mut Criterion) {
     }
     let rows = events().into_iter().map(|event| {
         let Event { connection, traffic, .. } = event.event;
-        bytes(&SocketRow { cookie: 1, traffic, at_least_jiffies: 3, reserved: 0, connection })
+        bytes(&SocketRow {
+            cookie: 1,
+            traffic,
+            at_least_jiffies: 3,
+            protocol: conn_common::protocol::TCP,
+            reserved: [0; 3],
+            connection,
+        })
     });
     let rows: Vec<_> = rows.collect();
     group.bench_function("rows of sockets", |bencher| {

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
 use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
+use conn_common::protocol::TCP;
 use conn_common::row::SocketRow;
 use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
 use conn_common::traffic::Traffic;
@@ -22,7 +23,8 @@ pub fn on_row(ctx: *mut c_void) -> i32 {
         cookie: 0,
         traffic: Traffic::NONE,
         at_least_jiffies: 0,
-        reserved: 0,
+        protocol: TCP,
+        reserved: [0; 3],
         connection: Connection::UNSEEN,
     };
     let connection = &mut row.connection;
@@ -30,7 +32,7 @@ pub fn on_row(ctx: *mut c_void) -> i32 {
         connection.state = tcp.state();
         connection.netns = tcp.netns();
         tuple::set_of_existing(tcp, connection, connection.state);
-        tuple::set_addresses(tcp, connection);
+        tuple::set_addresses(tcp, connection, connection.state);
         if !filter::lists(connection.state) || !filter::wants(connection) {
             return 0;
         }
@@ -68,7 +70,7 @@ fn mini(sk: Tcp, connection: &mut Connection) -> bool {
         }
         _ => return false,
     }
-    tuple::set_addresses(sk, connection);
+    tuple::set_addresses(sk, connection, connection.state);
     tuple::set_ports(sk, connection, sk.num());
     connection.netns = sk.netns();
     if connection.direction == OUT {

@@ -5,12 +5,13 @@ use std::mem::MaybeUninit;
 
 use bytes::Buf as _;
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
-use conn_common::event::EventRecord;
+use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::event::{EventRecord, VERSION};
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
+use conn_common::protocol;
 use conn_common::reset::Reset;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
-use conn_common::state::{self, NEW_SYN_RECV, UNSEEN};
+use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, UNSEEN};
 use conn_common::traffic::Traffic;
 
 use crate::event::Event;
@@ -38,6 +39,12 @@ pub enum DecodeError {
     /// The direction is neither in nor out.
     #[error("unknown direction {0}")]
     Direction(u8),
+    /// Programs of another version wrote the record.
+    #[error("a record of version {0}")]
+    Version(u8),
+    /// The layer-4 protocol is not one that hooks watch.
+    #[error("unknown protocol {0}")]
+    Protocol(u8),
     /// The address family is neither IPv4 nor IPv6.
     #[error("unknown address family {0}")]
     Family(u8),
@@ -78,8 +85,18 @@ fn read<T: Record>(mut bytes: &[u8]) -> Result<T, DecodeError> {
 pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
     let record: EventRecord = read(bytes)?;
     let kind = check(&record)?;
-    let EventRecord { time_ns, error, kind: _, old_state, cause, reset, reserved: _, traffic, connection } =
-        record;
+    let EventRecord {
+        time_ns,
+        error,
+        kind: _,
+        old_state,
+        cause,
+        reset,
+        version: _,
+        protocol: _,
+        traffic,
+        connection,
+    } = record;
     let mut event = Event {
         time_ns,
         kind,
@@ -141,7 +158,7 @@ fn idle_ns(connection: &Connection, traffic: &Traffic, rate: TickRate) -> Option
 /// name.
 fn plain(connection: &Connection) -> Connection {
     let mut plain = Connection {
-        flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED),
+        flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED | LISTENER),
         last_sport: 0,
         scratch: 0,
         owner: owner(&connection.owner),
@@ -181,13 +198,11 @@ fn name(bytes: &[u8; COMM]) -> [u8; COMM] {
 pub fn socket_row(bytes: &[u8]) -> Result<SocketRow, DecodeError> {
     let row: SocketRow = read(bytes)?;
     let Connection { direction, family, state, .. } = row.connection;
-    if direction > UNDIRECTED {
+    if !matches!(direction, IN | OUT | UNDIRECTED) {
         return Err(DecodeError::Direction(direction));
     }
-    if state != NEW_SYN_RECV {
-        check_state(state)?;
-    }
-    check_family(family)?;
+    let state = if state == NEW_SYN_RECV { SYN_RECV } else { state };
+    check_tuple(row.protocol, family, state)?;
     Ok(row)
 }
 
@@ -208,28 +223,35 @@ pub fn namespace_row(bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
 }
 
 fn check(record: &EventRecord) -> Result<Kind, DecodeError> {
+    if record.version != VERSION {
+        return Err(DecodeError::Version(record.version));
+    }
     let kind = Kind::from_record(record.kind).ok_or(DecodeError::Kind(record.kind))?;
-    check_connection(&record.connection)?;
-    if state::name(record.old_state).is_none() && !(kind == Kind::New && record.old_state == UNSEEN) {
+    let Connection { direction, family, state, .. } = record.connection;
+    if !matches!(direction, IN | OUT) || record.connection.is_listener() {
+        return Err(DecodeError::Direction(direction));
+    }
+    check_tuple(record.protocol, family, state)?;
+    if state::name_in(record.protocol, record.old_state).is_none()
+        && !(kind == Kind::New && record.old_state == UNSEEN)
+    {
         return Err(DecodeError::State(record.old_state));
     }
     Ok(kind)
 }
 
-fn check_connection(connection: &Connection) -> Result<(), DecodeError> {
-    if !matches!(connection.direction, IN | OUT) {
-        return Err(DecodeError::Direction(connection.direction));
+/// Checks protocol, family and state.
+fn check_tuple(protocol: u8, family: u8, state: u8) -> Result<(), DecodeError> {
+    if protocol::name(protocol).is_none() {
+        return Err(DecodeError::Protocol(protocol));
     }
-    check_family(connection.family)?;
-    check_state(connection.state)
-}
-
-fn check_family(family: u8) -> Result<(), DecodeError> {
-    if matches!(family, 4 | 6) { Ok(()) } else { Err(DecodeError::Family(family)) }
-}
-
-fn check_state(state: u8) -> Result<(), DecodeError> {
-    if state::name(state).is_some() { Ok(()) } else { Err(DecodeError::State(state)) }
+    if !matches!(family, 4 | 6) {
+        return Err(DecodeError::Family(family));
+    }
+    if state::name_in(protocol, state).is_none() {
+        return Err(DecodeError::State(state));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -246,6 +268,8 @@ mod tests {
         let mut bytes = vec![0_u8; size_of::<EventRecord>()];
         bytes[..8].copy_from_slice(&7_u64.to_ne_bytes());
         bytes[std::mem::offset_of!(EventRecord, kind)] = NEW;
+        bytes[std::mem::offset_of!(EventRecord, version)] = VERSION;
+        bytes[std::mem::offset_of!(EventRecord, protocol)] = protocol::TCP;
         let connection = std::mem::offset_of!(EventRecord, connection);
         let at = |offset: usize| connection + offset;
         bytes[at(std::mem::offset_of!(Connection, dport))..][..2].copy_from_slice(&443_u16.to_ne_bytes());
@@ -273,6 +297,12 @@ mod tests {
         };
         let connection = std::mem::offset_of!(EventRecord, connection);
         assert_eq!(with(std::mem::offset_of!(EventRecord, kind), 9), Some(DecodeError::Kind(9)));
+        assert_eq!(with(std::mem::offset_of!(EventRecord, version), 0), Some(DecodeError::Version(0)));
+        assert_eq!(with(std::mem::offset_of!(EventRecord, protocol), 17), Some(DecodeError::Protocol(17)));
+        assert_eq!(
+            with(connection + std::mem::offset_of!(Connection, flags), LISTENER),
+            Some(DecodeError::Direction(OUT))
+        );
         assert_eq!(
             with(connection + std::mem::offset_of!(Connection, family), 9),
             Some(DecodeError::Family(9))
@@ -295,7 +325,7 @@ mod tests {
         };
         let owner = std::mem::offset_of!(Connection, owner);
         let plain = decode(&bytes, RATE)?;
-        set(&mut bytes, std::mem::offset_of!(Connection, flags), !(PREEXISTING | WAS_ESTABLISHED));
+        set(&mut bytes, std::mem::offset_of!(Connection, flags), !(PREEXISTING | WAS_ESTABLISHED | LISTENER));
         set(&mut bytes, std::mem::offset_of!(Connection, scratch), 1);
         set(&mut bytes, std::mem::offset_of!(Connection, last_sport), 1);
         set(&mut bytes, std::mem::offset_of!(Connection, src) + 4, 1);

@@ -1,24 +1,31 @@
 //! Names of directions: seen from this host, which side opened a connection.
 
-use conn_common::connection::{IN, LISTENER, OUT};
+use conn_common::connection::{Connection, IN, OUT};
 
-/// The names, by number.
+/// The word of the role that listening sockets have instead of a direction.
+pub const LISTEN: &str = "listen";
+
+/// The names, by number, and [`LISTEN`].
 pub const NAMES: [&str; 3] = {
-    let mut names = [""; 3];
+    let mut names = [LISTEN; 3];
     names[IN as usize] = "in";
     names[OUT as usize] = "out";
-    names[LISTENER as usize] = "listen";
     names
 };
 
-/// The name of a direction: `in`, `out`, or `listen` for a listening socket. `None` if the direction is unknown.
+/// The name of a direction: `in` or `out`. `None` if the direction is unknown.
 pub fn name(direction: u8) -> Option<&'static str> {
-    NAMES.get(usize::from(direction)).copied()
+    NAMES[..2].get(usize::from(direction)).copied()
+}
+
+/// The name of a connection's direction, or [`LISTEN`] for a listening socket. `None` if the direction is unknown.
+pub fn of(connection: &Connection) -> Option<&'static str> {
+    if connection.is_listener() { Some(LISTEN) } else { name(connection.direction) }
 }
 
 /// The direction with a name, in any case.
 pub fn from_name(name: &str) -> Option<u8> {
-    (0..).zip(NAMES).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(direction, _)| direction)
+    (0..).zip(&NAMES[..2]).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(direction, _)| direction)
 }
 
 #[cfg(test)]
@@ -29,7 +36,7 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_their_directions() {
-        for direction in [IN, OUT, LISTENER] {
+        for direction in [IN, OUT] {
             assert_eq!(name(direction).and_then(from_name), Some(direction));
         }
         assert_eq!((name(UNDIRECTED), from_name("-")), (None, None));

@@ -100,7 +100,7 @@ impl Event {
 
     /// The name of its direction, see [`direction::name`].
     pub fn direction(&self) -> Option<&'static str> {
-        direction::name(self.connection.direction)
+        direction::of(&self.connection)
     }
 
     /// The end of the connection that is here.
@@ -115,7 +115,7 @@ impl Event {
 
     /// True if the initiator (or what stands in its place) is this end.
     pub fn is_src_ours(&self) -> bool {
-        matches!(self.connection.direction, OUT | UNDIRECTED)
+        matches!(self.connection.direction, OUT | UNDIRECTED) && !self.connection.is_listener()
     }
 
     /// The end that opened it.
@@ -130,7 +130,7 @@ impl Event {
 
     /// True if it is known which end opened it, and so which port is the service's.
     pub fn is_directed(&self) -> bool {
-        self.connection.direction != UNDIRECTED
+        self.connection.is_directed()
     }
 
     /// From the attempt to the end of the handshake, in nanoseconds.

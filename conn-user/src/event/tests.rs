@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use conn_common::cause::Ending;
-use conn_common::connection::{IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{IN, LISTENER, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, NEW, NO_CAUSE};
 use conn_common::owner::{ACCEPT, COMM, CONNECT, Owner as Record};
 use conn_common::row::SocketRow;
@@ -230,7 +230,8 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
             family: rest.0,
             direction: rest.1,
             state: rest.2,
-            flags: rest.3,
+            // The stream has no listeners.
+            flags: rest.3 & !LISTENER,
             last_sport: 0,
             scratch: 0,
             owner: times.4,
@@ -257,7 +258,8 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
             old_state: if kind == NEW { UNSEEN } else { old_state },
             cause,
             reset,
-            reserved: 0,
+            version: conn_common::event::VERSION,
+            protocol: conn_common::protocol::TCP,
             traffic,
             connection,
         },
@@ -273,7 +275,8 @@ pub(crate) fn record(event: &Event) -> EventRecord {
         old_state: event.old_state,
         cause: event.end.map_or(NO_CAUSE, |cause| cause as u8),
         reset: 0,
-        reserved: 0,
+        version: conn_common::event::VERSION,
+        protocol: conn_common::protocol::TCP,
         traffic: event.traffic,
         connection: event.connection,
     }
@@ -288,12 +291,20 @@ pub(crate) fn bytes(record: &EventRecord) -> Vec<u8> {
 
 /// Any event of the stream, and any open connection or listener.
 fn any_plain_event() -> impl Strategy<Value = Event> {
-    let open =
-        (any_record(), IN..=UNDIRECTED, any::<u32>()).prop_map(|(record, direction, at_least_jiffies)| {
+    let open = (any_record(), prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED)], any::<u32>()).prop_map(
+        |(record, direction, at_least_jiffies)| {
             let EventRecord { time_ns, traffic, connection, .. } = record;
-            let row = SocketRow { cookie: 7, traffic, at_least_jiffies, reserved: 0, connection };
+            let row = SocketRow {
+                cookie: 7,
+                traffic,
+                at_least_jiffies,
+                protocol: conn_common::protocol::TCP,
+                reserved: [0; 3],
+                connection,
+            };
             decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
-        });
+        },
+    );
     let stream = any_record().prop_map(|record| decode::decode(&bytes(&record), RATE).unwrap());
     prop_oneof![3 => stream, 1 => open]
 }

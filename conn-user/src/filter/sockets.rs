@@ -1,6 +1,6 @@
 //! What `list` and `count` look at: open connections, and what else the states that were asked for name.
 
-use conn_common::connection::{Connection, PREEXISTING, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{Connection, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
 use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 use conn_common::state::{self, CLOSE, NEW_SYN_RECV, SYN_RECV};
@@ -33,7 +33,7 @@ pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&[Owner]>
             dport: connection.sport,
             ..*connection
         };
-        filter.wants(connection) || (connection.direction == UNDIRECTED && filter.wants(&turned()))
+        filter.wants(connection) || (!connection.is_directed() && filter.wants(&turned()))
     };
     // A socket that has just ended, and is on its way out of the kernel's tables.
     if connection.state == CLOSE {

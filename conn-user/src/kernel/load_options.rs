@@ -1,7 +1,6 @@
 //! What a run asks of the kernel programs.
 
-use conn_common::connection::LISTENER;
-use conn_common::filter::bit;
+use conn_common::filter::LISTENERS;
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
@@ -62,7 +61,7 @@ impl Options {
     pub fn for_sockets(filter: &Filter, listening: bool) -> Self {
         if listening {
             // Listeners have no direction and no peer, so the kernel filters by the role alone.
-            let filter_part = Pushed { directions: bit(LISTENER), ..Pushed::all() };
+            let filter_part = Pushed { directions: LISTENERS, ..Pushed::all() };
             return Self { filter: filter_part, ..Self::lists(filter) };
         }
         let asked = |state, bit| if filter.asks_for_state(state) { bit } else { 0 };

@@ -118,6 +118,7 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use conn_common::connection::{Connection, IN, OUT};
+    use conn_common::protocol::TCP;
     use conn_common::state::{CLOSE_WAIT, ESTABLISHED, LISTEN};
     use conn_common::traffic::Traffic;
 
@@ -127,7 +128,8 @@ mod tests {
         SocketRow {
             cookie: 0,
             at_least_jiffies: 0,
-            reserved: 0,
+            protocol: TCP,
+            reserved: [0; 3],
             traffic: Traffic::NONE,
             connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use conn_common::histogram::{self, Durations, Histogram};
-use conn_common::{ledger, name};
+use conn_common::ledger::SlotId;
+use conn_common::name;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
@@ -35,7 +36,8 @@ impl LifetimeReader {
     pub fn read(&self) -> Result<Lifetimes, MapError> {
         let mut all: BTreeMap<(u8, u16), Durations> = BTreeMap::new();
         self.0.each(|key, durations| {
-            let sum = all.entry(ledger::split(key)).or_insert(Durations::ZERO);
+            let SlotId { direction, port, .. } = SlotId::from_bits(key);
+            let sum = all.entry((direction, port)).or_insert(Durations::ZERO);
             sum.handshake.add(&durations.handshake);
             sum.lifetime.add(&durations.lifetime);
         })?;
@@ -175,7 +177,7 @@ mod tests {
     fn quantiles_and_a_plot() {
         insta::assert_snapshot!(lifetimes().table(&Services::default()).text(), @"
         PORT  DIRECTION  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
-         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.2ms
+         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.3ms
          443  out        lifetime      53  914ms  914ms  1h02m   1h02m   0ns     ▁                   █           ▁  1h08m
           22  in         handshake      0  -      -      -       -       -                                          -
           22  in         lifetime       0  -      -      -       -       -                                          -

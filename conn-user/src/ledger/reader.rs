@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use conn_common::assoc_table::TableSlot;
-use conn_common::connection::LISTENER;
-use conn_common::ledger::{self, Slot, Totals, listener};
+use conn_common::connection::UNDIRECTED;
+use conn_common::ledger::{self, Slot, SlotId, Totals, listener};
 use conn_common::name;
 
 use crate::kernel::map::{Array, MapError};
@@ -43,15 +43,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Adds the slot of a direction and service port.
-    fn add(&mut self, direction: u8, port: u16, slot: &Slot) {
-        if direction == LISTENER {
-            let listeners = self.listeners.entry(port).or_default();
+    /// Adds the slot of a direction and service port, or of the listeners of a port.
+    fn add(&mut self, id: SlotId, slot: &Slot) {
+        if id.is_listener {
+            let listeners = self.listeners.entry(id.port).or_default();
             listeners.opened += slot.cells[listener::OPENED];
             listeners.preexisting += slot.cells[listener::PREEXISTING];
             listeners.closed += slot.cells[listener::CLOSED];
         } else {
-            self.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
+            self.ports.entry((id.direction, id.port)).or_insert(Slot::ZERO).add(slot);
         }
     }
 
@@ -114,18 +114,15 @@ impl LedgerReader {
     fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger::default();
         self.table.each(|_, entry| {
-            if let Some((netns, direction, port)) = ledger::owned(entry.key) {
-                ledger.add(direction, port, &entry.value);
-                if direction != LISTENER {
+            if let Some((netns, id)) = ledger::owned(entry.key) {
+                ledger.add(id, &entry.value);
+                if !id.is_listener {
                     ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));
                 }
             }
         })?;
-        self.slots.each(|key, slot| {
-            let (direction, port) = ledger::split(key);
-            ledger.add(direction, port, slot);
-        })?;
-        for direction in 0..LISTENER {
+        self.slots.each(|key, slot| ledger.add(SlotId::from_bits(key), slot))?;
+        for direction in 0..UNDIRECTED {
             let slot = self.unattributed.get(u32::from(direction))?;
             if slot != Slot::ZERO {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);

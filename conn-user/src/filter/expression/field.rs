@@ -11,6 +11,8 @@ use crate::filter::value::ranges::Ranges;
 
 /// The number of what is not known. No field has it for a value.
 pub const UNKNOWN: u128 = u128::MAX;
+/// The number of a listener, which stands among the directions: people ask for `direction listen`.
+pub const LISTEN: u128 = 2;
 
 /// What is asked for. Source and destination are the initiator's and the responder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +123,7 @@ impl Field {
             // A handshake that a peer has begun is no other state for people, as in ss.
             Self::State if connection.state == NEW_SYN_RECV => SYN_RECV.into(),
             Self::State => connection.state.into(),
+            Self::Direction if connection.is_listener() => LISTEN,
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),
             Self::Netns => connection.netns.into(),

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 use crate::event::direction;
-use crate::filter::expression::field::{Field, UNKNOWN};
+use crate::filter::expression::field::{Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Test, lexer, state};
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
@@ -73,8 +73,9 @@ fn items(field: Field, set: &Ranges) -> Vec<String> {
         Field::Src | Field::Dst => prefix::write(set),
         Field::State => each(|number| state::name(number).unwrap_or_default().to_owned()),
         Field::Direction => each(|number| {
-            // A direction's number has eight bits.
-            direction::name(number as u8).unwrap_or("-").to_owned()
+            // The number of a listener, or of a direction, has eight bits.
+            let name = if number == LISTEN { Some(direction::LISTEN) } else { direction::name(number as u8) };
+            name.unwrap_or("-").to_owned()
         }),
         Field::Family => each(|number| if number == 6 { "ipv6" } else { "ipv4" }.to_owned()),
         Field::Comm => set.as_slice().iter().flat_map(|&(low, high)| names(low, high)).collect(),

@@ -5,7 +5,7 @@ use conn_common::owner::COMM;
 
 use crate::complaint::{Complaint, complaint};
 use crate::event::direction;
-use crate::filter::expression::field::{self, Field, UNKNOWN};
+use crate::filter::expression::field::{self, Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Test, state};
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::list::{self, List};
@@ -118,6 +118,7 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint>
         }
         Field::State => state::parse(item)?,
         Field::Direction => Ranges::one(match lower.as_str() {
+            "listen" => LISTEN,
             NOT_KNOWN => UNDIRECTED.into(),
             name => direction::from_name(name).ok_or_else(wrong)?.into(),
         }),

@@ -151,8 +151,14 @@ fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
     let holder = connection.owner;
     connection.owner = conn_common::owner::Owner::NONE;
     (connection.state, connection.direction) = (ESTABLISHED, OUT);
-    let row =
-        SocketRow { cookie: 9, traffic: closed().traffic, at_least_jiffies: 0, reserved: 0, connection };
+    let row = SocketRow {
+        cookie: 9,
+        traffic: closed().traffic,
+        at_least_jiffies: 0,
+        protocol: conn_common::protocol::TCP,
+        reserved: [0; 3],
+        connection,
+    };
     let other = conn_common::owner::Owner { pid: 1, ..holder };
     let items = vec![Recorded::Socket(Box::new(row), vec![other, holder])];
     let memory = Memory::new();
