@@ -13,7 +13,7 @@
 //!
 //! Twins of pending owners: an accept and a walk over open files may note the same socket at the same moment, each in a
 //! way of its own. [`AssocTable::release`] frees both, and each is taken once. A table whose values must be unique
-//! without a lock (flows) looks for twins between [`AssocTable::reserve`] and [`AssocTable::publish`], and once more after.
+//! without a lock (flows) looks for twins between [`AssocTable::acquire_busy`] and [`AssocTable::publish`], and once more after.
 
 /// A slot of a table: one array element.
 #[derive(Clone, Copy, Debug)]
@@ -103,11 +103,11 @@ impl<W: Words> AssocTable<W> {
     /// Marks a free way BUSY. `None` if all ways are taken. The caller writes the value, then calls
     /// [`Self::publish`].
     #[inline(always)]
-    pub fn reserve(&self, first: u32) -> Option<W::Slot> {
+    pub fn acquire_busy(&self, first: u32) -> Option<W::Slot> {
         self.acquire(first, BUSY)
     }
 
-    /// Ends [`Self::reserve`]: the slot is that of `key` from now on.
+    /// Ends [`Self::acquire_busy`]: the slot is that of `key` from now on.
     #[inline(always)]
     pub fn publish(&self, slot: W::Slot, key: u64) {
         self.0.compare_exchange(slot, BUSY, key);
@@ -177,5 +177,7 @@ impl<W: Words> AssocTable<W> {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

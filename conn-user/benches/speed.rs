@@ -14,13 +14,14 @@ use conn_common::row::SocketRow;
 use conn_common::state::{CLOSE, ESTABLISHED, LAST_ACK, SYN_RECV, SYN_SENT, UNSEEN};
 use conn_common::traffic::Traffic;
 use conntrace::cli::args;
-use conntrace::event::Event;
-use conntrace::event::decode;
+use conntrace::event::enriched::Enriched;
+use conntrace::event::{Event, decode};
 use conntrace::filter::Filter;
 use conntrace::host::clock::WallClock;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostNames;
 use conntrace::host::services::Services;
+use conntrace::host::ticks::TickRate;
 use conntrace::kernel::load_options::Options;
 use conntrace::kernel::session::Session;
 use conntrace::ledger::reader::LedgerReader;
@@ -143,8 +144,9 @@ fn bytes<T>(value: &T) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
 }
 
-fn events() -> Vec<Event> {
-    records().iter().map(|record| decode::decode(&bytes(record)).expect("an event")).collect()
+fn events() -> Vec<Enriched> {
+    let rate = TickRate::probe();
+    records().iter().map(|record| decode::decode(&bytes(record), rate).expect("an event").into()).collect()
 }
 
 fn renderer(format: Format) -> Renderer {
@@ -164,12 +166,15 @@ fn renderer(format: Format) -> Renderer {
 const CLOCK: WallClock = WallClock::with_offset(1_767_323_045_000_000_000);
 
 fn decoding(criterion: &mut Criterion) {
+    let rate = TickRate::probe();
     let records = records().map(|record| bytes(&record));
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(records.len() as u64));
     // As a whole, or the compiler leaves out what nobody looks at.
     group.bench_function("events", |bencher| {
-        bencher.iter(|| records.iter().for_each(|record| drop(black_box(decode::decode(black_box(record))))));
+        bencher.iter(|| {
+            records.iter().for_each(|record| _ = black_box(decode::decode(black_box(record), rate)))
+        });
     });
     for (name, format) in &FORMATS[..2] {
         group.bench_function(format!("events into {name}"), |bencher| {
@@ -177,8 +182,8 @@ fn decoding(criterion: &mut Criterion) {
             let mut out = Vec::with_capacity(2 * FULL);
             bencher.iter(|| {
                 for record in &records {
-                    let event = decode::decode(black_box(record)).expect("an event");
-                    renderer.event(&event, &CLOCK, &mut out);
+                    let event = decode::decode(black_box(record), rate).expect("an event");
+                    renderer.event(&event.into(), &CLOCK, &mut out);
                 }
                 if out.len() > FULL {
                     out.clear();
@@ -187,7 +192,7 @@ fn decoding(criterion: &mut Criterion) {
         });
     }
     let rows = events().into_iter().map(|event| {
-        let Event { connection, traffic, .. } = event;
+        let Event { connection, traffic, .. } = event.event;
         bytes(&SocketRow { cookie: 1, traffic, at_least_jiffies: 3, reserved: 0, connection })
     });
     let rows: Vec<_> = rows.collect();

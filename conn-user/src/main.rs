@@ -10,7 +10,7 @@ use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostNames;
-use conntrace::output::{stdout, terminal};
+use conntrace::output::{stderr, stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 
@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("conntrace: {}", error.report());
+            stderr::print(format_args!("conntrace: {}\n", error.report()));
             if error.is_usage() {
-                eprintln!("conntrace: --help shows all options");
+                stderr::print("conntrace: --help shows all options\n");
             }
             ExitCode::from(error.exit_code())
         }

@@ -11,6 +11,7 @@ use conn_common::owner::{CONNECT, Owner};
 use conn_common::state::{CLOSE, FIN_WAIT2};
 use conn_common::traffic::Traffic;
 use conntrace::event::Event;
+use conntrace::event::enriched::Enriched;
 use conntrace::event::kind::Kind;
 use conntrace::host::clock::WallClock;
 use conntrace::host::services::Services;
@@ -42,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// A connection over IPv6 that failed or was closed.
-fn end(family: u8, old_state: u8) -> Event {
+fn end(family: u8, old_state: u8) -> Enriched {
     let owner =
         Owner { pid: 7, tid: 8, uid: 9, source: CONNECT, comm: *b"web\x1b \"content\0\0\0", ..Owner::NONE };
     let connection = Connection {
@@ -63,7 +64,7 @@ fn end(family: u8, old_state: u8) -> Event {
     };
     let traffic = Traffic { bytes_sent: 517, srtt_us: 3, ..Traffic::NONE };
     let end = Some(Cause::ClosedByUs);
-    Event {
+    let event = Event {
         time_ns: 61_000_000_042,
         kind: Kind::Destroy,
         old_state,
@@ -73,15 +74,12 @@ fn end(family: u8, old_state: u8) -> Event {
         reset: None,
         idle_ns: Some(7),
         at_least_ns: None,
-        place: None,
-        process: None,
-        src_name: Some("laptop.example".into()),
-        dst_name: None,
         connection,
-    }
+    };
+    Enriched { src_name: Some("laptop.example".into()), ..Enriched::from(event) }
 }
 
-fn lines(renderer: &mut Renderer, events: &[Event], out: &mut Vec<u8>) {
+fn lines(renderer: &mut Renderer, events: &[Enriched], out: &mut Vec<u8>) {
     for event in events {
         renderer.event(event, &WallClock::with_offset(1_767_323_045_000_000_000), out);
     }

@@ -32,10 +32,11 @@ pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
     let key = sk as u64;
     if new == CLOSE {
         let _ = MPTCP_OWNERS.remove(&key);
-    } else if old == CLOSE && new == SYN_SENT {
-        if MPTCP_OWNERS.insert(&key, &owner::current(CONNECT), BPF_ANY.into()).is_err() {
-            count(OWNER_FAILED);
-        }
+    } else if old == CLOSE
+        && new == SYN_SENT
+        && MPTCP_OWNERS.insert(&key, &owner::current(CONNECT), BPF_ANY.into()).is_err()
+    {
+        count(OWNER_FAILED);
     }
 }
 

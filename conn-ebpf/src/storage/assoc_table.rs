@@ -1,6 +1,7 @@
 //! The words of an associative table in a BPF array. The algorithm is `conn_common::assoc_table`.
 
-use core::arch::asm;
+#[cfg(not(target_arch = "bpf"))]
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use conn_common::assoc_table::{TableSlot, Words};
 
@@ -32,18 +33,8 @@ impl<A: SlotArray> Words for ArrayWords<A> {
 
     #[inline(always)]
     fn compare_exchange(&self, slot: Self::Slot, old: u64, new: u64) -> bool {
-        let found: u64;
-        // SAFETY: the first word of a map value. An instruction of its own, as in `counter::add`.
-        unsafe {
-            asm!(
-                "r0 = cmpxchg_64({slot} + 0, r0, {new})",
-                slot = in(reg) slot,
-                new = in(reg) new,
-                inlateout("r0") old => found,
-                options(nostack),
-            );
-        }
-        found == old
+        // SAFETY: the first word of a map value.
+        unsafe { compare_exchange(slot.cast(), old, new) == old }
     }
 
     #[inline(always)]
@@ -51,6 +42,35 @@ impl<A: SlotArray> Words for ArrayWords<A> {
         // SAFETY: the first word of a map value.
         unsafe { (&raw mut (*slot).key).write_volatile(new) };
     }
+}
+
+/// Replaces a word by `new` if it is `old`, and returns what it was. An instruction of its own, as in `counter::add`.
+///
+/// # Safety
+/// The word is an aligned cell of a map value.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
+    let found: u64;
+    // SAFETY: see above.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inlateout("r0") old => found,
+            options(nostack),
+        );
+    }
+    found
+}
+
+/// The same for clippy, which may have no BPF target and does not know its registers.
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
+    // SAFETY: see above.
+    let found = unsafe { AtomicU64::from_ptr(word) }.compare_exchange(old, new, SeqCst, SeqCst);
+    found.unwrap_or_else(|found| found)
 }
 
 /// The value of a slot.

@@ -36,7 +36,9 @@ impl SlotArray for Pending {
 /// Fetches the slot that a pending owner of this socket most likely has, or gets.
 #[inline(always)]
 pub fn prefetch_slot(sk: *mut c_void) {
-    first_way_of(sk).and_then(|first| PENDING_OWNERS.get_ptr_mut(first)).map(prefetch);
+    if let Some(slot) = first_way_of(sk).and_then(|first| PENDING_OWNERS.get_ptr_mut(first)) {
+        prefetch(slot);
+    }
 }
 
 /// Notes the task that accepted the socket at this address, in place of an owner noted before.
@@ -74,7 +76,7 @@ pub fn put_new(sk: *mut c_void, owner: &Owner) {
 #[inline(always)]
 fn insert(sk: *mut c_void, owner: &Owner, flags: u64) -> bool {
     if let Some(first) = first_way_of(sk) {
-        if let Some(slot) = TABLE.reserve(first) {
+        if let Some(slot) = TABLE.acquire_busy(first) {
             write(slot, owner);
             TABLE.publish(slot, sk as u64);
             return true;

@@ -89,9 +89,11 @@ pub fn prefetch_slot(sk: *mut c_void) {
     let Some(first) = first_way_of(sk) else { return };
     // The size of a slot follows from the array, so each array has a call of its own.
     if mode::only_counts() {
-        COUNTED_STATES.get_ptr_mut(first).map(prefetch);
-    } else {
-        SOCKET_STATES.get_ptr_mut(first).map(prefetch);
+        if let Some(slot) = COUNTED_STATES.get_ptr_mut(first) {
+            prefetch(slot);
+        }
+    } else if let Some(slot) = SOCKET_STATES.get_ptr_mut(first) {
+        prefetch(slot);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Columns on demand: the same facts, written to be read, and what costs something to find.
 
 use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
 
 /// What these columns have in common.
@@ -87,16 +87,16 @@ pub(super) static COLUMNS: [Column; 8] = [
         help: "command line of the process, looked up in /proc when the process is first seen, if it is still the one \
                that began when the owner did",
         unknown: "owner unknown, its process ended before it was looked up, or it has none",
-        get: |event, _| Cell::name(event.command_line()),
+        get: |event, _| Cell::name(event.command_line.as_deref()),
         ..HUMAN
     },
 ];
 
-fn lifetime<'a>(event: &'a Event, _: &WallClock) -> Cell<'a> {
+fn lifetime<'a>(event: &'a Enriched, _: &WallClock) -> Cell<'a> {
     Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns)
 }
 
-fn end(event: &Event, is_initiator: bool) -> Cell<'_> {
+fn end(event: &Enriched, is_initiator: bool) -> Cell<'_> {
     if is_initiator {
         Cell::Endpoint(event.initiator(), event.src_name.as_deref(), false)
     } else {

@@ -12,7 +12,7 @@ use std::fmt;
 pub use cell::Cell;
 
 use crate::complaint::{Complaint, complaint};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
 
@@ -121,7 +121,7 @@ pub struct Column {
     /// Its names elsewhere.
     pub names: Names,
     /// Its value.
-    pub get: for<'a> fn(&'a Event, &WallClock) -> Cell<'a>,
+    pub get: for<'a> fn(&'a Enriched, &WallClock) -> Cell<'a>,
 }
 
 /// What most columns have in common.
@@ -153,7 +153,7 @@ impl Column {
     }
 
     /// Its value in an event; unknown where it means nothing.
-    pub fn of<'a>(&self, event: &'a Event, clock: &WallClock) -> Cell<'a> {
+    pub fn of<'a>(&self, event: &'a Enriched, clock: &WallClock) -> Cell<'a> {
         if self.is_in(event.kind) { (self.get)(event, clock) } else { Cell::Unknown }
     }
 

@@ -1,19 +1,19 @@
-//! `conntrace count`: how many connections are open now. Asked of the sockets themselves, so it needs
-//! no history and nothing to be attached.
+//! `conntrace count`: how many connections are open now. The kernel's tables of sockets give the answer, so it needs
+//! no history and no hook.
 
 use std::collections::BTreeMap;
 
-use conn_common::connection::Connection;
 use conn_common::name;
-use conn_common::owner::Owner;
 use conn_common::state;
 
 use crate::cli::Group;
-use crate::enrich::cgroup::Places;
+use crate::enrich::{Enricher, Wanted};
 use crate::error::Error;
-use crate::event::direction;
+use crate::event::Event;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
 use crate::filter::expression::Field;
-use crate::filter::sockets as socket_filter;
+use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
 use crate::host::services::Services;
@@ -21,10 +21,15 @@ use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
 use crate::kernel::sockets::Holders;
-use crate::output::stdout;
+use crate::output::stderr;
+use crate::output::stdout::{self, Written};
 use crate::render::number_table::{Column, Table, TableFormat, Value};
 use crate::render::sanitize;
 use crate::settings::CountSettings;
+use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::notice::Notice;
+use crate::stream::pipeline::Pipeline;
+use crate::stream::walk::SocketWalk;
 
 /// Runs the command.
 ///
@@ -35,15 +40,13 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     let plan = plan(host, None)?;
     let probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
-    let asks_who = settings.by.contains(&Group::Comm)
+    let needs_holders = settings.by.contains(&Group::Comm)
         || !settings.places.is_empty()
         || settings.filter.asks_for(Field::is_owners);
-    let who = asks_who.then_some(name::FILE_LIST);
-    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(who);
+    let files = needs_holders.then_some(name::FILE_LIST);
+    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
     probe.load_programs(&programs.collect::<Vec<_>>())?;
-    let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
-    let (found, holders) = if asks_who {
+    let (found, holders) = if needs_holders {
         sockets::namespaces_and_holders(&probe)?
     } else {
         (sockets::all_namespaces(&probe)?, Holders::new())
@@ -52,25 +55,44 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
-    let walked = sockets::list(&probe, &found.namespaces, |row| {
-        let found = socket_filter::wanted(
-            &settings.filter,
-            socket_filter::connection(&row),
-            holders.get(&row.cookie),
-        );
-        let found = found.filter(|found| {
-            let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
-            settings.places.matches(place.as_deref())
-        });
-        if let Some(found) = found {
-            let key = settings.by.iter().map(|group| key(*group, &found, holders.get(&row.cookie))).collect();
-            *groups.entry(key).or_default() += 1;
-        }
-    })?;
-    if let Some(missed) = found.namespaces.iter().find(|namespace| !walked.contains(&namespace.inode)) {
-        return Err(Error::Hidden { what: format!("network namespace {}", missed.inode) });
+    let wanted = Wanted { workloads: !settings.places.is_empty(), ..Wanted::default() };
+    let mut pipeline = Pipeline::new(&settings.filter)
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.places);
+    let mut counts = Counts { by: &settings.by, groups: BTreeMap::new() };
+    let mut walk = SocketWalk::new(&probe, &found.namespaces, &holders);
+    pipeline.run(&mut walk, &mut counts)?;
+    if let Some(missed) = walk.missed() {
+        return Err(Error::Hidden { what: format!("network namespace {missed}") });
     }
-    stdout::print(text(settings, &groups).as_bytes())
+    stdout::print(text(settings, &counts.groups).as_bytes())
+}
+
+/// Counts connections by groups.
+struct Counts<'a> {
+    by: &'a [Group],
+    groups: BTreeMap<Vec<Key>, u64>,
+}
+
+impl Consumer for Counts<'_> {
+    fn event(&mut self, event: &Enriched, _: &WallClock) -> Taken {
+        let key = self.by.iter().map(|group| key(*group, event)).collect();
+        *self.groups.entry(key).or_default() += 1;
+        Taken::Shown
+    }
+
+    fn lost(&mut self, _: &Lost, _: &WallClock) {}
+
+    fn notice(&mut self, notice: &Notice) {
+        stderr::print(notice);
+    }
+
+    fn flush(&mut self) -> Result<Written, Error> {
+        Ok(Written::All)
+    }
+
+    fn finish(&mut self, _: &mut Enricher, _: &WallClock) -> Finished {
+        Finished::default()
+    }
 }
 
 /// What a connection is grouped by, in an order that is good to read.
@@ -99,17 +121,15 @@ impl Key {
     }
 }
 
-fn key(group: Group, connection: &Connection, holders: Option<&Vec<Owner>>) -> Key {
+fn key(group: Group, event: &Event) -> Key {
+    let connection = &event.connection;
     match group {
         Group::Port => Key::Port(connection.dport),
         Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
-        Group::Direction => direction::name(connection.direction).map_or(Key::Unknown, Key::Word),
+        Group::Direction => event.direction().map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
-        // Nobody holds a connection that is not accepted yet, or whose process has closed it.
-        Group::Comm => {
-            let holder = holders.and_then(|owners| owners.first());
-            holder.map_or(Key::Unknown, |holder| Key::Name(sanitize::comm(&holder.comm)))
-        }
+        // No process holds a connection that is not accepted yet, or whose process has closed it.
+        Group::Comm => event.owner().map_or(Key::Unknown, |owner| Key::Name(sanitize::comm(owner.comm))),
     }
 }
 
@@ -139,10 +159,8 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::OUT;
-    use conn_common::state::ESTABLISHED;
-
     use super::*;
+    use crate::event::tests::{new_out, without_owner};
     use crate::filter::Filter;
     use crate::filter::workload::WorkloadFilter;
 
@@ -165,19 +183,15 @@ mod tests {
 
     #[test]
     fn groups_are_sorted_by_size() {
-        let of = |port| Connection { dport: port, direction: OUT, state: ESTABLISHED, ..Connection::UNSEEN };
-        let mut comm = [0; 16];
-        comm[..5].copy_from_slice(b"a\tb c");
-        let holders = vec![Owner { pid: 1, comm, ..Owner::NONE }];
         let by = [Group::Port, Group::Direction, Group::Comm];
-        let mut groups = BTreeMap::new();
+        let mut counts = Counts { by: &by, groups: BTreeMap::new() };
         for port in [22, 443, 443] {
-            let key: Vec<Key> = by
-                .iter()
-                .map(|&group| key(group, &of(port), Some(&holders).filter(|_| port == 22)))
-                .collect();
-            *groups.entry(key).or_default() += 1;
+            let mut event = if port == 22 { new_out() } else { without_owner(new_out()) };
+            event.connection.dport = port;
+            event.connection.owner.comm[..5].copy_from_slice(b"a\tb c");
+            counts.event(&event, &WallClock::with_offset(0));
         }
+        let groups = counts.groups;
         insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &groups), @r"
         PORT  DIRECTION  COMM         OPEN
         443   out        -               2

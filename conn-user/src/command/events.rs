@@ -1,4 +1,4 @@
-//! `conntrace events`: the stream of events, until someone has had enough of it.
+//! `conntrace events` and `conntrace life`: the stream of events, until something ends it.
 
 use std::path::Path;
 
@@ -7,19 +7,12 @@ use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::enrich::cgroup::{self, Places};
-use crate::enrich::command_line::{self, CommandLines};
-use crate::enrich::dns::Resolver;
+use crate::enrich::cgroup;
+use crate::enrich::command_line;
+use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
-use crate::event::Event;
-use crate::event::decode::decode;
 use crate::event::kind::Kind;
-use crate::filter::Filter;
-use crate::filter::lifetimes::LifetimeFilter;
-use crate::filter::workload::WorkloadFilter;
-use crate::host::clock::{WallClock, boot_now_ns};
 use crate::host::facts::Host;
-use crate::kernel::counters::Counters;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::program_log;
@@ -28,21 +21,30 @@ use crate::ledger::auditor::When;
 use crate::ledger::report::Report;
 use crate::ledger::reporter::Reporter;
 use crate::output::async_fd::register;
-use crate::output::stdout::{Sink, Written};
+use crate::output::queue::{self, QueueSink};
+use crate::output::stdout::Written;
 use crate::output::terminal;
 use crate::render::Renderer;
 use crate::render::number_table::TableFormat;
 use crate::render::style::View;
 use crate::settings::EventsSettings;
-use crate::stream::accounting::Balance;
-use crate::stream::losses::LossWatch;
-use crate::stream::ready;
-use crate::stream::ring::Source;
-use crate::stream::shutdown::Stop;
-use crate::stream::top_n::Top;
+use crate::stream::consumer::Consumer;
+use crate::stream::live::LiveSource;
+use crate::stream::notice::Notice;
+use crate::stream::pipeline::Pipeline;
+use crate::stream::ready::Ready;
+use crate::stream::shutdown::Shutdown;
+use crate::stream::source::Batch;
+use crate::stream::text::Text;
+use crate::stream::top_n::TopN;
 
-/// How often the balance is taken at the end, until all programs are done.
+/// How often the accounting is taken at the end, until all programs are done.
 const SETTLING: u32 = 1_000;
+/// Bytes of lines that may wait for the reader, for each byte of the ring: a JSON line is four times as long as its
+/// record, so that all that the ring can hold may wait as lines.
+const QUEUE_PER_RING: usize = 4;
+/// The smallest queue.
+const MIN_QUEUE: usize = 1 << 20;
 
 /// Runs the command.
 ///
@@ -64,7 +66,7 @@ fn options(settings: &EventsSettings) -> Options {
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
         witnesses: settings.witnesses,
-        // NEW comes before anybody can accept; whatever comes later tells who did.
+        // NEW comes before a process can accept; later events name the process that did.
         owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
             name::HOLDERS
         } else {
@@ -77,67 +79,67 @@ fn options(settings: &EventsSettings) -> Options {
 }
 
 async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {
-    let mut end = Stop::new(settings.timeout)?;
-    let mut source = Source::take(&session.probe, settings.ring_bytes)?;
+    let mut shutdown = Shutdown::new(settings.timeout)?;
+    let mut source = LiveSource::new(session, settings.ring_bytes)?;
     let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
-    let mut sink = Sink::stdout()?;
-    let mut stream = Stream::new(settings, session.plan.cgroup_root.as_deref());
-    if stream.flush(&mut sink)? == Written::Closed {
+    let capacity = (settings.ring_bytes as usize).saturating_mul(QUEUE_PER_RING).max(MIN_QUEUE);
+    let (sink, output) = queue::stdout(capacity)?;
+    let (mut pipeline, mut consumer) = stages(settings, session.plan.cgroup_root.as_deref(), sink);
+    if consumer.flush()? == Written::Closed {
         return Ok(());
     }
-    ready::tell();
+    Ready::take().signal();
 
     let mut quiet = false;
-    let mut stop = stream.is_complete();
+    let mut stop = pipeline.is_complete();
     while !stop {
         tokio::select! {
             waited = source.wait(quiet) => waited?,
             () = programs.lines() => continue,
-            // Who closed the pipe has seen what it wanted.
-            () = sink.closed() => return Ok(()),
-            () = end.wait() => stop = true,
+            // A reader that closed the pipe has seen what it wanted.
+            ended = output.ended() => return ended,
+            () = shutdown.wait() => stop = true,
         }
-        quiet = source.drain(|record| stream.take(record, &session.counters)) == 0;
-        stop |= stream.is_complete();
-        stream.tell_losses(&session.counters)?;
-        if stream.flush(&mut sink)? == Written::Closed {
+        quiet = pipeline.run(&mut source, &mut *consumer)? == Batch::Idle;
+        stop |= pipeline.is_complete();
+        if consumer.flush()? == Written::Closed {
             return Ok(());
         }
+        pipeline.refresh_clock();
     }
     programs.flush();
     // The ledger as it is now; afterwards nothing is counted any more.
     let report = if settings.summary {
-        Some(summary(settings, session, &mut source, &mut stream).await?)
+        Some(summary(settings, session, &mut source, &mut pipeline, &mut *consumer).await?)
     } else {
         None
     };
-    stream.settle(session, &mut source)?;
-    stream.finish();
-    if stream.flush(&mut sink)? == Written::Closed {
+    settle(session, &mut source, &mut pipeline, &mut *consumer)?;
+    pipeline.finish(&mut *consumer);
+    if consumer.flush()? == Written::Closed {
         return Ok(());
     }
-    if let Some(report) = report {
-        eprint!("{}", report.write(TableFormat::Table, &settings.style.services));
+    let (written, unwritten) = output.finish(shutdown.signal()).await?;
+    if written == Written::Closed {
+        return Ok(());
     }
-    stream.tell_end();
-    let lost = stream.balance.lost + stream.balance.undecoded;
-    if settings.strict && lost > 0 { Err(Error::Lost(format!("{lost} events were lost"))) } else { Ok(()) }
+    pipeline.note_unwritten(unwritten);
+    end(settings, &pipeline, &mut *consumer, unwritten, report.as_ref())
 }
 
 /// The ledger as it is now. The ring is read meanwhile, since an audit takes long beside many sockets.
 async fn summary(
     settings: &EventsSettings,
     session: &Session,
-    source: &mut Source,
-    stream: &mut Stream<'_>,
+    source: &mut LiveSource,
+    pipeline: &mut Pipeline,
+    consumer: &mut dyn Consumer,
 ) -> Result<Report, Error> {
     let mut reporter = Reporter::new(session, &settings.filter)?;
     let mut report = std::pin::pin!(reporter.report(When::Now));
     loop {
         // What `--count` has no room for stays in the ring.
-        let quiet =
-            stream.is_complete() || source.drain(|record| stream.take(record, &session.counters)) == 0;
-        stream.tell_losses(&session.counters)?;
+        let quiet = pipeline.is_complete() || pipeline.run(source, consumer)? == Batch::Idle;
         tokio::select! {
             report = &mut report => return Ok(report?),
             waited = source.wait(quiet) => waited?,
@@ -145,179 +147,82 @@ async fn summary(
     }
 }
 
-/// Events on their way to the sink.
-struct Stream<'a> {
-    renderer: Renderer,
-    filter: &'a Filter,
-    place_filter: &'a WorkloadFilter,
-    /// `None` if nobody asks for places.
-    places: Option<Places>,
-    /// `None` if nobody asks for command lines.
-    command_lines: Option<CommandLines>,
-    /// `None` if nobody asks for names.
-    names: Option<Resolver>,
-    life: Option<LifetimeFilter>,
-    top: Option<Top>,
-    clock: WallClock,
-    batch: Vec<u8>,
-    limit: Option<u64>,
-    losses: LossWatch,
-    balance: Balance,
+/// Reports what became of all events.
+fn end(
+    settings: &EventsSettings,
+    pipeline: &Pipeline,
+    consumer: &mut dyn Consumer,
+    unwritten: u64,
+    report: Option<&Report>,
+) -> Result<(), Error> {
+    if let Some(report) = report {
+        let text = report.write(TableFormat::Table, &settings.style.services);
+        consumer.notice(&Notice::Report(text));
+    }
+    if unwritten > 0 {
+        consumer.notice(&Notice::Unwritten(unwritten));
+    }
+    let accounting = pipeline.accounting;
+    consumer.notice(&Notice::Accounting(accounting));
+    consumer.notice(&Notice::Shown { count: accounting.shown, noun: "flow events" });
+    match accounting.missing() {
+        missing if settings.strict && missing > 0 => Err(Error::Lost(format!("{missing} events were lost"))),
+        _ => Ok(()),
+    }
 }
 
-impl<'a> Stream<'a> {
-    fn new(settings: &'a EventsSettings, cgroup_root: Option<&Path>) -> Self {
-        let terminal = terminal::probe(settings.style.color);
-        let subject = if settings.life.is_some() { View::Lives } else { View::Events };
-        let renderer = Renderer::new(&settings.style, subject, terminal);
-        let asks_for_places = !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS);
-        let command_lines = renderer.shows(&command_line::COLUMNS).then(CommandLines::of_host);
-        let top = settings.top.map(|(limit, key)| Top::new(limit, key));
-        let mut batch = Vec::new();
-        if top.is_none() {
-            renderer.begin(&mut batch);
+/// The pipeline, and what stands at its end.
+fn stages(
+    settings: &EventsSettings,
+    cgroup_root: Option<&Path>,
+    sink: QueueSink,
+) -> (Pipeline, Box<dyn Consumer>) {
+    let terminal = terminal::probe(settings.style.color);
+    let subject = if settings.life.is_some() { View::Lives } else { View::Events };
+    let renderer = Renderer::new(&settings.style, subject, terminal);
+    let names = if settings.top.is_some() { LookUp::AtEnd } else { LookUp::AtOnce };
+    let shows_command_lines = renderer.shows(&command_line::COLUMNS);
+    let wanted = Wanted {
+        workloads: !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
+        names: if settings.style.resolve { names } else { LookUp::Never },
+    };
+    let pipeline = Pipeline::new(&settings.filter)
+        .enriched(Enricher::new(wanted, cgroup_root), &settings.places)
+        .lasting(settings.life)
+        .limited(settings.count);
+    let mut text = Text::new(renderer, sink);
+    let consumer: Box<dyn Consumer> = match settings.top {
+        Some((limit, key)) => Box::new(TopN::new(limit, key, text)),
+        None => {
+            text.begin();
+            Box::new(text)
         }
-        Self {
-            renderer,
-            filter: &settings.filter,
-            place_filter: &settings.places,
-            places: asks_for_places.then(|| Places::new(cgroup_root)),
-            command_lines,
-            names: settings.style.resolve.then(Resolver::start),
-            life: settings.life,
-            top,
-            clock: WallClock::measure(),
-            batch,
-            limit: settings.count,
-            losses: LossWatch::new(settings.ring_bytes, boot_now_ns()),
-            balance: Balance::default(),
+    };
+    (pipeline, consumer)
+}
+
+/// Stops the programs, and takes what they have made by then. What `--count` has no room for stays unread.
+fn settle(
+    session: &mut Session,
+    source: &mut LiveSource,
+    pipeline: &mut Pipeline,
+    consumer: &mut dyn Consumer,
+) -> Result<(), Error> {
+    session.probe.disable()?;
+    for _ in 0..SETTLING {
+        // The batch ends where the pipeline becomes complete; the next batch is unread.
+        while pipeline.run(source, consumer)? != Batch::Idle {}
+        let counters = session.counters.read()?;
+        pipeline.accounting.lost = counters[LOST as usize];
+        pipeline.accounting.produced = counters[PRODUCED as usize] + pipeline.accounting.lost;
+        if pipeline.accounting.holds() {
+            break;
         }
+        // A program that had begun before is still at it.
+        std::thread::yield_now();
     }
-
-    fn is_complete(&self) -> bool {
-        self.limit.is_some_and(|limit| self.balance.shown >= limit)
-    }
-
-    /// Takes one record of the ring. False when the limit is reached: the rest stays in the ring.
-    fn take(&mut self, record: &[u8], counters: &Counters) -> bool {
-        match decode(record) {
-            Ok(mut event) => {
-                let places = self.places.as_mut();
-                event.place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-                let chosen = self.place_filter.matches(event.place.as_deref())
-                    && self.filter.wants_rest(&event.connection)
-                    && self.life.as_ref().is_none_or(|life| life.matches(&event));
-                if let Some(command_lines) = self.command_lines.as_mut().filter(|_| chosen) {
-                    event.process = command_lines.get(&event.connection.owner);
-                }
-                let time_ns = event.time_ns;
-                match &mut self.top {
-                    _ if !chosen => self.balance.filtered += 1,
-                    Some(top) => top.push(event),
-                    None => {
-                        if let Some(names) = &mut self.names {
-                            names.name(&mut event);
-                        }
-                        self.show(&event);
-                    }
-                }
-                if self.losses.taken(record.len(), time_ns)
-                    && let Err(error) = self.tell_losses(counters)
-                {
-                    log::error!("{}", error.report());
-                }
-            }
-            Err(error) => {
-                self.balance.undecoded += 1;
-                log::error!("an event could not be decoded: {error}");
-            }
-        }
-        !self.is_complete()
-    }
-
-    fn show(&mut self, event: &Event) {
-        self.renderer.event(event, &self.clock, &mut self.batch);
-        self.balance.shown += 1;
-    }
-
-    /// Shows what was kept for the end, and what stands after all events.
-    fn finish(&mut self) {
-        if let Some(top) = self.top.take() {
-            let (mut lives, others) = top.sorted();
-            if let Some(names) = &mut self.names {
-                names.name_all(&mut lives);
-            }
-            self.balance.filtered += others;
-            for event in &lives {
-                self.renderer.measure(event, &self.clock);
-            }
-            self.renderer.begin(&mut self.batch);
-            for event in &lives {
-                self.show(event);
-            }
-        }
-        self.renderer.end(&mut self.batch);
-    }
-
-    fn flush(&mut self, sink: &mut Sink) -> Result<Written, Error> {
-        let written = if self.batch.is_empty() { Written::All } else { sink.write(&self.batch)? };
-        self.batch.clear();
-        // The wall clock may have been stepped while we slept.
-        self.clock.refresh();
-        Ok(written)
-    }
-
-    /// Losses are told where they happened, and on standard error. The number comes from the kernel's
-    /// counter.
-    fn tell_losses(&mut self, counters: &Counters) -> Result<(), Error> {
-        let Some(lost) = self.losses.look(counters.read()?[LOST as usize], boot_now_ns()) else {
-            return Ok(());
-        };
-        self.renderer.lost(&lost, &self.clock, &mut self.batch);
-        eprintln!(
-            "conntrace: {} events were lost: the ring was full. Use a larger --buffer-size, or a filter",
-            lost.count
-        );
-        Ok(())
-    }
-
-    /// Stops the programs, and takes what they have made by then. What `--count` has no room for stays
-    /// unread.
-    fn settle(&mut self, session: &mut Session, source: &mut Source) -> Result<(), Error> {
-        session.probe.disable()?;
-        for _ in 0..SETTLING {
-            source.drain(|record| {
-                if self.is_complete() {
-                    self.balance.unread += 1;
-                } else {
-                    self.take(record, &session.counters);
-                }
-                true
-            });
-            let counters = session.counters.read()?;
-            self.balance.lost = counters[LOST as usize];
-            self.balance.produced = counters[PRODUCED as usize] + self.balance.lost;
-            if self.accounted().holds() {
-                break;
-            }
-            // A program that had begun before is still at it.
-            std::thread::yield_now();
-        }
-        self.tell_losses(&session.counters)
-    }
-
-    /// The balance, with what is kept for the end.
-    fn accounted(&self) -> Balance {
-        let kept = self.top.as_ref().map_or(0, Top::len);
-        Balance { shown: self.balance.shown + kept, ..self.balance }
-    }
-
-    /// Tells what became of all events.
-    fn tell_end(&self) {
-        eprintln!("conntrace: {}", self.balance);
-        let shown = self.balance.shown;
-        eprintln!("conntrace v{}: {shown} flow events have been shown.", env!("CARGO_PKG_VERSION"));
-    }
+    Ok(())
 }
 
 /// The programs' own log lines, with `-vv`.

@@ -1,42 +1,41 @@
-//! `conntrace list`: the sockets that are there now, in all network namespaces, with who has them.
+//! `conntrace list`: the sockets that exist now, in all network namespaces, with the processes that have them.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use conn_common::name::{self, LIST_TRAFFIC};
-use conn_common::owner::Owner;
-use conn_common::row::SocketRow;
 
-use crate::enrich::cgroup::{self, Places};
-use crate::enrich::command_line::{self, CommandLines};
-use crate::enrich::dns::Resolver;
+use crate::enrich::cgroup;
+use crate::enrich::command_line;
+use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::Event;
-use crate::event::decode::idle_ns;
-use crate::event::kind::Kind;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
 use crate::event::sort_key::SocketKey;
-use crate::filter::Filter;
-use crate::filter::sockets as socket_filter;
-use crate::host::clock;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
-use crate::host::ticks::Jiffy;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
-use crate::output::stdout;
-use crate::output::stdout::Written;
+use crate::output::stdout::{self, Answer, Sink, Written};
 use crate::output::terminal;
 use crate::render::Renderer;
 use crate::render::style::View;
 use crate::settings::ListSettings;
+use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::notice::Notice;
+use crate::stream::pipeline::Pipeline;
+use crate::stream::text::Text;
+use crate::stream::walk::SocketWalk;
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
+    stdout::check_open()?;
     let plan = plan(host, None)?;
     settings.filter.tell();
     let options = Options::for_sockets(&settings.filter, settings.listening);
@@ -50,115 +49,90 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
             "some processes hide their network namespaces from us: what is open there is missing here"
         );
     }
-    let time_ns = clock::boot_now_ns();
-    let mut renderer = renderer(settings);
-    let asks_for_places = !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS);
-    let mut places = asks_for_places.then(|| Places::new(host.cgroup_root.as_deref()));
-    let mut events = Vec::new();
-    // What cannot be entered is told by the walk.
-    sockets::list(&probe, &found.namespaces, |row| {
-        let at_least = Some(row.at_least_jiffies).filter(|&jiffies| jiffies > 0);
-        let at_least_ns = at_least.and_then(|jiffies| Jiffy::of_kernel()?.at_least_ns(jiffies));
-        let event = event(&row, &settings.filter, holders.get(&row.cookie));
-        events.extend(event.and_then(|event| {
-            let places = places.as_mut();
-            let place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-            settings.places.matches(place.as_deref()).then_some(Event {
-                time_ns,
-                at_least_ns,
-                place,
-                ..event
-            })
-        }));
-    })?;
+    let (mut pipeline, mut list) = stages(settings, host, Answer);
+    // A namespace that cannot be entered is logged by the walk.
+    pipeline.run(&mut SocketWalk::new(&probe, &found.namespaces, &holders), &mut list)?;
     drop(holders);
-    let undecided = settings.min_age.map_or(0, |least| keep_old(&mut events, least));
-    sort(&mut events, settings.order);
-    if renderer.shows(&command_line::COLUMNS) {
-        let mut command_lines = CommandLines::of_host();
-        for event in &mut events {
-            event.process = command_lines.get(&event.connection.owner);
-        }
+    pipeline.finish(&mut list);
+    // A reader that left has seen what it wanted.
+    list.flush()?;
+    if list.undecided > 0 {
+        list.notice(&Notice::UndecidedAge(list.undecided));
     }
-    if settings.style.resolve {
-        Resolver::start().name_all(&mut events);
-    }
-    print(&mut renderer, &events)?;
-    if undecided > 0 {
-        eprintln!(
-            "conntrace: {undecided} more may be that old: the kernel keeps no birthday of connections, and they \
-             have been busy since"
-        );
-    }
-    let what = if settings.listening { "listeners" } else { "flow entries" };
-    eprintln!("conntrace v{}: {} {what} have been shown.", env!("CARGO_PKG_VERSION"), events.len());
+    let noun = if settings.listening { "listeners" } else { "flow entries" };
+    list.notice(&Notice::Shown { count: pipeline.accounting.shown, noun });
     Ok(())
 }
 
-/// A row as something to show, if the filter lets it through.
-fn event(row: &SocketRow, filter: &Filter, holders: Option<&Vec<Owner>>) -> Option<Event> {
-    let connection = socket_filter::wanted(filter, socket_filter::connection(row), holders)?;
-    Some(Event {
-        time_ns: 0,
-        kind: Kind::Open,
-        old_state: connection.state,
-        error: 0,
-        end: None,
-        reset: None,
-        idle_ns: idle_ns(&connection, &row.traffic),
-        at_least_ns: None,
-        place: None,
-        process: None,
-        src_name: None,
-        dst_name: None,
-        traffic: row.traffic,
-        connection,
-    })
+/// The pipeline, and the list at its end.
+fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, SortedList<S>) {
+    let terminal = terminal::probe(settings.style.color);
+    let subject = if settings.listening { View::Listeners } else { View::Open };
+    let renderer = Renderer::new(&settings.style, subject, terminal);
+    let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
+    let wanted = Wanted {
+        workloads: !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        command_lines: at_end(renderer.shows(&command_line::COLUMNS)),
+        names: at_end(settings.style.resolve),
+    };
+    let pipeline = Pipeline::new(&settings.filter)
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.places);
+    let list = SortedList {
+        text: Text::new(renderer, sink),
+        min_age: settings.min_age,
+        order: settings.order,
+        sockets: Vec::new(),
+        undecided: 0,
+    };
+    (pipeline, list)
 }
 
-/// Keeps what is certainly that old, and tells how many others may be.
-fn keep_old(events: &mut Vec<Event>, least: Duration) -> usize {
-    let before = events.len();
-    events.retain(|event| event.at_least_ns.is_some_and(|ns| u128::from(ns) >= least.as_nanos()));
-    before - events.len()
+/// Keeps all sockets, and prints them in order at the end.
+struct SortedList<S> {
+    text: Text<S>,
+    min_age: Option<Duration>,
+    order: Option<SocketKey>,
+    sockets: Vec<Enriched>,
+    /// How many sockets may be as old as `min_age`, and are not certain to be.
+    undecided: usize,
 }
 
-fn sort(events: &mut [Event], order: Option<SocketKey>) {
+impl<S: Sink> Consumer for SortedList<S> {
+    fn event(&mut self, event: &Enriched, _: &WallClock) -> Taken {
+        let is_old = |least: Duration| event.at_least_ns.is_some_and(|ns| u128::from(ns) >= least.as_nanos());
+        if self.min_age.is_none_or(is_old) {
+            self.sockets.push(event.clone());
+        } else {
+            self.undecided += 1;
+        }
+        Taken::Shown
+    }
+
+    fn lost(&mut self, lost: &Lost, clock: &WallClock) {
+        self.text.lost(lost, clock);
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self.text.notice(notice);
+    }
+
+    fn flush(&mut self) -> Result<Written, Error> {
+        self.text.flush()
+    }
+
+    fn finish(&mut self, enricher: &mut Enricher, clock: &WallClock) -> Finished {
+        sort(&mut self.sockets, self.order);
+        enricher.complete(&mut self.sockets);
+        let unwritten = self.text.print_all(&self.sockets, clock);
+        self.text.finish(enricher, clock);
+        Finished { filtered: self.undecided as u64, unwritten }
+    }
+}
+
+fn sort(sockets: &mut [Enriched], order: Option<SocketKey>) {
     let tuple = |event: &Event| {
         let connection = &event.connection;
         (connection.dport, connection.dst, connection.src, connection.sport, connection.direction)
     };
-    events.sort_by_cached_key(|event| {
-        let value = order.map_or(0, |key| key.of(event));
-        (Reverse(value), tuple(event))
-    });
-}
-
-fn renderer(settings: &ListSettings) -> Renderer {
-    let terminal = terminal::probe(settings.style.color);
-    let subject = if settings.listening { View::Listeners } else { View::Open };
-    Renderer::new(&settings.style, subject, terminal)
-}
-
-/// Bytes of lines that are written at once: the text of very many connections never is in memory as a whole.
-const PART: usize = 1 << 16;
-
-fn print(renderer: &mut Renderer, events: &[Event]) -> Result<(), Error> {
-    let clock = WallClock::measure();
-    for event in events {
-        renderer.measure(event, &clock);
-    }
-    let mut out = Vec::new();
-    renderer.begin(&mut out);
-    for event in events {
-        renderer.event(event, &clock, &mut out);
-        if out.len() >= PART {
-            if stdout::print_part(&out)? == Written::Closed {
-                return Ok(());
-            }
-            out.clear();
-        }
-    }
-    renderer.end(&mut out);
-    stdout::print(out)
+    sockets.sort_by_cached_key(|socket| (Reverse(order.map_or(0, |order| order.of(socket))), tuple(socket)));
 }

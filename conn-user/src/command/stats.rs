@@ -10,10 +10,14 @@ use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
 use crate::ledger::reporter::Reporter;
 use crate::ledger::self_cost::SelfCostWatch;
-use crate::output::stdout::{Sink, Written};
+use crate::output::stdout::{Sink as _, Written};
+use crate::output::{queue, stderr};
 use crate::settings::StatsSettings;
-use crate::stream::ready;
-use crate::stream::shutdown::Stop;
+use crate::stream::ready::Ready;
+use crate::stream::shutdown::Shutdown;
+
+/// Bytes of reports that may wait for a reader.
+const MAX_WAITING: usize = 4 << 20;
 
 /// Runs the command.
 ///
@@ -39,24 +43,33 @@ pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
 
 /// Prints reports until the end.
 async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<(), Error> {
-    let mut stop = Stop::new(settings.timeout)?;
-    let mut sink = Sink::stdout()?;
-    ready::tell();
+    let mut shutdown = Shutdown::new(settings.timeout)?;
+    let (mut sink, output) = queue::stdout(MAX_WAITING)?;
+    Ready::take().signal();
     loop {
         let ended = tokio::select! {
-            () = stop.wait() => true,
-            () = sink.closed() => return Ok(()),
+            () = shutdown.wait() => true,
+            ended = output.ended() => return ended,
             () = pause(settings.interval) => false,
         };
         let mut report = reporter.report(if ended { When::Now } else { When::Due }).await?;
         if settings.total {
             report.ports.clear();
         }
-        let text = report.write(settings.format, &settings.services);
-        if sink.write(text.as_bytes())? == Written::Closed {
+        let mut text = report.write(settings.format, &settings.services).into_bytes();
+        let mut ends = vec![text.len()];
+        // A reader that does not read misses reports, but the last one.
+        let is_wanted = ended || sink.has_room(text.len());
+        if is_wanted && sink.push(&mut text, &mut ends)? == Written::Closed {
             return Ok(());
         }
         if ended {
+            let (_, unwritten) = output.finish(shutdown.signal()).await?;
+            if unwritten > 0 {
+                stderr::print(format_args!(
+                    "conntrace: {unwritten} reports were not written: standard output took nothing\n"
+                ));
+            }
             let missed = report.missed();
             return if settings.strict && missed > 0 {
                 Err(Error::Lost(format!("{missed} steps were missed or could not be counted")))

@@ -1,39 +1,40 @@
-//! Work that may block, such as reading a file, done in a thread of its own. Whoever asks for it waits for a
-//! moment only, and not at all while something earlier hangs.
+//! Look-ups that may block, such as reading a file, on a thread of their own. A caller waits for a moment only, and
+//! not at all while an earlier look-up hangs.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// How long work is waited for. A file that is in memory takes a hundredth of that.
-const PATIENCE: Duration = Duration::from_millis(20);
-/// How much may wait to be done: what comes on top while all hangs is refused.
-const MOST: usize = 1_024;
+/// How long a caller waits for an answer. A file in memory takes a hundredth of that.
+const MAX_WAIT: Duration = Duration::from_millis(20);
+/// How many questions may wait; further ones are refused.
+const MAX_QUEUED: usize = 1_024;
 
-/// The thread, and how much it owes.
+/// The thread, and the questions that it has not answered.
 #[derive(Debug)]
-pub struct Aside<T> {
-    ask: Sender<T>,
-    done: Receiver<()>,
-    owed: usize,
+pub struct Background<Q, A> {
+    questions: Sender<Q>,
+    answers: Receiver<A>,
+    /// Answers that were received and not taken.
+    received: Vec<A>,
+    open: usize,
 }
 
-impl<T: Send + 'static> Aside<T> {
-    /// A thread that does `work` with whatever it is given. It leaves the result in there, and ends with this
-    /// handle; one that hangs ends with the process. `None` if there can be no more threads.
-    pub fn new(work: impl Fn(T) + Send + 'static) -> Option<Self> {
-        let (ask, asked) = mpsc::channel();
-        let (tell, done) = mpsc::channel();
+impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
+    /// Starts a thread that answers questions by `look_up`. The thread ends with this handle; if it hangs, it ends
+    /// with the process. `None` if the system starts no more threads.
+    pub fn new(look_up: impl Fn(Q) -> A + Send + 'static) -> Option<Self> {
+        let (questions, asked) = mpsc::channel();
+        let (answered, answers) = mpsc::channel();
         let job = move || {
-            for thing in asked {
-                work(thing);
-                if tell.send(()).is_err() {
+            for question in asked {
+                if answered.send(look_up(question)).is_err() {
                     break;
                 }
             }
         };
-        match thread::Builder::new().name("aside".into()).spawn(job) {
-            Ok(_) => Some(Self { ask, done, owed: 0 }),
+        match thread::Builder::new().name("background".into()).spawn(job) {
+            Ok(_) => Some(Self { questions, answers, received: Vec::new(), open: 0 }),
             Err(error) => {
                 log::warn!("no thread for names of containers and processes ({error}): they stay unknown");
                 None
@@ -41,59 +42,77 @@ impl<T: Send + 'static> Aside<T> {
         }
     }
 
-    /// Has it done, and waits a moment. False if it will never be done.
-    pub fn ask(&mut self, thing: T) -> bool {
-        self.owed -= self.done.try_iter().count();
-        if self.owed >= MOST || self.ask.send(thing).is_err() {
+    /// Asks, and waits a moment for the answer. False if the question is refused, so that no answer will come.
+    pub fn ask(&mut self, question: Q) -> bool {
+        self.receive();
+        if self.open >= MAX_QUEUED || self.questions.send(question).is_err() {
             return false;
         }
-        self.owed += 1;
-        // Who is behind something slow comes later.
-        if self.owed == 1 && self.done.recv_timeout(PATIENCE).is_ok() {
-            self.owed = 0;
+        self.open += 1;
+        // A question behind a slow one is answered later.
+        if self.open == 1
+            && let Ok(answer) = self.answers.recv_timeout(MAX_WAIT)
+        {
+            self.received.push(answer);
+            self.open = 0;
         }
         true
+    }
+
+    /// Takes the answers that have come.
+    pub fn take_answers(&mut self) -> impl Iterator<Item = A> + '_ {
+        self.receive();
+        self.received.drain(..)
+    }
+
+    /// True while a question is not answered.
+    #[cfg(test)]
+    pub(super) const fn is_busy(&self) -> bool {
+        self.open > 0
+    }
+
+    fn receive(&mut self) {
+        if self.open > 0 {
+            let before = self.received.len();
+            self.received.extend(self.answers.try_iter());
+            self.open -= self.received.len() - before;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, OnceLock};
-
     use super::*;
 
     #[test]
-    fn what_is_quick_is_there_at_once() {
-        let mut aside = Aside::new(|answer: Arc<OnceLock<u32>>| answer.set(7).unwrap()).unwrap();
-        // A busy machine may take longer for some.
-        let quick = (0..100).filter(|_| {
-            let answer = Arc::new(OnceLock::new());
-            assert!(aside.ask(Arc::clone(&answer)));
-            answer.get() == Some(&7)
+    fn a_quick_answer_is_there_at_once() {
+        let mut background = Background::new(|question: u32| question + 1).unwrap();
+        // On a busy machine, some answers may take longer.
+        let quick = (0..100).filter(|&question| {
+            assert!(background.ask(question));
+            background.take_answers().last() == Some(question + 1)
         });
         assert!(quick.count() > 0);
     }
 
     #[test]
-    fn what_hangs_is_not_waited_for() {
+    fn a_look_up_that_hangs_delays_no_caller() {
         let (release, held) = mpsc::channel::<()>();
-        let mut aside = Aside::new(move |answer: Arc<OnceLock<u32>>| {
+        let mut background = Background::new(move |question: usize| {
             // A file system that does not answer.
             let _ = held.recv();
-            answer.set(7).unwrap();
+            question
         })
         .unwrap();
-        let answers: Vec<_> = (0..MOST + 5).map(|_| Arc::new(OnceLock::new())).collect();
-        let taken = answers.iter().filter(|answer| aside.ask(Arc::clone(answer))).count();
-        assert_eq!(taken, MOST);
-        assert!(answers.iter().all(|answer| answer.get().is_none()));
-        // Once it answers, everything is made up for, and new work is done again.
+        let accepted = (0..MAX_QUEUED + 5).filter(|&question| background.ask(question)).count();
+        assert_eq!((accepted, background.take_answers().count()), (MAX_QUEUED, 0));
+        // Once the file system answers, all accepted questions are answered, and new ones are accepted.
         drop(release);
-        assert_eq!(answers[..MOST].iter().map(|answer| *answer.wait()).sum::<u32>(), 7 * MOST as u32);
-        let late = Arc::new(OnceLock::new());
-        while !aside.ask(Arc::clone(&late)) {
+        let mut answered = 0;
+        while answered < MAX_QUEUED {
+            answered += background.take_answers().count();
             thread::yield_now();
         }
-        assert_eq!(*late.wait(), 7);
+        assert!(background.ask(7));
     }
 }

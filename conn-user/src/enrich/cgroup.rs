@@ -1,119 +1,57 @@
-//! Where a process runs: its cgroup's path, the container or systemd unit that the path names, and what the
-//! container is called.
+//! Workloads of processes: the container and the systemd unit that the path of a cgroup names, and the names of the
+//! container.
 
 use std::ffi::c_int;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use lru::LruCache;
 use nix::libc;
 
-use crate::enrich::background::Aside;
-use crate::enrich::container_names::{self, Names};
+use crate::enrich::background::Background;
+use crate::enrich::container_names;
+use crate::event::workload::{Container, ContainerNames, Workload, is_id};
 
-/// The columns that tell of places.
+/// The columns that a workload fills.
 pub const COLUMNS: [&str; 5] = ["container", "container_name", "pod", "pod_namespace", "unit"];
 
-/// A place that processes run in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Path of the cgroup below the root of the hierarchy, `/` for the root itself.
-    pub path: String,
-    /// The container, if the path is one's.
-    pub container: Option<Container>,
-    /// The systemd unit, if the path is one's: the innermost service, scope, or what else has processes.
-    pub unit: Option<String>,
-}
-
-/// A container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
-    /// docker, podman, containerd, cri-o, lxc or nspawn; `None` if the path does not tell.
-    pub runtime: Option<&'static str>,
-    /// The id, or the name where the runtime has no ids.
-    pub id: String,
-    /// What its runtime calls it, once that has been looked up.
-    names: OnceLock<Names>,
-}
-
-/// The fewest digits that name a container.
-const FEWEST_DIGITS: usize = 4;
-
-impl Container {
-    fn new(runtime: Option<&'static str>, id: String) -> Self {
-        let name = Some(id.clone()).filter(|id| !is_id(id));
-        let names = name.map(|name| Names { name: Some(name), ..Names::default() });
-        Self { runtime, id, names: names.map_or_else(OnceLock::new, OnceLock::from) }
-    }
-
-    /// Notes what it is called. The first word counts.
-    pub(crate) fn set_names(&self, names: Names) {
-        let _ = self.names.set(names);
-    }
-
-    /// What it is called, if that is known by now.
-    pub fn names(&self) -> Option<&Names> {
-        self.names.get()
-    }
-
-    /// True if `wanted` is its id, the first digits of it, or its name.
-    pub(crate) fn is(&self, wanted: &str) -> bool {
-        let name = self.names().and_then(|names| names.name.as_deref());
-        self.id == wanted
-            || name == Some(wanted)
-            || (is_id(&self.id) && wanted.len() >= FEWEST_DIGITS && self.id.starts_with(wanted))
-    }
-}
-
-/// What the runtimes put before the id in the name of a scope.
-const PREFIXES: [(&str, &str); 6] = [
-    ("docker-", "docker"),
-    ("libpod-", "podman"),
-    ("cri-containerd-", "containerd"),
-    ("nerdctl-", "containerd"),
-    ("crio-", "cri-o"),
-    ("machine-", "nspawn"),
-];
-/// Directories whose children are containers, with their ids as names.
-const PARENTS: [(&str, &str); 3] = [("docker", "docker"), ("libpod_parent", "podman"), ("lxc", "lxc")];
+/// The words before the id in the name of a scope: of docker, podman, containerd twice, and CRI-O.
+const PREFIXES: [&str; 5] = ["docker-", "libpod-", "cri-containerd-", "nerdctl-", "crio-"];
+/// The word before the name of a machine of systemd-nspawn in the name of a scope.
+const MACHINE: &str = "machine-";
+/// The directory of lxc whose children are containers, with their names.
+const LXC: &str = "lxc";
 /// Kinds of units that have processes.
 const UNITS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
-impl Place {
-    /// What a path tells.
-    pub fn of_path(path: &str) -> Self {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let container = (0..parts.len()).rev().find_map(|at| {
-            let parent = at.checked_sub(1).map(|above| parts[above]);
-            container(parts[at], parent)
-        });
-        let unit = parts.iter().rev().find(|part| UNITS.iter().any(|kind| part.ends_with(kind)));
-        Self { path: path.to_owned(), container, unit: unit.map(|unit| unescape(unit)) }
-    }
+/// The workload that the path of a cgroup names: the innermost container and the innermost unit. The path begins
+/// below the root of the hierarchy.
+fn workload(path: &str) -> Workload {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let container = (0..parts.len()).rev().find_map(|at| {
+        let parent = at.checked_sub(1).map(|above| parts[above]);
+        container(parts[at], parent)
+    });
+    let unit = parts.iter().rev().find(|part| UNITS.iter().any(|kind| part.ends_with(kind)));
+    Workload { container: container.map(Container::new), unit: unit.map(|unit| unescape(unit)) }
 }
 
-fn container(part: &str, parent: Option<&str>) -> Option<Container> {
+/// The id of the container that a directory is, or its name where the runtime has no ids.
+fn container(part: &str, parent: Option<&str>) -> Option<String> {
     let name = part.strip_suffix(".scope").unwrap_or(part);
-    for (prefix, runtime) in PREFIXES {
-        if let Some(id) = name.strip_prefix(prefix)
-            && (is_id(id) || (runtime == "nspawn" && name != part))
-        {
-            return Some(Container::new(Some(runtime), unescape(id)));
-        }
+    if let Some(id) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).filter(|id| is_id(id)) {
+        return Some(id.to_owned());
+    }
+    if let Some(machine) = name.strip_prefix(MACHINE).filter(|machine| name != part || is_id(machine)) {
+        return Some(unescape(machine));
     }
     if let Some(name) = part.strip_prefix("lxc.payload.") {
-        return Some(Container::new(Some("lxc"), name.to_owned()));
+        return Some(name.to_owned());
     }
-    let runtime = PARENTS.iter().find(|(directory, _)| Some(*directory) == parent).map(|&(_, name)| name);
-    (is_id(name) || runtime == Some("lxc")).then(|| Container::new(runtime, name.to_owned()))
-}
-
-/// Ids of containers are 64 hexadecimal digits.
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    (is_id(name) || parent == Some(LXC)).then(|| name.to_owned())
 }
 
 /// systemd writes what may not stand in a unit's name as `\x2d`.
@@ -137,50 +75,81 @@ fn user(path: &str) -> Option<u32> {
     path.split('/').find_map(|part| part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok())
 }
 
-/// Places by cgroup id. Looking one up asks the kernel's memory only, never a disk or a daemon. What a container
-/// is called stands in a file, which is read aside.
+/// Workloads by cgroup id. A look-up asks the kernel's memory only, never a disk or a daemon. The names of a container
+/// stand in a file, which is read in the background.
 #[derive(Debug)]
-pub struct Places {
+pub struct Workloads {
     root: Option<(PathBuf, File)>,
-    names: Option<Aside<Arc<Place>>>,
-    known: LruCache<u64, Option<Arc<Place>>>,
+    names: Option<Background<Unnamed, Named>>,
+    known: LruCache<u64, Option<Arc<Workload>>>,
 }
 
-/// How many places are remembered, those that were seen last: a host that makes containers for ever must not
-/// fill our memory.
+/// A container whose names are looked up.
+#[derive(Debug)]
+struct Unnamed {
+    cgroup: u64,
+    id: String,
+    user: Option<u32>,
+}
+
+/// The names of the container of a cgroup.
+#[derive(Debug)]
+struct Named {
+    cgroup: u64,
+    names: ContainerNames,
+}
+
+/// How many workloads are remembered, those that were seen last: memory stays bounded on a host that makes containers
+/// for ever.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-impl Places {
-    /// Looks them up in the hierarchy that is mounted at `root`.
+impl Workloads {
+    /// Looks workloads up in the hierarchy that is mounted at `root`.
     pub fn new(root: Option<&Path>) -> Self {
         let root = root.and_then(|path| Some((fs::canonicalize(path).ok()?, File::open(path).ok()?)));
-        let look = |place: Arc<Place>| {
-            if let Some(container) = &place.container {
-                container.set_names(container_names::names(Path::new("/"), &container.id, user(&place.path)));
-            }
+        let look_up = |Unnamed { cgroup, id, user }| Named {
+            cgroup,
+            names: container_names::names(Path::new("/"), &id, user),
         };
-        let names = root.as_ref().and_then(|_| Aside::new(look));
+        let names = root.as_ref().and_then(|_| Background::new(look_up));
         Self { root, names, known: LruCache::new(REMEMBERED) }
     }
 
-    /// The place with a cgroup id; `None` if it is gone or not known.
-    pub fn get(&mut self, cgroup: u64) -> Option<Arc<Place>> {
+    /// The workload of a cgroup, with the names that are known by now; `None` if the cgroup is gone or unknown, or
+    /// its path names neither a container nor a unit.
+    pub fn get(&mut self, cgroup: u64) -> Option<Arc<Workload>> {
         if cgroup == 0 {
             return None;
         }
+        self.learn();
         if let Some(known) = self.known.get(&cgroup) {
             return known.clone();
         }
-        let place = self.root.as_ref().and_then(|(path, root)| {
+        let found = self.root.as_ref().and_then(|(path, root)| {
             let below = path_of(root, cgroup)?.strip_prefix(path).ok()?.to_string_lossy().into_owned();
-            Some(Arc::new(Place::of_path(&format!("/{below}"))))
+            Some((workload(&below), user(&below)))
         });
-        let unnamed = |place: &&Arc<Place>| place.container.as_ref().is_some_and(|one| one.names().is_none());
-        if let (Some(place), Some(aside)) = (place.as_ref().filter(unnamed), &mut self.names) {
-            aside.ask(Arc::clone(place));
+        let found = found.filter(|(workload, _)| !workload.is_empty());
+        self.known.put(cgroup, found.as_ref().map(|(workload, _)| Arc::new(workload.clone())));
+        let (workload, user) = found?;
+        let unnamed = workload.container.filter(|container| container.names.is_empty());
+        if let (Some(container), Some(names)) = (unnamed, &mut self.names)
+            && names.ask(Unnamed { cgroup, id: container.id, user })
+        {
+            self.learn();
         }
-        self.known.put(cgroup, place.clone());
-        place
+        self.known.peek(&cgroup).cloned().flatten()
+    }
+
+    /// Adds the names that have been found.
+    fn learn(&mut self) {
+        for Named { cgroup, names } in self.names.iter_mut().flat_map(Background::take_answers) {
+            if let Some(Some(workload)) = self.known.peek_mut(&cgroup)
+                && let Some(container) = &mut Arc::make_mut(workload).container
+            {
+                container.names = names;
+            }
+        }
     }
 }
 
@@ -225,55 +194,50 @@ mod tests {
     const CAP_DAC_READ_SEARCH: u8 = 2;
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn told(path: &str) -> (Option<&'static str>, String, String) {
-        let place = Place::of_path(&path.replace("ID", ID));
+    fn named(path: &str) -> (String, String) {
+        let workload = workload(&path.replace("ID", ID));
         // The id as people write it: the first twelve digits.
         let short = |id: &str| if is_id(id) { id[..12].to_owned() } else { id.to_owned() };
-        let (runtime, id) = place.container.map_or((None, "-".into()), |one| (one.runtime, short(&one.id)));
-        (runtime, id, place.unit.unwrap_or("-".into()))
+        let id = workload.container.map_or("-".into(), |container| short(&container.id));
+        (id, workload.unit.unwrap_or("-".into()))
     }
 
     #[test]
     fn paths_name_containers_and_units() {
         let short = "0123456789ab";
-        for (path, runtime, id, unit) in [
-            ("/system.slice/docker-ID.scope", Some("docker"), short, &format!("docker-{ID}.scope")[..]),
-            ("/docker/ID", Some("docker"), short, "-"),
-            (
-                "/machine.slice/libpod-ID.scope/container",
-                Some("podman"),
-                short,
-                &format!("libpod-{ID}.scope"),
-            ),
+        for (path, id, unit) in [
+            ("/system.slice/docker-ID.scope", short, &format!("docker-{ID}.scope")[..]),
+            ("/docker/ID", short, "-"),
+            ("/machine.slice/libpod-ID.scope/container", short, &format!("libpod-{ID}.scope")),
             (
                 "/kubepods.slice/kubepods-pod1.slice/cri-containerd-ID.scope",
-                Some("containerd"),
                 short,
                 &format!("cri-containerd-{ID}.scope"),
             ),
-            ("/kubepods/burstable/pod12/ID", None, short, "-"),
-            ("/kubepods.slice/crio-ID.scope", Some("cri-o"), short, &format!("crio-{ID}.scope")),
-            ("/lxc.payload.web/system.slice/nginx.service", Some("lxc"), "web", "nginx.service"),
-            ("/lxc/web", Some("lxc"), "web", "-"),
-            (
-                r"/machine.slice/machine-my\x2dbox.scope/payload",
-                Some("nspawn"),
-                "my-box",
-                "machine-my-box.scope",
-            ),
-            ("/system.slice/ssh.service", None, "-", "ssh.service"),
+            ("/kubepods/burstable/pod12/ID", short, "-"),
+            ("/kubepods.slice/crio-ID.scope", short, &format!("crio-{ID}.scope")),
+            ("/lxc.payload.web/system.slice/nginx.service", "web", "nginx.service"),
+            ("/lxc/web", "web", "-"),
+            (r"/machine.slice/machine-my\x2dbox.scope/payload", "my-box", "machine-my-box.scope"),
+            ("/system.slice/ssh.service", "-", "ssh.service"),
             (
                 "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope",
-                None,
                 "-",
                 "app-firefox.scope",
             ),
-            ("/user.slice/user-1000.slice", None, "-", "-"),
-            ("/", None, "-", "-"),
-            (r"/system.slice/odd\xzz\x2.service", None, "-", r"odd\xzz\x2.service"),
+            ("/user.slice/user-1000.slice", "-", "-"),
+            ("/", "-", "-"),
+            (r"/system.slice/odd\xzz\x2.service", "-", r"odd\xzz\x2.service"),
         ] {
-            assert_eq!(told(path), (runtime, id.into(), unit.into()), "{path}");
+            assert_eq!(named(path), (id.into(), unit.into()), "{path}");
         }
+    }
+
+    #[test]
+    fn a_name_in_place_of_an_id_needs_no_look_up() {
+        let names = |path| workload(path).container.unwrap().names;
+        assert_eq!(names("/lxc/web").name.as_deref(), Some("web"));
+        assert!(names(&format!("/docker/{ID}")).is_empty());
     }
 
     #[test]
@@ -285,16 +249,36 @@ mod tests {
     }
 
     #[test]
-    fn an_id_leads_to_its_path() {
+    fn an_id_leads_to_its_workload() {
         let host = Host::probe();
-        let root = host.cgroup_root.as_deref();
-        let id = root.map_or(1, |root| fs::metadata(root).unwrap().ino());
-        let mut places = Places::new(root);
+        let Some(root) = host.cgroup_root.as_deref() else { return };
         let may_look = host.capabilities & 1 << CAP_DAC_READ_SEARCH != 0;
-        let expected = root.filter(|_| may_look).map(|_| "/");
-        assert_eq!(places.get(id).as_deref().map(|place| place.path.as_str()), expected);
-        assert_eq!(places.get(0), None);
-        assert_eq!(places.get(u64::MAX), None);
-        assert_eq!(Places::new(None).get(id), None);
+        let id = fs::metadata(root).unwrap().ino();
+        let found = path_of(&File::open(root).unwrap(), id);
+        assert_eq!(found.as_deref(), Some(root).filter(|_| may_look));
+        let mut workloads = Workloads::new(Some(root));
+        // The root is neither a container nor a unit.
+        assert_eq!([id, 0, u64::MAX].map(|id| workloads.get(id)), [None, None, None]);
+        assert_eq!(Workloads::new(None).get(id), None);
+    }
+
+    #[test]
+    fn names_that_come_later_are_added() {
+        let id = ID.to_owned();
+        let workload = Workload { container: Some(Container::new(id.clone())), unit: None };
+        let names = ContainerNames { name: Some("web".into()), ..ContainerNames::default() };
+        let found = names.clone();
+        let mut workloads = Workloads::new(None);
+        workloads.known.put(7, Some(Arc::new(workload)));
+        let before = workloads.get(7).unwrap();
+        let mut background =
+            Background::new(move |Unnamed { cgroup, .. }| Named { cgroup, names: found.clone() });
+        assert!(background.as_mut().unwrap().ask(Unnamed { cgroup: 7, id, user: None }));
+        workloads.names = background;
+        while workloads.get(7).unwrap().container.as_ref().unwrap().names != names {
+            std::thread::yield_now();
+        }
+        // An event that has the workload already keeps what was known then.
+        assert!(before.container.as_ref().unwrap().names.is_empty());
     }
 }

@@ -4,87 +4,83 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use conn_common::owner::{COMM, Owner};
 use lru::LruCache;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::enrich::background::Aside;
+use crate::enrich::background::Background;
 use crate::host::{clock, facts};
 
-/// The columns that tell of them.
+/// The columns that a command line fills.
 pub const COLUMNS: [&str; 1] = ["cmdline"];
 
-/// How much of one is read.
+/// How many bytes of a file are read.
 const LONGEST: u64 = 4_096;
-/// How many are remembered, those that were seen last: of processes that have ended, too.
+/// How many processes are remembered, those that were seen last, ended ones included.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// A process, and its command line once that has been looked up.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Process {
-    pid: u32,
-    start_ns: u64,
-    text: OnceLock<Option<Box<[u8]>>>,
-}
+/// A process at one time of its life: its id, its start, and its name, since a program that it executes has another.
+type Key = (u32, u64, [u8; COMM]);
 
-impl Process {
-    /// Its command line, if that is known: the arguments with blanks between.
-    pub fn text(&self) -> Option<&[u8]> {
-        self.text.get()?.as_deref()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn called(text: &[u8]) -> Self {
-        Self { pid: 0, start_ns: 0, text: OnceLock::from(Some(text.into())) }
-    }
+/// What a look-up in the background found.
+#[derive(Debug)]
+struct Found {
+    key: Key,
+    text: Option<Arc<[u8]>>,
 }
 
 /// Command lines by process.
 #[derive(Debug)]
 pub struct CommandLines {
-    /// By id, start and name: a program that a process executes has another.
-    known: LruCache<(u32, u64, [u8; COMM]), Arc<Process>>,
-    aside: Option<Aside<Arc<Process>>>,
+    /// `None` while a command line is looked up, and for a process without one.
+    known: LruCache<Key, Option<Arc<[u8]>>>,
+    background: Option<Background<Key, Found>>,
 }
 
 impl CommandLines {
-    /// Those of this host. They are looked up in `/proc`, where a process whose memory is locked can hang its
-    /// readers: so aside. In another pid namespace, ids there are not those of owners.
+    /// Command lines of this host's processes. `/proc` can hang a reader while the memory of a process is locked, so
+    /// the look-up is a background one. In another pid namespace, its ids are not those of owners.
     pub fn of_host() -> Self {
-        let look = |process: Arc<Process>| {
-            // Nobody else sets it.
-            let _ = process.text.set(read(process.pid, process.start_ns).ok().flatten());
-        };
-        let aside = facts::sees_all_processes().then(|| Aside::new(look)).flatten();
-        Self { known: LruCache::new(REMEMBERED), aside }
+        let look_up = |key: Key| Found { key, text: read(key.0, key.1).ok().flatten() };
+        let background = facts::sees_all_processes().then(|| Background::new(look_up)).flatten();
+        Self { known: LruCache::new(REMEMBERED), background }
     }
 
-    /// The process of an owner, with its command line if that could be read in a moment, or earlier.
-    pub fn get(&mut self, owner: &Owner) -> Option<Arc<Process>> {
+    /// The command line of an owner's process: its arguments with blanks between. `None` if it is not known by now.
+    pub fn get(&mut self, owner: &Owner) -> Option<Arc<[u8]>> {
         if !owner.is_known() {
             return None;
         }
+        self.learn();
         let key = (owner.pid, owner.start_ns, owner.comm);
         if let Some(known) = self.known.get(&key) {
-            return Some(Arc::clone(known));
+            return known.clone();
         }
-        let process = Arc::new(Process { pid: owner.pid, start_ns: owner.start_ns, text: OnceLock::new() });
-        if !self.aside.as_mut()?.ask(Arc::clone(&process)) {
-            return None;
+        if self.background.as_mut()?.ask(key) {
+            self.known.put(key, None);
+            self.learn();
         }
-        self.known.put(key, Arc::clone(&process));
-        Some(process)
+        self.known.peek(&key).cloned().flatten()
+    }
+
+    /// Adds the command lines that have been found.
+    fn learn(&mut self) {
+        for Found { key, text } in self.background.iter_mut().flat_map(Background::take_answers) {
+            if let Some(known) = self.known.peek_mut(&key) {
+                *known = text;
+            }
+        }
     }
 }
 
 /// The command line of the process that has this id and began then. `None` for another, and if it has none, as
 /// kernel threads and what has ended.
-fn read(pid: u32, start_ns: u64) -> io::Result<Option<Box<[u8]>>> {
-    // What is opened below stays with this process, whoever has its id later.
+fn read(pid: u32, start_ns: u64) -> io::Result<Option<Arc<[u8]>>> {
+    // The files opened below stay with this process, even if another process gets its id.
     let directory = File::open(format!("/proc/{pid}"))?;
     let open = |name: &str| File::open(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
     let mut stat = Vec::new();
@@ -98,7 +94,7 @@ fn read(pid: u32, start_ns: u64) -> io::Result<Option<Box<[u8]>>> {
 }
 
 /// Arguments end with zeros; a process may have written something else over them.
-fn spaced(mut text: Vec<u8>) -> Option<Box<[u8]>> {
+fn spaced(mut text: Vec<u8>) -> Option<Arc<[u8]>> {
     while text.last() == Some(&0) {
         text.pop();
     }
@@ -123,6 +119,7 @@ fn ticks_of(boot_ns: u64) -> Option<u64> {
 mod tests {
     use std::fs;
     use std::process::id;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -144,30 +141,46 @@ mod tests {
     fn only_of_the_same_process() {
         let args: Vec<String> = std::env::args().collect();
         let start = own_start_ns();
-        let told = |owner: &Owner| {
-            let process = CommandLines::of_host().get(owner)?;
-            process.text.wait();
-            process.text().map(|text| String::from_utf8_lossy(text).into_owned())
+        let text = |owner: &Owner| {
+            let mut lines = CommandLines::of_host();
+            lines.get(owner);
+            // A busy machine answers later.
+            while lines.background.as_ref().is_some_and(Background::is_busy) {
+                lines.learn();
+                std::thread::yield_now();
+            }
+            lines.get(owner).map(|text| String::from_utf8_lossy(&text).into_owned())
         };
         let expected = facts::sees_all_processes().then(|| args.join(" "));
-        assert_eq!(told(&own(id(), start)), expected);
-        // Somebody had the same id before.
-        assert_eq!(told(&own(id(), start - SECOND)), None);
-        // Nobody has it, or nobody is known.
-        assert_eq!(told(&own(u32::MAX, start)), None);
-        assert_eq!(told(&Owner { source: conn_common::owner::UNKNOWN, ..own(id(), start) }), None);
+        assert_eq!(text(&own(id(), start)), expected);
+        // An earlier process had the same id.
+        assert_eq!(text(&own(id(), start - SECOND)), None);
+        // No process has the id, or the owner is unknown.
+        assert_eq!(text(&own(u32::MAX, start)), None);
+        assert_eq!(text(&Owner { source: conn_common::owner::UNKNOWN, ..own(id(), start) }), None);
     }
 
     #[test]
     fn each_process_is_looked_up_once() {
-        let mut lines = CommandLines { aside: Aside::new(drop), ..CommandLines::of_host() };
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let background = Background::new(move |key| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Found { key, text: None }
+        });
+        let mut lines = CommandLines { background, known: LruCache::new(REMEMBERED) };
+        let mut ask = |owner: &Owner| {
+            lines.get(owner);
+            while lines.background.as_ref().is_some_and(Background::is_busy) {
+                lines.learn();
+            }
+            asked.load(Ordering::Relaxed)
+        };
         let owner = own(id(), own_start_ns());
-        let first = lines.get(&owner).unwrap();
-        assert!(Arc::ptr_eq(&first, &lines.get(&owner).unwrap()));
-        let executed = Owner { comm: [b'x'; COMM], ..owner };
-        assert!(!Arc::ptr_eq(&first, &lines.get(&executed).unwrap()));
+        assert_eq!((ask(&owner), ask(&owner)), (1, 1));
+        assert_eq!(ask(&Owner { comm: [b'x'; COMM], ..owner }), 2);
         for pid in 0..REMEMBERED.get() as u32 {
-            lines.get(&own(pid, 1));
+            ask(&own(pid, 1));
         }
         assert!(lines.known.len() <= REMEMBERED.get());
     }

@@ -11,16 +11,7 @@ use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// What a container is called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    /// The container's own name; in a pod, its name there.
-    pub name: Option<String>,
-    /// The Kubernetes pod.
-    pub pod: Option<String>,
-    /// The namespace of the pod.
-    pub namespace: Option<String>,
-}
+use crate::event::workload::ContainerNames as Names;
 
 /// Where docker keeps what it knows of a container, and podman and CRI-O: of root, below `/`, and of other users,
 /// below their homes.
@@ -76,8 +67,8 @@ struct Listed {
     names: Vec<String>,
 }
 
-/// What a container with this id is called, by the files below `root`. If it is of a user, also by those below the
-/// user's home. Empty if nobody tells.
+/// The names of the container with this id, by the files below `root`; of a user's container, also by those below
+/// the user's home. Empty if no file names it.
 pub fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
     let home = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten()).map(|user| user.dir);
     let below = |[of_root, of_user]: [&str; 2]| -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! Names of addresses, for `--resolve`: those of `/etc/hosts`, and those that DNS has.
 //!
-//! Nobody who prints waits for DNS. A cache is asked, and what is not in it is looked up by a thread of its own,
-//! so that the next line may have it. Names are what others chose: they are escaped wherever they are written.
+//! No line waits for DNS. A cache is asked; a thread of its own looks up what the cache lacks, so that the next line
+//! may have it. The owner of an address controls its name: renderers escape names.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,15 +18,15 @@ use lru::LruCache;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 
 /// The host's own table, hosts(5).
 const HOSTS: &str = "/etc/hosts";
 /// How long a command that knows all addresses before it prints waits for their names.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const MAX_WAIT: Duration = Duration::from_secs(2);
 /// How many addresses are remembered, those that were seen last.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
-/// How many questions are under way at most. Who asks for more asks again with the next line.
+/// How many questions are under way at most. A further question is asked again with the next line.
 const UNDER_WAY: usize = 32;
 /// How long a question may take, whatever `/etc/resolv.conf` says.
 const GIVE_UP: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ struct Answer {
 /// What is known of an address.
 struct Known {
     name: Option<Arc<str>>,
-    /// When to ask again; `None` while somebody asks.
+    /// When to ask again; `None` while a question is under way.
     until: Option<Instant>,
 }
 
@@ -50,7 +50,7 @@ struct Known {
 pub struct Resolver {
     hosts: HashMap<IpAddr, Arc<str>>,
     known: LruCache<IpAddr, Known>,
-    /// To the thread that asks; `None` if there is nobody to ask.
+    /// To the thread that asks DNS; `None` if there is none.
     questions: Option<UnboundedSender<IpAddr>>,
     answers: Receiver<Answer>,
     under_way: usize,
@@ -71,15 +71,15 @@ impl Resolver {
         Self { hosts, known: LruCache::new(REMEMBERED), questions, answers, under_way: 0 }
     }
 
-    /// Puts the names into an event that are known by now. What is not known is asked for.
-    pub fn name(&mut self, event: &mut Event) {
+    /// Puts the names into an event that are known by now, and asks for the others.
+    pub fn name(&mut self, event: &mut Enriched) {
         event.src_name = self.known(event.src());
         event.dst_name = self.known(event.dst());
     }
 
-    /// Puts names into events after having waited for them, but not longer than [`PATIENCE`].
-    pub fn name_all(&mut self, events: &mut [Event]) {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits for the names of events and puts them in, but waits not longer than [`MAX_WAIT`].
+    pub fn name_all(&mut self, events: &mut [Enriched]) {
+        let deadline = Instant::now() + MAX_WAIT;
         let mut wanted: Vec<IpAddr> = events.iter().flat_map(|event| [event.src(), event.dst()]).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -115,7 +115,7 @@ impl Resolver {
         }
         let known = self.known.get(&address);
         let name = known.and_then(|known| known.name.clone());
-        // What was valid until just now is shown until somebody knows better.
+        // A name whose time is over is shown until the new answer comes.
         let due = known.is_none_or(|known| known.until.is_some_and(|until| until <= Instant::now()));
         if due && self.under_way < UNDER_WAY && !address.is_unspecified() && self.ask(address) {
             self.known.put(address, Known { name: name.clone(), until: None });
@@ -123,7 +123,7 @@ impl Resolver {
         name
     }
 
-    /// Asks for a name. False if there is nobody to ask.
+    /// Asks for a name. False if no thread asks DNS.
     fn ask(&mut self, address: IpAddr) -> bool {
         let asked = self.questions.as_ref().is_some_and(|questions| questions.send(address).is_ok());
         self.under_way += usize::from(asked);
@@ -147,26 +147,25 @@ fn serve(answers: Sender<Answer>) -> io::Result<UnboundedSender<IpAddr>> {
     Ok(questions)
 }
 
-/// Answers questions, many at a time, until nobody asks any more.
+/// Answers questions, many at a time, until the resolver is dropped.
 async fn answer(resolver: Arc<StubResolver>, mut asked: UnboundedReceiver<IpAddr>, answers: Sender<Answer>) {
     while let Some(address) = asked.recv().await {
         let (resolver, answers) = (Arc::clone(&resolver), answers.clone());
         tokio::spawn(async move {
             let name = look_up(&resolver, address).await;
-            // Nobody listens any more only at the end.
+            // The receiver is gone only at the end.
             let _ = answers.send(Answer { address, name });
         });
     }
 }
 
-/// The first name that DNS has for an address. That it has none, and that nobody answers, is the same to us: the
-/// name is not known.
+/// The first name that DNS has for an address; `None` if DNS has none or does not answer.
 async fn look_up(resolver: &StubResolver, address: IpAddr) -> Option<Arc<str>> {
     let found = timeout(GIVE_UP, resolver.lookup_addr(address)).await.ok()?.ok()?;
     found.iter().find_map(|name| host_name(&name.to_string()))
 }
 
-/// A name without the dot of the root. One that looks like an address is none: it would be taken for one.
+/// A name without the dot of the root. A name that looks like an address is refused: readers would take it for one.
 fn host_name(text: &str) -> Option<Arc<str>> {
     let name = text.strip_suffix('.').unwrap_or(text);
     (!name.is_empty() && name.parse::<IpAddr>().is_err()).then(|| name.into())

@@ -5,3 +5,99 @@ pub mod cgroup;
 pub mod command_line;
 pub mod container_names;
 pub mod dns;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::enrich::cgroup::Workloads;
+use crate::enrich::command_line::CommandLines;
+use crate::enrich::dns::Resolver;
+use crate::event::Event;
+use crate::event::enriched::Enriched;
+use crate::event::workload::Workload;
+
+/// When a look-up is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LookUp {
+    /// Not at all.
+    #[default]
+    Never,
+    /// When the event comes. The event does not wait, or 20 ms at most.
+    AtOnce,
+    /// At the end, for the events that remain, see [`Enricher::complete`].
+    AtEnd,
+}
+
+/// What an enricher looks up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Containers and units.
+    pub workloads: bool,
+    /// Command lines.
+    pub command_lines: LookUp,
+    /// Names of addresses.
+    pub names: LookUp,
+}
+
+/// Looks up what the kernel does not say. Each event is filled once.
+#[derive(Default)]
+pub struct Enricher {
+    wanted: Wanted,
+    workloads: Option<Workloads>,
+    command_lines: Option<CommandLines>,
+    resolver: Option<Resolver>,
+}
+
+impl Enricher {
+    /// Prepares the look-ups that are wanted. `cgroup_root` is where the cgroup v2 hierarchy is mounted.
+    pub fn new(wanted: Wanted, cgroup_root: Option<&Path>) -> Self {
+        Self {
+            wanted,
+            workloads: wanted.workloads.then(|| Workloads::new(cgroup_root)),
+            command_lines: (wanted.command_lines != LookUp::Never).then(CommandLines::of_host),
+            resolver: (wanted.names != LookUp::Never).then(Resolver::start),
+        }
+    }
+
+    /// The workload of an event's owner; `None` if it is unknown or not wanted.
+    pub fn workload(&mut self, event: &Event) -> Option<Arc<Workload>> {
+        self.workloads.as_mut()?.get(event.connection.owner.cgroup)
+    }
+
+    /// Fills in what is looked up at once, beside the workload.
+    pub fn enrich(&mut self, event: Event, workload: Option<Arc<Workload>>) -> Enriched {
+        let mut enriched = Enriched { workload, ..Enriched::from(event) };
+        if let Some(command_lines) = &mut self.command_lines
+            && self.wanted.command_lines == LookUp::AtOnce
+        {
+            enriched.command_line = command_lines.get(&event.connection.owner);
+        }
+        if let Some(resolver) = &mut self.resolver
+            && self.wanted.names == LookUp::AtOnce
+        {
+            resolver.name(&mut enriched);
+        }
+        enriched
+    }
+
+    /// Fills in what is looked up at the end, and names of containers that came late. Waits for names of addresses,
+    /// [`dns::MAX_WAIT`] at most.
+    pub fn complete(&mut self, events: &mut [Enriched]) {
+        for event in &mut *events {
+            let owner = event.connection.owner;
+            if let Some(workload) = self.workloads.as_mut().and_then(|known| known.get(owner.cgroup)) {
+                event.workload = Some(workload);
+            }
+            if let Some(command_lines) = &mut self.command_lines
+                && self.wanted.command_lines == LookUp::AtEnd
+            {
+                event.command_line = command_lines.get(&owner);
+            }
+        }
+        if let Some(resolver) = &mut self.resolver
+            && self.wanted.names == LookUp::AtEnd
+        {
+            resolver.name_all(events);
+        }
+    }
+}

@@ -1,12 +1,13 @@
-//! Bytes of the ring into events. The only place where bytes become types; any bytes give an event
-//! or an error, never a panic.
+//! Bytes of the kernel programs into plain values. Only this file turns bytes into types. Decoding is pure: it asks
+//! neither the host nor a clock. Any bytes give a value or an error, never a panic.
 
 use std::mem::MaybeUninit;
 
 use bytes::Buf as _;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
-use conn_common::event::{EventRecord, NEW};
+use conn_common::event::EventRecord;
+use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::reset::Reset;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, NEW_SYN_RECV, UNSEEN};
@@ -14,37 +15,38 @@ use conn_common::traffic::Traffic;
 
 use crate::event::Event;
 use crate::event::kind::Kind;
-use crate::host::ticks::Jiffy;
+use crate::event::process::until_zero;
+use crate::host::ticks::TickRate;
 
-/// Why bytes are no event. Counted and told, not fatal: the next record may be good.
+/// Why bytes are no record. The error is counted and logged, not fatal: the next record may be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not the length of a record.
+    /// The bytes have not the length of a record.
     #[error("a record of {is} bytes instead of {expected}")]
     Length {
-        /// What there is.
+        /// The number of bytes.
         is: usize,
-        /// What it must be.
+        /// The length of a record.
         expected: usize,
     },
-    /// No such event kind.
+    /// The event kind has no meaning.
     #[error("unknown event kind {0}")]
     Kind(u8),
-    /// No such TCP state.
+    /// The TCP state has no meaning.
     #[error("unknown TCP state {0}")]
     State(u8),
-    /// Neither in nor out.
+    /// The direction is neither in nor out.
     #[error("unknown direction {0}")]
     Direction(u8),
-    /// Neither IPv4 nor IPv6.
+    /// The address family is neither IPv4 nor IPv6.
     #[error("unknown address family {0}")]
     Family(u8),
 }
 
-/// A record of the kernel programs, `repr(C)`: any bytes are one.
+/// A `repr(C)` record of the kernel programs, for which any bytes are valid.
 ///
 /// # Safety
-/// All fields are integers, or arrays of them.
+/// All fields are integers, or arrays of integers.
 unsafe trait Record: Copy {}
 
 // SAFETY: integers.
@@ -60,46 +62,116 @@ unsafe impl Record for NamespaceRow {}
 fn read<T: Record>(mut bytes: &[u8]) -> Result<T, DecodeError> {
     let (is, expected) = (bytes.len(), size_of::<T>());
     let mut record = MaybeUninit::<T>::zeroed();
-    // SAFETY: the bytes of the record, all of which are set.
+    // SAFETY: the slice covers the record, all of whose bytes are initialised.
     let whole = unsafe { std::slice::from_raw_parts_mut(record.as_mut_ptr().cast::<u8>(), expected) };
     if is != expected || bytes.try_copy_to_slice(whole).is_err() {
         return Err(DecodeError::Length { is, expected });
     }
-    // SAFETY: any bytes are a record.
+    // SAFETY: any bytes are valid for a `Record`.
     Ok(unsafe { record.assume_init() })
 }
 
-/// Decodes one record.
+/// Decodes a record of the ring. Coarse times of the record are ticks of `rate`.
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let EventRecord { time_ns, error, kind, old_state, cause, reset, reserved: _, traffic, connection } =
-        read(bytes)?;
-    let kind = check(kind, old_state, &connection)?;
-    Ok(Event {
+pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
+    let record: EventRecord = read(bytes)?;
+    let kind = check(&record)?;
+    let EventRecord { time_ns, error, kind: _, old_state, cause, reset, reserved: _, traffic, connection } =
+        record;
+    let mut event = Event {
         time_ns,
         kind,
         old_state,
-        traffic,
-        error,
-        end: Cause::from_number(cause),
-        reset: (cause == Cause::ResetByUs as u8)
+        traffic: Traffic::NONE,
+        error: 0,
+        end: None,
+        reset: None,
+        idle_ns: None,
+        at_least_ns: None,
+        connection: plain(&connection),
+    };
+    if kind == Kind::Destroy {
+        event.traffic = Traffic { receive_queue: 0, send_queue: 0, idle_jiffies: 0, ..traffic };
+        event.error = error;
+        event.end = Cause::from_number(cause);
+        event.reset = (event.end == Some(Cause::ResetByUs))
             .then(|| Reset::of(old_state, reset, traffic.receive_queue))
-            .flatten(),
-        idle_ns: (kind == Kind::Destroy).then(|| idle_ns(&connection, &traffic)).flatten(),
-        place: None,
-        process: None,
-        src_name: None,
-        dst_name: None,
-        at_least_ns: connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns())),
-        connection,
-    })
+            .flatten();
+        event.idle_ns = idle_ns(&connection, &traffic, rate);
+        event.at_least_ns =
+            connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns()));
+    }
+    Ok(event)
 }
 
-/// For how long no payload was sent or received, if the connection was established.
-pub fn idle_ns(connection: &Connection, traffic: &Traffic) -> Option<u64> {
-    connection.is(WAS_ESTABLISHED).then(|| Jiffy::of_kernel()?.ns(traffic.idle_jiffies)).flatten()
+/// When the event of a record happened, nanoseconds of `CLOCK_BOOTTIME`; `None` for bytes that are no record. Faster
+/// than decoding the record.
+pub fn time_ns(bytes: &[u8]) -> Option<u64> {
+    const { assert!(std::mem::offset_of!(EventRecord, time_ns) == 0) };
+    let mut head = bytes;
+    head.try_get_u64_ne().ok().filter(|_| bytes.len() == size_of::<EventRecord>())
+}
+
+/// The event that stands for an open connection: `row` as the walk found it at `time_ns`, with the connection that
+/// stands for it in lists.
+pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRate) -> Event {
+    let at_least = Some(row.at_least_jiffies).filter(|&ticks| ticks > 0);
+    Event {
+        time_ns,
+        kind: Kind::Open,
+        old_state: connection.state,
+        traffic: Traffic { idle_jiffies: 0, ..row.traffic },
+        error: 0,
+        end: None,
+        reset: None,
+        idle_ns: idle_ns(connection, &row.traffic, rate),
+        at_least_ns: at_least.and_then(|ticks| rate.at_least_ns(ticks)),
+        connection: plain(connection),
+    }
+}
+
+/// The time without payload, if the connection was established.
+fn idle_ns(connection: &Connection, traffic: &Traffic, rate: TickRate) -> Option<u64> {
+    connection.is(WAS_ESTABLISHED).then(|| rate.ns(traffic.idle_jiffies)).flatten()
+}
+
+/// A connection without what only the kernel programs need, and without the bytes behind the end of an address or a
+/// name.
+fn plain(connection: &Connection) -> Connection {
+    let mut plain = Connection {
+        flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED),
+        last_sport: 0,
+        scratch: 0,
+        owner: owner(&connection.owner),
+        ..*connection
+    };
+    if plain.family == 4 {
+        plain.src[4..].fill(0);
+        plain.dst[4..].fill(0);
+    }
+    plain
+}
+
+/// An owner without flags of the kernel programs. Of several owners, only the way of knowing them remains.
+fn owner(owner: &Owner) -> Owner {
+    let source = owner.source;
+    if usize::from(source) >= SOURCES.len() || source == UNKNOWN {
+        Owner::NONE
+    } else if owner.is_known() {
+        Owner { flags: 0, reserved: 0, comm: name(&owner.comm), thread: name(&owner.thread), ..*owner }
+    } else {
+        Owner { source, flags: SHARED, ..Owner::NONE }
+    }
+}
+
+/// A name with zeros behind its end.
+fn name(bytes: &[u8; COMM]) -> [u8; COMM] {
+    let mut name = [0; COMM];
+    let text = until_zero(bytes);
+    name[..text.len()].copy_from_slice(text);
+    name
 }
 
 /// Decodes a row of the socket iterator.
@@ -135,12 +207,13 @@ pub fn namespace_row(bytes: &[u8]) -> Result<NamespaceRow, DecodeError> {
     read(bytes)
 }
 
-fn check(kind: u8, old_state: u8, connection: &Connection) -> Result<Kind, DecodeError> {
-    check_connection(connection)?;
-    if state::name(old_state).is_none() && !(kind == NEW && old_state == UNSEEN) {
-        return Err(DecodeError::State(old_state));
+fn check(record: &EventRecord) -> Result<Kind, DecodeError> {
+    let kind = Kind::from_record(record.kind).ok_or(DecodeError::Kind(record.kind))?;
+    check_connection(&record.connection)?;
+    if state::name(record.old_state).is_none() && !(kind == Kind::New && record.old_state == UNSEEN) {
+        return Err(DecodeError::State(record.old_state));
     }
-    Kind::from_record(kind).ok_or(DecodeError::Kind(kind))
+    Ok(kind)
 }
 
 fn check_connection(connection: &Connection) -> Result<(), DecodeError> {
@@ -163,7 +236,11 @@ fn check_state(state: u8) -> Result<(), DecodeError> {
 mod tests {
     use proptest::prelude::*;
 
+    use conn_common::event::{DESTROY, NEW, UPDATE};
+
     use super::*;
+
+    const RATE: TickRate = TickRate::of_tick(4_000_000);
 
     fn record() -> Vec<u8> {
         let mut bytes = vec![0_u8; size_of::<EventRecord>()];
@@ -179,23 +256,23 @@ mod tests {
     }
 
     #[test]
-    fn reads_fields_where_the_record_has_them() -> Result<(), DecodeError> {
-        let event = decode(&record())?;
+    fn fields_are_read_at_their_offsets() -> Result<(), DecodeError> {
+        let event = decode(&record(), RATE)?;
         assert_eq!((event.time_ns, event.connection.dport), (7, 443));
         assert_eq!((event.connection.direction, event.connection.state), (OUT, state::SYN_SENT));
         Ok(())
     }
 
     #[test]
-    fn names_what_is_wrong() {
-        assert_eq!(decode(&[]).err(), Some(DecodeError::Length { is: 0, expected: 200 }));
+    fn errors_name_the_field_that_is_wrong() {
+        assert_eq!(decode(&[], RATE).err(), Some(DecodeError::Length { is: 0, expected: 200 }));
         let with = |offset: usize, value: u8| {
             let mut bytes = record();
             bytes[offset] = value;
-            decode(&bytes).err()
+            decode(&bytes, RATE).err()
         };
         let connection = std::mem::offset_of!(EventRecord, connection);
-        assert_eq!(with(std::mem::offset_of!(EventRecord, kind), 9), Some(DecodeError::State(0)));
+        assert_eq!(with(std::mem::offset_of!(EventRecord, kind), 9), Some(DecodeError::Kind(9)));
         assert_eq!(
             with(connection + std::mem::offset_of!(Connection, family), 9),
             Some(DecodeError::Family(9))
@@ -210,10 +287,44 @@ mod tests {
         );
     }
 
+    #[test]
+    fn decoding_clears_what_only_the_kernel_programs_need() -> Result<(), DecodeError> {
+        let mut bytes = record();
+        let set = |bytes: &mut [u8], offset: usize, value: u8| {
+            bytes[std::mem::offset_of!(EventRecord, connection) + offset] = value;
+        };
+        let owner = std::mem::offset_of!(Connection, owner);
+        let plain = decode(&bytes, RATE)?;
+        set(&mut bytes, std::mem::offset_of!(Connection, flags), !(PREEXISTING | WAS_ESTABLISHED));
+        set(&mut bytes, std::mem::offset_of!(Connection, scratch), 1);
+        set(&mut bytes, std::mem::offset_of!(Connection, last_sport), 1);
+        set(&mut bytes, std::mem::offset_of!(Connection, src) + 4, 1);
+        set(&mut bytes, owner + std::mem::offset_of!(Owner, flags), 1);
+        set(&mut bytes, owner + std::mem::offset_of!(Owner, comm) + 1, b'x');
+        assert_eq!(decode(&bytes, RATE)?, plain);
+        Ok(())
+    }
+
+    #[test]
+    fn only_ends_have_traffic_causes_and_errors() -> Result<(), DecodeError> {
+        let kind = std::mem::offset_of!(EventRecord, kind);
+        let mut bytes = record();
+        bytes[std::mem::offset_of!(EventRecord, traffic)] = 7;
+        bytes[std::mem::offset_of!(EventRecord, error)] = 104;
+        bytes[std::mem::offset_of!(EventRecord, old_state)] = state::ESTABLISHED;
+        for number in [NEW, UPDATE, DESTROY] {
+            bytes[kind] = number;
+            let event = decode(&bytes, RATE)?;
+            let known = (event.traffic != Traffic::NONE, event.error != 0, event.end.is_some());
+            assert_eq!(known, (number == DESTROY, number == DESTROY, number == DESTROY));
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn any_bytes_decode_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = decode(&bytes);
+            let _ = decode(&bytes, RATE);
             let _ = socket_row(&bytes);
             let _ = holder_row(&bytes);
             let _ = namespace_row(&bytes);
@@ -224,7 +335,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), size_of::<EventRecord>()),
         ) {
             let of_bytes = |error: &DecodeError| !matches!(error, DecodeError::Length { .. });
-            match decode(&bytes) {
+            match decode(&bytes, RATE) {
                 Ok(event) => prop_assert!(state::name(event.connection.state).is_some()),
                 Err(error) => prop_assert!(of_bytes(&error)),
             }

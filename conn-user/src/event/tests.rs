@@ -1,17 +1,31 @@
-use conn_common::connection::{HELD, IN, PREEXISTING, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED};
-use conn_common::owner::{ACCEPT, CONNECT, Owner as Record};
+use std::sync::Arc;
+
+use conn_common::cause::Ending;
+use conn_common::connection::{IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::event::{EventRecord, NEW, NO_CAUSE};
+use conn_common::owner::{ACCEPT, COMM, CONNECT, Owner as Record};
+use conn_common::row::SocketRow;
 use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
 use proptest::prelude::*;
 
 use super::*;
-use conn_common::cause::Ending;
+use crate::event::enriched::Enriched;
+use crate::event::process::until_zero;
+use crate::event::workload::{Container, ContainerNames, Workload};
+use crate::host::ticks::TickRate;
 
-/// A container, by the path that systemd gives docker's.
-fn place() -> Place {
-    let place = Place::of_path(&format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4)));
+/// Moments that a kernel can give: below 2^62 nanoseconds, 146 years.
+const TIMES: std::ops::Range<u64> = 0..1 << 62;
+
+/// The tick of most kernels.
+const RATE: TickRate = TickRate::of_tick(4_000_000);
+
+/// A docker container of a pod.
+fn workload() -> Workload {
+    let id = "0123456789abcdef".repeat(4);
+    let unit = Some(format!("docker-{id}.scope"));
     let [name, pod, namespace] = ["app", "web-1", "prod"].map(|name| Some(name.to_owned()));
-    place.container.as_ref().unwrap().set_names(Names { name, pod, namespace });
-    place
+    Workload { container: Some(Container { id, names: ContainerNames { name, pod, namespace } }), unit }
 }
 
 /// One second after boot, when the samples are attempted.
@@ -24,7 +38,7 @@ fn name(text: &[u8]) -> [u8; 16] {
 }
 
 /// `curl` opens 192.0.2.7:43210 → 198.51.100.9:443.
-pub(crate) fn new_out() -> Event {
+pub(crate) fn new_out() -> Enriched {
     let mut connection = Connection {
         id: 41,
         attempt_ns: ATTEMPT,
@@ -34,7 +48,6 @@ pub(crate) fn new_out() -> Event {
         family: 4,
         direction: OUT,
         state: SYN_SENT,
-        flags: TUPLE_KNOWN | HELD,
         owner: Record {
             cgroup: 6_789,
             start_ns: ATTEMPT - 7,
@@ -50,7 +63,7 @@ pub(crate) fn new_out() -> Event {
     };
     connection.src[..4].copy_from_slice(&[192, 0, 2, 7]);
     connection.dst[..4].copy_from_slice(&[198, 51, 100, 9]);
-    Event {
+    Enriched::from(Event {
         time_ns: ATTEMPT,
         kind: Kind::New,
         old_state: UNSEEN,
@@ -60,16 +73,12 @@ pub(crate) fn new_out() -> Event {
         reset: None,
         idle_ns: None,
         at_least_ns: None,
-        place: None,
-        process: None,
-        src_name: None,
-        dst_name: None,
         connection,
-    }
+    })
 }
 
-/// Somebody connects over IPv6 to our port 22; no owner yet.
-pub(crate) fn new_in_v6() -> Event {
+/// A peer connects over IPv6 to our port 22; no owner yet.
+pub(crate) fn new_in_v6() -> Enriched {
     let mut event = new_out();
     event.connection.src = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
     event.connection.dst = "2001:db8::22".parse::<Ipv6Addr>().unwrap().octets();
@@ -80,13 +89,13 @@ pub(crate) fn new_in_v6() -> Event {
     without_owner(event)
 }
 
-pub(crate) fn without_owner(mut event: Event) -> Event {
+pub(crate) fn without_owner(mut event: Enriched) -> Enriched {
     event.connection.owner = Record::NONE;
     event
 }
 
 /// 1.5 ms later its handshake is complete.
-pub(crate) fn established() -> Event {
+pub(crate) fn established() -> Enriched {
     let mut event = new_out();
     event.time_ns += 1_500_000;
     event.kind = Kind::Update;
@@ -98,7 +107,7 @@ pub(crate) fn established() -> Event {
 }
 
 /// 61.000000042 s later it ends.
-pub(crate) fn closed() -> Event {
+pub(crate) fn closed() -> Enriched {
     let mut event = established();
     event.time_ns = ATTEMPT + 61_000_000_042;
     event.kind = Kind::Destroy;
@@ -120,7 +129,7 @@ pub(crate) fn closed() -> Event {
 }
 
 /// Or it is closed with data that nobody has read.
-pub(crate) fn reset() -> Event {
+pub(crate) fn reset() -> Enriched {
     let mut event = closed();
     event.old_state = ESTABLISHED;
     event.end = Some(Cause::ResetByUs);
@@ -129,7 +138,7 @@ pub(crate) fn reset() -> Event {
 }
 
 /// Instead, its handshake fails.
-pub(crate) fn failed(error: i32, after_ns: u64) -> Event {
+pub(crate) fn failed(error: i32, after_ns: u64) -> Enriched {
     let mut event = new_out();
     event.time_ns += after_ns;
     event.kind = Kind::Destroy;
@@ -149,7 +158,7 @@ pub(crate) fn failed(error: i32, after_ns: u64) -> Event {
 }
 
 /// The end of a connection that was there before conntrace.
-pub(crate) fn preexisting() -> Event {
+pub(crate) fn preexisting() -> Enriched {
     let mut event = without_owner(closed());
     event.old_state = CLOSE_WAIT;
     event.end = Some(Cause::ResetByPeer);
@@ -162,7 +171,7 @@ pub(crate) fn preexisting() -> Event {
 }
 
 /// Its process has a name that wants to be something else.
-pub(crate) fn nasty() -> Event {
+pub(crate) fn nasty() -> Enriched {
     let mut event = new_out();
     event.connection.owner.comm = name(b"x\n[NEW] pid=1\x1b\xff");
     event.connection.owner.thread = name(b"\"\\ \xe2\x80\xae");
@@ -171,13 +180,13 @@ pub(crate) fn nasty() -> Event {
 }
 
 /// Ten seconds after its attempt, `established` is looked at.
-pub(crate) fn open() -> Event {
+pub(crate) fn open() -> Enriched {
     let mut event = established();
     event.time_ns = ATTEMPT + 10_000_000_000;
     event.kind = Kind::Open;
     event.old_state = ESTABLISHED;
-    event.place = Some(Arc::new(place()));
-    event.process = Some(Arc::new(Process::called(b"curl -s http://x")));
+    event.workload = Some(Arc::new(workload()));
+    event.command_line = Some(b"curl -s http://x"[..].into());
     event.src_name = Some("laptop.example".into());
     event.dst_name = Some("web.example".into());
     event.traffic = Traffic { receive_queue: 12, send_queue: 3_456, ..closed().traffic };
@@ -185,12 +194,12 @@ pub(crate) fn open() -> Event {
     event
 }
 
-/// Everything that `decode` lets through, and what is open.
-pub(crate) fn any_event() -> impl Strategy<Value = Event> {
-    let state = 1_u8..=12;
+/// Any bytes as a record, with the values that a kernel gives where a record is checked.
+fn any_record() -> impl Strategy<Value = EventRecord> {
+    let state = 1_u8..=11;
     let owner = (
-        (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>()),
-        (0_u8..6, any::<u8>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
+        (any::<u64>(), TIMES, any::<u32>(), any::<u32>(), any::<u32>()),
+        (0_u8..6, 0_u8..4, any::<[u8; COMM]>(), any::<[u8; COMM]>()),
     )
         .prop_map(|(numbers, (source, flags, comm, thread))| Record {
             cgroup: numbers.0,
@@ -205,9 +214,9 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             thread,
         });
     let connection = (
-        (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), owner),
+        (any::<u64>(), TIMES, TIMES, any::<u32>(), owner),
         (any::<u16>(), any::<u16>(), any::<[u8; 16]>(), any::<[u8; 16]>()),
-        (prop_oneof![Just(4), Just(6)], 0..=UNDIRECTED, state.clone(), any::<u8>()),
+        (prop_oneof![Just(4), Just(6)], prop_oneof![Just(IN), Just(OUT)], state.clone(), any::<u8>()),
     )
         .prop_map(|(times, tuple, rest)| Connection {
             id: times.0,
@@ -226,41 +235,83 @@ pub(crate) fn any_event() -> impl Strategy<Value = Event> {
             scratch: 0,
             owner: times.4,
         });
-    let counts = (any::<u64>(), any::<u64>(), any::<[u32; 7]>(), any::<u16>());
-    let end = prop::sample::select(&Cause::ALL[..]);
-    let kinds = [Kind::New, Kind::Update, Kind::Destroy, Kind::Open];
-    // Any text, but never none at all.
-    let name = || prop::option::of("(?s).{1,20}");
-    let names = (name(), name());
-    (prop::sample::select(kinds.to_vec()), state, any::<u64>(), counts, end, connection, names).prop_map(
-        |(kind, old_state, time_ns, counts, end, connection, names)| Event {
+    let counts = (any::<u64>(), any::<u64>(), any::<[u32; 8]>());
+    let traffic = counts.prop_map(|(bytes_sent, bytes_received, counts)| Traffic {
+        bytes_sent,
+        bytes_received,
+        segments_sent: counts[0],
+        segments_received: counts[1],
+        retransmits: counts[2],
+        srtt_us: counts[3],
+        min_rtt_us: counts[4],
+        receive_queue: counts[5],
+        send_queue: counts[6],
+        idle_jiffies: counts[7],
+    });
+    let ending = (any::<u16>(), 0..=Cause::COUNT as u8, any::<u8>());
+    (0_u8..3, state, TIMES, ending, traffic, connection).prop_map(
+        |(kind, old_state, time_ns, (error, cause, reset), traffic, connection)| EventRecord {
             time_ns,
+            error,
             kind,
-            old_state: if kind == Kind::New { UNSEEN } else { old_state },
-            traffic: Traffic {
-                bytes_sent: counts.0,
-                bytes_received: counts.1,
-                segments_sent: counts.2[0],
-                segments_received: counts.2[1],
-                retransmits: counts.2[2],
-                srtt_us: counts.2[3],
-                min_rtt_us: counts.2[4],
-                receive_queue: counts.2[5],
-                send_queue: counts.2[6],
-                idle_jiffies: 0,
-            },
-            error: counts.3,
-            end: (kind == Kind::Destroy).then_some(end),
-            reset: (kind == Kind::Destroy && end == Cause::ResetByUs).then_some(Reset::Linger0),
-            idle_ns: connection.is(WAS_ESTABLISHED).then_some(5),
-            at_least_ns: connection.is(PREEXISTING).then_some(7),
-            place: None,
-            process: None,
-            src_name: names.0.map(Into::into),
-            dst_name: names.1.map(Into::into),
+            old_state: if kind == NEW { UNSEEN } else { old_state },
+            cause,
+            reset,
+            reserved: 0,
+            traffic,
             connection,
         },
     )
+}
+
+/// The record that an event of the stream is decoded from, but for its idle time.
+pub(crate) fn record(event: &Event) -> EventRecord {
+    EventRecord {
+        time_ns: event.time_ns,
+        error: event.error,
+        kind: Kind::ALL.iter().position(|&kind| kind == event.kind).unwrap() as u8,
+        old_state: event.old_state,
+        cause: event.end.map_or(NO_CAUSE, |cause| cause as u8),
+        reset: 0,
+        reserved: 0,
+        traffic: event.traffic,
+        connection: event.connection,
+    }
+}
+
+/// The bytes of a record.
+pub(crate) fn bytes(record: &EventRecord) -> Vec<u8> {
+    // SAFETY: a record is `repr(C)` of integers without padding, and lives until this function returns.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<EventRecord>()) }
+        .to_vec()
+}
+
+/// Any event of the stream, and any open connection or listener.
+fn any_plain_event() -> impl Strategy<Value = Event> {
+    let open =
+        (any_record(), IN..=UNDIRECTED, any::<u32>()).prop_map(|(record, direction, at_least_jiffies)| {
+            let EventRecord { time_ns, traffic, connection, .. } = record;
+            let row = SocketRow { cookie: 7, traffic, at_least_jiffies, reserved: 0, connection };
+            decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
+        });
+    let stream = any_record().prop_map(|record| decode::decode(&bytes(&record), RATE).unwrap());
+    prop_oneof![3 => stream, 1 => open]
+}
+
+/// Any event, with anything that may be known about it.
+pub(crate) fn any_event() -> impl Strategy<Value = Enriched> {
+    // Any text, but never an empty one.
+    let name = || prop::option::of("(?s).{1,20}");
+    let names =
+        (name(), name(), name()).prop_map(|(name, pod, namespace)| ContainerNames { name, pod, namespace });
+    let container = prop::option::of(("(?s).{1,70}", names).prop_map(|(id, names)| Container { id, names }));
+    let workload = (container, name()).prop_map(|(container, unit)| Workload { container, unit });
+    (any_plain_event(), workload, name(), name()).prop_map(|(event, workload, src_name, dst_name)| Enriched {
+        workload: Some(workload).filter(|workload| !workload.is_empty()).map(Arc::new),
+        src_name: src_name.map(Into::into),
+        dst_name: dst_name.map(Into::into),
+        ..Enriched::from(event)
+    })
 }
 
 #[test]
@@ -277,8 +328,8 @@ fn owners_end_at_the_zero() {
     let event = new_out();
     let owner = event.owner().unwrap();
     assert_eq!((owner.pid, owner.comm, owner.thread), (1_234, &b"curl"[..], &b"resolver"[..]));
-    assert_eq!((owner.is_kernel, event.owner_source()), (false, "connect"));
-    assert_eq!(without_owner(event).owner(), None);
+    assert_eq!(event.owner_source(), "connect");
+    assert_eq!(without_owner(new_out()).owner(), None);
     let mut accepted = new_in_v6();
     assert_eq!(accepted.owner_source(), "-");
     accepted.connection.owner.source = ACCEPT;
@@ -287,10 +338,4 @@ fn owners_end_at_the_zero() {
     assert_eq!((accepted.owner(), accepted.owner_source()), (None, "accept"));
     assert_eq!(until_zero(&[b'x'; 16]).len(), 16);
     assert_eq!(until_zero(b"\0leftover"), b"");
-}
-
-#[test]
-fn errors_have_their_names() {
-    assert_eq!(errno_name(111), Some("ECONNREFUSED"));
-    assert_eq!(errno_name(0), None);
 }

@@ -24,7 +24,7 @@ pub fn connection(row: &SocketRow) -> Connection {
 /// The connection with the first of its holders (by process id) with whom the filter lets it through, or
 /// without one if it has none. Who opened a connection in TIME_WAIT is not known, so that passes if it would
 /// pass either way.
-pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&Vec<Owner>>) -> Option<Connection> {
+pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&[Owner]>) -> Option<Connection> {
     let passes = |connection: &Connection| {
         let turned = || Connection {
             src: connection.dst,

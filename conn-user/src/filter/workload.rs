@@ -1,6 +1,6 @@
 //! Which workloads pass: containers and systemd units. The kernel knows neither, so user space decides.
 
-use crate::enrich::cgroup::Place;
+use crate::event::workload::Workload;
 
 /// Containers and units. An empty list admits everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl WorkloadFilter {
     }
 
     /// True if a workload passes. An unknown workload passes an empty filter only.
-    pub fn matches(&self, workload: Option<&Place>) -> bool {
+    pub fn matches(&self, workload: Option<&Workload>) -> bool {
         let container = || workload.and_then(|workload| workload.container.as_ref());
         let unit = || workload.and_then(|workload| workload.unit.as_ref());
         let is_container = |wanted: &String| container().is_some_and(|one| one.is(wanted));
@@ -33,25 +33,23 @@ impl WorkloadFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrich::container_names::Names;
+    use crate::event::workload::Container;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
     fn workloads_are_chosen_by_container_and_unit() {
-        let docker = Place::of_path(&format!("/system.slice/docker-{ID}.scope"));
-        let nginx = Place::of_path("/system.slice/nginx.service");
+        let of_container = |id: &str| Workload { container: Some(Container::new(id.into())), unit: None };
+        let (mut docker, lxc) = (of_container(ID), of_container("web"));
+        let nginx = Workload { container: None, unit: Some("nginx.service".into()) };
         let container = |id: &str| WorkloadFilter { containers: vec![id.into()], units: Vec::new() };
         let unit = |name: &str| WorkloadFilter { containers: Vec::new(), units: vec![name.into()] };
         assert!(WorkloadFilter::default().is_empty() && WorkloadFilter::default().matches(None));
         assert!(container("0123").matches(Some(&docker)) && container(ID).matches(Some(&docker)));
         assert!(!container("012").matches(Some(&docker)) && !container("0123").matches(Some(&nginx)));
-        let called = |name: &str| Names { name: Some(name.into()), ..Names::default() };
-        assert!(!container("web").matches(Some(&docker)));
-        docker.container.as_ref().unwrap().set_names(called("web"));
+        assert!(!container("web").matches(Some(&docker)) && container("web").matches(Some(&lxc)));
+        docker.container.as_mut().unwrap().names.name = Some("web".into());
         assert!(container("web").matches(Some(&docker)) && !container("we").matches(Some(&docker)));
-        let lxc = Place::of_path("/lxc/web");
-        assert_eq!(lxc.container.as_ref().unwrap().names(), Some(&called("web")));
         assert!(unit("nginx").matches(Some(&nginx)) && unit("nginx.service").matches(Some(&nginx)));
         assert!(!unit("nginx").matches(None) && !unit("ngin").matches(Some(&nginx)));
     }

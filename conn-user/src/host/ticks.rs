@@ -1,42 +1,44 @@
-//! How long a jiffy is, the tick by which the kernel counts coarse times.
-
-use std::sync::OnceLock;
+//! The rate of the ticks (jiffies) in which the kernel counts coarse times.
 
 use nix::time::{ClockId, clock_getres};
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// A jiffy.
+/// Ticks of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Jiffy {
+pub struct TickRate {
+    /// 0 for an unknown rate.
     frequency: u64,
 }
 
-impl Jiffy {
-    /// The running kernel's. It does not tell its `CONFIG_HZ`, but a coarse clock goes by it.
-    pub fn of_kernel() -> Option<Self> {
-        static JIFFY: OnceLock<Option<Jiffy>> = OnceLock::new();
-        *JIFFY.get_or_init(|| {
-            let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
-            Self::lasting(u64::try_from(tick.tv_nsec()).ok()?)
-        })
+impl TickRate {
+    /// An unknown rate, by which every length of time is unknown.
+    pub const UNKNOWN: Self = Self { frequency: 0 };
+
+    /// The running kernel's rate. The kernel does not export its `CONFIG_HZ`, but its coarse clock has that resolution.
+    pub fn probe() -> Self {
+        let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE);
+        tick.map_or(Self::UNKNOWN, |tick| Self::of_tick(tick.tv_nsec().unsigned_abs()))
     }
 
-    /// One of so many nanoseconds, rounded as the kernel does (`TICK_NSEC`, include/linux/jiffies.h).
-    fn lasting(ns: u64) -> Option<Self> {
-        let frequency = (SECOND + ns / 2).checked_div(ns)?;
-        (frequency > 0).then_some(Self { frequency })
+    /// The rate of ticks of `ns` nanoseconds, rounded as the kernel does (`TICK_NSEC`, include/linux/jiffies.h).
+    pub const fn of_tick(ns: u64) -> Self {
+        match (SECOND + ns / 2).checked_div(ns) {
+            Some(frequency) => Self { frequency },
+            None => Self::UNKNOWN,
+        }
     }
 
-    /// So many jiffies in nanoseconds. What they measure may be up to one longer or shorter.
-    pub fn ns(self, jiffies: u32) -> Option<u64> {
-        (u64::from(jiffies) * SECOND).checked_div(self.frequency)
+    /// The length of `ticks` in nanoseconds; `None` if the rate is unknown. A measured time may be up to one tick
+    /// longer or shorter.
+    pub fn ns(self, ticks: u32) -> Option<u64> {
+        (u64::from(ticks) * SECOND).checked_div(self.frequency)
     }
 
-    /// The shortest time in which so many jiffies can begin, in nanoseconds.
-    pub fn at_least_ns(self, jiffies: u32) -> Option<u64> {
-        self.ns(jiffies.saturating_sub(1))
+    /// The shortest time in which `ticks` can begin, in nanoseconds; `None` if the rate is unknown.
+    pub fn at_least_ns(self, ticks: u32) -> Option<u64> {
+        self.ns(ticks.saturating_sub(1))
     }
 }
 
@@ -49,17 +51,18 @@ mod tests {
         // What kernels are configured with (kernel/Kconfig.hz, and Alpha's).
         for frequency in [24, 100, 128, 250, 300, 1_000, 1_024] {
             let tick = (SECOND + frequency / 2) / frequency;
-            assert_eq!(Jiffy::lasting(tick), Some(Jiffy { frequency }));
+            assert_eq!(TickRate::of_tick(tick), TickRate { frequency });
         }
-        assert_eq!(Jiffy::lasting(0), None);
-        assert!(Jiffy::of_kernel().is_some_and(|jiffy| (24..=1_024).contains(&jiffy.frequency)));
+        assert_eq!(TickRate::of_tick(0), TickRate::UNKNOWN);
+        assert!((24..=1_024).contains(&TickRate::probe().frequency));
     }
 
     #[test]
-    fn jiffies_become_nanoseconds() {
-        let jiffy = Jiffy { frequency: 250 };
-        assert_eq!(jiffy.ns(251), Some(1_004_000_000));
-        assert_eq!([0, 1, 251].map(|jiffies| jiffy.at_least_ns(jiffies)), [Some(0), Some(0), Some(SECOND)]);
-        assert_eq!(jiffy.ns(u32::MAX), Some(17_179_869_180_000_000));
+    fn ticks_become_nanoseconds() {
+        let rate = TickRate { frequency: 250 };
+        assert_eq!(rate.ns(251), Some(1_004_000_000));
+        assert_eq!([0, 1, 251].map(|ticks| rate.at_least_ns(ticks)), [Some(0), Some(0), Some(SECOND)]);
+        assert_eq!(rate.ns(u32::MAX), Some(17_179_869_180_000_000));
+        assert_eq!(TickRate::UNKNOWN.ns(1), None);
     }
 }

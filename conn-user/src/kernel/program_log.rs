@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use aya_log::EbpfLogger;
 use log::Log;
 
+use crate::output::async_fd::OwnsFd;
+
 /// Hands the programs' log lines to this process's logger.
 pub struct ProgramLog(pub(super) EbpfLogger<&'static dyn Log>);
 
@@ -27,6 +29,10 @@ impl AsRawFd for ProgramLog {
         self.0.as_raw_fd()
     }
 }
+
+// SAFETY: a logger owns the ring of its lines, which it cannot replace.
+#[expect(unsafe_code, reason = "the promise that AsyncFd asks for")]
+unsafe impl OwnsFd for ProgramLog {}
 
 impl fmt::Debug for ProgramLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

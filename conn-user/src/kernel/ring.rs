@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use aya::maps::{Map, MapData, RingBuf};
 
 use crate::kernel::map::{Handle, MapAction, MapError};
+use crate::output::async_fd::OwnsFd;
 
 /// The reader's end of the ring. Two handles of one ring would read the same records: a probe's ring is
 /// opened once.
@@ -37,6 +38,10 @@ impl AsRawFd for Ring {
         self.0.as_raw_fd()
     }
 }
+
+// SAFETY: a ring owns the descriptor of its map, which it cannot replace.
+#[expect(unsafe_code, reason = "the promise that AsyncFd asks for")]
+unsafe impl OwnsFd for Ring {}
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,7 +41,7 @@ pub struct Session {
     /// The programs. Other threads may share them.
     pub probe: Arc<Probe>,
     /// The programs' counters of themselves.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// What was decided.
     pub plan: Plan,
     /// The hook that sees accepts; none if the run does not ask for owners.
@@ -63,7 +63,7 @@ impl Session {
             log_degradation(degradation);
         }
         let probe = Probe::load(&plan, options)?;
-        let counters = Counters::new(&probe)?;
+        let counters = Arc::new(Counters::new(&probe)?);
         let (accepts, asks_owners) = (load_programs(&probe, &plan, options)?, asks_owners(options));
         probe.attach_hooks(&plan)?;
         probe.enable()?;

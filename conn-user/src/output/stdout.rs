@@ -1,68 +1,92 @@
-//! Standard output: whole batches of lines, written at once.
+//! Standard output: whole lines, and an end that is no error when the reader leaves.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::libc;
 
 use crate::error::Error;
-use crate::output::async_fd::register;
 
-/// What became of a batch.
+/// What became of what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// All of it was written.
+    /// All of it was written, or will be.
     All,
-    /// Nobody reads any more (`| head -1`): time to stop, not an error.
+    /// The reader is gone (`| head -1`): time to end, not an error.
     Closed,
 }
 
-/// Standard output without the line buffer of the standard library.
-#[derive(Debug)]
-pub struct Sink {
-    file: File,
-    closed: Option<AsyncFd<File>>,
+/// Takes lines.
+pub trait Sink: Send {
+    /// True if there is room for another line behind `waiting` bytes.
+    fn has_room(&mut self, waiting: usize) -> bool;
+
+    /// Takes lines, and empties both arguments. Events end in front of the offsets `ends`.
+    ///
+    /// # Errors
+    /// The output failed.
+    fn push(&mut self, lines: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<Written, Error>;
 }
 
-impl Sink {
-    /// Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// Standard output is not open.
-    pub fn stdout() -> Result<Self, Error> {
-        let open = || io::stdout().as_fd().try_clone_to_owned().map(File::from);
-        let file = open().map_err(context)?;
-        // Files cannot be polled; then there is also no reader who could leave.
-        let closed = open().ok().and_then(|file| register(file, Interest::ERROR).ok());
-        Ok(Self { file, closed })
+/// Standard output for a command that gives one answer: the command waits until the reader takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer;
+
+impl Sink for Answer {
+    fn has_room(&mut self, _: usize) -> bool {
+        true
     }
 
-    /// Writes a batch.
-    ///
-    /// # Errors
-    /// The file cannot be written: the disk is full, for instance.
-    pub fn write(&mut self, batch: &[u8]) -> Result<Written, Error> {
-        match self.file.write_all(batch) {
-            Ok(()) => Ok(Written::All),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
-            Err(error) => Err(context(error)),
-        }
-    }
-
-    /// Waits until the reader of a pipe is gone; for ever if there is none.
-    pub async fn closed(&mut self) {
-        match &self.closed {
-            // An error condition is all this descriptor is polled for.
-            Some(closed) => drop(closed.ready(Interest::ERROR).await),
-            None => std::future::pending().await,
-        }
+    fn push(&mut self, lines: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<Written, Error> {
+        let written = print_part(lines);
+        lines.clear();
+        ends.clear();
+        written
     }
 }
 
-/// Writes a whole answer to standard output, for commands that give one and end. A reader who left
-/// has seen what it wanted.
+/// Set if the process was started without standard output.
+static CLOSED_AT_START: AtomicBool = AtomicBool::new(false);
+
+/// Notes a closed standard output. The standard library opens `/dev/null` in its place before `main`, which would
+/// swallow all output and report success.
+extern "C" fn note_closed() {
+    // SAFETY: F_GETFD has no argument and changes nothing.
+    if unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } < 0 {
+        CLOSED_AT_START.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The C library calls the functions of this section before the start of the standard library (ELF gABI, chapter 5).
+// SAFETY: the section holds pointers to functions without arguments; the function needs nothing that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_CLOSED: extern "C" fn() = note_closed;
+
+/// A descriptor of standard output without the line buffer of the standard library.
+///
+/// # Errors
+/// Standard output is closed.
+pub(super) fn open() -> Result<File, Error> {
+    check_open()?;
+    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(context)
+}
+
+/// Checks that the process was started with a standard output, for commands that may have nothing to write.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn check_open() -> Result<(), Error> {
+    if CLOSED_AT_START.load(Ordering::Relaxed) {
+        return Err(context(io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    Ok(())
+}
+
+/// Writes a whole answer to standard output, for commands that give one and end. A reader who left has seen what it
+/// wanted.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -70,11 +94,12 @@ pub fn print(text: impl AsRef<[u8]>) -> Result<(), Error> {
     print_part(text.as_ref()).map(|_| ())
 }
 
-/// The same for a part of an answer; the caller makes the next part if somebody still reads.
+/// The same for a part of an answer; the caller makes the next part if the reader is still there.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub fn print_part(text: &[u8]) -> Result<Written, Error> {
+    check_open()?;
     match io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()) {
         Ok(()) => Ok(Written::All),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Closed),
@@ -82,6 +107,44 @@ pub fn print_part(text: &[u8]) -> Result<Written, Error> {
     }
 }
 
-fn context(source: io::Error) -> Error {
+/// An error of standard output.
+pub(super) fn context(source: io::Error) -> Error {
     Error::Io { context: "writing to standard output".into(), source }
+}
+
+#[cfg(test)]
+pub(crate) mod memory {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Lines in memory, with room for so many bytes.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Memory {
+        pub(crate) text: Arc<Mutex<String>>,
+        pub(crate) capacity: usize,
+    }
+
+    impl Memory {
+        pub(crate) fn new() -> Self {
+            Self { text: Arc::default(), capacity: usize::MAX }
+        }
+
+        pub(crate) fn text(&self) -> String {
+            self.text.lock().unwrap().clone()
+        }
+    }
+
+    impl Sink for Memory {
+        fn has_room(&mut self, waiting: usize) -> bool {
+            self.text.lock().unwrap().len() + waiting < self.capacity
+        }
+
+        fn push(&mut self, lines: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<Written, Error> {
+            self.text.lock().unwrap().push_str(std::str::from_utf8(lines).unwrap());
+            lines.clear();
+            ends.clear();
+            Ok(Written::All)
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Colours of a terminal.
 
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 
 /// A header.
@@ -15,7 +15,7 @@ const DESTROY: &[u8] = b"\x1b[33m";
 const NONE: &[u8] = b"\x1b[0m";
 
 /// The colour of a kind of event.
-pub(super) fn kind(event: &Event) -> &'static [u8] {
+pub(super) fn kind(event: &Enriched) -> &'static [u8] {
     match event.kind {
         Kind::New => NEW,
         Kind::Update | Kind::Open => UPDATE,

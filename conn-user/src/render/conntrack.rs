@@ -13,7 +13,7 @@ use conn_common::state;
 
 use super::color::{self, painted};
 use super::{Lost, RenderContext, address, integer};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::{WallClock, digits};
 use crate::render::human;
@@ -47,7 +47,7 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 }
 
 /// Appends the line without its end.
-pub(super) fn event(event: &Event, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let connection = &event.connection;
     let (src, dst) = (event.src(), event.dst());
     let (sport, dport) = (connection.sport, connection.dport);
@@ -91,7 +91,7 @@ pub(super) fn event(event: &Event, extras: ConntrackFields, frame: &RenderContex
 }
 
 /// When it began and ended, in whole seconds of local time.
-fn bounds(event: &Event, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
+fn bounds(event: &Enriched, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
     for (key, ns) in [(&b" [start="[..], event.attempt_ns()), (b" [stop=", end)] {
         if let Some(ns) = ns {
@@ -103,7 +103,7 @@ fn bounds(event: &Event, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
 }
 
 /// The fields that conntrack does not have.
-fn own_fields(event: &Event, color: bool, out: &mut Vec<u8>) {
+fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b" dir=");
     out.extend_from_slice(event.direction().unwrap_or("-").as_bytes());
     match event.owner() {
@@ -175,7 +175,7 @@ pub(super) const fn state_name(number: u8) -> &'static str {
 
 /// True while the responder has said nothing: a SYN is out, or was until its connection failed in
 /// silence. A refusal is an answer.
-pub(super) fn is_unreplied(event: &Event) -> bool {
+pub(super) fn is_unreplied(event: &Enriched) -> bool {
     let connection = &event.connection;
     if !event.is_out() {
         return false;
@@ -190,7 +190,7 @@ pub(super) fn is_unreplied(event: &Event) -> bool {
 }
 
 /// True once the connection was established.
-pub(super) fn is_assured(event: &Event) -> bool {
+pub(super) fn is_assured(event: &Enriched) -> bool {
     let connection = &event.connection;
     connection.is(WAS_ESTABLISHED)
         || connection.state == state::TIME_WAIT

@@ -3,7 +3,7 @@
 
 use super::json_writer::plain;
 use crate::column::{Cell, Column};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
 
 /// Appends the header with its line end.
@@ -14,7 +14,7 @@ pub(super) fn header(columns: Option<&[&'static Column]>, out: &mut Vec<u8>) {
 
 /// Appends the line without its end.
 pub(super) fn event(
-    event: &Event,
+    event: &Enriched,
     columns: Option<&[&'static Column]>,
     clock: &WallClock,
     out: &mut Vec<u8>,

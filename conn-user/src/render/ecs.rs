@@ -4,7 +4,7 @@
 use conn_common::connection::{IN, OUT};
 
 use super::json_writer::Object;
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
 use crate::render::Lost;
@@ -13,7 +13,7 @@ use crate::render::Lost;
 const ECS_VERSION: &str = "9.0.0";
 
 /// Appends a document of the Elastic Common Schema.
-pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     let mut document = Object::open(out);
     let time_ns = clock.to_unix_ns(event.time_ns);
     document.time("@timestamp", time_ns);

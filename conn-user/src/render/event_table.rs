@@ -7,7 +7,7 @@ use super::color::{self, painted};
 use super::json_writer::{error, plain};
 use super::{address, integer};
 use crate::column::{Cell, Column, Columns};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
 use crate::host::services::Services;
 use crate::render::human::{self, Zone};
@@ -59,7 +59,7 @@ impl Table {
     }
 
     /// Makes room for an event to come.
-    pub(super) fn measure(&mut self, event: &Event, clock: &WallClock, zone: &Zone) {
+    pub(super) fn measure(&mut self, event: &Enriched, clock: &WallClock, zone: &Zone) {
         for (column, width) in self.columns.iter().zip(&mut self.widths) {
             self.cell.clear();
             text(column.of(event, clock), zone, &self.services, &mut self.cell);
@@ -81,7 +81,7 @@ impl Table {
     /// Appends the line without its end.
     pub(super) fn event(
         &mut self,
-        event: &Event,
+        event: &Enriched,
         clock: &WallClock,
         zone: &Zone,
         color: bool,

@@ -7,14 +7,14 @@ use conn_common::reset::Reset;
 
 use super::Lost;
 use super::json_writer::Object;
-use crate::enrich::container_names::Names;
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::state_name;
+use crate::event::workload::ContainerNames;
 use crate::host::clock::WallClock;
 
 /// Appends the object without a line end.
-pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     let connection = &event.connection;
     let unix_ns = |boot_ns| clock.to_unix_ns(boot_ns);
     let time_ns = unix_ns(event.time_ns);
@@ -47,7 +47,7 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("cgroup", cgroup, Object::integer);
     object.optional("container", event.container().map(str::as_bytes), Object::name);
     let names = event.container_names();
-    let text = |part: fn(&Names) -> Option<&String>| names.and_then(part).map(String::as_bytes);
+    let text = |part: fn(&ContainerNames) -> Option<&String>| names.and_then(part).map(String::as_bytes);
     object.optional("container_name", text(|names| names.name.as_ref()), Object::name);
     object.optional("pod", text(|names| names.pod.as_ref()), Object::name);
     object.optional("pod_namespace", text(|names| names.namespace.as_ref()), Object::name);
@@ -65,7 +65,7 @@ pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
     object.close();
 }
 
-fn end(event: &Event, object: &mut Object<'_>) {
+fn end(event: &Enriched, object: &mut Object<'_>) {
     object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     object.boolean("failed", event.is_failed());
@@ -75,7 +75,7 @@ fn end(event: &Event, object: &mut Object<'_>) {
     traffic(event, object);
 }
 
-fn now(event: &Event, object: &mut Object<'_>) {
+fn now(event: &Enriched, object: &mut Object<'_>) {
     object.optional("age_ns", event.age_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     traffic(event, object);
@@ -83,7 +83,7 @@ fn now(event: &Event, object: &mut Object<'_>) {
     object.integer("send_queue", event.traffic.send_queue);
 }
 
-fn traffic(event: &Event, object: &mut Object<'_>) {
+fn traffic(event: &Enriched, object: &mut Object<'_>) {
     let traffic = &event.traffic;
     object.integer("bytes_sent", traffic.bytes_sent);
     object.integer("bytes_received", traffic.bytes_received);

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use super::address::endpoint;
 use super::{address, integer};
 use crate::column::{Cell, Column};
-use crate::event::{Event, errno_name};
+use crate::event::enriched::Enriched;
+use crate::event::errno;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::human;
 use crate::render::sanitize;
 
 /// Appends an object of these columns, leaving out those that mean nothing for the event.
-pub(super) fn columns(event: &Event, columns: &[&Column], clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn columns(event: &Enriched, columns: &[&Column], clock: &WallClock, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
     for column in columns.iter().filter(|column| column.is_in(event.kind)) {
         object.cell(column.id, (column.get)(event, clock));
@@ -142,7 +143,7 @@ impl<'a> Object<'a> {
     /// Members for both ends: the initiator is the client, the responder the server.
     pub(super) fn client_and_server(
         &mut self,
-        event: &Event,
+        event: &Enriched,
         [client, client_port, server, server_port]: [&str; 4],
     ) {
         let (initiator, responder) = (event.initiator(), event.responder());
@@ -156,7 +157,7 @@ impl<'a> Object<'a> {
     /// without a name there are left out.
     pub(super) fn native_columns(
         &mut self,
-        event: &Event,
+        event: &Enriched,
         clock: &WallClock,
         name: fn(&Column) -> &'static str,
     ) {
@@ -178,12 +179,12 @@ impl<'a> Object<'a> {
 }
 
 /// Appends the name of an errno number, or `errno 999`.
-pub(super) fn error(errno: u16, out: &mut Vec<u8>) {
-    if let Some(name) = errno_name(errno) {
+pub(super) fn error(number: u16, out: &mut Vec<u8>) {
+    if let Some(name) = errno::name(number) {
         out.extend_from_slice(name.as_bytes());
     } else {
         out.extend_from_slice(b"errno ");
-        integer(errno, out);
+        integer(number, out);
     }
 }
 

@@ -3,13 +3,13 @@
 use super::json_writer::plain;
 use super::{Lost, integer};
 use crate::column::{Cell, Column};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::sanitize;
 
 /// Appends the line without its end.
 pub(super) fn event(
-    event: &Event,
+    event: &Enriched,
     columns: Option<&[&'static Column]>,
     clock: &WallClock,
     out: &mut Vec<u8>,

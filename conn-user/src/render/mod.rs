@@ -20,23 +20,13 @@ pub mod style;
 mod xml;
 
 use crate::column::{Column, Columns, named};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
 use crate::render::human::Zone;
 use crate::render::style::{Format, Style, Terminal, View};
 use address::address;
 use event_table::Table;
-
-/// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// How many.
-    pub count: u64,
-    /// None of them happened before.
-    pub since_ns: u64,
-    /// None of them happened after.
-    pub until_ns: u64,
-}
 
 /// Writes events in one format.
 pub struct Renderer {
@@ -74,7 +64,7 @@ impl Renderer {
     }
 
     /// Widens the columns of a table for an event to come. For commands that know all of them before.
-    pub fn measure(&mut self, event: &Event, clock: &WallClock) {
+    pub fn measure(&mut self, event: &Enriched, clock: &WallClock) {
         if self.format == Format::Table {
             self.table.measure(event, clock, &self.zone);
         }
@@ -91,7 +81,7 @@ impl Renderer {
     }
 
     /// Appends an event, with its line end.
-    pub fn event(&mut self, event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+    pub fn event(&mut self, event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         match (self.format, &self.columns) {
             (Format::Conntrack(extras), _) => {
                 if extras.timestamp {

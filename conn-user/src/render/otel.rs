@@ -2,13 +2,14 @@
 //! Attributes without a conventional name begin with `conntrace.`; unknown values are left out.
 
 use super::json_writer::Object;
+use crate::event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
-use crate::event::{self, Event};
 use crate::host::clock::WallClock;
 use crate::render::Lost;
 
 /// Appends a log record of OpenTelemetry's data model.
-pub(super) fn event(event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     let mut record = Object::open(out);
     record.integer("Timestamp", clock.to_unix_ns(event.time_ns));
     record.word("SeverityText", "INFO");

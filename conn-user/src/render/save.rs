@@ -1,11 +1,11 @@
 //! The line of `conntrack -o save`: the options that would make such an entry.
 
 use super::{address, conntrack, integer};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 
 /// Appends the line without its end. There is no `-t`: a socket has no timeout.
-pub(super) fn event(event: &Event, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
     let connection = &event.connection;
     out.extend_from_slice(match event.kind {
         // What is open is what `conntrack -L` would list: an entry to be made again.

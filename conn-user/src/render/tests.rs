@@ -26,7 +26,7 @@ pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
 }
 
 /// Renders events, one line each.
-pub(super) fn lines(format: Format, events: &[Event]) -> String {
+pub(super) fn lines(format: Format, events: &[Enriched]) -> String {
     let mut renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();
     for event in events {
@@ -36,16 +36,16 @@ pub(super) fn lines(format: Format, events: &[Event]) -> String {
 }
 
 /// Renders a whole output.
-pub(super) fn rendered(format: Format, columns: Option<&str>, events: &[Event]) -> String {
+pub(super) fn rendered(format: Format, columns: Option<&str>, events: &[Enriched]) -> String {
     whole(Renderer::new(&style(format, columns), View::Events, Terminal::NONE), events)
 }
 
 /// Renders a whole output for a terminal.
-pub(super) fn rendered_on(terminal: Terminal, subject: View, format: Format, events: &[Event]) -> String {
+pub(super) fn rendered_on(terminal: Terminal, subject: View, format: Format, events: &[Enriched]) -> String {
     whole(Renderer::new(&style(format, None), subject, terminal), events).replace('\x1b', "ESC")
 }
 
-fn whole(mut renderer: Renderer, events: &[Event]) -> String {
+fn whole(mut renderer: Renderer, events: &[Enriched]) -> String {
     let mut out = Vec::new();
     for event in events {
         renderer.measure(event, &CLOCK);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::json_writer::plain;
 use super::{Lost, RenderContext, address, conntrack, integer};
 use crate::column::{Cell, Column};
-use crate::event::Event;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::human::Zone;
@@ -20,7 +20,7 @@ pub(super) const END: &[u8] = b"</conntrack>\n";
 const OWN: [&str; 7] = ["direction", "pid", "comm", "owner", "lifetime", "age", "reason"];
 
 /// Appends the flow without a line end.
-pub(super) fn event(event: &Event, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
+pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let connection = &event.connection;
     match event.kind {
         Kind::Open => out.extend_from_slice(b"<flow>"),
@@ -86,7 +86,7 @@ fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out
 }
 
 /// When it began and ended, in nanoseconds since 1970 as conntrack has it.
-fn bounds(event: &Event, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
+fn bounds(event: &Enriched, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
     let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
     let bounds = [("start", event.attempt_ns()), ("stop", end)];
     if bounds.iter().all(|(_, ns)| ns.is_none()) {

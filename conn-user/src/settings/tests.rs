@@ -5,6 +5,7 @@ use super::*;
 use crate::cli::rewrite_args;
 use crate::error::Error;
 use crate::event::kind::Kind;
+use crate::filter::workload::WorkloadFilter;
 use crate::host::lookup::fixed::FixedNames;
 use crate::render::style::Color;
 use crate::render::style::{ConntrackFields, Format};

@@ -2,38 +2,47 @@
 
 use std::fmt;
 
-/// The balance of a run. Each number is counted where it happens; none is derived from the others.
+/// The accounting of a run. Each number is counted where it happens; none is derived from the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Balance {
+pub struct EventAccounting {
     /// Made by the programs: written into the ring, or lost.
     pub produced: u64,
-    /// Printed.
+    /// Handed to the consumer.
     pub shown: u64,
-    /// Left out by a filter that only user space can decide.
+    /// Rejected by a filter that only user space can decide.
     pub filtered: u64,
-    /// Found no room.
+    /// Found the ring full.
     pub lost: u64,
-    /// Could not be read: an error in conntrace.
+    /// Dropped, since standard output took nothing.
+    pub unwritten: u64,
+    /// Could not be decoded: a bug in conntrace.
     pub undecoded: u64,
     /// Still in the ring when conntrace ended.
     pub unread: u64,
 }
 
-impl Balance {
+impl EventAccounting {
     /// True if every event has become something.
     pub const fn holds(&self) -> bool {
-        self.produced == self.shown + self.filtered + self.lost + self.undecoded + self.unread
+        self.produced
+            == self.shown + self.filtered + self.lost + self.unwritten + self.undecoded + self.unread
+    }
+
+    /// The number of events that should be in the output and are not.
+    pub const fn missing(&self) -> u64 {
+        self.lost + self.unwritten + self.undecoded
     }
 }
 
-impl fmt::Display for Balance {
+impl fmt::Display for EventAccounting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "produced {} = shown {} + filtered {} + lost {}",
             self.produced, self.shown, self.filtered, self.lost
         )?;
-        for (name, number) in [("undecoded", self.undecoded), ("unread", self.unread)] {
+        let rest = [("unwritten", self.unwritten), ("undecoded", self.undecoded), ("unread", self.unread)];
+        for (name, number) in rest {
             if number > 0 {
                 write!(f, " + {name} {number}")?;
             }
@@ -47,13 +56,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_became_of_all() {
-        let balance = Balance { produced: 82, shown: 10, lost: 72, ..Balance::default() };
-        assert_eq!(balance.to_string(), "produced 82 = shown 10 + filtered 0 + lost 72: holds");
-        let balance = Balance { unread: 3, ..balance };
+    fn the_line_names_what_became_of_all_events() {
+        let accounting = EventAccounting { produced: 82, shown: 10, lost: 72, ..EventAccounting::default() };
+        assert_eq!(accounting.to_string(), "produced 82 = shown 10 + filtered 0 + lost 72: holds");
+        let accounting = EventAccounting { unread: 3, ..accounting };
         assert_eq!(
-            balance.to_string(),
+            accounting.to_string(),
             "produced 82 = shown 10 + filtered 0 + lost 72 + unread 3: DOES NOT HOLD"
+        );
+        let accounting = EventAccounting { produced: 90, unwritten: 5, ..accounting };
+        assert_eq!(
+            accounting.to_string(),
+            "produced 90 = shown 10 + filtered 0 + lost 72 + unwritten 5 + unread 3: holds"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! after all that the ring holds. So the counter is read whenever as much has been taken out of the ring
 //! as fits into it, and when it is empty; a difference is told there.
 
-use crate::render::Lost;
+use crate::event::lost::Lost;
 
 /// What the kernel puts before each record.
 const HEADER: usize = 8;

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::Error;
 use crate::kernel::map::Array;
 use crate::kernel::probe::Probe;
-use crate::kernel::ring::Ring;
+use crate::kernel::ring;
 use crate::output::async_fd::register;
 
 /// How long the reader waits between two looks while events are few.
@@ -23,8 +23,8 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 const HASTE: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
-pub struct Source {
-    ring: AsyncFd<Ring>,
+pub struct Ring {
+    ring: AsyncFd<ring::Ring>,
     sleeps: Array<u32>,
     /// Look again before this many bytes have come.
     mark: usize,
@@ -32,12 +32,12 @@ pub struct Source {
     next: Duration,
 }
 
-impl Source {
+impl Ring {
     /// Takes the ring of `probe`, which has `ring_bytes`. Needs a tokio runtime.
     ///
     /// # Errors
     /// The ring cannot be polled.
-    pub fn take(probe: &Probe, ring_bytes: u32) -> Result<Self, Error> {
+    pub fn new(probe: &Probe, ring_bytes: u32) -> Result<Self, Error> {
         let ring = register(probe.ring()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the ring of events".into(), source })?;
         Ok(Self {

@@ -9,14 +9,14 @@ use crate::error::Error;
 
 /// Ctrl-C, SIGTERM, or a deadline.
 #[derive(Debug)]
-pub struct Stop {
+pub struct Shutdown {
     interrupt: Signal,
     terminate: Signal,
     deadline: Option<Instant>,
 }
 
-impl Stop {
-    /// Needs a tokio runtime.
+impl Shutdown {
+    /// Begins to wait: the deadline is `timeout` from now. Needs a tokio runtime.
     ///
     /// # Errors
     /// Signals cannot be waited for.
@@ -29,16 +29,23 @@ impl Stop {
         })
     }
 
-    /// Returns when it is time to stop.
+    /// Returns when it is time to end.
     pub async fn wait(&mut self) {
         let deadline = self.deadline;
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            () = self.signal() => {}
             () = async { match deadline {
                 Some(deadline) => sleep_until(deadline).await,
                 None => std::future::pending().await,
             } } => {}
+        }
+    }
+
+    /// Returns at the next signal, whether the deadline has passed or not.
+    pub async fn signal(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -2,58 +2,92 @@
 
 use std::cmp::Ordering;
 
+use crate::enrich::Enricher;
+use crate::error::Error;
 use crate::event::Event;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
 use crate::event::sort_key::LifeKey;
+use crate::host::clock::WallClock;
+use crate::output::stdout::{Sink, Written};
+use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::notice::Notice;
+use crate::stream::text::Text;
 
-/// The largest lives so far.
+/// Keeps the largest connections, and prints them at the end.
+pub struct TopN<S> {
+    text: Text<S>,
+    largest: Largest,
+}
+
+impl<S: Sink> TopN<S> {
+    /// Keeps the `limit` largest by `key`, to be printed by `text`.
+    pub const fn new(limit: usize, key: LifeKey, text: Text<S>) -> Self {
+        Self { text, largest: Largest::new(limit, key) }
+    }
+}
+
+impl<S: Sink> Consumer for TopN<S> {
+    fn event(&mut self, event: &Enriched, _: &WallClock) -> Taken {
+        self.largest.push(event.clone());
+        Taken::Shown
+    }
+
+    fn lost(&mut self, lost: &Lost, clock: &WallClock) {
+        self.text.lost(lost, clock);
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self.text.notice(notice);
+    }
+
+    fn flush(&mut self) -> Result<Written, Error> {
+        self.text.flush()
+    }
+
+    fn finish(&mut self, enricher: &mut Enricher, clock: &WallClock) -> Finished {
+        let filtered = self.largest.cut();
+        let mut events = std::mem::take(&mut self.largest.events);
+        enricher.complete(&mut events);
+        let unwritten = self.text.print_all(&events, clock);
+        self.text.finish(enricher, clock);
+        Finished { filtered, unwritten }
+    }
+}
+
+/// The largest connections so far.
 #[derive(Debug)]
-pub struct Top {
+struct Largest {
     limit: usize,
     key: LifeKey,
     /// At most twice the limit, so that sorting is rare.
-    lives: Vec<Event>,
+    events: Vec<Enriched>,
     /// How many were not large enough.
     others: u64,
 }
 
-impl Top {
-    /// Keeps `limit` lives.
-    pub const fn new(limit: usize, key: LifeKey) -> Self {
-        Self { limit, key, lives: Vec::new(), others: 0 }
+impl Largest {
+    const fn new(limit: usize, key: LifeKey) -> Self {
+        Self { limit, key, events: Vec::new(), others: 0 }
     }
 
-    /// Takes another life.
-    pub fn push(&mut self, event: Event) {
-        self.lives.push(event);
-        if self.lives.len() >= self.limit.saturating_mul(2).max(64) {
+    fn push(&mut self, event: Enriched) {
+        self.events.push(event);
+        if self.events.len() >= self.limit.saturating_mul(2).max(64) {
             self.cut();
         }
     }
 
-    /// How many were taken.
-    pub const fn len(&self) -> u64 {
-        self.lives.len() as u64 + self.others
-    }
-
-    /// True if none was taken.
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The largest, the largest first, of equals the one that ended first; and how many others there were.
-    pub fn sorted(mut self) -> (Vec<Event>, u64) {
-        self.cut();
-        (self.lives, self.others)
-    }
-
-    fn cut(&mut self) {
+    /// Sorts the largest, the largest first, of equals the one that ended first. Returns how many others there were.
+    fn cut(&mut self) -> u64 {
         let key = self.key;
         let larger = |one: &Event, other: &Event| -> Ordering {
             key.of(other).cmp(&key.of(one)).then(one.time_ns.cmp(&other.time_ns))
         };
-        self.lives.sort_by(larger);
-        self.others += self.lives.len().saturating_sub(self.limit) as u64;
-        self.lives.truncate(self.limit);
+        self.events.sort_by(|one, other| larger(one, other));
+        self.others += self.events.len().saturating_sub(self.limit) as u64;
+        self.events.truncate(self.limit);
+        self.others
     }
 }
 
@@ -62,7 +96,7 @@ mod tests {
     use super::*;
     use crate::event::tests::{closed, failed, preexisting};
 
-    fn lasting(seconds: u64) -> Event {
+    fn lasting(seconds: u64) -> Enriched {
         let mut event = closed();
         event.time_ns = event.connection.attempt_ns + seconds * 1_000_000_000;
         event
@@ -70,23 +104,25 @@ mod tests {
 
     #[test]
     fn the_largest_remain() {
-        let mut top = Top::new(3, LifeKey::Lifetime);
+        let mut largest = Largest::new(3, LifeKey::Lifetime);
         for seconds in (0..500).chain([7, 1_000, 3]) {
-            top.push(lasting(seconds));
+            largest.push(lasting(seconds));
         }
-        let (lives, others) = top.sorted();
-        let lifetimes: Vec<_> = lives.iter().filter_map(Event::lifetime_ns).collect();
-        assert_eq!(others, 500);
+        assert_eq!(largest.cut(), 500);
+        let lifetimes: Vec<_> = largest.events.iter().filter_map(|event| event.lifetime_ns()).collect();
         assert_eq!(lifetimes, [1_000_000_000_000, 499_000_000_000, 498_000_000_000]);
-        assert!(Top::new(0, LifeKey::Rtt).sorted().0.is_empty());
+        let mut none = Largest::new(0, LifeKey::Rtt);
+        none.push(closed());
+        assert_eq!((none.cut(), none.events.len()), (1, 0));
     }
 
     #[test]
-    fn what_is_not_known_comes_last() {
-        let mut top = Top::new(2, LifeKey::Handshake);
+    fn unknown_values_come_last() {
+        let mut largest = Largest::new(2, LifeKey::Handshake);
         for event in [failed(111, 5), closed(), preexisting()] {
-            top.push(event);
+            largest.push(event);
         }
-        assert_eq!(top.sorted().0[0].handshake_ns(), Some(1_500_000));
+        largest.cut();
+        assert_eq!(largest.events[0].handshake_ns(), Some(1_500_000));
     }
 }

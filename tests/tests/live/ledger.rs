@@ -1,5 +1,6 @@
 //! The ledger against the truth, one kind of traffic at a time, and all of it at once.
 
+use conn_common::name;
 use conn_tests::{
     harness::{Outcome, Test},
     host::{Host, Need},
@@ -134,7 +135,7 @@ fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
     let namespaces = [NetNs::new().unwrap(), NetNs::new().unwrap()];
     let mut truth = some_refused(&namespaces[0], &port, 3);
     // The owner of a slot, and its cells.
-    Table::<180>::of(ledger.tracer().pid(), "LEDGER_SLOTS")?.fill();
+    Table::<180>::of(ledger.tracer().pid(), name::LEDGER_SLOTS)?.fill();
     for (ns, count) in namespaces.iter().zip([2, 6]) {
         truth += some_refused(ns, &port, count);
     }

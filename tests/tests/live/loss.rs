@@ -1,5 +1,6 @@
 //! Events that find the ring full are reported, with their number, and in their place among the events.
 
+use conn_common::name;
 use conn_tests::{
     flood::{self, Flood},
     harness::Outcome,
@@ -147,7 +148,7 @@ fn strict_fails_on_a_missed_transition(_: &Host) -> Outcome {
     loop {
         let starved = stats(&[]);
         // Other tests free slots meanwhile, so that a transition may find one. Then the test tries again.
-        super::socket_state::table::<3>(&starved, "COUNTED_PLACES")?.exhaust();
+        super::socket_state::table::<3>(&starved, name::COUNTED_STATES)?.exhaust();
         ns.run(|| Flood::new(port.number(), 100, flood::Ending::Mixed).run());
         let ended = starved.stop();
         if missed(&ended) > 0 {

@@ -1,5 +1,6 @@
 //! Owners of connections, against processes that announce themselves as acceptors.
 
+use conn_common::name;
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
@@ -341,7 +342,7 @@ fn a_waiting_acceptor_is_the_owner(_: &Host) -> Outcome {
 fn acceptors_beyond_the_table_are_owners(_: &Host) -> Outcome {
     let port = Port::claim();
     let tracer = watch(&port);
-    super::socket_state::table::<10>(&tracer, "PENDING_OWNERS")?.fill();
+    super::socket_state::table::<10>(&tracer, name::PENDING_OWNERS)?.fill();
     let address = port.v4();
     let server = Worker::server("conn-elsewhere", || Server::listen(address));
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! Socket state in a table of the kernel, which is a cache and no limit.
 
 use aya::Pod;
+use conn_common::name;
 use conn_tests::{
     flood::{Ending, Flood},
     harness::{Outcome, Skip},
@@ -31,7 +32,7 @@ where
 fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
     let port = Port::claim().number();
     let ledger = Ledger::start(&[port], "200ms");
-    table::<3>(ledger.tracer(), "COUNTED_STATES")?.fill();
+    table::<3>(ledger.tracer(), name::COUNTED_STATES)?.fill();
     let ns = NetNs::new().unwrap();
     let truth = ns.run(|| Flood { open: 50, ..Flood::new(port, 4_000, Ending::Mixed) }.run());
     ledger.await_equal(&truth);
@@ -44,7 +45,7 @@ fn connections_beyond_the_table_are_shown(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 500;
     let port = Port::claim().number();
     let tracer = Tracer::start(["-e", "NEW,DESTROY", "--dport", &port.to_string()]);
-    table::<18>(&tracer, "SOCKET_STATES")?.fill();
+    table::<18>(&tracer, name::SOCKET_STATES)?.fill();
     NetNs::new().unwrap().run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
     let ended = tracer.stop();
     ended.expect_code(0);
@@ -61,7 +62,7 @@ fn steps_without_a_scratch_slot_are_reported(_: &Host) -> Outcome {
     while Instant::now() < deadline {
         let port = Port::claim().number();
         let ledger = Ledger::start(&[port], "200ms");
-        table::<3>(ledger.tracer(), "COUNTED_STATES")?.exhaust();
+        table::<3>(ledger.tracer(), name::COUNTED_STATES)?.exhaust();
         ns.run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
         let last = ledger.stop();
         if last.numbers(Direction::Out, port).opened < CONNECTIONS {
@@ -79,7 +80,7 @@ fn state_that_outlives_its_socket_is_no_connection(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let (port, other) = (ports[0].number(), ports[1].number());
     let ledger = Ledger::start(&[port, other], "200ms");
-    let mut table = table::<3>(ledger.tracer(), "COUNTED_STATES")?;
+    let mut table = table::<3>(ledger.tracer(), name::COUNTED_STATES)?;
     let ns = NetNs::new().unwrap();
 
     let server = ns.run(|| Server::listen(ports[0].v4()));

@@ -52,8 +52,12 @@ const RULES: [Rule; 7] = [
     Rule {
         says: "only emit.rs touches the ring",
         fails: true,
-        covers: |path| path.starts_with("conn-ebpf/src/") && !path.ends_with("/emit.rs"),
-        breaks: |text| lines_with(&[".reserve", ".submit"], text),
+        // maps.rs declares it.
+        covers: |path| {
+            path.starts_with("conn-ebpf/src/")
+                && !["conn-ebpf/src/emit.rs", "conn-ebpf/src/maps.rs"].contains(&path)
+        },
+        breaks: |text| lines_with(&["EVENTS"], text),
     },
     Rule {
         says: "no white space ends a line",
@@ -192,9 +196,13 @@ mod tests {
     #[test]
     fn the_ring_has_one_writer() {
         let ring = |path, text| broken("touches the ring", path, text);
-        assert_eq!(ring("conn-ebpf/src/keep.rs", "RING.reserve::<Event>(0)\ne.submit(0)"), Some(vec![1, 2]));
-        assert_eq!(ring("conn-ebpf/src/emit.rs", "RING.reserve::<Event>(0)"), None);
-        assert_eq!(ring("conn-user/src/source.rs", "lines.reserve(9)"), None);
+        assert_eq!(
+            ring("conn-ebpf/src/filter.rs", "use crate::maps::EVENTS;\nEVENTS.reserve(0)"),
+            Some(vec![1, 2])
+        );
+        assert_eq!(ring("conn-ebpf/src/storage/pending_owner.rs", "TABLE.reserve(first)"), Some(vec![]));
+        assert_eq!(ring("conn-ebpf/src/emit.rs", "EVENTS.reserve(0)"), None);
+        assert_eq!(ring("conn-user/src/stream/ring.rs", "name::EVENTS"), None);
     }
 
     #[test]

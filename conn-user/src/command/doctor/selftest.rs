@@ -18,21 +18,29 @@ use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::enrich::Enricher;
 use crate::error::Error;
-use crate::event::decode::decode;
+use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
+use crate::event::lost::Lost;
 use crate::event::{Event, until_zero};
 use crate::filter::Filter;
 use crate::filter::expression::{Expression, Field};
 use crate::filter::value::ranges::Ranges;
 use crate::host::accept_hook::Search;
+use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::Plan;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
 use crate::ledger::reader::LedgerReader;
+use crate::output::stdout::Written;
 use crate::settings::DEFAULT_RING_BYTES;
-use crate::stream::ring::Source;
+use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::live::LiveSource;
+use crate::stream::notice::Notice;
+use crate::stream::pipeline::Pipeline;
+use crate::stream::source::Batch;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -56,7 +64,7 @@ pub struct Checked {
 }
 
 /// How long the events of a connection may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Bytes sent through the connection.
 const MESSAGE: &[u8] = b"conntrace doctor";
 
@@ -82,7 +90,7 @@ pub fn run(host: &Host) -> Result<Checked, Error> {
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(collect(&mut session, &made))?;
+        .block_on(collect(&mut session, &filter, &made))?;
     let outcomes = check(host, &session, &made, &events)?;
     Ok(Checked { plan: session.plan.clone(), accepts: session.accepts.clone(), outcomes })
 }
@@ -168,24 +176,47 @@ fn raise_loopback() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The events of the connection, until both of its ends are told or patience ends.
-async fn collect(session: &mut Session, made: &Made) -> Result<Vec<Event>, Error> {
-    let mut source = Source::take(&session.probe, DEFAULT_RING_BYTES)?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut events = Vec::new();
+/// The events of the connection, until both of its ends have ended or the time is over.
+async fn collect(session: &mut Session, filter: &Filter, made: &Made) -> Result<Vec<Event>, Error> {
+    let mut source = LiveSource::new(session, DEFAULT_RING_BYTES)?;
+    let mut pipeline = Pipeline::new(filter);
+    let mut seen = Seen { made, events: Vec::new() };
+    let deadline = Instant::now() + MAX_WAIT;
     loop {
-        let quiet = source.drain(|record| {
-            events.extend(decode(record).ok().filter(|event| made.is(event)));
-            true
-        }) == 0;
-        let ends = events.iter().filter(|event: &&Event| event.kind == Kind::Destroy).count();
+        let quiet = pipeline.run(&mut source, &mut seen)? == Batch::Idle;
+        let ends = seen.events.iter().filter(|event| event.kind == Kind::Destroy).count();
         if ends >= 2 {
-            return Ok(events);
+            return Ok(seen.events);
         }
         match timeout_at(deadline, source.wait(quiet)).await {
             Ok(waited) => waited?,
-            Err(_elapsed) => return Ok(events),
+            Err(_elapsed) => return Ok(seen.events),
         }
+    }
+}
+
+/// Keeps the events of the connection that was made.
+struct Seen<'a> {
+    made: &'a Made,
+    events: Vec<Event>,
+}
+
+impl Consumer for Seen<'_> {
+    fn event(&mut self, event: &Enriched, _: &WallClock) -> Taken {
+        self.events.extend(Some(event.event).filter(|event| self.made.is(event)));
+        Taken::Shown
+    }
+
+    fn lost(&mut self, _: &Lost, _: &WallClock) {}
+
+    fn notice(&mut self, _: &Notice) {}
+
+    fn flush(&mut self) -> Result<Written, Error> {
+        Ok(Written::All)
+    }
+
+    fn finish(&mut self, _: &mut Enricher, _: &WallClock) -> Finished {
+        Finished::default()
     }
 }
 

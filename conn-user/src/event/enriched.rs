@@ -1,0 +1,67 @@
+//! An event with what the host knows about it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::event::workload::{Container, ContainerNames, Workload};
+
+/// An event, and what the enricher found: plain values that no thread changes later. A look-up that was not asked
+/// for, or did not end in time, left `None`.
+///
+/// Renderers and columns read an enriched event like the event itself, so it dereferences to the event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enriched {
+    /// The event.
+    pub event: Event,
+    /// Where the owner runs.
+    pub workload: Option<Arc<Workload>>,
+    /// The command line of the owner's process: its arguments with blanks between, any bytes.
+    pub command_line: Option<Arc<[u8]>>,
+    /// The name of the initiator's address.
+    pub src_name: Option<Arc<str>>,
+    /// The name of the responder's address.
+    pub dst_name: Option<Arc<str>>,
+}
+
+impl From<Event> for Enriched {
+    /// An event about which nothing else is known.
+    fn from(event: Event) -> Self {
+        Self { event, workload: None, command_line: None, src_name: None, dst_name: None }
+    }
+}
+
+impl Deref for Enriched {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
+impl DerefMut for Enriched {
+    fn deref_mut(&mut self) -> &mut Event {
+        &mut self.event
+    }
+}
+
+impl Enriched {
+    /// The id of the owner's container; `None` outside of containers.
+    pub fn container(&self) -> Option<&str> {
+        self.in_container().map(|container| container.id.as_str())
+    }
+
+    /// The names of the owner's container; `None` outside of containers.
+    pub fn container_names(&self) -> Option<&ContainerNames> {
+        self.in_container().map(|container| &container.names)
+    }
+
+    fn in_container(&self) -> Option<&Container> {
+        self.workload.as_ref()?.container.as_ref()
+    }
+
+    /// The owner's systemd unit; `None` outside of units.
+    pub fn unit(&self) -> Option<&str> {
+        self.workload.as_ref()?.unit.as_deref()
+    }
+}

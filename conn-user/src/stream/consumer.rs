@@ -1,0 +1,48 @@
+//! Where events go.
+
+use crate::enrich::Enricher;
+use crate::error::Error;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
+use crate::host::clock::WallClock;
+use crate::output::stdout::Written;
+use crate::stream::notice::Notice;
+
+/// What a consumer did with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The consumer has it.
+    Shown,
+    /// The consumer had no room for it.
+    Dropped,
+}
+
+/// What became of events that a consumer had taken, at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The number of events that the consumer does not show.
+    pub filtered: u64,
+    /// The number of events that the output had no room for.
+    pub unwritten: u64,
+}
+
+/// Takes events in their order, and losses in their places.
+pub trait Consumer: Send {
+    /// Takes an event.
+    fn event(&mut self, event: &Enriched, clock: &WallClock) -> Taken;
+
+    /// Takes a loss.
+    fn lost(&mut self, lost: &Lost, clock: &WallClock);
+
+    /// Takes a notice.
+    fn notice(&mut self, notice: &Notice);
+
+    /// Hands on what it has, without waiting.
+    ///
+    /// # Errors
+    /// The output failed.
+    fn flush(&mut self) -> Result<Written, Error>;
+
+    /// Shows what it kept for the end; `enricher` completes that.
+    fn finish(&mut self, enricher: &mut Enricher, clock: &WallClock) -> Finished;
+}

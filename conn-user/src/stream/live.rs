@@ -1,0 +1,76 @@
+//! The ring of the running programs as a source: records, and losses in their places.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use conn_common::counter::LOST;
+
+use crate::error::Error;
+use crate::event::decode;
+use crate::host::clock::boot_now_ns;
+use crate::kernel::counters::Counters;
+use crate::kernel::session::Session;
+use crate::stream::losses::LossWatch;
+use crate::stream::ring::Ring;
+use crate::stream::source::{Batch, Item, Source, Take};
+
+/// The ring, and the counter of events that found it full.
+pub struct LiveSource {
+    ring: Ring,
+    counters: Arc<Counters>,
+    losses: LossWatch,
+}
+
+impl LiveSource {
+    /// Takes the ring of a session, which has `ring_bytes`. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The ring cannot be polled.
+    pub fn new(session: &Session, ring_bytes: u32) -> Result<Self, Error> {
+        Ok(Self {
+            ring: Ring::new(&session.probe, ring_bytes)?,
+            counters: Arc::clone(&session.counters),
+            losses: LossWatch::new(ring_bytes, boot_now_ns()),
+        })
+    }
+
+    /// Waits until another batch is worthwhile. `quiet` if the last batch was idle.
+    ///
+    /// # Errors
+    /// The ring cannot be polled any more.
+    pub async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
+        self.ring.wait(quiet).await
+    }
+}
+
+impl Source for LiveSource {
+    fn next_batch(&mut self, take: &mut Take<'_>) -> Result<Batch, Error> {
+        let Self { ring, counters, losses } = self;
+        let mut failed = None;
+        let records = ring.drain(|record| {
+            let taken = take(Item::Record(record));
+            if decode::time_ns(record).is_some_and(|time_ns| losses.taken(record.len(), time_ns)) {
+                match found(losses, counters) {
+                    Ok(Some(item)) => _ = take(item),
+                    Ok(None) => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
+            taken.is_continue()
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let Some(item) = found(losses, counters)?
+            && let ControlFlow::Break(()) = take(item)
+        {
+            return Ok(Batch::Items);
+        }
+        Ok(if records == 0 { Batch::Idle } else { Batch::Items })
+    }
+}
+
+/// Losses that the kernel has counted since the last look.
+fn found(losses: &mut LossWatch, counters: &Counters) -> Result<Option<Item<'static>>, Error> {
+    Ok(losses.look(counters.read()?[LOST as usize], boot_now_ns()).map(Item::Lost))
+}

@@ -1,0 +1,54 @@
+//! What a run reports beside its events. A consumer decides where a notice goes: text goes to standard error.
+
+use std::fmt;
+
+use crate::stream::accounting::EventAccounting;
+
+/// A notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// So many events found the ring full.
+    Lost(u64),
+    /// So many events were dropped, since standard output took nothing.
+    Unwritten(u64),
+    /// What became of all events of the run.
+    Accounting(EventAccounting),
+    /// So many open connections may be older than the least age that was asked for.
+    UndecidedAge(usize),
+    /// How many lines were printed, and of what.
+    Shown {
+        /// The number of lines.
+        count: u64,
+        /// The noun of conntrack's last line.
+        noun: &'static str,
+    },
+    /// A report of several lines, with its line ends.
+    Report(String),
+}
+
+impl fmt::Display for Notice {
+    /// Writes the whole lines of the notice.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(count) => writeln!(
+                f,
+                "conntrace: {count} events were lost: the ring was full. Use a larger --buffer-size, or a filter"
+            ),
+            Self::Unwritten(count) => writeln!(
+                f,
+                "conntrace: {count} events were not written: standard output took nothing. Read it faster, or use a \
+                 filter"
+            ),
+            Self::Accounting(accounting) => writeln!(f, "conntrace: {accounting}"),
+            Self::UndecidedAge(count) => writeln!(
+                f,
+                "conntrace: {count} more may be that old: the kernel keeps no birthday of connections, and they have \
+                 been busy since"
+            ),
+            Self::Shown { count, noun } => {
+                writeln!(f, "conntrace v{}: {count} {noun} have been shown.", env!("CARGO_PKG_VERSION"))
+            }
+            Self::Report(text) => f.write_str(text),
+        }
+    }
+}

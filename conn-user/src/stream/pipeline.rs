@@ -1,0 +1,164 @@
+//! From a source to a consumer: decode, filter by what the kernel knows, enrich, filter by workload, consume.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::enrich::Enricher;
+use crate::error::Error;
+use crate::event::Event;
+use crate::event::decode;
+use crate::event::workload::Workload;
+use crate::filter::Filter;
+use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::sockets;
+use crate::filter::workload::WorkloadFilter;
+use crate::host::clock::{WallClock, boot_now_ns};
+use crate::host::ticks::TickRate;
+use crate::stream::accounting::EventAccounting;
+use crate::stream::consumer::{Consumer, Taken};
+use crate::stream::notice::Notice;
+use crate::stream::source::{Batch, Item, Source};
+
+/// The stages between a source and a consumer. Every command that shows connections runs on it.
+pub struct Pipeline {
+    /// The filter. Of a record, it decides only what the kernel did not.
+    kernel_rest: Filter,
+    /// The lifetimes that pass, for ends only.
+    lifetimes: Option<LifetimeFilter>,
+    enricher: Enricher,
+    workload: WorkloadFilter,
+    /// What became of the events by now.
+    pub accounting: EventAccounting,
+    clock: WallClock,
+    rate: TickRate,
+    /// When the walk began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
+    walked_ns: u64,
+    limit: Option<u64>,
+}
+
+impl Pipeline {
+    /// A pipeline without an enricher, in which every workload and lifetime passes.
+    pub fn new(filter: &Filter) -> Self {
+        Self {
+            kernel_rest: filter.clone(),
+            lifetimes: None,
+            enricher: Enricher::default(),
+            workload: WorkloadFilter::default(),
+            accounting: EventAccounting::default(),
+            clock: WallClock::measure(),
+            rate: TickRate::probe(),
+            walked_ns: boot_now_ns(),
+            limit: None,
+        }
+    }
+
+    /// The same with an enricher, and a filter of what it finds.
+    #[must_use]
+    pub fn enriched(self, enricher: Enricher, workload: &WorkloadFilter) -> Self {
+        Self { enricher, workload: workload.clone(), ..self }
+    }
+
+    /// The same for ends with certain lifetimes only.
+    #[must_use]
+    pub fn lasting(self, lifetimes: Option<LifetimeFilter>) -> Self {
+        Self { lifetimes, ..self }
+    }
+
+    /// The same for so many events only. The source keeps what comes after them.
+    #[must_use]
+    pub fn limited(self, limit: Option<u64>) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// The same with clocks and a tick rate other than those of this host, for recordings. `walked_ns` is when the walk
+    /// began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
+    #[must_use]
+    pub fn timed(self, clock: WallClock, rate: TickRate, walked_ns: u64) -> Self {
+        Self { clock, rate, walked_ns, ..self }
+    }
+
+    /// True if the consumer has as many events as it is to have.
+    pub fn is_complete(&self) -> bool {
+        self.limit.is_some_and(|limit| self.accounting.shown >= limit)
+    }
+
+    /// Runs the next batch of a source, until the pipeline is complete. If it was complete before, records only count
+    /// as unread.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn run(&mut self, source: &mut dyn Source, consumer: &mut dyn Consumer) -> Result<Batch, Error> {
+        source.next_batch(&mut |item| self.take(item, consumer))
+    }
+
+    /// Measures the distance of the clocks again: the wall clock may have been set.
+    pub fn refresh_clock(&mut self) {
+        self.clock.refresh();
+    }
+
+    /// Lets the consumer show what it kept for the end.
+    pub fn finish(&mut self, consumer: &mut dyn Consumer) {
+        let finished = consumer.finish(&mut self.enricher, &self.clock);
+        self.accounting.shown -= finished.filtered;
+        self.accounting.filtered += finished.filtered;
+        self.note_unwritten(finished.unwritten);
+    }
+
+    /// Notes that so many events that the consumer took did not leave the process.
+    pub const fn note_unwritten(&mut self, events: u64) {
+        self.accounting.shown -= events;
+        self.accounting.unwritten += events;
+    }
+
+    fn take(&mut self, item: Item<'_>, consumer: &mut dyn Consumer) -> ControlFlow<()> {
+        match item {
+            Item::Record(_) if self.is_complete() => {
+                self.accounting.unread += 1;
+                return ControlFlow::Continue(());
+            }
+            Item::Record(bytes) => match decode::decode(bytes, self.rate) {
+                Ok(event) => {
+                    let passes = self.kernel_rest.wants_rest(&event.connection);
+                    self.pass_on(&event, passes, consumer);
+                }
+                Err(error) => {
+                    self.accounting.undecoded += 1;
+                    log::error!("an event could not be decoded: {error}");
+                }
+            },
+            Item::Socket(row, holders) => {
+                let found = sockets::wanted(&self.kernel_rest, sockets::connection(row), holders);
+                match found {
+                    Some(connection) => {
+                        let event = decode::open(row, &connection, self.walked_ns, self.rate);
+                        self.pass_on(&event, true, consumer);
+                    }
+                    None => self.accounting.filtered += 1,
+                }
+            }
+            Item::Lost(lost) => {
+                consumer.lost(&lost, &self.clock);
+                consumer.notice(&Notice::Lost(lost.count));
+            }
+        }
+        if self.is_complete() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Enriches an event and hands it to the consumer, unless a filter rejects it.
+    fn pass_on(&mut self, event: &Event, passes: bool, consumer: &mut dyn Consumer) {
+        let passes = passes && self.lifetimes.is_none_or(|lifetimes| lifetimes.matches(event));
+        let workload: Option<Arc<Workload>> = if passes { self.enricher.workload(event) } else { None };
+        if !passes || !self.workload.matches(workload.as_deref()) {
+            self.accounting.filtered += 1;
+            return;
+        }
+        let enriched = self.enricher.enrich(*event, workload);
+        match consumer.event(&enriched, &self.clock) {
+            Taken::Shown => self.accounting.shown += 1,
+            Taken::Dropped => self.accounting.unwritten += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
