@@ -175,7 +175,7 @@ mod tests {
     fn quantiles_and_a_plot() {
         insta::assert_snapshot!(lifetimes().table(&Services::default()).text(), @"
         PORT  DIRECTION  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
-         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.2ms
+         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.3ms
          443  out        lifetime      53  914ms  914ms  1h02m   1h02m   0ns     ▁                   █           ▁  1h08m
           22  in         handshake      0  -      -      -       -       -                                          -
           22  in         lifetime       0  -      -      -       -       -                                          -
