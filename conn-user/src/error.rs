@@ -5,12 +5,12 @@ use std::io;
 
 use crate::complaint::Complaint;
 use crate::filter::syntax_error::SyntaxError;
-use crate::host::offsets::OffsetsError;
 use crate::host::plan::PlanError;
-use crate::host::refusal::{Refusal, chain};
+use crate::host::refusal::chain;
 use crate::kernel::iterator::WalkError;
 use crate::kernel::map::MapError;
 use crate::kernel::probe::ProbeError;
+use crate::kernel::session::StartError;
 use crate::ledger::auditor::AuditError;
 
 /// Why a run ends early. `Display` names what failed; [`Error::report`] adds causes and the remedy.
@@ -22,12 +22,6 @@ pub enum Error {
     /// The host lacks what conntrace needs.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The layout of the kernel's structures is unknown.
-    #[error(transparent)]
-    Offsets(#[from] OffsetsError),
-    /// The kernel refused to describe its types.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
     /// The kernel programs cannot be used.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -120,6 +114,16 @@ impl UsageError {
     }
 }
 
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Plan(error) => error.into(),
+            StartError::Probe(error) => error.into(),
+            StartError::Walk(error) => error.into(),
+        }
+    }
+}
+
 impl Error {
     /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest; and 3 for a loss.
     pub const fn exit_code(&self) -> u8 {
@@ -139,8 +143,6 @@ impl Error {
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Plan(error) => error.remedy().map(Cow::from),
-            Self::Offsets(error) => Some(error.remedy().into()),
-            Self::Refused(refusal) => Some(refusal.remedy()),
             Self::Probe(error) => error.remedy(),
             Self::Walk(error) => error.remedy(),
             Self::Audit(error) => error.remedy(),
@@ -171,15 +173,18 @@ mod tests {
     use nix::libc;
 
     use super::*;
+    use crate::host::offsets::OffsetsError;
+    use crate::host::refusal::Refusal;
 
     #[test]
     fn texts_name_cause_and_remedy() {
         let errors = [
             PlanError::MissingCapabilities { missing: vec!["CAP_BPF", "CAP_PERFMON"] }.into(),
             PlanError::NoBtf.into(),
-            OffsetsError::MissingField { structure: "sock_common", member: "skc_num" }.into(),
-            Refusal::with_errno("loading program set_state", Some(libc::EPERM)).into(),
-            Refusal::new("attaching sock_ops").into(),
+            ProbeError::from(OffsetsError::MissingField { structure: "sock_common", member: "skc_num" })
+                .into(),
+            ProbeError::from(Refusal::with_errno("loading program set_state", Some(libc::EPERM))).into(),
+            ProbeError::from(Refusal::new("attaching sock_ops")).into(),
             Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
         ];
         let texts: Vec<String> =

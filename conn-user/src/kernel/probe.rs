@@ -13,9 +13,8 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use conn_common::name;
 
-use crate::error::Error;
 use crate::host::accept_hook::{AcceptHook, Search};
-use crate::host::offsets::Layout;
+use crate::host::offsets::{Layout, OffsetsError};
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
 use crate::kernel::btf::KernelBtf;
@@ -31,6 +30,9 @@ use crate::kernel::{accept_search, filter_maps, load, syscall, thread_pool};
 /// Why the kernel programs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The layout of the kernel's structures is unknown. A retry does not help.
+    #[error(transparent)]
+    Offsets(#[from] OffsetsError),
     /// The kernel refused. The error number says whether to retry (`ENOMEM`), to go on without the hook, or to
     /// exit (`EPERM`).
     #[error(transparent)]
@@ -71,7 +73,11 @@ pub enum ProbeError {
 impl ProbeError {
     /// What helps, if anything is known to.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
-        if let Self::Refused(refusal) = self { Some(refusal.remedy()) } else { None }
+        match self {
+            Self::Offsets(error) => Some(error.remedy().into()),
+            Self::Refused(refusal) => Some(refusal.remedy()),
+            _ => None,
+        }
     }
 }
 
@@ -94,7 +100,7 @@ impl Probe {
     ///
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
-    pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
+    pub fn load(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
         let probe = thread::scope(|scope| {
             let layout = scope.spawn(Layout::of_kernel);
             // By default aya parses the kernel's types here and keeps them, only to relocate objects that ask
@@ -103,20 +109,20 @@ impl Probe {
             loader.btf(None);
             let btf = scope.spawn(KernelBtf::probe);
             let layout = joined(layout)?;
-            let ebpf = load::load(loader, plan, options, &layout).map_err(ProbeError::Refused)?;
+            let ebpf = load::load(loader, plan, options, &layout)?;
             if log::log_enabled!(log::Level::Debug) {
                 match layout_hash(&ebpf, plan, options, &layout) {
                     Ok(hash) => log::debug!("layout of the maps: {hash:016x}"),
                     Err(error) => log::debug!("layout of the maps: {error}"),
                 }
             }
-            Ok::<_, Error>(Self {
+            Ok::<_, ProbeError>(Self {
                 ebpf: Mutex::new(ebpf),
-                btf: Mutex::new(joined(btf).map_err(ProbeError::Refused)?),
+                btf: Mutex::new(joined(btf)?),
                 accept_parameters: layout.accept_parameters,
             })
         })?;
-        filter_maps::fill(&probe, &options.filter).map_err(ProbeError::Refused)?;
+        filter_maps::fill(&probe, &options.filter)?;
         Ok(probe)
     }
 

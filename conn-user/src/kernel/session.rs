@@ -5,14 +5,35 @@ use std::sync::Arc;
 
 use conn_common::name;
 
-use crate::error::Error;
 use crate::host::accept_hook::Search;
 use crate::host::facts::Host;
-use crate::host::plan::{self, Degradation, Plan, plan};
+use crate::host::plan::{self, Degradation, Plan, PlanError, plan};
 use crate::kernel::counters::Counters;
+use crate::kernel::iterator::WalkError;
 use crate::kernel::load_options::Options;
+use crate::kernel::map::MapError;
 use crate::kernel::probe::{Probe, ProbeError};
 use crate::kernel::sockets;
+
+/// Why the programs do not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The host lacks what conntrace needs. A retry does not help.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The programs cannot be loaded or attached.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The sockets that exist cannot be adopted.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+}
+
+impl From<MapError> for StartError {
+    fn from(error: MapError) -> Self {
+        ProbeError::from(error).into()
+    }
+}
 
 /// Running programs that have seen every socket of the host.
 #[derive(Debug)]
@@ -34,7 +55,7 @@ impl Session {
     ///
     /// # Errors
     /// What this host lacks or refuses, with the remedy.
-    pub fn start(host: &Host, options: &Options) -> Result<Self, Error> {
+    pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
         log::debug!("host: {host:?}");
         let plan = plan(host, options.witnesses)?;
         log::debug!("plan: {plan:?}");
@@ -42,10 +63,10 @@ impl Session {
             log_degradation(degradation);
         }
         let probe = Probe::load(&plan, options)?;
-        let counters = Arc::new(Counters::new(&probe).map_err(ProbeError::Map)?);
+        let counters = Arc::new(Counters::new(&probe)?);
         let (accepts, asks_owners) = (load_programs(&probe, &plan, options)?, asks_owners(options));
         probe.attach_hooks(&plan)?;
-        probe.enable().map_err(ProbeError::Map)?;
+        probe.enable()?;
         if options.kinds != 0 {
             // Without events, the first report loads more programs.
             probe.release_btf();

@@ -4,15 +4,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conn_common::counter::{self, END_UNSEEN, FLAGS_FAILED, NO_SOCKET, STORAGE_FAILED};
 use conn_common::name;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::kernel::counters::Counters;
@@ -23,6 +20,7 @@ use crate::kernel::program_stats::ProgramStats;
 use crate::kernel::session::Session;
 use crate::kernel::sockets;
 use crate::ledger::audit::{Audit, Difference, SocketTally};
+use crate::ledger::background::Background;
 use crate::ledger::passes::{self, World};
 use crate::ledger::reader::{Ledger, LedgerReader};
 use crate::ledger::repair::RepairMap;
@@ -85,14 +83,11 @@ pub struct Audited {
 
 type Answer = Result<Audited, AuditError>;
 
-/// Audits on request. Ends its thread when dropped, after the pass over the sockets that is under way.
+/// Audits on request. Dropping it waits for the pass over the sockets that is under way.
 #[derive(Debug)]
 pub struct Auditor {
     shared: Arc<Shared>,
-    requests: Option<mpsc::Sender<oneshot::Sender<Answer>>>,
-    /// The answer to the audit that is under way.
-    pending: Option<oneshot::Receiver<Answer>>,
-    thread: Option<JoinHandle<()>>,
+    audits: Background<Answer>,
 }
 
 impl Auditor {
@@ -114,36 +109,30 @@ impl Auditor {
             probe: Arc::clone(&session.probe),
             adopted: session.adopted.clone(),
         };
-        let (requests, requested) = mpsc::channel::<oneshot::Sender<Answer>>();
-        let thread = thread::Builder::new()
-            .name("auditor".into())
-            .spawn(move || {
-                for answer in requested {
-                    // The caller may have left.
-                    let _ = answer.send(worker.audit());
-                }
-            })
-            .map_err(|source| AuditError::Start { source })?;
-        Ok(Self { shared, requests: Some(requests), pending: None, thread: Some(thread) })
+        let audits = Background::start("auditor", move || worker.audit());
+        Ok(Self { shared, audits: audits.map_err(|source| AuditError::Start { source })? })
     }
 
     /// The ledger with an audit: a new one if that is wanted, else the last one. An audit that is due and takes
-    /// longer than [`MAX_WAIT`] goes on without the caller, who gets the last one. Dropping the future is
-    /// harmless. Needs a tokio runtime with time.
+    /// longer than 100 ms goes on without the caller, who gets the last one. Dropping the future is harmless.
+    /// Needs a tokio runtime with time.
     ///
     /// # Errors
     /// The audit failed, this one or the one that went on without the caller.
     pub async fn audited(&mut self, when: When) -> Answer {
         if when == When::Now {
-            self.pending = Some(self.request());
+            self.audits.request();
             return self.answer().await;
         }
-        self.take_finished()?;
-        if self.pending.is_none() {
+        if let Some(finished) = self.audits.take_finished() {
+            // Its ledger is old, but an error is news.
+            finished?;
+        }
+        if !self.audits.is_pending() {
             if !self.shared.is_due()? {
                 return self.shared.current();
             }
-            self.pending = Some(self.request());
+            self.audits.request();
         }
         if !self.shared.has_audit() {
             return self.answer().await;
@@ -152,6 +141,10 @@ impl Auditor {
             Ok(answer) => answer,
             Err(_elapsed) => self.shared.current(),
         }
+    }
+
+    async fn answer(&mut self) -> Answer {
+        self.audits.answer().await.unwrap_or(Err(AuditError::Stopped))
     }
 
     /// The programs' counters of themselves.
@@ -163,53 +156,12 @@ impl Auditor {
     pub(super) fn programs(&self) -> &ProgramStats {
         &self.shared.programs
     }
-
-    fn request(&self) -> oneshot::Receiver<Answer> {
-        let (answer, pending) = oneshot::channel();
-        if let Some(requests) = &self.requests {
-            // Fails only if the thread has panicked; then `pending` is closed.
-            let _ = requests.send(answer);
-        }
-        pending
-    }
-
-    async fn answer(&mut self) -> Answer {
-        let Some(pending) = &mut self.pending else { return Err(AuditError::Stopped) };
-        let answer = pending.await;
-        self.pending = None;
-        answer.unwrap_or_else(|_closed| self.resume_panic())
-    }
-
-    /// Forgets the answer of an audit that went on without its caller, unless it is an error.
-    fn take_finished(&mut self) -> Result<(), AuditError> {
-        let Some(pending) = &mut self.pending else { return Ok(()) };
-        let answer = match pending.try_recv() {
-            Err(oneshot::error::TryRecvError::Empty) => return Ok(()),
-            Ok(answer) => answer,
-            Err(oneshot::error::TryRecvError::Closed) => self.resume_panic(),
-        };
-        self.pending = None;
-        answer.map(drop)
-    }
-
-    /// Goes on with the panic that ended the thread.
-    fn resume_panic(&mut self) -> Answer {
-        self.requests = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(panic)) => resume_unwind(panic),
-            _ => Err(AuditError::Stopped),
-        }
-    }
 }
 
 impl Drop for Auditor {
     fn drop(&mut self) {
+        // `audits`, which is dropped next, waits for the thread.
         self.shared.stopped.store(true, Ordering::Relaxed);
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was printed when it happened, and a second one here would abort the process.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod auditor;
+mod background;
 pub mod latency;
 mod passes;
 pub mod reader;
