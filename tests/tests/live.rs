@@ -35,6 +35,7 @@ mod live {
     pub(crate) mod owner;
     pub(crate) mod peer;
     pub(crate) mod place;
+    pub(crate) mod reader;
     pub(crate) mod reason;
     pub(crate) mod refusal;
     pub(crate) mod resolve;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         live::owner::TESTS,
         live::peer::TESTS,
         live::place::TESTS,
+        live::reader::TESTS,
         live::reason::TESTS,
         live::refusal::TESTS,
         live::resolve::TESTS,
