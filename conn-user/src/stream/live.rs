@@ -12,7 +12,7 @@ use crate::host::clock::boot_now_ns;
 use crate::kernel::counters::Counters;
 use crate::kernel::session::Session;
 use crate::stream::losses::LossWatch;
-use crate::stream::ring::Ring;
+use crate::stream::ring::RingReader;
 use crate::stream::source::{Batch, Item, Source, Take};
 
 /// How long a batch may take. Under a flood the ring never is empty, and signals and deadlines wait for the batch.
@@ -22,7 +22,7 @@ const LOOK_EVERY: u32 = 64;
 
 /// The ring, and the counter of events that found it full.
 pub struct LiveSource {
-    ring: Ring,
+    ring: RingReader,
     counters: Arc<Counters>,
     losses: LossWatch,
 }
@@ -34,7 +34,7 @@ impl LiveSource {
     /// The ring cannot be polled.
     pub fn new(session: &mut Session, ring_bytes: u32) -> Result<Self, Error> {
         Ok(Self {
-            ring: Ring::new(&mut session.probe, ring_bytes)?,
+            ring: RingReader::new(&mut session.probe, ring_bytes)?,
             counters: Arc::clone(&session.counters),
             losses: LossWatch::new(ring_bytes, boot_now_ns()),
         })

@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 const HASTE: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
-pub struct Ring {
+pub struct RingReader {
     ring: AsyncFd<RingBuf<MapData>>,
     sleeps: Array<MapData, u32>,
     /// Look again before this many bytes have come.
@@ -31,7 +31,7 @@ pub struct Ring {
     next: Duration,
 }
 
-impl Ring {
+impl RingReader {
     /// Takes the ring of `probe`, which has `ring_bytes`. Needs a tokio runtime.
     ///
     /// # Errors
