@@ -8,7 +8,7 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, SockOps};
 use aya::{Btf, Ebpf};
 use conntrace::host::facts::Host;
 use conntrace::host::plan::plan;
-use conntrace::stream::ready;
+use conntrace::stream::ready::Ready;
 use nix::sys::signal::{SigSet, Signal};
 
 /// The compiled programs.
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         program.load()?;
         program.attach(File::open(root)?, CgroupAttachMode::Single)?;
     }
-    ready::tell();
+    Ready::take().signal();
     signals.wait()?;
     Ok(())
 }
