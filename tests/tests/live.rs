@@ -35,6 +35,7 @@ mod live {
     mod mptcp;
     mod namespace;
     mod owner;
+    mod reader;
     mod reason;
     mod scenario;
     mod self_cost;

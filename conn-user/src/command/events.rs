@@ -192,12 +192,11 @@ fn stages(
         .lasting(settings.life)
         .limited(settings.count);
     let mut text = Text::new(renderer, sink);
-    let consumer: Box<dyn Consumer> = match settings.top {
-        Some((limit, key)) => Box::new(TopN::new(limit, key, text)),
-        None => {
-            text.begin();
-            Box::new(text)
-        }
+    let consumer: Box<dyn Consumer> = if let Some((limit, key)) = settings.top {
+        Box::new(TopN::new(limit, key, text))
+    } else {
+        text.begin();
+        Box::new(text)
     };
     (pipeline, consumer)
 }

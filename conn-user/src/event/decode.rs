@@ -119,6 +119,9 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         event.idle_ns = idle_ns(&connection, &traffic, rate);
         event.at_least_ns =
             connection.is(PREEXISTING).then(|| time_ns.saturating_sub(connection.first_seen_ns()));
+    } else {
+        // Before the end, the state says the same.
+        event.connection.flags &= !WAS_ESTABLISHED;
     }
     Ok(event)
 }

@@ -5,7 +5,7 @@ use conn_common::filter::{ANY_KIND, bit};
 
 use crate::complaint::{Complaint, complaint};
 
-/// What an event tells.
+/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A connection is attempted.
@@ -14,8 +14,7 @@ pub enum Kind {
     Update,
     /// A connection ended.
     Destroy,
-    /// A connection is open now: nothing happened, somebody looked. Not in the stream, and nobody can
-    /// choose it.
+    /// A connection is open now: a walk found it. This kind is not in the stream, and no option chooses it.
     Open,
 }
 
@@ -41,6 +40,11 @@ impl Kind {
             Self::Destroy => bit(event::DESTROY),
             Self::Open => 1 << 7,
         }
+    }
+
+    /// The kind with this word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::New, Self::Update, Self::Destroy, Self::Open].into_iter().find(|kind| kind.name() == name)
     }
 
     /// The word for it in JSON.
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_conntrack_takes() {
+    fn words_of_conntrack_are_accepted() {
         let mask = |text| KindSet::parse(text).map(KindSet::mask);
         for (text, expected) in [
             ("NEW", 0b001),
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_word_that_is_wrong() {
+    fn errors_name_the_word_that_is_wrong() {
         insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES or DESTROY, separated by commas"#);
         for text in ["", "NEW,", "UPDATESS", "é", "nеw"] {
             assert!(KindSet::parse(text).is_err(), "{text}");
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn contains_what_was_chosen() {
+    fn sets_contain_the_kinds_of_their_words() {
         let set = KindSet::parse("new").unwrap().union(KindSet::parse("destroy").unwrap());
         assert_eq!(Kind::ALL.map(|kind| set.contains(kind)), [true, false, true]);
         for (number, kind) in (0..).zip(Kind::ALL) {

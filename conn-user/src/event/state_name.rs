@@ -25,15 +25,21 @@ pub fn name(state: u8) -> Option<&'static str> {
     NAMES.get(usize::from(state).wrapping_sub(1)).copied()
 }
 
+/// The state with a name that [`name`] gives.
+pub fn from_name(wanted: &str) -> Option<u8> {
+    (number::ESTABLISHED..=number::CLOSING).find(|&state| name(state) == Some(wanted))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn they_are_the_kernels() {
+    fn lowercase_names_match_kernel_names() {
         assert_eq!(name(number::NEW_SYN_RECV), Some("syn_recv"));
         for state in (0..=u8::MAX).filter(|&state| state != number::NEW_SYN_RECV) {
             assert_eq!(name(state).map(str::to_ascii_uppercase).as_deref(), number::name(state));
+            assert_eq!(name(state).and_then(from_name), name(state).map(|_| state));
         }
     }
 }

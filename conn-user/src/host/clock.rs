@@ -64,6 +64,13 @@ impl WallClock {
     }
 }
 
+impl WallClock {
+    /// The moment of `CLOCK_BOOTTIME` of a unix time in nanoseconds; `None` if that is before the boot.
+    pub fn to_boot_ns(&self, unix_ns: i64) -> Option<u64> {
+        u64::try_from(unix_ns.checked_sub(self.offset_ns)?).ok()
+    }
+}
+
 /// How far `CLOCK_BOOTTIME` of this process's time namespace is ahead of the kernel's own, which the programs
 /// read. 0 outside of such a namespace; a process cannot change its own.
 fn namespace_offset_ns() -> i64 {
@@ -172,6 +179,7 @@ mod tests {
         let clock = WallClock::with_offset(1_000);
         assert_eq!(clock.to_unix_ns(5), 1_005);
         assert_eq!(clock.to_unix_ns(u64::MAX), i64::MAX);
+        assert_eq!([1_005, 1_000, 999].map(|unix_ns| clock.to_boot_ns(unix_ns)), [Some(5), Some(0), None]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! One JSON object a line. Names are stable: fields may be added, none changes its meaning. What is not
-//! known is `null`; a field that only an end has is absent before.
+//! One JSON object a line. Names are stable: fields may be added, none changes its meaning. An unknown value is
+//! `null`; a field that only an end has is absent before. A line reads back as its event, see
+//! [`super::json_read`].
 
 use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
@@ -12,6 +13,10 @@ use crate::event::kind::Kind;
 use crate::event::state_name;
 use crate::event::workload::ContainerNames;
 use crate::host::clock::WallClock;
+
+/// The version of the lines. A reader of one version understands all lines of it; only a change of the meaning of a
+/// field makes a new one.
+pub(super) const SCHEMA: u64 = 1;
 
 /// Appends the object without a line end.
 pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
@@ -62,6 +67,13 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         Kind::Destroy => end(event, &mut object),
         Kind::Open => now(event, &mut object),
     }
+    if let Some(owner) = owner {
+        object.hex("comm_hex", owner.comm);
+        object.hex("thread_hex", owner.thread);
+    }
+    let start_ns = owner.map(|owner| owner.start_ns).filter(|&ns| ns != 0);
+    object.optional("process_start_ns", start_ns.map(unix_ns), Object::integer);
+    object.integer("schema", SCHEMA);
     object.close();
 }
 
@@ -110,6 +122,7 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
     object.integer("lost", lost.count);
     object.integer("since_ns", clock.to_unix_ns(lost.since_ns));
     object.integer("until_ns", until_ns);
+    object.integer("schema", SCHEMA);
     object.close();
 }
 
@@ -139,20 +152,20 @@ mod tests {
             nasty(),
             open(),
         ]), @r#"
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"reset_by_us","reset":"unread_data","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000}
-        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"x dst=1\n\u001b[2J","dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null}
-        {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"laptop.example","dst_name":"web.example","pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","container_name":"app","pod":"web-1","pod_namespace":"prod","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":4000000,"receive_queue":12,"send_queue":3456}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"fin_wait2","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"closed_by_us","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"lifetime_ns":61000000042,"at_least_ns":null,"failed":false,"reason":"reset_by_us","reset":"unread_data","error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","old_state":null,"src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":null,"schema":1}
+        {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","cgroup":null,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000,"process_start_ns":null,"schema":1}
+        {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"x dst=1\n\u001b[2J","dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"comm_hex":"780a5b4e45575d207069643d311bff","process_start_ns":1767323045999999993,"schema":1}
+        {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"laptop.example","dst_name":"web.example","pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","container_name":"app","pod":"web-1","pod_namespace":"prod","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":4000000,"receive_queue":12,"send_queue":3456,"process_start_ns":1767323045999999993,"schema":1}
         "#);
     }
 
     #[test]
     fn losses() {
-        insta::assert_snapshot!(loss(Format::Json), @r#"{"event":"lost","time":"2026-01-02T03:04:06.012345678Z","time_ns":1767323046012345678,"lost":72,"since_ns":1767323046000000000,"until_ns":1767323046012345678}"#);
+        insta::assert_snapshot!(loss(Format::Json), @r#"{"event":"lost","time":"2026-01-02T03:04:06.012345678Z","time_ns":1767323046012345678,"lost":72,"since_ns":1767323046000000000,"until_ns":1767323046012345678,"schema":1}"#);
     }
 
     #[test]
@@ -162,25 +175,36 @@ mod tests {
             failed(libc::ETIMEDOUT, 130_000_000_001),
             failed(999, 1),
         ]), @r#"
-        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","reset":null,"error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","reset":null,"error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
-        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","reset":null,"error":"errno 999","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000123456Z","time_ns":1767323046000123456,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":123456,"at_least_ns":null,"failed":true,"reason":"refused","reset":null,"error":"ECONNREFUSED","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"destroy","time":"2026-01-02T03:06:16.000000001Z","time_ns":1767323176000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":130000000001,"at_least_ns":null,"failed":true,"reason":"timed_out","reset":null,"error":"ETIMEDOUT","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"destroy","time":"2026-01-02T03:04:06.000000001Z","time_ns":1767323046000000001,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","cgroup":6789,"container":null,"container_name":null,"pod":null,"pod_namespace":null,"unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"lifetime_ns":1,"at_least_ns":null,"failed":true,"reason":"unknown","reset":null,"error":"errno 999","bytes_sent":0,"bytes_received":0,"segments_sent":0,"segments_received":0,"retransmits":0,"srtt_us":null,"min_rtt_us":null,"idle_ns":null,"process_start_ns":1767323045999999993,"schema":1}
         "#);
     }
 
-    /// The writer is by hand, for speed; what it writes is what the columns say.
+    /// The writer is by hand, for speed; what it writes is what the columns say, and what reading back needs.
     #[test]
     fn keys_and_values_are_those_of_the_columns() {
         for event in
             [new_out(), established(), closed(), reset(), failed(999, 1), preexisting(), nasty(), open()]
         {
-            let by_hand: Value = serde_json::from_str(&lines(Format::Json, slice::from_ref(&event))).unwrap();
             let columns: Vec<&Column> = Column::native().collect();
             let mut out = Vec::new();
             json_writer::columns(&event, &columns, &CLOCK, &mut out);
-            assert_eq!(by_hand, serde_json::from_slice::<Value>(&out).unwrap());
-            assert_eq!(lines(Format::Json, slice::from_ref(&event)).trim_end().as_bytes(), out);
+            let line = lines(Format::Json, slice::from_ref(&event));
+            let rest = line.as_bytes().strip_prefix(out.strip_suffix(b"}").unwrap()).unwrap();
+            let rest: Value = serde_json::from_slice(&[b"{", &rest[1..]].concat()).unwrap();
+            let keys: Vec<&str> = rest.as_object().unwrap().keys().map(String::as_str).collect();
+            let known = ["comm_hex", "process_start_ns", "schema", "thread_hex"];
+            assert!(keys.iter().all(|key| known.contains(key)), "{keys:?}");
         }
+    }
+
+    #[test]
+    fn digits_stand_beside_a_name_that_is_no_text() {
+        let line = lines(Format::Json, &[nasty()]);
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["comm_hex"], "780a5b4e45575d207069643d311bff");
+        assert!(object.get("thread_hex").is_none());
     }
 
     proptest! {

@@ -104,6 +104,14 @@ impl<'a> Object<'a> {
         sanitize::json_string(value, self.out);
     }
 
+    /// The bytes of a name as hexadecimal digits, if the name is no text: [`Object::name`] loses those bytes.
+    #[inline(always)]
+    pub(super) fn hex(&mut self, key: &str, value: &[u8]) {
+        if !value.is_ascii() && std::str::from_utf8(value).is_err() {
+            self.quoted(key, |out| sanitize::hex_digits(value, out));
+        }
+    }
+
     #[inline(always)]
     pub(super) fn null(&mut self, key: &str) {
         self.key(key);

@@ -9,6 +9,7 @@ mod ecs;
 mod event_table;
 pub mod human;
 mod json;
+pub mod json_read;
 mod json_writer;
 mod logfmt;
 pub mod number_table;

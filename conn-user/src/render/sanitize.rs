@@ -30,6 +30,11 @@ pub fn comm(name: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Appends the bytes of a name as hexadecimal digits.
+pub fn hex_digits(name: &[u8], out: &mut Vec<u8>) {
+    out.extend(name.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]));
+}
+
 fn hex(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::column::{ANY, Column, END, END_AND_NOW, Kinds, NOW, STREAM, Type, Unit};
 use crate::event::kind::Kind;
+use crate::render::json::SCHEMA;
 
 /// Every kind, with its bit.
 const KINDS: [Kind; 4] = [Kind::New, Kind::Update, Kind::Destroy, Kind::Open];
@@ -27,16 +28,38 @@ pub fn text() -> String {
     format!("{:#}\n", json())
 }
 
+/// Fields that are not in every line of their kind.
+const OPTIONAL: [&str; 2] = ["comm_hex", "thread_hex"];
+
+/// The field with the version of the line.
+fn version() -> Value {
+    json!({ "const": SCHEMA, "description": "version of the line; another one has fields with other meanings" })
+}
+
 fn event(kind: Kind) -> Value {
     let columns: Vec<&Column> = Column::native().filter(|column| column.is_in(kind)).collect();
     let mut properties: Map<String, Value> =
         columns.iter().map(|column| (column.id.to_owned(), property(column))).collect();
     properties.insert("event".into(), json!({ "const": kind.name() }));
+    properties.insert(
+        "process_start_ns".into(),
+        json!({
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "description": "when the process began (ns since 1970); null: owner unknown",
+        }),
+    );
+    properties.insert("schema".into(), version());
+    for key in OPTIONAL {
+        let description = "bytes of the name in hexadecimal digits, only there if it is not UTF-8";
+        properties.insert(key.into(), json!({ "type": "string", "description": description }));
+    }
+    let required = columns.iter().map(|column| column.id).chain(["process_start_ns", "schema"]);
     json!({
         "title": kind.name(),
         "type": "object",
         "properties": properties,
-        "required": columns.iter().map(|column| column.id).collect::<Vec<_>>(),
+        "required": required.collect::<Vec<_>>(),
     })
 }
 
@@ -86,8 +109,9 @@ fn lost() -> Value {
             "lost": number("how many events found no room here"),
             "since_ns": number("none of them before (ns since 1970)"),
             "until_ns": number("none of them after (ns since 1970)"),
+            "schema": version(),
         },
-        "required": ["event", "time", "time_ns", "lost", "since_ns", "until_ns"],
+        "required": ["event", "time", "time_ns", "lost", "since_ns", "until_ns", "schema"],
     })
 }
 
@@ -174,7 +198,7 @@ mod tests {
             let event = event(kind);
             assert_eq!(
                 event["properties"].as_object().unwrap().len(),
-                event["required"].as_array().unwrap().len()
+                event["required"].as_array().unwrap().len() + OPTIONAL.len()
             );
         }
     }
@@ -205,9 +229,10 @@ mod tests {
             let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             let shape = super::event(event.kind);
             let required = shape["required"].as_array().unwrap();
-            prop_assert_eq!(object.len(), required.len());
+            let optional = OPTIONAL.iter().filter(|key| object.contains_key(**key)).count();
+            prop_assert_eq!(object.len(), required.len() + optional);
             for (key, value) in &object {
-                prop_assert!(required.contains(&Value::from(key.as_str())), "{}", key);
+                prop_assert!(required.contains(&Value::from(key.as_str())) || OPTIONAL.contains(&key.as_str()), "{}", key);
                 prop_assert!(fits(value, &shape["properties"][key]), "{}: {}", key, value);
             }
         }

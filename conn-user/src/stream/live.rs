@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use conn_common::counter::LOST;
 
@@ -11,12 +12,17 @@ use crate::host::clock::boot_now_ns;
 use crate::kernel::counters::Counters;
 use crate::kernel::session::Session;
 use crate::stream::losses::LossWatch;
-use crate::stream::ring::Ring;
+use crate::stream::ring::RingReader;
 use crate::stream::source::{Batch, Item, Source, Take};
+
+/// How long a batch may take. Under a flood the ring never is empty, and signals and deadlines wait for the batch.
+const MAX_BATCH: Duration = Duration::from_millis(50);
+/// After how many records the clock is read.
+const LOOK_EVERY: u32 = 64;
 
 /// The ring, and the counter of events that found it full.
 pub struct LiveSource {
-    ring: Ring,
+    ring: RingReader,
     counters: Arc<Counters>,
     losses: LossWatch,
 }
@@ -28,7 +34,7 @@ impl LiveSource {
     /// The ring cannot be polled.
     pub fn new(session: &Session, ring_bytes: u32) -> Result<Self, Error> {
         Ok(Self {
-            ring: Ring::new(&session.probe, ring_bytes)?,
+            ring: RingReader::new(&session.probe, ring_bytes)?,
             counters: Arc::clone(&session.counters),
             losses: LossWatch::new(ring_bytes, boot_now_ns()),
         })
@@ -46,9 +52,12 @@ impl LiveSource {
 impl Source for LiveSource {
     fn next_batch(&mut self, take: &mut Take<'_>) -> Result<Batch, Error> {
         let Self { ring, counters, losses } = self;
-        let mut failed = None;
+        let (mut failed, mut taken_records) = (None, 0_u32);
+        let begin = Instant::now();
         let records = ring.drain(|record| {
             let taken = take(Item::Record(record));
+            taken_records += 1;
+            let is_over = taken_records % LOOK_EVERY == 0 && begin.elapsed() >= MAX_BATCH;
             if decode::time_ns(record).is_some_and(|time_ns| losses.taken(record.len(), time_ns)) {
                 match found(losses, counters) {
                     Ok(Some(item)) => _ = take(item),
@@ -56,7 +65,7 @@ impl Source for LiveSource {
                     Err(error) => failed = Some(error),
                 }
             }
-            taken.is_continue()
+            taken.is_continue() && !is_over
         });
         if let Some(error) = failed {
             return Err(error);

@@ -24,7 +24,7 @@ pub const IDLE_POLL: Duration = Duration::from_millis(10);
 const MIN_POLL: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
-pub struct Ring {
+pub struct RingReader {
     ring: AsyncFd<ring::Ring>,
     sleeps: Array<u32>,
     /// Look again before this many bytes have come.
@@ -34,7 +34,7 @@ pub struct Ring {
     budget: Budget,
 }
 
-impl Ring {
+impl RingReader {
     /// Takes the ring of `probe`, which has `ring_bytes`. Needs a tokio runtime.
     ///
     /// # Errors
