@@ -9,13 +9,13 @@ use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::facts::Host;
-use conntrace::host::lookup::HostNames;
+use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 
 fn main() -> ExitCode {
-    allocator::give_back_what_is_free();
+    allocator::return_large_blocks();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
@@ -49,7 +49,7 @@ fn answer(error: &clap::Error) -> String {
 
 fn run(cli: &Cli) -> Result<(), Error> {
     let host = Host::probe();
-    match Settings::from_cli(cli, &HostNames::new(&host))? {
+    match Settings::from_cli(cli, &HostLookup::new(&host))? {
         Settings::Events(settings) => events::run(&settings, &host),
         Settings::Count(settings) => count::run(&settings, &host),
         Settings::Help(args) => help::run(&args),

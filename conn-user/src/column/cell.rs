@@ -18,7 +18,12 @@ pub enum Cell<'a> {
     /// Nanoseconds since 1970, as a date and a time.
     Date(i64),
     /// A length of time for people, in nanoseconds, and whether it may have been longer.
-    Span(u64, bool),
+    Duration {
+        /// Nanoseconds.
+        ns: u64,
+        /// The true duration may be longer.
+        at_least: bool,
+    },
     /// A word of ours. Needs no escapes in any format.
     Word(&'static str),
     /// Bytes that others chose.
@@ -28,9 +33,21 @@ pub enum Cell<'a> {
     /// A service port. Tables have its name, all else its number.
     Service(u16),
     /// An address, and its name if that is known. Tables have the name, all else the address.
-    Address(IpAddr, Option<&'a str>),
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// Its name, if known.
+        name: Option<&'a str>,
+    },
     /// An address and a port, the name of the address, and whether the port is the service's.
-    Endpoint(SocketAddr, Option<&'a str>, bool),
+    Endpoint {
+        /// Address and port.
+        socket: SocketAddr,
+        /// The name of the address, if known.
+        name: Option<&'a str>,
+        /// The port is the service port.
+        is_service: bool,
+    },
 }
 
 impl<'a> Cell<'a> {
@@ -60,10 +77,10 @@ impl<'a> Cell<'a> {
     }
 
     /// A length of time for people: what is known of it, or what it was at least.
-    pub fn span(ns: Option<u64>, at_least: Option<u64>) -> Self {
+    pub fn duration(ns: Option<u64>, at_least: Option<u64>) -> Self {
         match (ns, at_least) {
-            (Some(ns), _) => Self::Span(ns, false),
-            (None, Some(ns)) => Self::Span(ns, true),
+            (Some(ns), _) => Self::Duration { ns, at_least: false },
+            (None, Some(ns)) => Self::Duration { ns, at_least: true },
             (None, None) => Self::Unknown,
         }
     }

@@ -48,13 +48,13 @@ pub enum Type {
     /// A moment.
     Time,
     /// A length of time, written for people.
-    Span,
+    Duration,
 }
 
 impl Type {
     /// True if its values are written to the right of their column.
     pub const fn is_right(self) -> bool {
-        matches!(self, Self::Integer | Self::Span)
+        matches!(self, Self::Integer | Self::Duration)
     }
 }
 
@@ -91,7 +91,7 @@ impl Unit {
 
 /// The name of a column in a convention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct ConventionNames {
     /// OpenTelemetry's attribute; ours begin with `conntrace.`. Empty: told elsewhere in the record.
     pub otel: &'static str,
     /// The field of the Elastic Common Schema; ours begin with `conntrace.`. Empty as above.
@@ -119,7 +119,7 @@ pub struct Column {
     /// A part of the native schema. The others are for people, who ask for them by name.
     pub native: bool,
     /// Its names elsewhere.
-    pub names: Names,
+    pub names: ConventionNames,
     /// Its value.
     pub get: for<'a> fn(&'a Event, &WallClock) -> Cell<'a>,
 }
@@ -135,7 +135,7 @@ const PLAIN: Column = Column {
     unknown: "",
     kinds: ANY,
     native: true,
-    names: Names { otel: "", ecs: "" },
+    names: ConventionNames { otel: "", ecs: "" },
     get: |_, _| Cell::Unknown,
 };
 

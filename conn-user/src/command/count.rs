@@ -22,7 +22,7 @@ use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
 use crate::kernel::sockets::Holders;
 use crate::output::stdout;
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 use crate::render::sanitize;
 use crate::settings::CountSettings;
 
@@ -31,18 +31,18 @@ use crate::settings::CountSettings;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
+    settings.filter.log();
     let plan = plan(host, None)?;
     let mut probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
     let asks_who = settings.by.contains(&Group::Comm)
-        || !settings.places.is_empty()
+        || !settings.workload.is_empty()
         || settings.filter.asks_for(Field::is_owners);
     let who = asks_who.then_some(name::FILE_LIST);
     let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(who);
     probe.load_programs(&programs.collect::<Vec<_>>())?;
     let mut groups: BTreeMap<Vec<Key>, u64> = BTreeMap::new();
-    let mut places = (!settings.places.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
+    let mut places = (!settings.workload.is_empty()).then(|| Places::new(host.cgroup_root.as_deref()));
     let (found, holders) = if asks_who {
         sockets::namespaces_and_holders(&mut probe)?
     } else {
@@ -60,7 +60,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
         );
         let found = found.filter(|found| {
             let place = places.as_mut().and_then(|places| places.get(found.owner.cgroup));
-            settings.places.matches(place.as_deref())
+            settings.workload.matches(place.as_deref())
         });
         if let Some(found) = found {
             let key = settings.by.iter().map(|group| key(*group, &found, holders.get(&row.cookie))).collect();
@@ -85,16 +85,16 @@ enum Key {
 }
 
 impl Key {
-    fn value(&self, format: TableFormat, services: &Services) -> Value {
+    fn value(&self, format: TableFormat, services: &Services) -> NumberValue {
         match self {
-            Self::Port(port) => Value::port(*port, services, format),
+            Self::Port(port) => NumberValue::port(*port, services, format),
             // As in events: the kernel's names for people, lower case for programs.
-            Self::State(name) if format != TableFormat::Table => Value::Text(name.to_lowercase()),
-            Self::State(name) => Value::Text((*name).into()),
+            Self::State(name) if format != TableFormat::Table => NumberValue::Text(name.to_lowercase()),
+            Self::State(name) => NumberValue::Text((*name).into()),
             Self::Number(number) => (*number).into(),
-            Self::Word(word) => Value::Text((*word).into()),
-            Self::Name(name) => Value::Text(name.clone()),
-            Self::Unknown => Value::Unknown,
+            Self::Word(word) => NumberValue::Text((*word).into()),
+            Self::Name(name) => NumberValue::Text(name.clone()),
+            Self::Unknown => NumberValue::Unknown,
         }
     }
 }
@@ -122,14 +122,14 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
             TableFormat::Table => format!("{count}\n"),
         };
     }
-    let mut columns: Vec<Column> =
-        settings.by.iter().map(|group| Column { name: group.name(), in_text: true }).collect();
-    columns.push(Column { name: "open", in_text: true });
-    let mut table = Table::new(&columns);
+    let mut columns: Vec<NumberColumn> =
+        settings.by.iter().map(|group| NumberColumn { name: group.name(), in_text: true }).collect();
+    columns.push(NumberColumn { name: "open", in_text: true });
+    let mut table = NumberTable::new(&columns);
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
     for (keys, &count) in groups {
-        let mut row: Vec<Value> =
+        let mut row: Vec<NumberValue> =
             keys.iter().map(|key| key.value(settings.format, &settings.services)).collect();
         row.push(count.into());
         table.rows.push(row);
@@ -149,7 +149,7 @@ mod tests {
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
         CountSettings {
             filter: Filter::all(),
-            places: WorkloadFilter::default(),
+            workload: WorkloadFilter::default(),
             by: by.to_vec(),
             format,
             services: Services::parse("ssh 22/tcp"),

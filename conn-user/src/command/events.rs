@@ -47,7 +47,7 @@ const SETTLING: u32 = 1_000;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
+    settings.filter.log();
     let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -61,7 +61,7 @@ fn options(settings: &EventsSettings) -> Options {
         kinds: settings.kinds.mask(),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
-        witnesses: settings.witnesses,
+        hooks: settings.hooks,
         // NEW comes before anybody can accept; whatever comes later tells who did.
         owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
             name::HOLDERS
@@ -144,7 +144,7 @@ impl<'a> Stream<'a> {
         let terminal = terminal::probe(settings.style.color);
         let subject = if settings.life.is_some() { View::Lives } else { View::Events };
         let renderer = Renderer::new(&settings.style, subject, terminal);
-        let asks_for_places = !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS);
+        let asks_for_places = !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS);
         let command_lines = renderer.shows(&command_line::COLUMNS).then(CommandLines::of_host);
         let top = settings.top.map(|(limit, key)| Top::new(limit, key));
         let mut batch = Vec::new();
@@ -154,13 +154,13 @@ impl<'a> Stream<'a> {
         Self {
             renderer,
             filter: &settings.filter,
-            place_filter: &settings.places,
+            place_filter: &settings.workload,
             places: asks_for_places.then(|| Places::new(cgroup_root)),
             command_lines,
             names: settings.style.resolve.then(Resolver::start),
             life: settings.life,
             top,
-            clock: WallClock::measure(),
+            clock: WallClock::probe(),
             batch,
             limit: settings.count,
             losses: LossWatch::new(settings.ring_bytes, boot_now_ns()),
@@ -179,7 +179,7 @@ impl<'a> Stream<'a> {
                 let places = self.places.as_mut();
                 event.place = places.and_then(|places| places.get(event.connection.owner.cgroup));
                 let chosen = self.place_filter.matches(event.place.as_deref())
-                    && self.filter.wants_rest(&event.connection)
+                    && self.filter.matches_rest(&event.connection)
                     && self.life.as_ref().is_none_or(|life| life.matches(&event));
                 if let Some(command_lines) = self.command_lines.as_mut().filter(|_| chosen) {
                     event.process = command_lines.get(&event.connection.owner);

@@ -21,7 +21,7 @@ use crate::host::clock;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
-use crate::host::ticks::Jiffy;
+use crate::host::ticks::TickRate;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
@@ -38,7 +38,7 @@ use crate::settings::ListSettings;
 /// See [`Error`].
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     let plan = plan(host, None)?;
-    settings.filter.tell();
+    settings.filter.log();
     let options = Options::for_sockets(&settings.filter, settings.listening);
     let mut probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
@@ -52,18 +52,18 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     }
     let time_ns = clock::boot_now_ns();
     let mut renderer = renderer(settings);
-    let asks_for_places = !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS);
+    let asks_for_places = !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS);
     let mut places = asks_for_places.then(|| Places::new(host.cgroup_root.as_deref()));
     let mut events = Vec::new();
     // What cannot be entered is told by the walk.
     sockets::list(&mut probe, &found.namespaces, |row| {
         let at_least = Some(row.at_least_jiffies).filter(|&jiffies| jiffies > 0);
-        let at_least_ns = at_least.and_then(|jiffies| Jiffy::of_kernel()?.at_least_ns(jiffies));
+        let at_least_ns = at_least.and_then(|jiffies| TickRate::probe()?.at_least_ns(jiffies));
         let event = event(&row, &settings.filter, holders.get(&row.cookie));
         events.extend(event.and_then(|event| {
             let places = places.as_mut();
             let place = places.and_then(|places| places.get(event.connection.owner.cgroup));
-            settings.places.matches(place.as_deref()).then_some(Event {
+            settings.workload.matches(place.as_deref()).then_some(Event {
                 time_ns,
                 at_least_ns,
                 place,
@@ -144,7 +144,7 @@ fn renderer(settings: &ListSettings) -> Renderer {
 const PART: usize = 1 << 16;
 
 fn print(renderer: &mut Renderer, events: &[Event]) -> Result<(), Error> {
-    let clock = WallClock::measure();
+    let clock = WallClock::probe();
     for event in events {
         renderer.measure(event, &clock);
     }

@@ -19,11 +19,11 @@ use crate::stream::shutdown::Stop;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
+    settings.filter.log();
     let own = settings.own.then(OwnWatch::start);
     let mut session = Session::start(
         host,
-        &Options { witnesses: settings.witnesses, spans: settings.lifetimes, ..Options::counting() },
+        &Options { hooks: settings.hooks, spans: settings.lifetimes, ..Options::counting() },
     )?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -14,7 +14,7 @@ use conn_common::traffic::Traffic;
 
 use crate::event::Event;
 use crate::event::kind::Kind;
-use crate::host::ticks::Jiffy;
+use crate::host::ticks::TickRate;
 
 /// Why bytes are no event. Counted and told, not fatal: the next record may be good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 
 /// For how long no payload was sent or received, if the connection was established.
 pub fn idle_ns(connection: &Connection, traffic: &Traffic) -> Option<u64> {
-    connection.is(WAS_ESTABLISHED).then(|| Jiffy::of_kernel()?.ns(traffic.idle_jiffies)).flatten()
+    connection.is(WAS_ESTABLISHED).then(|| TickRate::probe()?.ns(traffic.idle_jiffies)).flatten()
 }
 
 /// Decodes a row of the socket iterator.

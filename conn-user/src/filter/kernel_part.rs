@@ -21,7 +21,7 @@ const MAX_VALUES: u128 = 1 << 16;
 
 /// What the kernel decides.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Pushed {
+pub struct KernelPart {
     /// Mask of directions.
     pub directions: u8,
     /// Mask of families.
@@ -42,15 +42,15 @@ pub struct Pushed {
     pub values: HashSet<Value>,
 }
 
-impl Default for Pushed {
+impl Default for KernelPart {
     fn default() -> Self {
         Self::all()
     }
 }
 
-impl fmt::Debug for Pushed {
+impl fmt::Debug for KernelPart {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Pushed")
+        out.debug_struct("KernelPart")
             .field("directions", &self.directions)
             .field("families", &self.families)
             .field("states", &self.states)
@@ -61,7 +61,7 @@ impl fmt::Debug for Pushed {
     }
 }
 
-impl Pushed {
+impl KernelPart {
     /// Every connection.
     pub fn all() -> Self {
         Self {
@@ -177,7 +177,7 @@ fn prefixes(set: &Ranges) -> Option<(Mode, Vec<Block>)> {
 }
 
 /// The decision as the kernel takes it, from the contents of its maps.
-impl Filter for Pushed {
+impl Filter for KernelPart {
     fn directions(&self) -> u8 {
         self.directions
     }

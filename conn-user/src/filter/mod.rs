@@ -1,5 +1,5 @@
 //! Which connections: options and expression as one value, in two parts. What the kernel can decide is
-//! pushed down to it, the rest is decided here on each event that the kernel lets through.
+//! kernel_part down to it, the rest is decided here on each event that the kernel lets through.
 
 pub mod expression;
 pub mod kernel_part;
@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use conn_common::connection::Connection;
 use conn_common::state::LISTEN;
 
-pub use self::kernel_part::Pushed;
+pub use self::kernel_part::KernelPart;
 use crate::filter::expression::{Expression, Field, Test};
 use crate::filter::value::ranges::Ranges;
 
 /// A test with more values than this is told by their number.
-const TOLD: usize = 16;
+const MAX_LISTED: usize = 16;
 
 /// Which connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Filter {
     /// All of it; `None` for every connection.
     whole: Option<Expression>,
     /// What the kernel decides.
-    pushed: Pushed,
+    kernel_part: KernelPart,
     /// What it cannot decide.
     rest: Option<Expression>,
     /// What each field must be for the whole to hold. Nothing for a field that may be anything.
@@ -43,7 +43,7 @@ impl Filter {
     }
 
     /// The connections for which an expression holds.
-    pub fn of(whole: Option<Expression>) -> Self {
+    pub fn new(whole: Option<Expression>) -> Self {
         let all_states = whole.as_ref().is_some_and(says_all_states);
         let whole = whole.map(Expression::simplified);
         let terms = match whole.clone() {
@@ -54,10 +54,10 @@ impl Filter {
             .into_iter()
             .filter_map(|field| Some((field, bound(whole.as_ref()?, field)?)))
             .collect();
-        let mut pushed = Pushed::all();
+        let mut kernel_part = KernelPart::all();
         let taken: Vec<Field> = bounds
             .iter()
-            .filter(|(field, set)| pushed.takes(**field, set))
+            .filter(|(field, set)| kernel_part.takes(**field, set))
             .map(|(field, _)| *field)
             .collect();
         // A test that stands alone is decided by its bound; anything else is only narrowed by bounds.
@@ -65,21 +65,21 @@ impl Filter {
             Expression::Test(test) => !taken.contains(&test.field),
             _ => true,
         });
-        Self { rest: Expression::all_of(rest.collect()), whole, pushed, bounds, all_states }
+        Self { rest: Expression::all_of(rest.collect()), whole, kernel_part, bounds, all_states }
     }
 
     /// What the kernel decides.
-    pub const fn pushed(&self) -> &Pushed {
-        &self.pushed
+    pub const fn kernel_part(&self) -> &KernelPart {
+        &self.kernel_part
     }
 
     /// True if a connection passes.
-    pub fn wants(&self, connection: &Connection) -> bool {
+    pub fn matches(&self, connection: &Connection) -> bool {
         self.whole.as_ref().is_none_or(|whole| whole.matches(connection))
     }
 
     /// True if a connection passes that the kernel has let through.
-    pub fn wants_rest(&self, connection: &Connection) -> bool {
+    pub fn matches_rest(&self, connection: &Connection) -> bool {
         self.rest.as_ref().is_none_or(|rest| rest.matches(connection))
     }
 
@@ -105,10 +105,10 @@ impl Filter {
 
     /// True if a slot of the ledger passes, which knows direction and service port only: of the rest of the
     /// filter, that there may be connections in it that pass.
-    pub fn wants_slot(&self, direction: u8, port: u16) -> bool {
+    pub fn matches_slot(&self, direction: u8, port: u16) -> bool {
         let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
         if !self.asks_for(|field| !matches!(field, Field::Direction | Field::Dport)) {
-            return self.wants(&connection);
+            return self.matches(&connection);
         }
         [Field::Direction, Field::Dport]
             .iter()
@@ -116,10 +116,10 @@ impl Filter {
     }
 
     /// Tells with `-v` who decides what, and always if nothing can pass.
-    pub fn tell(&self) {
-        let tell = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
-        let in_kernel = self.bounds.iter().filter(|(field, _)| self.pushed.has(**field));
-        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| tell(field, set)).collect();
+    pub fn log(&self) {
+        let text = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
+        let in_kernel = self.bounds.iter().filter(|(field, _)| self.kernel_part.has(**field));
+        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| text(field, set)).collect();
         let all = "every connection";
         log::debug!(
             "filter in the kernel: {}",
@@ -162,7 +162,7 @@ fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
 /// A test in a few words, however many values it has.
 fn short(test: &Test) -> String {
     match test.weight() {
-        0..=TOLD => test.to_string(),
+        0..=MAX_LISTED => test.to_string(),
         many => format!("{} in a set of {many}", test.field.word()),
     }
 }
@@ -188,16 +188,18 @@ mod tests {
 
     use super::*;
     use crate::filter::expression::random;
-    use crate::host::lookup::fixed::FixedNames;
+    use crate::host::lookup::fixed::FixedLookup;
 
     fn filter(text: &str) -> Filter {
-        Filter::of(Some(expression::parse(text, &FixedNames::default()).unwrap()))
+        Filter::new(Some(expression::parse(text, &FixedLookup::default()).unwrap()))
     }
 
     /// What the programs decide, in the order in which they do it.
     fn kernel(filter: &Filter, it: &Connection) -> bool {
-        let pushed = filter.pushed();
-        wants_tuple(pushed, it) && wants_state(pushed, it.state) && wants_owner(pushed, &it.owner)
+        let kernel_part = filter.kernel_part();
+        wants_tuple(kernel_part, it)
+            && wants_state(kernel_part, it.state)
+            && wants_owner(kernel_part, &it.owner)
     }
 
     #[test]
@@ -226,7 +228,7 @@ mod tests {
         let it = filter("dport = 22 or (dport >= 8000 and dst 10.0.0.0/8)");
         let on = |port| Connection { dport: port, family: 4, state: 1, ..Connection::UNSEEN };
         assert_eq!([22, 80, 8000].map(|port| kernel(&it, &on(port))), [true, false, true]);
-        assert_eq!([22, 8000].map(|port| it.wants_rest(&on(port))), [true, false]);
+        assert_eq!([22, 8000].map(|port| it.matches_rest(&on(port))), [true, false]);
     }
 
     #[test]
@@ -234,9 +236,9 @@ mod tests {
         let address = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * n);
         let text = |term: &dyn Fn(u32) -> String| (0..10_000).map(term).collect::<Vec<_>>().join(" or ");
         let it = filter(&text(&|n| format!("src {}", address(n))));
-        assert_eq!((it.pushed().sources.len(), it.rest), (10_000, None));
+        assert_eq!((it.kernel_part().sources.len(), it.rest), (10_000, None));
         let it = filter(&text(&|n| format!("src {} and dport = :{n}", address(n))));
-        assert_eq!(it.pushed().sources.len(), 10_000);
+        assert_eq!(it.kernel_part().sources.len(), 10_000);
         assert!(it.rest.is_some());
     }
 
@@ -245,12 +247,12 @@ mod tests {
         let it = filter("dport = 22 and direction in or dport = 80 and direction out");
         assert_eq!(
             [(IN, 22), (OUT, 22), (IN, 80), (OUT, 80)]
-                .map(|(direction, port)| it.wants_slot(direction, port)),
+                .map(|(direction, port)| it.matches_slot(direction, port)),
             [true, false, false, true]
         );
         let it = filter("dport = 22 and pid = 7");
-        assert!(it.wants_slot(IN, 22) && !it.wants_slot(IN, 23));
-        assert!(Filter::all().wants_slot(OUT, 0));
+        assert!(it.matches_slot(IN, 22) && !it.matches_slot(IN, 23));
+        assert!(Filter::all().matches_slot(OUT, 0));
     }
 
     proptest! {
@@ -259,12 +261,12 @@ mod tests {
             expression in random::expression(),
             connections in prop::collection::vec(random::connection(), 8),
         ) {
-            let filter = Filter::of(Some(expression.clone()));
+            let filter = Filter::new(Some(expression.clone()));
             for it in &connections {
-                let both = kernel(&filter, it) && filter.wants_rest(it);
+                let both = kernel(&filter, it) && filter.matches_rest(it);
                 prop_assert_eq!(both, expression.matches(it), "{} on {:?}", &expression, it);
-                prop_assert_eq!(filter.wants(it), both);
-                prop_assert!(!both || filter.wants_slot(it.direction, it.dport));
+                prop_assert_eq!(filter.matches(it), both);
+                prop_assert!(!both || filter.matches_slot(it.direction, it.dport));
             }
         }
     }

@@ -33,7 +33,7 @@ pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&Vec<Owne
             dport: connection.sport,
             ..*connection
         };
-        filter.wants(connection) || (connection.direction == UNDIRECTED && filter.wants(&turned()))
+        filter.matches(connection) || (connection.direction == UNDIRECTED && filter.matches(&turned()))
     };
     // A socket that has just ended, and is on its way out of the kernel's tables.
     if connection.state == CLOSE {

@@ -3,7 +3,7 @@
 /// Blocks from here on are given back as soon as they are free: the kernel's types are in memory only while
 /// programs are loaded, and so is a list until it is shown. Left to itself glibc raises this limit with each such
 /// block up to 32 MiB, and what threads have freed it keeps. To be called at the start.
-pub fn give_back_what_is_free() {
+pub fn return_large_blocks() {
     // Other C libraries give it back by themselves.
     #[cfg(target_env = "gnu")]
     for limit in [nix::libc::M_MMAP_THRESHOLD, nix::libc::M_TRIM_THRESHOLD] {

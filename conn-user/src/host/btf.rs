@@ -14,14 +14,14 @@ pub struct BtfError(#[source] aya::BtfError);
 
 /// The types, while somebody needs them: they take some 15 MB.
 #[derive(Debug)]
-pub struct Types(Option<Btf>);
+pub struct KernelBtf(Option<Btf>);
 
-impl Types {
+impl KernelBtf {
     /// Those of the running kernel.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn of_kernel() -> Result<Self, BtfError> {
+    pub fn read() -> Result<Self, BtfError> {
         Ok(Self(Some(read()?)))
     }
 

@@ -6,6 +6,8 @@
 use std::fs;
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of a second.
@@ -28,7 +30,7 @@ impl WallClock {
 
     /// Measures the distance: of several readings the one that took the shortest time. Takes one or
     /// two microseconds where clocks are read without a system call.
-    pub fn measure() -> Self {
+    pub fn probe() -> Self {
         let ahead = namespace_offset_ns();
         let reading = || {
             let before = read(ClockId::CLOCK_BOOTTIME);
@@ -45,7 +47,7 @@ impl WallClock {
     /// Measures again and takes the result only if it contradicts this clock: the time of day was set,
     /// or has drifted. Otherwise the times of a stream would jitter by the accuracy of the measurements.
     pub fn refresh(&mut self) {
-        *self = self.corrected_by(Self::measure());
+        *self = self.corrected_by(Self::probe());
     }
 
     fn corrected_by(self, newer: Self) -> Self {
@@ -106,22 +108,11 @@ pub fn boot_now_ns() -> u64 {
 
 /// Appends a unix time as RFC 3339 in UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`.
 pub fn rfc3339(unix_ns: i64, out: &mut Vec<u8>) {
-    let (seconds, nanos) = (unix_ns.div_euclid(SECOND), unix_ns.rem_euclid(SECOND));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    // 64 bits of nanoseconds reach from 1677 to 2262: the year has four digits.
-    digits::<4>(year.unsigned_abs(), out);
-    for (before, number) in [(b'-', month), (b'-', day), (b'T', second / 3_600)] {
-        out.push(before);
-        digits::<2>(number.unsigned_abs(), out);
-    }
-    for number in [second / 60 % 60, second % 60] {
-        out.push(b':');
-        digits::<2>(number.unsigned_abs(), out);
-    }
-    out.push(b'.');
-    digits::<9>(nanos.unsigned_abs(), out);
-    out.push(b'Z');
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+    // Every 64-bit number of nanoseconds, from 1677 to 2262, is a timestamp of jiff's.
+    let time = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();
+    // Writing into a vector does not fail.
+    _ = PRINTER.print_timestamp(&time, out);
 }
 
 /// Appends the last `N` decimal digits of a number.
@@ -130,20 +121,6 @@ pub fn digits<const N: usize>(number: u64, out: &mut Vec<u8>) {
     // With a 1 before them, so that zeros stay.
     let mut text = itoa::Buffer::new();
     out.extend_from_slice(&text.format(limit + number % limit).as_bytes()[1..]);
-}
-
-/// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap
-/// day is the last of the year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -189,7 +166,7 @@ mod tests {
 
     #[test]
     fn measures_the_time_of_day() {
-        let clock = WallClock::measure();
+        let clock = WallClock::probe();
         let now = clock.to_unix_ns(read(ClockId::CLOCK_BOOTTIME).unsigned_abs());
         let difference = now.abs_diff(read(ClockId::CLOCK_REALTIME));
         assert!(difference < SECOND.unsigned_abs(), "{difference} ns off");

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use crate::host::mounts;
+
 /// The kernel's type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -63,9 +65,7 @@ impl Host {
                 .and_then(|status| effective_capabilities(&status))
                 .unwrap_or(0),
             has_btf: Path::new(KERNEL_BTF).exists(),
-            cgroup_root: fs::read_to_string("/proc/self/mountinfo")
-                .ok()
-                .and_then(|mounts| cgroup_v2_mounts(&mounts).find(|point| is_cgroup_v2_root(point))),
+            cgroup_root: cgroup_root(),
             possible_cpus: aya::util::nr_cpus().map_or(1, |cpus| cpus as u32),
             open_files: fs::read_to_string("/proc/sys/fs/file-nr")
                 .ok()
@@ -130,45 +130,23 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Where parts of the cgroup v2 hierarchy are mounted, from `/proc/PID/mountinfo`, proc(5). In a cgroup
-/// namespace, a part looks as if it was the whole.
-fn cgroup_v2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
-    mounts.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        (filesystem.split(' ').next() == Some("cgroup2")).then(|| PathBuf::from(unescape(point)))
-    })
+/// Where the root of the cgroup v2 hierarchy is mounted. In a cgroup namespace, a part of the hierarchy looks as if
+/// it was the whole.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = mounts::all().into_iter().filter(|mount| mount.filesystem == "cgroup2");
+    mounts.map(|mount| PathBuf::from(mount.point)).find(|point| is_cgroup_v2_root(point))
 }
 
-/// The root has the first number of all (`kernfs_create_root()`), whatever namespace it is seen from. Something
-/// else may be mounted on top of it.
+/// The root has inode number 1 (`kernfs_create_root()`) in every namespace. Another file system may be mounted on
+/// top of it.
 fn is_cgroup_v2_root(point: &Path) -> bool {
     statfs(point).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
         && fs::metadata(point).is_ok_and(|metadata| metadata.ino() == 1)
 }
 
-/// Mount points have blanks, tabs, newlines and backslashes as octal numbers.
-fn unescape(point: &str) -> String {
-    point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_cgroup_v2_where_it_is_mounted() {
-        let hybrid = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
-                      31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                      32 30 0:28 / /sys/fs/cgroup/uni\\040fied rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
-        let found = |mounts| cgroup_v2_mounts(mounts).collect::<Vec<_>>();
-        assert_eq!(found(hybrid), [PathBuf::from("/sys/fs/cgroup/uni fied")]);
-        let parts = "32 30 0:28 /some/slice /mnt rw - cgroup2 cgroup2 rw\n\
-                     33 30 0:28 /../.. /host rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(found(parts), [PathBuf::from("/mnt"), PathBuf::from("/host")]);
-        assert!(found("nonsense").is_empty());
-        assert!(!is_cgroup_v2_root(Path::new("/proc")) && !is_cgroup_v2_root(Path::new("/nowhere")));
-    }
 
     impl Host {
         /// A host that has everything.
@@ -185,6 +163,11 @@ mod tests {
                 open_files: 1_000,
             }
         }
+    }
+
+    #[test]
+    fn other_file_systems_are_no_cgroup_root() {
+        assert!(!is_cgroup_v2_root(Path::new("/proc")) && !is_cgroup_v2_root(Path::new("/nowhere")));
     }
 
     #[test]

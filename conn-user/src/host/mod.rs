@@ -6,6 +6,7 @@ pub mod btf;
 pub mod clock;
 pub mod facts;
 pub mod lookup;
+pub mod mounts;
 pub mod namespace;
 pub mod offsets;
 pub mod plan;

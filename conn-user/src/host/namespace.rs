@@ -8,6 +8,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::host::mounts::{self, Mount};
+
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -104,20 +106,11 @@ fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
         .map(|thread| thread.join("ns/net"))
 }
 
-/// `ip netns`, docker and others keep namespaces by bind mounts, which mountinfo lists with the
-/// file system type `nsfs`.
+/// Namespaces that files keep: `ip netns`, docker and others bind-mount them (file system `nsfs`).
 fn bound_namespaces() -> impl Iterator<Item = PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let bound: Vec<PathBuf> = mounts.lines().filter_map(bound_namespace).map(PathBuf::from).collect();
-    bound.into_iter().chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
-}
-
-/// The mount point of a bound network namespace in a line of mountinfo.
-fn bound_namespace(line: &str) -> Option<&str> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
-    let (root, point) = (mount.next()?, mount.next()?);
-    (filesystem.starts_with("nsfs ") && root.starts_with("net:[")).then_some(point)
+    let is_network = |mount: &Mount| mount.filesystem == "nsfs" && mount.root.starts_with("net:[");
+    let bound = mounts::all().into_iter().filter(is_network).map(|mount| PathBuf::from(mount.point));
+    bound.chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -154,13 +147,5 @@ mod tests {
             (Some(12), None, None)
         );
         Ok(())
-    }
-
-    #[test]
-    fn reads_bound_namespaces_from_mountinfo() {
-        let net = "97 28 0:4 net:[4026532200] /run/netns/blue rw shared:50 - nsfs nsfs rw";
-        assert_eq!(bound_namespace(net), Some("/run/netns/blue"));
-        assert_eq!(bound_namespace(&net.replace("net:[", "mnt:[")), None);
-        assert_eq!(bound_namespace("36 35 98:0 / / rw - ext4 /dev/root rw"), None);
     }
 }

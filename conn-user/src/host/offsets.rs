@@ -45,19 +45,19 @@ impl OffsetsError {
 
 /// What the programs must know of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct Offsets {
     /// The offset of each of [`FIELDS`], in bytes, in the same order, then of each of [`OPTIONAL`].
     fields: Vec<(&'static str, u32)>,
     /// How many parameters `inet_csk_accept()` has; `None` if it is not described.
     pub accept_parameters: Option<u32>,
 }
 
-impl Layout {
+impl Offsets {
     /// Finds all fields in the running kernel.
     ///
     /// # Errors
     /// The kernel's BTF cannot be read, or lacks a field.
-    pub fn of_kernel() -> Result<Self, OffsetsError> {
+    pub fn probe() -> Result<Self, OffsetsError> {
         // Looking up a dozen names in place is much faster than parsing all of it first; kernels
         // before 6.16 cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)

@@ -11,7 +11,7 @@ use crate::host::facts::{Host, KERNEL_BTF};
 /// Hooks that see transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a set: any of them may be there without the others")]
-pub struct Witnesses {
+pub struct HookSet {
     /// The program on the state tracepoint.
     pub set_state: bool,
     /// Its twin, which is not skipped where the first one is.
@@ -22,7 +22,7 @@ pub struct Witnesses {
     pub destroy_sock: bool,
 }
 
-impl Witnesses {
+impl HookSet {
     /// None of them.
     pub const NONE: Self =
         Self { set_state: false, set_state_again: false, sock_ops: false, destroy_sock: false };
@@ -76,7 +76,7 @@ impl Witnesses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The hooks to attach: the cheapest set that misses nothing, see docs/exactness.md.
-    pub witnesses: Witnesses,
+    pub hooks: HookSet,
     /// Where `sock_ops` is attached.
     pub cgroup_root: Option<PathBuf>,
     /// CPUs that there may be.
@@ -214,11 +214,11 @@ impl PlanError {
 /// More shards than this only cost memory: CPUs that share one are far apart in time.
 const MAX_SHARDS: u32 = 8;
 
-/// Decides. `forced` witnesses are taken as they are, to compare them.
+/// Decides. `forced` hooks are taken as they are, to compare them.
 ///
 /// # Errors
 /// Privileges or kernel features without which nothing works.
-pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
+pub fn plan(host: &Host, forced: Option<HookSet>) -> Result<Plan, PlanError> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
         return Err(PlanError::MissingCapabilities { missing });
@@ -235,13 +235,13 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
     ];
     let sock_ops = host.cgroup_root.is_some() && host.may_change_network();
     // What one tracing program is skipped for, sock_ops sees; without it a second program does.
-    let planned = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
-    let witnesses = forced.unwrap_or(planned);
-    if witnesses.sock_ops && host.cgroup_root.is_none() {
+    let planned = HookSet { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
+    let hooks = forced.unwrap_or(planned);
+    if hooks.sock_ops && host.cgroup_root.is_none() {
         return Err(PlanError::NoCgroupForSockOps);
     }
     Ok(Plan {
-        witnesses,
+        hooks,
         cgroup_root: host.cgroup_root.clone(),
         cpus: host.possible_cpus,
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
@@ -271,7 +271,7 @@ mod tests {
     fn a_good_host_has_no_degradation() -> Result<(), PlanError> {
         let plan = plan(&good(), None)?;
         assert!(plan.degradations.is_empty());
-        assert!(!plan.witnesses.set_state_again);
+        assert!(!plan.hooks.set_state_again);
         assert_eq!(plan.shards, 2);
         Ok(())
     }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), PlanError> {
         let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
-        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert!(plan.hooks.set_state_again && !plan.hooks.sock_ops);
         assert_eq!(plan.degradations, [NO_CGROUP]);
         Ok(())
     }
@@ -288,7 +288,7 @@ mod tests {
     fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), PlanError> {
         // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
         let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
-        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert!(plan.hooks.set_state_again && !plan.hooks.sock_ops);
         assert_eq!(plan.degradations, [NO_NET_ADMIN, NO_ENTRY]);
         Ok(())
     }
@@ -302,7 +302,7 @@ mod tests {
         for (host, degradation) in [(few, FEW_PROCESSES), (unprivileged, NO_ENTRY), (interpreted, NO_JIT)] {
             let plan = plan(&host, None)?;
             assert_eq!(plan.degradations, [degradation]);
-            assert_eq!(plan.witnesses, super::plan(&good(), None)?.witnesses);
+            assert_eq!(plan.hooks, super::plan(&good(), None)?.hooks);
         }
         assert!(plan(&Host { has_jit: None, ..good() }, None)?.degradations.is_empty());
         Ok(())
@@ -333,10 +333,10 @@ mod tests {
 
     #[test]
     fn witnesses_can_be_forced() -> Result<(), PlanError> {
-        let forced = Witnesses::parse("sock_ops,destroy_sock").unwrap();
-        assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
-        assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
-        assert!(Witnesses::parse("set_state,kprobe").is_err());
+        let forced = HookSet::parse("sock_ops,destroy_sock").unwrap();
+        assert_eq!(forced, HookSet { sock_ops: true, destroy_sock: true, ..HookSet::NONE });
+        assert_eq!(plan(&good(), Some(forced))?.hooks, forced);
+        assert!(HookSet::parse("set_state,kprobe").is_err());
         let nowhere = Host { cgroup_root: None, ..good() };
         assert!(matches!(plan(&nowhere, Some(forced)), Err(PlanError::NoCgroupForSockOps)));
         Ok(())

@@ -9,22 +9,22 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A jiffy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Jiffy {
+pub struct TickRate {
     frequency: u64,
 }
 
-impl Jiffy {
+impl TickRate {
     /// The running kernel's. It does not tell its `CONFIG_HZ`, but a coarse clock goes by it.
-    pub fn of_kernel() -> Option<Self> {
-        static JIFFY: OnceLock<Option<Jiffy>> = OnceLock::new();
-        *JIFFY.get_or_init(|| {
+    pub fn probe() -> Option<Self> {
+        static RATE: OnceLock<Option<TickRate>> = OnceLock::new();
+        *RATE.get_or_init(|| {
             let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
-            Self::lasting(u64::try_from(tick.tv_nsec()).ok()?)
+            Self::from_tick_ns(u64::try_from(tick.tv_nsec()).ok()?)
         })
     }
 
     /// One of so many nanoseconds, rounded as the kernel does (`TICK_NSEC`, include/linux/jiffies.h).
-    fn lasting(ns: u64) -> Option<Self> {
+    fn from_tick_ns(ns: u64) -> Option<Self> {
         let frequency = (SECOND + ns / 2).checked_div(ns)?;
         (frequency > 0).then_some(Self { frequency })
     }
@@ -49,15 +49,15 @@ mod tests {
         // What kernels are configured with (kernel/Kconfig.hz, and Alpha's).
         for frequency in [24, 100, 128, 250, 300, 1_000, 1_024] {
             let tick = (SECOND + frequency / 2) / frequency;
-            assert_eq!(Jiffy::lasting(tick), Some(Jiffy { frequency }));
+            assert_eq!(TickRate::from_tick_ns(tick), Some(TickRate { frequency }));
         }
-        assert_eq!(Jiffy::lasting(0), None);
-        assert!(Jiffy::of_kernel().is_some_and(|jiffy| (24..=1_024).contains(&jiffy.frequency)));
+        assert_eq!(TickRate::from_tick_ns(0), None);
+        assert!(TickRate::probe().is_some_and(|jiffy| (24..=1_024).contains(&jiffy.frequency)));
     }
 
     #[test]
     fn jiffies_become_nanoseconds() {
-        let jiffy = Jiffy { frequency: 250 };
+        let jiffy = TickRate { frequency: 250 };
         assert_eq!(jiffy.ns(251), Some(1_004_000_000));
         assert_eq!([0, 1, 251].map(|jiffies| jiffy.at_least_ns(jiffies)), [Some(0), Some(0), Some(SECOND)]);
         assert_eq!(jiffy.ns(u32::MAX), Some(17_179_869_180_000_000));

@@ -6,7 +6,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use conn_common::{filter, name};
 
 use crate::error::Error;
-use crate::filter::Pushed;
+use crate::filter::KernelPart;
 use crate::filter::value::prefix::Block;
 
 /// A member of the map of values.
@@ -18,7 +18,7 @@ struct Value(filter::Value);
 unsafe impl Pod for Value {}
 
 /// Sets the globals and the sizes of the maps, before the programs are loaded.
-pub fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
+pub fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a KernelPart) {
     // A map has room for one entry at least.
     let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
     loader
@@ -41,7 +41,7 @@ pub fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
 ///
 /// # Errors
 /// The kernel has no memory for them.
-pub fn fill(ebpf: &mut Ebpf, pushed: &Pushed) -> Result<(), Error> {
+pub fn fill(ebpf: &mut Ebpf, pushed: &KernelPart) -> Result<(), Error> {
     prefixes(ebpf, name::SOURCES, &pushed.sources)?;
     prefixes(ebpf, name::DESTINATIONS, &pushed.destinations)?;
     if pushed.values.is_empty() {

@@ -5,9 +5,9 @@ use conn_common::filter::bit;
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
-use crate::filter::{Filter, Pushed};
+use crate::filter::{Filter, KernelPart};
 use crate::host::accept_hook::AcceptHook;
-use crate::host::plan::Witnesses;
+use crate::host::plan::HookSet;
 
 /// The smallest ring there is, for runs that use none.
 const NO_RING: u32 = 4096;
@@ -22,13 +22,13 @@ pub struct Options {
     /// Mask of event kinds that go into the ring; 0 to only count.
     pub kinds: u8,
     /// Which connections, as far as the programs decide it.
-    pub filter: Pushed,
+    pub filter: KernelPart,
     /// Bytes of the ring, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// The programs' own log lines.
     pub log: bool,
-    /// Witnesses to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
+    /// HookSet to use instead of the planned ones.
+    pub hooks: Option<HookSet>,
     /// How much is asked about owners, see [`name::OWNERS`].
     pub owners: u8,
     /// What lists show beside what is counted, see [`name::LISTED`].
@@ -46,10 +46,10 @@ impl Options {
     pub fn lists(filter: &Filter) -> Self {
         Self {
             kinds: 0,
-            filter: filter.pushed().clone(),
+            filter: filter.kernel_part().clone(),
             ring_bytes: NO_RING,
             log: false,
-            witnesses: None,
+            hooks: None,
             owners: name::NO_OWNERS,
             listed: 0,
             counts: false,
@@ -62,7 +62,7 @@ impl Options {
     pub fn for_sockets(filter: &Filter, listening: bool) -> Self {
         if listening {
             // Listeners have no direction and no peer, so the kernel filters by the role alone.
-            let filter_part = Pushed { directions: bit(LISTENER), ..Pushed::all() };
+            let filter_part = KernelPart { directions: bit(LISTENER), ..KernelPart::all() };
             return Self { filter: filter_part, ..Self::lists(filter) };
         }
         let asked = |state, bit| if filter.asks_for_state(state) { bit } else { 0 };
@@ -85,9 +85,9 @@ impl Options {
 
     /// How many bits count the places of the table of what sockets remember, on a host with so many open files: 1.5 to
     /// 6 MB where little is remembered, else 2.4 to 19 MB. 0 if there is none, and sockets remember in socket storage.
-    pub(crate) fn place_bits(&self, witnesses: Witnesses, open_files: u32) -> u32 {
+    pub(crate) fn place_bits(&self, hooks: HookSet, open_files: u32) -> u32 {
         // Somebody has to see each beginning, and somebody each end.
-        let has_table = HAS_PLACES && witnesses.sock_ops && witnesses.destroy_sock;
+        let has_table = HAS_PLACES && hooks.sock_ops && hooks.destroy_sock;
         let bits = open_files.clamp(1, 1 << 20).next_power_of_two().ilog2();
         match (has_table, self.only_counts()) {
             (true, false) => bits.clamp(14, 17),
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_what_the_host_has_open() {
-        let all = Witnesses { set_state: true, sock_ops: true, destroy_sock: true, ..Witnesses::NONE };
+        let all = HookSet { set_state: true, sock_ops: true, destroy_sock: true, ..HookSet::NONE };
         let counting = Options::counting();
         let events = Options { kinds: 1, owners: name::HOLDERS, ..Options::lists(&Filter::all()) };
         for (open_files, claims, places, counted) in
@@ -127,7 +127,7 @@ mod tests {
                 assert_eq!(counting.place_bits(all, open_files), counted);
             }
         }
-        let blind = Witnesses { sock_ops: false, ..all };
+        let blind = HookSet { sock_ops: false, ..all };
         assert_eq!(counting.place_bits(blind, 0), 0);
     }
 }

@@ -15,8 +15,8 @@ use conn_common::{layout, ledger, name};
 
 use crate::error::{Error, chain, errno};
 use crate::host::accept_hook::{self, AcceptHook, Search};
-use crate::host::btf::Types;
-use crate::host::offsets::Layout;
+use crate::host::btf::KernelBtf;
+use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
 use crate::kernel::filter_maps;
 use crate::kernel::load_options::{self, Options};
@@ -67,7 +67,7 @@ unsafe impl Pod for Switches {}
 #[derive(Debug)]
 pub struct Probe {
     ebpf: Ebpf,
-    types: Types,
+    types: KernelBtf,
     accept_parameters: Option<u32>,
 }
 
@@ -81,12 +81,12 @@ impl Probe {
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, Error> {
         thread::scope(|scope| {
-            let layout = scope.spawn(Layout::of_kernel);
+            let layout = scope.spawn(Offsets::probe);
             // This parses the kernel's types, which aya does not hand out, and needs only for objects that want
             // to be relocated by them: no reason to keep them until we have ours.
             let mut loader = EbpfLoader::new();
             loader.btf(None);
-            let types = scope.spawn(Types::of_kernel);
+            let types = scope.spawn(KernelBtf::read);
             let layout = joined(layout)?;
             let ebpf = load(loader, plan, options, &layout)?;
             Ok(Self { ebpf, types: joined(types)?, accept_parameters: layout.accept_parameters })
@@ -148,24 +148,24 @@ impl Probe {
         self.types.forget();
     }
 
-    /// Attaches the witnesses that the plan names, which are loaded. Nothing is counted before
+    /// Attaches the hooks that the plan names, which are loaded. Nothing is counted before
     /// [`Self::enable`].
     ///
     /// # Errors
     /// What the kernel refuses, with the remedy.
     pub fn attach_witnesses(&mut self, plan: &Plan) -> Result<(), Error> {
-        let witnesses = plan.witnesses;
+        let hooks = plan.hooks;
         // The second chance first: a socket that another hook remembered must not be freed unseen.
-        if witnesses.destroy_sock {
+        if hooks.destroy_sock {
             self.attach_tracepoint(name::DESTROY_SOCK)?;
         }
-        if witnesses.set_state {
+        if hooks.set_state {
             self.attach_tracepoint(name::SET_STATE)?;
         }
-        if witnesses.set_state_again {
+        if hooks.set_state_again {
             self.attach_tracepoint(name::SET_STATE_AGAIN)?;
         }
-        if let Some(root) = plan.cgroup_root.as_ref().filter(|_| witnesses.sock_ops) {
+        if let Some(root) = plan.cgroup_root.as_ref().filter(|_| hooks.sock_ops) {
             self.attach_sock_ops(root)?;
         }
         self.tell_sizes();
@@ -318,14 +318,19 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn load(loader: EbpfLoader<'static>, plan: &Plan, options: &Options, layout: &Layout) -> Result<Ebpf, Error> {
+fn load(
+    loader: EbpfLoader<'static>,
+    plan: &Plan,
+    options: &Options,
+    layout: &Offsets,
+) -> Result<Ebpf, Error> {
     let flag = |on: bool| u8::from(on);
-    let connect_is_seen = flag(plan.witnesses.sock_ops);
+    let connect_is_seen = flag(plan.hooks.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
     let ledger_has_places = flag(options.counts && load_options::HAS_PLACES);
-    let place_bits = options.place_bits(plan.witnesses, plan.open_files);
+    let place_bits = options.place_bits(plan.hooks, plan.open_files);
     let places = 1 << place_bits;
     let (claims, memories) = (places, places + plan.cpus * PLACES_TO_LEND);
     let only_counts = options.only_counts();

@@ -69,7 +69,7 @@ impl Session {
     /// What this host lacks or refuses, with the remedy.
     pub fn start(host: &Host, options: &Options) -> Result<Self, Error> {
         log::debug!("host: {host:?}");
-        let plan = plan(host, options.witnesses)?;
+        let plan = plan(host, options.hooks)?;
         log::debug!("plan: {plan:?}");
         for degradation in &plan.degradations {
             tell(degradation);
@@ -81,7 +81,7 @@ impl Session {
         // Also who listens: the owner of what is not accepted yet.
         let claims = options.owners != name::NO_OWNERS;
         let start = [name::TCP_ADOPT, sockets::file_walk(claims)];
-        let programs = plan.witnesses.programs().chain(start).collect::<Vec<_>>();
+        let programs = plan.hooks.programs().chain(start).collect::<Vec<_>>();
         let mut accepts = Search::default();
         if options.owners == name::HOLDERS {
             accepts = probe.load_programs_and_accept(&programs, options.accept_hook)?;
@@ -105,7 +105,7 @@ impl Session {
             accepts,
             repairs: Repairs::default(),
             walked: BTreeSet::new(),
-            twice: plan.witnesses.set_state_again,
+            twice: plan.hooks.set_state_again,
             last: None,
         };
         if options.kinds != 0 {

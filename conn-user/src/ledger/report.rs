@@ -21,7 +21,7 @@ use crate::ledger::audit::Audit;
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::reader::{Ledger, Listeners};
 use crate::ledger::self_cost::{Own, OwnWatch};
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 
 /// The counters that people are shown: what went into the ring, then what did not go the usual way.
 const SHOWN: [u32; 14] = [
@@ -67,11 +67,11 @@ impl Report {
     /// The kernel's maps or sockets cannot be read.
     pub fn take(session: &mut Session, filter: &Filter, audit: When) -> Result<Self, Error> {
         let (mut ledger, audit, audit_age) = session.audited(audit)?;
-        ledger.ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
-        ledger.listeners.retain(|&port, _| filter.wants_slot(IN, port));
+        ledger.ports.retain(|&(direction, port), _| filter.matches_slot(direction, port));
+        ledger.listeners.retain(|&port, _| filter.matches_slot(IN, port));
         let mut lifetimes = session.lifetimes()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
-            ports.retain(|&(direction, port), _| filter.wants_slot(direction, port));
+            ports.retain(|&(direction, port), _| filter.matches_slot(direction, port));
         }
         Ok(Self {
             taken: Instant::now(),
@@ -101,7 +101,7 @@ impl Report {
         only_total: bool,
         last: Option<&Self>,
     ) -> String {
-        let table = self.table(only_total, last, |port| Value::port(port, services, format));
+        let table = self.table(only_total, last, |port| NumberValue::port(port, services, format));
         match format {
             TableFormat::Csv => table.csv(),
             TableFormat::Json => format!("{}\n", self.json(&table)),
@@ -114,22 +114,22 @@ impl Report {
     }
 
     /// The ports by what they opened, then the total.
-    fn table(&self, only_total: bool, last: Option<&Self>, name: impl Fn(u16) -> Value) -> Table {
-        let mut table = Table::new(&columns(last.is_some()));
+    fn table(&self, only_total: bool, last: Option<&Self>, name: impl Fn(u16) -> NumberValue) -> NumberTable {
+        let mut table = NumberTable::new(&columns(last.is_some()));
         let since = last.map(|last| (&last.ledger, (self.taken - last.taken).as_secs_f64()));
         if !only_total {
             let mut ports: Vec<_> = self.ledger.ports.iter().collect();
             ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
             for (key, slot) in ports {
                 let listeners = if key.0 == IN { self.ledger.listeners.get(&key.1).copied() } else { None };
-                let head = [name(key.1), Value::Text(direction_name(key.0).into())];
+                let head = [name(key.1), NumberValue::Text(direction_name(key.0).into())];
                 let rate = since.map(|(then, seconds)| (then.ports.get(key).unwrap_or(&Slot::ZERO), seconds));
                 table.rows.push(row(head, slot, listeners, rate));
             }
         }
         let total = self.ledger.total();
         let then = since.map(|(then, seconds)| (then.total(), seconds));
-        let head = [Value::Text("total".into()), Value::Text("both".into())];
+        let head = [NumberValue::Text("total".into()), NumberValue::Text("both".into())];
         table.rows.push(row(
             head,
             &total,
@@ -235,7 +235,7 @@ impl Report {
         i128::from(left) == i128::from(right) + i128::from(total.open()) && self.audit.holds()
     }
 
-    fn json(&self, table: &Table) -> Json {
+    fn json(&self, table: &NumberTable) -> Json {
         let mut time = Vec::new();
         clock::rfc3339(self.unix_ns, &mut time);
         let mut ports = table.json();
@@ -306,27 +306,27 @@ fn totals_json(inode: u32, totals: &Totals) -> Json {
 }
 
 /// The columns of the ledger. What is rare is left to the machine formats.
-fn columns(with_rates: bool) -> Vec<Column> {
+fn columns(with_rates: bool) -> Vec<NumberColumn> {
     let mut columns = vec![
-        Column { name: "port", in_text: true },
-        Column { name: "direction", in_text: true },
-        Column { name: "opened", in_text: true },
-        Column { name: "preexisting", in_text: true },
-        Column { name: "established", in_text: true },
-        Column { name: "failed", in_text: true },
-        Column { name: "closed", in_text: true },
-        Column { name: "open", in_text: true },
-        Column { name: "bytes_sent", in_text: true },
-        Column { name: "bytes_received", in_text: true },
-        Column { name: "retransmits", in_text: true },
-        Column { name: "listeners", in_text: true },
+        NumberColumn { name: "port", in_text: true },
+        NumberColumn { name: "direction", in_text: true },
+        NumberColumn { name: "opened", in_text: true },
+        NumberColumn { name: "preexisting", in_text: true },
+        NumberColumn { name: "established", in_text: true },
+        NumberColumn { name: "failed", in_text: true },
+        NumberColumn { name: "closed", in_text: true },
+        NumberColumn { name: "open", in_text: true },
+        NumberColumn { name: "bytes_sent", in_text: true },
+        NumberColumn { name: "bytes_received", in_text: true },
+        NumberColumn { name: "retransmits", in_text: true },
+        NumberColumn { name: "listeners", in_text: true },
     ];
-    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| Column { name, in_text: false }));
-    columns.extend(state::OPEN.map(|state| Column { name: open_name(state), in_text: false }));
+    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| NumberColumn { name, in_text: false }));
+    columns.extend(state::OPEN.map(|state| NumberColumn { name: open_name(state), in_text: false }));
     if with_rates {
-        columns.push(Column { name: "opened_per_s", in_text: true });
-        columns.push(Column { name: "failed_per_s", in_text: true });
-        columns.push(Column { name: "closed_per_s", in_text: true });
+        columns.push(NumberColumn { name: "opened_per_s", in_text: true });
+        columns.push(NumberColumn { name: "failed_per_s", in_text: true });
+        columns.push(NumberColumn { name: "closed_per_s", in_text: true });
     }
     columns
 }
@@ -372,11 +372,11 @@ fn open_name(state: u8) -> &'static str {
 
 /// One row of the table. `rate` is the slot as it was some seconds ago.
 fn row(
-    head: [Value; 2],
+    head: [NumberValue; 2],
     slot: &Slot,
     listeners: Option<Listeners>,
     rate: Option<(&Slot, f64)>,
-) -> Vec<Value> {
+) -> Vec<NumberValue> {
     let mut row = Vec::from(head);
     row.extend([
         slot.opened().into(),
@@ -388,13 +388,13 @@ fn row(
         slot.bytes_sent().into(),
         slot.bytes_received().into(),
         slot.retransmits().into(),
-        listeners.map_or(Value::Unknown, |listeners| listeners.open().into()),
+        listeners.map_or(NumberValue::Unknown, |listeners| listeners.open().into()),
     ]);
-    row.extend(FAILED.map(|(cause, _)| Value::from(slot.failed_by(cause))));
-    row.extend(ENDED.map(|(cause, _)| Value::from(slot.closed_by(cause))));
-    row.extend(state::OPEN.map(|state| Value::from(slot.open_in(state))));
+    row.extend(FAILED.map(|(cause, _)| NumberValue::from(slot.failed_by(cause))));
+    row.extend(ENDED.map(|(cause, _)| NumberValue::from(slot.closed_by(cause))));
+    row.extend(state::OPEN.map(|state| NumberValue::from(slot.open_in(state))));
     if let Some((before, seconds)) = rate {
-        let per_second = |now: u64, then: u64| Value::Rate(now.saturating_sub(then) as f64 / seconds);
+        let per_second = |now: u64, then: u64| NumberValue::Rate(now.saturating_sub(then) as f64 / seconds);
         row.push(per_second(slot.opened(), before.opened()));
         row.push(per_second(slot.failed(), before.failed()));
         row.push(per_second(slot.closed(), before.closed()));

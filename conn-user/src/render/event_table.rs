@@ -17,7 +17,7 @@ use crate::render::sanitize;
 const GAP: usize = 2;
 
 /// The columns and how wide they are by now.
-pub(super) struct Table {
+pub(super) struct EventTable {
     columns: Columns,
     widths: Vec<usize>,
     /// Names of ports, if ports are to have names.
@@ -25,7 +25,7 @@ pub(super) struct Table {
     cell: Vec<u8>,
 }
 
-impl Table {
+impl EventTable {
     /// A table of these columns.
     pub(super) fn new(columns: Columns) -> Self {
         let widths = columns.iter().map(|column| column.width.max(column.title.len())).collect();
@@ -137,7 +137,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Boolean(value) => out.extend_from_slice(if value { b"yes" } else { b"no" }),
         Cell::Time(ns) => zone.time(ns, out),
         Cell::Date(ns) => zone.date(ns, out),
-        Cell::Span(ns, at_least) => {
+        Cell::Duration { ns, at_least } => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
             human::duration(ns, out);
         }
@@ -145,9 +145,9 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => service(port, services, out),
-        Cell::Address(_, Some(name)) => sanitize::word(name.as_bytes(), out),
-        Cell::Address(ip, None) => address(ip, out),
-        Cell::Endpoint(socket, name, serves) => {
+        Cell::Address { name: Some(name), .. } => sanitize::word(name.as_bytes(), out),
+        Cell::Address { ip, name: None } => address(ip, out),
+        Cell::Endpoint { socket, name, is_service } => {
             match (name, socket.ip()) {
                 (Some(name), _) => sanitize::word(name.as_bytes(), out),
                 (None, ip @ IpAddr::V4(_)) => address(ip, out),
@@ -158,7 +158,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
                 }
             }
             out.push(b':');
-            if serves { service(socket.port(), services, out) } else { integer(socket.port(), out) }
+            if is_service { service(socket.port(), services, out) } else { integer(socket.port(), out) }
         }
         cell @ (Cell::UnixNs(_) | Cell::Word(_)) => plain(cell, out),
     }
@@ -236,7 +236,7 @@ mod tests {
         established  out      12    3456  laptop.example:43210   web.example:https          10.0s     1234  curl
         ");
         for subject in [View::Events, View::Lives, View::Open, View::Listeners] {
-            let table = Table::fitted(named(subject.columns()), subject.droppable(), Some(100));
+            let table = EventTable::fitted(named(subject.columns()), subject.droppable(), Some(100));
             assert!(table.width() <= 100, "{subject:?}: {}", table.width());
         }
     }

@@ -89,7 +89,7 @@ pub fn duration(ns: u64, out: &mut Vec<u8>) {
         _ if rounds_below(ns, MICROSECOND, 1_000) => three_digits(ns, MICROSECOND, "us", out),
         _ if rounds_below(ns, MILLISECOND, 1_000) => three_digits(ns, MILLISECOND, "ms", out),
         _ if rounds_below(ns, SECOND / 10, 600) => three_digits(ns, SECOND, "s", out),
-        ..MINUTE => write!(out, "1m00s"),
+        _ if ns < MINUTE => write!(out, "1m00s"),
         MINUTE..HOUR => write!(out, "{}m{:02}s", ns / MINUTE, ns % MINUTE / SECOND),
         HOUR..DAY => write!(out, "{}h{:02}m", ns / HOUR, ns % HOUR / MINUTE),
         _ => write!(out, "{}d{:02}h", ns / DAY, ns % DAY / HOUR),

@@ -134,8 +134,8 @@ impl<'a> Object<'a> {
             Cell::Name(name) => self.name(key, name),
             Cell::Errno(errno) => self.error(key, errno),
             Cell::Service(port) => self.integer(key, port),
-            Cell::Address(address, _) => self.address(key, address),
-            Cell::Span(..) | Cell::Endpoint(..) => self.quoted(key, |out| plain(cell, out)),
+            Cell::Address { ip, .. } => self.address(key, ip),
+            Cell::Duration { .. } | Cell::Endpoint { .. } => self.quoted(key, |out| plain(cell, out)),
         }
     }
 
@@ -195,7 +195,7 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Number(number) => integer(number, out),
         Cell::UnixNs(ns) => integer(ns, out),
         Cell::Time(ns) | Cell::Date(ns) => rfc3339(ns, out),
-        Cell::Span(ns, at_least) => {
+        Cell::Duration { ns, at_least } => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
             human::seconds(ns, out);
         }
@@ -203,7 +203,7 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => integer(port, out),
-        Cell::Address(ip, _) => address(ip, out),
-        Cell::Endpoint(socket, ..) => endpoint(socket, out),
+        Cell::Address { ip, .. } => address(ip, out),
+        Cell::Endpoint { socket, .. } => endpoint(socket, out),
     }
 }

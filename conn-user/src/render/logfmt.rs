@@ -35,7 +35,7 @@ fn value(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Name(name) if name.is_empty() || !name.iter().all(is_plain) => sanitize::json_string(name, out),
         Cell::Name(name) => out.extend_from_slice(name),
-        Cell::Errno(_) | Cell::Span(..) => {
+        Cell::Errno(_) | Cell::Duration { .. } => {
             let start = out.len();
             plain(cell, out);
             if !out[start..].iter().all(is_plain) {

@@ -25,7 +25,7 @@ use crate::host::clock::WallClock;
 use crate::render::human::Zone;
 use crate::render::style::{Format, Style, Terminal, View};
 use address::address;
-use event_table::Table;
+use event_table::EventTable;
 
 /// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Renderer {
     header: bool,
     /// Those of csv and logfmt, and of JSON if somebody chose some.
     columns: Option<Columns>,
-    table: Table,
+    table: EventTable,
 }
 
 impl Renderer {
@@ -55,8 +55,8 @@ impl Renderer {
         let zone = if style.utc { Zone::utc() } else { Zone::local() };
         let columns = style.columns.clone();
         let table = match &columns {
-            Some(columns) => Table::new(columns.clone()),
-            None => Table::fitted(named(subject.columns()), subject.droppable(), terminal.width),
+            Some(columns) => EventTable::new(columns.clone()),
+            None => EventTable::fitted(named(subject.columns()), subject.droppable(), terminal.width),
         };
         let table = table.with_services(style.services.clone());
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }

@@ -46,7 +46,7 @@ fn property(column: &Column) -> Value {
         Type::Integer => ("integer", None, None),
         Type::Word(words) => ("string", None, Some(words)),
         Type::Time => ("string", Some("date-time"), None),
-        Type::Text | Type::Address | Type::Endpoint | Type::Span => ("string", None, None),
+        Type::Text | Type::Address | Type::Endpoint | Type::Duration => ("string", None, None),
     };
     let unknown = !column.unknown.is_empty();
     let mut property = Map::new();
@@ -129,7 +129,7 @@ fn row(column: &Column, out: &mut String) {
         Type::Address => "address".to_owned(),
         Type::Endpoint => "address and port".to_owned(),
         Type::Time => "time, RFC 3339".to_owned(),
-        Type::Span => "length of time".to_owned(),
+        Type::Duration => "length of time".to_owned(),
     };
     let quoted = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
     // Writing into a string does not fail.

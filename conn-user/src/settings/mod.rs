@@ -22,8 +22,8 @@ use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
-use crate::host::lookup::Names;
-use crate::host::plan::Witnesses;
+use crate::host::lookup::Lookup;
+use crate::host::plan::HookSet;
 use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
@@ -68,7 +68,7 @@ pub struct EventsSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: WorkloadFilter,
+    pub workload: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// End after so many events.
@@ -85,8 +85,8 @@ pub struct EventsSettings {
     pub top: Option<(usize, LifeKey)>,
     /// An event that was lost is an error at the end.
     pub strict: bool,
-    /// Witnesses to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
+    /// HookSet to use instead of the planned ones.
+    pub hooks: Option<HookSet>,
     /// The hook that sees who accepts, instead of the best there is.
     pub accept_hook: Option<AcceptHook>,
     /// How often `-v` was given.
@@ -99,7 +99,7 @@ pub struct ListSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: WorkloadFilter,
+    pub workload: WorkloadFilter,
     /// How to print.
     pub style: Style,
     /// Sockets that wait for connections, instead of connections.
@@ -116,7 +116,7 @@ pub struct CountSettings {
     /// Which connections.
     pub filter: Filter,
     /// In which containers and units.
-    pub places: WorkloadFilter,
+    pub workload: WorkloadFilter,
     /// Groups, in the order of the columns; none for a bare number.
     pub by: Vec<Group>,
     /// How to print.
@@ -143,8 +143,8 @@ pub struct StatsSettings {
     pub lifetimes: bool,
     /// What conntrace itself costs.
     pub own: bool,
-    /// Witnesses to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
+    /// HookSet to use instead of the planned ones.
+    pub hooks: Option<HookSet>,
     /// How to print.
     pub format: TableFormat,
     /// Names of ports, for tables; none if nobody wants any.
@@ -156,13 +156,13 @@ impl Settings {
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub fn from_cli(cli: &Cli, names: &dyn Names) -> Result<Self, UsageError> {
+    pub fn from_cli(cli: &Cli, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         match &cli.command {
-            Command::Events(args) => EventsSettings::new(args, cli.verbose, names).map(Self::Events),
-            Command::Count(args) => CountSettings::new(args, names).map(Self::Count),
-            Command::List(args) => ListSettings::new(args, names).map(Self::List),
-            Command::Life(args) => EventsSettings::of_life(args, cli.verbose, names).map(Self::Events),
-            Command::Stats(args) => StatsSettings::new(args, names).map(Self::Stats),
+            Command::Events(args) => EventsSettings::new(args, cli.verbose, lookup).map(Self::Events),
+            Command::Count(args) => CountSettings::new(args, lookup).map(Self::Count),
+            Command::List(args) => ListSettings::new(args, lookup).map(Self::List),
+            Command::Life(args) => EventsSettings::of_life(args, cli.verbose, lookup).map(Self::Events),
+            Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "findings have no columns: use table or json"))
@@ -176,7 +176,7 @@ impl Settings {
 }
 
 impl EventsSettings {
-    fn new(args: &EventsArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &EventsArgs, verbose: u8, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             summary: args.summary,
@@ -185,14 +185,14 @@ impl EventsSettings {
                 &args.stream,
                 &args.hooks,
                 &args.filter,
-                style::from_args(&args.output, View::Events, names.services())?,
-                names,
+                style::from_args(&args.output, View::Events, lookup.services())?,
+                lookup,
             )?
         })
     }
 
     /// `conntrace life` is a stream of ends, of which it tells some.
-    fn of_life(args: &LifeArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
+    fn of_life(args: &LifeArgs, verbose: u8, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let top = optional("--top", args.top.as_deref(), count)?;
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let sorted = top.is_some() || args.sort.is_some();
@@ -214,8 +214,8 @@ impl EventsSettings {
                 &args.stream,
                 &args.hooks,
                 &args.filter,
-                style::from_args(&args.output, View::Lives, names.services())?,
-                names,
+                style::from_args(&args.output, View::Lives, lookup.services())?,
+                lookup,
             )?
         })
     }
@@ -226,12 +226,12 @@ impl EventsSettings {
         hooks: &HookArgs,
         filter: &FilterArgs,
         style: Style,
-        names: &dyn Names,
+        lookup: &dyn Lookup,
     ) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: KindSet::ALL,
-            filter: filter::of(filter, names)?,
-            places: filter::places(filter),
+            filter: filter::from_args(filter, lookup)?,
+            workload: filter::workload(filter),
             style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -241,7 +241,7 @@ impl EventsSettings {
             life: None,
             top: None,
             strict: args.strict,
-            witnesses: witnesses(hooks)?,
+            hooks: hook_set(hooks)?,
             accept_hook: optional("--accept-hook", hooks.accept_hook.as_deref(), AcceptHook::parse)?,
             verbose: 0,
         })
@@ -249,8 +249,8 @@ impl EventsSettings {
 }
 
 impl ListSettings {
-    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, UsageError> {
-        let filter = filter::of(&args.filter, names)?;
+    fn new(args: &ListArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
+        let filter = filter::from_args(&args.filter, lookup)?;
         let listening = args.listening || filter.is_of_listeners();
         let subject = if listening { View::Listeners } else { View::Open };
         if listening && args.min_age.is_some() {
@@ -258,8 +258,8 @@ impl ListSettings {
         }
         Ok(Self {
             filter,
-            places: filter::places(&args.filter),
-            style: style::from_args(&args.output, subject, names.services())?,
+            workload: filter::workload(&args.filter),
+            style: style::from_args(&args.output, subject, lookup.services())?,
             listening,
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
             order: args.sort,
@@ -268,30 +268,30 @@ impl ListSettings {
 }
 
 impl CountSettings {
-    fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &CountArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
-            filter: filter::of(&args.filter, names)?,
-            places: filter::places(&args.filter),
+            filter: filter::from_args(&args.filter, lookup)?,
+            workload: filter::workload(&args.filter),
             by: args.by.clone(),
             format: args.output,
-            services: names.services().unless(args.numeric),
+            services: lookup.services().unless(args.numeric),
         })
     }
 }
 
 impl StatsSettings {
-    fn new(args: &StatsArgs, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
-            filter: filter::of_slots(args, names)?,
+            filter: filter::for_ledger(args, lookup)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             strict: args.strict,
             total: args.total,
             lifetimes: args.lifetimes,
             own: args.own,
-            witnesses: witnesses(&args.hooks)?,
+            hooks: hook_set(&args.hooks)?,
             format: args.output,
-            services: names.services().unless(args.numeric),
+            services: lookup.services().unless(args.numeric),
         })
     }
 }
@@ -305,8 +305,8 @@ fn optional<T>(
     text.map(|text| parse(text).map_err(|complaint| UsageError::value(option, text, complaint))).transpose()
 }
 
-fn witnesses(args: &HookArgs) -> Result<Option<Witnesses>, UsageError> {
-    optional("--witnesses", args.witnesses.as_deref(), Witnesses::parse)
+fn hook_set(args: &HookArgs) -> Result<Option<HookSet>, UsageError> {
+    optional("--witnesses", args.witnesses.as_deref(), HookSet::parse)
 }
 
 fn kinds(words: &[String]) -> Result<KindSet, UsageError> {

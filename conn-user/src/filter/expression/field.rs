@@ -98,12 +98,12 @@ impl Field {
     pub fn domain(self) -> Ranges {
         let or_unknown = |high: u128| Ranges::collect([(0, high), (UNKNOWN, UNKNOWN)]);
         match self {
-            Self::Src | Self::Dst | Self::Comm => Ranges::span(0, u128::MAX),
-            Self::Sport | Self::Dport => Ranges::span(0, u16::MAX.into()),
+            Self::Src | Self::Dst | Self::Comm => Ranges::between(0, u128::MAX),
+            Self::Sport | Self::Dport => Ranges::between(0, u16::MAX.into()),
             Self::State => state::all(),
-            Self::Direction => Ranges::span(IN.into(), UNDIRECTED.into()),
+            Self::Direction => Ranges::between(IN.into(), UNDIRECTED.into()),
             Self::Family => Ranges::collect([(4, 4), (6, 6)]),
-            Self::Netns => Ranges::span(0, u32::MAX.into()),
+            Self::Netns => Ranges::between(0, u32::MAX.into()),
             Self::Pid | Self::Uid => or_unknown(u32::MAX.into()),
             Self::Cgroup => or_unknown(u64::MAX.into()),
         }

@@ -31,7 +31,7 @@ pub enum Comparison {
 
 /// What a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// `(`
     Open,
     /// `)`
@@ -54,27 +54,27 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What it is.
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// Where it stands.
     pub span: Span,
 }
 
 /// Operators in signs, longer ones first.
-const SIGNS: [(&str, Kind); 14] = [
-    ("&&", Kind::And),
-    ("||", Kind::Or),
-    ("!=", Kind::Compare(Comparison::Unequal)),
-    ("==", Kind::Compare(Comparison::Equal)),
-    ("<=", Kind::Compare(Comparison::AtMost)),
-    (">=", Kind::Compare(Comparison::AtLeast)),
-    ("&", Kind::And),
-    ("|", Kind::Or),
-    ("!", Kind::Not),
-    ("=", Kind::Compare(Comparison::Equal)),
-    ("<", Kind::Compare(Comparison::Less)),
-    (">", Kind::Compare(Comparison::Greater)),
-    ("(", Kind::Open),
-    (")", Kind::Close),
+const SIGNS: [(&str, TokenKind); 14] = [
+    ("&&", TokenKind::And),
+    ("||", TokenKind::Or),
+    ("!=", TokenKind::Compare(Comparison::Unequal)),
+    ("==", TokenKind::Compare(Comparison::Equal)),
+    ("<=", TokenKind::Compare(Comparison::AtMost)),
+    (">=", TokenKind::Compare(Comparison::AtLeast)),
+    ("&", TokenKind::And),
+    ("|", TokenKind::Or),
+    ("!", TokenKind::Not),
+    ("=", TokenKind::Compare(Comparison::Equal)),
+    ("<", TokenKind::Compare(Comparison::Less)),
+    (">", TokenKind::Compare(Comparison::Greater)),
+    ("(", TokenKind::Open),
+    (")", TokenKind::Close),
 ];
 
 /// Splits an expression into tokens.
@@ -91,7 +91,8 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
         }
         let rest = &text[start..];
         // Behind an operator a value must come, so there `!` takes the first item of a list out.
-        let is_value = matches!(tokens.last(), Some(Token { kind: Kind::Compare(_), .. })) && first == '!';
+        let is_value =
+            matches!(tokens.last(), Some(Token { kind: TokenKind::Compare(_), .. })) && first == '!';
         let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign) && !is_value);
         let (kind, len) = if let Some((sign, kind)) = sign {
             (kind.clone(), sign.len())
@@ -104,7 +105,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
                     complaint!("this quote is never closed: end it with {first}"),
                 ));
             }
-            (Kind::Quoted(inside.to_owned()), inside.len() + 2)
+            (TokenKind::Quoted(inside.to_owned()), inside.len() + 2)
         } else {
             let len = word_length(rest);
             (word(&rest[..len]), len)
@@ -132,20 +133,20 @@ fn word_length(text: &str) -> usize {
 
 /// True for a word that is no value unless it is quoted.
 pub fn is_keyword(text: &str) -> bool {
-    !matches!(word(text), Kind::Word(_))
+    !matches!(word(text), TokenKind::Word(_))
 }
 
-fn word(word: &str) -> Kind {
+fn word(word: &str) -> TokenKind {
     match word.to_ascii_lowercase().as_str() {
-        "and" => Kind::And,
-        "or" => Kind::Or,
-        "not" => Kind::Not,
-        "eq" => Kind::Compare(Comparison::Equal),
-        "ne" | "neq" => Kind::Compare(Comparison::Unequal),
-        "lt" => Kind::Compare(Comparison::Less),
-        "le" | "leq" => Kind::Compare(Comparison::AtMost),
-        "gt" => Kind::Compare(Comparison::Greater),
-        "ge" | "geq" => Kind::Compare(Comparison::AtLeast),
-        _ => Kind::Word(word.to_owned()),
+        "and" => TokenKind::And,
+        "or" => TokenKind::Or,
+        "not" => TokenKind::Not,
+        "eq" => TokenKind::Compare(Comparison::Equal),
+        "ne" | "neq" => TokenKind::Compare(Comparison::Unequal),
+        "lt" => TokenKind::Compare(Comparison::Less),
+        "le" | "leq" => TokenKind::Compare(Comparison::AtMost),
+        "gt" => TokenKind::Compare(Comparison::Greater),
+        "ge" | "geq" => TokenKind::Compare(Comparison::AtLeast),
+        _ => TokenKind::Word(word.to_owned()),
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::tests::parsed;
 use super::*;
-use crate::host::lookup::fixed::FixedNames;
+use crate::host::lookup::fixed::FixedLookup;
 
 /// What a test asks, said a second time and without sets.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ proptest! {
 
     #[test]
     fn any_text_parses_or_fails(text in ".{0,60}") {
-        let _ = parse(&text, &FixedNames::default()).map_err(|error| error.show(&text));
+        let _ = parse(&text, &FixedLookup::default()).map_err(|error| error.show(&text));
     }
 
     #[test]
@@ -207,7 +207,7 @@ proptest! {
         "direction", "=", "!=", "<", ">=", "and", "or", "not", "!", "(", ")", ":ssh", "22", "10.0.0.0/8", "[::1]:22",
         "established", "ä", "-", "*", "!22", ",", "1-2", "\"", "'", "\\", "::", "[", "]", "inet:",
     ]), 0..12)) {
-        let names = FixedNames::default();
+        let names = FixedLookup::default();
         for text in [words.join(" "), words.concat()] {
             match parse(&text, &names) {
                 Ok(expression) => prop_assert_eq!(parsed(&expression.to_string()), expression, "{}", text),

@@ -41,7 +41,7 @@ const ALIASES: [(&str, u8); 8] = [
 
 /// Every state.
 pub fn all() -> Ranges {
-    Ranges::span(u128::from(ESTABLISHED), u128::from(CLOSING))
+    Ranges::between(u128::from(ESTABLISHED), u128::from(CLOSING))
 }
 
 /// The states that a name stands for; hyphens, underscores and case do not matter.

@@ -8,10 +8,10 @@ use crate::event::direction;
 use crate::filter::expression::field::{self, Field, UNKNOWN};
 use crate::filter::expression::{Expression, Test, state};
 use crate::filter::syntax_error::SyntaxError;
-use crate::filter::value::list::{self, List};
+use crate::filter::value::list::{self, ValueList};
 use crate::filter::value::ranges::Ranges;
 use crate::filter::value::{port, prefix};
-use crate::host::lookup::Names;
+use crate::host::lookup::Lookup;
 
 /// Everything, in any field.
 const ANY: &str = "*";
@@ -22,11 +22,11 @@ const NOT_KNOWN: &str = "-";
 ///
 /// # Errors
 /// Names the first value that is wrong, and what to write instead.
-pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Expression, SyntaxError> {
+pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
-        Field::Src | Field::Dst => host(field, item, names),
-        Field::Sport | Field::Dport => port_of_family(field, item, names),
-        _ => one(field, item, names).map(|set| Expression::test(field, set)),
+        Field::Src | Field::Dst => host(field, item, lookup),
+        Field::Sport | Field::Dport => port_of_family(field, item, lookup),
+        _ => one(field, item, lookup).map(|set| Expression::test(field, set)),
     })?;
     Ok(join(field, list))
 }
@@ -35,12 +35,12 @@ pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Express
 ///
 /// # Errors
 /// Names the first value that is wrong, and what to write instead.
-pub fn sets(field: Field, text: &str, names: &dyn Names) -> Result<List<Ranges>, SyntaxError> {
-    list::parse(text, noun(field), how(field), |item| one(field, item, names))
+pub fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
+    list::parse(text, noun(field), how(field), |item| one(field, item, lookup))
 }
 
 /// The set that a list of sets means.
-pub fn set(field: Field, list: &List<Ranges>) -> Ranges {
+pub fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
     let wanted = Ranges::in_any(&list.wanted).unwrap_or_else(|| field.domain());
     wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
@@ -49,13 +49,13 @@ pub fn set(field: Field, list: &List<Ranges>) -> Ranges {
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, Complaint> {
+pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
     let number = match field {
         Field::Sport | Field::Dport => {
             let text = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
-            port::port(text, names.services())?.into()
+            port::port(text, lookup.services())?.into()
         }
-        Field::Uid => user(text, names)?,
+        Field::Uid => user(text, lookup)?,
         _ => number(text).ok_or_else(|| complaint!("{text:?} is no number: {}", how(field)))?,
     };
     Ok(number.into())
@@ -65,8 +65,12 @@ pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, Compla
 ///
 /// # Errors
 /// Says what is wrong and what to write instead.
-pub fn quoted(field: Field, text: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
-    if field == Field::Comm { Ok(Ranges::one(name(text.as_bytes()))) } else { one(field, text.trim(), names) }
+pub fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
+    if field == Field::Comm {
+        Ok(Ranges::one(name(text.as_bytes())))
+    } else {
+        one(field, text.trim(), lookup)
+    }
 }
 
 const fn noun(field: Field) -> &'static str {
@@ -101,7 +105,7 @@ pub const fn how(field: Field) -> &'static str {
 }
 
 /// One value, or one range of them.
-fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
+fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if item == ANY {
         return Ok(field.domain());
     }
@@ -113,8 +117,8 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint>
     Ok(match field {
         Field::Src | Field::Dst => prefix::parse(item)?,
         Field::Sport | Field::Dport => {
-            let ports = port::range(item.strip_prefix(':').unwrap_or(item), names.services())?;
-            Ranges::span((*ports.start()).into(), (*ports.end()).into())
+            let ports = port::range(item.strip_prefix(':').unwrap_or(item), lookup.services())?;
+            Ranges::between((*ports.start()).into(), (*ports.end()).into())
         }
         Field::State => state::parse(item)?,
         Field::Direction => Ranges::one(match lower.as_str() {
@@ -126,10 +130,10 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint>
             "ipv6" | "inet6" | "6" => Ranges::one(6),
             _ => return Err(wrong()),
         },
-        Field::Netns => range(item, |text| names.netns(text))?,
+        Field::Netns => range(item, |text| lookup.netns(text))?,
         Field::Pid => range(item, |text| number(text).ok_or_else(wrong))?,
-        Field::Uid => range(item, |text| user(text, names))?,
-        Field::Cgroup => range(item, |text| text.parse::<u64>().or_else(|_| names.cgroup(text)))?,
+        Field::Uid => range(item, |text| user(text, lookup))?,
+        Field::Cgroup => range(item, |text| text.parse::<u64>().or_else(|_| lookup.cgroup(text)))?,
         Field::Comm => Ranges::one(name(&unescaped(item)?)),
     })
 }
@@ -149,7 +153,7 @@ where
             if low > high {
                 return Err(complaint!("the range {item} is reversed: write {last}-{first}"));
             }
-            return Ok(Ranges::span(low.into(), high.into()));
+            return Ok(Ranges::between(low.into(), high.into()));
         }
     }
     Err(whole)
@@ -159,11 +163,11 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn user(text: &str, names: &dyn Names) -> Result<u32, Complaint> {
+fn user(text: &str, lookup: &dyn Lookup) -> Result<u32, Complaint> {
     match number(text) {
         Some(uid) => Ok(uid),
         None => {
-            names.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
+            lookup.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
         }
     }
 }
@@ -207,7 +211,7 @@ fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
 }
 
 /// ss's `[FAMILY:]ADDRESS[:PORT]`, either part of which may be `*`.
-fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
+fn host(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
     let port_field = if field == Field::Src { Field::Sport } else { Field::Dport };
     let (family, rest) = family(item);
     let (address, port) = split_host(rest)?;
@@ -216,7 +220,7 @@ fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Compl
         terms.push(Expression::test(field, prefix::parse(&address)?));
     }
     if let Some(port) = port.filter(|&port| port != ANY) {
-        terms.push(Expression::test(port_field, one(port_field, port, names)?));
+        terms.push(Expression::test(port_field, one(port_field, port, lookup)?));
     }
     Ok(Expression::all_of(terms).unwrap_or_else(|| Expression::test(field, field.domain())))
 }
@@ -248,10 +252,10 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
 }
 
 /// ss's `[FAMILY:]:PORT`, with either colon left out as people do.
-fn port_of_family(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
+fn port_of_family(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
     let (family, rest) = family(item);
     let port = rest.strip_prefix("*:").unwrap_or(rest);
-    let ports = Expression::test(field, one(field, port, names)?);
+    let ports = Expression::test(field, one(field, port, lookup)?);
     Ok(match family {
         Some(family) => Expression::And(vec![family, ports]),
         None => ports,
@@ -269,7 +273,7 @@ fn family(item: &str) -> (Option<Expression>, &str) {
 }
 
 /// The expression that a list means: one test where all its items are tests of the field.
-fn join(field: Field, list: List<Expression>) -> Expression {
+fn join(field: Field, list: ValueList<Expression>) -> Expression {
     let pure = |terms: &[Expression]| {
         let set = |term: &Expression| match term {
             Expression::Test(Test { field: asked, set }) if *asked == field => Some(set.clone()),
@@ -278,7 +282,7 @@ fn join(field: Field, list: List<Expression>) -> Expression {
         terms.iter().map(set).collect::<Option<Vec<Ranges>>>()
     };
     if let (Some(wanted), Some(unwanted)) = (pure(&list.wanted), pure(&list.unwanted)) {
-        return Expression::test(field, set(field, &List { wanted, unwanted }));
+        return Expression::test(field, set(field, &ValueList { wanted, unwanted }));
     }
     let wanted = Expression::any_of(list.wanted);
     let unwanted = Expression::any_of(list.unwanted).map(Expression::negated);

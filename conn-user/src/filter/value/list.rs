@@ -6,7 +6,7 @@ use crate::filter::syntax_error::SyntaxError;
 
 /// The items of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<T> {
+pub struct ValueList<T> {
     /// What is wanted; nothing if all is but what is unwanted.
     pub wanted: Vec<T>,
     /// What is taken out of it.
@@ -22,8 +22,8 @@ pub fn parse<T>(
     what: &str,
     how: &str,
     mut item: impl FnMut(&str) -> Result<T, Complaint>,
-) -> Result<List<T>, SyntaxError> {
-    let mut list = List { wanted: Vec::new(), unwanted: Vec::new() };
+) -> Result<ValueList<T>, SyntaxError> {
+    let mut list = ValueList { wanted: Vec::new(), unwanted: Vec::new() };
     let mut at = 0;
     for part in text.split(',') {
         let begin = at + (part.len() - part.trim_start().len());
@@ -54,7 +54,7 @@ pub fn parse<T>(
 mod tests {
     use super::*;
 
-    fn numbers(text: &str) -> Result<List<u8>, SyntaxError> {
+    fn numbers(text: &str) -> Result<ValueList<u8>, SyntaxError> {
         parse(text, "a number", "write one", |item| {
             item.parse().map_err(|_| complaint!("{item:?} is no number"))
         })
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn takes_items_in_and_out() {
         let list = |wanted: &[u8], unwanted: &[u8]| {
-            Ok(List { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() })
+            Ok(ValueList { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() })
         };
         assert_eq!(numbers("1"), list(&[1], &[]));
         assert_eq!(numbers(" 1 ,2,! 3,!4"), list(&[1, 2], &[3, 4]));

@@ -14,7 +14,7 @@ pub const HOW: &str = "write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00
 
 /// All IPv4 addresses.
 pub fn ipv4() -> Ranges {
-    Ranges::span(MAPPED, MAPPED_END)
+    Ranges::between(MAPPED, MAPPED_END)
 }
 
 /// All IPv6 addresses. Mapped ones are IPv4.
@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<Ranges, Complaint> {
             "{text} has bits behind its length: write {net}/{length}, or {address} for the host"
         ));
     }
-    let all = Ranges::span(first, first | host);
+    let all = Ranges::between(first, first | host);
     // ::/0 is all of IPv6, and IPv4 is not IPv6.
     Ok(if is_ipv4(first, 128) { all } else { all.without(&ipv4()) })
 }

@@ -14,7 +14,7 @@ impl Ranges {
     }
 
     /// All numbers from `low` to `high`; none if they are the wrong way round.
-    pub fn span(low: u128, high: u128) -> Self {
+    pub fn between(low: u128, high: u128) -> Self {
         Self(if low <= high { vec![(low, high)] } else { vec![] })
     }
 
@@ -162,6 +162,6 @@ mod tests {
         assert_eq!(set.as_slice(), [(1, 3), (7, 9)]);
         assert_eq!((set.len(), set.numbers().collect::<Vec<_>>()), (6, vec![1, 2, 3, 7, 8, 9]));
         assert_eq!(Ranges::EMPTY.complement().len(), u128::MAX);
-        assert!(Ranges::span(2, 1).is_empty());
+        assert!(Ranges::between(2, 1).is_empty());
     }
 }

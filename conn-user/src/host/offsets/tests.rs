@@ -16,8 +16,8 @@ const FROZEN: [(&str, &[u8]); 4] = [
     ("7.2", include_bytes!("../../../tests/kernel/7.2.btf")),
 ];
 
-fn find(types: &[u8]) -> std::result::Result<Layout, OffsetsError> {
-    Layout::find(&Btf::from_bytes(types).expect("BTF"))
+fn find(types: &[u8]) -> std::result::Result<Offsets, OffsetsError> {
+    Offsets::find(&Btf::from_bytes(types).expect("BTF"))
 }
 
 /// The types of a supported kernel, with members of one structure changed or left out.
@@ -25,7 +25,7 @@ fn changed(
     types: &[u8],
     structure: &str,
     change: impl Fn(&str, &mut Member) -> bool,
-) -> std::result::Result<Layout, OffsetsError> {
+) -> std::result::Result<Offsets, OffsetsError> {
     let mut types = Types::parse(types);
     types.change_members(structure, change);
     find(&types.to_bytes())
@@ -34,7 +34,7 @@ fn changed(
 /// The kernel of the test host is one of those supported, if it has BTF at all.
 #[test]
 fn finds_every_field_in_the_running_kernel() -> Result {
-    let layout = Layout::of_kernel()?;
+    let layout = Offsets::probe()?;
     assert_eq!(layout.globals().count(), FIELDS.len() + OPTIONAL.len());
     // Frozen since 5.8 on 64-bit kernels.
     assert!(layout.globals().any(|(name, &offset)| name == "SKC_DPORT" && offset == 12));
