@@ -1,4 +1,4 @@
-//! What can go wrong in a run: causes, remedies, and exit statuses.
+//! Errors of a run: causes, remedies, and exit statuses.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -13,7 +13,7 @@ use crate::host::facts::release;
 use crate::host::offsets::OffsetsError;
 use crate::host::plan::PlanError;
 
-/// Why a run ends early. `Display` names what failed; [`Error::report`] adds causes and the remedy.
+/// Why a run ends early. `Display` names the failure, [`Error::report`] adds causes and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong.
@@ -56,7 +56,7 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// Something was lost, and `--strict` makes that an error. Says what.
+    /// Something was lost, and `--strict` makes a loss an error. The text names the loss.
     #[error("{0}, and --strict was given")]
     Lost(String),
     /// conntrace contradicts itself.
@@ -117,7 +117,7 @@ impl UsageError {
 }
 
 impl Error {
-    /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest; and 3 for a loss.
+    /// The exit status: as in conntrack 2 for wrong usage and 1 for other errors; 3 for a loss.
     pub const fn exit_code(&self) -> u8 {
         match self {
             _ if self.is_usage() => 2,
@@ -131,7 +131,7 @@ impl Error {
         matches!(self, Self::Usage(_) | Self::Plan(PlanError::NoCgroupForSockOps))
     }
 
-    /// What helps, if anything is known to.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Plan(error) => error.remedy().map(Cow::from),
@@ -146,7 +146,7 @@ impl Error {
         }
     }
 
-    /// The whole message: what failed, its causes, and in a line of its own the remedy.
+    /// The whole message: failure and causes, and the remedy in a line of its own.
     pub fn report(&self) -> String {
         match self.remedy() {
             Some(remedy) => format!("{}\n{remedy}", chain(self)),
@@ -158,7 +158,7 @@ impl Error {
 /// The remedy where only the log knows more.
 pub(crate) const SEE_LOG: &str = "see -vv for details";
 
-/// The system's text for an error number, unless `what` has it already.
+/// The system's text for an error number, unless `what` contains the text already.
 fn reason(what: &str, errno: Option<i32>) -> String {
     errno
         .map(|errno| io::Error::from_raw_os_error(errno).to_string())
@@ -167,7 +167,7 @@ fn reason(what: &str, errno: Option<i32>) -> String {
         .unwrap_or_default()
 }
 
-/// What usually helps against a refusal.
+/// The usual remedy for a refusal.
 fn refusal_remedy(errno: Option<i32>) -> Cow<'static, str> {
     match errno {
         Some(libc::EPERM | libc::EACCES) => {
@@ -176,7 +176,7 @@ fn refusal_remedy(errno: Option<i32>) -> Cow<'static, str> {
                 .into()
         }
         Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
-        // A kernel calls invalid what it does not know.
+        // A kernel answers EINVAL to features that it does not know.
         Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
             "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is {}\n\
              use another kernel, or see -vv for details",

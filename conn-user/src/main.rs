@@ -14,8 +14,10 @@ use conntrace::output::{stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 
+#[expect(unsafe_code, reason = "the allocator is set up before the first thread starts")]
 fn main() -> ExitCode {
-    allocator::return_large_blocks();
+    // SAFETY: the first statement of the program, before any other thread.
+    unsafe { allocator::return_large_blocks() };
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
             run(&cli)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
-        // Help and version are answers, which standard output may have no room for.
+        // Help and version go to standard output, where writing may fail.
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error.into()),
     };
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What clap answers, in colour where that is wanted.
+/// clap's answer as text, with colours on a terminal.
 fn answer(error: &clap::Error) -> String {
     let text = error.render();
     if terminal::probe(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
@@ -60,7 +62,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
     }
 }
 
-/// Warnings always; with `-v` what was decided, with `-vv` also what the programs say. `RUST_LOG` overrides.
+/// The log has warnings, with `-v` decisions, with `-vv` also the log lines of the kernel programs. `RUST_LOG`
+/// overrides.
 fn init_log(verbose: u8) {
     let level = match verbose {
         0 => "warn",

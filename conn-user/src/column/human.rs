@@ -1,10 +1,10 @@
-//! Columns on demand: the same facts, written to be read, and what costs something to find.
+//! Columns for people, shown on demand: readable forms of other columns, and facts that cost a look-up.
 
 use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
 use crate::event::Event;
 use crate::host::clock::WallClock;
 
-/// What these columns have in common.
+/// The defaults of these columns.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
 pub(super) static COLUMNS: [Column; 8] = [

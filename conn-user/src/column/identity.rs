@@ -1,4 +1,4 @@
-//! Which connection, in which state, and whose.
+//! Columns that identify a connection: tuple, state, and owner.
 
 use conn_common::connection::PREEXISTING;
 use conn_common::owner::SOURCES;

@@ -1,4 +1,4 @@
-//! How long, and how it ended.
+//! Columns of times, durations, and reasons of ends.
 
 use conn_common::cause::Cause;
 use conn_common::reset::Reset;

@@ -48,7 +48,7 @@ fn values_are_of_their_columns_type() {
 fn words_fit_their_columns() {
     for column in Column::all() {
         if let Type::Word(words) = column.kind {
-            // Listeners are seen in lists only, which measure before they print.
+            // Only lists have listeners, and lists measure before they print.
             let usual = words.iter().filter(|word| **word != "listen");
             let longest = usual.map(|word| word.len()).max().unwrap();
             assert!(column.width.max(column.title.len()) >= longest, "{column:?}");

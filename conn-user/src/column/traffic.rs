@@ -1,8 +1,8 @@
-//! What was sent and received, and what waits.
+//! Columns of traffic and queues.
 
 use super::{Cell, Column, ConventionNames, END_AND_NOW, NOW, PLAIN, Unit};
 
-/// What these columns have in common.
+/// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "never measured";
 

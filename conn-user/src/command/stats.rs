@@ -20,7 +20,7 @@ use crate::stream::shutdown::Stop;
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.log();
-    let own = settings.own.then(OwnWatch::start);
+    let own = settings.self_cost.then(OwnWatch::start);
     let mut session = Session::start(
         host,
         &Options { hooks: settings.hooks, spans: settings.lifetimes, ..Options::counting() },

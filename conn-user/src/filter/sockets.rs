@@ -1,4 +1,4 @@
-//! What `list` and `count` look at: open connections, and what else the states that were asked for name.
+//! Rows of the socket iterators as connections, and the filter on them, for `list` and `count`.
 
 use conn_common::connection::{Connection, PREEXISTING, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::owner::Owner;
@@ -7,8 +7,7 @@ use conn_common::state::{self, CLOSE, NEW_SYN_RECV, SYN_RECV};
 
 use crate::filter::Filter;
 
-/// The connection of a row, as people are told of it. Its id is the socket's cookie, which `ss -e` shows behind
-/// `sk:`.
+/// The connection of a row. The id is the socket's cookie, which `ss -e` shows after `sk:`.
 pub fn connection(row: &SocketRow) -> Connection {
     let mut connection = row.connection;
     connection.id = row.cookie;
@@ -21,9 +20,8 @@ pub fn connection(row: &SocketRow) -> Connection {
     connection
 }
 
-/// The connection with the first of its holders (by process id) with whom the filter lets it through, or
-/// without one if it has none. Who opened a connection in TIME_WAIT is not known, so that passes if it would
-/// pass either way.
+/// The connection with the first holder, by process id, with which the filter admits it; without owner if the socket
+/// has no holder. The direction of a connection in TIME_WAIT is unknown: one admitted direction suffices.
 pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&Vec<Owner>>) -> Option<Connection> {
     let passes = |connection: &Connection| {
         let turned = || Connection {
@@ -35,7 +33,7 @@ pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&Vec<Owne
         };
         filter.matches(connection) || (connection.direction == UNDIRECTED && filter.matches(&turned()))
     };
-    // A socket that has just ended, and is on its way out of the kernel's tables.
+    // The socket has just ended and leaves the kernel's tables.
     if connection.state == CLOSE {
         return None;
     }

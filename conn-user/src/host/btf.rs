@@ -1,5 +1,4 @@
-//! The kernel's types as aya knows them: by their numbers the kernel is told which function or tracepoint a
-//! program is for.
+//! The kernel's types (BTF) for aya: type numbers name the function or tracepoint of a program.
 
 use std::thread;
 
@@ -12,23 +11,23 @@ use crate::host::facts::KERNEL_BTF;
 #[error("the kernel refused reading {KERNEL_BTF}")]
 pub struct BtfError(#[source] aya::BtfError);
 
-/// The types, while somebody needs them: they take some 15 MB.
+/// The types, in memory while programs are loaded: some 15 MB.
 #[derive(Debug)]
 pub struct KernelBtf(Option<Btf>);
 
 impl KernelBtf {
-    /// Those of the running kernel.
+    /// Reads the types of the running kernel.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The types cannot be read.
     pub fn read() -> Result<Self, BtfError> {
         Ok(Self(Some(read()?)))
     }
 
-    /// The types, read again if they were forgotten.
+    /// The types. After [`Self::forget`], they are read again.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The types cannot be read.
     pub fn get(&mut self) -> Result<&Btf, BtfError> {
         let types = match self.0.take() {
             Some(types) => types,
@@ -37,10 +36,10 @@ impl KernelBtf {
         Ok(self.0.insert(types))
     }
 
-    /// For whoever goes on without loading programs, and need not wait for it: it takes some milliseconds.
+    /// Frees the types on another thread, since that takes some milliseconds.
     pub fn forget(&mut self) {
         if let Some(types) = self.0.take() {
-            // Where there can be no more threads, they are dropped here.
+            // Without a thread, the failed `spawn` drops the types.
             let _ = thread::Builder::new().name("forget".into()).spawn(move || drop(types));
         }
     }

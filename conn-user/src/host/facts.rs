@@ -1,4 +1,4 @@
-//! What this host has: facts only, gathered once at start. What follows from them is in `plan`.
+//! Facts of this host, gathered once at start. [`crate::host::plan`] draws the conclusions.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,23 +28,23 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 /// Facts about the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The kernel's release and architecture, as `uname -rm` tells them.
+    /// The kernel's release and architecture, as in `uname -rm`.
     pub kernel: String,
-    /// The processes that this one sees are all there are.
+    /// This process sees all processes of the host.
     pub sees_all_processes: bool,
     /// Programs are compiled, not interpreted; `None` if that cannot be read.
     pub has_jit: Option<bool>,
-    /// What the kernel is locked down to (`none`, `integrity`, `confidentiality`), if it tells.
+    /// The kernel's lockdown mode (`none`, `integrity`, `confidentiality`), if known.
     pub lockdown: Option<String>,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
     /// The kernel describes its types.
     pub has_btf: bool,
-    /// Where the root of the cgroup v2 hierarchy is mounted, if it is.
+    /// Mount point of the root of the cgroup v2 hierarchy, if mounted.
     pub cgroup_root: Option<PathBuf>,
     /// CPUs that may ever come online.
     pub possible_cpus: u32,
-    /// How many files are open, all processes together; 0 if that is not known.
+    /// Number of open files of all processes together; 0 if unknown.
     pub open_files: u32,
 }
 
@@ -74,14 +74,14 @@ impl Host {
         }
     }
 
-    /// True if it is not for lack of privileges when a process cannot be looked at. Some hosts hide
-    /// single processes even from root.
+    /// True if this process has the privileges to inspect every process. Some hosts hide single processes even from
+    /// root.
     pub fn may_look_everywhere(&self) -> bool {
         let both = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_PTRACE;
         self.capabilities & both == both
     }
 
-    /// The capabilities without which nothing can be loaded and which this process lacks, by name.
+    /// Names of the capabilities that loading needs and that this process lacks.
     pub fn missing_capabilities(&self) -> Vec<&'static str> {
         [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
             .into_iter()
@@ -90,18 +90,19 @@ impl Host {
             .collect()
     }
 
-    /// Whether programs for sockets may be loaded, beside those that trace.
+    /// True if this process may load networking programs, beside tracing programs.
     pub fn may_change_network(&self) -> bool {
         self.may(CAP_NET_ADMIN)
     }
 
-    /// `CAP_SYS_ADMIN` includes all that bpf(2) asks for (include/linux/capability.h, kernel/bpf/syscall.c).
+    /// `CAP_SYS_ADMIN` includes the capabilities that bpf(2) checks (include/linux/capability.h,
+    /// kernel/bpf/syscall.c).
     fn may(&self, capability: u8) -> bool {
         self.capabilities & (1 << capability | 1 << CAP_SYS_ADMIN) != 0
     }
 }
 
-/// True if the processes that this one sees are all there are, under the ids that the kernel's programs see.
+/// True in the initial pid namespace: this process sees all processes, under the ids that the kernel programs see.
 pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
@@ -130,8 +131,8 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Where the root of the cgroup v2 hierarchy is mounted. In a cgroup namespace, a part of the hierarchy looks as if
-/// it was the whole.
+/// Mount point of the root of the cgroup v2 hierarchy. In a cgroup namespace, a part of the hierarchy looks like the
+/// whole.
 fn cgroup_root() -> Option<PathBuf> {
     let mounts = mounts::all().into_iter().filter(|mount| mount.filesystem == "cgroup2");
     mounts.map(|mount| PathBuf::from(mount.point)).find(|point| is_cgroup_v2_root(point))

@@ -12,15 +12,15 @@ use crate::host::services::Services;
 
 /// Where `ip netns` and container engines mount namespaces by name.
 const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
-/// Inode numbers of namespaces are higher (`PROC_DYNAMIC_FIRST`, and since 6.17 fixed ones just below it),
-/// process ids are not (`PID_MAX_LIMIT`).
+/// Largest process id (`PID_MAX_LIMIT`). Inode numbers of namespaces are larger (`PROC_DYNAMIC_FIRST`, and since 6.17
+/// fixed numbers just below).
 const LAST_PROCESS: u32 = 1 << 22;
 
-/// Finds the numbers. Each error says what is wrong and what to write instead.
+/// Finds the number that a name stands for. A [`Complaint`] names the remedy.
 pub trait Lookup {
     /// The names of ports.
     fn services(&self) -> &Services;
-    /// The user id of a login name, if there is one.
+    /// The user id of a login name. `None` if the host has no such user.
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint>;
     /// The inode number of a network namespace by path, name or process id.
     fn netns(&self, name: &str) -> Result<u32, Complaint>;
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_this_host_has() {
+    fn names_of_this_host_have_numbers() {
         let names = HostLookup::new(&Host::probe());
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));

@@ -1,4 +1,4 @@
-//! Facts about this host, and the plan that follows from them.
+//! The host: facts, the plan that follows from them, and what names on it stand for. Imports no other folder.
 
 pub mod accept_hook;
 pub mod allocator;

@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
     })
 }
 
-/// Blanks, tabs, line feeds and backslashes are octal numbers (`mangle()`, fs/proc_namespace.c).
+/// Blanks, tabs, line feeds and backslashes are octal numbers (`mangle()`, `fs/proc_namespace.c`).
 fn unescape(path: &str) -> String {
     if !path.contains('\\') {
         return path.to_owned();

@@ -27,7 +27,7 @@ pub struct Options {
     pub ring_bytes: u32,
     /// The programs' own log lines.
     pub log: bool,
-    /// HookSet to use instead of the planned ones.
+    /// Hooks to use instead of the planned ones.
     pub hooks: Option<HookSet>,
     /// How much is asked about owners, see [`name::OWNERS`].
     pub owners: u8,

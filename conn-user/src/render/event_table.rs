@@ -1,5 +1,5 @@
-//! A table that grows line by line. Columns are as wide as what they usually hold, and become wider when
-//! something wider comes; no value is ever cut.
+//! A table of events, written line by line. A column starts with its usual width and widens with the first wider
+//! value. No value is cut.
 
 use std::net::IpAddr;
 
@@ -16,11 +16,12 @@ use crate::render::sanitize;
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// The columns and how wide they are by now.
+/// The columns and their current widths.
+#[derive(Debug)]
 pub(super) struct EventTable {
     columns: Columns,
     widths: Vec<usize>,
-    /// Names of ports, if ports are to have names.
+    /// Names of ports; empty for numbers.
     services: Services,
     cell: Vec<u8>,
 }
@@ -37,7 +38,7 @@ impl EventTable {
         Self { services, ..self }
     }
 
-    /// A table that goes without some of its columns, the first of `droppable` first, until it fits.
+    /// A table that drops columns, in the order of `droppable`, until it fits into `width` characters.
     pub(super) fn fitted(columns: Columns, droppable: &[&str], width: Option<usize>) -> Self {
         let mut table = Self::new(columns);
         for id in droppable {
@@ -49,7 +50,7 @@ impl EventTable {
         table
     }
 
-    /// Its columns.
+    /// The columns.
     pub(super) fn columns(&self) -> &[&'static Column] {
         &self.columns
     }
@@ -58,7 +59,7 @@ impl EventTable {
         self.widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
     }
 
-    /// Makes room for an event to come.
+    /// Widens columns for an event that follows.
     pub(super) fn measure(&mut self, event: &Event, clock: &WallClock, zone: &Zone) {
         for (column, width) in self.columns.iter().zip(&mut self.widths) {
             self.cell.clear();
@@ -67,7 +68,7 @@ impl EventTable {
         }
     }
 
-    /// Appends the header with its line end.
+    /// Appends the header with line end.
     pub(super) fn header(&self, color: bool, out: &mut Vec<u8>) {
         painted(color, color::HEADER, out, |out| {
             let mut line = Line { out, owed: 0, first: true };
@@ -78,7 +79,7 @@ impl EventTable {
         out.push(b'\n');
     }
 
-    /// Appends the line without its end.
+    /// Appends the line without line end.
     pub(super) fn event(
         &mut self,
         event: &Event,
@@ -102,7 +103,7 @@ impl EventTable {
     }
 }
 
-/// A line in the making. Blanks are owed until something follows them.
+/// A line under construction. Blanks are written only before more text, so no line ends in blanks.
 struct Line<'a> {
     out: &'a mut Vec<u8>,
     owed: usize,
@@ -130,7 +131,7 @@ impl Line<'_> {
     }
 }
 
-/// Appends a value for people; all of it is visible ASCII and no blank, but for dates.
+/// Appends a value for people: visible ASCII without blanks, except in dates.
 fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown | Cell::Name(b"") => out.push(b'-'),
@@ -164,7 +165,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the name of a port, or its number if it has none.
+/// Appends the name of a port, or the number of a port without name.
 fn service(port: u16, services: &Services, out: &mut Vec<u8>) {
     match services.name(port) {
         Some(name) => sanitize::word(name.as_bytes(), out),
@@ -185,7 +186,7 @@ mod tests {
     use crate::render::{Format, View};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         let events = [
             new_out(),
             established(),

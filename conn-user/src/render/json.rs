@@ -1,5 +1,5 @@
-//! One JSON object a line. Names are stable: fields may be added, none changes its meaning. What is not
-//! known is `null`; a field that only an end has is absent before.
+//! One JSON object a line. Names are stable: fields may be added, none changes its meaning. Unknown values are
+//! `null`. An event lacks fields that its kind does not have.
 
 use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
@@ -95,7 +95,7 @@ fn traffic(event: &Event, object: &mut Object<'_>) {
     object.optional("idle_ns", event.idle_ns, Object::integer);
 }
 
-/// A round trip time that was measured.
+/// A round trip time; `None` before the first measurement.
 fn measured(us: u32) -> Option<u32> {
     (us != 0).then_some(us)
 }
@@ -128,7 +128,7 @@ mod tests {
     use crate::render::{Format, json_writer};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(lines(Format::Json, &[
             new_out(),
             established(),
@@ -151,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn losses() {
+    fn losses_are_written() {
         insta::assert_snapshot!(loss(Format::Json), @r#"{"event":"lost","time":"2026-01-02T03:04:06.012345678Z","time_ns":1767323046012345678,"lost":72,"since_ns":1767323046000000000,"until_ns":1767323046012345678}"#);
     }
 
     #[test]
-    fn failures() {
+    fn failed_handshakes_are_written() {
         insta::assert_snapshot!(lines(Format::Json, &[
             failed(libc::ECONNREFUSED, 123_456),
             failed(libc::ETIMEDOUT, 130_000_000_001),
@@ -168,7 +168,7 @@ mod tests {
         "#);
     }
 
-    /// The writer is by hand, for speed; what it writes is what the columns say.
+    /// The hand-written writer, which is fast, agrees with the columns.
     #[test]
     fn keys_and_values_are_those_of_the_columns() {
         for event in

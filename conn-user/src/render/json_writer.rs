@@ -10,7 +10,7 @@ use crate::host::clock::{WallClock, rfc3339};
 use crate::render::human;
 use crate::render::sanitize;
 
-/// Appends an object of these columns, leaving out those that mean nothing for the event.
+/// Appends an object of these columns, without fields that the event's kind does not have.
 pub(super) fn columns(event: &Event, columns: &[&Column], clock: &WallClock, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
     for column in columns.iter().filter(|column| column.is_in(event.kind)) {
@@ -19,11 +19,12 @@ pub(super) fn columns(event: &Event, columns: &[&Column], clock: &WallClock, out
     object.close();
 }
 
-/// Writes the members of an object. Keys and words are ours and need no escapes. What writes a member is inlined,
-/// so that its key is copied by a few instructions of constant length: there are forty of them in a line.
+/// Writes the members of an object. Keys and words need no escapes. Methods are inlined, so that a few instructions
+/// of constant length copy a key: a line has forty keys.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the object begins, with a comma until it is complete: so all members are written in the same way.
+    /// Where the object begins. Until the object is closed, a comma stands there, so that all members are written
+    /// alike.
     start: usize,
 }
 
@@ -54,7 +55,7 @@ impl<'a> Object<'a> {
         Object::open(self.out)
     }
 
-    /// A member that is written as it is.
+    /// A member that is JSON already.
     pub(super) fn raw(&mut self, key: &str, json: &str) {
         self.key(key);
         self.out.extend_from_slice(json.as_bytes());
@@ -87,7 +88,7 @@ impl<'a> Object<'a> {
         self.quoted(key, |out| rfc3339(unix_ns, out));
     }
 
-    /// The name of an errno number; its number where there is no name for it.
+    /// The name of an errno number, or the number of an error without name. `null` for 0.
     pub(super) fn error(&mut self, key: &str, errno: u16) {
         if errno == 0 {
             self.null(key);
@@ -96,7 +97,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Bytes that others chose.
+    /// Bytes from outside, escaped.
     #[inline(always)]
     pub(super) fn name(&mut self, key: &str, value: &[u8]) {
         self.key(key);
@@ -187,7 +188,7 @@ pub(super) fn error(errno: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a value as plain text for machines: nothing for what is not known, names as words.
+/// Appends a value as plain text for machines. Unknown values are empty, names are escaped.
 pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown => {}

@@ -1,5 +1,4 @@
-//! Events into lines. What is written for every event appends to a buffer and does not allocate besides
-//! its growth.
+//! Events as text. Writing an event appends to a buffer and allocates nothing but the buffer's growth.
 
 mod address;
 mod color;
@@ -27,30 +26,31 @@ use crate::render::style::{Format, Style, Terminal, View};
 use address::address;
 use event_table::EventTable;
 
-/// Events that found no room: between two moments, nanoseconds of `CLOCK_BOOTTIME`.
+/// Events lost to a full ring, between two moments in nanoseconds of `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// How many.
+    /// Number of lost events.
     pub count: u64,
-    /// None of them happened before.
+    /// No lost event happened before this moment.
     pub since_ns: u64,
-    /// None of them happened after.
+    /// No lost event happened after this moment.
     pub until_ns: u64,
 }
 
 /// Writes events in one format.
+#[derive(Debug)]
 pub struct Renderer {
     format: Format,
     zone: Zone,
     color: bool,
     header: bool,
-    /// Those of csv and logfmt, and of JSON if somebody chose some.
+    /// The chosen columns of csv, logfmt and JSON.
     columns: Option<Columns>,
     table: EventTable,
 }
 
 impl Renderer {
-    /// A renderer of `style` for what a command shows.
+    /// A renderer of `style` for the view of a command.
     pub fn new(style: &Style, subject: View, terminal: Terminal) -> Self {
         let zone = if style.utc { Zone::utc() } else { Zone::local() };
         let columns = style.columns.clone();
@@ -62,7 +62,7 @@ impl Renderer {
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
     }
 
-    /// True if one of these columns is written.
+    /// True if the output has one of these columns.
     pub fn shows(&self, ids: &[&str]) -> bool {
         let any = |columns: &[&Column]| columns.iter().any(|column| ids.contains(&column.id));
         match (self.format, &self.columns) {
@@ -73,14 +73,15 @@ impl Renderer {
         }
     }
 
-    /// Widens the columns of a table for an event to come. For commands that know all of them before.
+    /// Widens the columns of a table for an event that follows. For commands that know all events before the first
+    /// line.
     pub fn measure(&mut self, event: &Event, clock: &WallClock) {
         if self.format == Format::Table {
             self.table.measure(event, clock, &self.zone);
         }
     }
 
-    /// Appends what stands before all events.
+    /// Appends the header of the output, if the format has one.
     pub fn begin(&self, out: &mut Vec<u8>) {
         match self.format {
             Format::Xml(_) => out.extend_from_slice(xml::BEGIN),
@@ -90,7 +91,7 @@ impl Renderer {
         }
     }
 
-    /// Appends an event, with its line end.
+    /// Appends an event with line end.
     pub fn event(&mut self, event: &Event, clock: &WallClock, out: &mut Vec<u8>) {
         match (self.format, &self.columns) {
             (Format::Conntrack(extras), _) => {
@@ -119,8 +120,8 @@ impl Renderer {
         out.push(b'\n');
     }
 
-    /// Appends a loss in its place, with its line end. False if the format has no place for it: then it
-    /// must be told elsewhere.
+    /// Appends a loss with line end. False if the format cannot express losses: then the caller reports the loss
+    /// elsewhere.
     pub fn lost(&self, lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) -> bool {
         match self.format {
             Format::Conntrack(_) | Format::Table => {
@@ -142,7 +143,7 @@ impl Renderer {
         true
     }
 
-    /// Appends what stands after all events.
+    /// Appends the footer of the output, if the format has one.
     pub fn end(&self, out: &mut Vec<u8>) {
         if let Format::Xml(_) = self.format {
             out.extend_from_slice(xml::END);
@@ -150,14 +151,14 @@ impl Renderer {
     }
 }
 
-/// What surrounds an event that is written.
+/// What the formats of conntrack need besides the event.
 struct RenderContext<'a> {
     clock: &'a WallClock,
     zone: &'a Zone,
     color: bool,
 }
 
-/// Visits the columns that were chosen, or those of the native schema.
+/// Visits the chosen columns, or the native schema.
 fn each(columns: Option<&[&'static Column]>, mut visit: impl FnMut(&'static Column)) {
     match columns {
         Some(columns) => columns.iter().for_each(|column| visit(column)),

@@ -1,4 +1,4 @@
-//! Tables of numbers: one description, written as aligned text, CSV or JSON.
+//! Tables of numbers: one description, three formats (aligned text, CSV, JSON).
 
 use serde_json::{Map, Value as Json};
 
@@ -26,7 +26,7 @@ pub enum NumberValue {
     Rate(f64),
     /// A word.
     Text(String),
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ impl<T: Into<i128>> From<T> for NumberValue {
 }
 
 impl NumberValue {
-    /// A port: its name where people read it, its number for programs, and where it has no name.
+    /// A port: its name in text for people, if it has one; else its number.
     pub fn port(port: u16, services: &Services, format: TableFormat) -> Self {
         let name = services.name(port).filter(|_| format == TableFormat::Table);
         name.map_or_else(|| port.into(), |name| Self::Text(sanitize::comm(name.as_bytes())))
@@ -73,9 +73,9 @@ impl NumberValue {
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NumberColumn {
-    /// Its name in JSON and CSV; the text header is the same in upper case.
+    /// The name in JSON and CSV; in upper case the header of text.
     pub name: &'static str,
-    /// Shown in text, too. The machine formats show all.
+    /// True if text has the column. JSON and CSV have all columns.
     pub in_text: bool,
 }
 

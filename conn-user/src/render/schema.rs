@@ -1,4 +1,4 @@
-//! What the columns say about themselves: the JSON schema of events, and the page of the documentation.
+//! The JSON schema of events and the documentation of columns, from the list of columns.
 
 use std::fmt::Write as _;
 
@@ -168,7 +168,7 @@ mod tests {
     use crate::render::tests::style;
 
     #[test]
-    fn every_column_says_where_it_is() {
+    fn every_column_names_its_kinds() {
         assert!(Column::all().all(|column| kinds(column.kinds) != "some"));
         for kind in KINDS {
             let event = event(kind);
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Enough of a validator for what [`property`] writes.
+    /// A validator for the subset of JSON schema that [`property`] writes.
     fn fits(value: &Value, property: &Value) -> bool {
         if let Some(constant) = property.get("const") {
             return value == constant;

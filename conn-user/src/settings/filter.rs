@@ -1,4 +1,4 @@
-//! The filter that options and expression make together: all of them must hold.
+//! The filter of options and expression together. All of them must hold.
 
 use conn_common::connection::{IN, OUT};
 
@@ -13,7 +13,7 @@ use crate::filter::workload::WorkloadFilter;
 use crate::host::lookup::Lookup;
 use crate::settings::optional;
 
-/// The filter of a command that knows all of a connection.
+/// The filter of a command that sees connections.
 ///
 /// # Errors
 /// The first option that is wrong.
@@ -22,7 +22,7 @@ pub fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, Usage
     let lists = [
         ("--src", Field::Src, &args.src),
         ("--dst", Field::Dst, &args.dst),
-        // A reply goes the other way.
+        // A reply goes in the opposite direction.
         ("--reply-src", Field::Dst, &args.reply_src),
         ("--reply-dst", Field::Src, &args.reply_dst),
         ("--dport", Field::Dport, &args.dport),
@@ -52,12 +52,12 @@ pub fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, Usage
     Ok(Filter::new(Expression::all_of(terms)))
 }
 
-/// The containers and units that are wanted: decided here, since the kernel knows neither.
+/// The filter of containers and units, which user space decides.
 pub fn workload(args: &FilterArgs) -> WorkloadFilter {
     WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
-/// The filter of `stats`, which knows service ports and directions.
+/// The filter of `stats`: the ledger knows service ports and directions only.
 ///
 /// # Errors
 /// The first option that is wrong, or an expression that asks for another field.
@@ -83,7 +83,7 @@ fn direction(direction: Direction) -> Expression {
     Expression::test(Field::Direction, Ranges::one(number.into()))
 }
 
-/// All occurrences of an option are one list.
+/// All occurrences of an option form one list.
 fn list(
     option: &'static str,
     field: Field,
@@ -100,7 +100,7 @@ fn list(
     Ok((!texts.is_empty()).then(|| Expression::test(field, value::set(field, &all))))
 }
 
-/// The expression behind the options. Its words may come as one or as many.
+/// The expression after the options, in one or several arguments.
 fn typed(words: &[String], lookup: &dyn Lookup) -> Result<Option<Expression>, UsageError> {
     if words.is_empty() {
         return Ok(None);

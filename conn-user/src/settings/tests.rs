@@ -48,7 +48,7 @@ fn without_options_everything_is_shown() {
 }
 
 #[test]
-fn options_narrow_it() {
+fn options_narrow_the_stream() {
     let settings = settings(
         "-vv -e NEW -e d -p 6 --dport ssh --dport 80-81 --sport 1024-65535 --direction out -f ipv6 \
          -o timestamp --count 6 --timeout 20s -b 100K",
@@ -181,7 +181,7 @@ fn errors_keep_the_option_and_what_was_typed() {
 }
 
 #[test]
-fn replies_go_the_other_way() {
+fn reply_options_swap_source_and_destination() {
     for (reply, original) in [
         ("-r 10.0.0.0/8", "-d 10.0.0.0/8"),
         ("--reply-dst 10.0.0.0/8,!10.1.0.0/16", "--orig-src 10.0.0.0/8,!10.1.0.0/16"),

@@ -1,14 +1,14 @@
-//! An expression's words. Unlike in ss, blanks around operators and parentheses may be left out.
+//! Splits an expression into tokens. Unlike in ss, blanks around operators and parentheses are optional.
 
 use crate::complaint::complaint;
 use crate::filter::syntax_error::SyntaxError;
 
-/// Where a token stands: its first byte, and the one behind it.
+/// The bytes of a token, half open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// First byte.
     pub start: usize,
-    /// The byte behind the last.
+    /// The byte after the last.
     pub end: usize,
 }
 
@@ -29,7 +29,7 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// `(`
@@ -46,20 +46,20 @@ pub enum TokenKind {
     Compare(Comparison),
     /// A field or a value.
     Word(String),
-    /// A value in quotes: nothing in it has a meaning of its own.
+    /// A value in quotes, without operators.
     Quoted(String),
 }
 
-/// A token and its place.
+/// A token and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What it is.
+    /// The kind.
     pub kind: TokenKind,
-    /// Where it stands.
+    /// The position.
     pub span: Span,
 }
 
-/// Operators in signs, longer ones first.
+/// Operators, longer ones first.
 const SIGNS: [(&str, TokenKind); 14] = [
     ("&&", TokenKind::And),
     ("||", TokenKind::Or),
@@ -80,7 +80,7 @@ const SIGNS: [(&str, TokenKind); 14] = [
 /// Splits an expression into tokens.
 ///
 /// # Errors
-/// A quote that is never closed.
+/// A quote is never closed.
 pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     let mut tokens: Vec<Token> = Vec::new();
     let mut start = 0;
@@ -90,7 +90,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
             continue;
         }
         let rest = &text[start..];
-        // Behind an operator a value must come, so there `!` takes the first item of a list out.
+        // After an operator, a value follows: there, `!` excludes the first item of a list.
         let is_value =
             matches!(tokens.last(), Some(Token { kind: TokenKind::Compare(_), .. })) && first == '!';
         let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign) && !is_value);
@@ -116,7 +116,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     Ok(tokens)
 }
 
-/// How far a word goes. In a list, `!` takes an item out, so it is part of the word behind a comma.
+/// The length of a word in bytes. After a comma, `!` excludes an item and belongs to the word.
 fn word_length(text: &str) -> usize {
     let mut before = None;
     for (at, c) in text.char_indices() {
@@ -131,7 +131,7 @@ fn word_length(text: &str) -> usize {
     text.len()
 }
 
-/// True for a word that is no value unless it is quoted.
+/// True for a word that is a value only in quotes.
 pub fn is_keyword(text: &str) -> bool {
     !matches!(word(text), TokenKind::Word(_))
 }

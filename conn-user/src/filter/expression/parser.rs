@@ -1,4 +1,4 @@
-//! From words to an expression. `or` binds least, then `and`, which may be left out, then `not`.
+//! From tokens to an expression. `or` binds least, then `and`, which is optional, then `not`.
 
 use crate::complaint::{Complaint, complaint};
 use crate::filter::expression::lexer::{Comparison, Span, Token, TokenKind, tokens};
@@ -7,10 +7,10 @@ use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::ranges::Ranges;
 use crate::host::lookup::Lookup;
 
-/// How deep parentheses and `not` may nest.
+/// The deepest nesting of parentheses and `not`.
 const DEPTH: usize = 100;
 
-/// Words of ss and conntrack that ask for what conntrace does not know, and why.
+/// Words of ss and conntrack for fields that conntrace does not have, and why.
 const REFUSED: [(&str, &str); 9] = [
     ("dev", "a connection is not tied to a device: ask for its addresses with src and dst"),
     ("fwmark", "conntrace does not read marks of sockets: ask for ports, addresses or owners"),
@@ -26,7 +26,7 @@ const REFUSED: [(&str, &str); 9] = [
 /// Parses an expression.
 ///
 /// # Errors
-/// What is wrong, and where.
+/// The first mistake and its position.
 pub fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end: text.trim_end().len(), lookup };
@@ -40,7 +40,7 @@ pub fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError>
     }
 }
 
-/// True if a word is the beginning of an expression rather than the name of a command.
+/// True if a word begins an expression, and is not the name of a command.
 pub fn begins(word: &str) -> bool {
     let Ok(tokens) = tokens(word) else { return true };
     match tokens.first().map(|token| &token.kind) {
@@ -61,7 +61,7 @@ struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
     depth: usize,
-    /// Where something that is missing at the end is missing.
+    /// The position of what is missing at the end.
     end: usize,
     lookup: &'a dyn Lookup,
 }
@@ -117,7 +117,7 @@ impl<'a> Parser<'a> {
             }
             let is_state = self.at_state();
             let term = self.term()?;
-            // As in ss, `state established state syn-sent` is either of them: no connection is both.
+            // As in ss, `state established state syn-sent` means either state, since no connection has both.
             match (&term, terms.last_mut()) {
                 (Expression::Test(Test { set, .. }), Some(Expression::Test(last)))
                     if is_state && was_state && !joined =>
@@ -198,7 +198,7 @@ impl<'a> Parser<'a> {
         Ok(if negate { opposite(term) } else { term })
     }
 
-    /// The word that says what is asked for; true if `exclude` asks for the opposite.
+    /// The field of a test, and true if `exclude` negates the test.
     fn field(&mut self) -> Result<(Field, bool), SyntaxError> {
         let Some(token) = self.take() else { return Err(self.missing("a test is missing here")) };
         let Span { start, end } = token.span;
@@ -254,7 +254,7 @@ fn join(mut terms: Vec<Expression>, how: impl FnOnce(Vec<Expression>) -> Express
     if terms.len() == 1 { terms.swap_remove(0) } else { how(terms) }
 }
 
-/// The opposite, as one test if it was one.
+/// The negation; of a test, one test.
 fn opposite(term: Expression) -> Expression {
     match term {
         Expression::Test(Test { field, set }) => Expression::test(field, field.domain().without(&set)),
@@ -262,7 +262,7 @@ fn opposite(term: Expression) -> Expression {
     }
 }
 
-/// The known values on one side of a limit. An owner that is not known is on neither.
+/// The known values on one side of a limit. An unknown owner is on neither side.
 fn beyond(field: Field, comparison: Comparison, limit: u128) -> Ranges {
     let below = limit.checked_sub(1).map_or(Ranges::EMPTY, |end| Ranges::between(0, end));
     let known = match field {

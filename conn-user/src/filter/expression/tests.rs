@@ -82,7 +82,7 @@ fn matches_what_ss_would_match() {
         ("dport = :ssh & src 10.0.0.0/8", true, false),
         ("dport = :ssh && src 10.0.0.0/8", true, false),
         ("dport = :ssh src 10.0.0.0/8", true, false),
-        // and binds more than or, as ss's manual says.
+        // `and` binds more than `or`, as in ss.
         ("dport = 22 or dport = 443 and direction out", true, false),
         ("(dport = 22 or dport = 443) and direction out", true, false),
         ("dport = 443 or dport = 22 and direction in", false, true),
@@ -322,7 +322,7 @@ fn errors_point_at_the_value() {
 }
 
 #[test]
-fn long_and_deep_expressions_are_no_trouble() {
+fn deep_expressions_are_refused_and_wide_ones_parse() {
     let names = FixedLookup::default();
     let deep = |depth: usize| format!("{}dport = 22{}", "(".repeat(depth), ")".repeat(depth));
     assert!(parse(&deep(100), &names).is_ok());
@@ -340,7 +340,7 @@ fn long_and_deep_expressions_are_no_trouble() {
 }
 
 #[test]
-fn expressions_are_told_from_commands() {
+fn expressions_differ_from_commands() {
     for word in [
         "dport",
         "dport = 22",
@@ -362,7 +362,7 @@ fn expressions_are_told_from_commands() {
 }
 
 #[test]
-fn names_that_are_words_of_the_language_are_quoted() {
+fn keywords_as_names_need_quotes() {
     let names = FixedLookup::default();
     for name in ["lt", "And", "NOT"] {
         let quoted = format!("comm = \"{name}\"");

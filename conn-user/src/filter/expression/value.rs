@@ -1,4 +1,4 @@
-//! The values behind a field: addresses, ports, names. Options and expressions write them alike.
+//! Values of fields: addresses, ports, names. Options and expressions share this syntax.
 
 use conn_common::connection::UNDIRECTED;
 use conn_common::owner::COMM;
@@ -13,15 +13,15 @@ use crate::filter::value::ranges::Ranges;
 use crate::filter::value::{port, prefix};
 use crate::host::lookup::Lookup;
 
-/// Everything, in any field.
+/// Matches every value of any field.
 const ANY: &str = "*";
-/// An owner's value that is not known, as events print it.
+/// An unknown value of an owner, as in events.
 const NOT_KNOWN: &str = "-";
 
-/// Parses a list of values of `field` as an expression has them: addresses may have ports.
+/// Parses a list of values in an expression, where addresses may have ports.
 ///
 /// # Errors
-/// Names the first value that is wrong, and what to write instead.
+/// The first wrong value.
 pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
         Field::Src | Field::Dst => host(field, item, lookup),
@@ -31,10 +31,10 @@ pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expre
     Ok(join(field, list))
 }
 
-/// Parses a list of values of `field` as an option has them.
+/// Parses a list of values of an option.
 ///
 /// # Errors
-/// Names the first value that is wrong, and what to write instead.
+/// The first wrong value.
 pub fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
     list::parse(text, noun(field), how(field), |item| one(field, item, lookup))
 }
@@ -45,10 +45,10 @@ pub fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
     wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
 
-/// One value that stands behind `<`, `<=`, `>` or `>=`.
+/// The value after `<`, `<=`, `>` or `>=`.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
+/// The text is not a value of the field.
 pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
     let number = match field {
         Field::Sport | Field::Dport => {
@@ -61,10 +61,10 @@ pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Comp
     Ok(number.into())
 }
 
-/// A value in quotes, which stands for itself.
+/// A value in quotes, without escapes and lists.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
+/// The text is not a value of the field.
 pub fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if field == Field::Comm {
         Ok(Ranges::one(name(text.as_bytes())))
@@ -104,7 +104,7 @@ pub const fn how(field: Field) -> &'static str {
     }
 }
 
-/// One value, or one range of them.
+/// One value or one range of values.
 fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if item == ANY {
         return Ok(field.domain());
@@ -138,7 +138,7 @@ fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complain
     })
 }
 
-/// A value, or two with a hyphen between. Names may have hyphens, so the whole is tried first.
+/// A value, or two values with a hyphen between. Names may have hyphens, so the whole text is tried first.
 fn range<T>(item: &str, one: impl Fn(&str) -> Result<T, Complaint>) -> Result<Ranges, Complaint>
 where
     T: Into<u128> + PartialOrd,
@@ -172,7 +172,7 @@ fn user(text: &str, lookup: &dyn Lookup) -> Result<u32, Complaint> {
     }
 }
 
-/// The number of a process's name. The kernel keeps 15 bytes of it.
+/// The number of a process's name. The kernel keeps 15 bytes of a name.
 fn name(text: &[u8]) -> u128 {
     let mut comm = [0; COMM];
     let len = text.len().min(comm.len() - 1);
@@ -180,7 +180,7 @@ fn name(text: &[u8]) -> u128 {
     field::comm(&comm)
 }
 
-/// Takes back what [`crate::render::sanitize::word`] did, so that a name can be copied from an event.
+/// Reverses the escapes of names in events, so that a name can be copied from an event.
 fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -241,7 +241,7 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
         }
         return Ok((format!("{address}{length}"), port));
     }
-    // Without brackets, all of an IPv6 address is address.
+    // Without brackets, an IPv6 address has no port.
     let colons = text.matches(':').count();
     match text.split_once(':') {
         Some((_, "")) => Err(wrong()),
@@ -251,7 +251,7 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
     }
 }
 
-/// ss's `[FAMILY:]:PORT`, with either colon left out as people do.
+/// ss's `[FAMILY:]:PORT`. Both colons are optional.
 fn port_of_family(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
     let (family, rest) = family(item);
     let port = rest.strip_prefix("*:").unwrap_or(rest);
@@ -262,7 +262,7 @@ fn port_of_family(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expre
     })
 }
 
-/// The family before an address, if there is one.
+/// The family before an address, if any, and the rest.
 fn family(item: &str) -> (Option<Expression>, &str) {
     for (word, number) in [("inet6:", 6), ("inet:", 4)] {
         if let Some(rest) = item.strip_prefix(word) {
@@ -272,7 +272,7 @@ fn family(item: &str) -> (Option<Expression>, &str) {
     (None, item)
 }
 
-/// The expression that a list means: one test where all its items are tests of the field.
+/// The meaning of a list: one test if all items are tests of the field.
 fn join(field: Field, list: ValueList<Expression>) -> Expression {
     let pure = |terms: &[Expression]| {
         let set = |term: &Expression| match term {
