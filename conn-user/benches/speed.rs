@@ -19,7 +19,7 @@ use conntrace::event::{Event, decode};
 use conntrace::filter::Filter;
 use conntrace::host::clock::WallClock;
 use conntrace::host::facts::Host;
-use conntrace::host::lookup::HostNames;
+use conntrace::host::lookup::HostLookup;
 use conntrace::host::services::Services;
 use conntrace::host::ticks::TickRate;
 use conntrace::kernel::load_options::Options;
@@ -237,7 +237,7 @@ fn formatting(criterion: &mut Criterion) {
 fn filter(words: &[&str]) -> Filter {
     let args = ["conntrace", "events"].iter().chain(words).map(Into::into).collect();
     let cli = args::read(args, None).expect("a command line");
-    match Settings::from_cli(&cli, &HostNames::new(&Host::probe())).expect("settings") {
+    match Settings::from_cli(&cli, &HostLookup::new(&Host::probe())).expect("settings") {
         Settings::Events(settings) => settings.filter,
         other => panic!("not events: {other:?}"),
     }
@@ -251,7 +251,8 @@ fn filtering(criterion: &mut Criterion) {
     for (name, words) in FILTERS {
         let filter = filter(words);
         group.bench_function(name, |bencher| {
-            bencher.iter(|| events.iter().filter(|event| filter.wants(black_box(&event.connection))).count());
+            bencher
+                .iter(|| events.iter().filter(|event| filter.matches(black_box(&event.connection))).count());
         });
     }
     group.finish();

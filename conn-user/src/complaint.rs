@@ -1,6 +1,6 @@
-//! What is wrong with a value on the command line, and what to write instead.
+//! Complaints about values on the command line.
 
-/// A message for the person at the keyboard: names the value, what is wrong with it, and the remedy.
+/// A message that names a value, the mistake, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Complaint(String);

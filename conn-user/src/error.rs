@@ -1,4 +1,4 @@
-//! What can go wrong in a run: causes, remedies, and exit statuses.
+//! Errors of a run: causes, remedies, and exit statuses.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,7 +13,7 @@ use crate::kernel::probe::ProbeError;
 use crate::kernel::session::StartError;
 use crate::ledger::auditor::AuditError;
 
-/// Why a run ends early. `Display` names what failed; [`Error::report`] adds causes and the remedy.
+/// Why a run ends early. `Display` names the failure, [`Error::report`] adds causes and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is wrong.
@@ -54,7 +54,7 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// Something was lost, and `--strict` makes that an error. Says what.
+    /// Something was lost, and `--strict` makes a loss an error. The text names the loss.
     #[error("{0}, and --strict was given")]
     Lost(String),
     /// conntrace contradicts itself.
@@ -125,7 +125,7 @@ impl From<StartError> for Error {
 }
 
 impl Error {
-    /// The exit status of the process, as conntrack has it: 2 for wrong usage, 1 for the rest; and 3 for a loss.
+    /// The exit status: as in conntrack 2 for wrong usage and 1 for other errors; 3 for a loss.
     pub const fn exit_code(&self) -> u8 {
         match self {
             _ if self.is_usage() => 2,
@@ -139,7 +139,7 @@ impl Error {
         matches!(self, Self::Usage(_) | Self::Plan(PlanError::NoCgroupForSockOps))
     }
 
-    /// What helps, if anything is known to.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Plan(error) => error.remedy().map(Cow::from),
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// The whole message: what failed, its causes, and in a line of its own the remedy.
+    /// The whole message: failure and causes, and the remedy in a line of its own.
     pub fn report(&self) -> String {
         match self.remedy() {
             Some(remedy) => format!("{}\n{remedy}", chain(self)),

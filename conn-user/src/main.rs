@@ -9,7 +9,7 @@ use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::facts::Host;
-use conntrace::host::lookup::HostNames;
+use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stderr, stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             run(&cli)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
-        // Help and version are answers, which standard output may have no room for.
+        // Help and version go to standard output, where writing may fail.
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error.into()),
     };
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What clap answers, in colour where that is wanted.
+/// clap's answer as text, with colours on a terminal.
 fn answer(error: &clap::Error) -> String {
     let text = error.render();
     if terminal::probe(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
@@ -49,7 +49,7 @@ fn answer(error: &clap::Error) -> String {
 
 fn run(cli: &Cli) -> Result<(), Error> {
     let host = Host::probe();
-    match Settings::from_cli(cli, &HostNames::new(&host))? {
+    match Settings::from_cli(cli, &HostLookup::new(&host))? {
         Settings::Events(settings) => events::run(&settings, &host),
         Settings::Count(settings) => count::run(&settings, &host),
         Settings::Help(args) => help::run(&args),
@@ -60,7 +60,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
     }
 }
 
-/// Warnings always; with `-v` what was decided, with `-vv` also what the programs say. `RUST_LOG` overrides.
+/// The log has warnings, with `-v` decisions, with `-vv` also the log lines of the kernel programs. `RUST_LOG`
+/// overrides.
 fn init_log(verbose: u8) {
     let level = match verbose {
         0 => "warn",

@@ -1,4 +1,4 @@
-//! From the words that were typed to the ones that clap takes.
+//! From the typed arguments to the arguments that clap parses.
 
 use std::ffi::{OsStr, OsString};
 
@@ -11,20 +11,20 @@ use crate::complaint::{Complaint, complaint};
 use crate::error::UsageError;
 use crate::filter::expression::parser;
 
-/// Why a command line cannot be taken.
+/// Why a command line was refused.
 #[derive(Debug)]
 pub enum Refusal {
-    /// clap's error, or its help and version.
+    /// clap's error, or clap's answer to `--help` and `--version`.
     Clap(Box<clap::Error>),
-    /// An error in our words.
+    /// An error of conntrace's.
     Usage(UsageError),
 }
 
-/// Reads the command line, the options of [`OPTIONS`] before those that were typed. `args` begins with the
-/// name of the program.
+/// Reads the command line. The options of [`OPTIONS`] precede the typed ones. `args` begins with the name of the
+/// program.
 ///
 /// # Errors
-/// Why it cannot be taken.
+/// Why the command line was refused.
 pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal> {
     let mut args = rewrite_args(args).map_err(|why| Refusal::Usage(UsageError::Unknown(why)))?;
     if let Some(options) = options
@@ -39,13 +39,13 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
     Cli::try_parse_from(args).map_err(refuse)
 }
 
-/// Refuses options that no command knows, and filters, in the name of the variable.
+/// Refuses unknown options and filters in [`OPTIONS`]. The message names the variable.
 fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal> {
     let wrong = |complaint| Err(Refusal::Usage(UsageError::Environment(complaint)));
     match Cli::try_parse_from(command.iter().chain(words)) {
         Ok(cli) if cli.command.expression().is_empty() => Ok(()),
         Ok(_) => wrong(complaint!("{OPTIONS} takes options only: write a filter with them, like --dport 22")),
-        // A word that is no command is not the variable's fault.
+        // An unknown command is not a mistake in the variable.
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Ok(()),
         Err(error) => match refuse(error) {
             Refusal::Usage(error) => wrong(complaint!("{OPTIONS}: {error}")),
@@ -58,9 +58,9 @@ fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal
     }
 }
 
-/// Options that conntrace does not know and conntrack does are refused in our words.
+/// Explains options of conntrack that conntrace does not have. clap reports other unknown options.
 fn refuse(mut error: clap::Error) -> Refusal {
-    // clap's advice is to take it for a filter, by `--`.
+    // clap would suggest `--`, which makes the option a filter.
     error.remove(ContextKind::Suggested);
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
@@ -71,8 +71,7 @@ fn refuse(mut error: clap::Error) -> Refusal {
     Refusal::Clap(Box::new(error))
 }
 
-/// conntrack's command flags and the commands they stand for.
-/// `--count` is an option of `events`, so `-C` has no long form here.
+/// conntrack's command flags, and the command of each. `--count` is an option of `events`, so `-C` has no long form.
 const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
     ("-L", "--dump", "list"),
     ("-E", "--event", "events"),
@@ -80,11 +79,11 @@ const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
     ("-S", "--stats", "stats"),
 ];
 
-/// Puts the command where clap looks for it. conntrack's commands are flags (`-E`) that may stand
-/// anywhere; without one, `events` is meant. `args` begins with the name of the program.
+/// Moves the command to the front, where clap expects it. conntrack's commands are flags (`-E`) at any position. The
+/// default is `events`. `args` begins with the name of the program.
 ///
 /// # Errors
-/// A table of conntrack's that does not exist here.
+/// conntrace does not have this table of conntrack's.
 pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint> {
     let options_end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let first = 1.min(args.len());
@@ -94,8 +93,7 @@ pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint>
         args.push("--version".into());
         return Ok(args);
     }
-    // A word before any option, -v aside, names the command, unless it is the beginning of a filter; clap
-    // knows whether the command exists.
+    // A word before all options except -v names the command, unless a filter begins there. clap checks the name.
     let word = options.clone().find(|&at| !is_verbose(&args[at]));
     if let Some(at) = word.filter(|&at| !args[at].as_encoded_bytes().starts_with(b"-"))
         && !args[at].to_str().is_some_and(parser::begins)
@@ -129,7 +127,7 @@ pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint>
     Ok(args)
 }
 
-/// The command behind a flag, and what is left of a cluster of short options (`-Ee NEW`).
+/// The command of a flag, and the rest of a cluster of short options (`-Ee NEW`).
 fn command_flag(arg: &OsString) -> Option<(&'static str, Option<OsString>)> {
     let arg = arg.to_str()?;
     COMMAND_FLAGS.iter().find_map(|&(short, long, command)| {

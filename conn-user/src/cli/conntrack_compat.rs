@@ -1,4 +1,4 @@
-//! Options of conntrack that have no meaning for sockets: refused by name, with what to use instead.
+//! Options of conntrack without a meaning for sockets, with the reason and a replacement.
 
 use crate::complaint::{Complaint, complaint};
 
@@ -14,7 +14,7 @@ const CHANGE: &str = "conntrace only looks and changes nothing: to close a socke
 const MASK: &str = "write the prefix with the address instead: --src 10.0.0.0/8";
 const EXPECT: &str = "expectations belong to connection tracking: conntrace shows connections only";
 
-/// Short and long names, and why they are refused.
+/// Names of options, and why conntrace refuses them.
 const REFUSED: [(&[&str], &str); 18] = [
     (&["-m", "--mark"], MARK),
     (&["-c", "--secmark"], MARK),
@@ -50,17 +50,17 @@ const REFUSED: [(&[&str], &str); 18] = [
     (&["--tuple-src", "--tuple-dst", "--helper", "--timeout-policy", "-a"], EXPECT),
 ];
 
-/// Tables of conntrack that do not exist here.
+/// Tables of conntrack that conntrace does not have.
 const TABLES: [&str; 3] = ["expect", "dying", "unconfirmed"];
 
-/// Why an option that conntrace does not know is not one of its own, if it is one of conntrack's.
+/// Why conntrace refuses an option of conntrack's. `None` for other options.
 pub fn why(option: &str) -> Option<Complaint> {
     let name = option.split('=').next().unwrap_or(option);
     let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
     Some(complaint!("{name} of conntrack has no meaning here: {why}"))
 }
 
-/// Why a table cannot be asked for.
+/// Why conntrace refuses a table of conntrack's. `None` for other words.
 pub fn table(name: &str) -> Option<Complaint> {
     TABLES.contains(&name).then(|| {
         complaint!(

@@ -1,4 +1,4 @@
-//! Options from the environment: for every run, as far as its command has them.
+//! Default options from the environment, for commands that have them.
 
 use std::ffi::{OsStr, OsString};
 
@@ -7,13 +7,13 @@ use clap::{Arg, Command, CommandFactory as _};
 use crate::cli::Cli;
 use crate::complaint::{Complaint, complaint};
 
-/// The environment variable with options that hold for every run.
+/// The environment variable with default options.
 pub const OPTIONS: &str = "CONNTRACE_OPTS";
 
-/// The words of [`OPTIONS`], split as a shell does, without the options that only other commands have.
+/// The words of [`OPTIONS`], split like in a shell, without options that only other commands have.
 ///
 /// # Errors
-/// A quote that is never closed.
+/// The text is not UTF-8, or a quote is never closed.
 pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, Complaint> {
     let text = options.to_str().ok_or_else(|| complaint!("{OPTIONS} is no UTF-8"))?;
     let words = shell_words::split(text).map_err(|error| complaint!("{OPTIONS}: {error} in {text:?}"))?;
@@ -27,7 +27,7 @@ pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, Complain
         let of_others = cli.get_subcommands().find_map(|other| option(other, &word));
         match of_others {
             Some(arg) if !is_own => {
-                // Its value goes with it.
+                // The value of a dropped option is dropped, too.
                 if arg.get_action().takes_values() && !has_value(&word) {
                     words.next();
                 }
@@ -50,7 +50,7 @@ fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|arg| arg.get_short() == Some(short))
 }
 
-/// True if the value of an option stands in the same word.
+/// True if a word contains the value of its option.
 fn has_value(word: &str) -> bool {
     if word.starts_with("--") { word.contains('=') } else { word.chars().count() > 2 }
 }

@@ -1,4 +1,4 @@
-//! The options that choose connections: the same for every command that knows all of a connection.
+//! The options that choose connections, for every command that sees connections.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! The command line as it was typed. What it means is in [`crate::settings`].
+//! The command line as typed. [`crate::settings`] has the meaning.
 
 pub mod args;
 pub mod conntrack_compat;
@@ -66,7 +66,7 @@ Examples:
   conntrace stats --total -o json       one object at Ctrl-C
 ";
 
-/// The whole command line. Give it the arguments after [`rewrite_args`].
+/// The whole command line. Expects arguments from [`rewrite_args`].
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "conntrace",
@@ -138,7 +138,7 @@ pub struct EventsArgs {
     /// any case, shortened at will
     #[arg(short, long, value_name = "KIND[,KIND…]")]
     pub event_mask: Vec<String>,
-    /// When it ends, and what is lost.
+    /// When the stream ends, and how losses count.
     #[command(flatten)]
     pub stream: StreamArgs,
     /// Tell at the end what happened per service port, on standard error: the report of `stats`, with
@@ -148,7 +148,7 @@ pub struct EventsArgs {
     /// How to print.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Which connections. Last, since its heading holds for all that follows.
+    /// The filter. The heading of its options covers all options that follow.
     #[command(flatten)]
     pub filter: FilterArgs,
     /// Which hooks. Hidden, so behind all that help shows.
@@ -246,7 +246,7 @@ pub struct LifeArgs {
     /// the first 20
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
     pub sort: Option<LifeKey>,
-    /// When it ends, and what is lost.
+    /// When the stream ends, and how losses count.
     #[command(flatten)]
     pub stream: StreamArgs,
     /// How to print.
@@ -284,7 +284,7 @@ pub struct StatsArgs {
     /// What conntrace itself costs: runs and run time of its kernel programs, which the kernel times
     /// meanwhile, CPU and memory
     #[arg(long = "self")]
-    pub own: bool,
+    pub self_cost: bool,
     /// How to print
     #[arg(
         short,
@@ -326,7 +326,7 @@ impl Command {
     }
 }
 
-/// What `count` groups by.
+/// The keys that `count` groups by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Group {
     /// Service port.
@@ -354,7 +354,7 @@ impl Group {
     }
 }
 
-/// Who opened a connection.
+/// Direction: which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Direction {
     /// The peer.

@@ -1,4 +1,4 @@
-//! The options of how to print: the same for every command that prints events.
+//! The options of how to print, for every command that prints events.
 
 use clap::Args;
 

@@ -40,7 +40,7 @@ fn every_way_to_say_events_is_the_same() {
 }
 
 #[test]
-fn help_and_version_stay_what_they_are() {
+fn help_and_version_are_not_rewritten() {
     assert_eq!(rewritten("conntrace --help"), "conntrace --help");
     assert_eq!(rewritten("conntrace -h"), "conntrace -h");
     assert_eq!(rewritten("conntrace -E --help"), "conntrace events --help");
@@ -129,10 +129,10 @@ fn the_environment_has_options() {
     let args = events("conntrace -e NEW dport = 22", "--dport 80 -b '64M' --strict");
     assert_eq!((args.filter.dport, args.stream.buffer_size.as_deref()), (vec!["80".to_owned()], Some("64M")));
     assert!(args.stream.strict && args.filter.expression.len() == 3);
-    // What is typed is later, so it wins where only one can.
+    // Typed options are later, so they override.
     assert_eq!(events("conntrace -b 1M", "-b 64M").stream.buffer_size.as_deref(), Some("1M"));
     assert_eq!(events("conntrace", "").stream.buffer_size, None);
-    // What only other commands have is left out, with its value.
+    // Options of other commands are dropped, with their values.
     let options = "-b 64M --by=port --buffer-size 1M -e NEW --dport 80 --strict -o json";
     let Command::Count(args) = read("conntrace count", Some(options)).unwrap().command else { panic!() };
     assert_eq!(
@@ -160,7 +160,7 @@ fn the_environment_has_options() {
 }
 
 #[test]
-fn what_conntrack_has_and_sockets_have_not_is_refused_by_name() {
+fn options_of_conntrack_are_refused_by_name() {
     let errors = [
         "-m 5",
         "--mark=5",

@@ -19,17 +19,17 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// An idea that is explained in half a screen.
+/// A topic of half a screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topic {
-    /// Which connections.
+    /// How to choose connections.
     Filters,
     /// How to print.
     Formats,
     /// States of a connection.
     States,
-    /// How exact it is.
+    /// How exact events and counts are.
     Exactness,
-    /// From other tools.
+    /// Commands of other tools, and conntrace's.
     From,
 }

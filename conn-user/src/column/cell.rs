@@ -1,11 +1,11 @@
-//! One value of an event, before anybody has decided how to write it.
+//! One value of an event, independent of any format.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
-    /// Not known, or not there.
+    /// Unknown or absent.
     Unknown,
     /// Yes or no.
     Boolean(bool),
@@ -17,53 +17,70 @@ pub enum Cell<'a> {
     Time(i64),
     /// Nanoseconds since 1970, as a date and a time.
     Date(i64),
-    /// A length of time for people, in nanoseconds, and whether it may have been longer.
-    Span(u64, bool),
-    /// A word of ours. Needs no escapes in any format.
+    /// A duration for people.
+    Duration {
+        /// Nanoseconds.
+        ns: u64,
+        /// The true duration may be longer.
+        at_least: bool,
+    },
+    /// A word of conntrace's. Needs no escapes in any format.
     Word(&'static str),
-    /// Bytes that others chose.
+    /// Bytes from outside, such as a process name. Needs escapes.
     Name(&'a [u8]),
     /// The number of an error.
     Errno(u16),
-    /// A service port. Tables have its name, all else its number.
+    /// A service port. Tables write its name, other formats its number.
     Service(u16),
-    /// An address, and its name if that is known. Tables have the name, all else the address.
-    Address(IpAddr, Option<&'a str>),
-    /// An address and a port, the name of the address, and whether the port is the service's.
-    Endpoint(SocketAddr, Option<&'a str>, bool),
+    /// An address. Tables write its name if known, other formats the address.
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// Its name, if known.
+        name: Option<&'a str>,
+    },
+    /// An address and a port.
+    Endpoint {
+        /// Address and port.
+        socket: SocketAddr,
+        /// The name of the address, if known.
+        name: Option<&'a str>,
+        /// The port is the service port.
+        is_service: bool,
+    },
 }
 
 impl<'a> Cell<'a> {
-    /// A number, if it is known.
+    /// A number, if known.
     pub fn number(number: Option<impl Into<u64>>) -> Self {
         number.map_or(Self::Unknown, |number| Self::Number(number.into()))
     }
 
-    /// A word, if it is known.
+    /// A word, if known.
     pub fn word(word: Option<&'static str>) -> Self {
         word.map_or(Self::Unknown, Self::Word)
     }
 
-    /// A name, if it is known.
+    /// A name, if known.
     pub fn name(name: Option<&'a [u8]>) -> Self {
         name.map_or(Self::Unknown, Self::Name)
     }
 
-    /// A text, if it is known.
+    /// A text, if known.
     pub fn text(text: Option<&'a str>) -> Self {
         Self::name(text.map(str::as_bytes))
     }
 
-    /// A moment as a number, if it is known.
+    /// A unix time in nanoseconds, if known.
     pub fn unix_ns(ns: Option<i64>) -> Self {
         ns.map_or(Self::Unknown, Self::UnixNs)
     }
 
-    /// A length of time for people: what is known of it, or what it was at least.
-    pub fn span(ns: Option<u64>, at_least: Option<u64>) -> Self {
+    /// A duration if known, else its known lower bound.
+    pub fn duration(ns: Option<u64>, at_least: Option<u64>) -> Self {
         match (ns, at_least) {
-            (Some(ns), _) => Self::Span(ns, false),
-            (None, Some(ns)) => Self::Span(ns, true),
+            (Some(ns), _) => Self::Duration { ns, at_least: false },
+            (None, Some(ns)) => Self::Duration { ns, at_least: true },
             (None, None) => Self::Unknown,
         }
     }

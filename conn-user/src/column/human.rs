@@ -1,10 +1,10 @@
-//! Columns on demand: the same facts, written to be read, and what costs something to find.
+//! Columns for people, shown on demand: readable forms of other columns, and facts that cost a look-up.
 
 use super::{Cell, Column, END_AND_NOW, NO_ATTEMPT, PLAIN, Type};
 use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
 
-/// What these columns have in common.
+/// The defaults of these columns.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
 pub(super) static COLUMNS: [Column; 8] = [
@@ -40,17 +40,17 @@ pub(super) static COLUMNS: [Column; 8] = [
         id: "handshake",
         title: "HANDSHAKE",
         width: 9,
-        kind: Type::Span,
+        kind: Type::Duration,
         help: "from the attempt to the end of the handshake",
         unknown: "not established, or one of them not seen",
-        get: |event, _| Cell::span(event.handshake_ns(), None),
+        get: |event, _| Cell::duration(event.handshake_ns(), None),
         ..HUMAN
     },
     Column {
         id: "lifetime",
         title: "LIFETIME",
         width: 9,
-        kind: Type::Span,
+        kind: Type::Duration,
         help: "from the attempt to the end, or until now; >= for a connection from before",
         unknown: "nothing is known of its length",
         kinds: END_AND_NOW,
@@ -61,7 +61,7 @@ pub(super) static COLUMNS: [Column; 8] = [
         id: "age",
         title: "AGE",
         width: 9,
-        kind: Type::Span,
+        kind: Type::Duration,
         help: "the same, named for what is open",
         unknown: "nothing is known of its length",
         kinds: END_AND_NOW,
@@ -72,11 +72,11 @@ pub(super) static COLUMNS: [Column; 8] = [
         id: "idle",
         title: "IDLE",
         width: 9,
-        kind: Type::Span,
+        kind: Type::Duration,
         help: "for how long no payload was sent or received, see idle_ns",
         unknown: "never established",
         kinds: END_AND_NOW,
-        get: |event, _| Cell::span(event.idle_ns, None),
+        get: |event, _| Cell::duration(event.idle_ns, None),
         ..HUMAN
     },
     Column {
@@ -93,13 +93,17 @@ pub(super) static COLUMNS: [Column; 8] = [
 ];
 
 fn lifetime<'a>(event: &'a Enriched, _: &WallClock) -> Cell<'a> {
-    Cell::span(event.lifetime_ns().or(event.age_ns()), event.at_least_ns)
+    Cell::duration(event.lifetime_ns().or(event.age_ns()), event.at_least_ns)
 }
 
 fn end(event: &Enriched, is_initiator: bool) -> Cell<'_> {
     if is_initiator {
-        Cell::Endpoint(event.initiator(), event.src_name.as_deref(), false)
+        Cell::Endpoint { socket: event.initiator(), name: event.src_name.as_deref(), is_service: false }
     } else {
-        Cell::Endpoint(event.responder(), event.dst_name.as_deref(), event.is_directed())
+        Cell::Endpoint {
+            socket: event.responder(),
+            name: event.dst_name.as_deref(),
+            is_service: event.is_directed(),
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! Which connection, in which state, and whose.
+//! Columns that identify a connection: tuple, state, and owner.
 
 use conn_common::connection::PREEXISTING;
 use conn_common::owner::SOURCES;
 
-use super::{Cell, Column, Names, PLAIN, STREAM, Type, Unit};
+use super::{Cell, Column, ConventionNames, PLAIN, STREAM, Type, Unit};
 use crate::event::{direction, state_name};
 
 const KINDS: &[&str] = &["new", "update", "destroy", "open"];
@@ -44,7 +44,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "ID",
         width: 16,
         help: "the connection: the same in all its events, and unique as long as this conntrace runs",
-        names: Names { otel: "conntrace.connection.id", ecs: "conntrace.connection.id" },
+        names: ConventionNames { otel: "conntrace.connection.id", ecs: "conntrace.connection.id" },
         get: |event, _| Cell::Number(event.connection.id),
         ..PLAIN
     },
@@ -56,7 +56,10 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "who opened it: the peer (in), or this host (out); listen for a socket that waits for \
                connections",
         unknown: "nobody knows any more (TIME_WAIT)",
-        names: Names { otel: "conntrace.connection.direction", ecs: "conntrace.connection.direction" },
+        names: ConventionNames {
+            otel: "conntrace.connection.direction",
+            ecs: "conntrace.connection.direction",
+        },
         get: |event, _| Cell::word(event.direction()),
         ..PLAIN
     },
@@ -66,7 +69,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 6,
         kind: Type::Word(FAMILIES),
         help: "of the addresses; an IPv4 address on an IPv6 socket is ipv4",
-        names: Names { otel: "network.type", ecs: "network.type" },
+        names: ConventionNames { otel: "network.type", ecs: "network.type" },
         get: |event, _| Cell::Word(if event.connection.family == 6 { "ipv6" } else { "ipv4" }),
         ..PLAIN
     },
@@ -76,7 +79,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 5,
         kind: Type::Word(&["tcp"]),
         help: "always tcp",
-        names: Names { otel: "network.transport", ecs: "network.transport" },
+        names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
         get: |_, _| Cell::Word("tcp"),
         ..PLAIN
     },
@@ -87,7 +90,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Word(&state_name::NAMES),
         help: "TCP state after the event; close in every destroy",
         unknown: "no state of the kernel",
-        names: Names { otel: "", ecs: "conntrace.connection.state" },
+        names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
         get: |event, _| Cell::word(state_name::name(event.connection.state)),
         ..PLAIN
     },
@@ -99,7 +102,10 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "TCP state before the event",
         unknown: "new",
         kinds: STREAM,
-        names: Names { otel: "conntrace.connection.old_state", ecs: "conntrace.connection.old_state" },
+        names: ConventionNames {
+            otel: "conntrace.connection.old_state",
+            ecs: "conntrace.connection.old_state",
+        },
         get: |event, _| Cell::word(state_name::name(event.old_state)),
         ..PLAIN
     },
@@ -109,8 +115,8 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 15,
         kind: Type::Address,
         help: "address of the initiator",
-        names: Names { otel: "source.address", ecs: "source.ip" },
-        get: |event, _| Cell::Address(event.src(), event.src_name.as_deref()),
+        names: ConventionNames { otel: "source.address", ecs: "source.ip" },
+        get: |event, _| Cell::Address { ip: event.src(), name: event.src_name.as_deref() },
         ..PLAIN
     },
     Column {
@@ -118,7 +124,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "SPORT",
         width: 5,
         help: "port of the initiator; 0 if none was ever chosen",
-        names: Names { otel: "source.port", ecs: "source.port" },
+        names: ConventionNames { otel: "source.port", ecs: "source.port" },
         get: |event, _| Cell::Number(event.connection.sport.into()),
         ..PLAIN
     },
@@ -128,8 +134,8 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 15,
         kind: Type::Address,
         help: "address of the responder",
-        names: Names { otel: "destination.address", ecs: "destination.ip" },
-        get: |event, _| Cell::Address(event.dst(), event.dst_name.as_deref()),
+        names: ConventionNames { otel: "destination.address", ecs: "destination.ip" },
+        get: |event, _| Cell::Address { ip: event.dst(), name: event.dst_name.as_deref() },
         ..PLAIN
     },
     Column {
@@ -137,7 +143,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "DPORT",
         width: 5,
         help: "port of the responder: the service port",
-        names: Names { otel: "destination.port", ecs: "destination.port" },
+        names: ConventionNames { otel: "destination.port", ecs: "destination.port" },
         get: |event, _| {
             let port = event.connection.dport;
             if event.is_directed() { Cell::Service(port) } else { Cell::Number(port.into()) }
@@ -151,7 +157,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "name of the initiator's address, with --resolve",
         unknown: NO_HOST,
-        names: Names { otel: "conntrace.source.name", ecs: "source.domain" },
+        names: ConventionNames { otel: "conntrace.source.name", ecs: "source.domain" },
         get: |event, _| Cell::text(event.src_name.as_deref()),
         ..PLAIN
     },
@@ -162,7 +168,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "name of the responder's address, with --resolve",
         unknown: NO_HOST,
-        names: Names { otel: "conntrace.destination.name", ecs: "destination.domain" },
+        names: ConventionNames { otel: "conntrace.destination.name", ecs: "destination.domain" },
         get: |event, _| Cell::text(event.dst_name.as_deref()),
         ..PLAIN
     },
@@ -171,7 +177,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "PID",
         help: "process that it belongs to, in the initial pid namespace",
         unknown: NO_OWNER,
-        names: Names { otel: "process.pid", ecs: "process.pid" },
+        names: ConventionNames { otel: "process.pid", ecs: "process.pid" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.pid)),
         ..PLAIN
     },
@@ -180,7 +186,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "TID",
         help: "its thread",
         unknown: NO_OWNER,
-        names: Names { otel: "thread.id", ecs: "process.thread.id" },
+        names: ConventionNames { otel: "thread.id", ecs: "process.thread.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.tid)),
         ..PLAIN
     },
@@ -190,7 +196,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 5,
         help: "its user id, in the initial user namespace",
         unknown: NO_OWNER,
-        names: Names { otel: "process.user.id", ecs: "process.user.id" },
+        names: ConventionNames { otel: "process.user.id", ecs: "process.user.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.uid)),
         ..PLAIN
     },
@@ -201,7 +207,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "name of the process",
         unknown: NO_OWNER,
-        names: Names { otel: "process.executable.name", ecs: "process.name" },
+        names: ConventionNames { otel: "process.executable.name", ecs: "process.name" },
         get: |event, _| Cell::name(event.owner().map(|owner| owner.comm)),
         ..PLAIN
     },
@@ -212,7 +218,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "name of the thread",
         unknown: NO_OWNER,
-        names: Names { otel: "thread.name", ecs: "process.thread.name" },
+        names: ConventionNames { otel: "thread.name", ecs: "process.thread.name" },
         get: |event, _| Cell::name(event.owner().map(|owner| owner.thread)),
         ..PLAIN
     },
@@ -223,7 +229,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Word(&SOURCES),
         help: "how the owner is known: it called connect, or accept; it is the listener; or it was found \
                among all open files. - if nobody is known; with a word and no pid, several qualify",
-        names: Names { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
+        names: ConventionNames { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
         get: |event, _| Cell::Word(event.owner_source()),
         ..PLAIN
     },
@@ -232,7 +238,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "CGROUP",
         help: "cgroup v2 id of the owner",
         unknown: "owner unknown, or no cgroup v2",
-        names: Names { otel: "conntrace.owner.cgroup.id", ecs: "conntrace.owner.cgroup.id" },
+        names: ConventionNames { otel: "conntrace.owner.cgroup.id", ecs: "conntrace.owner.cgroup.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.cgroup).filter(|&id| id != 0)),
         ..PLAIN
     },
@@ -244,7 +250,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "id of the owner's container, by the path of its cgroup: docker, podman, containerd, CRI-O; \
                its name for lxc and nspawn",
         unknown: "not in a container, or unknown",
-        names: Names { otel: "container.id", ecs: "container.id" },
+        names: ConventionNames { otel: "container.id", ecs: "container.id" },
         get: |event, _| Cell::text(event.container()),
         ..PLAIN
     },
@@ -256,7 +262,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         help: "what the container was called when it was first seen, by the files of docker, podman, containerd and \
                CRI-O; in a pod, its name there",
         unknown: NO_NAME,
-        names: Names { otel: "container.name", ecs: "container.name" },
+        names: ConventionNames { otel: "container.name", ecs: "container.name" },
         get: |event, _| Cell::text(event.container_names().and_then(|names| names.name.as_deref())),
         ..PLAIN
     },
@@ -267,7 +273,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "the container's Kubernetes pod, by the same files",
         unknown: NO_NAME,
-        names: Names { otel: "k8s.pod.name", ecs: "kubernetes.pod.name" },
+        names: ConventionNames { otel: "k8s.pod.name", ecs: "kubernetes.pod.name" },
         get: |event, _| Cell::text(event.container_names().and_then(|names| names.pod.as_deref())),
         ..PLAIN
     },
@@ -278,7 +284,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "the pod's namespace",
         unknown: NO_NAME,
-        names: Names { otel: "k8s.namespace.name", ecs: "kubernetes.namespace" },
+        names: ConventionNames { otel: "k8s.namespace.name", ecs: "kubernetes.namespace" },
         get: |event, _| Cell::text(event.container_names().and_then(|names| names.namespace.as_deref())),
         ..PLAIN
     },
@@ -289,7 +295,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Text,
         help: "the owner's systemd unit, by the path of its cgroup",
         unknown: "not in a unit, or unknown",
-        names: Names { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
+        names: ConventionNames { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
         get: |event, _| Cell::text(event.unit()),
         ..PLAIN
     },
@@ -298,7 +304,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "NETNS",
         width: 10,
         help: "inode number of the socket's network namespace, as in /proc/PID/ns/net",
-        names: Names { otel: "conntrace.netns.inode", ecs: "conntrace.netns.inode" },
+        names: ConventionNames { otel: "conntrace.netns.inode", ecs: "conntrace.netns.inode" },
         get: |event, _| Cell::Number(event.connection.netns.into()),
         ..PLAIN
     },
@@ -308,7 +314,10 @@ pub(super) static COLUMNS: [Column; 29] = [
         width: 11,
         kind: Type::Boolean,
         help: "the connection was there before conntrace looked",
-        names: Names { otel: "conntrace.connection.preexisting", ecs: "conntrace.connection.preexisting" },
+        names: ConventionNames {
+            otel: "conntrace.connection.preexisting",
+            ecs: "conntrace.connection.preexisting",
+        },
         get: |event, _| Cell::Boolean(event.connection.is(PREEXISTING)),
         ..PLAIN
     },

@@ -1,9 +1,9 @@
-//! How long, and how it ended.
+//! Columns of times, durations, and reasons of ends.
 
 use conn_common::cause::Cause;
 use conn_common::reset::Reset;
 
-use super::{Cell, Column, END, END_AND_NOW, NO_ATTEMPT, NOW, Names, PLAIN, Type, Unit};
+use super::{Cell, Column, ConventionNames, END, END_AND_NOW, NO_ATTEMPT, NOW, PLAIN, Type, Unit};
 
 const CAUSES: [&str; Cause::COUNT] = {
     let mut names = [""; Cause::COUNT];
@@ -33,7 +33,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::UnixNanoseconds,
         help: "when it was attempted",
         unknown: NO_ATTEMPT,
-        names: Names { otel: "conntrace.connection.attempt", ecs: "" },
+        names: ConventionNames { otel: "conntrace.connection.attempt", ecs: "" },
         get: |event, clock| Cell::unix_ns(event.attempt_ns().map(|ns| clock.to_unix_ns(ns))),
         ..PLAIN
     },
@@ -44,7 +44,10 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::UnixNanoseconds,
         help: "when its handshake was complete",
         unknown: "not established, or not seen",
-        names: Names { otel: "conntrace.connection.established", ecs: "conntrace.connection.established_ns" },
+        names: ConventionNames {
+            otel: "conntrace.connection.established",
+            ecs: "conntrace.connection.established_ns",
+        },
         get: |event, clock| Cell::unix_ns(event.established_ns().map(|ns| clock.to_unix_ns(ns))),
         ..PLAIN
     },
@@ -55,7 +58,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Nanoseconds,
         help: "the time between the two",
         unknown: "one of them is",
-        names: Names {
+        names: ConventionNames {
             otel: "conntrace.connection.handshake_duration",
             ecs: "conntrace.connection.handshake_ns",
         },
@@ -70,7 +73,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "from the attempt to the end; TIME_WAIT is not part of it",
         unknown: NO_ATTEMPT,
         kinds: END,
-        names: Names { otel: "conntrace.connection.duration", ecs: "event.duration" },
+        names: ConventionNames { otel: "conntrace.connection.duration", ecs: "event.duration" },
         get: |event, _| Cell::number(event.lifetime_ns()),
         ..PLAIN
     },
@@ -82,7 +85,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "from the attempt until now",
         unknown: NO_ATTEMPT,
         kinds: NOW,
-        names: Names { otel: "conntrace.connection.age", ecs: "conntrace.connection.age_ns" },
+        names: ConventionNames { otel: "conntrace.connection.age", ecs: "conntrace.connection.age_ns" },
         get: |event, _| Cell::number(event.age_ns()),
         ..PLAIN
     },
@@ -94,7 +97,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "how long a connection from before has existed at least",
         unknown: "not preexisting",
         kinds: END_AND_NOW,
-        names: Names {
+        names: ConventionNames {
             otel: "conntrace.connection.duration_at_least",
             ecs: "conntrace.connection.duration_at_least_ns",
         },
@@ -108,7 +111,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         kind: Type::Boolean,
         help: "it never was established",
         kinds: END,
-        names: Names { otel: "conntrace.connection.failed", ecs: "conntrace.connection.failed" },
+        names: ConventionNames { otel: "conntrace.connection.failed", ecs: "conntrace.connection.failed" },
         get: |event, _| Cell::Boolean(event.is_failed()),
         ..PLAIN
     },
@@ -120,7 +123,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "why it ended, or failed",
         unknown: "never",
         kinds: END,
-        names: Names { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
+        names: ConventionNames { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
         get: |event, _| Cell::word(event.end.map(Cause::name)),
         ..PLAIN
     },
@@ -133,7 +136,10 @@ pub(super) static COLUMNS: [Column; 10] = [
                in FIN_WAIT2 with TCP_LINGER2 below 0; or disconnected",
         unknown: "we did not, or more than one qualifies",
         kinds: END,
-        names: Names { otel: "conntrace.connection.reset_reason", ecs: "conntrace.connection.reset_reason" },
+        names: ConventionNames {
+            otel: "conntrace.connection.reset_reason",
+            ecs: "conntrace.connection.reset_reason",
+        },
         get: |event, _| Cell::word(event.reset.map(Reset::name)),
         ..PLAIN
     },
@@ -145,7 +151,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "the socket's error at the end by its name, ECONNREFUSED; errno 999 where there is no name",
         unknown: "no error",
         kinds: END,
-        names: Names { otel: "error.type", ecs: "error.code" },
+        names: ConventionNames { otel: "error.type", ecs: "error.code" },
         get: |event, _| if event.error == 0 { Cell::Unknown } else { Cell::Errno(event.error) },
         ..PLAIN
     },

@@ -1,5 +1,5 @@
-//! The one list of what can be told of an event. It feeds tables, CSV, logfmt, the JSON of all three
-//! conventions, their schema, the documentation and the help.
+//! The one list of the fields of an event. Tables, CSV, logfmt, JSON of all three conventions, the schema, the
+//! documentation and the help read this list.
 
 mod cell;
 mod human;
@@ -21,13 +21,13 @@ pub type Kinds = u8;
 
 /// Every kind.
 pub const ANY: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit() | Kind::Open.bit();
-/// Those of the stream.
+/// The kinds of the stream.
 pub const STREAM: Kinds = ANY & !Kind::Open.bit();
 /// Ends.
 pub const END: Kinds = Kind::Destroy.bit();
-/// What is open now.
+/// Open connections.
 pub const NOW: Kinds = Kind::Open.bit();
-/// Where a socket's traffic is known.
+/// The kinds with known traffic.
 pub const END_AND_NOW: Kinds = END | NOW;
 
 /// The type of a column's values.
@@ -39,7 +39,7 @@ pub enum Type {
     Integer,
     /// One of these words.
     Word(&'static [&'static str]),
-    /// Text that others chose, or that has no list.
+    /// Text from outside, or text without a list of values.
     Text,
     /// An IP address.
     Address,
@@ -47,18 +47,18 @@ pub enum Type {
     Endpoint,
     /// A moment.
     Time,
-    /// A length of time, written for people.
-    Span,
+    /// A duration, written for people.
+    Duration,
 }
 
 impl Type {
-    /// True if its values are written to the right of their column.
+    /// True if values are aligned to the right.
     pub const fn is_right(self) -> bool {
-        matches!(self, Self::Integer | Self::Span)
+        matches!(self, Self::Integer | Self::Duration)
     }
 }
 
-/// What a column's numbers count.
+/// The unit of a column's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Nothing.
@@ -76,7 +76,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Its name; empty for none.
+    /// The name of the unit; empty for none.
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "",
@@ -89,42 +89,43 @@ impl Unit {
     }
 }
 
-/// The name of a column in a convention.
+/// The names of a column in both conventions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// OpenTelemetry's attribute; ours begin with `conntrace.`. Empty: told elsewhere in the record.
+pub struct ConventionNames {
+    /// OpenTelemetry's attribute; conntrace's own begin with `conntrace.`. Empty if another member of the record has
+    /// the value.
     pub otel: &'static str,
-    /// The field of the Elastic Common Schema; ours begin with `conntrace.`. Empty as above.
+    /// The field of the Elastic Common Schema; conntrace's own begin with `conntrace.`. Empty as above.
     pub ecs: &'static str,
 }
 
-/// Something that can be told of an event.
+/// A field of an event.
 pub struct Column {
     /// Stable name: the key in JSON, the header in CSV, what `--columns` takes.
     pub id: &'static str,
-    /// Its header in a table.
+    /// The header in a table.
     pub title: &'static str,
-    /// How wide its values usually are in a table.
+    /// The usual width of a value in a table.
     pub width: usize,
     /// The type of its values.
     pub kind: Type,
-    /// What they count.
+    /// The unit of the values.
     pub unit: Unit,
-    /// What it tells.
+    /// The description, for documentation and schema.
     pub help: &'static str,
-    /// When it is not known; empty if it always is.
+    /// When the value is unknown; empty if it is always known.
     pub unknown: &'static str,
-    /// Where it means something. In JSON it is absent from other kinds of events.
+    /// The event kinds that have the field. JSON of other kinds lacks the field.
     pub kinds: Kinds,
-    /// A part of the native schema. The others are for people, who ask for them by name.
+    /// True for columns of the native schema. The others are for people and shown on demand.
     pub native: bool,
     /// Its names elsewhere.
-    pub names: Names,
+    pub names: ConventionNames,
     /// Its value.
     pub get: for<'a> fn(&'a Enriched, &WallClock) -> Cell<'a>,
 }
 
-/// What most columns have in common.
+/// The defaults of a column.
 const PLAIN: Column = Column {
     id: "",
     title: "",
@@ -135,19 +136,19 @@ const PLAIN: Column = Column {
     unknown: "",
     kinds: ANY,
     native: true,
-    names: Names { otel: "", ecs: "" },
+    names: ConventionNames { otel: "", ecs: "" },
     get: |_, _| Cell::Unknown,
 };
 
 const NO_ATTEMPT: &str = "attempt not seen";
 
 impl Column {
-    /// All of them; those of the native schema first, in its order.
+    /// All columns. The native schema comes first, in its order.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         identity::COLUMNS.iter().chain(&life::COLUMNS).chain(&traffic::COLUMNS).chain(&human::COLUMNS)
     }
 
-    /// True if it means something in events of this kind.
+    /// True if events of this kind have the field.
     pub const fn is_in(&self, kind: Kind) -> bool {
         self.kinds & kind.bit() != 0
     }
@@ -162,7 +163,7 @@ impl Column {
         Self::all().find(|column| column.id == name)
     }
 
-    /// Those of the native schema, in its order.
+    /// The columns of the native schema, in order.
     pub fn native() -> impl Iterator<Item = &'static Self> {
         Self::all().filter(|column| column.native)
     }
@@ -183,14 +184,14 @@ impl fmt::Debug for Column {
     }
 }
 
-/// Columns that somebody chose, in their order.
+/// Chosen columns, in the chosen order.
 pub type Columns = Vec<&'static Column>;
 
-/// Reads names with commas between; `all` stands for the whole native schema, and a name with `+` before
-/// it (the first only) is added to `defaults`.
+/// Reads names separated by commas. `all` stands for the whole native schema. A `+` before the first name adds the
+/// names to `defaults`.
 ///
 /// # Errors
-/// Names the one that is no column.
+/// A name is not the name of a column.
 pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint> {
     let (mut chosen, text) = match text.trim().strip_prefix('+') {
         Some(rest) => (named(defaults), rest),

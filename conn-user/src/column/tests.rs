@@ -12,7 +12,7 @@ fn names_are_unique_and_simple() {
         assert!(column.kinds != 0, "{column:?}");
         assert_eq!(Column::named(column.id), Some(column));
     }
-    assert!(!Column::native().any(|column| matches!(column.kind, Type::Span | Type::Endpoint)));
+    assert!(!Column::native().any(|column| matches!(column.kind, Type::Duration | Type::Endpoint)));
 }
 
 #[test]
@@ -32,10 +32,10 @@ fn values_are_of_their_columns_type() {
                 (Type::Boolean, Cell::Boolean(_))
                 | (Type::Integer, Cell::Number(_) | Cell::Service(_) | Cell::UnixNs(_))
                 | (Type::Text, Cell::Name(_) | Cell::Errno(_))
-                | (Type::Address, Cell::Address(..))
-                | (Type::Endpoint, Cell::Endpoint(..))
+                | (Type::Address, Cell::Address { .. })
+                | (Type::Endpoint, Cell::Endpoint { .. })
                 | (Type::Time, Cell::Time(_) | Cell::Date(_))
-                | (Type::Span, Cell::Span(..)) => true,
+                | (Type::Duration, Cell::Duration { .. }) => true,
                 _ => false,
             };
             assert!(fits, "{column:?}: {cell:?} of {:?}", event.kind);
@@ -48,7 +48,7 @@ fn values_are_of_their_columns_type() {
 fn words_fit_their_columns() {
     for column in Column::all() {
         if let Type::Word(words) = column.kind {
-            // Listeners are seen in lists only, which measure before they print.
+            // Only lists have listeners, and lists measure before they print.
             let usual = words.iter().filter(|word| **word != "listen");
             let longest = usual.map(|word| word.len()).max().unwrap();
             assert!(column.width.max(column.title.len()) >= longest, "{column:?}");

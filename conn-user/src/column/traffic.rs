@@ -1,8 +1,8 @@
-//! What was sent and received, and what waits.
+//! Columns of traffic and queues.
 
-use super::{Cell, Column, END_AND_NOW, NOW, Names, PLAIN, Unit};
+use super::{Cell, Column, ConventionNames, END_AND_NOW, NOW, PLAIN, Unit};
 
-/// What these columns have in common.
+/// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "never measured";
 
@@ -13,7 +13,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         width: 9,
         unit: Unit::Bytes,
         help: "payload sent, retransmissions not counted again",
-        names: Names { otel: "conntrace.bytes_sent", ecs: "" },
+        names: ConventionNames { otel: "conntrace.bytes_sent", ecs: "" },
         get: |event, _| Cell::Number(event.traffic.bytes_sent),
         ..COUNT
     },
@@ -23,7 +23,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         width: 9,
         unit: Unit::Bytes,
         help: "payload received, in order",
-        names: Names { otel: "conntrace.bytes_received", ecs: "" },
+        names: ConventionNames { otel: "conntrace.bytes_received", ecs: "" },
         get: |event, _| Cell::Number(event.traffic.bytes_received),
         ..COUNT
     },
@@ -33,7 +33,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         width: 9,
         unit: Unit::Segments,
         help: "segments sent, retransmissions and those without payload included",
-        names: Names { otel: "conntrace.segments_sent", ecs: "" },
+        names: ConventionNames { otel: "conntrace.segments_sent", ecs: "" },
         get: |event, _| Cell::Number(event.traffic.segments_sent.into()),
         ..COUNT
     },
@@ -43,7 +43,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         width: 9,
         unit: Unit::Segments,
         help: "segments received",
-        names: Names { otel: "conntrace.segments_received", ecs: "" },
+        names: ConventionNames { otel: "conntrace.segments_received", ecs: "" },
         get: |event, _| Cell::Number(event.traffic.segments_received.into()),
         ..COUNT
     },
@@ -52,7 +52,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "RETRANS",
         unit: Unit::Segments,
         help: "segments sent again",
-        names: Names { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
+        names: ConventionNames { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
         get: |event, _| Cell::Number(event.traffic.retransmits.into()),
         ..COUNT
     },
@@ -62,7 +62,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Microseconds,
         help: "round trip time, smoothed",
         unknown: NOT_MEASURED,
-        names: Names { otel: "conntrace.srtt", ecs: "conntrace.srtt_us" },
+        names: ConventionNames { otel: "conntrace.srtt", ecs: "conntrace.srtt_us" },
         get: |event, _| Cell::number(Some(event.traffic.srtt_us).filter(|&us| us != 0)),
         ..COUNT
     },
@@ -73,7 +73,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Microseconds,
         help: "shortest round trip time of the last minutes",
         unknown: NOT_MEASURED,
-        names: Names { otel: "conntrace.min_rtt", ecs: "conntrace.min_rtt_us" },
+        names: ConventionNames { otel: "conntrace.min_rtt", ecs: "conntrace.min_rtt_us" },
         get: |event, _| Cell::number(Some(event.traffic.min_rtt_us).filter(|&us| us != 0)),
         ..COUNT
     },
@@ -85,7 +85,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "for how long no payload was sent or received, until the end or now; since the handshake if there \
                was none. By the kernel's ticks: up to one (1 to 10 ms) more or less",
         unknown: "never established",
-        names: Names { otel: "conntrace.connection.idle", ecs: "conntrace.connection.idle_ns" },
+        names: ConventionNames { otel: "conntrace.connection.idle", ecs: "conntrace.connection.idle_ns" },
         get: |event, _| Cell::number(event.idle_ns),
         ..COUNT
     },
@@ -96,7 +96,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Bytes,
         help: "bytes that wait for the process",
         kinds: NOW,
-        names: Names { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
+        names: ConventionNames { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
         get: |event, _| Cell::Number(event.traffic.receive_queue.into()),
         ..COUNT
     },
@@ -107,7 +107,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Bytes,
         help: "bytes sent and not acknowledged, or not sent yet",
         kinds: NOW,
-        names: Names { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
+        names: ConventionNames { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
         get: |event, _| Cell::Number(event.traffic.send_queue.into()),
         ..COUNT
     },

@@ -23,7 +23,7 @@ use crate::kernel::sockets;
 use crate::kernel::sockets::Holders;
 use crate::output::stderr;
 use crate::output::stdout::{self, Written};
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 use crate::render::sanitize;
 use crate::settings::CountSettings;
 use crate::stream::consumer::{Consumer, Finished, Taken};
@@ -36,12 +36,12 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
+    settings.filter.log();
     let plan = plan(host, None)?;
     let probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
     let needs_holders = settings.by.contains(&Group::Comm)
-        || !settings.places.is_empty()
+        || !settings.workload.is_empty()
         || settings.filter.asks_for(Field::is_owners);
     let files = needs_holders.then_some(name::FILE_LIST);
     let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
@@ -55,9 +55,9 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
-    let wanted = Wanted { workloads: !settings.places.is_empty(), ..Wanted::default() };
+    let wanted = Wanted { workloads: !settings.workload.is_empty(), ..Wanted::default() };
     let mut pipeline = Pipeline::new(&settings.filter)
-        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.places);
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
     let mut counts = Counts { by: &settings.by, groups: BTreeMap::new() };
     let mut walk = SocketWalk::new(&probe, &found.namespaces, &holders);
     pipeline.run(&mut walk, &mut counts)?;
@@ -107,16 +107,16 @@ enum Key {
 }
 
 impl Key {
-    fn value(&self, format: TableFormat, services: &Services) -> Value {
+    fn value(&self, format: TableFormat, services: &Services) -> NumberValue {
         match self {
-            Self::Port(port) => Value::port(*port, services, format),
+            Self::Port(port) => NumberValue::port(*port, services, format),
             // As in events: the kernel's names for people, lower case for programs.
-            Self::State(name) if format != TableFormat::Table => Value::Text(name.to_lowercase()),
-            Self::State(name) => Value::Text((*name).into()),
+            Self::State(name) if format != TableFormat::Table => NumberValue::Text(name.to_lowercase()),
+            Self::State(name) => NumberValue::Text((*name).into()),
             Self::Number(number) => (*number).into(),
-            Self::Word(word) => Value::Text((*word).into()),
-            Self::Name(name) => Value::Text(name.clone()),
-            Self::Unknown => Value::Unknown,
+            Self::Word(word) => NumberValue::Text((*word).into()),
+            Self::Name(name) => NumberValue::Text(name.clone()),
+            Self::Unknown => NumberValue::Unknown,
         }
     }
 }
@@ -142,14 +142,14 @@ fn text(settings: &CountSettings, groups: &BTreeMap<Vec<Key>, u64>) -> String {
             TableFormat::Table => format!("{count}\n"),
         };
     }
-    let mut columns: Vec<Column> =
-        settings.by.iter().map(|group| Column { name: group.name(), in_text: true }).collect();
-    columns.push(Column { name: "open", in_text: true });
-    let mut table = Table::new(&columns);
+    let mut columns: Vec<NumberColumn> =
+        settings.by.iter().map(|group| NumberColumn { name: group.name(), in_text: true }).collect();
+    columns.push(NumberColumn { name: "open", in_text: true });
+    let mut table = NumberTable::new(&columns);
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|&(_, &count)| std::cmp::Reverse(count));
     for (keys, &count) in groups {
-        let mut row: Vec<Value> =
+        let mut row: Vec<NumberValue> =
             keys.iter().map(|key| key.value(settings.format, &settings.services)).collect();
         row.push(count.into());
         table.rows.push(row);
@@ -167,7 +167,7 @@ mod tests {
     fn settings(by: &[Group], format: TableFormat) -> CountSettings {
         CountSettings {
             filter: Filter::all(),
-            places: WorkloadFilter::default(),
+            workload: WorkloadFilter::default(),
             by: by.to_vec(),
             format,
             services: Services::parse("ssh 22/tcp"),

@@ -51,7 +51,7 @@ const MIN_QUEUE: usize = 1 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
+    settings.filter.log();
     let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -65,7 +65,7 @@ fn options(settings: &EventsSettings) -> Options {
         kinds: settings.kinds.mask(),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
-        witnesses: settings.witnesses,
+        hooks: settings.hooks,
         // NEW comes before a process can accept; later events name the process that did.
         owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
             name::HOLDERS
@@ -183,12 +183,12 @@ fn stages(
     let names = if settings.top.is_some() { LookUp::AtEnd } else { LookUp::AtOnce };
     let shows_command_lines = renderer.shows(&command_line::COLUMNS);
     let wanted = Wanted {
-        workloads: !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
         command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
         names: if settings.style.resolve { names } else { LookUp::Never },
     };
     let pipeline = Pipeline::new(&settings.filter)
-        .enriched(Enricher::new(wanted, cgroup_root), &settings.places)
+        .enriched(Enricher::new(wanted, cgroup_root), &settings.workload)
         .lasting(settings.life)
         .limited(settings.count);
     let mut text = Text::new(renderer, sink);

@@ -37,7 +37,7 @@ use crate::stream::walk::SocketWalk;
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
     let plan = plan(host, None)?;
-    settings.filter.tell();
+    settings.filter.log();
     let options = Options::for_sockets(&settings.filter, settings.listening);
     let probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
@@ -71,12 +71,12 @@ fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, 
     let renderer = Renderer::new(&settings.style, subject, terminal);
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
     let wanted = Wanted {
-        workloads: !settings.places.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
         command_lines: at_end(renderer.shows(&command_line::COLUMNS)),
         names: at_end(settings.style.resolve),
     };
     let pipeline = Pipeline::new(&settings.filter)
-        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.places);
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
     let list = SortedList {
         text: Text::new(renderer, sink),
         min_age: settings.min_age,

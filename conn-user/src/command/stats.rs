@@ -24,11 +24,11 @@ const MAX_WAITING: usize = 4 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.tell();
-    let self_cost = settings.own.then(SelfCostWatch::start);
+    settings.filter.log();
+    let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let session = Session::start(
         host,
-        &Options { witnesses: settings.witnesses, spans: settings.lifetimes, ..Options::counting() },
+        &Options { hooks: settings.hooks, spans: settings.lifetimes, ..Options::counting() },
     )?;
     let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
     if settings.lifetimes {

@@ -1,4 +1,4 @@
-//! The part of a filter that the kernel decides, with the contents of its globals and maps.
+//! The part of a filter that the kernel decides: the contents of globals and maps.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,25 +14,25 @@ use crate::filter::expression::field::UNKNOWN;
 use crate::filter::value::prefix::{self, Block};
 use crate::filter::value::ranges::Ranges;
 
-/// The most prefixes of one set that the kernel is given.
+/// The most prefixes of one set in a map.
 const MAX_PREFIXES: usize = 1 << 20;
 /// The most single values of one set.
 const MAX_VALUES: u128 = 1 << 16;
 
-/// What the kernel decides.
+/// The kernel's part of a filter.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Pushed {
+pub struct KernelPart {
     /// Mask of directions.
     pub directions: u8,
     /// Mask of families.
     pub families: u8,
     /// Mask of states.
     pub states: u16,
-    /// What the sets mean.
+    /// The mode of each set: any, only, or except.
     pub modes: Modes,
-    /// Service ports, if they are to decide.
+    /// Service ports, if the filter tests them.
     pub dports: Option<Box<PortBits>>,
-    /// Source ports, if they are to decide.
+    /// Source ports, if the filter tests them.
     pub sports: Option<Box<PortBits>>,
     /// Prefixes of initiators.
     pub sources: Vec<Block>,
@@ -42,15 +42,15 @@ pub struct Pushed {
     pub values: HashSet<Value>,
 }
 
-impl Default for Pushed {
+impl Default for KernelPart {
     fn default() -> Self {
         Self::all()
     }
 }
 
-impl fmt::Debug for Pushed {
+impl fmt::Debug for KernelPart {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Pushed")
+        out.debug_struct("KernelPart")
             .field("directions", &self.directions)
             .field("families", &self.families)
             .field("states", &self.states)
@@ -61,7 +61,7 @@ impl fmt::Debug for Pushed {
     }
 }
 
-impl Pushed {
+impl KernelPart {
     /// Every connection.
     pub fn all() -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Pushed {
         }
     }
 
-    /// Takes over the decision on a field, once. False if the kernel has no form for the set.
+    /// Takes over the test of a field, once. False if the kernel has no form for the set.
     pub(super) fn takes(&mut self, field: Field, set: &Ranges) -> bool {
         let number_mask =
             |bits: &dyn Fn(u128) -> u16| set.numbers().fold(0, |mask, number| mask | bits(number));
@@ -118,7 +118,7 @@ impl Pushed {
         true
     }
 
-    /// Keeps the values that are wanted, or those that are not, if either are few.
+    /// Takes over the wanted values, or the unwanted ones, if either are few.
     fn takes_values(&mut self, field: Field, name: Set, set: &Ranges) -> bool {
         let rest = field.domain().without(set);
         let (mode, members) = match (set.len(), rest.len()) {
@@ -129,7 +129,7 @@ impl Pushed {
         self.values.extend(members.numbers().map(|number| match name {
             _ if number == UNKNOWN => Value::unknown(name),
             Set::Comm => Value::name(name, &number.to_be_bytes()),
-            // Nothing but names and addresses has more bits.
+            // Only names and addresses have more than 64 bits.
             _ => Value::number(name, number as u64),
         }));
         self.modes = with_mode(self.modes, name, mode);
@@ -166,7 +166,7 @@ fn ports(set: &Ranges) -> Box<PortBits> {
     bits
 }
 
-/// The prefixes that are wanted, or those that are not, whichever are fewer.
+/// The wanted prefixes or the unwanted ones, whichever are fewer.
 fn prefixes(set: &Ranges) -> Option<(Mode, Vec<Block>)> {
     let rest = Field::Src.domain().without(set);
     let some = |set: &Ranges| prefix::blocks(set).take(MAX_PREFIXES + 1).collect::<Vec<_>>();
@@ -176,8 +176,8 @@ fn prefixes(set: &Ranges) -> Option<(Mode, Vec<Block>)> {
     (blocks.len() <= MAX_PREFIXES).then_some((mode, blocks))
 }
 
-/// The decision as the kernel takes it, from the contents of its maps.
-impl Filter for Pushed {
+/// The kernel's decision, from the contents of its maps.
+impl Filter for KernelPart {
     fn directions(&self) -> u8 {
         self.directions
     }

@@ -1,4 +1,4 @@
-//! Which ended connections pass, by how long they lasted.
+//! A filter of ended connections by their lifetime.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub struct LifetimeFilter {
 }
 
 impl LifetimeFilter {
-    /// True if an event is an end whose lifetime passes. Of a connection that began before conntrace, only a lower
-    /// bound is known. It passes if it certainly lasted `min`, and unless it certainly lasted longer than `max`.
+    /// True if an event is an end whose lifetime passes. A connection from before the start has a lower bound only:
+    /// the bound must reach `min` and must not exceed `max`.
     pub fn matches(&self, event: &Event) -> bool {
         let known = event.lifetime_ns();
         let at_least = known.or(event.at_least_ns).map_or(0, u128::from);

@@ -1,5 +1,5 @@
-//! Which connections: options and expression as one value, in two parts. What the kernel can decide is
-//! pushed down to it, the rest is decided here on each event that the kernel lets through.
+//! The filter of connections: options and expression as one value, in two parts. The kernel decides its part, user
+//! space the rest, on each event that the kernel lets through.
 
 pub mod expression;
 pub mod kernel_part;
@@ -14,25 +14,26 @@ use std::collections::BTreeMap;
 use conn_common::connection::Connection;
 use conn_common::state::LISTEN;
 
-pub use self::kernel_part::Pushed;
+pub use self::kernel_part::KernelPart;
 use crate::filter::expression::{Expression, Field, Test};
 use crate::filter::value::ranges::Ranges;
 
-/// A test with more values than this is told by their number.
-const TOLD: usize = 16;
+/// The log lists at most this many values of a test.
+const MAX_LISTED: usize = 16;
 
-/// Which connections.
+/// A filter of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// All of it; `None` for every connection.
+    /// The whole filter; `None` admits every connection.
     whole: Option<Expression>,
-    /// What the kernel decides.
-    pushed: Pushed,
-    /// What it cannot decide.
+    /// The kernel's part.
+    kernel_part: KernelPart,
+    /// The part that the kernel cannot decide.
     rest: Option<Expression>,
-    /// What each field must be for the whole to hold. Nothing for a field that may be anything.
+    /// For each field, a set that contains the value of every connection that passes. Fields without such a bound are
+    /// absent.
     bounds: BTreeMap<Field, Ranges>,
-    /// It says `state all`, which narrows nothing and asks for more than what is open.
+    /// The filter has `state all`, which excludes nothing and includes sockets beyond open connections.
     all_states: bool,
 }
 
@@ -42,8 +43,8 @@ impl Filter {
         Self::default()
     }
 
-    /// The connections for which an expression holds.
-    pub fn of(whole: Option<Expression>) -> Self {
+    /// The filter of an expression.
+    pub fn new(whole: Option<Expression>) -> Self {
         let all_states = whole.as_ref().is_some_and(says_all_states);
         let whole = whole.map(Expression::simplified);
         let terms = match whole.clone() {
@@ -54,72 +55,71 @@ impl Filter {
             .into_iter()
             .filter_map(|field| Some((field, bound(whole.as_ref()?, field)?)))
             .collect();
-        let mut pushed = Pushed::all();
+        let mut kernel_part = KernelPart::all();
         let taken: Vec<Field> = bounds
             .iter()
-            .filter(|(field, set)| pushed.takes(**field, set))
+            .filter(|(field, set)| kernel_part.takes(**field, set))
             .map(|(field, _)| *field)
             .collect();
-        // A test that stands alone is decided by its bound; anything else is only narrowed by bounds.
+        // The bound of a single test decides. The bounds of other terms only narrow.
         let rest = terms.into_iter().filter(|term| match term {
             Expression::Test(test) => !taken.contains(&test.field),
             _ => true,
         });
-        Self { rest: Expression::all_of(rest.collect()), whole, pushed, bounds, all_states }
+        Self { rest: Expression::all_of(rest.collect()), whole, kernel_part, bounds, all_states }
     }
 
-    /// What the kernel decides.
-    pub const fn pushed(&self) -> &Pushed {
-        &self.pushed
+    /// The kernel's part.
+    pub const fn kernel_part(&self) -> &KernelPart {
+        &self.kernel_part
     }
 
     /// True if a connection passes.
-    pub fn wants(&self, connection: &Connection) -> bool {
+    pub fn matches(&self, connection: &Connection) -> bool {
         self.whole.as_ref().is_none_or(|whole| whole.matches(connection))
     }
 
     /// True if a connection passes that the kernel has let through.
-    pub fn wants_rest(&self, connection: &Connection) -> bool {
+    pub fn matches_rest(&self, connection: &Connection) -> bool {
         self.rest.as_ref().is_none_or(|rest| rest.matches(connection))
     }
 
-    /// True if it asks for any of the fields.
+    /// True if the filter tests one of the fields.
     pub fn asks_for(&self, is_one: impl Fn(Field) -> bool) -> bool {
         self.fields().any(is_one)
     }
 
-    /// The fields that it asks for.
+    /// The fields that the filter tests.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
         self.whole.iter().flat_map(Expression::fields)
     }
 
-    /// True if it speaks of states, and this is one of those that may pass.
+    /// True if the filter tests states, and this state may pass.
     pub fn asks_for_state(&self, state: u8) -> bool {
         self.all_states || self.bounds.get(&Field::State).is_some_and(|states| states.contains(state.into()))
     }
 
-    /// True if nothing passes but sockets that wait for connections.
+    /// True if only listening sockets pass.
     pub fn is_of_listeners(&self) -> bool {
         self.bounds.get(&Field::State) == Some(&Ranges::one(LISTEN.into()))
     }
 
-    /// True if a slot of the ledger passes, which knows direction and service port only: of the rest of the
-    /// filter, that there may be connections in it that pass.
-    pub fn wants_slot(&self, direction: u8, port: u16) -> bool {
+    /// True if a slot of the ledger may count connections that pass. A slot knows direction and service port only.
+    pub fn matches_slot(&self, direction: u8, port: u16) -> bool {
         let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
         if !self.asks_for(|field| !matches!(field, Field::Direction | Field::Dport)) {
-            return self.wants(&connection);
+            return self.matches(&connection);
         }
         [Field::Direction, Field::Dport]
             .iter()
             .all(|field| self.bounds.get(field).is_none_or(|set| set.contains(field.of(&connection))))
     }
 
-    /// Tells with `-v` who decides what, and always if nothing can pass.
-    pub fn tell(&self) {
-        let tell = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
-        let in_kernel = self.bounds.iter().filter(|(field, _)| self.pushed.has(**field));
-        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| tell(field, set)).collect();
+    /// Logs with `-v` which part the kernel decides. Warns if no connection can pass.
+    pub fn log(&self) {
+        let short_test = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
+        let in_kernel = self.bounds.iter().filter(|(field, _)| self.kernel_part.has(**field));
+        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| short_test(field, set)).collect();
         let all = "every connection";
         log::debug!(
             "filter in the kernel: {}",
@@ -143,7 +143,7 @@ fn says_all_states(expression: &Expression) -> bool {
     }
 }
 
-/// The values that a field has wherever the expression holds; `None` if it may have any.
+/// The values of a field in all connections that pass; `None` for any value.
 fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
     match expression {
         Expression::Test(test) => (test.field == field).then(|| test.set.clone()),
@@ -154,15 +154,15 @@ fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
             let bounds: Option<Vec<Ranges>> = terms.iter().map(|term| bound(term, field)).collect();
             Ranges::in_any(&bounds?).filter(|any| *any != field.domain())
         }
-        // Simplified expressions have none.
+        // Simplified expressions have no negation.
         Expression::Not(_) => None,
     }
 }
 
-/// A test in a few words, however many values it has.
+/// A test as a short text, for any number of values.
 fn short(test: &Test) -> String {
     match test.weight() {
-        0..=TOLD => test.to_string(),
+        0..=MAX_LISTED => test.to_string(),
         many => format!("{} in a set of {many}", test.field.word()),
     }
 }
@@ -188,20 +188,22 @@ mod tests {
 
     use super::*;
     use crate::filter::expression::random;
-    use crate::host::lookup::fixed::FixedNames;
+    use crate::host::lookup::fixed::FixedLookup;
 
     fn filter(text: &str) -> Filter {
-        Filter::of(Some(expression::parse(text, &FixedNames::default()).unwrap()))
+        Filter::new(Some(expression::parse(text, &FixedLookup::default()).unwrap()))
     }
 
-    /// What the programs decide, in the order in which they do it.
+    /// The decision of the kernel programs, in their order.
     fn kernel(filter: &Filter, it: &Connection) -> bool {
-        let pushed = filter.pushed();
-        wants_tuple(pushed, it) && wants_state(pushed, it.state) && wants_owner(pushed, &it.owner)
+        let kernel_part = filter.kernel_part();
+        wants_tuple(kernel_part, it)
+            && wants_state(kernel_part, it.state)
+            && wants_owner(kernel_part, &it.owner)
     }
 
     #[test]
-    fn what_the_kernel_can_decide_is_left_to_it() {
+    fn kernel_decides_what_it_can() {
         for text in [
             "dport = 22",
             "dport != 22 and src 10.0.0.0/8 and state established",
@@ -222,35 +224,35 @@ mod tests {
     }
 
     #[test]
-    fn an_or_still_narrows_what_the_kernel_sends() {
+    fn or_narrows_the_kernel_part() {
         let it = filter("dport = 22 or (dport >= 8000 and dst 10.0.0.0/8)");
         let on = |port| Connection { dport: port, family: 4, state: 1, ..Connection::UNSEEN };
         assert_eq!([22, 80, 8000].map(|port| kernel(&it, &on(port))), [true, false, true]);
-        assert_eq!([22, 8000].map(|port| it.wants_rest(&on(port))), [true, false]);
+        assert_eq!([22, 8000].map(|port| it.matches_rest(&on(port))), [true, false]);
     }
 
     #[test]
-    fn many_terms_are_no_trouble() {
+    fn many_terms_are_simplified() {
         let address = |n: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * n);
         let text = |term: &dyn Fn(u32) -> String| (0..10_000).map(term).collect::<Vec<_>>().join(" or ");
         let it = filter(&text(&|n| format!("src {}", address(n))));
-        assert_eq!((it.pushed().sources.len(), it.rest), (10_000, None));
+        assert_eq!((it.kernel_part().sources.len(), it.rest), (10_000, None));
         let it = filter(&text(&|n| format!("src {} and dport = :{n}", address(n))));
-        assert_eq!(it.pushed().sources.len(), 10_000);
+        assert_eq!(it.kernel_part().sources.len(), 10_000);
         assert!(it.rest.is_some());
     }
 
     #[test]
-    fn slots_are_judged_by_what_they_know() {
+    fn slots_match_by_direction_and_port() {
         let it = filter("dport = 22 and direction in or dport = 80 and direction out");
         assert_eq!(
             [(IN, 22), (OUT, 22), (IN, 80), (OUT, 80)]
-                .map(|(direction, port)| it.wants_slot(direction, port)),
+                .map(|(direction, port)| it.matches_slot(direction, port)),
             [true, false, false, true]
         );
         let it = filter("dport = 22 and pid = 7");
-        assert!(it.wants_slot(IN, 22) && !it.wants_slot(IN, 23));
-        assert!(Filter::all().wants_slot(OUT, 0));
+        assert!(it.matches_slot(IN, 22) && !it.matches_slot(IN, 23));
+        assert!(Filter::all().matches_slot(OUT, 0));
     }
 
     proptest! {
@@ -259,12 +261,12 @@ mod tests {
             expression in random::expression(),
             connections in prop::collection::vec(random::connection(), 8),
         ) {
-            let filter = Filter::of(Some(expression.clone()));
+            let filter = Filter::new(Some(expression.clone()));
             for it in &connections {
-                let both = kernel(&filter, it) && filter.wants_rest(it);
+                let both = kernel(&filter, it) && filter.matches_rest(it);
                 prop_assert_eq!(both, expression.matches(it), "{} on {:?}", &expression, it);
-                prop_assert_eq!(filter.wants(it), both);
-                prop_assert!(!both || filter.wants_slot(it.direction, it.dport));
+                prop_assert_eq!(filter.matches(it), both);
+                prop_assert!(!both || filter.matches_slot(it.direction, it.dport));
             }
         }
     }

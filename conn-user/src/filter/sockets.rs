@@ -1,4 +1,4 @@
-//! What `list` and `count` look at: open connections, and what else the states that were asked for name.
+//! Rows of the socket iterators as connections, and the filter on them, for `list` and `count`.
 
 use conn_common::connection::{Connection, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
 use conn_common::owner::Owner;
@@ -7,8 +7,7 @@ use conn_common::state::{self, CLOSE, NEW_SYN_RECV, SYN_RECV};
 
 use crate::filter::Filter;
 
-/// The connection of a row, as people are told of it. Its id is the socket's cookie, which `ss -e` shows behind
-/// `sk:`.
+/// The connection of a row. The id is the socket's cookie, which `ss -e` shows after `sk:`.
 pub fn connection(row: &SocketRow) -> Connection {
     let mut connection = row.connection;
     connection.id = row.cookie;
@@ -33,9 +32,9 @@ pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&[Owner]>
             dport: connection.sport,
             ..*connection
         };
-        filter.wants(connection) || (!connection.is_directed() && filter.wants(&turned()))
+        filter.matches(connection) || (!connection.is_directed() && filter.matches(&turned()))
     };
-    // A socket that has just ended, and is on its way out of the kernel's tables.
+    // The socket has just ended and leaves the kernel's tables.
     if connection.state == CLOSE {
         return None;
     }

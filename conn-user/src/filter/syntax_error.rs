@@ -2,30 +2,30 @@
 
 use crate::complaint::Complaint;
 
-/// A place in a text, and what is wrong there.
+/// A mistake in a text, and its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{complaint}")]
 pub struct SyntaxError {
-    /// Where it is wrong: bytes from the beginning.
+    /// The position, in bytes from the beginning.
     pub at: usize,
-    /// How much is wrong, in bytes; 0 for where something is missing.
+    /// The length of the wrong part, in bytes; 0 if something is missing.
     pub len: usize,
     /// What is wrong and what to write instead.
     pub complaint: Complaint,
 }
 
-/// How much of a long expression is shown on either side.
+/// How many characters of a long expression are shown on either side.
 const SHOWN: usize = 60;
 
 impl SyntaxError {
-    /// An error at a place in the text.
+    /// An error at a position in the text.
     pub fn new(at: usize, len: usize, complaint: impl Into<Complaint>) -> Self {
         Self { at, len, complaint: complaint.into() }
     }
 
-    /// The message: what is wrong, the expression, and carets below the place.
+    /// The message: the complaint, the expression, and carets below the mistake.
     pub fn show(&self, text: &str) -> String {
-        // Whatever would not take one place on the screen is shown as one that does.
+        // Control characters become blanks, so that the carets fit.
         let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let characters = |bytes: usize| text.char_indices().take_while(|&(at, _)| at < bytes).count();
         let at = characters(self.at);

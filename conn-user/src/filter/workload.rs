@@ -1,4 +1,4 @@
-//! Which workloads pass: containers and systemd units. The kernel knows neither, so user space decides.
+//! A filter of workloads: containers and systemd units. The kernel knows neither, so user space decides.
 
 use crate::event::workload::Workload;
 

@@ -1,5 +1,4 @@
-//! How to see who accepts a connection: a program on the return of the kernel's accept function, or on
-//! the exits of the system calls.
+//! Hooks that see accepts: programs on kernel functions of the accept path, or on the exits of the system calls.
 
 use std::fs;
 use std::path::Path;
@@ -10,26 +9,26 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::complaint::{Complaint, complaint};
 
-/// A way to see who accepts.
+/// A hook that sees the accepting task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptHook {
-    /// `fentry` on `security_sock_graft()`: every accept, that of `io_uring`, too. Needs BPF trampolines, and
-    /// a kernel with security modules for sockets.
+    /// `fentry` on `security_sock_graft()`: every accept, also by `io_uring`. Needs BPF trampolines and a kernel with
+    /// security modules for sockets.
     Graft,
-    /// `fexit` on `inet_csk_accept()`, where it has none. The kernel runs no program at the return of a call that
-    /// was under way when a program came to the function or went (`bpf_tramp_image_put()`), so the next accept
-    /// of a task that waited then is missed.
+    /// `fexit` on `inet_csk_accept()`, for kernels without such modules. A call under way while a program is attached
+    /// or detached returns without running it (`bpf_tramp_image_put()`). The hook misses the next accept of a task
+    /// that waited then.
     Function,
-    /// The exits of `accept` and `accept4`. Costs every system call of the host some nanoseconds, and does
-    /// not see `io_uring`.
+    /// The exits of `accept` and `accept4`. The hook costs every system call of the host some nanoseconds and misses
+    /// accepts by `io_uring`.
     Syscalls,
 }
 
 impl AcceptHook {
-    /// From the best to the last.
+    /// All hooks, the best first.
     pub const ALL: [Self; 3] = [Self::Graft, Self::Function, Self::Syscalls];
 
-    /// Its name, as in `--accept-hook`.
+    /// The name in `--accept-hook`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Graft => "graft",
@@ -41,7 +40,7 @@ impl AcceptHook {
     /// Parses a name.
     ///
     /// # Errors
-    /// Names the word that is none.
+    /// The word is not the name of a hook.
     pub fn parse(text: &str) -> Result<Self, Complaint> {
         Self::ALL
             .into_iter()
@@ -53,10 +52,10 @@ impl AcceptHook {
 /// Why this host does not let a hook be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcceptError {
-    /// The object has no program for it.
+    /// The object has no program for the hook.
     #[error("the object has no such program")]
     NoProgram,
-    /// The kernel has no such function, or does not describe it.
+    /// The kernel has no `inet_csk_accept()`, or does not describe the function.
     #[error("this kernel has no inet_csk_accept()")]
     NoFunction,
     /// The function has other parameters than the programs know.
@@ -70,12 +69,12 @@ pub enum AcceptError {
     Tracefs(nix::Error),
 }
 
-/// What came of the search for a hook.
+/// The outcome of the search for a hook.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The one that is used, if there is any.
+    /// The hook in use, if any.
     pub hook: Option<AcceptHook>,
-    /// Better ones, and why this host does not let them.
+    /// Better hooks, and why this host refuses each.
     pub refused: Vec<(AcceptHook, AcceptError)>,
 }
 
@@ -84,8 +83,8 @@ const EVENTS: &str = "/sys/kernel/tracing/events";
 /// The system calls whose exits tell of an accept.
 pub(crate) const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
-/// The offset of a system call's result in the record of its exit, `None` where the kernel does not tell:
-/// no tracefs, or no tracing of system calls.
+/// The offset in bytes of a system call's result in the record of its exit. `None` without tracefs or without tracing
+/// of system calls.
 pub fn syscall_result() -> Option<u32> {
     in_tracefs(|| {
         let format = fs::read_to_string(format!("{EVENTS}/syscalls/{}/format", EXITS[0])).ok()?;
@@ -132,10 +131,10 @@ fn offset_of(format: &str, field: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// The descriptions of stock kernels, see `layout::tests`; and as a kernel with real time has it, whose
-    /// records begin with one field more.
+    /// The descriptions of stock kernels, see `offsets::tests`. Records of real-time kernels begin with one field
+    /// more.
     #[test]
-    fn results_are_where_stock_kernels_say() {
+    fn results_have_the_offset_of_stock_kernels() {
         for (kernel, format) in [
             ("5.10", include_str!("../../tests/kernel/5.10.format")),
             ("6.1", include_str!("../../tests/kernel/6.1.format")),
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_where_the_kernel_says() {
+    fn results_have_the_described_offset() {
         let ordinary = "name: sys_exit_accept4\nID: 1\nformat:\n\
                         \tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
                         \tfield:int __syscall_nr;\toffset:8;\tsize:4;\tsigned:1;\n\

@@ -1,4 +1,4 @@
-//! How free memory goes back to the system.
+//! Limits from which the allocator returns free memory to the system.
 
 #![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "mallopt(3) is not safe beside other threads"))]
 

@@ -1,16 +1,18 @@
 //! From the kernel's clock to the time of day.
 //!
-//! The kernel programs stamp events with `CLOCK_BOOTTIME`, which no administrator can set. People want
-//! the time of day: the distance between the two clocks, measured as often as is convenient.
+//! The kernel programs stamp events with `CLOCK_BOOTTIME`, which cannot be set. [`WallClock`] maps these stamps to
+//! the time of day, by a measured offset.
 
 use std::fs;
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
-/// Readings per measurement. One is preempted now and then, so many are not.
+/// Readings per measurement, since any single one may be preempted.
 const READINGS: usize = 8;
 
 /// Maps `CLOCK_BOOTTIME` to unix time.
@@ -26,9 +28,9 @@ impl WallClock {
         Self { offset_ns, accuracy_ns: 0 }
     }
 
-    /// Measures the distance: of several readings the one that took the shortest time. Takes one or
-    /// two microseconds where clocks are read without a system call.
-    pub fn measure() -> Self {
+    /// Measures the offset by the shortest of several readings. Takes one or two microseconds where the vDSO reads
+    /// clocks.
+    pub fn probe() -> Self {
         let ahead = namespace_offset_ns();
         let reading = || {
             let before = read(ClockId::CLOCK_BOOTTIME);
@@ -42,10 +44,10 @@ impl WallClock {
             .fold(reading(), |best, next| if next.accuracy_ns < best.accuracy_ns { next } else { best })
     }
 
-    /// Measures again and takes the result only if it contradicts this clock: the time of day was set,
-    /// or has drifted. Otherwise the times of a stream would jitter by the accuracy of the measurements.
+    /// Measures again, and replaces the offset only if the time of day was set or has drifted. Otherwise times would
+    /// jitter by the accuracy of measurements.
     pub fn refresh(&mut self) {
-        *self = self.corrected_by(Self::measure());
+        *self = self.corrected_by(Self::probe());
     }
 
     fn corrected_by(self, newer: Self) -> Self {
@@ -53,7 +55,7 @@ impl WallClock {
         if agree { self } else { newer }
     }
 
-    /// How far off a mapped time may be, in nanoseconds.
+    /// The largest error of a mapped time, in nanoseconds.
     pub const fn accuracy_ns(&self) -> u64 {
         self.accuracy_ns
     }
@@ -81,7 +83,7 @@ fn namespace_offset_ns() -> i64 {
     })
 }
 
-/// A moment of the kernel's own `CLOCK_BOOTTIME` as this process's time namespace shows it.
+/// A moment of the initial `CLOCK_BOOTTIME` as this time namespace shows it, in nanoseconds.
 pub fn own_boot_ns(boot_ns: u64) -> u64 {
     boot_ns.saturating_add_signed(namespace_offset_ns())
 }
@@ -96,7 +98,7 @@ fn boottime_offset_ns(offsets: &str) -> Option<i64> {
     })
 }
 
-/// The clock in nanoseconds. Linux has had both clocks since 2.6.39, so reading them cannot fail.
+/// The clock in nanoseconds. Reading cannot fail: Linux has had both clocks since 2.6.39.
 fn read(clock: ClockId) -> i64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() * SECOND + time.tv_nsec())
 }
@@ -113,44 +115,19 @@ pub fn boot_now_ns() -> u64 {
 
 /// Appends a unix time as RFC 3339 in UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`.
 pub fn rfc3339(unix_ns: i64, out: &mut Vec<u8>) {
-    let (seconds, nanos) = (unix_ns.div_euclid(SECOND), unix_ns.rem_euclid(SECOND));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
-    // 64 bits of nanoseconds reach from 1677 to 2262: the year has four digits.
-    digits::<4>(year.unsigned_abs(), out);
-    for (before, number) in [(b'-', month), (b'-', day), (b'T', second / 3_600)] {
-        out.push(before);
-        digits::<2>(number.unsigned_abs(), out);
-    }
-    for number in [second / 60 % 60, second % 60] {
-        out.push(b':');
-        digits::<2>(number.unsigned_abs(), out);
-    }
-    out.push(b'.');
-    digits::<9>(nanos.unsigned_abs(), out);
-    out.push(b'Z');
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+    // Every 64-bit number of nanoseconds, from 1677 to 2262, is a timestamp of jiff's.
+    let time = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();
+    // Writing into a vector does not fail.
+    _ = PRINTER.print_timestamp(&time, out);
 }
 
 /// Appends the last `N` decimal digits of a number.
 pub fn digits<const N: usize>(number: u64, out: &mut Vec<u8>) {
     let limit = const { 10_u64.pow(N as u32) };
-    // With a 1 before them, so that zeros stay.
+    // A leading 1 keeps the zeros.
     let mut text = itoa::Buffer::new();
     out.extend_from_slice(&text.format(limit + number % limit).as_bytes()[1..]);
-}
-
-/// Year, month and day of a number of days since 1970-01-01, by Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap
-/// day is the last of the year.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -197,7 +174,7 @@ mod tests {
 
     #[test]
     fn measures_the_time_of_day() {
-        let clock = WallClock::measure();
+        let clock = WallClock::probe();
         let now = clock.to_unix_ns(read(ClockId::CLOCK_BOOTTIME).unsigned_abs());
         let difference = now.abs_diff(read(ClockId::CLOCK_REALTIME));
         assert!(difference < SECOND.unsigned_abs(), "{difference} ns off");
@@ -205,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_its_offset_until_it_is_wrong() {
+    fn offset_changes_only_if_wrong() {
         let clock = WallClock { offset_ns: 1_000, accuracy_ns: 20 };
         let near = WallClock { offset_ns: 1_030, accuracy_ns: 10 };
         let far = WallClock { offset_ns: 1_031, accuracy_ns: 10 };
@@ -215,9 +192,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_an_independent_calendar(unix_ns: i64) {
-            let expected = jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap();
-            prop_assert_eq!(text(unix_ns), format!("{expected:.9}"));
+        fn times_keep_their_nanoseconds(unix_ns: i64) {
+            let text = text(unix_ns);
+            let parsed: Timestamp = text.parse().unwrap();
+            prop_assert_eq!((parsed.as_nanosecond(), text.len()), (unix_ns.into(), 30));
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What this host has: facts only, gathered once at start. What follows from them is in `plan`.
+//! Facts of this host, gathered once at start. [`crate::host::plan`] draws the conclusions.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use crate::host::mounts;
 
 /// The kernel's type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -26,23 +28,23 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 /// Facts about the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The kernel's release and architecture, as `uname -rm` tells them.
+    /// The kernel's release and architecture, as in `uname -rm`.
     pub kernel: String,
-    /// The processes that this one sees are all there are.
+    /// This process sees all processes of the host.
     pub sees_all_processes: bool,
     /// Programs are compiled, not interpreted; `None` if that cannot be read.
     pub has_jit: Option<bool>,
-    /// What the kernel is locked down to (`none`, `integrity`, `confidentiality`), if it tells.
+    /// The kernel's lockdown mode (`none`, `integrity`, `confidentiality`), if known.
     pub lockdown: Option<String>,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
     /// The kernel describes its types.
     pub has_btf: bool,
-    /// Where the root of the cgroup v2 hierarchy is mounted, if it is.
+    /// Mount point of the root of the cgroup v2 hierarchy, if mounted.
     pub cgroup_root: Option<PathBuf>,
     /// CPUs that may ever come online.
     pub possible_cpus: u32,
-    /// How many files are open, all processes together; 0 if that is not known.
+    /// Number of open files of all processes together; 0 if unknown.
     pub open_files: u32,
 }
 
@@ -63,9 +65,7 @@ impl Host {
                 .and_then(|status| effective_capabilities(&status))
                 .unwrap_or(0),
             has_btf: Path::new(KERNEL_BTF).exists(),
-            cgroup_root: fs::read_to_string("/proc/self/mountinfo")
-                .ok()
-                .and_then(|mounts| cgroup_v2_mounts(&mounts).find(|point| is_cgroup_v2_root(point))),
+            cgroup_root: cgroup_root(),
             possible_cpus: fs::read_to_string("/sys/devices/system/cpu/possible")
                 .ok()
                 .and_then(|list| cpus(&list))
@@ -77,14 +77,14 @@ impl Host {
         }
     }
 
-    /// True if it is not for lack of privileges when a process cannot be looked at. Some hosts hide
-    /// single processes even from root.
+    /// True if this process has the privileges to inspect every process. Some hosts hide single processes even from
+    /// root.
     pub fn may_look_everywhere(&self) -> bool {
         let both = 1 << CAP_SYS_ADMIN | 1 << CAP_SYS_PTRACE;
         self.capabilities & both == both
     }
 
-    /// The capabilities without which nothing can be loaded and which this process lacks, by name.
+    /// Names of the capabilities that loading needs and that this process lacks.
     pub fn missing_capabilities(&self) -> Vec<&'static str> {
         [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
             .into_iter()
@@ -93,18 +93,19 @@ impl Host {
             .collect()
     }
 
-    /// Whether programs for sockets may be loaded, beside those that trace.
+    /// True if this process may load networking programs, beside tracing programs.
     pub fn may_change_network(&self) -> bool {
         self.may(CAP_NET_ADMIN)
     }
 
-    /// `CAP_SYS_ADMIN` includes all that bpf(2) asks for (include/linux/capability.h, kernel/bpf/syscall.c).
+    /// `CAP_SYS_ADMIN` includes the capabilities that bpf(2) checks (include/linux/capability.h,
+    /// kernel/bpf/syscall.c).
     fn may(&self, capability: u8) -> bool {
         self.capabilities & (1 << capability | 1 << CAP_SYS_ADMIN) != 0
     }
 }
 
-/// True if the processes that this one sees are all there are, under the ids that the kernel's programs see.
+/// True in the initial pid namespace: this process sees all processes, under the ids that the kernel programs see.
 pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|metadata| metadata.ino() == INITIAL_PID_NAMESPACE)
 }
@@ -142,26 +143,18 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Where parts of the cgroup v2 hierarchy are mounted, from `/proc/PID/mountinfo`, proc(5). In a cgroup
-/// namespace, a part looks as if it was the whole.
-fn cgroup_v2_mounts(mounts: &str) -> impl Iterator<Item = PathBuf> {
-    mounts.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        (filesystem.split(' ').next() == Some("cgroup2")).then(|| PathBuf::from(unescape(point)))
-    })
+/// Mount point of the root of the cgroup v2 hierarchy. In a cgroup namespace, a part of the hierarchy looks like the
+/// whole.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = mounts::all().into_iter().filter(|mount| mount.filesystem == "cgroup2");
+    mounts.map(|mount| PathBuf::from(mount.point)).find(|point| is_cgroup_v2_root(point))
 }
 
-/// The root has the first number of all (`kernfs_create_root()`), whatever namespace it is seen from. Something
-/// else may be mounted on top of it.
+/// The root has inode number 1 (`kernfs_create_root()`) in every namespace. Another file system may be mounted on
+/// top of it.
 fn is_cgroup_v2_root(point: &Path) -> bool {
     statfs(point).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
         && fs::metadata(point).is_ok_and(|metadata| metadata.ino() == 1)
-}
-
-/// Mount points have blanks, tabs, newlines and backslashes as octal numbers.
-fn unescape(point: &str) -> String {
-    point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 #[cfg(test)]
@@ -172,20 +165,6 @@ mod tests {
     fn cpus_of_a_list_are_counted() {
         assert_eq!((cpus("0\n"), cpus("0-127\n"), cpus("0-3,8,10-11")), (Some(1), Some(128), Some(7)));
         assert_eq!((cpus(""), cpus("a-b"), cpus("3-1")), (None, None, None));
-    }
-
-    #[test]
-    fn finds_cgroup_v2_where_it_is_mounted() {
-        let hybrid = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
-                      31 30 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                      32 30 0:28 / /sys/fs/cgroup/uni\\040fied rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
-        let found = |mounts| cgroup_v2_mounts(mounts).collect::<Vec<_>>();
-        assert_eq!(found(hybrid), [PathBuf::from("/sys/fs/cgroup/uni fied")]);
-        let parts = "32 30 0:28 /some/slice /mnt rw - cgroup2 cgroup2 rw\n\
-                     33 30 0:28 /../.. /host rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(found(parts), [PathBuf::from("/mnt"), PathBuf::from("/host")]);
-        assert!(found("nonsense").is_empty());
-        assert!(!is_cgroup_v2_root(Path::new("/proc")) && !is_cgroup_v2_root(Path::new("/nowhere")));
     }
 
     impl Host {
@@ -203,6 +182,11 @@ mod tests {
                 open_files: 1_000,
             }
         }
+    }
+
+    #[test]
+    fn other_file_systems_are_no_cgroup_root() {
+        assert!(!is_cgroup_v2_root(Path::new("/proc")) && !is_cgroup_v2_root(Path::new("/nowhere")));
     }
 
     #[test]

@@ -12,15 +12,15 @@ use crate::host::services::Services;
 
 /// Where `ip netns` and container engines mount namespaces by name.
 const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
-/// Inode numbers of namespaces are higher (`PROC_DYNAMIC_FIRST`, and since 6.17 fixed ones just below it),
-/// process ids are not (`PID_MAX_LIMIT`).
+/// Largest process id (`PID_MAX_LIMIT`). Inode numbers of namespaces are larger (`PROC_DYNAMIC_FIRST`, and since 6.17
+/// fixed numbers just below).
 const LAST_PROCESS: u32 = 1 << 22;
 
-/// Finds the numbers. Each error says what is wrong and what to write instead.
-pub trait Names {
+/// Finds the number that a name stands for. A [`Complaint`] names the remedy.
+pub trait Lookup {
     /// The names of ports.
     fn services(&self) -> &Services;
-    /// The user id of a login name, if there is one.
+    /// The user id of a login name. `None` if the host has no such user.
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint>;
     /// The inode number of a network namespace by path, name or process id.
     fn netns(&self, name: &str) -> Result<u32, Complaint>;
@@ -30,19 +30,19 @@ pub trait Names {
 
 /// The names of this host.
 #[derive(Debug)]
-pub struct HostNames {
+pub struct HostLookup {
     services: Services,
     cgroup_root: Option<PathBuf>,
 }
 
-impl HostNames {
+impl HostLookup {
     /// Reads the table of services. Other names are looked up on demand.
     pub fn new(host: &Host) -> Self {
         Self { services: Services::load(), cgroup_root: host.cgroup_root.clone() }
     }
 }
 
-impl Names for HostNames {
+impl Lookup for HostLookup {
     fn services(&self) -> &Services {
         &self.services
     }
@@ -102,20 +102,20 @@ fn inode(path: &Path) -> Result<u32, Complaint> {
 pub mod fixed {
     //! Names for tests.
 
-    use super::{Complaint, Names, Services, complaint};
+    use super::{Complaint, Lookup, Services, complaint};
 
     /// A host with few names.
     #[derive(Debug)]
-    pub struct FixedNames(Services);
+    pub struct FixedLookup(Services);
 
-    impl Default for FixedNames {
+    impl Default for FixedLookup {
         /// ssh, http, https and iscsi-target; root and www-data; the namespace blue; /web.
         fn default() -> Self {
             Self(Services::parse("ssh 22/tcp\nhttp 80/tcp www\niscsi-target 3260/tcp\nhttps 443/tcp\n"))
         }
     }
 
-    impl Names for FixedNames {
+    impl Lookup for FixedLookup {
         fn services(&self) -> &Services {
             &self.0
         }
@@ -144,8 +144,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_this_host_has() {
-        let names = HostNames::new(&Host::probe());
+    fn names_of_this_host_have_numbers() {
+        let names = HostLookup::new(&Host::probe());
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));
         assert_eq!(names.netns(&std::process::id().to_string()), Ok(own));

@@ -8,6 +8,8 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::host::mounts::{self, Mount};
+
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -20,10 +22,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Runs `work` inside the namespace: on a thread of its own, unless we are there already.
+    /// Runs `work` inside the namespace, on a thread of its own unless the calling thread is inside already.
     ///
     /// # Errors
-    /// The thread cannot enter: no `CAP_SYS_ADMIN` there.
+    /// The thread lacks `CAP_SYS_ADMIN` in the namespace.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
         if fs::metadata(OWN)?.ino() as u32 == self.inode {
             return Ok(work());
@@ -40,17 +42,17 @@ impl Namespace {
     }
 }
 
-/// What was found of this host's namespaces.
+/// The network namespaces that could be found.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The namespaces.
     pub namespaces: Vec<Namespace>,
-    /// A process may not be looked at, so there may be more.
+    /// A process could not be inspected, so the list may be incomplete.
     pub denied: bool,
 }
 
-/// All namespaces that have a thread in them or a file bound to them. One that lives only through
-/// its sockets has no handle; its sockets are met when something happens to them.
+/// All namespaces with a thread inside or a file bound to them. A namespace that only sockets keep alive has no
+/// handle: events alone reveal its sockets.
 pub fn all() -> Found {
     let mut found = BTreeMap::new();
     let mut denied = false;
@@ -58,7 +60,7 @@ pub fn all() -> Found {
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) => {
-                // A process may also end, a mount go away, between listing and looking.
+                // Other errors are processes and mounts that vanished after the listing.
                 denied |= error.kind() == std::io::ErrorKind::PermissionDenied;
                 continue;
             }
@@ -75,11 +77,11 @@ pub fn all() -> Found {
 }
 
 impl Namespace {
-    /// The network namespace that process `pid` keeps open as its descriptor `fd`, if that is one.
+    /// The network namespace behind descriptor `fd` of process `pid`. `None` if the descriptor is another file.
     pub fn held(pid: u32, fd: u32) -> Option<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
         let inode = inode_of(fs::read_link(&path).ok()?.to_str()?)?;
-        // The descriptor may have become another file meanwhile.
+        // The process may have reused the descriptor meanwhile.
         let file = File::open(&path)
             .ok()
             .filter(|file| file.metadata().is_ok_and(|data| data.ino() == u64::from(inode)))?;
@@ -104,20 +106,11 @@ fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
         .map(|thread| thread.join("ns/net"))
 }
 
-/// `ip netns`, docker and others keep namespaces by bind mounts, which mountinfo lists with the
-/// file system type `nsfs`.
+/// Namespaces that files keep: `ip netns`, docker and others bind-mount them (file system `nsfs`).
 fn bound_namespaces() -> impl Iterator<Item = PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let bound: Vec<PathBuf> = mounts.lines().filter_map(bound_namespace).map(PathBuf::from).collect();
-    bound.into_iter().chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
-}
-
-/// The mount point of a bound network namespace in a line of mountinfo.
-fn bound_namespace(line: &str) -> Option<&str> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
-    let (root, point) = (mount.next()?, mount.next()?);
-    (filesystem.starts_with("nsfs ") && root.starts_with("net:[")).then_some(point)
+    let is_network = |mount: &Mount| mount.filesystem == "nsfs" && mount.root.starts_with("net:[");
+    let bound = mounts::all().into_iter().filter(is_network).map(|mount| PathBuf::from(mount.point));
+    bound.chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -154,13 +147,5 @@ mod tests {
             (Some(12), None, None)
         );
         Ok(())
-    }
-
-    #[test]
-    fn reads_bound_namespaces_from_mountinfo() {
-        let net = "97 28 0:4 net:[4026532200] /run/netns/blue rw shared:50 - nsfs nsfs rw";
-        assert_eq!(bound_namespace(net), Some("/run/netns/blue"));
-        assert_eq!(bound_namespace(&net.replace("net:[", "mnt:[")), None);
-        assert_eq!(bound_namespace("36 35 98:0 / / rw - ext4 /dev/root rw"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the running kernel keeps the fields that the programs read: found in its BTF.
+//! Offsets of the kernel fields that the programs read, from the running kernel's BTF.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ pub enum OffsetsError {
         /// What the kernel cannot do.
         lacks: &'static str,
     },
-    /// A kernel structure is not as the programs expect it.
+    /// A kernel structure differs from what the programs expect.
     #[error(
         "this kernel's struct {structure} has no field {member} in the expected size: conntrace does not know \
          this kernel"
@@ -43,23 +43,23 @@ impl OffsetsError {
     }
 }
 
-/// What the programs must know of the running kernel.
+/// Offsets and signatures of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct Offsets {
     /// The offset of each of [`FIELDS`], in bytes, in the same order, then of each of [`OPTIONAL`].
     fields: Vec<(&'static str, u32)>,
-    /// How many parameters `inet_csk_accept()` has; `None` if it is not described.
+    /// Number of parameters of `inet_csk_accept()`; `None` if BTF does not describe the function.
     pub accept_parameters: Option<u32>,
 }
 
-impl Layout {
+impl Offsets {
     /// Finds all fields in the running kernel.
     ///
     /// # Errors
     /// The kernel's BTF cannot be read, or lacks a field.
-    pub fn of_kernel() -> Result<Self, OffsetsError> {
-        // Looking up a dozen names in place is much faster than parsing all of it first; kernels
-        // before 6.16 cannot map the file.
+    pub fn probe() -> Result<Self, OffsetsError> {
+        // Looking up a dozen names in the mapped file is much faster than parsing the file. Kernels before 6.16
+        // cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
             .or_else(|_| Btf::from_file(KERNEL_BTF))
             .map_err(OffsetsError::Unreadable)?;
@@ -69,8 +69,8 @@ impl Layout {
     /// Finds all fields in `btf`.
     ///
     /// # Errors
-    /// [`OffsetsError::TooOld`] if the kernel cannot do what is needed. [`OffsetsError::MissingField`] names the first field
-    /// that the kernel does not have, or has with another size.
+    /// [`OffsetsError::TooOld`] if the kernel lacks a feature. [`OffsetsError::MissingField`] names the first field
+    /// that the kernel lacks or has in another size.
     pub fn find(btf: &Btf) -> Result<Self, OffsetsError> {
         if structure(btf, LOCKED_WALK).is_none() {
             return Err(OffsetsError::TooOld { lacks: "it walks TCP sockets without locking them" });
@@ -93,14 +93,14 @@ impl Layout {
     }
 }
 
-/// The structures that have fields we need. The kernel's 150,000 types are not sorted, so each look for a name goes over
-/// all of them: most structures are found as members of others, or behind pointers of these.
+/// The structures with fields that the programs read. A search by name visits all of the kernel's 150,000 unsorted
+/// types. Most structures are found faster, as members of others or behind their pointers.
 struct Structures<'a> {
     btf: &'a Btf,
     found: HashMap<&'static str, Option<Type>>,
 }
 
-/// From these, most others are found.
+/// Structures that lead to most others.
 const ROOTS: [&str; 2] = ["tcp_sock", "task_struct"];
 
 impl<'a> Structures<'a> {
@@ -117,7 +117,7 @@ impl<'a> Structures<'a> {
         self.found.entry(name).or_insert_with(|| structure(self.btf, name)).clone()
     }
 
-    /// Notes a structure that we need, and those that it leads to.
+    /// Adds a structure with needed fields, and the structures that its members lead to.
     fn note(&mut self, of_type: Option<&Type>) {
         let Some(Type::Struct(structure)) = of_type else { return };
         let Ok(name) = self.btf.resolve_name(structure) else { return };
@@ -147,7 +147,7 @@ fn structure(btf: &Btf, name: &str) -> Option<Type> {
     named.into_iter().find(|candidate| matches!(candidate, Type::Struct(_)))
 }
 
-/// The offset of one field of `structure`, if the kernel has it in the size that the programs expect.
+/// The offset in bytes of a field of `structure`. `None` if the kernel lacks the field or has it in another size.
 fn offset(btf: &Btf, structure: Type, field: &Field) -> Option<u32> {
     let mut current = structure;
     let mut bits = 0;
@@ -159,7 +159,7 @@ fn offset(btf: &Btf, structure: Type, field: &Field) -> Option<u32> {
     (size(btf, &current)? == field.size && bits % 8 == 0).then_some(bits / 8)
 }
 
-/// How many parameters a function has.
+/// The number of parameters of a function.
 fn parameters(btf: &Btf, function: &str) -> Option<u32> {
     let functions = btf.resolve_types_by_name(function).ok()?;
     functions.iter().find_map(|found| {
@@ -193,7 +193,7 @@ fn find_member(btf: &Btf, structure: &Type, name: &str) -> Option<(u32, Type)> {
     None
 }
 
-/// Takes typedefs, qualifiers and type tags off.
+/// Removes typedefs, qualifiers and type tags.
 fn strip(btf: &Btf, mut of_type: Type) -> Option<Type> {
     loop {
         let next = match &of_type {

@@ -1,4 +1,4 @@
-//! What to load and attach: a pure function of the facts in [`crate::host::facts`].
+//! The plan of what to load and attach: a pure function of the facts in [`crate::host::facts`].
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use crate::complaint::{Complaint, complaint};
 use crate::host::accept_hook::AcceptHook;
 use crate::host::facts::{Host, KERNEL_BTF};
 
-/// Hooks that see transitions.
+/// A set of hooks that see transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "a set: any of them may be there without the others")]
-pub struct Witnesses {
+pub struct HookSet {
     /// The program on the state tracepoint.
     pub set_state: bool,
-    /// Its twin, which is not skipped where the first one is.
+    /// A second program on the tracepoint: a nested run skips one program, not both.
     pub set_state_again: bool,
     /// Socket operations.
     pub sock_ops: bool,
@@ -22,12 +22,12 @@ pub struct Witnesses {
     pub destroy_sock: bool,
 }
 
-impl Witnesses {
-    /// None of them.
+impl HookSet {
+    /// The empty set.
     pub const NONE: Self =
         Self { set_state: false, set_state_again: false, sock_ops: false, destroy_sock: false };
 
-    /// The names of those that are chosen.
+    /// The names of the chosen hooks, for people.
     pub fn names(self) -> Vec<&'static str> {
         [
             (self.set_state, name::SET_STATE),
@@ -41,10 +41,10 @@ impl Witnesses {
         .collect()
     }
 
-    /// Parses a list of their names.
+    /// Parses a comma-separated list of names.
     ///
     /// # Errors
-    /// Names the word that is no witness.
+    /// A word is not the name of a hook.
     pub fn parse(text: &str) -> Result<Self, Complaint> {
         let mut chosen = Self::NONE;
         for word in text.split(',') {
@@ -59,7 +59,7 @@ impl Witnesses {
         Ok(chosen)
     }
 
-    /// Their programs' names.
+    /// The names of their programs, in the order of loading.
     pub fn programs(self) -> impl Iterator<Item = &'static str> {
         [
             (self.sock_ops, name::SOCK_OPS),
@@ -72,33 +72,33 @@ impl Witnesses {
     }
 }
 
-/// What will be used on this host.
+/// What a run uses on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The hooks to attach: the cheapest set that misses nothing, see docs/exactness.md.
-    pub witnesses: Witnesses,
+    pub hooks: HookSet,
     /// Where `sock_ops` is attached.
     pub cgroup_root: Option<PathBuf>,
-    /// CPUs that there may be.
+    /// CPUs that may ever come online.
     pub cpus: u32,
     /// Shards of the ledger, a power of two.
     pub shards: u32,
-    /// How many files are open on the host.
+    /// Number of open files on the host.
     pub open_files: u32,
-    /// What this host cannot do.
+    /// What works less well on this host.
     pub degradations: Vec<Degradation>,
 }
 
 /// Something that works less well on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Degradation {
-    /// What is not there.
+    /// What this host lacks.
     pub fact: &'static str,
     /// What follows from that.
     pub consequence: &'static str,
     /// What helps.
     pub remedy: &'static str,
-    /// Told at every start; else only by `doctor` and with `-v`.
+    /// A warning at every start; otherwise only `doctor` and `-v` print the degradation.
     pub warn: bool,
 }
 
@@ -108,13 +108,13 @@ impl std::fmt::Display for Degradation {
     }
 }
 
-/// What follows from having no program on the sockets' operations.
+/// The consequence of running without `sock_ops`.
 const WITHOUT_SOCK_OPS: &str = "NEW of an outgoing connection is told when its handshake ends, not when its SYN \
                                 leaves, and listeners that begin from now on are neither counted nor known as owners; \
                                 on the newest kernels (seen on 7.2) steps may be missed that only the audit of stats \
                                 makes good";
 
-/// No cgroup v2 hierarchy, or only a part of it.
+/// The host has no cgroup v2 hierarchy, or shows a part only.
 pub const NO_CGROUP: Degradation = Degradation {
     fact: "the root of the cgroup v2 hierarchy is not mounted",
     consequence: WITHOUT_SOCK_OPS,
@@ -123,7 +123,7 @@ pub const NO_CGROUP: Degradation = Degradation {
     warn: true,
 };
 
-/// No right to load programs for sockets.
+/// This process must not load networking programs.
 pub const NO_NET_ADMIN: Degradation = Degradation {
     fact: "CAP_NET_ADMIN is missing",
     consequence: WITHOUT_SOCK_OPS,
@@ -131,7 +131,7 @@ pub const NO_NET_ADMIN: Degradation = Degradation {
     warn: true,
 };
 
-/// A pid namespace of our own.
+/// This process runs in a pid namespace of its own.
 pub const FEW_PROCESSES: Degradation = Degradation {
     fact: "this is a pid namespace of its own",
     consequence: "processes outside of it are not found: connections that they had before the start have no owner, \
@@ -141,7 +141,7 @@ pub const FEW_PROCESSES: Degradation = Degradation {
     warn: false,
 };
 
-/// No right to enter namespaces.
+/// This process must not enter namespaces.
 pub const NO_ENTRY: Degradation = Degradation {
     fact: "CAP_SYS_ADMIN or CAP_SYS_PTRACE is missing",
     consequence: "other network namespaces cannot be entered: connections that were open there before the start are \
@@ -158,7 +158,7 @@ pub const NO_JIT: Degradation = Degradation {
     warn: false,
 };
 
-/// No hook for accepts at all.
+/// The kernel allows no hook for accepts.
 pub const NO_ACCEPT: Degradation = Degradation {
     fact: "the kernel lets no program see who accepts a connection",
     consequence: "the owner of an accepted connection is the process that listens (owner=listener), as far as known",
@@ -167,7 +167,7 @@ pub const NO_ACCEPT: Degradation = Degradation {
     warn: true,
 };
 
-/// Accepts are seen by the exits of system calls.
+/// The exits of system calls see accepts.
 pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
     fact: "the kernel lets no program run on the return of a function",
     consequence: "who accepts is seen at the exits of system calls, which costs each system call of the host some \
@@ -194,7 +194,7 @@ pub enum PlanError {
         "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to find its way in kernel structures"
     )]
     NoBtf,
-    /// `--witnesses` names `sock_ops`, which is attached to the root of the cgroup v2 hierarchy.
+    /// `sock_ops` was chosen by hand, but has no cgroup root to be attached to.
     #[error("sock_ops is asked for, but {}", NO_CGROUP.fact)]
     NoCgroupForSockOps,
 }
@@ -211,14 +211,14 @@ impl PlanError {
     }
 }
 
-/// More shards than this only cost memory: CPUs that share one are far apart in time.
+/// The most shards. More shards only cost memory: CPUs rarely write to a shared one at the same time.
 const MAX_SHARDS: u32 = 8;
 
-/// Decides. `forced` witnesses are taken as they are, to compare them.
+/// Derives the plan. `forced` hooks replace the planned ones, to compare sets.
 ///
 /// # Errors
 /// Privileges or kernel features without which nothing works.
-pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
+pub fn plan(host: &Host, forced: Option<HookSet>) -> Result<Plan, PlanError> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
         return Err(PlanError::MissingCapabilities { missing });
@@ -234,14 +234,15 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
         (host.has_jit == Some(false), NO_JIT),
     ];
     let sock_ops = host.cgroup_root.is_some() && host.may_change_network();
-    // What one tracing program is skipped for, sock_ops sees; without it a second program does.
-    let planned = Witnesses { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
-    let witnesses = forced.unwrap_or(planned);
-    if witnesses.sock_ops && host.cgroup_root.is_none() {
+    // `sock_ops` sees the steps for which the kernel skips a tracing program. Without `sock_ops`, a second tracing
+    // program does.
+    let planned = HookSet { set_state: true, set_state_again: !sock_ops, sock_ops, destroy_sock: true };
+    let hooks = forced.unwrap_or(planned);
+    if hooks.sock_ops && host.cgroup_root.is_none() {
         return Err(PlanError::NoCgroupForSockOps);
     }
     Ok(Plan {
-        witnesses,
+        hooks,
         cgroup_root: host.cgroup_root.clone(),
         cpus: host.possible_cpus,
         shards: host.possible_cpus.next_power_of_two().min(MAX_SHARDS),
@@ -250,7 +251,7 @@ pub fn plan(host: &Host, forced: Option<Witnesses>) -> Result<Plan, PlanError> {
     })
 }
 
-/// What follows from the hook for accepts that the kernel allows.
+/// The degradation that a hook for accepts means, if any.
 pub fn accepts(hook: Option<AcceptHook>) -> Option<Degradation> {
     match hook {
         Some(AcceptHook::Graft | AcceptHook::Function) => None,
@@ -271,30 +272,30 @@ mod tests {
     fn a_good_host_has_no_degradation() -> Result<(), PlanError> {
         let plan = plan(&good(), None)?;
         assert!(plan.degradations.is_empty());
-        assert!(!plan.witnesses.set_state_again);
+        assert!(!plan.hooks.set_state_again);
         assert_eq!(plan.shards, 2);
         Ok(())
     }
 
     #[test]
-    fn without_cgroup_v2_the_tracepoint_is_watched_twice() -> Result<(), PlanError> {
+    fn missing_cgroup_v2_adds_a_second_tracing_program() -> Result<(), PlanError> {
         let plan = plan(&Host { cgroup_root: None, ..good() }, None)?;
-        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert!(plan.hooks.set_state_again && !plan.hooks.sock_ops);
         assert_eq!(plan.degradations, [NO_CGROUP]);
         Ok(())
     }
 
     #[test]
-    fn without_a_right_to_it_sock_ops_is_not_used() -> Result<(), PlanError> {
+    fn missing_cap_net_admin_disables_sock_ops() -> Result<(), PlanError> {
         // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
         let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
-        assert!(plan.witnesses.set_state_again && !plan.witnesses.sock_ops);
+        assert!(plan.hooks.set_state_again && !plan.hooks.sock_ops);
         assert_eq!(plan.degradations, [NO_NET_ADMIN, NO_ENTRY]);
         Ok(())
     }
 
     #[test]
-    fn one_fact_less_is_one_degradation_more() -> Result<(), PlanError> {
+    fn each_missing_fact_degrades_once() -> Result<(), PlanError> {
         let few = Host { sees_all_processes: false, ..good() };
         // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
         let unprivileged = Host { capabilities: 1 << 39 | 1 << 38 | 1 << 12, ..good() };
@@ -302,7 +303,7 @@ mod tests {
         for (host, degradation) in [(few, FEW_PROCESSES), (unprivileged, NO_ENTRY), (interpreted, NO_JIT)] {
             let plan = plan(&host, None)?;
             assert_eq!(plan.degradations, [degradation]);
-            assert_eq!(plan.witnesses, super::plan(&good(), None)?.witnesses);
+            assert_eq!(plan.hooks, super::plan(&good(), None)?.hooks);
         }
         assert!(plan(&Host { has_jit: None, ..good() }, None)?.degradations.is_empty());
         Ok(())
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_by_name() {
+    fn missing_requirements_are_named() {
         assert!(matches!(
             plan(&Host { capabilities: 0, ..good() }, None),
             Err(PlanError::MissingCapabilities { .. })
@@ -332,11 +333,11 @@ mod tests {
     }
 
     #[test]
-    fn witnesses_can_be_forced() -> Result<(), PlanError> {
-        let forced = Witnesses::parse("sock_ops,destroy_sock").unwrap();
-        assert_eq!(forced, Witnesses { sock_ops: true, destroy_sock: true, ..Witnesses::NONE });
-        assert_eq!(plan(&good(), Some(forced))?.witnesses, forced);
-        assert!(Witnesses::parse("set_state,kprobe").is_err());
+    fn hooks_can_be_forced() -> Result<(), PlanError> {
+        let forced = HookSet::parse("sock_ops,destroy_sock").unwrap();
+        assert_eq!(forced, HookSet { sock_ops: true, destroy_sock: true, ..HookSet::NONE });
+        assert_eq!(plan(&good(), Some(forced))?.hooks, forced);
+        assert!(HookSet::parse("set_state,kprobe").is_err());
         let nowhere = Host { cgroup_root: None, ..good() };
         assert!(matches!(plan(&nowhere, Some(forced)), Err(PlanError::NoCgroupForSockOps)));
         Ok(())

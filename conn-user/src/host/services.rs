@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-/// Where the names stand, services(5).
+/// The table of names, services(5).
 const FILE: &str = "/etc/services";
 
 /// Service names and their TCP ports.
@@ -14,13 +14,13 @@ pub struct Services {
 }
 
 impl Services {
-    /// Reads the host's table. A file that is missing or unreadable has no names: numbers still work.
+    /// Reads the host's table. Without a readable file, the table is empty: numbers still work.
     pub fn load() -> Self {
         fs::read(FILE).map(|text| Self::parse(&String::from_utf8_lossy(&text))).unwrap_or_default()
     }
 
-    /// Parses a table: `name port/protocol alias… # comment`. Lines that are none are left out, the
-    /// first entry of a name counts, as with getservbyname(3).
+    /// Parses a table: `name port/protocol alias… # comment`. Malformed lines are left out. The first entry of a name
+    /// counts, as with getservbyname(3).
     pub fn parse(text: &str) -> Self {
         let mut services = Self::default();
         for line in text.lines() {
@@ -41,7 +41,7 @@ impl Services {
         self.ports.get(name).copied()
     }
 
-    /// These, or none for who wants numbers.
+    /// An empty table if `numeric`, else a copy.
     #[must_use]
     pub fn unless(&self, numeric: bool) -> Self {
         if numeric { Self::default() } else { self.clone() }

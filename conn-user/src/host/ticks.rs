@@ -47,8 +47,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_frequency_is_found() {
-        // What kernels are configured with (kernel/Kconfig.hz, and Alpha's).
+    fn tick_rates_are_found() {
+        // The rates that kernels are configured with (kernel/Kconfig.hz, and Alpha's).
         for frequency in [24, 100, 128, 250, 300, 1_000, 1_024] {
             let tick = (SECOND + frequency / 2) / frequency;
             assert_eq!(TickRate::of_tick(tick), TickRate { frequency });

@@ -19,7 +19,7 @@ impl Probe {
     /// # Errors
     /// What the kernel refuses, with the remedy.
     pub fn attach_hooks(&self, plan: &Plan) -> Result<(), ProbeError> {
-        let hooks = plan.witnesses;
+        let hooks = plan.hooks;
         let ebpf = &mut *self.ebpf();
         // `destroy_sock` first: a socket that another hook remembers must not be freed unseen.
         if hooks.destroy_sock {

@@ -3,14 +3,14 @@
 use aya::EbpfLoader;
 use conn_common::{filter, name};
 
-use crate::filter::Pushed;
+use crate::filter::KernelPart;
 use crate::filter::value::prefix::Block;
 use crate::host::refusal::{Refusal, chain};
 use crate::kernel::map::{HashMap, MapError, PrefixSet};
 use crate::kernel::probe::Probe;
 
 /// Sets the globals and the sizes of the maps, before the programs are loaded.
-pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
+pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a KernelPart) {
     // A map holds at least one entry.
     let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
     loader
@@ -33,7 +33,7 @@ pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a Pushed) {
 ///
 /// # Errors
 /// The kernel refuses, for lack of memory most likely.
-pub(super) fn fill(probe: &Probe, pushed: &Pushed) -> Result<(), Refusal> {
+pub(super) fn fill(probe: &Probe, pushed: &KernelPart) -> Result<(), Refusal> {
     fill_prefixes(probe, name::SOURCES, &pushed.sources)?;
     fill_prefixes(probe, name::DESTINATIONS, &pushed.destinations)?;
     if pushed.values.is_empty() {

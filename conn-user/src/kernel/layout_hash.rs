@@ -8,7 +8,7 @@ use aya::maps::{Map, MapError};
 use conn_common::layout_hash::{LayoutHash, RECORDS};
 use conn_common::name;
 
-use crate::host::offsets::Layout;
+use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
 use crate::kernel::load_options::{HAS_TABLES, Options};
 
@@ -64,8 +64,8 @@ impl MapShape {
 
 /// What the options and the plan of a run say of its maps, by name.
 fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
-    let witnesses = plan.witnesses.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
-    let has_table = options.table_bits(plan.witnesses, plan.open_files) != 0;
+    let witnesses = plan.hooks.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
+    let has_table = options.table_bits(plan.hooks, plan.open_files) != 0;
     [
         ("only_counts", options.only_counts().into()),
         ("spans", options.spans.into()),
@@ -85,7 +85,7 @@ pub(super) fn layout_hash(
     ebpf: &Ebpf,
     plan: &Plan,
     options: &Options,
-    layout: &Layout,
+    layout: &Offsets,
 ) -> Result<u64, MapError> {
     let mut maps =
         ebpf.maps().filter_map(|(name, map)| MapShape::new(name, map)).collect::<Result<Vec<_>, _>>()?;
@@ -102,7 +102,7 @@ fn hash<'a>(maps: &[MapShape], numbers: impl IntoIterator<Item = (&'a str, u64)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::plan::Witnesses;
+    use crate::host::plan::HookSet;
 
     fn shape(name: &str) -> MapShape {
         MapShape {
@@ -146,21 +146,27 @@ mod tests {
 
     #[test]
     fn hash_changes_with_each_choice_and_offset() {
-        let witnesses = Witnesses { set_state: true, sock_ops: true, destroy_sock: true, ..Witnesses::NONE };
-        let plan =
-            Plan { witnesses, cgroup_root: None, cpus: 2, shards: 2, open_files: 500, degradations: vec![] };
+        let witnesses = HookSet { set_state: true, sock_ops: true, destroy_sock: true, ..HookSet::NONE };
+        let plan = Plan {
+            hooks: witnesses,
+            cgroup_root: None,
+            cpus: 2,
+            shards: 2,
+            open_files: 500,
+            degradations: vec![],
+        };
         let of = |plan: &Plan, options: &Options, offset: u64| {
             hash(&[], choices(plan, options).into_iter().chain([("SKC_NET", offset)]))
         };
         let base = of(&plan, &Options::counting(), 48);
-        let all = Witnesses { set_state_again: true, ..witnesses };
+        let all = HookSet { set_state_again: true, ..witnesses };
         let changed = [
             of(&plan, &Options::counting(), 56),
             of(&plan, &Options { spans: true, ..Options::counting() }, 48),
             of(&plan, &Options { kinds: 1, ..Options::counting() }, 48),
             of(&plan, &Options { owners: name::HOLDERS, ..Options::counting() }, 48),
             of(&plan, &Options { counts: false, ..Options::counting() }, 48),
-            of(&Plan { witnesses: all, ..plan.clone() }, &Options::counting(), 48),
+            of(&Plan { hooks: all, ..plan.clone() }, &Options::counting(), 48),
             of(&Plan { shards: 4, ..plan.clone() }, &Options::counting(), 48),
         ];
         assert!(changed.iter().all(|&hash| hash != base), "{base} {changed:?}");

@@ -5,7 +5,7 @@ use conn_common::assoc_table::SCRATCH_SLOTS;
 use conn_common::{layout, ledger, name};
 
 use crate::host::accept_hook;
-use crate::host::offsets::Layout;
+use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, chain, errno};
 use crate::kernel::filter_maps;
@@ -28,15 +28,15 @@ pub(super) fn load(
     loader: EbpfLoader<'static>,
     plan: &Plan,
     options: &Options,
-    layout: &Layout,
+    layout: &Offsets,
 ) -> Result<Ebpf, Refusal> {
     let flag = |on: bool| u8::from(on);
-    let connect_is_seen = flag(plan.witnesses.sock_ops);
+    let connect_is_seen = flag(plan.hooks.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
     let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
     let ledger_has_table = flag(options.counts && load_options::HAS_TABLES);
-    let table_bits = options.table_bits(plan.witnesses, plan.open_files);
+    let table_bits = options.table_bits(plan.hooks, plan.open_files);
     let table_slots = 1 << table_bits;
     let states = table_slots + plan.cpus * SCRATCH_SLOTS;
     let only_counts = options.only_counts();

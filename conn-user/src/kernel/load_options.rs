@@ -4,9 +4,9 @@ use conn_common::filter::LISTENERS;
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
-use crate::filter::{Filter, Pushed};
+use crate::filter::{Filter, KernelPart};
 use crate::host::accept_hook::AcceptHook;
-use crate::host::plan::Witnesses;
+use crate::host::plan::HookSet;
 
 /// The smallest ring that the kernel makes, in bytes, for runs without events.
 const NO_RING: u32 = 4096;
@@ -21,13 +21,13 @@ pub struct Options {
     /// Mask of the event kinds that go into the ring; 0 for none.
     pub kinds: u8,
     /// The kernel's part of the filter.
-    pub filter: Pushed,
+    pub filter: KernelPart,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// The programs write log lines.
     pub log: bool,
     /// Hooks to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
+    pub hooks: Option<HookSet>,
     /// Which owners the programs look for, see [`name::OWNERS`].
     pub owners: u8,
     /// What the socket iterator writes beside open connections, see [`name::LISTED`].
@@ -45,10 +45,10 @@ impl Options {
     pub fn lists(filter: &Filter) -> Self {
         Self {
             kinds: 0,
-            filter: filter.pushed().clone(),
+            filter: filter.kernel_part().clone(),
             ring_bytes: NO_RING,
             log: false,
-            witnesses: None,
+            hooks: None,
             owners: name::NO_OWNERS,
             listed: 0,
             counts: false,
@@ -61,7 +61,7 @@ impl Options {
     pub fn for_sockets(filter: &Filter, listening: bool) -> Self {
         if listening {
             // Listeners have no direction and no peer, so the kernel filters by the role alone.
-            let filter_part = Pushed { directions: LISTENERS, ..Pushed::all() };
+            let filter_part = KernelPart { directions: LISTENERS, ..KernelPart::all() };
             return Self { filter: filter_part, ..Self::lists(filter) };
         }
         let asked = |state, bit| if filter.asks_for_state(state) { bit } else { 0 };
@@ -84,9 +84,9 @@ impl Options {
 
     /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if
     /// the run only counts, else 2.4 to 19 MB. 0 if there is no table, and socket storage holds all states.
-    pub(crate) fn table_bits(&self, witnesses: Witnesses, open_files: u32) -> u32 {
+    pub(crate) fn table_bits(&self, hooks: HookSet, open_files: u32) -> u32 {
         // One hook must see each beginning, and one each end.
-        let has_table = HAS_TABLES && witnesses.sock_ops && witnesses.destroy_sock;
+        let has_table = HAS_TABLES && hooks.sock_ops && hooks.destroy_sock;
         let bits = open_files.clamp(1, 1 << 20).next_power_of_two().ilog2();
         match (has_table, self.only_counts()) {
             (true, false) => bits.clamp(14, 17),
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn tables_have_room_for_the_open_files() {
-        let all = Witnesses { set_state: true, sock_ops: true, destroy_sock: true, ..Witnesses::NONE };
+        let all = HookSet { set_state: true, sock_ops: true, destroy_sock: true, ..HookSet::NONE };
         let counting = Options::counting();
         let events = Options { kinds: 1, owners: name::HOLDERS, ..Options::lists(&Filter::all()) };
         for (open_files, pending, states, counted) in
@@ -126,7 +126,7 @@ mod tests {
                 assert_eq!(counting.table_bits(all, open_files), counted);
             }
         }
-        let blind = Witnesses { sock_ops: false, ..all };
+        let blind = HookSet { sock_ops: false, ..all };
         assert_eq!(counting.table_bits(blind, 0), 0);
     }
 }

@@ -14,7 +14,7 @@ use aya_log::EbpfLogger;
 use conn_common::name;
 
 use crate::host::accept_hook::{AcceptHook, Search};
-use crate::host::offsets::{Layout, OffsetsError};
+use crate::host::offsets::{Offsets, OffsetsError};
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
 use crate::kernel::btf::KernelBtf;
@@ -102,7 +102,7 @@ impl Probe {
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
         let probe = thread::scope(|scope| {
-            let layout = scope.spawn(Layout::of_kernel);
+            let layout = scope.spawn(Offsets::probe);
             // By default aya parses the kernel's types here and keeps them, only to relocate objects that ask
             // for it. Ours do not.
             let mut loader = EbpfLoader::new();

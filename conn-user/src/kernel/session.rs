@@ -57,7 +57,7 @@ impl Session {
     /// What this host lacks or refuses, with the remedy.
     pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
         log::debug!("host: {host:?}");
-        let plan = plan(host, options.witnesses)?;
+        let plan = plan(host, options.hooks)?;
         log::debug!("plan: {plan:?}");
         for degradation in &plan.degradations {
             log_degradation(degradation);
@@ -85,7 +85,7 @@ fn asks_owners(options: &Options) -> bool {
 /// Loads the hooks and the iterators of the start. Returns the hook that sees accepts, if the run asks for it.
 fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<Search, ProbeError> {
     let start = sockets::adopting_programs(asks_owners(options));
-    let programs = plan.witnesses.programs().chain(start).collect::<Vec<_>>();
+    let programs = plan.hooks.programs().chain(start).collect::<Vec<_>>();
     if options.owners != name::HOLDERS {
         probe.load_programs(&programs)?;
         return Ok(Search::default());

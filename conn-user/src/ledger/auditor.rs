@@ -100,7 +100,7 @@ impl Auditor {
             ledger: LedgerReader::new(&session.probe)?,
             counters: Counters::new(&session.probe)?,
             programs: session.probe.program_stats(),
-            has_two_set_state: session.plan.witnesses.set_state_again,
+            has_two_set_state: session.plan.hooks.set_state_again,
             progress: Mutex::new(Progress { repairs: RepairMap::new(&session.probe)?, last: None }),
             stopped: AtomicBool::new(false),
         });

@@ -14,7 +14,7 @@ use crate::kernel::map::MapError;
 use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
 use crate::render::human;
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 
 /// Reads the histograms.
 #[derive(Debug)]
@@ -64,21 +64,22 @@ impl Lifetimes {
     }
 
     /// A table with a small plot: one mark per octave, from the shortest to the longest duration.
-    pub fn table(&self, services: &Services) -> Table {
+    pub fn table(&self, services: &Services) -> NumberTable {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
-        let mut table = Table::new(&names.map(|name| Column { name, in_text: true }));
+        let mut table = NumberTable::new(&names.map(|name| NumberColumn { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
-            let time =
-                |ns: Option<u64>| ns.map_or(Value::Unknown, |ns| Value::Text(human::duration_text(ns)));
+            let time = |ns: Option<u64>| {
+                ns.map_or(NumberValue::Unknown, |ns| NumberValue::Text(human::duration_text(ns)))
+            };
             let mut row = vec![
-                Value::port(port, services, TableFormat::Table),
-                Value::Text(direction::name(direction).unwrap_or("-").into()),
-                Value::Text(span.into()),
+                NumberValue::port(port, services, TableFormat::Table),
+                NumberValue::Text(direction::name(direction).unwrap_or("-").into()),
+                NumberValue::Text(span.into()),
                 histogram.count().into(),
             ];
             row.extend(QUANTILES.map(|(per_mille, _)| time(histogram.quantile(per_mille))));
             let plot = Plot::of(histogram);
-            row.extend([time(plot.from), Value::Text(plot.marks), time(plot.to)]);
+            row.extend([time(plot.from), NumberValue::Text(plot.marks), time(plot.to)]);
             table.rows.push(row);
         }
         table

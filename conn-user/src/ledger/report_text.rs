@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::host::services::Services;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, direction_name};
 use crate::ledger::self_cost::SelfCost;
-use crate::render::number_table::{Column, Table, TableFormat, Value};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 
 /// The counters that people are shown: what went into the ring, then what did not go the usual way.
 const SHOWN: [u32; 14] = [
@@ -31,8 +31,9 @@ const SHOWN: [u32; 14] = [
 impl Report {
     /// The report in one of the formats. A table has the ports' names of `services`.
     pub fn write(&self, format: TableFormat, services: &Services) -> String {
-        let table =
-            || table(self.ports.iter().chain([&self.total]), |port| Value::port(port, services, format));
+        let table = || {
+            table(self.ports.iter().chain([&self.total]), |port| NumberValue::port(port, services, format))
+        };
         match format {
             TableFormat::Csv => table().csv(),
             // By way of a value, whose fields are sorted.
@@ -126,27 +127,30 @@ impl Report {
 
 /// The rows of a report as objects.
 pub(super) fn port_rows<S: Serializer>(ports: &[PortCounts], serializer: S) -> Result<S::Ok, S::Error> {
-    table(ports, Value::from).json().serialize(serializer)
+    table(ports, NumberValue::from).json().serialize(serializer)
 }
 
 /// One row of a report as an object.
 pub(super) fn port_row<S: Serializer>(port: &PortCounts, serializer: S) -> Result<S::Ok, S::Error> {
-    table([port], Value::from).json()[0].serialize(serializer)
+    table([port], NumberValue::from).json()[0].serialize(serializer)
 }
 
 /// The rows under the ledger's columns. `name` makes a value of a port.
-fn table<'a>(rows: impl IntoIterator<Item = &'a PortCounts>, name: impl Fn(u16) -> Value) -> Table {
+fn table<'a>(
+    rows: impl IntoIterator<Item = &'a PortCounts>,
+    name: impl Fn(u16) -> NumberValue,
+) -> NumberTable {
     let mut rows = rows.into_iter().peekable();
     let has_rates = rows.peek().is_some_and(|row| row.rates.is_some());
-    let mut table = Table::new(&columns(has_rates));
+    let mut table = NumberTable::new(&columns(has_rates));
     table.rows.extend(rows.map(|counts| row(counts, &name)));
     table
 }
 
 /// The columns of the ledger. Only the machine formats have the rare ones.
-fn columns(has_rates: bool) -> Vec<Column> {
-    let in_text = |name| Column { name, in_text: true };
-    let mut columns: Vec<Column> = [
+fn columns(has_rates: bool) -> Vec<NumberColumn> {
+    let in_text = |name| NumberColumn { name, in_text: true };
+    let mut columns: Vec<NumberColumn> = [
         "port",
         "direction",
         "opened",
@@ -162,8 +166,8 @@ fn columns(has_rates: bool) -> Vec<Column> {
     ]
     .map(in_text)
     .into();
-    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| Column { name, in_text: false }));
-    columns.extend(state::OPEN.map(|state| Column { name: open_name(state), in_text: false }));
+    columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| NumberColumn { name, in_text: false }));
+    columns.extend(state::OPEN.map(|state| NumberColumn { name: open_name(state), in_text: false }));
     if has_rates {
         columns.extend(["opened_per_s", "failed_per_s", "closed_per_s"].map(in_text));
     }
@@ -185,11 +189,11 @@ fn open_name(state: u8) -> &'static str {
 }
 
 /// One row, with a value per column.
-fn row(counts: &PortCounts, name: impl Fn(u16) -> Value) -> Vec<Value> {
+fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValue> {
     let PortCounts { key, slot, listeners, rates } = counts;
     let mut row = match *key {
-        Some((direction, port)) => vec![name(port), Value::Text(direction_name(direction).into())],
-        None => vec![Value::Text("total".into()), Value::Text("both".into())],
+        Some((direction, port)) => vec![name(port), NumberValue::Text(direction_name(direction).into())],
+        None => vec![NumberValue::Text("total".into()), NumberValue::Text("both".into())],
     };
     row.extend([
         slot.opened().into(),
@@ -201,13 +205,13 @@ fn row(counts: &PortCounts, name: impl Fn(u16) -> Value) -> Vec<Value> {
         slot.bytes_sent().into(),
         slot.bytes_received().into(),
         slot.retransmits().into(),
-        listeners.map_or(Value::Unknown, |listeners| listeners.open().into()),
+        listeners.map_or(NumberValue::Unknown, |listeners| listeners.open().into()),
     ]);
-    row.extend(FAILED.map(|(cause, _)| Value::from(slot.failed_by(cause))));
-    row.extend(ENDED.map(|(cause, _)| Value::from(slot.closed_by(cause))));
-    row.extend(state::OPEN.map(|state| Value::from(slot.open_in(state))));
+    row.extend(FAILED.map(|(cause, _)| NumberValue::from(slot.failed_by(cause))));
+    row.extend(ENDED.map(|(cause, _)| NumberValue::from(slot.closed_by(cause))));
+    row.extend(state::OPEN.map(|state| NumberValue::from(slot.open_in(state))));
     if let Some(rates) = rates {
-        row.extend([rates.opened, rates.failed, rates.closed].map(Value::Rate));
+        row.extend([rates.opened, rates.failed, rates.closed].map(NumberValue::Rate));
     }
     row
 }

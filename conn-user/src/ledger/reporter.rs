@@ -53,11 +53,11 @@ impl<'a> Reporter<'a> {
     /// The kernel's maps or sockets cannot be read.
     pub async fn report(&mut self, when: When) -> Result<Report, AuditError> {
         let Audited { mut ledger, audit, age, repaired } = self.auditor.audited(when).await?;
-        ledger.ports.retain(|&(direction, port), _| self.filter.wants_slot(direction, port));
-        ledger.listeners.retain(|&port, _| self.filter.wants_slot(IN, port));
+        ledger.ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
+        ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));
         let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
-            ports.retain(|&(direction, port), _| self.filter.wants_slot(direction, port));
+            ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         }
         let taken = Instant::now();
         let counters = self.auditor.counters()?;

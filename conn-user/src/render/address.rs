@@ -1,5 +1,5 @@
-//! Addresses as text. Each line of every format has some, so they are written by hand: the standard library goes
-//! through its formatter, which takes longer than the rest of the line.
+//! Addresses as text, written by hand. Every line has several addresses, and the formatter of the standard library
+//! takes longer than the rest of a line.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,8 +11,8 @@ use super::integer;
 pub(super) fn address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => ipv4(address, out),
-        // `::ffff:192.0.2.1`; hardly ever, since such a connection is shown as IPv4. Writing into a vector does not
-        // fail.
+        // `::ffff:192.0.2.1`, which is rare: the decoder turns mapped addresses into IPv4. Writing into a vector does
+        // not fail.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => _ = write!(out, "{address}"),
         IpAddr::V6(address) => ipv6(address.segments(), out),
     }
@@ -42,7 +42,7 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], length: 0 }
     }
 
-    /// Appends the first `length` of four bytes; there is always room for all of them.
+    /// Appends the first `length` of four bytes. The buffer has room for all four.
     fn push(&mut self, four: [u8; 4], length: usize) {
         if let Some(room) = self.bytes.get_mut(self.length..self.length + 4) {
             room.copy_from_slice(&four);
@@ -50,7 +50,7 @@ impl<const N: usize> Text<N> {
         self.length += length;
     }
 
-    /// A copy of constant length is faster than one of what is needed.
+    /// A copy of constant length is faster than a copy of the exact length.
     fn append_to(&self, out: &mut Vec<u8>) {
         let end = out.len() + self.length;
         out.extend_from_slice(&self.bytes);
@@ -58,7 +58,7 @@ impl<const N: usize> Text<N> {
     }
 }
 
-/// Every octet in decimal with a dot behind it, and how long that is.
+/// Every octet in decimal with a trailing dot, and the length of that text.
 const OCTETS: [([u8; 4], u8); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
     let mut octet = 0;
@@ -88,20 +88,20 @@ fn ipv4(address: Ipv4Addr, out: &mut Vec<u8>) {
         let (four, length) = OCTETS[usize::from(octet)];
         text.push(four, length.into());
     }
-    // Without the last dot.
+    // The last dot is dropped.
     text.length -= 1;
     text.append_to(out);
 }
 
-/// By RFC 5952: the first of the longest runs of zeros becomes `::`, unless it is a single one.
+/// RFC 5952: `::` replaces the first of the longest runs of two or more zero segments.
 fn ipv6(segments: [u16; 8], out: &mut Vec<u8>) {
-    // Eight segments with a colon each, and room for the four bytes that each is written as.
+    // Eight segments with a colon each, and room for the four bytes of each write.
     let mut text = Text::<44>::new();
     let zeros = longest_zeros(segments);
     for (at, segment) in segments.into_iter().enumerate() {
         if zeros.contains(&at) {
             if at == zeros.start {
-                // The colon behind what stood before is the first one.
+                // The segment before wrote the first colon.
                 text.push([b':'; 4], if at == 0 { 2 } else { 1 });
             }
             continue;
@@ -117,7 +117,7 @@ fn ipv6(segments: [u16; 8], out: &mut Vec<u8>) {
     text.append_to(out);
 }
 
-/// Where the first of the longest runs of at least two zeros is; empty if there is none.
+/// The first of the longest runs of two or more zero segments; empty without such a run.
 fn longest_zeros(segments: [u16; 8]) -> Range<usize> {
     let (mut longest, mut run) = (0..0, 0..0);
     for (at, segment) in segments.into_iter().enumerate() {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_zeros_and_every_octet() {
+    fn zero_runs_and_octets_match_the_standard_library() {
         for zeros in 0..=u8::MAX {
             for other in [1_u16, 0x20, 0x300, 0xfedc] {
                 let segments: [u16; 8] =
@@ -161,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_the_standard_library_writes_them(ip: IpAddr, port: u16) {
+        fn addresses_match_the_standard_library(ip: IpAddr, port: u16) {
             prop_assert_eq!(text(ip), ip.to_string());
             let mut out = Vec::new();
             endpoint(SocketAddr::new(ip, port), &mut out);

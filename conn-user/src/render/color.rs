@@ -24,7 +24,7 @@ pub(super) fn kind(event: &Enriched) -> &'static [u8] {
     }
 }
 
-/// Writes in a colour, if there are colours.
+/// Writes in a colour if `on`.
 pub(super) fn painted(on: bool, color: &[u8], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     if !on {
         return write(out);

@@ -1,11 +1,11 @@
-//! The line of `conntrack -E`, by the grammar of `libnetfilter_conntrack`'s `snprintf_default.c`, with
-//! our fields where `mark=` and `use=` stand there:
+//! The line of `conntrack -E`, by the grammar of `libnetfilter_conntrack`'s `snprintf_default.c`. conntrace's fields
+//! replace `mark=` and `use=`:
 //!
 //! ```text
 //!     [NEW] tcp      6 SYN_SENT src=A dst=B sport=1 dport=2 [UNREPLIED] src=B dst=A sport=2 dport=1 dir=out pid=9 comm=x owner=connect
 //! ```
 //!
-//! The timeout, optional in that grammar, is left out: a socket has no such timer.
+//! The optional timeout is left out: a socket has no such timer.
 
 use conn_common::cause::Cause;
 use conn_common::connection::WAS_ESTABLISHED;
@@ -36,7 +36,7 @@ fn unix_seconds(unix_ns: i64, out: &mut Vec<u8>) {
     digits::<6>(unix_ns.rem_euclid(SECOND).unsigned_abs() / 1_000, out);
 }
 
-/// Appends what a loss says, after its mark.
+/// Appends number and interval of a loss.
 pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
     out.push(b' ');
     integer(lost.count, out);
@@ -154,9 +154,8 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// conntrack's name for the state, so that its parsers know the word. conntrack has one `FIN_WAIT`; a
-/// simultaneous close, the kernel's CLOSING, is its `LAST_ACK` (a FIN from both sides, the last ACK
-/// outstanding). What it has no word for is its `NONE`.
+/// conntrack's name for a state. conntrack has one `FIN_WAIT`. A simultaneous close, the kernel's CLOSING, is
+/// `LAST_ACK`: both sides sent a FIN, the last ACK is outstanding. Other states are `NONE`.
 pub(super) const fn state_name(number: u8) -> &'static str {
     match number {
         state::SYN_SENT => "SYN_SENT",
@@ -167,7 +166,7 @@ pub(super) const fn state_name(number: u8) -> &'static str {
         state::LAST_ACK | state::CLOSING => "LAST_ACK",
         state::TIME_WAIT => "TIME_WAIT",
         state::CLOSE => "CLOSE",
-        // conntrack had the word before sockets could be listed by it.
+        // conntrack knows this word, too.
         state::LISTEN => "LISTEN",
         _ => "NONE",
     }
@@ -217,7 +216,7 @@ mod tests {
     });
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(lines(PLAIN, &[
             new_out(),
             established(),
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn failures() {
+    fn failed_handshakes_are_written() {
         let mut local = failed(libc::EADDRNOTAVAIL, 0);
         local.connection.sport = 0;
         let mut child = failed(libc::ECONNRESET, 77);
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_told_on_demand() {
+    fn optional_fields_are_added() {
         let all = Format::Conntrack(ConntrackFields {
             timestamp: true,
             extended: true,
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn losses() {
+    fn losses_are_written() {
         insta::assert_snapshot!(loss(PLAIN), @"   [LOST] 72 since=1767323046.000000 until=1767323046.012345");
     }
 
@@ -298,7 +297,7 @@ mod tests {
         insta::assert_snapshot!(names.join(" "), @"NONE ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT FIN_WAIT TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN LAST_ACK");
     }
 
-    /// The line's words in their order: what a parser that splits on blanks relies on.
+    /// The words of the line in order, as a parser that splits on blanks sees them.
     fn follows_grammar(line: &str, kind: Kind, extras: ConntrackFields) -> bool {
         let mut words = line.split_ascii_whitespace().peekable();
         let tuple = ["src=", "dst=", "sport=", "dport="];

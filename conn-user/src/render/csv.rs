@@ -1,18 +1,18 @@
-//! Comma-separated values (RFC 4180, with line feeds). Unknown is empty. Names are words as in
-//! conntrack's line, so no cell has a line break.
+//! Comma-separated values (RFC 4180, with line feeds). Unknown values are empty. Names are escaped as in conntrack's
+//! line, so no cell has a line break.
 
 use super::json_writer::plain;
 use crate::column::{Cell, Column};
 use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
 
-/// Appends the header with its line end.
+/// Appends the header with line end.
 pub(super) fn header(columns: Option<&[&'static Column]>, out: &mut Vec<u8>) {
     separated(columns, out, |column, out| out.extend_from_slice(column.id.as_bytes()));
     out.push(b'\n');
 }
 
-/// Appends the line without its end.
+/// Appends the line without line end.
 pub(super) fn event(
     event: &Enriched,
     columns: Option<&[&'static Column]>,
@@ -73,7 +73,7 @@ mod tests {
     use crate::render::tests::{lines, rendered};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(rendered(Format::Csv, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
         event,time,time_ns,id,direction,family,protocol,state,old_state,src,sport,dst,dport,src_name,dst_name,pid,tid,uid,comm,thread,owner,cgroup,container,container_name,pod,pod_namespace,unit,netns,preexisting,attempt_ns,established_ns,handshake_ns,lifetime_ns,age_ns,at_least_ns,failed,reason,reset,error,bytes_sent,bytes_received,segments_sent,segments_received,retransmits,srtt_us,min_rtt_us,idle_ns,receive_queue,send_queue
         new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,,,1234,1235,1000,curl,resolver,connect,6789,,,,,,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,,,

@@ -1,5 +1,5 @@
-//! A table that grows line by line. Columns are as wide as what they usually hold, and become wider when
-//! something wider comes; no value is ever cut.
+//! A table of events, written line by line. A column starts with its usual width and widens with the first wider
+//! value. No value is cut.
 
 use std::net::IpAddr;
 
@@ -16,16 +16,17 @@ use crate::render::sanitize;
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// The columns and how wide they are by now.
-pub(super) struct Table {
+/// The columns and their current widths.
+#[derive(Debug)]
+pub(super) struct EventTable {
     columns: Columns,
     widths: Vec<usize>,
-    /// Names of ports, if ports are to have names.
+    /// Names of ports; empty for numbers.
     services: Services,
     cell: Vec<u8>,
 }
 
-impl Table {
+impl EventTable {
     /// A table of these columns.
     pub(super) fn new(columns: Columns) -> Self {
         let widths = columns.iter().map(|column| column.width.max(column.title.len())).collect();
@@ -37,7 +38,7 @@ impl Table {
         Self { services, ..self }
     }
 
-    /// A table that goes without some of its columns, the first of `droppable` first, until it fits.
+    /// A table that drops columns, in the order of `droppable`, until it fits into `width` characters.
     pub(super) fn fitted(columns: Columns, droppable: &[&str], width: Option<usize>) -> Self {
         let mut table = Self::new(columns);
         for id in droppable {
@@ -49,7 +50,7 @@ impl Table {
         table
     }
 
-    /// Its columns.
+    /// The columns.
     pub(super) fn columns(&self) -> &[&'static Column] {
         &self.columns
     }
@@ -67,7 +68,7 @@ impl Table {
         }
     }
 
-    /// Appends the header with its line end.
+    /// Appends the header with line end.
     pub(super) fn header(&self, color: bool, out: &mut Vec<u8>) {
         painted(color, color::HEADER, out, |out| {
             let mut line = Line { out, owed: 0, first: true };
@@ -78,7 +79,7 @@ impl Table {
         out.push(b'\n');
     }
 
-    /// Appends the line without its end.
+    /// Appends the line without line end.
     pub(super) fn event(
         &mut self,
         event: &Enriched,
@@ -102,7 +103,7 @@ impl Table {
     }
 }
 
-/// A line in the making. Blanks are owed until something follows them.
+/// A line under construction. Blanks are written only before more text, so no line ends in blanks.
 struct Line<'a> {
     out: &'a mut Vec<u8>,
     owed: usize,
@@ -130,14 +131,14 @@ impl Line<'_> {
     }
 }
 
-/// Appends a value for people; all of it is visible ASCII and no blank, but for dates.
+/// Appends a value for people: visible ASCII without blanks, except in dates.
 fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown | Cell::Name(b"") => out.push(b'-'),
         Cell::Boolean(value) => out.extend_from_slice(if value { b"yes" } else { b"no" }),
         Cell::Time(ns) => zone.time(ns, out),
         Cell::Date(ns) => zone.date(ns, out),
-        Cell::Span(ns, at_least) => {
+        Cell::Duration { ns, at_least } => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
             human::duration(ns, out);
         }
@@ -145,9 +146,9 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => service(port, services, out),
-        Cell::Address(_, Some(name)) => sanitize::word(name.as_bytes(), out),
-        Cell::Address(ip, None) => address(ip, out),
-        Cell::Endpoint(socket, name, serves) => {
+        Cell::Address { name: Some(name), .. } => sanitize::word(name.as_bytes(), out),
+        Cell::Address { ip, name: None } => address(ip, out),
+        Cell::Endpoint { socket, name, is_service } => {
             match (name, socket.ip()) {
                 (Some(name), _) => sanitize::word(name.as_bytes(), out),
                 (None, ip @ IpAddr::V4(_)) => address(ip, out),
@@ -158,13 +159,13 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
                 }
             }
             out.push(b':');
-            if serves { service(socket.port(), services, out) } else { integer(socket.port(), out) }
+            if is_service { service(socket.port(), services, out) } else { integer(socket.port(), out) }
         }
         cell @ (Cell::UnixNs(_) | Cell::Word(_)) => plain(cell, out),
     }
 }
 
-/// Appends the name of a port, or its number if it has none.
+/// Appends the name of a port, or the number of a port without name.
 fn service(port: u16, services: &Services, out: &mut Vec<u8>) {
     match services.name(port) {
         Some(name) => sanitize::word(name.as_bytes(), out),
@@ -185,7 +186,7 @@ mod tests {
     use crate::render::{Format, View};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         let events = [
             new_out(),
             established(),
@@ -236,7 +237,7 @@ mod tests {
         established  out      12    3456  laptop.example:43210   web.example:https          10.0s     1234  curl
         ");
         for subject in [View::Events, View::Lives, View::Open, View::Listeners] {
-            let table = Table::fitted(named(subject.columns()), subject.droppable(), Some(100));
+            let table = EventTable::fitted(named(subject.columns()), subject.droppable(), Some(100));
             assert!(table.width() <= 100, "{subject:?}: {}", table.width());
         }
     }

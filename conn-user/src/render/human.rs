@@ -1,4 +1,4 @@
-//! Times and lengths of time as people read them.
+//! Times and durations for people.
 
 use std::io::Write as _;
 
@@ -15,17 +15,17 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Where it is which time.
+/// A time zone.
 #[derive(Clone, Debug)]
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// Greenwich.
+    /// UTC.
     pub fn utc() -> Self {
         Self(TimeZone::UTC)
     }
 
-    /// Here, as `TZ` or `/etc/localtime` say.
+    /// Local time, by `TZ` or `/etc/localtime`.
     pub fn local() -> Self {
         Self(TimeZone::system())
     }
@@ -34,9 +34,9 @@ impl Zone {
         self.0 == TimeZone::UTC
     }
 
-    /// The date and the time there.
+    /// Date and time in the zone.
     pub fn civil(&self, unix_ns: i64) -> DateTime {
-        // Every 64-bit number of nanoseconds is a moment that jiff knows.
+        // Every 64-bit number of nanoseconds is a timestamp of jiff's.
         let moment = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();
         self.0.to_datetime(moment)
     }
@@ -59,7 +59,7 @@ impl Zone {
         self.mark(out);
     }
 
-    /// Appends what the C library's `ctime()` gives, without the line end: `Fri Jan  2 03:04:05 2026`.
+    /// Appends the text of the C library's `ctime()` without line end: `Fri Jan  2 03:04:05 2026`.
     pub fn ctime(&self, unix_ns: i64, out: &mut Vec<u8>) {
         let time = self.civil(unix_ns);
         _ = write!(out, "{}", time.strftime("%a %b %e %H:%M:%S %Y"));
@@ -89,7 +89,7 @@ pub fn duration(ns: u64, out: &mut Vec<u8>) {
         _ if rounds_below(ns, MICROSECOND, 1_000) => three_digits(ns, MICROSECOND, "us", out),
         _ if rounds_below(ns, MILLISECOND, 1_000) => three_digits(ns, MILLISECOND, "ms", out),
         _ if rounds_below(ns, SECOND / 10, 600) => three_digits(ns, SECOND, "s", out),
-        ..MINUTE => write!(out, "1m00s"),
+        _ if ns < MINUTE => write!(out, "1m00s"),
         MINUTE..HOUR => write!(out, "{}m{:02}s", ns / MINUTE, ns % MINUTE / SECOND),
         HOUR..DAY => write!(out, "{}h{:02}m", ns / HOUR, ns % HOUR / MINUTE),
         _ => write!(out, "{}d{:02}h", ns / DAY, ns % DAY / HOUR),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_where_they_are() {
+    fn times_have_their_zone() {
         let berlin = Zone(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
         assert_eq!(text(|out| Zone::utc().time(MOMENT, out)), "03:04:05.000006Z");
         assert_eq!(text(|out| berlin.time(MOMENT, out)), "04:04:05.000006");

@@ -107,7 +107,7 @@ fn traffic(event: &Enriched, object: &mut Object<'_>) {
     object.optional("idle_ns", event.idle_ns, Object::integer);
 }
 
-/// A round trip time that was measured.
+/// A round trip time; `None` before the first measurement.
 fn measured(us: u32) -> Option<u32> {
     (us != 0).then_some(us)
 }
@@ -141,7 +141,7 @@ mod tests {
     use crate::render::{Format, json_writer};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(lines(Format::Json, &[
             new_out(),
             established(),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn failures() {
+    fn failed_handshakes_are_written() {
         insta::assert_snapshot!(lines(Format::Json, &[
             failed(libc::ECONNREFUSED, 123_456),
             failed(libc::ETIMEDOUT, 130_000_000_001),

@@ -20,11 +20,12 @@ pub(super) fn columns(event: &Enriched, columns: &[&Column], clock: &WallClock, 
     object.close();
 }
 
-/// Writes the members of an object. Keys and words are ours and need no escapes. What writes a member is inlined,
-/// so that its key is copied by a few instructions of constant length: there are forty of them in a line.
+/// Writes the members of an object. Keys and words need no escapes. Methods are inlined, so that a few instructions
+/// of constant length copy a key: a line has forty keys.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the object begins, with a comma until it is complete: so all members are written in the same way.
+    /// Where the object begins. Until the object is closed, a comma stands there, so that all members are written
+    /// alike.
     start: usize,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Object<'a> {
         Object::open(self.out)
     }
 
-    /// A member that is written as it is.
+    /// A member that is JSON already.
     pub(super) fn raw(&mut self, key: &str, json: &str) {
         self.key(key);
         self.out.extend_from_slice(json.as_bytes());
@@ -88,7 +89,7 @@ impl<'a> Object<'a> {
         self.quoted(key, |out| rfc3339(unix_ns, out));
     }
 
-    /// The name of an errno number; its number where there is no name for it.
+    /// The name of an errno number, or the number of an error without name. `null` for 0.
     pub(super) fn error(&mut self, key: &str, errno: u16) {
         if errno == 0 {
             self.null(key);
@@ -97,7 +98,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Bytes that others chose.
+    /// Bytes from outside, escaped.
     #[inline(always)]
     pub(super) fn name(&mut self, key: &str, value: &[u8]) {
         self.key(key);
@@ -143,8 +144,8 @@ impl<'a> Object<'a> {
             Cell::Name(name) => self.name(key, name),
             Cell::Errno(errno) => self.error(key, errno),
             Cell::Service(port) => self.integer(key, port),
-            Cell::Address(address, _) => self.address(key, address),
-            Cell::Span(..) | Cell::Endpoint(..) => self.quoted(key, |out| plain(cell, out)),
+            Cell::Address { ip, .. } => self.address(key, ip),
+            Cell::Duration { .. } | Cell::Endpoint { .. } => self.quoted(key, |out| plain(cell, out)),
         }
     }
 
@@ -196,7 +197,7 @@ pub(super) fn error(number: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a value as plain text for machines: nothing for what is not known, names as words.
+/// Appends a value as plain text for machines. Unknown values are empty, names are escaped.
 pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown => {}
@@ -204,7 +205,7 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Number(number) => integer(number, out),
         Cell::UnixNs(ns) => integer(ns, out),
         Cell::Time(ns) | Cell::Date(ns) => rfc3339(ns, out),
-        Cell::Span(ns, at_least) => {
+        Cell::Duration { ns, at_least } => {
             out.extend_from_slice(if at_least { b">=" } else { b"" });
             human::seconds(ns, out);
         }
@@ -212,7 +213,7 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Name(name) => sanitize::word(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => integer(port, out),
-        Cell::Address(ip, _) => address(ip, out),
-        Cell::Endpoint(socket, ..) => endpoint(socket, out),
+        Cell::Address { ip, .. } => address(ip, out),
+        Cell::Endpoint { socket, .. } => endpoint(socket, out),
     }
 }

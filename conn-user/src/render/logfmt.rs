@@ -1,4 +1,4 @@
-//! Words `key=value`. What is not known is left out.
+//! Words `key=value`. Unknown values are left out.
 
 use super::json_writer::plain;
 use super::{Lost, integer};
@@ -7,7 +7,7 @@ use crate::event::enriched::Enriched;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::sanitize;
 
-/// Appends the line without its end.
+/// Appends the line without line end.
 pub(super) fn event(
     event: &Enriched,
     columns: Option<&[&'static Column]>,
@@ -29,13 +29,13 @@ pub(super) fn event(
     });
 }
 
-/// A value with blanks, quotes, `=`, a backslash, or what is no visible ASCII is a string as in JSON.
+/// Appends a value. A value with blanks, quotes, `=`, a backslash or bytes other than visible ASCII is a JSON string.
 fn value(cell: Cell<'_>, out: &mut Vec<u8>) {
     let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
     match cell {
         Cell::Name(name) if name.is_empty() || !name.iter().all(is_plain) => sanitize::json_string(name, out),
         Cell::Name(name) => out.extend_from_slice(name),
-        Cell::Errno(_) | Cell::Span(..) => {
+        Cell::Errno(_) | Cell::Duration { .. } => {
             let start = out.len();
             plain(cell, out);
             if !out[start..].iter().all(is_plain) {
@@ -71,7 +71,7 @@ mod tests {
     use crate::render::tests::{lines, loss, rendered};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(lines(Format::Logfmt, &[new_out(), closed(), failed(999, 1), nasty(), open()]), @r#"
         event=new time=2026-01-02T03:04:06.000000000Z time_ns=1767323046000000000 id=41 direction=out family=ipv4 protocol=tcp state=syn_sent src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000
         event=destroy time=2026-01-02T03:05:07.000000042Z time_ns=1767323107000000042 id=41 direction=out family=ipv4 protocol=tcp state=close old_state=fin_wait2 src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 lifetime_ns=61000000042 failed=false reason=closed_by_us bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=2004000000

@@ -1,5 +1,4 @@
-//! Events into lines. What is written for every event appends to a buffer and does not allocate besides
-//! its growth.
+//! Events as text. Writing an event appends to a buffer and allocates nothing but the buffer's growth.
 
 mod address;
 mod color;
@@ -27,33 +26,34 @@ use crate::host::clock::WallClock;
 use crate::render::human::Zone;
 use crate::render::style::{Format, Style, Terminal, View};
 use address::address;
-use event_table::Table;
+use event_table::EventTable;
 
 /// Writes events in one format.
+#[derive(Debug)]
 pub struct Renderer {
     format: Format,
     zone: Zone,
     color: bool,
     header: bool,
-    /// Those of csv and logfmt, and of JSON if somebody chose some.
+    /// The chosen columns of csv, logfmt and JSON.
     columns: Option<Columns>,
-    table: Table,
+    table: EventTable,
 }
 
 impl Renderer {
-    /// A renderer of `style` for what a command shows.
+    /// A renderer of `style` for the view of a command.
     pub fn new(style: &Style, subject: View, terminal: Terminal) -> Self {
         let zone = if style.utc { Zone::utc() } else { Zone::local() };
         let columns = style.columns.clone();
         let table = match &columns {
-            Some(columns) => Table::new(columns.clone()),
-            None => Table::fitted(named(subject.columns()), subject.droppable(), terminal.width),
+            Some(columns) => EventTable::new(columns.clone()),
+            None => EventTable::fitted(named(subject.columns()), subject.droppable(), terminal.width),
         };
         let table = table.with_services(style.services.clone());
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
     }
 
-    /// True if one of these columns is written.
+    /// True if the output has one of these columns.
     pub fn shows(&self, ids: &[&str]) -> bool {
         let any = |columns: &[&Column]| columns.iter().any(|column| ids.contains(&column.id));
         match (self.format, &self.columns) {
@@ -71,7 +71,7 @@ impl Renderer {
         }
     }
 
-    /// Appends what stands before all events.
+    /// Appends the header of the output, if the format has one.
     pub fn begin(&self, out: &mut Vec<u8>) {
         match self.format {
             Format::Xml(_) => out.extend_from_slice(xml::BEGIN),
@@ -110,8 +110,8 @@ impl Renderer {
         out.push(b'\n');
     }
 
-    /// Appends a loss in its place, with its line end. False if the format has no place for it: then it
-    /// must be told elsewhere.
+    /// Appends a loss with line end. False if the format cannot express losses: then the caller reports the loss
+    /// elsewhere.
     pub fn lost(&self, lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) -> bool {
         match self.format {
             Format::Conntrack(_) | Format::Table => {
@@ -133,7 +133,7 @@ impl Renderer {
         true
     }
 
-    /// Appends what stands after all events.
+    /// Appends the footer of the output, if the format has one.
     pub fn end(&self, out: &mut Vec<u8>) {
         if let Format::Xml(_) = self.format {
             out.extend_from_slice(xml::END);
@@ -141,14 +141,14 @@ impl Renderer {
     }
 }
 
-/// What surrounds an event that is written.
+/// What the formats of conntrack need besides the event.
 struct RenderContext<'a> {
     clock: &'a WallClock,
     zone: &'a Zone,
     color: bool,
 }
 
-/// Visits the columns that were chosen, or those of the native schema.
+/// Visits the chosen columns, or the native schema.
 fn each(columns: Option<&[&'static Column]>, mut visit: impl FnMut(&'static Column)) {
     match columns {
         Some(columns) => columns.iter().for_each(|column| visit(column)),

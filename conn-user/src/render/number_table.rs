@@ -1,4 +1,4 @@
-//! Tables of numbers: one description, written as aligned text, CSV or JSON.
+//! Tables of numbers: one description, three formats (aligned text, CSV, JSON).
 
 use serde_json::{Map, Value as Json};
 
@@ -19,25 +19,25 @@ pub enum TableFormat {
 
 /// One cell.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum NumberValue {
     /// A number.
     Count(i128),
     /// A number per second.
     Rate(f64),
     /// A word.
     Text(String),
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
-impl<T: Into<i128>> From<T> for Value {
+impl<T: Into<i128>> From<T> for NumberValue {
     fn from(number: T) -> Self {
         Self::Count(number.into())
     }
 }
 
-impl Value {
-    /// A port: its name where people read it, its number for programs, and where it has no name.
+impl NumberValue {
+    /// A port: its name in text for people, if it has one; else its number.
     pub fn port(port: u16, services: &Services, format: TableFormat) -> Self {
         let name = services.name(port).filter(|_| format == TableFormat::Table);
         name.map_or_else(|| port.into(), |name| Self::Text(sanitize::comm(name.as_bytes())))
@@ -72,25 +72,25 @@ impl Value {
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// Its name in JSON and CSV; the text header is the same in upper case.
+pub struct NumberColumn {
+    /// The name in JSON and CSV; in upper case the header of text.
     pub name: &'static str,
-    /// Shown in text, too. The machine formats show all.
+    /// True if text has the column. JSON and CSV have all columns.
     pub in_text: bool,
 }
 
 /// Rows under columns.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table {
+pub struct NumberTable {
     /// The columns.
-    pub columns: Vec<Column>,
+    pub columns: Vec<NumberColumn>,
     /// Rows, each with a value per column.
-    pub rows: Vec<Vec<Value>>,
+    pub rows: Vec<Vec<NumberValue>>,
 }
 
-impl Table {
+impl NumberTable {
     /// A table without rows.
-    pub fn new(columns: &[Column]) -> Self {
+    pub fn new(columns: &[NumberColumn]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
@@ -145,7 +145,7 @@ impl Table {
                 if at > 0 {
                     out.push(b',');
                 }
-                if *value != Value::Unknown {
+                if *value != NumberValue::Unknown {
                     csv::field(&mut out, |out| out.extend_from_slice(value.text().as_bytes()));
                 }
             }
@@ -160,7 +160,7 @@ impl Table {
         self.rows.iter().map(|row| self.row_json(row)).collect()
     }
 
-    fn row_json(&self, row: &[Value]) -> Json {
+    fn row_json(&self, row: &[NumberValue]) -> Json {
         let fields = self.columns.iter().zip(row);
         Json::Object(
             fields.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
@@ -172,15 +172,20 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let mut table = Table::new(&[
-            Column { name: "port", in_text: true },
-            Column { name: "comm", in_text: true },
-            Column { name: "opened", in_text: true },
-            Column { name: "refused", in_text: false },
+    fn table() -> NumberTable {
+        let mut table = NumberTable::new(&[
+            NumberColumn { name: "port", in_text: true },
+            NumberColumn { name: "comm", in_text: true },
+            NumberColumn { name: "opened", in_text: true },
+            NumberColumn { name: "refused", in_text: false },
         ]);
-        table.rows.push(vec![22.into(), Value::Text("sshd".into()), 5.into(), 1.into()]);
-        table.rows.push(vec![443.into(), Value::Text("a,\"b\"".into()), 12_345.into(), Value::Unknown]);
+        table.rows.push(vec![22.into(), NumberValue::Text("sshd".into()), 5.into(), 1.into()]);
+        table.rows.push(vec![
+            443.into(),
+            NumberValue::Text("a,\"b\"".into()),
+            12_345.into(),
+            NumberValue::Unknown,
+        ]);
         table
     }
 
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn large_counters_stay_whole() {
-        assert_eq!(Value::from(u64::MAX).json(), Json::from(u64::MAX));
-        assert_eq!(Value::from(-1_i64).json(), Json::from(-1));
+        assert_eq!(NumberValue::from(u64::MAX).json(), Json::from(u64::MAX));
+        assert_eq!(NumberValue::from(-1_i64).json(), Json::from(-1));
     }
 }

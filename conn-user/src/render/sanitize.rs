@@ -1,12 +1,12 @@
-//! Names that others chose, made safe to print: a process can call itself anything, also escape
-//! sequences of a terminal, line breaks, or what looks like another field.
+//! Names from outside, made safe to print. The name of a process can hold any bytes: terminal escapes, line breaks,
+//! or text that looks like another field.
 
 use crate::event::until_zero;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends `name` as one word of a line: what is no visible ASCII character, and what means something
-/// in the line (`\`, `=`, `[`), is written `\xNN`, the backslash itself `\\`.
+/// Appends `name` as one word of a line. Bytes other than visible ASCII, `=` and `[` become `\xNN`, a backslash
+/// becomes `\\`.
 pub fn word(name: &[u8], out: &mut Vec<u8>) {
     // Nearly all names are harmless.
     if name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b'[')) {
@@ -22,7 +22,7 @@ pub fn word(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A task's name up to its closing zero, as one word.
+/// A task's name up to the first zero, as one word.
 pub fn comm(name: &[u8]) -> String {
     let mut out = Vec::new();
     word(until_zero(name), &mut out);
@@ -39,8 +39,8 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
 }
 
-/// Appends `name` as a JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD; control
-/// characters and those that break lines or turn the direction of text are escaped.
+/// Appends `name` as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD. Control characters, line separators and
+/// marks of text direction are escaped.
 pub fn json_string(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(name, out);
@@ -69,8 +69,8 @@ fn escaped(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Control characters, line separators, and marks that change the direction of text. All of them are
-/// in the basic plane, so four digits name them.
+/// Control characters, line separators, and marks of text direction. All are in the basic plane, so four digits
+/// suffice.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

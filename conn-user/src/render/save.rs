@@ -1,4 +1,4 @@
-//! The line of `conntrack -o save`: the options that would make such an entry.
+//! The line of `conntrack -o save`: the options that create such an entry.
 
 use super::{address, conntrack, integer};
 use crate::event::enriched::Enriched;
@@ -8,7 +8,7 @@ use crate::event::kind::Kind;
 pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
     let connection = &event.connection;
     out.extend_from_slice(match event.kind {
-        // What is open is what `conntrack -L` would list: an entry to be made again.
+        // For an open connection, as with `conntrack -L -o save`: the entry to create again.
         Kind::New | Kind::Open => b"-A",
         Kind::Update => b"-U",
         Kind::Destroy => b"-D",
@@ -50,7 +50,7 @@ mod tests {
     use crate::render::tests::{lines, loss};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(lines(Format::Save, &[new_out(), established(), closed(), new_in_v6(), open()]), @"
         -A -u UNSET -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state SYN_SENT
         -U -u SEEN_REPLY,ASSURED -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p tcp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210 --state ESTABLISHED

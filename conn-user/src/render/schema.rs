@@ -1,4 +1,4 @@
-//! What the columns say about themselves: the JSON schema of events, and the page of the documentation.
+//! The JSON schema of events and the documentation of columns, from the list of columns.
 
 use std::fmt::Write as _;
 
@@ -69,7 +69,7 @@ fn property(column: &Column) -> Value {
         Type::Integer => ("integer", None, None),
         Type::Word(words) => ("string", None, Some(words)),
         Type::Time => ("string", Some("date-time"), None),
-        Type::Text | Type::Address | Type::Endpoint | Type::Span => ("string", None, None),
+        Type::Text | Type::Address | Type::Endpoint | Type::Duration => ("string", None, None),
     };
     let unknown = !column.unknown.is_empty();
     let mut property = Map::new();
@@ -153,7 +153,7 @@ fn row(column: &Column, out: &mut String) {
         Type::Address => "address".to_owned(),
         Type::Endpoint => "address and port".to_owned(),
         Type::Time => "time, RFC 3339".to_owned(),
-        Type::Span => "length of time".to_owned(),
+        Type::Duration => "length of time".to_owned(),
     };
     let quoted = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
     // Writing into a string does not fail.
@@ -192,7 +192,7 @@ mod tests {
     use crate::render::tests::style;
 
     #[test]
-    fn every_column_says_where_it_is() {
+    fn every_column_names_its_kinds() {
         assert!(Column::all().all(|column| kinds(column.kinds) != "some"));
         for kind in KINDS {
             let event = event(kind);
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Enough of a validator for what [`property`] writes.
+    /// A validator for the subset of JSON schema that [`property`] writes.
     fn fits(value: &Value, property: &Value) -> bool {
         if let Some(constant) = property.get("const") {
             return value == constant;

@@ -1,24 +1,24 @@
-//! How events are printed: format, columns, colours, and what a command shows.
+//! How a command prints events: format, columns, colours, and view.
 
 use clap::ValueEnum;
 
 use crate::column::Columns;
 use crate::host::services::Services;
 
-/// How events are written.
+/// A format of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As `conntrack -E` writes them.
+    /// The lines of `conntrack -E`.
     Conntrack(ConntrackFields),
-    /// As `conntrack -o save` writes them: the options that make such an entry.
+    /// The lines of `conntrack -o save`: options that create an entry.
     Save,
-    /// As `conntrack -o xml` writes them.
+    /// The XML of `conntrack -o xml`.
     Xml(ConntrackFields),
     /// Columns for people.
     Table,
     /// Comma-separated values.
     Csv,
-    /// One JSON object a line, with our names.
+    /// One JSON object a line, with conntrace's names.
     Json,
     /// Words `key=value`.
     Logfmt,
@@ -28,7 +28,7 @@ pub enum Format {
     Ecs,
 }
 
-/// What conntrack's `-o` adds to its line.
+/// Optional fields of conntrack's line and XML.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct ConntrackFields {
@@ -38,11 +38,11 @@ pub struct ConntrackFields {
     pub extended: bool,
     /// The connection's id.
     pub id: bool,
-    /// When the connection began and ended.
+    /// Begin and end of the connection.
     pub ktimestamp: bool,
 }
 
-/// What a command shows.
+/// The view of a command: which records it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// Events as they happen.
@@ -51,17 +51,17 @@ pub enum View {
     Lives,
     /// Connections that are open.
     Open,
-    /// Sockets that wait for connections.
+    /// Listening sockets.
     Listeners,
 }
 
 impl View {
-    /// True if it is a table unless somebody wants something else: conntrack has no line for it.
+    /// True if the default format is a table, since conntrack has no line for such records.
     pub const fn is_tabular(self) -> bool {
         matches!(self, Self::Lives | Self::Listeners)
     }
 
-    /// The columns of its table.
+    /// The columns of the table.
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Events => &[
@@ -98,12 +98,12 @@ impl View {
             Self::Open => {
                 &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
             }
-            // As ss has it: the queues are how many wait to be accepted, and how many may.
+            // As in ss, the queues are the length and the limit of the accept queue.
             Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "pid", "comm"],
         }
     }
 
-    /// Those of them that a narrow terminal goes without, the first one first.
+    /// The columns that a narrow terminal drops, in this order.
     pub(super) const fn droppable(self) -> &'static [&'static str] {
         match self {
             Self::Events => &["direction", "pid", "time", "state", "sport"],
@@ -124,7 +124,7 @@ impl View {
     }
 }
 
-/// When there are colours.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -141,30 +141,30 @@ pub enum Color {
 pub struct Style {
     /// The format.
     pub format: Format,
-    /// Columns that were chosen.
+    /// Chosen columns; `None` for the defaults.
     pub columns: Option<Columns>,
-    /// A line with the names of the columns.
+    /// Tables and CSV begin with the names of the columns.
     pub header: bool,
-    /// When there are colours.
+    /// When to use colours.
     pub color: Color,
     /// Times for people in UTC.
     pub utc: bool,
-    /// Names of addresses.
+    /// Look names of addresses up.
     pub resolve: bool,
-    /// Names of ports, for tables; none if nobody wants any.
+    /// Names of ports in tables; empty for numbers.
     pub services: Services,
 }
 
-/// Where standard output goes.
+/// What standard output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// How many columns it has; `None` if it is no terminal.
+    /// Width in characters; `None` if standard output is not a terminal.
     pub width: Option<usize>,
-    /// There shall be colours.
+    /// Colours are wanted and possible.
     pub color: bool,
 }
 
 impl Terminal {
-    /// A file.
+    /// Not a terminal.
     pub const NONE: Self = Self { width: None, color: false };
 }

@@ -68,7 +68,7 @@ pub(super) fn loss(format: Format) -> String {
 }
 
 #[test]
-fn colours_are_for_those_who_want_them() {
+fn colours_follow_the_terminal() {
     let color = Terminal { width: None, color: true };
     let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
     let text = rendered_on(color, View::Events, Format::Conntrack(ConntrackFields::default()), &events);
@@ -84,7 +84,7 @@ fn colours_are_for_those_who_want_them() {
 }
 
 #[test]
-fn formats_know_what_they_show() {
+fn formats_know_their_columns() {
     let shows = |format, columns: Option<&str>| {
         let renderer = Renderer::new(&style(format, columns), View::Events, Terminal::NONE);
         renderer.shows(&["unit", "container"])
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// The line with what stands in its strings replaced.
+/// The line with the contents of its strings replaced.
 fn strings_cut(line: &str) -> String {
     let mut out = String::new();
     let (mut inside, mut escaped) = (false, false);

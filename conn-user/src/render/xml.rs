@@ -1,5 +1,5 @@
-//! The XML of `conntrack -o xml`. Our own fields stand in the part that belongs to no direction, under
-//! the names that they have in the line.
+//! The XML of `conntrack -o xml`. conntrace's own fields are in the part that belongs to no direction, under their
+//! names in the line.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::render::style::ConntrackFields;
 pub(super) const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n";
 pub(super) const END: &[u8] = b"</conntrack>\n";
 
-/// Ours, in their order.
+/// conntrace's own fields, in order.
 const OWN: [&str; 7] = ["direction", "pid", "comm", "owner", "lifetime", "age", "reason"];
 
 /// Appends the flow without a line end.
@@ -49,7 +49,7 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         bounds(event, frame, out);
     }
     for column in OWN.iter().filter_map(|name| Column::named(name)) {
-        // "lifetime" and "age" tell the same of different kinds.
+        // An open connection has an age, an ended one a lifetime.
         let other = if event.kind == Kind::Open { "lifetime" } else { "age" };
         let cell = column.of(event, frame.clock);
         if column.id != other && cell != Cell::Unknown {
@@ -130,7 +130,7 @@ fn element(name: &str, cell: Cell<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a value; of what a word may have, three characters mean something in XML.
+/// Appends a value. Three of the characters in escaped names have a meaning in XML.
 fn escaped(cell: Cell<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     plain(cell, out);
@@ -171,7 +171,7 @@ mod tests {
     use crate::render::tests::{lines, loss, rendered};
 
     #[test]
-    fn lives_of_connections() {
+    fn every_kind_of_event_is_written() {
         let plain = Format::Xml(ConntrackFields::default());
         insta::assert_snapshot!(rendered(plain, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
         <?xml version="1.0" encoding="utf-8"?>
@@ -192,7 +192,7 @@ mod tests {
         insta::assert_snapshot!(loss(plain), @"<!-- [LOST] 72 since 2026-01-02T03:04:06.000000000Z until 2026-01-02T03:04:06.012345678Z -->");
     }
 
-    /// The names of the elements, each closed in the order in which they were opened.
+    /// True if every element is closed in the reverse order of opening.
     fn is_well_formed(mut rest: &str) -> bool {
         let mut open = Vec::new();
         while let Some((text, after)) = rest.split_once('<') {

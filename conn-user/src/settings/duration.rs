@@ -1,10 +1,10 @@
-//! Spans of time as people type and read them: `20s`, `1m30s`, `500ms`, `1.5h`.
+//! The syntax of durations: `20s`, `1m30s`, `500ms`, `1.5h`.
 
 use std::time::Duration;
 
 use crate::complaint::{Complaint, complaint};
 
-/// Units and their nanoseconds. `m` is a minute, as in sleep(1) and systemd.time(7).
+/// Units in nanoseconds. `m` is a minute, as in sleep(1) and systemd.time(7).
 const UNITS: [(&str, u64); 9] = [
     ("ns", 1),
     ("us", 1_000),
@@ -18,10 +18,10 @@ const UNITS: [(&str, u64); 9] = [
 ];
 const SECOND: u64 = 1_000_000_000;
 
-/// Parses a span: numbers with units, added up; a number without unit is in seconds.
+/// Parses a duration: numbers with units, added up. A single number without unit is in seconds.
 ///
 /// # Errors
-/// Says what is wrong and how to write a span.
+/// The text is not a duration, or longer than 584 years.
 pub fn parse(text: &str) -> Result<Duration, Complaint> {
     let unclear = || {
         complaint!(
@@ -54,16 +54,17 @@ pub fn parse(text: &str) -> Result<Duration, Complaint> {
     Ok(Duration::from_nanos(total))
 }
 
-/// What of `text` is all `kind`, and the rest.
+/// The longest prefix of characters of a `kind`, and the rest.
 fn split(text: &str, kind: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !kind(c)).unwrap_or(text.len()))
 }
 
-/// A decimal number times `unit`, less than a nanosecond cut off. `None` if it is no number, or too large.
+/// A decimal number times `unit`, cut off to whole nanoseconds. `None` if the text is not a number, or the product
+/// too large.
 fn scale(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let whole: u64 = whole.parse().ok()?;
-    // 18 digits are more than the longest unit can show.
+    // A day has 14 digits of nanoseconds, so 18 digits are enough.
     let fraction = fraction.get(..18).unwrap_or(fraction);
     let digits: u64 = fraction.parse().ok()?;
     let part = u128::from(digits) * u128::from(unit) / 10_u128.pow(fraction.len() as u32);
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_type() {
+    fn durations_parse() {
         for (text, nanos) in [
             ("20s", 20 * SECOND),
             ("1m30s", 90 * SECOND),
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn errors_name_the_mistake() {
         let errors = ["", "soon", "5 parsecs", "1m30", "-1s", "1.2.3s", ".s", "1.", "99999999999d", "20x"]
             .map(|text| parse(text).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"

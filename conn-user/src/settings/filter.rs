@@ -1,4 +1,4 @@
-//! The filter that options and expression make together: all of them must hold.
+//! The filter of options and expression together. All of them must hold.
 
 use conn_common::connection::{IN, OUT};
 
@@ -7,22 +7,22 @@ use crate::complaint::{Complaint, complaint};
 use crate::error::UsageError;
 use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, value};
-use crate::filter::value::list::List;
+use crate::filter::value::list::ValueList;
 use crate::filter::value::ranges::Ranges;
 use crate::filter::workload::WorkloadFilter;
-use crate::host::lookup::Names;
+use crate::host::lookup::Lookup;
 use crate::settings::optional;
 
-/// The filter of a command that knows all of a connection.
+/// The filter of a command that sees connections.
 ///
 /// # Errors
 /// The first option that is wrong.
-pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, UsageError> {
+pub fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     optional("--proto", args.proto.as_deref(), protocol)?;
     let lists = [
         ("--src", Field::Src, &args.src),
         ("--dst", Field::Dst, &args.dst),
-        // A reply goes the other way.
+        // A reply goes in the opposite direction.
         ("--reply-src", Field::Dst, &args.reply_src),
         ("--reply-dst", Field::Src, &args.reply_dst),
         ("--dport", Field::Dport, &args.dport),
@@ -38,7 +38,7 @@ pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, UsageError> {
     ];
     let mut terms = Vec::new();
     for (option, field, texts) in lists {
-        terms.extend(list(option, field, texts, names)?);
+        terms.extend(list(option, field, texts, lookup)?);
     }
     terms.extend(args.direction.map(direction));
     terms.extend(args.family.map(|family| {
@@ -48,21 +48,21 @@ pub fn of(args: &FilterArgs, names: &dyn Names) -> Result<Filter, UsageError> {
         };
         Expression::test(Field::Family, Ranges::one(number))
     }));
-    terms.extend(typed(&args.expression, names)?);
-    Ok(Filter::of(Expression::all_of(terms)))
+    terms.extend(typed(&args.expression, lookup)?);
+    Ok(Filter::new(Expression::all_of(terms)))
 }
 
-/// The containers and units that are wanted: decided here, since the kernel knows neither.
-pub fn places(args: &FilterArgs) -> WorkloadFilter {
+/// The filter of containers and units, which user space decides.
+pub fn workload(args: &FilterArgs) -> WorkloadFilter {
     WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
-/// The filter of `stats`, which knows service ports and directions.
+/// The filter of `stats`: the ledger knows service ports and directions only.
 ///
 /// # Errors
 /// The first option that is wrong, or an expression that asks for another field.
-pub fn of_slots(args: &StatsArgs, names: &dyn Names) -> Result<Filter, UsageError> {
-    let expression = typed(&args.expression, names)?;
+pub fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
+    let expression = typed(&args.expression, lookup)?;
     let fields = expression.iter().flat_map(Expression::fields);
     if let Some(field) = fields.into_iter().find(|field| !matches!(field, Field::Dport | Field::Direction)) {
         return Err(UsageError::Field(complaint!(
@@ -70,9 +70,9 @@ pub fn of_slots(args: &StatsArgs, names: &dyn Names) -> Result<Filter, UsageErro
             field.word()
         )));
     }
-    let ports = list("--dport", Field::Dport, &args.dport, names)?;
+    let ports = list("--dport", Field::Dport, &args.dport, lookup)?;
     let terms = ports.into_iter().chain(args.direction.map(direction)).chain(expression);
-    Ok(Filter::of(Expression::all_of(terms.collect())))
+    Ok(Filter::new(Expression::all_of(terms.collect())))
 }
 
 fn direction(direction: Direction) -> Expression {
@@ -83,16 +83,16 @@ fn direction(direction: Direction) -> Expression {
     Expression::test(Field::Direction, Ranges::one(number.into()))
 }
 
-/// All occurrences of an option are one list.
+/// All occurrences of an option form one list.
 fn list(
     option: &'static str,
     field: Field,
     texts: &[String],
-    names: &dyn Names,
+    lookup: &dyn Lookup,
 ) -> Result<Option<Expression>, UsageError> {
-    let mut all: List<Ranges> = List { wanted: Vec::new(), unwanted: Vec::new() };
+    let mut all: ValueList<Ranges> = ValueList { wanted: Vec::new(), unwanted: Vec::new() };
     for text in texts {
-        let List { wanted, unwanted } = value::sets(field, text, names)
+        let ValueList { wanted, unwanted } = value::sets(field, text, lookup)
             .map_err(|error| UsageError::value(option, text, error.complaint))?;
         all.wanted.extend(wanted);
         all.unwanted.extend(unwanted);
@@ -100,13 +100,13 @@ fn list(
     Ok((!texts.is_empty()).then(|| Expression::test(field, value::set(field, &all))))
 }
 
-/// The expression behind the options. Its words may come as one or as many.
-fn typed(words: &[String], names: &dyn Names) -> Result<Option<Expression>, UsageError> {
+/// The expression after the options, in one or several arguments.
+fn typed(words: &[String], lookup: &dyn Lookup) -> Result<Option<Expression>, UsageError> {
     if words.is_empty() {
         return Ok(None);
     }
     let text = words.join(" ");
-    match expression::parse(&text, names) {
+    match expression::parse(&text, lookup) {
         Ok(expression) => Ok(Some(expression)),
         Err(error) => Err(UsageError::Expression { typed: text, error }),
     }

@@ -1,5 +1,5 @@
-//! What the command line means: validated, with nothing asked of the system. Every error names the
-//! option, what is wrong with it, and what to write instead.
+//! The meaning of the command line: validated settings of each command. Nothing here asks the system. Every error
+//! names the option, the mistake, and the remedy.
 
 pub mod duration;
 pub mod filter;
@@ -22,23 +22,23 @@ use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
-use crate::host::lookup::Names;
-use crate::host::plan::Witnesses;
+use crate::host::lookup::Lookup;
+use crate::host::plan::HookSet;
 use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
 
-/// Ring for events if none was asked for: room for 40,329 of them.
+/// Default size of the ring in bytes: room for 40,329 events.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-/// The smallest page there is, and so the smallest ring.
+/// The smallest page, and so the smallest ring, in bytes.
 const MIN_RING_BYTES: u64 = 4096;
-/// The largest power of two that the kernel takes as the size of a map.
+/// The largest power of two that the kernel accepts as the size of a map, in bytes.
 const MAX_RING_BYTES: u64 = 1 << 31;
 
-/// The shortest time between two reports: each of them reads all sockets.
+/// The shortest time between two reports, since each of them reads all sockets.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many of the largest lives are told if only their order was given.
+/// How many connections `life --sort` prints without `--top`.
 const DEFAULT_TOP: usize = 20;
 
 /// One command and its settings.
@@ -63,31 +63,32 @@ pub enum Settings {
 /// The settings of `conntrace events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsSettings {
-    /// Kinds of events.
+    /// Event kinds.
     pub kinds: KindSet,
-    /// Which connections.
+    /// The filter of connections.
     pub filter: Filter,
-    /// In which containers and units.
-    pub places: WorkloadFilter,
+    /// The filter of containers and units.
+    pub workload: WorkloadFilter,
     /// How to print.
     pub style: Style,
-    /// End after so many events.
+    /// End after this number of events.
     pub count: Option<u64>,
-    /// End after so long.
+    /// End after this time.
     pub timeout: Option<Duration>,
     /// Size of the ring: a power of two, 4096 or more. Where pages are larger, at least one is needed.
     pub ring_bytes: u32,
-    /// Tell at the end what happened per service port.
+    /// Print counts per service port at the end.
     pub summary: bool,
     /// Which ends `conntrace life` prints; `None` for the stream of events.
     pub life: Option<LifetimeFilter>,
-    /// How many of the largest ends are printed at the end, and what makes them large; `None` for all as they end.
+    /// Print only this number of the largest ends, by this key, when the run ends; `None` for every end as it
+    /// happens.
     pub top: Option<(usize, LifeKey)>,
     /// An event that was lost is an error at the end.
     pub strict: bool,
-    /// Witnesses to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
-    /// The hook that sees who accepts, instead of the best there is.
+    /// Hooks to use instead of the planned ones.
+    pub hooks: Option<HookSet>,
+    /// The hook for accepts to use instead of the best one.
     pub accept_hook: Option<AcceptHook>,
     /// How often `-v` was given.
     pub verbose: u8,
@@ -96,32 +97,32 @@ pub struct EventsSettings {
 /// The settings of `conntrace list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListSettings {
-    /// Which connections.
+    /// The filter of connections.
     pub filter: Filter,
-    /// In which containers and units.
-    pub places: WorkloadFilter,
+    /// The filter of containers and units.
+    pub workload: WorkloadFilter,
     /// How to print.
     pub style: Style,
-    /// Sockets that wait for connections, instead of connections.
+    /// Show listening sockets instead of connections.
     pub listening: bool,
-    /// Only what is certainly so old.
+    /// The smallest certain age.
     pub min_age: Option<Duration>,
-    /// What they are sorted by; by service port and tuple without.
+    /// The sort key; `None` sorts by service port and tuple.
     pub order: Option<SocketKey>,
 }
 
 /// The settings of `conntrace count`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountSettings {
-    /// Which connections.
+    /// The filter of connections.
     pub filter: Filter,
-    /// In which containers and units.
-    pub places: WorkloadFilter,
-    /// Groups, in the order of the columns; none for a bare number.
+    /// The filter of containers and units.
+    pub workload: WorkloadFilter,
+    /// Groups, in the order of the columns; empty for a single number.
     pub by: Vec<Group>,
     /// How to print.
     pub format: TableFormat,
-    /// Names of ports, for tables; none if nobody wants any.
+    /// Names of ports in tables; empty for numbers.
     pub services: Services,
 }
 
@@ -129,25 +130,25 @@ pub struct CountSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct StatsSettings {
-    /// Which slots of the ledger are shown. All are counted.
+    /// The slots of the ledger to show. The ledger counts all slots.
     pub filter: Filter,
     /// Time between two reports; `None` for one at the end.
     pub interval: Option<Duration>,
-    /// End after so long.
+    /// End after this time.
     pub timeout: Option<Duration>,
-    /// What was missed or could not be counted is an error at the end.
+    /// A missed or uncounted step is an error at the end.
     pub strict: bool,
-    /// Only the sum.
+    /// Show only the sum.
     pub total: bool,
-    /// Histograms of handshakes and lifetimes.
+    /// Count handshakes and lifetimes in histograms.
     pub lifetimes: bool,
-    /// What conntrace itself costs.
-    pub own: bool,
-    /// Witnesses to use instead of the planned ones.
-    pub witnesses: Option<Witnesses>,
+    /// Report the cost of conntrace itself.
+    pub self_cost: bool,
+    /// Hooks to use instead of the planned ones.
+    pub hooks: Option<HookSet>,
     /// How to print.
     pub format: TableFormat,
-    /// Names of ports, for tables; none if nobody wants any.
+    /// Names of ports in tables; empty for numbers.
     pub services: Services,
 }
 
@@ -156,13 +157,13 @@ impl Settings {
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub fn from_cli(cli: &Cli, names: &dyn Names) -> Result<Self, UsageError> {
+    pub fn from_cli(cli: &Cli, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         match &cli.command {
-            Command::Events(args) => EventsSettings::new(args, cli.verbose, names).map(Self::Events),
-            Command::Count(args) => CountSettings::new(args, names).map(Self::Count),
-            Command::List(args) => ListSettings::new(args, names).map(Self::List),
-            Command::Life(args) => EventsSettings::of_life(args, cli.verbose, names).map(Self::Events),
-            Command::Stats(args) => StatsSettings::new(args, names).map(Self::Stats),
+            Command::Events(args) => EventsSettings::new(args, cli.verbose, lookup).map(Self::Events),
+            Command::Count(args) => CountSettings::new(args, lookup).map(Self::Count),
+            Command::List(args) => ListSettings::new(args, lookup).map(Self::List),
+            Command::Life(args) => EventsSettings::of_life(args, cli.verbose, lookup).map(Self::Events),
+            Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "findings have no columns: use table or json"))
@@ -176,7 +177,7 @@ impl Settings {
 }
 
 impl EventsSettings {
-    fn new(args: &EventsArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &EventsArgs, verbose: u8, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: kinds(&args.event_mask)?,
             summary: args.summary,
@@ -185,14 +186,14 @@ impl EventsSettings {
                 &args.stream,
                 &args.hooks,
                 &args.filter,
-                style::from_args(&args.output, View::Events, names.services())?,
-                names,
+                style::from_args(&args.output, View::Events, lookup.services())?,
+                lookup,
             )?
         })
     }
 
-    /// `conntrace life` is a stream of ends, of which it tells some.
-    fn of_life(args: &LifeArgs, verbose: u8, names: &dyn Names) -> Result<Self, UsageError> {
+    /// `conntrace life` is a stream of ends with a filter of lifetimes.
+    fn of_life(args: &LifeArgs, verbose: u8, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let top = optional("--top", args.top.as_deref(), count)?;
         let top = top.map(|top| usize::try_from(top).unwrap_or(usize::MAX));
         let sorted = top.is_some() || args.sort.is_some();
@@ -214,24 +215,24 @@ impl EventsSettings {
                 &args.stream,
                 &args.hooks,
                 &args.filter,
-                style::from_args(&args.output, View::Lives, names.services())?,
-                names,
+                style::from_args(&args.output, View::Lives, lookup.services())?,
+                lookup,
             )?
         })
     }
 
-    /// All events of a stream, as its options have it.
+    /// The settings that all streams of events share.
     fn stream(
         args: &StreamArgs,
         hooks: &HookArgs,
         filter: &FilterArgs,
         style: Style,
-        names: &dyn Names,
+        lookup: &dyn Lookup,
     ) -> Result<Self, UsageError> {
         Ok(Self {
             kinds: KindSet::ALL,
-            filter: filter::of(filter, names)?,
-            places: filter::places(filter),
+            filter: filter::from_args(filter, lookup)?,
+            workload: filter::workload(filter),
             style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -241,7 +242,7 @@ impl EventsSettings {
             life: None,
             top: None,
             strict: args.strict,
-            witnesses: witnesses(hooks)?,
+            hooks: hook_set(hooks)?,
             accept_hook: optional("--accept-hook", hooks.accept_hook.as_deref(), AcceptHook::parse)?,
             verbose: 0,
         })
@@ -249,8 +250,8 @@ impl EventsSettings {
 }
 
 impl ListSettings {
-    fn new(args: &ListArgs, names: &dyn Names) -> Result<Self, UsageError> {
-        let filter = filter::of(&args.filter, names)?;
+    fn new(args: &ListArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
+        let filter = filter::from_args(&args.filter, lookup)?;
         let listening = args.listening || filter.is_of_listeners();
         let subject = if listening { View::Listeners } else { View::Open };
         if listening && args.min_age.is_some() {
@@ -258,8 +259,8 @@ impl ListSettings {
         }
         Ok(Self {
             filter,
-            places: filter::places(&args.filter),
-            style: style::from_args(&args.output, subject, names.services())?,
+            workload: filter::workload(&args.filter),
+            style: style::from_args(&args.output, subject, lookup.services())?,
             listening,
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
             order: args.sort,
@@ -268,30 +269,30 @@ impl ListSettings {
 }
 
 impl CountSettings {
-    fn new(args: &CountArgs, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &CountArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
-            filter: filter::of(&args.filter, names)?,
-            places: filter::places(&args.filter),
+            filter: filter::from_args(&args.filter, lookup)?,
+            workload: filter::workload(&args.filter),
             by: args.by.clone(),
             format: args.output,
-            services: names.services().unless(args.numeric),
+            services: lookup.services().unless(args.numeric),
         })
     }
 }
 
 impl StatsSettings {
-    fn new(args: &StatsArgs, names: &dyn Names) -> Result<Self, UsageError> {
+    fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         Ok(Self {
-            filter: filter::of_slots(args, names)?,
+            filter: filter::for_ledger(args, lookup)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             strict: args.strict,
             total: args.total,
             lifetimes: args.lifetimes,
-            own: args.own,
-            witnesses: witnesses(&args.hooks)?,
+            self_cost: args.self_cost,
+            hooks: hook_set(&args.hooks)?,
             format: args.output,
-            services: names.services().unless(args.numeric),
+            services: lookup.services().unless(args.numeric),
         })
     }
 }
@@ -305,8 +306,8 @@ fn optional<T>(
     text.map(|text| parse(text).map_err(|complaint| UsageError::value(option, text, complaint))).transpose()
 }
 
-fn witnesses(args: &HookArgs) -> Result<Option<Witnesses>, UsageError> {
-    optional("--witnesses", args.witnesses.as_deref(), Witnesses::parse)
+fn hook_set(args: &HookArgs) -> Result<Option<HookSet>, UsageError> {
+    optional("--witnesses", args.witnesses.as_deref(), HookSet::parse)
 }
 
 fn kinds(words: &[String]) -> Result<KindSet, UsageError> {
@@ -342,7 +343,7 @@ fn interval(text: &str) -> Result<Duration, Complaint> {
     Ok(interval)
 }
 
-/// A size in bytes, with K, M or G for powers of 1024, rounded up to what a ring can have.
+/// A size in bytes, with K, M or G for powers of 1024, rounded up to a valid size of the ring.
 fn ring_bytes(text: &str) -> Result<u32, Complaint> {
     let text = text.trim();
     let (digits, shift) = match text.as_bytes().last() {

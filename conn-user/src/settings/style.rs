@@ -1,4 +1,4 @@
-//! How events are printed: the options for it, the same on every command that prints events.
+//! The style of events from the options of how to print.
 
 use crate::cli::OutputArgs;
 use crate::column::{self, Column, Columns};
@@ -47,8 +47,7 @@ fn columns(text: &str, format: Format, view: View) -> Result<Columns, Complaint>
     }
 }
 
-/// Reads the words of `-o`. Without a format it is a table if `tabular`: the command's subject is one, or
-/// somebody chose columns.
+/// Reads the words of `-o`. The default is a table if `tabular`: the view is a table, or columns were chosen.
 fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
     let mut chosen: Option<(String, Format)> = None;
     let mut extras = ConntrackFields::default();
@@ -109,7 +108,7 @@ fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
         Format::Save if extras != ConntrackFields::default() => {
             return Err("save excludes all others, as in conntrack: leave them out".into());
         }
-        // The others have time, id and family anyway.
+        // The other formats always have time, id and family.
         format => format,
     })
 }

@@ -6,14 +6,14 @@ use crate::cli::rewrite_args;
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::filter::workload::WorkloadFilter;
-use crate::host::lookup::fixed::FixedNames;
+use crate::host::lookup::fixed::FixedLookup;
 use crate::render::style::Color;
 use crate::render::style::{ConntrackFields, Format};
 
 fn settings(line: &str) -> Result<EventsSettings, Error> {
     let args = line.split(' ').filter(|arg| !arg.is_empty()).map(Into::into);
     let args = rewrite_args(std::iter::once("conntrace".into()).chain(args).collect()).unwrap();
-    match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedNames::default())? {
+    match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedLookup::default())? {
         Settings::Events(settings) => Ok(settings),
         other => panic!("events was typed, not {other:?}"),
     }
@@ -31,7 +31,7 @@ fn without_options_everything_is_shown() {
             color: Color::Auto,
             utc: false,
             resolve: false,
-            services: FixedNames::default().services().clone(),
+            services: FixedLookup::default().services().clone(),
         },
         count: None,
         timeout: None,
@@ -39,9 +39,9 @@ fn without_options_everything_is_shown() {
         summary: false,
         life: None,
         top: None,
-        places: WorkloadFilter::default(),
+        workload: WorkloadFilter::default(),
         strict: false,
-        witnesses: None,
+        hooks: None,
         accept_hook: None,
         verbose: 0,
     };
@@ -49,7 +49,7 @@ fn without_options_everything_is_shown() {
 }
 
 #[test]
-fn options_narrow_it() {
+fn options_narrow_the_stream() {
     let settings = settings(
         "-vv -e NEW -e d -p 6 --dport ssh --dport 80-81 --sport 1024-65535 --direction out -f ipv6 \
          -o timestamp --count 6 --timeout 20s -b 100K",
@@ -57,11 +57,11 @@ fn options_narrow_it() {
     .unwrap();
     assert_eq!(Kind::ALL.map(|kind| settings.kinds.contains(kind)), [true, false, true]);
     let on = |sport, dport| {
-        settings.filter.wants(&Connection { sport, dport, direction: OUT, family: 6, ..Connection::UNSEEN })
+        settings.filter.matches(&Connection { sport, dport, direction: OUT, family: 6, ..Connection::UNSEEN })
     };
     assert_eq!([22, 23, 80, 81].map(|port| on(1024, port)), [true, false, true, true]);
     assert!(!on(1023, 22));
-    assert!(!settings.filter.wants(&Connection { sport: 1024, dport: 22, ..Connection::UNSEEN }));
+    assert!(!settings.filter.matches(&Connection { sport: 1024, dport: 22, ..Connection::UNSEEN }));
     assert_eq!(
         settings.style.format,
         Format::Conntrack(ConntrackFields { timestamp: true, ..ConntrackFields::default() })
@@ -182,7 +182,7 @@ fn errors_keep_the_option_and_what_was_typed() {
 }
 
 #[test]
-fn replies_go_the_other_way() {
+fn reply_options_swap_source_and_destination() {
     for (reply, original) in [
         ("-r 10.0.0.0/8", "-d 10.0.0.0/8"),
         ("--reply-dst 10.0.0.0/8,!10.1.0.0/16", "--orig-src 10.0.0.0/8,!10.1.0.0/16"),
@@ -215,7 +215,7 @@ fn options_and_expression_are_one_filter() {
 fn stats_knows_ports_and_directions() {
     let filter = |words: &[&str]| {
         let args = [&["conntrace", "stats"], words].concat();
-        match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedNames::default()) {
+        match Settings::from_cli(&Cli::try_parse_from(args).unwrap(), &FixedLookup::default()) {
             Ok(Settings::Stats(settings)) => Ok(settings.filter),
             Ok(other) => panic!("stats was typed, not {other:?}"),
             Err(error) => Err(error.to_string()),
@@ -223,7 +223,7 @@ fn stats_knows_ports_and_directions() {
     };
     let ours = filter(&["--dport", "!22", "direction in or dport = 80"]).unwrap();
     assert_eq!(
-        [(0, 80), (0, 22), (1, 80), (1, 81)].map(|(to, port)| ours.wants_slot(to, port)),
+        [(0, 80), (0, 22), (1, 80), (1, 81)].map(|(to, port)| ours.matches_slot(to, port)),
         [true, false, true, false]
     );
     insta::assert_snapshot!(filter(&["dport = 22 and pid = 5"]).unwrap_err(), @"filter: stats counts by dport and direction and knows no pid: use events or count for it");

@@ -45,7 +45,7 @@ impl Pipeline {
             enricher: Enricher::default(),
             workload: WorkloadFilter::default(),
             accounting: EventAccounting::default(),
-            clock: WallClock::measure(),
+            clock: WallClock::probe(),
             rate: TickRate::probe(),
             walked_ns: boot_now_ns(),
             limit: None,
@@ -118,7 +118,7 @@ impl Pipeline {
             }
             Item::Record(bytes) => match decode::decode(bytes, self.rate) {
                 Ok(event) => {
-                    let passes = self.kernel_rest.wants_rest(&event.connection);
+                    let passes = self.kernel_rest.matches_rest(&event.connection);
                     self.pass_on(&event, passes, consumer);
                 }
                 Err(error) => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::facts::Host;
-use crate::host::plan::{Degradation, Witnesses, accepts};
+use crate::host::plan::{Degradation, HookSet, accepts};
 use crate::kernel::supported;
 use crate::output::stdout;
 use crate::render::number_table::TableFormat;
@@ -47,7 +47,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
     let mut findings = Findings { facts: facts(host), ..Findings::default() };
     match selftest::run(host) {
         Ok(checked) => {
-            findings.plan = plan(checked.plan.witnesses, checked.accepts.hook);
+            findings.plan = plan(checked.plan.hooks, checked.accepts.hook);
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();
@@ -97,9 +97,9 @@ fn facts(host: &Host) -> Vec<Fact> {
     ]
 }
 
-fn plan(witnesses: Witnesses, accept: Option<AcceptHook>) -> Vec<Fact> {
+fn plan(hooks: HookSet, accept: Option<AcceptHook>) -> Vec<Fact> {
     vec![
-        Fact { name: "transitions", value: witnesses.names().join(", ") },
+        Fact { name: "transitions", value: hooks.names().join(", ") },
         Fact { name: "accepts", value: accept.map_or("listener's owner only", AcceptHook::name).into() },
         Fact { name: "existing sockets", value: "iterators over sockets and files".into() },
     ]

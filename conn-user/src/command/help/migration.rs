@@ -1,22 +1,22 @@
-//! What people used to type, and what they type now.
+//! Commands of other tools, and the commands of conntrace for the same purpose.
 
 use std::fmt::Write as _;
 
-/// A command of another tool, and ours for the same purpose.
+/// A pair of commands.
 #[derive(Clone, Copy, Debug)]
-pub struct From {
-    /// What it was.
+pub struct Migration {
+    /// The command of the other tool.
     pub before: &'static str,
-    /// What it is.
+    /// The command of conntrace.
     pub now: &'static str,
 }
 
-const fn from(before: &'static str, now: &'static str) -> From {
-    From { before, now }
+const fn from(before: &'static str, now: &'static str) -> Migration {
+    Migration { before, now }
 }
 
-/// By tool.
-pub const FROM: &[From] = &[
+/// The pairs, by tool.
+pub const MIGRATIONS: &[Migration] = &[
     from("netstat -t", "conntrace list -o table --resolve"),
     from("netstat -tn", "conntrace list -o table -n"),
     from("netstat -tnc", "conntrace"),
@@ -52,9 +52,9 @@ pub const FROM: &[From] = &[
 
 /// As aligned text.
 pub fn text() -> String {
-    let width = FROM.iter().map(|line| line.before.len()).max().unwrap_or_default();
+    let width = MIGRATIONS.iter().map(|line| line.before.len()).max().unwrap_or_default();
     let mut out = format!("{:<width$}  now I type\n\n", "I used to type");
-    for line in FROM {
+    for line in MIGRATIONS {
         // Writing into a string does not fail.
         _ = writeln!(out, "{:<width$}  {}", line.before, line.now);
     }
@@ -66,7 +66,7 @@ pub fn markdown() -> String {
     let mut out = "# From other tools\n\nEach command on the right is run by a test. `conntrace help from` \
                    prints the same.\n\n| I used to type | now I type |\n| --- | --- |\n"
         .to_owned();
-    for line in FROM {
+    for line in MIGRATIONS {
         // Writing into a string does not fail.
         _ = writeln!(out, "| `{}` | `{}` |", line.before.replace('|', "\\|"), line.now);
     }

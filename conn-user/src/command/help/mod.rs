@@ -1,4 +1,4 @@
-//! What `conntrace help` and `conntrace -h` say.
+//! `conntrace help`, `conntrace -h`, and completions.
 
 pub mod migration;
 
@@ -15,11 +15,11 @@ use crate::complaint::complaint;
 use crate::error::{Error, UsageError};
 use crate::output::stdout;
 
-/// How wide help is, where it does not follow the terminal.
+/// Width of help texts that do not follow the terminal.
 const WIDTH: usize = 80;
 
 impl Topic {
-    /// Its text.
+    /// The text of the topic.
     pub fn text(self) -> String {
         match self {
             Self::Filters => include_str!("filters.txt").into(),
@@ -31,13 +31,13 @@ impl Topic {
     }
 }
 
-/// True if the arguments ask for the help that fits a screen: `-h` without a command, or of the default one.
+/// True if the arguments ask for the short help: `-h` without a command, or of the default command.
 pub fn is_short(args: &[OsString]) -> bool {
     let words: Vec<&str> = args.iter().skip(1).filter_map(|arg| arg.to_str()).collect();
     words.len() + 1 == args.len() && matches!(words[..], ["-h"] | ["events" | "-E" | "--event", "-h"])
 }
 
-/// The help that fits a screen.
+/// The short help, which fits a screen.
 pub fn short() -> String {
     let mut commands = String::new();
     for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
@@ -52,7 +52,7 @@ pub fn short() -> String {
 /// `conntrace help`: a topic, a command, or everything.
 ///
 /// # Errors
-/// There is no such topic.
+/// The topic is unknown, or standard output cannot be written.
 pub fn run(args: &HelpArgs) -> Result<(), Error> {
     let mut cli = Cli::command();
     let Some(name) = &args.topic else { return stdout::print(cli.render_long_help().to_string()) };
@@ -70,7 +70,7 @@ pub fn run(args: &HelpArgs) -> Result<(), Error> {
     }
 }
 
-/// The command line as shells and manuals see it: what is an option of `events` is one without a command.
+/// The command line for shells and manuals: options of `events` are options without a command, too.
 pub fn definition() -> clap::Command {
     let mut cli = Cli::command();
     cli.build();
@@ -97,7 +97,7 @@ pub fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// The names of all columns, in lines; those for people in a line of their own.
+/// The names of all columns in lines. Columns for people have a line of their own.
 fn columns() -> String {
     let (native, human): (Vec<&Column>, Vec<&Column>) = Column::all().partition(|column| column.native);
     format!("{}\n{}", lines(&native), lines(&human))
@@ -119,7 +119,7 @@ fn lines(columns: &[&Column]) -> String {
     lines.join("\n")
 }
 
-/// What each tool calls the states.
+/// The names of the states, by tool.
 fn states() -> String {
     const STATES: [(&str, &str, &str, &str); 10] = [
         ("syn_sent", "SYN_SENT", "SYN-SENT", "our SYN is out"),

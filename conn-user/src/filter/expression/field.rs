@@ -1,4 +1,4 @@
-//! What a connection can be asked for. Each answer is a number, so that every question is a set of numbers.
+//! The fields that a filter can test. Every value is a number, so that every test is a set of numbers.
 
 use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
@@ -9,12 +9,12 @@ use crate::filter::expression::state;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 
-/// The number of what is not known. No field has it for a value.
+/// The number of an unknown value. No field has this number for a known value.
 pub const UNKNOWN: u128 = u128::MAX;
 /// The number of a listener, which stands among the directions: people ask for `direction listen`.
 pub const LISTEN: u128 = 2;
 
-/// What is asked for. Source and destination are the initiator's and the responder's.
+/// A field of a connection. Source is the initiator, destination the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     /// The initiator's address.
@@ -27,7 +27,7 @@ pub enum Field {
     Dport,
     /// The TCP state.
     State,
-    /// Who opened it.
+    /// Which side opened the connection.
     Direction,
     /// The address family.
     Family,
@@ -37,7 +37,7 @@ pub enum Field {
     Pid,
     /// The owner's user.
     Uid,
-    /// The owner's cgroup, by its id.
+    /// The owner's cgroup, by id.
     Cgroup,
     /// The name of the owner's process.
     Comm,
@@ -60,7 +60,7 @@ impl Field {
         Self::Comm,
     ];
 
-    /// The word for it in expressions.
+    /// The word in expressions.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Src => "src",
@@ -78,7 +78,7 @@ impl Field {
         }
     }
 
-    /// The field that a word of an expression means, by its own name or another.
+    /// The field that a word of an expression names. `dir` is an alias.
     pub fn by_word(word: &str) -> Option<Self> {
         match word {
             "dir" => Some(Self::Direction),
@@ -86,12 +86,12 @@ impl Field {
         }
     }
 
-    /// True if the field's values have an order that people ask for.
+    /// True if `<` and `>` compare values of the field.
     pub const fn is_ordered(self) -> bool {
         matches!(self, Self::Sport | Self::Dport | Self::Pid | Self::Uid)
     }
 
-    /// True if it is a property of the task that opened the connection, which may not be known.
+    /// True if the field is a property of the owner, which may be unknown.
     pub const fn is_owners(self) -> bool {
         matches!(self, Self::Pid | Self::Uid | Self::Cgroup | Self::Comm)
     }
@@ -100,18 +100,18 @@ impl Field {
     pub fn domain(self) -> Ranges {
         let or_unknown = |high: u128| Ranges::collect([(0, high), (UNKNOWN, UNKNOWN)]);
         match self {
-            Self::Src | Self::Dst | Self::Comm => Ranges::span(0, u128::MAX),
-            Self::Sport | Self::Dport => Ranges::span(0, u16::MAX.into()),
+            Self::Src | Self::Dst | Self::Comm => Ranges::between(0, u128::MAX),
+            Self::Sport | Self::Dport => Ranges::between(0, u16::MAX.into()),
             Self::State => state::all(),
-            Self::Direction => Ranges::span(IN.into(), UNDIRECTED.into()),
+            Self::Direction => Ranges::between(IN.into(), UNDIRECTED.into()),
             Self::Family => Ranges::collect([(4, 4), (6, 6)]),
-            Self::Netns => Ranges::span(0, u32::MAX.into()),
+            Self::Netns => Ranges::between(0, u32::MAX.into()),
             Self::Pid | Self::Uid => or_unknown(u32::MAX.into()),
             Self::Cgroup => or_unknown(u64::MAX.into()),
         }
     }
 
-    /// The value that a connection has.
+    /// The value of a connection.
     pub fn of(self, connection: &Connection) -> u128 {
         let owner = &connection.owner;
         let owners = |value: u128| if owner.is_known() { value } else { UNKNOWN };
@@ -120,7 +120,7 @@ impl Field {
             Self::Dst => prefix::number(connection.family, &connection.dst),
             Self::Sport => connection.sport.into(),
             Self::Dport => connection.dport.into(),
-            // A handshake that a peer has begun is no other state for people, as in ss.
+            // As in ss, a half-open handshake is SYN_RECV.
             Self::State if connection.state == NEW_SYN_RECV => SYN_RECV.into(),
             Self::State => connection.state.into(),
             Self::Direction if connection.is_listener() => LISTEN,
@@ -135,7 +135,8 @@ impl Field {
     }
 }
 
-/// The number of a task's name: its bytes up to the first zero. A name ends with a zero, so none is [`UNKNOWN`].
+/// The number of a task's name: the bytes up to the first zero. The last byte of a name is zero, so no name is
+/// [`UNKNOWN`].
 pub fn comm(name: &[u8; COMM]) -> u128 {
     let mut plain = [0; COMM];
     let text = until_zero(&name[..COMM - 1]);

@@ -1,14 +1,14 @@
-//! An expression's words. Unlike in ss, blanks around operators and parentheses may be left out.
+//! Splits an expression into tokens. Unlike in ss, blanks around operators and parentheses are optional.
 
 use crate::complaint::complaint;
 use crate::filter::syntax_error::SyntaxError;
 
-/// Where a token stands: its first byte, and the one behind it.
+/// The bytes of a token, half open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// First byte.
     pub start: usize,
-    /// The byte behind the last.
+    /// The byte after the last.
     pub end: usize,
 }
 
@@ -29,9 +29,9 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// `(`
     Open,
     /// `)`
@@ -46,41 +46,41 @@ pub enum Kind {
     Compare(Comparison),
     /// A field or a value.
     Word(String),
-    /// A value in quotes: nothing in it has a meaning of its own.
+    /// A value in quotes, without operators.
     Quoted(String),
 }
 
-/// A token and its place.
+/// A token and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// What it is.
-    pub kind: Kind,
-    /// Where it stands.
+    /// The kind.
+    pub kind: TokenKind,
+    /// The position.
     pub span: Span,
 }
 
-/// Operators in signs, longer ones first.
-const SIGNS: [(&str, Kind); 14] = [
-    ("&&", Kind::And),
-    ("||", Kind::Or),
-    ("!=", Kind::Compare(Comparison::Unequal)),
-    ("==", Kind::Compare(Comparison::Equal)),
-    ("<=", Kind::Compare(Comparison::AtMost)),
-    (">=", Kind::Compare(Comparison::AtLeast)),
-    ("&", Kind::And),
-    ("|", Kind::Or),
-    ("!", Kind::Not),
-    ("=", Kind::Compare(Comparison::Equal)),
-    ("<", Kind::Compare(Comparison::Less)),
-    (">", Kind::Compare(Comparison::Greater)),
-    ("(", Kind::Open),
-    (")", Kind::Close),
+/// Operators, longer ones first.
+const SIGNS: [(&str, TokenKind); 14] = [
+    ("&&", TokenKind::And),
+    ("||", TokenKind::Or),
+    ("!=", TokenKind::Compare(Comparison::Unequal)),
+    ("==", TokenKind::Compare(Comparison::Equal)),
+    ("<=", TokenKind::Compare(Comparison::AtMost)),
+    (">=", TokenKind::Compare(Comparison::AtLeast)),
+    ("&", TokenKind::And),
+    ("|", TokenKind::Or),
+    ("!", TokenKind::Not),
+    ("=", TokenKind::Compare(Comparison::Equal)),
+    ("<", TokenKind::Compare(Comparison::Less)),
+    (">", TokenKind::Compare(Comparison::Greater)),
+    ("(", TokenKind::Open),
+    (")", TokenKind::Close),
 ];
 
 /// Splits an expression into tokens.
 ///
 /// # Errors
-/// A quote that is never closed.
+/// A quote is never closed.
 pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     let mut tokens: Vec<Token> = Vec::new();
     let mut start = 0;
@@ -90,8 +90,9 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
             continue;
         }
         let rest = &text[start..];
-        // Behind an operator a value must come, so there `!` takes the first item of a list out.
-        let is_value = matches!(tokens.last(), Some(Token { kind: Kind::Compare(_), .. })) && first == '!';
+        // After an operator, a value follows: there, `!` excludes the first item of a list.
+        let is_value =
+            matches!(tokens.last(), Some(Token { kind: TokenKind::Compare(_), .. })) && first == '!';
         let sign = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign) && !is_value);
         let (kind, len) = if let Some((sign, kind)) = sign {
             (kind.clone(), sign.len())
@@ -104,7 +105,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
                     complaint!("this quote is never closed: end it with {first}"),
                 ));
             }
-            (Kind::Quoted(inside.to_owned()), inside.len() + 2)
+            (TokenKind::Quoted(inside.to_owned()), inside.len() + 2)
         } else {
             let len = word_length(rest);
             (word(&rest[..len]), len)
@@ -115,7 +116,7 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     Ok(tokens)
 }
 
-/// How far a word goes. In a list, `!` takes an item out, so it is part of the word behind a comma.
+/// The length of a word in bytes. After a comma, `!` excludes an item and belongs to the word.
 fn word_length(text: &str) -> usize {
     let mut before = None;
     for (at, c) in text.char_indices() {
@@ -130,22 +131,22 @@ fn word_length(text: &str) -> usize {
     text.len()
 }
 
-/// True for a word that is no value unless it is quoted.
+/// True for a word that is a value only in quotes.
 pub fn is_keyword(text: &str) -> bool {
-    !matches!(word(text), Kind::Word(_))
+    !matches!(word(text), TokenKind::Word(_))
 }
 
-fn word(word: &str) -> Kind {
+fn word(word: &str) -> TokenKind {
     match word.to_ascii_lowercase().as_str() {
-        "and" => Kind::And,
-        "or" => Kind::Or,
-        "not" => Kind::Not,
-        "eq" => Kind::Compare(Comparison::Equal),
-        "ne" | "neq" => Kind::Compare(Comparison::Unequal),
-        "lt" => Kind::Compare(Comparison::Less),
-        "le" | "leq" => Kind::Compare(Comparison::AtMost),
-        "gt" => Kind::Compare(Comparison::Greater),
-        "ge" | "geq" => Kind::Compare(Comparison::AtLeast),
-        _ => Kind::Word(word.to_owned()),
+        "and" => TokenKind::And,
+        "or" => TokenKind::Or,
+        "not" => TokenKind::Not,
+        "eq" => TokenKind::Compare(Comparison::Equal),
+        "ne" | "neq" => TokenKind::Compare(Comparison::Unequal),
+        "lt" => TokenKind::Compare(Comparison::Less),
+        "le" | "leq" => TokenKind::Compare(Comparison::AtMost),
+        "gt" => TokenKind::Compare(Comparison::Greater),
+        "ge" | "geq" => TokenKind::Compare(Comparison::AtLeast),
+        _ => TokenKind::Word(word.to_owned()),
     }
 }

@@ -1,7 +1,7 @@
-//! The language of filters: ss's, with conntrace's words. `dport = :ssh or not src 10.0.0.0/8`.
+//! The language of filters: that of ss, with conntrace's fields. `dport = :ssh or not src 10.0.0.0/8`.
 //!
-//! An expression is a tree of tests, and a test is a field with the set of values that pass. So everything
-//! that is asked about one field, whatever `and`, `or` and `not` are between, is one set again.
+//! An expression is a tree of tests. A test is a field with the set of values that pass, so `and`, `or` and `not` of
+//! tests of one field are one test again.
 
 pub mod field;
 pub mod lexer;
@@ -21,12 +21,12 @@ pub use self::field::Field;
 pub use self::parser::parse;
 use crate::filter::value::ranges::Ranges;
 
-/// One question: is the value of the field in the set?
+/// A test: is the value of the field in the set?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
-    /// What is asked for.
+    /// The field.
     pub field: Field,
-    /// What passes: values of the field's domain only.
+    /// The values that pass, all of them in the field's domain.
     pub set: Ranges,
 }
 
@@ -37,16 +37,16 @@ impl Test {
     }
 }
 
-/// A filter as it was typed.
+/// A filter as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
-    /// One question.
+    /// One test.
     Test(Test),
-    /// The opposite.
+    /// The negation.
     Not(Box<Self>),
-    /// All of these, two or more.
+    /// All of two or more terms.
     And(Vec<Self>),
-    /// At least one of these, two or more.
+    /// At least one of two or more terms.
     Or(Vec<Self>),
 }
 
@@ -56,17 +56,17 @@ impl Expression {
         Self::Test(Test { field, set })
     }
 
-    /// All of these, however many; `None` for none.
+    /// The conjunction of any number of terms; `None` for no term.
     pub fn all_of(mut terms: Vec<Self>) -> Option<Self> {
         if terms.len() > 1 { Some(Self::And(terms)) } else { terms.pop() }
     }
 
-    /// One of these, however many; `None` for none.
+    /// The disjunction of any number of terms; `None` for no term.
     pub fn any_of(mut terms: Vec<Self>) -> Option<Self> {
         if terms.len() > 1 { Some(Self::Or(terms)) } else { terms.pop() }
     }
 
-    /// The opposite.
+    /// The negation.
     #[must_use]
     pub fn negated(self) -> Self {
         Self::Not(Box::new(self))
@@ -82,7 +82,7 @@ impl Expression {
         }
     }
 
-    /// The fields that it asks for, each as often as it is asked for.
+    /// The fields of all tests, with repetitions.
     pub fn fields(&self) -> Vec<Field> {
         match self {
             Self::Test(test) => vec![test.field],
@@ -91,8 +91,7 @@ impl Expression {
         }
     }
 
-    /// The same in fewer words: negations reach the tests, and tests of one field that stand beside each
-    /// other become one.
+    /// An equivalent, shorter expression: negations move into the tests, and neighbouring tests of one field merge.
     #[must_use]
     pub fn simplified(self) -> Self {
         self.simplify(false)
@@ -110,7 +109,7 @@ impl Expression {
     }
 }
 
-/// Simplifies the terms of an `and` (or of an `or`) and joins them.
+/// Simplifies the terms of an `and` or an `or`, and merges them.
 fn merge(terms: Vec<Expression>, negate: bool, is_and: bool) -> Expression {
     let mut sets: Vec<(Field, Vec<Ranges>)> = Vec::new();
     let mut rest = Vec::new();
@@ -131,18 +130,19 @@ fn merge(terms: Vec<Expression>, negate: bool, is_and: bool) -> Expression {
     }
     let joined = |(field, sets): (Field, Vec<Ranges>)| {
         let set = if is_and { Ranges::in_all(&sets) } else { Ranges::in_any(&sets) };
-        // There is at least one.
+        // Every field has at least one set.
         Test { field, set: set.unwrap_or_default() }
     };
     let mut tests: Vec<Test> = sets.into_iter().map(joined).collect();
-    // The set that decides alone: nothing passes an empty one in an `and`, everything a full one in an `or`.
+    // A set that decides alone: an empty one in an `and`, a full one in an `or`.
     let decides = |test: &Test| {
         if is_and { test.set.is_empty() } else { test.set == test.field.domain() }
     };
     if let Some(at) = tests.iter().position(decides) {
         return Expression::Test(tests.swap_remove(at));
     }
-    // And the one that decides nothing; one stays, so that something is said.
+    // A set that decides nothing: a full one in an `and`, an empty one in an `or`. If all are idle, one of them
+    // stays.
     let is_idle = |test: &Test| {
         if is_and { test.set == test.field.domain() } else { test.set.is_empty() }
     };
@@ -154,7 +154,7 @@ fn merge(terms: Vec<Expression>, negate: bool, is_and: bool) -> Expression {
         terms.extend(idle.map(Expression::Test));
     }
     match terms.len() {
-        // An `and` of no terms does not exist, so there is at least one.
+        // At least one term is left, since every `and` and `or` has terms.
         1 => terms.swap_remove(0),
         _ if is_and => Expression::And(terms),
         _ => Expression::Or(terms),

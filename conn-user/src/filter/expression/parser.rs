@@ -1,16 +1,16 @@
-//! From words to an expression. `or` binds least, then `and`, which may be left out, then `not`.
+//! From tokens to an expression. `or` binds least, then `and`, which is optional, then `not`.
 
 use crate::complaint::{Complaint, complaint};
-use crate::filter::expression::lexer::{Comparison, Kind, Span, Token, tokens};
+use crate::filter::expression::lexer::{Comparison, Span, Token, TokenKind, tokens};
 use crate::filter::expression::{Expression, Field, Test, value};
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::ranges::Ranges;
-use crate::host::lookup::Names;
+use crate::host::lookup::Lookup;
 
-/// How deep parentheses and `not` may nest.
+/// The deepest nesting of parentheses and `not`.
 const DEPTH: usize = 100;
 
-/// Words of ss and conntrack that ask for what conntrace does not know, and why.
+/// Words of ss and conntrack for fields that conntrace does not have, and why.
 const REFUSED: [(&str, &str); 9] = [
     ("dev", "a connection is not tied to a device: ask for its addresses with src and dst"),
     ("fwmark", "conntrace does not read marks of sockets: ask for ports, addresses or owners"),
@@ -26,25 +26,25 @@ const REFUSED: [(&str, &str); 9] = [
 /// Parses an expression.
 ///
 /// # Errors
-/// What is wrong, and where.
-pub fn parse(text: &str, names: &dyn Names) -> Result<Expression, SyntaxError> {
+/// The first mistake and its position.
+pub fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end: text.trim_end().len(), names };
+    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end: text.trim_end().len(), lookup };
     let expression = parser.either()?;
     match parser.peek() {
         None => Ok(expression),
-        Some(Token { kind: Kind::Close, span }) => {
+        Some(Token { kind: TokenKind::Close, span }) => {
             Err(SyntaxError::new(span.start, 1, "this ) closes nothing: take it out, or write the ( before"))
         }
         Some(token) => Err(Parser::unexpected(token)),
     }
 }
 
-/// True if a word is the beginning of an expression rather than the name of a command.
+/// True if a word begins an expression, and is not the name of a command.
 pub fn begins(word: &str) -> bool {
     let Ok(tokens) = tokens(word) else { return true };
     match tokens.first().map(|token| &token.kind) {
-        Some(Kind::Word(first)) => tokens.len() > 1 || is_field(first),
+        Some(TokenKind::Word(first)) => tokens.len() > 1 || is_field(first),
         Some(_) => true,
         None => word.is_empty() || word.trim() != word,
     }
@@ -61,9 +61,9 @@ struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
     depth: usize,
-    /// Where something that is missing at the end is missing.
+    /// The position of what is missing at the end.
     end: usize,
-    names: &'a dyn Names,
+    lookup: &'a dyn Lookup,
 }
 
 impl<'a> Parser<'a> {
@@ -77,7 +77,7 @@ impl<'a> Parser<'a> {
         token
     }
 
-    fn takes(&mut self, kind: &Kind) -> bool {
+    fn takes(&mut self, kind: &TokenKind) -> bool {
         let found = self.peek().is_some_and(|token| token.kind == *kind);
         self.next += usize::from(found);
         found
@@ -101,7 +101,7 @@ impl<'a> Parser<'a> {
 
     fn either(&mut self) -> Result<Expression, SyntaxError> {
         let mut terms = vec![self.all()?];
-        while self.takes(&Kind::Or) {
+        while self.takes(&TokenKind::Or) {
             terms.push(self.all()?);
         }
         Ok(join(terms, Expression::Or))
@@ -111,13 +111,13 @@ impl<'a> Parser<'a> {
         let mut was_state = self.at_state();
         let mut terms = vec![self.term()?];
         loop {
-            let joined = self.takes(&Kind::And);
+            let joined = self.takes(&TokenKind::And);
             if !joined && !self.at_term() {
                 return Ok(join(terms, Expression::And));
             }
             let is_state = self.at_state();
             let term = self.term()?;
-            // As in ss, `state established state syn-sent` is either of them: no connection is both.
+            // As in ss, `state established state syn-sent` means either state, since no connection has both.
             match (&term, terms.last_mut()) {
                 (Expression::Test(Test { set, .. }), Some(Expression::Test(last)))
                     if is_state && was_state && !joined =>
@@ -133,15 +133,14 @@ impl<'a> Parser<'a> {
     /// True if a term begins here.
     fn at_term(&self) -> bool {
         self.peek().is_some_and(|token| {
-            matches!(token.kind, Kind::Word(_) | Kind::Quoted(_) | Kind::Not | Kind::Open)
+            matches!(token.kind, TokenKind::Word(_) | TokenKind::Quoted(_) | TokenKind::Not | TokenKind::Open)
         })
     }
 
     /// True if a plain `state` begins here, without `!=`.
     fn at_state(&self) -> bool {
-        let is_state =
-            |token: &Token| matches!(&token.kind, Kind::Word(word) if word.eq_ignore_ascii_case("state"));
-        let unequal = Kind::Compare(Comparison::Unequal);
+        let is_state = |token: &Token| matches!(&token.kind, TokenKind::Word(word) if word.eq_ignore_ascii_case("state"));
+        let unequal = TokenKind::Compare(Comparison::Unequal);
         self.peek().is_some_and(is_state)
             && self.tokens.get(self.next + 1).is_none_or(|token| token.kind != unequal)
     }
@@ -150,7 +149,7 @@ impl<'a> Parser<'a> {
         let Some(token) = self.peek() else {
             return Err(self.missing("a test is missing here: write one like dport = :22 or src 10.0.0.0/8"));
         };
-        if !matches!(token.kind, Kind::Not | Kind::Open) {
+        if !matches!(token.kind, TokenKind::Not | TokenKind::Open) {
             return self.test();
         }
         self.next += 1;
@@ -163,11 +162,11 @@ impl<'a> Parser<'a> {
                 complaint!("this nests deeper than {DEPTH}: write it flatter"),
             ));
         }
-        let term = if token.kind == Kind::Not {
+        let term = if token.kind == TokenKind::Not {
             self.term()?.negated()
         } else {
             let inner = self.either()?;
-            if !self.takes(&Kind::Close) {
+            if !self.takes(&TokenKind::Close) {
                 return Err(match self.peek() {
                     Some(token) => Self::unexpected(token),
                     None => {
@@ -184,7 +183,7 @@ impl<'a> Parser<'a> {
     fn test(&mut self) -> Result<Expression, SyntaxError> {
         let (field, negate) = self.field()?;
         let comparison = match self.peek() {
-            Some(Token { kind: Kind::Compare(comparison), span }) => {
+            Some(Token { kind: TokenKind::Compare(comparison), span }) => {
                 self.next += 1;
                 let is_order = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
                 if is_order && !field.is_ordered() {
@@ -199,13 +198,13 @@ impl<'a> Parser<'a> {
         Ok(if negate { opposite(term) } else { term })
     }
 
-    /// The word that says what is asked for; true if `exclude` asks for the opposite.
+    /// The field of a test, and true if `exclude` negates the test.
     fn field(&mut self) -> Result<(Field, bool), SyntaxError> {
         let Some(token) = self.take() else { return Err(self.missing("a test is missing here")) };
         let Span { start, end } = token.span;
         let wrong = |complaint: Complaint| SyntaxError::new(start, end - start, complaint);
         let word = match &token.kind {
-            Kind::Word(word) => word.to_ascii_lowercase(),
+            TokenKind::Word(word) => word.to_ascii_lowercase(),
             _ => return Err(Self::unexpected(token)),
         };
         if word == "exclude" {
@@ -226,18 +225,18 @@ impl<'a> Parser<'a> {
         let Span { start, end } = token.span;
         let wrong = |complaint: Complaint| SyntaxError::new(start, end - start, complaint);
         let expression = match (&token.kind, comparison) {
-            (Kind::Word(word), Comparison::Equal | Comparison::Unequal) => {
-                value::expression(field, word, self.names)
+            (TokenKind::Word(word), Comparison::Equal | Comparison::Unequal) => {
+                value::expression(field, word, self.lookup)
                     .map_err(|error| SyntaxError::new(start + error.at, error.len, error.complaint))?
             }
-            (Kind::Quoted(text), Comparison::Equal | Comparison::Unequal) => {
-                Expression::test(field, value::quoted(field, text, self.names).map_err(wrong)?)
+            (TokenKind::Quoted(text), Comparison::Equal | Comparison::Unequal) => {
+                Expression::test(field, value::quoted(field, text, self.lookup).map_err(wrong)?)
             }
-            (Kind::Word(text) | Kind::Quoted(text), _) => {
-                let limit = value::limit(field, text, self.names).map_err(wrong)?;
+            (TokenKind::Word(text) | TokenKind::Quoted(text), _) => {
+                let limit = value::limit(field, text, self.lookup).map_err(wrong)?;
                 Expression::test(field, beyond(field, comparison, limit))
             }
-            (Kind::Not, _) => {
+            (TokenKind::Not, _) => {
                 return Err(SyntaxError::new(
                     start,
                     end - start,
@@ -255,7 +254,7 @@ fn join(mut terms: Vec<Expression>, how: impl FnOnce(Vec<Expression>) -> Express
     if terms.len() == 1 { terms.swap_remove(0) } else { how(terms) }
 }
 
-/// The opposite, as one test if it was one.
+/// The negation; of a test, one test.
 fn opposite(term: Expression) -> Expression {
     match term {
         Expression::Test(Test { field, set }) => Expression::test(field, field.domain().without(&set)),
@@ -263,12 +262,12 @@ fn opposite(term: Expression) -> Expression {
     }
 }
 
-/// The known values on one side of a limit. An owner that is not known is on neither.
+/// The known values on one side of a limit. An unknown owner is on neither side.
 fn beyond(field: Field, comparison: Comparison, limit: u128) -> Ranges {
-    let below = limit.checked_sub(1).map_or(Ranges::EMPTY, |end| Ranges::span(0, end));
+    let below = limit.checked_sub(1).map_or(Ranges::EMPTY, |end| Ranges::between(0, end));
     let known = match field {
-        Field::Sport | Field::Dport => Ranges::span(0, u16::MAX.into()),
-        _ => Ranges::span(0, u32::MAX.into()),
+        Field::Sport | Field::Dport => Ranges::between(0, u16::MAX.into()),
+        _ => Ranges::between(0, u32::MAX.into()),
     };
     let one = Ranges::one(limit);
     match comparison {

@@ -48,7 +48,7 @@ impl Display for Test {
 }
 
 impl Test {
-    /// The shorter way to write the set: what is in it (true) or what is not.
+    /// The shorter list: of the values in the set (true), or of the others (false).
     fn list(&self) -> (bool, String) {
         let rest = self.field.domain().without(&self.set);
         if rest.is_empty() || self.set.is_empty() {
@@ -60,7 +60,7 @@ impl Test {
         (is_wanted, items.join(","))
     }
 
-    /// How many values or ranges of values have to be listed to write the set.
+    /// The number of values or ranges in the shorter list.
     pub fn weight(&self) -> usize {
         let rest = self.field.domain().without(&self.set);
         items(self.field, &self.set).len().min(items(self.field, &rest).len())
@@ -93,8 +93,8 @@ fn numbers(low: u128, high: u128) -> String {
     }
 }
 
-/// No two names stand side by side among the numbers, so a longer range is the rest between some. It is
-/// never printed, since the names are fewer than the ranges; but it counts for more.
+/// No two names are neighbouring numbers, so a longer range is a gap between names. Such ranges are never printed,
+/// since the list of names is shorter; they count for three items.
 fn names(low: u128, high: u128) -> Vec<String> {
     if low == high { vec![name(low)] } else { vec![name(low), "…".into(), name(high)] }
 }
@@ -106,7 +106,7 @@ fn name(number: u128) -> String {
     let bytes = number.to_be_bytes();
     let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let mut text = String::new();
-    // A word of the language would be read as that.
+    // A keyword needs an escape, since the parser would read an operator.
     let is_word = std::str::from_utf8(&bytes[..end]).is_ok_and(lexer::is_keyword);
     for (at, &byte) in bytes[..end].iter().enumerate() {
         if is_word && at == 0 {
@@ -114,7 +114,7 @@ fn name(number: u128) -> String {
         } else if byte.is_ascii_alphanumeric() || b"._/:@+".contains(&byte) || (byte == b'-' && end > 1) {
             text.push(char::from(byte));
         } else {
-            // Writing into a string cannot fail.
+            // Writing into a string does not fail.
             let _ = write!(text, "\\x{byte:02x}");
         }
     }

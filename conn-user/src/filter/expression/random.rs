@@ -1,4 +1,4 @@
-//! Expressions and connections made up at random, and what an evaluation without sets says of them.
+//! Random expressions and connections, and an evaluation without sets to compare with.
 
 use conn_common::connection::{Connection, IN, OUT};
 use conn_common::owner::CONNECT;
@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::tests::parsed;
 use super::*;
-use crate::host::lookup::fixed::FixedNames;
+use crate::host::lookup::fixed::FixedLookup;
 
-/// What a test asks, said a second time and without sets.
+/// An expression with a naive evaluation, without sets.
 #[derive(Clone, Debug)]
 enum Naive {
     Dport(&'static str, u16),
@@ -87,7 +87,7 @@ impl Naive {
     }
 }
 
-/// Few values, so that they meet.
+/// Random expressions over few values, so that connections match often.
 fn naive() -> impl Strategy<Value = Naive> {
     let sign = || prop::sample::select(vec!["=", "!=", "<", "<=", ">", ">="]);
     let mask4 = |address: u32, len: u8| address & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
@@ -129,7 +129,7 @@ fn tcp_state() -> impl Strategy<Value = u8> {
     prop::sample::select(vec![ESTABLISHED, SYN_SENT, SYN_RECV, TIME_WAIT, CLOSE])
 }
 
-/// Connections that come near the tests of [`naive`].
+/// Random connections over the values of [`naive`].
 pub(crate) fn connection() -> impl Strategy<Value = Connection> {
     let places = (port(), port(), address4(), address6(), any::<bool>(), any::<bool>());
     let owner = (any::<bool>(), 0..4_u32, prop::sample::select(vec!["a", "ab", "abc", "curl"]));
@@ -159,7 +159,7 @@ pub(crate) fn connection() -> impl Strategy<Value = Connection> {
     )
 }
 
-/// An expression as [`naive`] has them.
+/// A random expression.
 pub(crate) fn expression() -> impl Strategy<Value = Expression> {
     naive().prop_map(|naive| parsed(&naive.text()))
 }
@@ -198,7 +198,7 @@ proptest! {
 
     #[test]
     fn any_text_parses_or_fails(text in ".{0,60}") {
-        let _ = parse(&text, &FixedNames::default()).map_err(|error| error.show(&text));
+        let _ = parse(&text, &FixedLookup::default()).map_err(|error| error.show(&text));
     }
 
     #[test]
@@ -207,7 +207,7 @@ proptest! {
         "direction", "=", "!=", "<", ">=", "and", "or", "not", "!", "(", ")", ":ssh", "22", "10.0.0.0/8", "[::1]:22",
         "established", "ä", "-", "*", "!22", ",", "1-2", "\"", "'", "\\", "::", "[", "]", "inet:",
     ]), 0..12)) {
-        let names = FixedNames::default();
+        let names = FixedLookup::default();
         for text in [words.join(" "), words.concat()] {
             match parse(&text, &names) {
                 Ok(expression) => prop_assert_eq!(parsed(&expression.to_string()), expression, "{}", text),

@@ -1,4 +1,4 @@
-//! TCP states by all the names that people know them by: ss's, conntrack's and the kernel's.
+//! TCP states by the names of ss, conntrack and the kernel.
 
 use conn_common::state::{
     CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
@@ -41,13 +41,13 @@ const ALIASES: [(&str, u8); 8] = [
 
 /// Every state.
 pub fn all() -> Ranges {
-    Ranges::span(u128::from(ESTABLISHED), u128::from(CLOSING))
+    Ranges::between(u128::from(ESTABLISHED), u128::from(CLOSING))
 }
 
-/// The states that a name stands for; hyphens, underscores and case do not matter.
+/// The states that a name stands for. Hyphens, underscores and case are ignored.
 ///
 /// # Errors
-/// Says which names there are.
+/// The text is not a name of a state or a group.
 pub fn parse(text: &str) -> Result<Ranges, Complaint> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
     let name = plain(text);
@@ -65,13 +65,13 @@ pub fn parse(text: &str) -> Result<Ranges, Complaint> {
         "synchronized" => Ok(all().without(&of(&[LISTEN, CLOSE, SYN_SENT]))),
         "bucket" => Ok(of(&[SYN_RECV, TIME_WAIT])),
         "big" => Ok(all().without(&of(&[SYN_RECV, TIME_WAIT]))),
-        // conntrack does not tell these two apart.
+        // conntrack has one name for both states.
         "finwait" => Ok(of(&[FIN_WAIT1, FIN_WAIT2])),
         _ => Err(complaint!("unknown state {text:?}: {HOW}")),
     }
 }
 
-/// The name of a state, if it is one.
+/// The name of a state; `None` for other numbers.
 pub fn name(state: u128) -> Option<&'static str> {
     NAMES.iter().find(|&&(_, number)| u128::from(number) == state).map(|&(name, _)| name)
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_the_names_of_others() {
+    fn names_of_ss_and_conntrack_are_states() {
         let states = |text: &str| parse(text).unwrap().numbers().map(|n| n as u8).collect::<Vec<_>>();
         for (text, state) in [
             ("ESTABLISHED", ESTABLISHED),

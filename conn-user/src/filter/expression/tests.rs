@@ -3,11 +3,11 @@ use conn_common::owner::{CONNECT, Owner};
 use conn_common::state::{ESTABLISHED, SYN_RECV};
 
 use super::*;
-use crate::host::lookup::fixed::FixedNames;
+use crate::host::lookup::fixed::FixedLookup;
 
 /// An expression that is right.
 pub(super) fn parsed(text: &str) -> Expression {
-    parse(text, &FixedNames::default()).unwrap_or_else(|error| panic!("{}", error.show(text)))
+    parse(text, &FixedLookup::default()).unwrap_or_else(|error| panic!("{}", error.show(text)))
 }
 
 /// An SSH connection from 10.0.0.7 that curl of www-data (pid 100) opened.
@@ -82,7 +82,7 @@ fn matches_what_ss_would_match() {
         ("dport = :ssh & src 10.0.0.0/8", true, false),
         ("dport = :ssh && src 10.0.0.0/8", true, false),
         ("dport = :ssh src 10.0.0.0/8", true, false),
-        // and binds more than or, as ss's manual says.
+        // `and` binds more than `or`, as in ss.
         ("dport = 22 or dport = 443 and direction out", true, false),
         ("(dport = 22 or dport = 443) and direction out", true, false),
         ("dport = 443 or dport = 22 and direction in", false, true),
@@ -149,7 +149,7 @@ fn simplifying_leaves_little() {
 }
 
 fn errors(texts: &[&str]) -> String {
-    let show = |text: &&str| parse(text, &FixedNames::default()).unwrap_err().show(text);
+    let show = |text: &&str| parse(text, &FixedLookup::default()).unwrap_err().show(text);
     texts.iter().map(show).collect::<Vec<_>>().join("\n")
 }
 
@@ -322,8 +322,8 @@ fn errors_point_at_the_value() {
 }
 
 #[test]
-fn long_and_deep_expressions_are_no_trouble() {
-    let names = FixedNames::default();
+fn deep_expressions_are_refused_and_wide_ones_parse() {
+    let names = FixedLookup::default();
     let deep = |depth: usize| format!("{}dport = 22{}", "(".repeat(depth), ")".repeat(depth));
     assert!(parse(&deep(100), &names).is_ok());
     assert!(parse(&deep(101), &names).unwrap_err().to_string().contains("flatter"));
@@ -340,7 +340,7 @@ fn long_and_deep_expressions_are_no_trouble() {
 }
 
 #[test]
-fn expressions_are_told_from_commands() {
+fn expressions_differ_from_commands() {
     for word in [
         "dport",
         "dport = 22",
@@ -362,8 +362,8 @@ fn expressions_are_told_from_commands() {
 }
 
 #[test]
-fn names_that_are_words_of_the_language_are_quoted() {
-    let names = FixedNames::default();
+fn keywords_as_names_need_quotes() {
+    let names = FixedLookup::default();
     for name in ["lt", "And", "NOT"] {
         let quoted = format!("comm = \"{name}\"");
         let expression = parse(&quoted, &names).unwrap();

@@ -1,4 +1,4 @@
-//! The values behind a field: addresses, ports, names. Options and expressions write them alike.
+//! Values of fields: addresses, ports, names. Options and expressions share this syntax.
 
 use conn_common::connection::UNDIRECTED;
 use conn_common::owner::COMM;
@@ -8,65 +8,69 @@ use crate::event::direction;
 use crate::filter::expression::field::{self, Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Test, state};
 use crate::filter::syntax_error::SyntaxError;
-use crate::filter::value::list::{self, List};
+use crate::filter::value::list::{self, ValueList};
 use crate::filter::value::ranges::Ranges;
 use crate::filter::value::{port, prefix};
-use crate::host::lookup::Names;
+use crate::host::lookup::Lookup;
 
-/// Everything, in any field.
+/// Matches every value of any field.
 const ANY: &str = "*";
-/// An owner's value that is not known, as events print it.
+/// An unknown value of an owner, as in events.
 const NOT_KNOWN: &str = "-";
 
-/// Parses a list of values of `field` as an expression has them: addresses may have ports.
+/// Parses a list of values in an expression, where addresses may have ports.
 ///
 /// # Errors
-/// Names the first value that is wrong, and what to write instead.
-pub fn expression(field: Field, text: &str, names: &dyn Names) -> Result<Expression, SyntaxError> {
+/// The first wrong value.
+pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
-        Field::Src | Field::Dst => host(field, item, names),
-        Field::Sport | Field::Dport => port_of_family(field, item, names),
-        _ => one(field, item, names).map(|set| Expression::test(field, set)),
+        Field::Src | Field::Dst => host(field, item, lookup),
+        Field::Sport | Field::Dport => port_of_family(field, item, lookup),
+        _ => one(field, item, lookup).map(|set| Expression::test(field, set)),
     })?;
     Ok(join(field, list))
 }
 
-/// Parses a list of values of `field` as an option has them.
+/// Parses a list of values of an option.
 ///
 /// # Errors
-/// Names the first value that is wrong, and what to write instead.
-pub fn sets(field: Field, text: &str, names: &dyn Names) -> Result<List<Ranges>, SyntaxError> {
-    list::parse(text, noun(field), how(field), |item| one(field, item, names))
+/// The first wrong value.
+pub fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
+    list::parse(text, noun(field), how(field), |item| one(field, item, lookup))
 }
 
 /// The set that a list of sets means.
-pub fn set(field: Field, list: &List<Ranges>) -> Ranges {
+pub fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
     let wanted = Ranges::in_any(&list.wanted).unwrap_or_else(|| field.domain());
     wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
 
-/// One value that stands behind `<`, `<=`, `>` or `>=`.
+/// The value after `<`, `<=`, `>` or `>=`.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
-pub fn limit(field: Field, text: &str, names: &dyn Names) -> Result<u128, Complaint> {
+/// The text is not a value of the field.
+pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
     let number = match field {
         Field::Sport | Field::Dport => {
             let text = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
-            port::port(text, names.services())?.into()
+            port::port(text, lookup.services())?.into()
         }
-        Field::Uid => user(text, names)?,
+        Field::Uid => user(text, lookup)?,
         _ => number(text).ok_or_else(|| complaint!("{text:?} is no number: {}", how(field)))?,
     };
     Ok(number.into())
 }
 
-/// A value in quotes, which stands for itself.
+/// A value in quotes, without escapes and lists.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
-pub fn quoted(field: Field, text: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
-    if field == Field::Comm { Ok(Ranges::one(name(text.as_bytes()))) } else { one(field, text.trim(), names) }
+/// The text is not a value of the field.
+pub fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
+    if field == Field::Comm {
+        Ok(Ranges::one(name(text.as_bytes())))
+    } else {
+        one(field, text.trim(), lookup)
+    }
 }
 
 const fn noun(field: Field) -> &'static str {
@@ -100,8 +104,8 @@ pub const fn how(field: Field) -> &'static str {
     }
 }
 
-/// One value, or one range of them.
-fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint> {
+/// One value or one range of values.
+fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if item == ANY {
         return Ok(field.domain());
     }
@@ -113,8 +117,8 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint>
     Ok(match field {
         Field::Src | Field::Dst => prefix::parse(item)?,
         Field::Sport | Field::Dport => {
-            let ports = port::range(item.strip_prefix(':').unwrap_or(item), names.services())?;
-            Ranges::span((*ports.start()).into(), (*ports.end()).into())
+            let ports = port::range(item.strip_prefix(':').unwrap_or(item), lookup.services())?;
+            Ranges::between((*ports.start()).into(), (*ports.end()).into())
         }
         Field::State => state::parse(item)?,
         Field::Direction => Ranges::one(match lower.as_str() {
@@ -127,15 +131,15 @@ fn one(field: Field, item: &str, names: &dyn Names) -> Result<Ranges, Complaint>
             "ipv6" | "inet6" | "6" => Ranges::one(6),
             _ => return Err(wrong()),
         },
-        Field::Netns => range(item, |text| names.netns(text))?,
+        Field::Netns => range(item, |text| lookup.netns(text))?,
         Field::Pid => range(item, |text| number(text).ok_or_else(wrong))?,
-        Field::Uid => range(item, |text| user(text, names))?,
-        Field::Cgroup => range(item, |text| text.parse::<u64>().or_else(|_| names.cgroup(text)))?,
+        Field::Uid => range(item, |text| user(text, lookup))?,
+        Field::Cgroup => range(item, |text| text.parse::<u64>().or_else(|_| lookup.cgroup(text)))?,
         Field::Comm => Ranges::one(name(&unescaped(item)?)),
     })
 }
 
-/// A value, or two with a hyphen between. Names may have hyphens, so the whole is tried first.
+/// A value, or two values with a hyphen between. Names may have hyphens, so the whole text is tried first.
 fn range<T>(item: &str, one: impl Fn(&str) -> Result<T, Complaint>) -> Result<Ranges, Complaint>
 where
     T: Into<u128> + PartialOrd,
@@ -150,7 +154,7 @@ where
             if low > high {
                 return Err(complaint!("the range {item} is reversed: write {last}-{first}"));
             }
-            return Ok(Ranges::span(low.into(), high.into()));
+            return Ok(Ranges::between(low.into(), high.into()));
         }
     }
     Err(whole)
@@ -160,16 +164,16 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn user(text: &str, names: &dyn Names) -> Result<u32, Complaint> {
+fn user(text: &str, lookup: &dyn Lookup) -> Result<u32, Complaint> {
     match number(text) {
         Some(uid) => Ok(uid),
         None => {
-            names.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
+            lookup.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
         }
     }
 }
 
-/// The number of a process's name. The kernel keeps 15 bytes of it.
+/// The number of a process's name. The kernel keeps 15 bytes of a name.
 fn name(text: &[u8]) -> u128 {
     let mut comm = [0; COMM];
     let len = text.len().min(comm.len() - 1);
@@ -177,7 +181,7 @@ fn name(text: &[u8]) -> u128 {
     field::comm(&comm)
 }
 
-/// Takes back what [`crate::render::sanitize::word`] did, so that a name can be copied from an event.
+/// Reverses the escapes of names in events, so that a name can be copied from an event.
 fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -208,7 +212,7 @@ fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
 }
 
 /// ss's `[FAMILY:]ADDRESS[:PORT]`, either part of which may be `*`.
-fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
+fn host(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
     let port_field = if field == Field::Src { Field::Sport } else { Field::Dport };
     let (family, rest) = family(item);
     let (address, port) = split_host(rest)?;
@@ -217,7 +221,7 @@ fn host(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Compl
         terms.push(Expression::test(field, prefix::parse(&address)?));
     }
     if let Some(port) = port.filter(|&port| port != ANY) {
-        terms.push(Expression::test(port_field, one(port_field, port, names)?));
+        terms.push(Expression::test(port_field, one(port_field, port, lookup)?));
     }
     Ok(Expression::all_of(terms).unwrap_or_else(|| Expression::test(field, field.domain())))
 }
@@ -238,7 +242,7 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
         }
         return Ok((format!("{address}{length}"), port));
     }
-    // Without brackets, all of an IPv6 address is address.
+    // Without brackets, an IPv6 address has no port.
     let colons = text.matches(':').count();
     match text.split_once(':') {
         Some((_, "")) => Err(wrong()),
@@ -248,18 +252,18 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
     }
 }
 
-/// ss's `[FAMILY:]:PORT`, with either colon left out as people do.
-fn port_of_family(field: Field, item: &str, names: &dyn Names) -> Result<Expression, Complaint> {
+/// ss's `[FAMILY:]:PORT`. Both colons are optional.
+fn port_of_family(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
     let (family, rest) = family(item);
     let port = rest.strip_prefix("*:").unwrap_or(rest);
-    let ports = Expression::test(field, one(field, port, names)?);
+    let ports = Expression::test(field, one(field, port, lookup)?);
     Ok(match family {
         Some(family) => Expression::And(vec![family, ports]),
         None => ports,
     })
 }
 
-/// The family before an address, if there is one.
+/// The family before an address, if any, and the rest.
 fn family(item: &str) -> (Option<Expression>, &str) {
     for (word, number) in [("inet6:", 6), ("inet:", 4)] {
         if let Some(rest) = item.strip_prefix(word) {
@@ -269,8 +273,8 @@ fn family(item: &str) -> (Option<Expression>, &str) {
     (None, item)
 }
 
-/// The expression that a list means: one test where all its items are tests of the field.
-fn join(field: Field, list: List<Expression>) -> Expression {
+/// The meaning of a list: one test if all items are tests of the field.
+fn join(field: Field, list: ValueList<Expression>) -> Expression {
     let pure = |terms: &[Expression]| {
         let set = |term: &Expression| match term {
             Expression::Test(Test { field: asked, set }) if *asked == field => Some(set.clone()),
@@ -279,7 +283,7 @@ fn join(field: Field, list: List<Expression>) -> Expression {
         terms.iter().map(set).collect::<Option<Vec<Ranges>>>()
     };
     if let (Some(wanted), Some(unwanted)) = (pure(&list.wanted), pure(&list.unwanted)) {
-        return Expression::test(field, set(field, &List { wanted, unwanted }));
+        return Expression::test(field, set(field, &ValueList { wanted, unwanted }));
     }
     let wanted = Expression::any_of(list.wanted);
     let unwanted = Expression::any_of(list.unwanted).map(Expression::negated);

@@ -1,29 +1,29 @@
-//! Lists as people type them: `22,80,!8080`. The items with `!` are taken out of the others; if there are
-//! no others, out of everything.
+//! Lists of values: `22,80,!8080`. Items with `!` are excluded from the others, or from everything if all items have
+//! `!`.
 
 use crate::complaint::{Complaint, complaint};
 use crate::filter::syntax_error::SyntaxError;
 
-/// The items of a list.
+/// The parsed items of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<T> {
-    /// What is wanted; nothing if all is but what is unwanted.
+pub struct ValueList<T> {
+    /// The wanted items; empty for everything except the unwanted.
     pub wanted: Vec<T>,
-    /// What is taken out of it.
+    /// The excluded items.
     pub unwanted: Vec<T>,
 }
 
-/// Parses a comma-separated list. `what` names an item (`a port`) and `how` says how to write one.
+/// Parses a comma-separated list. `what` names an item (`a port`), `how` is the remedy of a complaint.
 ///
 /// # Errors
-/// Names the first item that is wrong.
+/// The first wrong item.
 pub fn parse<T>(
     text: &str,
     what: &str,
     how: &str,
     mut item: impl FnMut(&str) -> Result<T, Complaint>,
-) -> Result<List<T>, SyntaxError> {
-    let mut list = List { wanted: Vec::new(), unwanted: Vec::new() };
+) -> Result<ValueList<T>, SyntaxError> {
+    let mut list = ValueList { wanted: Vec::new(), unwanted: Vec::new() };
     let mut at = 0;
     for part in text.split(',') {
         let begin = at + (part.len() - part.trim_start().len());
@@ -54,7 +54,7 @@ pub fn parse<T>(
 mod tests {
     use super::*;
 
-    fn numbers(text: &str) -> Result<List<u8>, SyntaxError> {
+    fn numbers(text: &str) -> Result<ValueList<u8>, SyntaxError> {
         parse(text, "a number", "write one", |item| {
             item.parse().map_err(|_| complaint!("{item:?} is no number"))
         })
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn takes_items_in_and_out() {
         let list = |wanted: &[u8], unwanted: &[u8]| {
-            Ok(List { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() })
+            Ok(ValueList { wanted: wanted.to_vec(), unwanted: unwanted.to_vec() })
         };
         assert_eq!(numbers("1"), list(&[1], &[]));
         assert_eq!(numbers(" 1 ,2,! 3,!4"), list(&[1, 2], &[3, 4]));
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_it_is_wrong() {
+    fn errors_have_the_position_of_the_item() {
         let error = |text| numbers(text).map_err(|error| (error.at, error.len, error.complaint));
         assert_eq!(error("1, x2"), Err((3, 2, r#""x2" is no number"#.into())));
         assert_eq!(error("1,!!2"), Err((2, 3, r#""!2" is no number"#.into())));

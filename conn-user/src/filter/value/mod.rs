@@ -1,4 +1,4 @@
-//! The values that a filter compares with, as people type them.
+//! The syntax of values, and sets of values.
 
 pub mod list;
 pub mod port;

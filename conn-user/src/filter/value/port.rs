@@ -1,4 +1,4 @@
-//! Ports as people type them: `22`, `ssh`, `8000-8099`.
+//! The syntax of ports: `22`, `ssh`, `8000-8099`.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ pub const HOW: &str = "write a number, a service name, or a range like 8000-8099
 /// before a range, and a range at each hyphen.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
+/// The text is not a port.
 pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Complaint> {
     if let Some(port) = services.port(item) {
         return Ok(port..=port);
@@ -32,7 +32,7 @@ pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Com
         match (port(low, services), port(high, services)) {
             (Ok(low), Ok(high)) if low <= high => return Ok(low..=high),
             (Ok(_), Ok(_)) => return Err(complaint!("the range {item} is reversed: write {high}-{low}")),
-            // Only an end that is a number makes it sure that a range was meant.
+            // A number at one end proves that a range was meant.
             (Err(error), Ok(_)) | (Ok(_), Err(error)) => _ = first_error.get_or_insert(error),
             (Err(error), Err(_)) if is_number(low) => _ = first_error.get_or_insert(error),
             (Err(_), Err(_)) => {}
@@ -47,7 +47,7 @@ pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Com
 /// One port, by number or name.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
+/// The text is not a port.
 pub fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
     if is_number(text) {
         return text.parse().map_err(|_| complaint!("port {text} is out of range: ports are 0 to 65535"));
@@ -57,7 +57,7 @@ pub fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
         .ok_or_else(|| complaint!("unknown service {text:?}: not in /etc/services; use a number"))
 }
 
-/// True for digits, also with a sign before them.
+/// True for digits, with or without a sign.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn errors_name_the_mistake() {
         let errors = [
             "70000",
             "-1",

@@ -1,32 +1,32 @@
-//! Addresses and prefixes, all in one order: an IPv4 address is the number of its IPv4-mapped IPv6 address.
+//! Addresses and prefixes as numbers. The number of an IPv4 address is that of its IPv4-mapped IPv6 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::complaint::{Complaint, complaint};
 use crate::filter::value::ranges::Ranges;
 
-/// `::ffff:0:0`, where the IPv4 addresses begin.
+/// `::ffff:0:0`, the first IPv4 address.
 const MAPPED: u128 = 0xffff << 32;
-/// The last of them.
+/// The last IPv4 address.
 const MAPPED_END: u128 = MAPPED | 0xffff_ffff;
 /// How to write an address, for messages.
 pub const HOW: &str = "write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8";
 
 /// All IPv4 addresses.
 pub fn ipv4() -> Ranges {
-    Ranges::span(MAPPED, MAPPED_END)
+    Ranges::between(MAPPED, MAPPED_END)
 }
 
-/// All IPv6 addresses. Mapped ones are IPv4.
+/// All IPv6 addresses, without the IPv4-mapped ones.
 pub fn ipv6() -> Ranges {
     Ranges::collect([(0, MAPPED - 1), (MAPPED_END + 1, u128::MAX)])
 }
 
-/// Parses an address, or a prefix with a length or an IPv4 netmask. What is behind the length must be zero,
-/// since it is not known which of both is the mistake.
+/// Parses an address, or a prefix with a length or an IPv4 netmask. Bits after the length must be zero: either part
+/// could be the mistake.
 ///
 /// # Errors
-/// Says what is wrong and what to write instead.
+/// The text is not an address or a prefix.
 pub fn parse(text: &str) -> Result<Ranges, Complaint> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<Ranges, Complaint> {
             "{text} has bits behind its length: write {net}/{length}, or {address} for the host"
         ));
     }
-    let all = Ranges::span(first, first | host);
+    let all = Ranges::between(first, first | host);
     // ::/0 is all of IPv6, and IPv4 is not IPv6.
     Ok(if is_ipv4(first, 128) { all } else { all.without(&ipv4()) })
 }
@@ -80,7 +80,7 @@ fn prefix_length(text: &str, bits: u32) -> Option<u32> {
     text.parse().ok().filter(|&length| digits && length <= bits)
 }
 
-/// An address by its number.
+/// The address of a number.
 pub fn name(number: u128) -> IpAddr {
     if (MAPPED..=MAPPED_END).contains(&number) {
         IpAddr::V4(Ipv4Addr::from_bits(number as u32))
@@ -89,7 +89,7 @@ pub fn name(number: u128) -> IpAddr {
     }
 }
 
-/// The number of an address that is noted as in [`conn_common::connection::Connection::src`].
+/// The number of an address in the form of [`conn_common::connection::Connection::src`].
 pub fn number(family: u8, bytes: &[u8; 16]) -> u128 {
     if family == 6 {
         return u128::from_be_bytes(*bytes);
@@ -98,16 +98,16 @@ pub fn number(family: u8, bytes: &[u8; 16]) -> u128 {
     MAPPED | u128::from(u32::from_be_bytes([a, b, c, d]))
 }
 
-/// A prefix: its first address and its length, of 128.
+/// A prefix: the first address, and the length of at most 128 bits.
 pub type Block = (u128, u8);
 
-/// The fewest prefixes that make up the set, in order.
+/// The fewest prefixes that make up a set, in order.
 pub fn blocks(set: &Ranges) -> impl Iterator<Item = Block> {
     set.as_slice().iter().flat_map(|&(low, high)| {
         let mut next = Some(low);
         std::iter::from_fn(move || {
             let first = next.filter(|&first| first <= high)?;
-            // As large as the alignment of its first address and the rest of the range allow.
+            // The largest prefix that the alignment of the first address and the rest of the range allow.
             let rest = high - first;
             let fits = if rest == u128::MAX { 128 } else { (rest + 1).ilog2() };
             let bits = first.trailing_zeros().min(fits);
@@ -118,10 +118,10 @@ pub fn blocks(set: &Ranges) -> impl Iterator<Item = Block> {
     })
 }
 
-/// The set as people write it: IPv4 and IPv6 apart.
+/// A set as text: prefixes of IPv4, then of IPv6.
 pub fn write(set: &Ranges) -> Vec<String> {
     let (v4, v6) = (set.intersection(&ipv4()), set.intersection(&ipv6()));
-    // A prefix of IPv6 holds no IPv4 for people, so one that goes around it needs no pieces.
+    // In text, a prefix of IPv6 never includes IPv4. So the pieces around IPv4 may be one prefix.
     let around = v6.union(&ipv4());
     let (pieces, around): (Vec<_>, Vec<_>) =
         (blocks(&v6).collect(), blocks(&around).filter(|&(first, length)| !is_ipv4(first, length)).collect());
@@ -133,10 +133,10 @@ fn is_ipv4(first: u128, length: u8) -> bool {
     length >= 96 && (MAPPED..=MAPPED_END).contains(&first)
 }
 
-/// A prefix as people write it.
+/// A prefix as text.
 fn write_block((first, length): Block) -> String {
     let (address, length, bits) = match name(first) {
-        // The first mapped address has 32 zeros at its end, so no prefix that begins there is shorter.
+        // The first mapped address ends in 32 zeros, so no prefix that begins there is shorter than 96 bits.
         v4 @ IpAddr::V4(_) => (v4, length.saturating_sub(96), 32),
         v6 @ IpAddr::V6(_) => (v6, length, 128),
     };
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn errors_name_the_mistake() {
         let errors = [
             "",
             "10.0.0",
@@ -226,7 +226,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_parses_back(edges in prop::collection::vec((0..4_usize, 0..4_usize), 0..4)) {
+        fn written_sets_parse_back(edges in prop::collection::vec((0..4_usize, 0..4_usize), 0..4)) {
             let marks = [0, MAPPED - 1, MAPPED + 5, MAPPED_END + 1, 1 << 100];
             let set = Ranges::collect(edges.iter().map(|&(low, more)| (marks[low], marks[(low + more).min(4)])));
             let sets = write(&set).into_iter().map(|text| parse(&text).unwrap());

@@ -1,4 +1,4 @@
-//! Sets of numbers as ranges: ports, addresses, process ids, and whatever else a filter asks for.
+//! Sets of numbers as ranges: ports, addresses, process ids, and other values of fields.
 
 /// A set of numbers: sorted ranges with a gap between any two, both ends included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ impl Ranges {
         Self(vec![(number, number)])
     }
 
-    /// All numbers from `low` to `high`; none if they are the wrong way round.
-    pub fn span(low: u128, high: u128) -> Self {
+    /// All numbers from `low` to `high`; none if `low` is larger.
+    pub fn between(low: u128, high: u128) -> Self {
         Self(if low <= high { vec![(low, high)] } else { vec![] })
     }
 
@@ -48,18 +48,18 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// How many numbers the set has, or the largest number if they are more.
+    /// The number of members, at most `u128::MAX`.
     pub fn len(&self) -> u128 {
         self.0.iter().fold(0, |sum: u128, (low, high)| sum.saturating_add((high - low).saturating_add(1)))
     }
 
-    /// What is in either set.
+    /// The union.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self::collect(self.0.iter().chain(&other.0).copied())
     }
 
-    /// What is in both sets.
+    /// The intersection.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
@@ -69,7 +69,7 @@ impl Ranges {
             if low <= high {
                 both.push((low, high));
             }
-            // The range that ends first meets nothing any more.
+            // The range that ends first cannot overlap with later ranges.
             if a.1 <= b.1 {
                 ours.next()
             } else {
@@ -79,18 +79,18 @@ impl Ranges {
         Self(both)
     }
 
-    /// What is in any of the sets, however many; `None` if there are none.
+    /// The union of any number of sets; `None` for no set.
     pub fn in_any(sets: &[Self]) -> Option<Self> {
         (!sets.is_empty()).then(|| Self::collect(sets.iter().flat_map(Self::as_slice).copied()))
     }
 
-    /// What is in all of the sets; `None` if there are none.
+    /// The intersection of any number of sets; `None` for no set.
     pub fn in_all(sets: &[Self]) -> Option<Self> {
         let (first, others) = sets.split_first()?;
         Some(others.iter().fold(first.clone(), |all, next| all.intersection(next)))
     }
 
-    /// What is in this set and not in `other`.
+    /// The members that `other` does not have.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         self.intersection(&other.complement())
@@ -111,7 +111,7 @@ impl Ranges {
         Self(gaps)
     }
 
-    /// Every number of the set, in order. Ask [`Self::len`] before.
+    /// Every member, in order. Check [`Self::len`] before.
     pub fn numbers(&self) -> impl Iterator<Item = u128> {
         self.0.iter().flat_map(|&(low, high)| low..=high)
     }
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// Sets around the ends of the numbers and of words, where mistakes are.
+    /// Sets near 0, near a word's width, and near the largest number.
     fn sets() -> impl Strategy<Value = Ranges> {
         let edge = prop_oneof![0..12_u128, u128::MAX - 12..=u128::MAX, 60..70_u128];
         prop::collection::vec((edge.clone(), edge), 0..6).prop_map(Ranges::collect)
@@ -162,6 +162,6 @@ mod tests {
         assert_eq!(set.as_slice(), [(1, 3), (7, 9)]);
         assert_eq!((set.len(), set.numbers().collect::<Vec<_>>()), (6, vec![1, 2, 3, 7, 8, 9]));
         assert_eq!(Ranges::EMPTY.complement().len(), u128::MAX);
-        assert!(Ranges::span(2, 1).is_empty());
+        assert!(Ranges::between(2, 1).is_empty());
     }
 }

@@ -16,8 +16,8 @@ const FROZEN: [(&str, &[u8]); 4] = [
     ("7.2", include_bytes!("../../../tests/kernel/7.2.btf")),
 ];
 
-fn find(types: &[u8]) -> std::result::Result<Layout, OffsetsError> {
-    Layout::find(&Btf::from_bytes(types).expect("BTF"))
+fn find(types: &[u8]) -> std::result::Result<Offsets, OffsetsError> {
+    Offsets::find(&Btf::from_bytes(types).expect("BTF"))
 }
 
 /// The types of a supported kernel, with members of one structure changed or left out.
@@ -25,7 +25,7 @@ fn changed(
     types: &[u8],
     structure: &str,
     change: impl Fn(&str, &mut Member) -> bool,
-) -> std::result::Result<Layout, OffsetsError> {
+) -> std::result::Result<Offsets, OffsetsError> {
     let mut types = Types::parse(types);
     types.change_members(structure, change);
     find(&types.to_bytes())
@@ -34,7 +34,7 @@ fn changed(
 /// The kernel of the test host is one of those supported, if it has BTF at all.
 #[test]
 fn finds_every_field_in_the_running_kernel() -> Result {
-    let layout = Layout::of_kernel()?;
+    let layout = Offsets::probe()?;
     assert_eq!(layout.globals().count(), FIELDS.len() + OPTIONAL.len());
     // Frozen since 5.8 on 64-bit kernels.
     assert!(layout.globals().any(|(name, &offset)| name == "SKC_DPORT" && offset == 12));
@@ -67,7 +67,7 @@ fn finds_every_field_in_stock_kernels() -> Result {
 
 /// As bpftool and the verifier of that kernel had them.
 #[test]
-fn finds_fields_where_others_found_them() -> Result {
+fn offsets_match_those_of_other_tools() -> Result {
     let layout = find(FROZEN[2].1)?;
     for (name, expected) in [
         ("SKC_DADDR", 0),
@@ -93,7 +93,7 @@ fn finds_fields_where_others_found_them() -> Result {
 }
 
 #[test]
-fn a_kernel_that_is_too_old_is_refused_as_such() {
+fn old_kernel_is_refused() {
     let refused = find(OLD);
     assert!(matches!(refused, Err(OffsetsError::TooOld { .. })), "{refused:?}");
 }
@@ -120,7 +120,7 @@ fn a_structure_may_begin_with_something_else() -> Result {
 
 /// As kernels before 5.6 have the protocol: eight bits of a word that has no address of its own.
 #[test]
-fn a_bit_field_is_no_field() {
+fn bit_field_counts_as_missing() {
     for (kernel, types) in FROZEN {
         let refused = changed(types, "sock", |name, member| {
             member.width = if name == "sk_protocol" { 8 } else { member.width };
@@ -133,7 +133,7 @@ fn a_bit_field_is_no_field() {
 }
 
 #[test]
-fn names_the_field_that_is_missing() -> Result {
+fn error_names_the_missing_field() -> Result {
     let (_, types) = FROZEN[0];
     for field in FIELDS {
         let first = field.path.split('.').next().unwrap_or_default();
@@ -155,7 +155,7 @@ fn names_the_field_that_is_missing() -> Result {
 }
 
 #[test]
-fn a_field_of_another_size_is_none() -> Result {
+fn field_of_another_size_counts_as_missing() -> Result {
     let btf = Btf::from_bytes(FROZEN[0].1)?;
     let wrong = [
         Field { global: "X", structure: "sock_common", path: "skc_gone", size: 2 },

@@ -8,7 +8,7 @@ use crate::event::lost::Lost;
 use crate::event::sort_key::LifeKey;
 use crate::event::tests::{bytes, closed, established, failed, new_in_v6, new_out, record};
 use crate::filter::expression;
-use crate::host::lookup::fixed::FixedNames;
+use crate::host::lookup::fixed::FixedLookup;
 use crate::host::services::Services;
 use crate::output::stdout::memory::Memory;
 use crate::render::Renderer;
@@ -40,7 +40,7 @@ fn recorded(event: &Enriched) -> Recorded {
 }
 
 fn filter(text: &str) -> Filter {
-    Filter::of(Some(expression::parse(text, &FixedNames::default()).unwrap()))
+    Filter::new(Some(expression::parse(text, &FixedLookup::default()).unwrap()))
 }
 
 /// Runs recorded items to their end.
