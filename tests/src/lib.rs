@@ -7,6 +7,7 @@
     clippy::missing_panics_doc,
     reason = "test code: a panic is the failure report"
 )]
+#![expect(clippy::disallowed_macros, reason = "tests print for the reader of their log")]
 
 pub mod btf;
 pub mod dns;

@@ -6,6 +6,7 @@
     clippy::unnecessary_wraps,
     reason = "test code: a panic is the failure report, and all tests have one signature"
 )]
+#![expect(clippy::disallowed_macros, reason = "tests print for the reader of their log")]
 
 mod live {
     mod coexistence;

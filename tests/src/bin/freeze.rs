@@ -2,6 +2,7 @@
 //! the types in use, as hexadecimal digits, and the format of the accept tracepoint. `cargo xtask vm --freeze` keeps
 //! both in files.
 
+#![expect(clippy::disallowed_macros, reason = "the output is the program's result")]
 #![expect(clippy::expect_used, reason = "a tool of the tests: a panic is the failure report")]
 
 use std::fs;
