@@ -195,7 +195,7 @@ mod tests {
 
     /// The exponent of the upper boundary of a bucket, in quarters of an octave of seconds.
     fn exponent(bucket: usize) -> i32 {
-        bucket as i32 - (BELOW as i32) * 4
+        i32::try_from(bucket).unwrap() - (BELOW * 4).cast_signed()
     }
 
     fn check(ns: u64) {
@@ -223,7 +223,7 @@ mod tests {
     fn powers_of_two_seconds_end_a_bucket() {
         for (octave, ns) in [(0, 1_000_000_000), (1, 2_000_000_000), (-9, 1_953_125), (10, 1_024_000_000_000)]
         {
-            let at = (octave + BELOW as i32) as usize * 4;
+            let at = usize::try_from(octave + BELOW.cast_signed()).unwrap() * 4;
             assert_eq!((bucket(ns), bucket(ns + 1), upper_ns(at)), (at, at + 1, ns));
         }
     }

@@ -140,26 +140,26 @@ mod tests {
     #[test]
     fn record_changes_the_hash_by_field_offset_and_size() {
         mod first {
-            pub struct Pair {
+            struct Pair {
                 pub low: u32,
                 pub high: u32,
             }
         }
         mod other_order {
             #[repr(C)]
-            pub struct Pair {
+            struct Pair {
                 pub high: u32,
                 pub low: u32,
             }
         }
         mod other_size {
-            pub struct Pair {
+            struct Pair {
                 pub low: u32,
                 pub high: u64,
             }
         }
         mod other_name {
-            pub struct Pair {
+            struct Pair {
                 pub low: u32,
                 pub top: u32,
             }

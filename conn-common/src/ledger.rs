@@ -424,7 +424,8 @@ mod tests {
 
     #[test]
     fn each_shard_has_its_places() {
-        let owner = owner(4_026_531_840, 1 << DIRECTION_BIT | 443);
+        let connection = Connection { direction: OUT, dport: 443, ..Connection::UNSEEN };
+        let owner = owner(4_026_531_840, slot_id(TCP, &connection));
         let places = (0..8).map(|shard| place(shard, owner) >> PLACE_BITS);
         assert!(places.eq(0..8));
     }

@@ -9,7 +9,7 @@ macro_rules! globals {
         $(
             $(#[$doc])*
             #[unsafe(no_mangle)]
-            pub static $name: Global<$type> = Global::new($default);
+            pub(crate) static $name: Global<$type> = Global::new($default);
         )*
     };
 }
@@ -47,17 +47,17 @@ globals! {
 
 /// Wanted service ports.
 #[unsafe(no_mangle)]
-pub static SERVICE_PORTS: PortBits = [0; PORT_WORDS];
+pub(crate) static SERVICE_PORTS: PortBits = [0; PORT_WORDS];
 /// Wanted source ports.
 #[unsafe(no_mangle)]
-pub static SOURCE_PORTS: PortBits = [0; PORT_WORDS];
+pub(crate) static SOURCE_PORTS: PortBits = [0; PORT_WORDS];
 
 /// One offset per field of `conn_common::layout`, under the same name.
 macro_rules! offsets {
     ($($name:ident)*) => {
         $(
             #[unsafe(no_mangle)]
-            pub static $name: Global<u32> = Global::new(0);
+            pub(crate) static $name: Global<u32> = Global::new(0);
         )*
     };
 }

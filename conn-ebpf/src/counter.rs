@@ -4,7 +4,7 @@ use crate::maps::COUNTERS;
 
 /// Adds one to the counter `at`.
 #[inline(always)]
-pub fn count(at: u32) {
+pub(crate) fn count(at: u32) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value of this CPU; `at` is one of the constants of `conn_common::counter`.
         add(unsafe { counters.cast::<u64>().add(at as usize) }, 1);
@@ -13,7 +13,7 @@ pub fn count(at: u32) {
 
 /// Adds to a cell that other CPUs, or an interrupt on this one, may add to at the same moment.
 #[inline(always)]
-pub fn add(cell: *mut u64, amount: u64) {
+pub(crate) fn add(cell: *mut u64, amount: u64) {
     // SAFETY: callers pass pointers to aligned 8-byte cells of map values. An instruction of its own,
     // because core has no read-modify-write atomics for this target.
     unsafe {

@@ -15,7 +15,7 @@ use crate::traffic::{now_jiffies, traffic};
 
 /// The head of an event. Passed by value in one register.
 #[derive(Clone, Copy)]
-pub struct What {
+pub(crate) struct What {
     pub kind: u8,
     pub old_state: u8,
     /// Number of the cause of an end, or `NO_CAUSE`.
@@ -24,7 +24,7 @@ pub struct What {
 
 /// Writes one event. In its own function, so that each program holds it once.
 #[inline(never)]
-pub fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
+pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
     let What { kind, old_state, cause } = what;
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(LOST);

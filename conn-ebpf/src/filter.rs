@@ -62,32 +62,32 @@ impl Filter for Run {
 /// True if the connection passes the filters: evaluated once, when the tuple is known. In its own function, like the
 /// next, so that each program holds it once.
 #[inline(never)]
-pub fn wants(connection: &Connection) -> bool {
+pub(crate) fn wants(connection: &Connection) -> bool {
     wants_tuple(&Run, connection)
 }
 
 /// True if the connection passes with the state and the owner of now: evaluated for each event.
 #[inline(never)]
-pub fn wants_now(connection: &Connection) -> bool {
+pub(crate) fn wants_now(connection: &Connection) -> bool {
     wants_state(&Run, connection.state) && wants_owner(&Run, &connection.owner)
 }
 
 /// True if the run wants sockets in this state listed.
 #[inline(always)]
-pub fn lists(state: u8) -> bool {
+pub(crate) fn lists(state: u8) -> bool {
     wants_state(&Run, state)
 }
 
 /// True if the run wants events of this kind.
 #[inline(always)]
-pub fn wants_kind(kind: u8) -> bool {
+pub(crate) fn wants_kind(kind: u8) -> bool {
     config::WANTED_KINDS.load() & bit(kind) != 0
 }
 
 /// True if the ports of a socket alone may show that the run wants nothing of it. A run with a ledger wants all sockets.
 /// If no hook sees connects, a socket gets its source port unseen.
 #[inline(always)]
-pub fn may_pass_over() -> bool {
+pub(crate) fn may_pass_over() -> bool {
     !mode::has_ledger()
         && config::CONNECT_IS_SEEN.load() != 0
         && !matches!(set_mode(Run.modes(), Set::Dport), Mode::Any)
@@ -96,7 +96,7 @@ pub fn may_pass_over() -> bool {
 /// True if neither of these ports is a service port that the run wants: the socket then needs no state, whichever side
 /// opened the connection. Reads the ports only if the run may pass over a socket.
 #[inline(always)]
-pub fn passes_over(ports: impl FnOnce() -> [u16; 2]) -> bool {
+pub(crate) fn passes_over(ports: impl FnOnce() -> [u16; 2]) -> bool {
     let wants = |port| passes(set_mode(Run.modes(), Set::Dport), || Run.has_port(Set::Dport, port));
     may_pass_over() && !ports().into_iter().any(wants)
 }

@@ -12,7 +12,7 @@ use crate::storage::socket_state;
 use crate::{filter, mode};
 
 /// A socket pointer, as the verifier types it in a hook.
-pub trait Sk {
+pub(crate) trait Sk {
     /// The address.
     fn address(&self) -> *mut c_void;
     /// False if the kernel keeps no socket storage for it.
@@ -20,7 +20,7 @@ pub trait Sk {
 }
 
 /// A pointer of a tracing program or an iterator, whose fields can be read.
-pub struct TracedSk(pub *mut c_void);
+pub(crate) struct TracedSk(pub *mut c_void);
 
 impl Sk for TracedSk {
     #[inline(always)]
@@ -35,7 +35,7 @@ impl Sk for TracedSk {
 }
 
 /// A pointer of socket operations, whose fields only helpers read.
-pub struct OpsSk(pub *mut c_void);
+pub(crate) struct OpsSk(pub *mut c_void);
 
 impl Sk for OpsSk {
     #[inline(always)]
@@ -50,7 +50,7 @@ impl Sk for OpsSk {
 }
 
 /// A step of a socket, as a hook sees it.
-pub struct Step {
+pub(crate) struct Step {
     /// The state before.
     pub old: u8,
     /// The state after.
@@ -60,7 +60,7 @@ pub struct Step {
 /// True once every program is attached. Before that no hook may keep a state: a transition between two attachments
 /// would be lost for good.
 #[inline(always)]
-pub fn is_enabled() -> bool {
+pub(crate) fn is_enabled() -> bool {
     SWITCHES.get(0).is_some_and(|switches| switches.enabled != 0)
 }
 
@@ -68,7 +68,7 @@ pub fn is_enabled() -> bool {
 /// if the run skips the step, if it wants nothing of the socket, or, which is counted, if there is no room. The step is
 /// asked for only if the run needs it.
 #[inline(always)]
-pub fn enter(sk: impl Sk, step: impl Fn() -> Step) -> Option<Entry> {
+pub(crate) fn enter(sk: impl Sk, step: impl Fn() -> Step) -> Option<Entry> {
     if mode::only_begins() && mode::skips(step().old) || !is_enabled() {
         return None;
     }
@@ -78,7 +78,7 @@ pub fn enter(sk: impl Sk, step: impl Fn() -> Step) -> Option<Entry> {
 /// The same for a hook that has to know before whether the programs are enabled and the run skips the socket. A socket
 /// that `is_kept` has a state whatever its ports are: the children of a listener ask for it.
 #[inline(always)]
-pub fn enter_checked(sk: impl Sk, is_kept: impl FnOnce() -> bool) -> Option<Entry> {
+pub(crate) fn enter_checked(sk: impl Sk, is_kept: impl FnOnce() -> bool) -> Option<Entry> {
     if filter::may_pass_over() && !is_kept() {
         let tcp = full_socket(sk.address())?;
         // The port as last written: `num` is 0 at an end.

@@ -19,7 +19,7 @@ const SOCK_LINGER: u64 = 1 << 4;
 /// `SHUTDOWN_MASK`: both directions.
 const SHUTDOWN_MASK: u8 = 3;
 /// `IPPROTO_TCP`, `include/uapi/linux/in.h`.
-pub const TCP: u16 = 6;
+pub(crate) const TCP: u16 = 6;
 
 /// Reads the field whose offset `global` holds.
 #[inline(always)]
@@ -29,35 +29,35 @@ fn field<T>(base: *const c_void, global: &Global<u32>) -> T {
 }
 
 /// A pointer to a kernel structure of type unknown to Rust.
-pub type Pointer = *const c_void;
+pub(crate) type Pointer = *const c_void;
 
 /// Follows the pointer field whose offset `global` holds.
 #[inline(always)]
-pub fn follow(base: Pointer, global: &Global<u32>) -> Pointer {
+pub(crate) fn follow(base: Pointer, global: &Global<u32>) -> Pointer {
     field(base, global)
 }
 
 /// Reads a 16-bit field.
 #[inline(always)]
-pub fn read_u16(base: Pointer, global: &Global<u32>) -> u16 {
+pub(crate) fn read_u16(base: Pointer, global: &Global<u32>) -> u16 {
     field(base, global)
 }
 
 /// Reads a 32-bit field.
 #[inline(always)]
-pub fn read_u32(base: Pointer, global: &Global<u32>) -> u32 {
+pub(crate) fn read_u32(base: Pointer, global: &Global<u32>) -> u32 {
     field(base, global)
 }
 
 /// Reads a 64-bit field.
 #[inline(always)]
-pub fn read_u64(base: Pointer, global: &Global<u32>) -> u64 {
+pub(crate) fn read_u64(base: Pointer, global: &Global<u32>) -> u64 {
     field(base, global)
 }
 
 /// Reads 16 bytes as two words, into a buffer that is aligned to 8.
 #[inline(always)]
-pub fn read_16(base: Pointer, global: &Global<u32>) -> [u64; 2] {
+pub(crate) fn read_16(base: Pointer, global: &Global<u32>) -> [u64; 2] {
     // SAFETY: as in `field`; both halves lie in the 16 bytes whose size the loader checked.
     unsafe {
         let at = base.byte_add(global.load() as usize).cast::<u64>();
@@ -67,13 +67,13 @@ pub fn read_16(base: Pointer, global: &Global<u32>) -> [u64; 2] {
 
 /// A full TCP socket (`struct tcp_sock`), never a request or time-wait mini-socket.
 #[derive(Clone, Copy)]
-pub struct Tcp(pub *mut c_void);
+pub(crate) struct Tcp(pub *mut c_void);
 
 impl Tcp {
     /// The TCP socket behind `sk`; `None` if it is of another protocol (MPTCP's own sockets fire the
     /// same tracepoint) or not a full socket.
     #[inline(always)]
-    pub fn of(sk: *mut c_void) -> Option<Self> {
+    pub(crate) fn of(sk: *mut c_void) -> Option<Self> {
         // SAFETY: the helper checks protocol and state itself (net/core/filter.c, bpf_skc_to_tcp_sock).
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
         if tcp.is_null() { None } else { Some(Self(tcp.cast())) }
@@ -81,58 +81,58 @@ impl Tcp {
 
     /// Reads the fields that an adoption reads last, so that the CPU fetches all of them at the same time.
     #[inline(always)]
-    pub fn prefetch(self) {
+    pub(crate) fn prefetch(self) {
         let _ = self.is_held();
         let _ = read_u32(self.0, &config::INET_MC_INDEX);
     }
 
     /// True if the socket's family is IPv6 (its addresses may still be IPv4-mapped).
     #[inline(always)]
-    pub fn is_v6(self) -> bool {
+    pub(crate) fn is_v6(self) -> bool {
         field::<u16>(self.0, &config::SKC_FAMILY) == AF_INET6
     }
 
     /// Local and remote IPv4 address, network order.
     #[inline(always)]
-    pub fn v4(self) -> (u32, u32) {
+    pub(crate) fn v4(self) -> (u32, u32) {
         (field(self.0, &config::SKC_RCV_SADDR), field(self.0, &config::SKC_DADDR))
     }
 
     /// Local and remote IPv6 address, network order.
     #[inline(always)]
-    pub fn v6(self) -> ([u64; 2], [u64; 2]) {
+    pub(crate) fn v6(self) -> ([u64; 2], [u64; 2]) {
         (read_16(self.0, &config::SKC_V6_RCV_SADDR), read_16(self.0, &config::SKC_V6_DADDR))
     }
 
     /// The local port while the socket holds one, host order. 0 once it is given back, which
     /// `tcp_set_state()` does before the tracepoint fires.
     #[inline(always)]
-    pub fn num(self) -> u16 {
+    pub(crate) fn num(self) -> u16 {
         field(self.0, &config::SKC_NUM)
     }
 
     /// The local port as last written, host order: may be that of an earlier attempt.
     #[inline(always)]
-    pub fn sport(self) -> u16 {
+    pub(crate) fn sport(self) -> u16 {
         u16::from_be(field(self.0, &config::INET_SPORT))
     }
 
     /// The remote port, host order.
     #[inline(always)]
-    pub fn dport(self) -> u16 {
+    pub(crate) fn dport(self) -> u16 {
         u16::from_be(field(self.0, &config::SKC_DPORT))
     }
 
     /// TCP state.
     #[inline(always)]
-    pub fn state(self) -> u8 {
+    pub(crate) fn state(self) -> u8 {
         field(self.0, &config::SKC_STATE)
     }
 
     /// The state of a time-wait mini-socket: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is awaited. `None` for any
     /// other socket.
     #[inline(always)]
-    pub fn time_wait_state(self) -> Option<u8> {
+    pub(crate) fn time_wait_state(self) -> Option<u8> {
         // SAFETY: the helper checks the state itself (net/core/filter.c).
         let mini = unsafe { bpf_skc_to_tcp_timewait_sock(self.0) };
         if mini.is_null() { None } else { Some(field(mini.cast(), &config::TW_SUBSTATE)) }
@@ -140,38 +140,38 @@ impl Tcp {
 
     /// Inode number of the network namespace.
     #[inline(always)]
-    pub fn netns(self) -> u32 {
+    pub(crate) fn netns(self) -> u32 {
         read_u32(follow(self.0, &config::SKC_NET), &config::NET_INUM)
     }
 
     /// The socket's error, an errno number.
     #[inline(always)]
-    pub fn error(self) -> u16 {
+    pub(crate) fn error(self) -> u16 {
         read_u32(self.0, &config::SK_ERR) as u16
     }
 
     /// True while a process has the socket: from `connect()` or `accept()` (`sock_graft()`) until its last
     /// close (`sock_orphan()`, after the transition that `close()` makes).
     #[inline(always)]
-    pub fn is_held(self) -> bool {
+    pub(crate) fn is_held(self) -> bool {
         !follow(self.0, &config::SK_SOCKET).is_null()
     }
 
     /// True if the socket may not wait in `FIN_WAIT2` without a process (`TCP_LINGER2` below 0).
     #[inline(always)]
-    pub fn never_lingers(self) -> bool {
+    pub(crate) fn never_lingers(self) -> bool {
         read_u32(self.0, &config::TCP_LINGER2).cast_signed() < 0
     }
 
     /// True once the peer's FIN arrived.
     #[inline(always)]
-    pub fn peer_closed(self) -> bool {
+    pub(crate) fn peer_closed(self) -> bool {
         read_u64(self.0, &config::SKC_FLAGS) & SOCK_DONE != 0
     }
 
     /// The flags that show why we reset the connection, see `conn_common::reset`.
     #[inline(always)]
-    pub fn reset_flags(self) -> u8 {
+    pub(crate) fn reset_flags(self) -> u8 {
         let flag = |flag: u8, set: bool| if set { flag } else { 0 };
         let lingers = read_u64(self.0, &config::SKC_FLAGS) & SOCK_LINGER != 0;
         flag(reset::HOLDS, self.is_held())
@@ -182,14 +182,14 @@ impl Tcp {
 
     /// Segments sent and received.
     #[inline(always)]
-    pub fn segments(self) -> (u32, u32) {
+    pub(crate) fn segments(self) -> (u32, u32) {
         (read_u32(self.0, &config::TCP_SEGS_OUT), read_u32(self.0, &config::TCP_SEGS_IN))
     }
 
     /// Smoothed and shortest round trip time, microseconds, 0 if never measured. The kernel keeps the
     /// first in eighths, and the second as the best of three samples, all ones before the first.
     #[inline(always)]
-    pub fn round_trip(self) -> (u32, u32) {
+    pub(crate) fn round_trip(self) -> (u32, u32) {
         // SAFETY: as in `field`; the value stands behind the time of the sample (struct minmax_sample).
         let shortest = unsafe {
             ptr::read_volatile(self.0.byte_add(config::TCP_RTT_MIN.load() as usize + 4).cast::<u32>())
@@ -200,7 +200,7 @@ impl Tcp {
     /// For how many jiffies no payload was sent (`tcp_event_data_sent()`) or received (`tcp_event_data_recv()`),
     /// seen from `now`. Both stamps are set when a connection is established.
     #[inline(always)]
-    pub fn idle_for(self, now: u32) -> u32 {
+    pub(crate) fn idle_for(self, now: u32) -> u32 {
         let sent = now.wrapping_sub(read_u32(self.0, &config::TCP_LSNDTIME));
         let received = now.wrapping_sub(read_u32(self.0, &config::ICSK_LRCVTIME));
         if sent < received { sent } else { received }
@@ -210,7 +210,7 @@ impl Tcp {
     /// keeps no birthday, but stamps that are set when a connection is established and renewed later: the
     /// last sending (`tcp_finish_connect()`, `tcp_create_openreq_child()`) and the best round trips.
     #[inline(always)]
-    pub fn established_for(self, now: u32) -> u32 {
+    pub(crate) fn established_for(self, now: u32) -> u32 {
         let mut longest = now.wrapping_sub(read_u32(self.0, &config::TCP_LSNDTIME));
         let samples = config::TCP_RTT_MIN.load() as usize;
         macro_rules! sample {
@@ -233,7 +233,7 @@ impl Tcp {
     /// Bytes that wait to be read and to be acknowledged; for a listener, how many connections wait to
     /// be accepted and how many may. As `tcp_diag_get_info()` has them.
     #[inline(always)]
-    pub fn queues(self, is_listener: bool) -> (u32, u32) {
+    pub(crate) fn queues(self, is_listener: bool) -> (u32, u32) {
         if is_listener {
             return (
                 read_u32(self.0, &config::SK_ACK_BACKLOG),
@@ -252,28 +252,28 @@ impl Tcp {
 
     /// Payload bytes sent, each once.
     #[inline(always)]
-    pub fn bytes_sent(self) -> u64 {
+    pub(crate) fn bytes_sent(self) -> u64 {
         read_u64(self.0, &config::TCP_BYTES_SENT).wrapping_sub(read_u64(self.0, &config::TCP_BYTES_RETRANS))
     }
 
     /// Payload bytes received in order. The kernel counts the peer's FIN as a byte
     /// (`tcp_rcv_nxt_update()` is given the end of the segment), so that one is taken off.
     #[inline(always)]
-    pub fn bytes_received(self) -> u64 {
+    pub(crate) fn bytes_received(self) -> u64 {
         let received = read_u64(self.0, &config::TCP_BYTES_RECEIVED);
         received.saturating_sub(u64::from(self.peer_closed()))
     }
 
     /// Segments retransmitted.
     #[inline(always)]
-    pub fn retransmits(self) -> u32 {
+    pub(crate) fn retransmits(self) -> u32 {
         read_u32(self.0, &config::TCP_TOTAL_RETRANS)
     }
 
     /// True if a SYN made this socket: `tcp_v4_syn_recv_sock()` and its IPv6 twin note the interface
     /// the SYN came in by (5.8 to 6.18), which a socket that connected does not have.
     #[inline(always)]
-    pub fn is_child(self) -> bool {
+    pub(crate) fn is_child(self) -> bool {
         if read_u32(self.0, &config::INET_MC_INDEX) != 0 {
             return true;
         }

@@ -43,7 +43,7 @@ impl SlotArray for Slots {
 
 /// A connection begins in `state`, or is found in it.
 #[inline(always)]
-pub fn record_open(connection: &Connection, state: u8) {
+pub(crate) fn record_open(connection: &Connection, state: u8) {
     let found = connection.is(PREEXISTING);
     let cell = if found { ledger::preexisting_cell(state) } else { ledger::opened_cell(state) };
     let (slot, counts_for_netns) = slot(connection);
@@ -58,7 +58,7 @@ pub fn record_open(connection: &Connection, state: u8) {
 
 /// A connection goes from one open state to another.
 #[inline(always)]
-pub fn record_step(connection: &Connection, from: u8, to: u8) {
+pub(crate) fn record_step(connection: &Connection, from: u8, to: u8) {
     if let Some(slot) = slot(connection).0 {
         bump(slot, ledger::step_cell(from, to));
     }
@@ -66,7 +66,7 @@ pub fn record_step(connection: &Connection, from: u8, to: u8) {
 
 /// A connection ends in `from`, for the cause with this number.
 #[inline(always)]
-pub fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
+pub(crate) fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
     let (slot, counts_for_netns) = slot(connection);
     if let Some(slot) = slot {
         bump(slot, ledger::end_cell_of(from, cause));
@@ -90,7 +90,7 @@ pub fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8) {
 
 /// The handshake of a connection was complete at `now`.
 #[inline(always)]
-pub fn record_handshake(connection: &mut Connection, now: u64) {
+pub(crate) fn record_handshake(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.attempt_ns != 0
         && let Some(spans) = spans(connection)
@@ -103,7 +103,7 @@ pub fn record_handshake(connection: &mut Connection, now: u64) {
 
 /// A connection ended at `now`.
 #[inline(always)]
-pub fn record_lifetime(connection: &mut Connection, now: u64) {
+pub(crate) fn record_lifetime(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
@@ -142,7 +142,7 @@ fn spans(connection: &Connection) -> Option<*mut Durations> {
 
 /// A listener listens.
 #[inline(always)]
-pub fn record_listener_open(connection: &Connection) {
+pub(crate) fn record_listener_open(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
     }
@@ -150,7 +150,7 @@ pub fn record_listener_open(connection: &Connection) {
 
 /// A listener that did listen ends.
 #[inline(always)]
-pub fn record_listener_end(connection: &Connection) {
+pub(crate) fn record_listener_end(connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, listener::CLOSED, 1);
     }

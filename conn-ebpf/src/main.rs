@@ -5,7 +5,7 @@
 #![no_main]
 // Atomic additions are written as instructions, see `counter`.
 #![feature(asm_experimental_arch)]
-#![expect(missing_docs, reason = "aya's macros put a function without docs beside each hook")]
+#![expect(unsafe_code, reason = "map values and kernel structures are reached through pointers")]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 #![expect(
     clippy::needless_borrows_for_generic_args,
@@ -39,31 +39,31 @@ use aya_ebpf::programs::{
 
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn set_state(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn set_state(ctx: BtfTracePointContext) -> i32 {
     hook::set_state::on_event(&ctx)
 }
 
 /// The same once more: where the kernel skips the first because it would nest, it runs this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn set_state_again(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn set_state_again(ctx: BtfTracePointContext) -> i32 {
     hook::set_state::on_event(&ctx)
 }
 
 /// The end of the socket itself: second chance for a missed CLOSE.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
-pub fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
     hook::destroy_sock::on_event(&ctx)
 }
 
 /// Socket operations of every cgroup.
 #[sock_ops]
-pub fn sock_ops(ctx: SockOpsContext) -> u32 {
+pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     hook::sock_ops::on_event(&ctx)
 }
 
 /// A process accepts a connection.
 #[fentry(function = "security_sock_graft")]
-pub fn grafted(ctx: FEntryContext) -> i32 {
+pub(crate) fn grafted(ctx: FEntryContext) -> i32 {
     hook::accept::on_socket(ctx.arg(0))
 }
 
@@ -71,19 +71,19 @@ pub fn grafted(ctx: FEntryContext) -> i32 {
 /// parameters there are two programs: in one, LLVM merges both reads into one at a computed offset, which 6.1 and 6.12
 /// refuse.
 #[fexit(function = "inet_csk_accept")]
-pub fn accepted_four(ctx: FExitContext) -> i32 {
+pub(crate) fn accepted_four(ctx: FExitContext) -> i32 {
     hook::accept::on_socket(ctx.arg(4))
 }
 
 /// The same, since 6.10.
 #[fexit(function = "inet_csk_accept")]
-pub fn accepted_two(ctx: FExitContext) -> i32 {
+pub(crate) fn accepted_two(ctx: FExitContext) -> i32 {
     hook::accept::on_socket(ctx.arg(2))
 }
 
 /// The same, where the kernel allows no program on a function.
 #[tracepoint]
-pub fn accept_exit(ctx: TracePointContext) -> u32 {
+pub(crate) fn accept_exit(ctx: TracePointContext) -> u32 {
     hook::accept::on_syscall_exit(&ctx)
 }
 

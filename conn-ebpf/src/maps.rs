@@ -17,102 +17,103 @@ const ON_DEMAND: usize = 1;
 /// Socket states, see `storage::socket_state`: the first hook of a socket acquires a slot, all hooks read and change it,
 /// the end of the socket releases it. Behind them are the scratch slots of each CPU. The loader sets the size.
 #[btf_map]
-pub static SOCKET_STATES: Array<TableSlot<Connection>, 1> = Array::new();
+pub(crate) static SOCKET_STATES: Array<TableSlot<Connection>, 1> = Array::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static COUNTED_STATES: Array<TableSlot<Counted>, 1> = Array::new();
+pub(crate) static COUNTED_STATES: Array<TableSlot<Counted>, 1> = Array::new();
 
 /// States of sockets whose ways were all taken. The kernel frees them with the socket. Has no capacity: it lives beside
 /// the socket.
 #[btf_map]
-pub static STORED_STATES: SkStorage<Connection> = SkStorage::new();
+pub(crate) static STORED_STATES: SkStorage<Connection> = SkStorage::new();
 
 /// The same in a run that only counts.
 #[btf_map]
-pub static STORED_COUNTED: SkStorage<Counted> = SkStorage::new();
+pub(crate) static STORED_COUNTED: SkStorage<Counted> = SkStorage::new();
 
 /// Events: `emit` writes them, the reader drains them. The loader sets the size.
 #[btf_map]
-pub static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
+pub(crate) static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
 
 /// Ledger slots, inserted at the first step of a (direction, port) on a shard, never deleted. The loader sets the size to
 /// all keys of all shards, so it cannot fill up.
 #[btf_map]
-pub static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> = HashMap::new();
+pub(crate) static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> =
+    HashMap::new();
 
 /// Ledger slots that are found without a hash lookup, acquired at the first step of a (namespace, direction, port) on a
 /// shard and never released. The loader sets the size for all shards.
 #[btf_map]
-pub static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
+pub(crate) static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 
 /// Histograms by the keys of `LEDGER`, inserted at the first duration, never deleted. The loader sets the size
 /// to all keys of all shards if the run asks for histograms.
 #[btf_map]
-pub static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
+pub(crate) static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 
 /// Steps whose slot could not be created, by direction, so that the totals stay exact.
 #[btf_map]
-pub static UNATTRIBUTED: Array<Slot, 4> = Array::new();
+pub(crate) static UNATTRIBUTED: Array<Slot, 4> = Array::new();
 
 /// Inserted at the first connection of a namespace, never deleted: inode numbers are used again. The loader sets
 /// the size.
 #[btf_map]
-pub static NETNS: HashMap<u32, Totals, 1, ON_DEMAND> = HashMap::new();
+pub(crate) static NETNS: HashMap<u32, Totals, 1, ON_DEMAND> = HashMap::new();
 
 /// Ends that no hook saw. Inserted and changed by the user side, touched by no program: it is here to live as long as
 /// the ledger that it corrects.
 #[btf_map]
-pub static REPAIRS: HashMap<RepairKey, u64, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static REPAIRS: HashMap<RepairKey, u64, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Namespaces whose sockets the loader has walked, by inode number. A socket without a state there has missed its
 /// beginning; anywhere else it existed before the start.
 #[btf_map]
-pub static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static WALKED: HashMap<u32, u8, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Pending owners whose ways were all taken, by the address of the socket. Inserted by hooks without the socket's lock;
 /// deleted by the next step of the socket, and when a new life begins at the address. The loader sets the size.
 #[btf_map]
-pub static PENDING_OVERFLOW: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
+pub(crate) static PENDING_OVERFLOW: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();
 
 /// Pending owners that are found without a hash lookup. The loader sets the size.
 #[btf_map]
-pub static PENDING_OWNERS: Array<TableSlot<PendingOwner>, 1> = Array::new();
+pub(crate) static PENDING_OWNERS: Array<TableSlot<PendingOwner>, 1> = Array::new();
 
 /// Owners of listeners, by namespace and port: inserted when a listener begins or is found, deleted with the last one of
 /// the port. Read when a child is born.
 #[btf_map]
-pub static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 
 /// How many listeners there are, by the same key; inserted and deleted with `LISTENERS`.
 #[btf_map]
-pub static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Owners of MPTCP connections, by the address of the socket: inserted when it connects, deleted when it closes. Read
 /// when the kernel adds a subflow.
 #[btf_map]
-pub static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
 
 /// Counted by all programs, read by the user side.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<[u64; conn_common::counter::CELLS], 1> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<[u64; conn_common::counter::CELLS], 1> = PerCpuArray::new();
 
 /// Written by the loader, read by every hook.
 #[btf_map]
-pub static SWITCHES: Array<Switches, 1> = Array::new();
+pub(crate) static SWITCHES: Array<Switches, 1> = Array::new();
 
 /// 1 while the reader sleeps: the reader sets it, the event that wakes the reader clears it.
 #[btf_map]
-pub static READER_SLEEPS: Array<u32, 1> = Array::new();
+pub(crate) static READER_SLEEPS: Array<u32, 1> = Array::new();
 
 /// Prefixes of initiators' addresses. Inserted by the loader, which also sets the size, like the next two.
 #[btf_map]
-pub static SOURCES: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
+pub(crate) static SOURCES: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
 
 /// Prefixes of responders' addresses.
 #[btf_map]
-pub static DESTINATIONS: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
+pub(crate) static DESTINATIONS: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
 
 /// Single values of the other sets of the filter.
 #[btf_map]
-pub static VALUES: HashMap<Value, u8, 1> = HashMap::new();
+pub(crate) static VALUES: HashMap<Value, u8, 1> = HashMap::new();

@@ -12,7 +12,7 @@ use crate::storage::socket_state;
 
 /// A socket that a hook works on, with exclusive use of the kept state. It takes two registers, so functions of their
 /// own take it by value.
-pub struct Socket<'hook> {
+pub(crate) struct Socket<'hook> {
     /// The address. Most steps need no more of the socket, and [`Socket::tcp`] takes a call.
     sk: *mut c_void,
     /// In a run that only counts, there is no more than [`conn_common::connection::COUNTED`] bytes, and the verifier
@@ -24,19 +24,19 @@ pub struct Socket<'hook> {
 impl Socket<'_> {
     /// The same socket for a shorter time.
     #[inline(always)]
-    pub fn reborrow(&mut self) -> Socket<'_> {
+    pub(crate) fn reborrow(&mut self) -> Socket<'_> {
         Socket { sk: self.sk, state: self.state, user: PhantomData }
     }
 
     /// The full TCP socket, to read its fields. `None`, which is counted, if it is none.
     #[inline(always)]
-    pub fn tcp(&self) -> Option<Tcp> {
+    pub(crate) fn tcp(&self) -> Option<Tcp> {
         full_socket(self.sk)
     }
 
     /// What is kept of the connection.
     #[inline(always)]
-    pub fn connection(&mut self) -> &mut Connection {
+    pub(crate) fn connection(&mut self) -> &mut Connection {
         // SAFETY: a map value of a socket that is locked in every hook, and this handle is its only user. No field
         // behind the first `COUNTED` bytes is read in a run that only counts.
         unsafe { &mut *self.state }
@@ -44,7 +44,7 @@ impl Socket<'_> {
 
     /// The kept TCP state, [`conn_common::state::UNSEEN`] if none is kept.
     #[inline(always)]
-    pub fn state(&self) -> u8 {
+    pub(crate) fn state(&self) -> u8 {
         // SAFETY: as in `connection`.
         unsafe { (*self.state).state }
     }
@@ -52,7 +52,7 @@ impl Socket<'_> {
 
 /// The full TCP socket at an address. `None`, which is counted, if it is none.
 #[inline(always)]
-pub fn full_socket(sk: *mut c_void) -> Option<Tcp> {
+pub(crate) fn full_socket(sk: *mut c_void) -> Option<Tcp> {
     let tcp = Tcp::of(sk);
     if tcp.is_none() {
         count(NO_SOCKET);
@@ -61,18 +61,18 @@ pub fn full_socket(sk: *mut c_void) -> Option<Tcp> {
 }
 
 /// A hook's use of a socket, from the gate on. The kept state is given back at the end.
-pub struct Entry(Socket<'static>);
+pub(crate) struct Entry(Socket<'static>);
 
 impl Entry {
     /// A socket whose state [`socket_state::enter`] returned.
     #[inline(always)]
-    pub fn new(sk: *mut c_void, state: *mut Connection) -> Self {
+    pub(crate) fn new(sk: *mut c_void, state: *mut Connection) -> Self {
         Self(Socket { sk, state, user: PhantomData })
     }
 
     /// The socket.
     #[inline(always)]
-    pub fn socket(&mut self) -> Socket<'_> {
+    pub(crate) fn socket(&mut self) -> Socket<'_> {
         self.0.reborrow()
     }
 }

@@ -14,7 +14,7 @@ use crate::{filter, mode, transition};
 impl Socket<'_> {
     /// A hook saw the socket go from `old` to `new`.
     #[inline(always)]
-    pub fn on_step(&mut self, old: u8, new: u8) {
+    pub(crate) fn on_step(&mut self, old: u8, new: u8) {
         let step = opaque(self.connection(), u16::from(old) << 8 | u16::from(new));
         let (old, new) = ((step >> 8) as u8, step as u8);
         let known = self.state();
@@ -56,7 +56,7 @@ impl Socket<'_> {
     /// the step is between two open states, no step was missed before, and the socket has nothing more to say. False
     /// for any other step.
     #[inline(always)]
-    pub fn count_step(&mut self, old: u8, new: u8) -> bool {
+    pub(crate) fn count_step(&mut self, old: u8, new: u8) -> bool {
         let connection = self.connection();
         if !mode::only_counts() || connection.state != old || !is_open(old) || !is_open(new) {
             return false;
@@ -74,7 +74,7 @@ impl Socket<'_> {
 
     /// True if the run wants none of the children of a listener.
     #[inline(always)]
-    pub fn passes_over_children(&self) -> bool {
+    pub(crate) fn passes_over_children(&self) -> bool {
         filter::may_pass_over() && self.tcp().is_some_and(|tcp| filter::passes_over(|| [tcp.sport(), 0]))
     }
 }

@@ -7,14 +7,14 @@ use crate::kernel::Tcp;
 
 /// The kernel's tick count: the lower 32 bits, which sockets keep.
 #[inline(always)]
-pub fn now_jiffies() -> u32 {
+pub(crate) fn now_jiffies() -> u32 {
     // SAFETY: no preconditions.
     unsafe { bpf_jiffies64() as u32 }
 }
 
 /// The traffic of a socket so far, with its idle time as of `jiffies`.
 #[inline(always)]
-pub fn traffic(tcp: Tcp, is_listener: bool, jiffies: u32) -> Traffic {
+pub(crate) fn traffic(tcp: Tcp, is_listener: bool, jiffies: u32) -> Traffic {
     let (segments_sent, segments_received) = tcp.segments();
     let (srtt_us, min_rtt_us) = tcp.round_trip();
     let (receive_queue, send_queue) = tcp.queues(is_listener);

@@ -24,7 +24,7 @@ use crate::{config, filter, ledger, mode, tuple};
 
 /// Begins a connection or a listener. In its own function, like the next two, so that each program holds it once.
 #[inline(never)]
-pub fn open(mut socket: Socket<'_>, state: u8) -> u32 {
+pub(crate) fn open(mut socket: Socket<'_>, state: u8) -> u32 {
     let Some(tcp) = socket.tcp() else { return 0 };
     let connection = socket.connection();
     reset(tcp, connection, state);
@@ -66,7 +66,7 @@ pub fn open(mut socket: Socket<'_>, state: u8) -> u32 {
 
 /// Begins to keep a socket in the middle of its life.
 #[inline(never)]
-pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
+pub(crate) fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
     let Some(tcp) = socket.tcp() else { return 0 };
     let connection = socket.connection();
     reset(tcp, connection, state);
@@ -105,13 +105,13 @@ pub fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
 
 /// The same as [`apply`], which each program holds a second time: the path of nearly all steps shall have no call.
 #[inline(never)]
-pub fn catch_up(socket: Socket<'_>, state: u8) -> u32 {
+pub(crate) fn catch_up(socket: Socket<'_>, state: u8) -> u32 {
     apply(socket, state)
 }
 
 /// Applies a transition to the kept life: it goes on, or ends.
 #[inline(always)]
-pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
+pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
     let connection = socket.connection();
     let from = connection.state;
     connection.state = to;
@@ -178,7 +178,7 @@ pub fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
 
 /// Records the step of a connection to another open state.
 #[inline(always)]
-pub fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
+pub(crate) fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
     ledger::record_step(connection, from, to);
     if is_opening(from) && !is_opening(to) {
         if !mode::only_counts() {
@@ -192,7 +192,7 @@ pub fn record_step(connection: &mut Connection, from: u8, to: u8, now: u64) {
 /// The whole tuple of a connecting socket is known: sock_ops TCP_CONNECT, after the source port is chosen and before the
 /// SYN leaves (`tcp_connect()`).
 #[inline(always)]
-pub fn on_connect(mut socket: Socket<'_>) {
+pub(crate) fn on_connect(mut socket: Socket<'_>) {
     let Some(tcp) = socket.tcp() else { return };
     let connection = socket.connection();
     if connection.is(TUPLE_KNOWN) {
@@ -205,7 +205,7 @@ pub fn on_connect(mut socket: Socket<'_>) {
 
 /// `listen()` succeeded and the port is chosen: sock_ops TCP_LISTEN (`__inet_listen_sk()`).
 #[inline(always)]
-pub fn on_listen(mut socket: Socket<'_>) {
+pub(crate) fn on_listen(mut socket: Socket<'_>) {
     let Some(tcp) = socket.tcp() else { return };
     let connection = socket.connection();
     if connection.is(LISTENING) || !connection.is_listener() {

@@ -10,7 +10,7 @@ const MAPPED: u32 = 0xffff_0000_u32.to_be().swap_bytes();
 
 /// Sets direction and ports of a socket in the middle of its life, in `state`.
 #[inline(always)]
-pub fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
+pub(crate) fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
     connection.direction = match state {
         LISTEN => {
             connection.set(LISTENER);
@@ -26,7 +26,7 @@ pub fn set_of_existing(tcp: Tcp, connection: &mut Connection, state: u8) {
 
 /// Sets family and addresses of a socket in `state`. IPv4-mapped addresses become IPv4.
 #[inline(always)]
-pub fn set_addresses(tcp: Tcp, connection: &mut Connection, state: u8) {
+pub(crate) fn set_addresses(tcp: Tcp, connection: &mut Connection, state: u8) {
     let (local, remote);
     if tcp.is_v6() {
         let (local6, remote6) = tcp.v6();
@@ -62,7 +62,7 @@ fn put(to: &mut [u8; 16], words: [u64; 2]) {
 
 /// Sets the ports. The local port is `local`.
 #[inline(always)]
-pub fn set_ports(tcp: Tcp, connection: &mut Connection, local: u16) {
+pub(crate) fn set_ports(tcp: Tcp, connection: &mut Connection, local: u16) {
     if connection.direction == OUT {
         connection.sport = local;
         connection.dport = tcp.dport();

@@ -8,7 +8,7 @@ use conn_common::connection::Connection;
 /// is a number (`check_alu_op()`, 5.15).
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-pub fn low_half(sk: *mut c_void) -> u32 {
+pub(crate) fn low_half(sk: *mut c_void) -> u32 {
     let half: u64;
     // SAFETY: moves one register to another.
     unsafe {
@@ -19,14 +19,14 @@ pub fn low_half(sk: *mut c_void) -> u32 {
 
 /// The same for clippy, which may have no BPF target and does not know its registers.
 #[cfg(not(target_arch = "bpf"))]
-pub fn low_half(sk: *mut c_void) -> u32 {
+pub(crate) fn low_half(sk: *mut c_void) -> u32 {
     sk.addr() as u32
 }
 
 /// The same number, through memory. The verifier forgets the value, and follows one path from here on, not one for each
 /// value.
 #[inline(always)]
-pub fn opaque(connection: &mut Connection, number: u16) -> u16 {
+pub(crate) fn opaque(connection: &mut Connection, number: u16) -> u16 {
     let scratch = &raw mut connection.scratch;
     // SAFETY: a field of a map value that nothing else uses.
     unsafe {

@@ -18,10 +18,10 @@
 //! ```
 
 pub mod cli;
-pub mod column;
+pub(crate) mod column;
 pub mod command;
-pub mod complaint;
-pub mod enrich;
+pub(crate) mod complaint;
+pub(crate) mod enrich;
 pub mod error;
 pub mod event;
 pub mod filter;

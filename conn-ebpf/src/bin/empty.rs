@@ -3,7 +3,7 @@
 
 #![no_std]
 #![no_main]
-#![expect(missing_docs, reason = "aya's macros put a function without docs beside each hook")]
+#![expect(unsafe_code, reason = "the license is a named section of the object")]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 
 use aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
@@ -13,7 +13,7 @@ use aya_ebpf::macros::{btf_map, btf_tracepoint, sock_ops};
 use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn empty_state(_: BtfTracePointContext) -> i32 {
+pub(crate) fn empty_state(_: BtfTracePointContext) -> i32 {
     0
 }
 
@@ -26,7 +26,7 @@ const CREATE: u64 = 1;
 
 /// In place of `empty_state`: makes the storage at the first step, as conntrace does, and finds it at all others.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub fn remember_state(ctx: BtfTracePointContext) -> i32 {
+pub(crate) fn remember_state(ctx: BtfTracePointContext) -> i32 {
     let map = (&raw const MEMORY).cast_mut().cast();
     // SAFETY: the verifier knows both; a NULL initial value means zeroes.
     let memory = unsafe { bpf_sk_storage_get(map, ctx.arg(0), core::ptr::null_mut(), CREATE) };
@@ -34,13 +34,13 @@ pub fn remember_state(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
-pub fn empty_destroy(_: BtfTracePointContext) -> i32 {
+pub(crate) fn empty_destroy(_: BtfTracePointContext) -> i32 {
     0
 }
 
 /// Asks each socket for its steps, as conntrace does: without that, the kernel calls it for a third of them.
 #[sock_ops]
-pub fn empty_ops(ctx: SockOpsContext) -> u32 {
+pub(crate) fn empty_ops(ctx: SockOpsContext) -> u32 {
     let flags = ctx.cb_flags();
     if flags & BPF_SOCK_OPS_STATE_CB_FLAG == 0 {
         // The tracepoint sees the steps of a socket that refuses.

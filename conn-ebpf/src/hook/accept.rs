@@ -27,7 +27,7 @@ const FAMILIES: [u16; 2] = [2, 10];
 /// Or the return of `struct sock *inet_csk_accept(struct sock *sk, int flags, int *err, bool kern)`; since 6.10
 /// it is `(struct sock *sk, struct proto_accept_arg *arg)`. NULL if there was nothing to accept.
 #[inline(always)]
-pub fn on_socket(sk: *mut c_void) -> i32 {
+pub(crate) fn on_socket(sk: *mut c_void) -> i32 {
     if is_enabled() && !sk.is_null() {
         // SAFETY: a socket of the kernel.
         let _ = unsafe { note_current(sk as u64) };
@@ -37,7 +37,7 @@ pub fn on_socket(sk: *mut c_void) -> i32 {
 
 /// `accept()` or `accept4()` returns.
 #[inline(always)]
-pub fn on_syscall_exit(ctx: &TracePointContext) -> u32 {
+pub(crate) fn on_syscall_exit(ctx: &TracePointContext) -> u32 {
     if is_enabled() {
         let _ = accepted_file(ctx);
     }

@@ -16,7 +16,7 @@ use crate::{mode, transition};
 
 /// The hook.
 #[inline(always)]
-pub fn on_event(ctx: &BtfTracePointContext) -> i32 {
+pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
     if !is_enabled() {
         return 0;
     }

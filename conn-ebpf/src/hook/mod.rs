@@ -1,6 +1,6 @@
 //! One file per hook. A hook for steps enters through `gate`; the hook for accepts notes a pending owner.
 
-pub mod accept;
-pub mod destroy_sock;
-pub mod set_state;
-pub mod sock_ops;
+pub(crate) mod accept;
+pub(crate) mod destroy_sock;
+pub(crate) mod set_state;
+pub(crate) mod sock_ops;

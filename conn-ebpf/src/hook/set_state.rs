@@ -15,7 +15,7 @@ use crate::{config, filter, mode};
 
 /// The hook.
 #[inline(always)]
-pub fn on_event(ctx: &BtfTracePointContext) -> i32 {
+pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
     let old = ctx.arg::<i32>(1).cast_unsigned() as u8;
     let new = ctx.arg::<i32>(2).cast_unsigned() as u8;
     if old == new {

@@ -20,7 +20,7 @@ const GO_ON: u32 = 1;
 
 /// The hook.
 #[inline(always)]
-pub fn on_event(ctx: &SockOpsContext) -> u32 {
+pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
     let op = ctx.op();
     // ACTIVE_ESTABLISHED comes after the step, which STATE has shown if the socket was asked for it.
     if !matters(op) || (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && is_watched(ctx)) {

@@ -14,7 +14,7 @@ const SK_COMMON: usize = 8;
 
 /// The socket of this row: a full socket, or the mini-socket of a half-open or closed connection. `None` at the end.
 #[inline(always)]
-pub fn shown(ctx: *mut c_void) -> Option<*mut c_void> {
+pub(crate) fn shown(ctx: *mut c_void) -> Option<*mut c_void> {
     // SAFETY: the verifier types this load; NULL marks the end.
     let sk = unsafe { ctx.byte_add(SK_COMMON).cast::<*mut c_void>().read_volatile() };
     if sk.is_null() { None } else { Some(sk) }
@@ -22,13 +22,13 @@ pub fn shown(ctx: *mut c_void) -> Option<*mut c_void> {
 
 /// The full socket of this row, if it is one.
 #[inline(always)]
-pub fn socket(ctx: *mut c_void) -> Option<Tcp> {
+pub(crate) fn socket(ctx: *mut c_void) -> Option<Tcp> {
     Tcp::of(shown(ctx)?)
 }
 
 /// Writes a row. The kernel repeats a call whose row does not fit into the reader's page (`bpf_seq_read()`).
 #[inline(always)]
-pub fn write<T>(ctx: *mut c_void, row: &T) {
+pub(crate) fn write<T>(ctx: *mut c_void, row: &T) {
     // SAFETY: the first member of the context is the meta data, and its first member the output file.
     let seq = unsafe { ctx.cast::<*mut *mut seq_file>().read_volatile().read_volatile() };
     // SAFETY: the row lies on the stack for as long as the call lasts.
@@ -42,7 +42,7 @@ const FD: usize = 16;
 
 /// The task and the file of this row; `None` at the end.
 #[inline(always)]
-pub fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
+pub(crate) fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
     // SAFETY: the verifier types these loads; NULL marks the end.
     let (task, file) = unsafe {
         (
@@ -55,7 +55,7 @@ pub fn open_file(ctx: *mut c_void) -> Option<(Pointer, *mut file)> {
 
 /// The task and the `struct sock` of any protocol, if the file is a socket.
 #[inline(always)]
-pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
+pub(crate) fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
     let (task, file) = open_file(ctx)?;
     // SAFETY: a file that the verifier knows.
     let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
@@ -64,7 +64,7 @@ pub fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
 
 /// The descriptor under which the task has the file open.
 #[inline(always)]
-pub fn descriptor(ctx: *mut c_void) -> u32 {
+pub(crate) fn descriptor(ctx: *mut c_void) -> u32 {
     // SAFETY: a scalar of the context, which the verifier knows.
     unsafe { ctx.byte_add(FD).cast::<u32>().read_volatile() }
 }

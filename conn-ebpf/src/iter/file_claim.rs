@@ -16,7 +16,7 @@ use crate::{config, filter};
 
 /// The iterator.
 #[inline(always)]
-pub fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return namespace_list::on_row(ctx) };
     pending_owner::prefetch_slot(sk);
     let Some(tcp) = Tcp::of(sk) else { return 0 };

@@ -13,7 +13,7 @@ use crate::owner;
 
 /// One row, if the file is a TCP socket.
 #[inline(always)]
-pub fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
     let Some(tcp) = Tcp::of(sk) else { return 0 };
     let row = HolderRow {

@@ -12,7 +12,7 @@ use crate::kernel::{follow, read_u32, read_u64};
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// One row, if the file is a namespace.
 #[inline(always)]
-pub fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, file)) = open_file(ctx) else { return 0 };
     let inode = follow(file.cast(), &config::FILE_INODE);
     if read_u64(follow(inode, &config::INODE_SB), &config::SB_MAGIC) != NSFS_MAGIC {

@@ -15,7 +15,7 @@ use crate::{mode, transition};
 
 /// The iterator.
 #[inline(always)]
-pub fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some(tcp) = context::socket(ctx) else { return 0 };
     let state = tcp.state();
     // A closed socket has nothing to keep, and may be about to be freed.

@@ -17,7 +17,7 @@ use crate::{config, filter, tuple};
 
 /// One row, if the run wants the socket.
 #[inline(always)]
-pub fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
     let mut row = SocketRow {
         cookie: 0,

@@ -17,7 +17,7 @@ const fn key(netns: u32, port: u16) -> u64 {
 
 /// Records a listener that begins, or that an iterator found: then its owner is unknown.
 #[inline(always)]
-pub fn record_open(listener: &Connection) {
+pub(crate) fn record_open(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }
@@ -40,7 +40,7 @@ pub fn record_open(listener: &Connection) {
 
 /// Notes a process that has a listener open, unless one is noted already.
 #[inline(always)]
-pub fn put_new(netns: u32, port: u16, owner: &Owner) {
+pub(crate) fn put_new(netns: u32, port: u16, owner: &Owner) {
     put(key(netns, port), owner, false);
 }
 
@@ -64,7 +64,7 @@ fn put(key: u64, owner: &Owner, first: bool) {
 
 /// Records the end of a listener.
 #[inline(always)]
-pub fn record_end(listener: &Connection) {
+pub(crate) fn record_end(listener: &Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }
@@ -81,7 +81,7 @@ pub fn record_end(listener: &Connection) {
 
 /// Assigns the owner of the listener to a child that no task has accepted.
 #[inline(always)]
-pub fn assign_owner(child: &mut Connection) {
+pub(crate) fn assign_owner(child: &mut Connection) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }

@@ -1,7 +1,7 @@
 //! Owners of sockets: the task that runs now, where a hook knows that it is the owner, and the sources beside it.
 
-pub mod listener;
-pub mod mptcp;
+pub(crate) mod listener;
+pub(crate) mod mptcp;
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use conn_common::connection::{Connection, IN};
@@ -18,14 +18,14 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// The current task as an owner that is known by `source`. Only for hooks in the caller's context: CLOSE to SYN_SENT and
 /// CLOSE to LISTEN (`tcp_v4_connect()`, `inet_csk_listen_start()`), and the return of an accept.
 #[inline(always)]
-pub fn current(source: u8) -> Owner {
+pub(crate) fn current(source: u8) -> Owner {
     // SAFETY: no preconditions; the task that runs exists.
     of(unsafe { bpf_get_current_task_btf() }.cast(), source)
 }
 
 /// A task as an owner.
 #[inline(always)]
-pub fn of(task: Pointer, source: u8) -> Owner {
+pub(crate) fn of(task: Pointer, source: u8) -> Owner {
     let leader = follow(task, &config::TASK_GROUP_LEADER);
     let cgroup = follow(follow(task, &config::TASK_CGROUPS), &config::CSS_SET_DFL_CGRP);
     Owner {
@@ -44,7 +44,7 @@ pub fn of(task: Pointer, source: u8) -> Owner {
 
 /// The name of a task.
 #[inline(always)]
-pub fn comm(task: Pointer) -> [u8; COMM] {
+pub(crate) fn comm(task: Pointer) -> [u8; COMM] {
     let [low, high] = read_16(task, &config::TASK_COMM);
     let mut comm = [0; COMM];
     comm[..8].copy_from_slice(&low.to_ne_bytes());
@@ -54,7 +54,7 @@ pub fn comm(task: Pointer) -> [u8; COMM] {
 
 /// Assigns the best owner that is known by now. The caller has the socket's lock.
 #[inline(always)]
-pub fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
+pub(crate) fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     if config::OWNERS.load() == NO_OWNERS {
         return;
     }

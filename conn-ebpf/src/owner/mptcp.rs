@@ -16,13 +16,13 @@ use crate::maps::MPTCP_OWNERS;
 use crate::{config, owner};
 
 /// `IPPROTO_MPTCP`, `include/uapi/linux/in.h`.
-pub const PROTOCOL: u16 = 262;
+pub(crate) const PROTOCOL: u16 = 262;
 /// The name of the protocol on top of a subflow (`subflow_ulp_ops`, `net/mptcp/subflow.c`).
 const ULP: u64 = u64::from_ne_bytes(*b"mptcp\0\0\0");
 
 /// A hook saw a socket of another protocol than TCP go from one state to another. `current` connects it, as with TCP.
 #[inline(always)]
-pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
+pub(crate) fn on_step(sk: *mut c_void, old: u8, new: u8) {
     if config::SUBFLOW_CONN.load() == 0
         || config::OWNERS.load() == NO_OWNERS
         || read_u16(sk, &config::SK_PROTOCOL) != PROTOCOL
@@ -42,7 +42,7 @@ pub fn on_step(sk: *mut c_void, old: u8, new: u8) {
 
 /// Assigns the owner of the MPTCP connection to a subflow that a kernel thread connects.
 #[inline(always)]
-pub fn assign_owner(subflow: Tcp, owner: &mut Owner) {
+pub(crate) fn assign_owner(subflow: Tcp, owner: &mut Owner) {
     if config::SUBFLOW_CONN.load() == 0 {
         return;
     }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use conn_common::assoc_table::{TableSlot, Words};
 
 /// A BPF array of table slots.
-pub trait SlotArray {
+pub(crate) trait SlotArray {
     /// What a slot holds.
     type Value;
 
@@ -15,7 +15,7 @@ pub trait SlotArray {
 }
 
 /// The words of the slots of an array.
-pub struct ArrayWords<A>(pub A);
+pub(crate) struct ArrayWords<A>(pub A);
 
 impl<A: SlotArray> Words for ArrayWords<A> {
     type Slot = *mut TableSlot<A::Value>;
@@ -75,21 +75,21 @@ unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
 
 /// The value of a slot.
 #[inline(always)]
-pub fn value<V>(slot: *mut TableSlot<V>) -> *mut V {
+pub(crate) fn value<V>(slot: *mut TableSlot<V>) -> *mut V {
     // SAFETY: the rest of a map value.
     unsafe { &raw mut (*slot).value }
 }
 
 /// The slot of a value.
 #[inline(always)]
-pub fn slot_of<V>(value: *mut V) -> *mut TableSlot<V> {
+pub(crate) fn slot_of<V>(value: *mut V) -> *mut TableSlot<V> {
     // SAFETY: the key is the word before the value.
     unsafe { value.cast::<u64>().sub(1).cast() }
 }
 
 /// Reads each cache line of a slot, so that the CPU fetches them while it waits for other memory.
 #[inline(always)]
-pub fn prefetch<V>(slot: *mut TableSlot<V>) {
+pub(crate) fn prefetch<V>(slot: *mut TableSlot<V>) {
     const LINE: usize = 64 / size_of::<u64>();
     let words = slot.cast::<u64>();
     let last = size_of::<TableSlot<V>>() / size_of::<u64>() - 1;

@@ -1,5 +1,5 @@
 //! Where the programs keep what they know of sockets between hooks.
 
-pub mod assoc_table;
-pub mod pending_owner;
-pub mod socket_state;
+pub(crate) mod assoc_table;
+pub(crate) mod pending_owner;
+pub(crate) mod socket_state;

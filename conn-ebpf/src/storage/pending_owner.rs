@@ -35,7 +35,7 @@ impl SlotArray for Pending {
 
 /// Fetches the slot that a pending owner of this socket most likely has, or gets.
 #[inline(always)]
-pub fn prefetch_slot(sk: *mut c_void) {
+pub(crate) fn prefetch_slot(sk: *mut c_void) {
     if let Some(slot) = first_way_of(sk).and_then(|first| PENDING_OWNERS.get_ptr_mut(first)) {
         prefetch(slot);
     }
@@ -43,7 +43,7 @@ pub fn prefetch_slot(sk: *mut c_void) {
 
 /// Notes the task that accepted the socket at this address, in place of an owner noted before.
 #[inline(always)]
-pub fn put(sk: *mut c_void, owner: &Owner) {
+pub(crate) fn put(sk: *mut c_void, owner: &Owner) {
     if let Some(first) = first_way_of(sk) {
         if TABLE.update(first, sk as u64, |slot| write(slot, owner)) {
             return;
@@ -59,7 +59,7 @@ pub fn put(sk: *mut c_void, owner: &Owner) {
 
 /// Notes a task that has the socket open, unless an owner is noted already.
 #[inline(always)]
-pub fn put_new(sk: *mut c_void, owner: &Owner) {
+pub(crate) fn put_new(sk: *mut c_void, owner: &Owner) {
     if let Some(first) = first_way_of(sk) {
         let is_noted = TABLE.find(first, sk as u64).is_some()
             || has_overflowed(first) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_some();
@@ -107,7 +107,7 @@ fn has_overflowed(first: u32) -> bool {
 
 /// Drops what is noted at an address where a new life begins.
 #[inline(always)]
-pub fn forget(tcp: Tcp) {
+pub(crate) fn forget(tcp: Tcp) {
     if config::OWNERS.load() == HOLDERS {
         remove(tcp.0);
     }
@@ -128,7 +128,7 @@ fn remove(sk: *mut c_void) -> u32 {
 
 /// Moves the pending owner of a socket to `owner`. False if there is none.
 #[inline(never)]
-pub fn take(sk: *mut c_void, owner: &mut Owner) -> bool {
+pub(crate) fn take(sk: *mut c_void, owner: &mut Owner) -> bool {
     if let Some(first) = first_way_of(sk) {
         // SAFETY: a map value that no other program uses while it is BUSY.
         if TABLE.take(first, sk as u64, |slot| *owner = unsafe { (*value(slot)).owner }) {

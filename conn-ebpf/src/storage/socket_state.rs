@@ -62,7 +62,7 @@ const _: () = assert!(core::mem::offset_of!(TableSlot<Connection>, value) == siz
 /// The TCP state kept of a socket of any protocol; [`UNSEEN`] if none is kept. The caller has the socket's lock, and a
 /// pointer whose fields the verifier allows to read.
 #[inline(always)]
-pub fn peek(sk: *mut c_void) -> u8 {
+pub(crate) fn peek(sk: *mut c_void) -> u8 {
     let mut state = in_first_way(sk);
     if state.is_null() {
         state = in_any_way(sk);
@@ -78,14 +78,14 @@ pub fn peek(sk: *mut c_void) -> u8 {
 /// gives the state back with [`leave`]. `may_be_stored` returns whether the socket [`has_storage`], where the hook can
 /// read that.
 #[inline(always)]
-pub fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Connection {
+pub(crate) fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Connection {
     let state = in_first_way(sk);
     if state.is_null() { enter_elsewhere(sk, may_be_stored()) } else { state }
 }
 
 /// Fetches the slot that the socket most likely has, or gets.
 #[inline(always)]
-pub fn prefetch_slot(sk: *mut c_void) {
+pub(crate) fn prefetch_slot(sk: *mut c_void) {
     let Some(first) = first_way_of(sk) else { return };
     // The size of a slot follows from the array, so each array has a call of its own.
     if mode::only_counts() {
@@ -99,13 +99,13 @@ pub fn prefetch_slot(sk: *mut c_void) {
 
 /// False if no program, of conntrace or another, has ever stored anything for this socket: saves a call.
 #[inline(always)]
-pub fn has_storage(sk: *mut c_void) -> bool {
+pub(crate) fn has_storage(sk: *mut c_void) -> bool {
     !follow(sk, &config::SK_BPF_STORAGE).is_null()
 }
 
 /// Ends what [`enter`] began.
 #[inline(always)]
-pub fn leave(sk: *mut c_void, state: *mut Connection) {
+pub(crate) fn leave(sk: *mut c_void, state: *mut Connection) {
     // In a run with a table, every state is in a slot: its own, or a scratch slot, which is BUSY.
     if has_table() && TABLE.0.load(slot_of(state)) == BUSY {
         give_back(sk, state);
@@ -191,7 +191,7 @@ fn give_back(sk: *mut c_void, state: *mut Connection) -> u32 {
 /// Frees the slot of a socket that the kernel is about to free. If the kernel skips this call, the slot waits for the
 /// next socket at the same address.
 #[inline(always)]
-pub fn release(sk: *mut c_void) {
+pub(crate) fn release(sk: *mut c_void) {
     if let Some(first) = first_way_of(sk) {
         TABLE.release(first, sk as u64);
     }
@@ -200,13 +200,13 @@ pub fn release(sk: *mut c_void) {
 /// True if states are in the table. A state may then be that of an earlier socket at the same address, whose end no
 /// hook saw.
 #[inline(always)]
-pub fn has_table() -> bool {
+pub(crate) fn has_table() -> bool {
     config::TABLE_BITS.load() != 0
 }
 
 /// The index of the first way of this socket, if the run has tables.
 #[inline(always)]
-pub fn first_way_of(sk: *mut c_void) -> Option<u32> {
+pub(crate) fn first_way_of(sk: *mut c_void) -> Option<u32> {
     // Sockets begin at cache lines.
     if has_table() { Some(first_way(low_half(sk) >> 6, config::TABLE_BITS.load())) } else { None }
 }
@@ -224,7 +224,7 @@ fn storage(sk: *mut c_void, flags: u64) -> *mut Connection {
 
 /// Clears a state, word by word: the compiler turns one assignment into a call of a byte-wise loop.
 #[inline(always)]
-pub fn clear(state: *mut Connection) {
+pub(crate) fn clear(state: *mut Connection) {
     let words = state.cast::<u64>();
     // SAFETY: words of the record, which is aligned to 8 and valid with all bits zero.
     each_word!(|at| unsafe { words.add(at).write_volatile(0) });

@@ -54,14 +54,14 @@ const REFUSED: [(&[&str], &str); 18] = [
 const TABLES: [&str; 3] = ["expect", "dying", "unconfirmed"];
 
 /// Why conntrace refuses an option of conntrack's. `None` for other options.
-pub fn why(option: &str) -> Option<Complaint> {
+pub(crate) fn why(option: &str) -> Option<Complaint> {
     let name = option.split('=').next().unwrap_or(option);
     let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
     Some(complaint!("{name} of conntrack has no meaning here: {why}"))
 }
 
 /// Why conntrace refuses a table of conntrack's. `None` for other words.
-pub fn table(name: &str) -> Option<Complaint> {
+pub(crate) fn table(name: &str) -> Option<Complaint> {
     TABLES.contains(&name).then(|| {
         complaint!(
             "there is no table {name:?}: that is one of connection tracking's; conntrace has connections only"

@@ -1,10 +1,10 @@
 //! The command line as typed. [`crate::settings`] has the meaning.
 
 pub mod args;
-pub mod conntrack_compat;
+pub(crate) mod conntrack_compat;
 pub mod environment;
-pub mod filter;
-pub mod output;
+pub(crate) mod filter;
+pub(crate) mod output;
 #[cfg(test)]
 mod tests;
 pub mod topics;

@@ -9,7 +9,7 @@ mod traffic;
 
 use std::fmt;
 
-pub use cell::Cell;
+pub(crate) use cell::Cell;
 
 use crate::complaint::{Complaint, complaint};
 use crate::event::enriched::Enriched;
@@ -17,18 +17,18 @@ use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
 
 /// In which kinds of events a column means something: bits of [`Kind::bit`].
-pub type Kinds = u8;
+pub(crate) type Kinds = u8;
 
 /// Every kind.
-pub const ANY: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit() | Kind::Open.bit();
+pub(crate) const ANY: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit() | Kind::Open.bit();
 /// The kinds of the stream.
-pub const STREAM: Kinds = ANY & !Kind::Open.bit();
+pub(crate) const STREAM: Kinds = ANY & !Kind::Open.bit();
 /// Ends.
-pub const END: Kinds = Kind::Destroy.bit();
+pub(crate) const END: Kinds = Kind::Destroy.bit();
 /// Open connections.
-pub const NOW: Kinds = Kind::Open.bit();
+pub(crate) const NOW: Kinds = Kind::Open.bit();
 /// The kinds with known traffic.
-pub const END_AND_NOW: Kinds = END | NOW;
+pub(crate) const END_AND_NOW: Kinds = END | NOW;
 
 /// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,14 +185,14 @@ impl fmt::Debug for Column {
 }
 
 /// Chosen columns, in the chosen order.
-pub type Columns = Vec<&'static Column>;
+pub(crate) type Columns = Vec<&'static Column>;
 
 /// Reads names separated by commas. `all` stands for the whole native schema. A `+` before the first name adds the
 /// names to `defaults`.
 ///
 /// # Errors
 /// A name is not the name of a column.
-pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint> {
+pub(crate) fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint> {
     let (mut chosen, text) = match text.trim().strip_prefix('+') {
         Some(rest) => (named(defaults), rest),
         None => (Columns::new(), text),
@@ -219,7 +219,7 @@ pub fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint> {
 }
 
 /// The columns with these names.
-pub fn named(names: &[&str]) -> Columns {
+pub(crate) fn named(names: &[&str]) -> Columns {
     names.iter().filter_map(|name| Column::named(name)).collect()
 }
 

@@ -12,7 +12,7 @@ const MAX_QUEUED: usize = 1_024;
 
 /// The thread, and the questions that it has not answered.
 #[derive(Debug)]
-pub struct Background<Q, A> {
+pub(crate) struct Background<Q, A> {
     questions: Sender<Q>,
     answers: Receiver<A>,
     /// Answers that were received and not taken.
@@ -23,7 +23,7 @@ pub struct Background<Q, A> {
 impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
     /// Starts a thread that answers questions by `look_up`. The thread ends with this handle; if it hangs, it ends
     /// with the process. `None` if the system starts no more threads.
-    pub fn new(look_up: impl Fn(Q) -> A + Send + 'static) -> Option<Self> {
+    pub(crate) fn new(look_up: impl Fn(Q) -> A + Send + 'static) -> Option<Self> {
         let (questions, asked) = mpsc::channel();
         let (answered, answers) = mpsc::channel();
         let job = move || {
@@ -43,7 +43,7 @@ impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
     }
 
     /// Asks, and waits a moment for the answer. False if the question is refused, so that no answer will come.
-    pub fn ask(&mut self, question: Q) -> bool {
+    pub(crate) fn ask(&mut self, question: Q) -> bool {
         self.receive();
         if self.open >= MAX_QUEUED || self.questions.send(question).is_err() {
             return false;
@@ -60,7 +60,7 @@ impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
     }
 
     /// Takes the answers that have come.
-    pub fn take_answers(&mut self) -> impl Iterator<Item = A> + '_ {
+    pub(crate) fn take_answers(&mut self) -> impl Iterator<Item = A> + '_ {
         self.receive();
         self.received.drain(..)
     }

@@ -1,6 +1,11 @@
 //! Workloads of processes: the container and the systemd unit that the path of a cgroup names, and the names of the
 //! container.
 
+#![expect(
+    unsafe_code,
+    reason = "a cgroup is opened by its id with open_by_handle_at(2), which nix does not have"
+)]
+
 use std::ffi::c_int;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
@@ -16,7 +21,7 @@ use crate::enrich::container_names;
 use crate::event::workload::{Container, ContainerNames, Workload, is_id};
 
 /// The columns that a workload fills.
-pub const COLUMNS: [&str; 5] = ["container", "container_name", "pod", "pod_namespace", "unit"];
+pub(crate) const COLUMNS: [&str; 5] = ["container", "container_name", "pod", "pod_namespace", "unit"];
 
 /// The words before the id in the name of a scope: of docker, podman, containerd twice, and CRI-O.
 const PREFIXES: [&str; 5] = ["docker-", "libpod-", "cri-containerd-", "nerdctl-", "crio-"];
@@ -78,7 +83,7 @@ fn user(path: &str) -> Option<u32> {
 /// Workloads by cgroup id. A look-up asks the kernel's memory only, never a disk or a daemon. The names of a container
 /// stand in a file, which is read in the background.
 #[derive(Debug)]
-pub struct Workloads {
+pub(crate) struct Workloads {
     root: Option<(PathBuf, File)>,
     names: Option<Background<Unnamed, Named>>,
     known: LruCache<u64, Option<Arc<Workload>>>,
@@ -105,7 +110,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 impl Workloads {
     /// Looks workloads up in the hierarchy that is mounted at `root`.
-    pub fn new(root: Option<&Path>) -> Self {
+    pub(crate) fn new(root: Option<&Path>) -> Self {
         let root = root.and_then(|path| Some((fs::canonicalize(path).ok()?, File::open(path).ok()?)));
         let look_up = |Unnamed { cgroup, id, user }| Named {
             cgroup,
@@ -117,7 +122,7 @@ impl Workloads {
 
     /// The workload of a cgroup, with the names that are known by now; `None` if the cgroup is gone or unknown, or
     /// its path names neither a container nor a unit.
-    pub fn get(&mut self, cgroup: u64) -> Option<Arc<Workload>> {
+    pub(crate) fn get(&mut self, cgroup: u64) -> Option<Arc<Workload>> {
         if cgroup == 0 {
             return None;
         }

@@ -14,7 +14,7 @@ use crate::enrich::background::Background;
 use crate::host::{clock, facts};
 
 /// The columns that a command line fills.
-pub const COLUMNS: [&str; 1] = ["cmdline"];
+pub(crate) const COLUMNS: [&str; 1] = ["cmdline"];
 
 /// How many bytes of a file are read.
 const LONGEST: u64 = 4_096;
@@ -35,7 +35,7 @@ struct Found {
 
 /// Command lines by process.
 #[derive(Debug)]
-pub struct CommandLines {
+pub(crate) struct CommandLines {
     /// `None` while a command line is looked up, and for a process without one.
     known: LruCache<Key, Option<Arc<[u8]>>>,
     background: Option<Background<Key, Found>>,
@@ -44,14 +44,14 @@ pub struct CommandLines {
 impl CommandLines {
     /// Command lines of this host's processes. `/proc` can hang a reader while the memory of a process is locked, so
     /// the look-up is a background one. In another pid namespace, its ids are not those of owners.
-    pub fn of_host() -> Self {
+    pub(crate) fn of_host() -> Self {
         let look_up = |key: Key| Found { key, text: read(key.0, key.1).ok().flatten() };
         let background = facts::sees_all_processes().then(|| Background::new(look_up)).flatten();
         Self { known: LruCache::new(REMEMBERED), background }
     }
 
     /// The command line of an owner's process: its arguments with blanks between. `None` if it is not known by now.
-    pub fn get(&mut self, owner: &Owner) -> Option<Arc<[u8]>> {
+    pub(crate) fn get(&mut self, owner: &Owner) -> Option<Arc<[u8]>> {
         if !owner.is_known() {
             return None;
         }

@@ -69,7 +69,7 @@ struct Listed {
 
 /// The names of the container with this id, by the files below `root`; of a user's container, also by those below
 /// the user's home. Empty if no file names it.
-pub fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
+pub(crate) fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
     let home = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten()).map(|user| user.dir);
     let below = |[of_root, of_user]: [&str; 2]| -> Vec<PathBuf> {
         let home = home.iter().map(|home| root.join(home.strip_prefix("/").unwrap_or(home)).join(of_user));

@@ -23,7 +23,7 @@ use crate::event::enriched::Enriched;
 /// The host's own table, hosts(5).
 const HOSTS: &str = "/etc/hosts";
 /// How long a command that knows all addresses before it prints waits for their names.
-pub const MAX_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 /// How many addresses are remembered, those that were seen last.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// How many questions are under way at most. A further question is asked again with the next line.
@@ -47,7 +47,7 @@ struct Known {
 }
 
 /// Finds names.
-pub struct Resolver {
+pub(crate) struct Resolver {
     hosts: HashMap<IpAddr, Arc<str>>,
     known: LruCache<IpAddr, Known>,
     /// To the thread that asks DNS; `None` if there is none.
@@ -58,7 +58,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// Reads this host's configuration, `/etc/hosts` and `/etc/resolv.conf`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (told, answers) = channel();
         let questions = match serve(told) {
             Ok(questions) => Some(questions),
@@ -72,13 +72,13 @@ impl Resolver {
     }
 
     /// Puts the names into an event that are known by now, and asks for the others.
-    pub fn name(&mut self, event: &mut Enriched) {
+    pub(crate) fn name(&mut self, event: &mut Enriched) {
         event.src_name = self.known(event.src());
         event.dst_name = self.known(event.dst());
     }
 
     /// Waits for the names of events and puts them in, but waits not longer than [`MAX_WAIT`].
-    pub fn name_all(&mut self, events: &mut [Enriched]) {
+    pub(crate) fn name_all(&mut self, events: &mut [Enriched]) {
         let deadline = Instant::now() + MAX_WAIT;
         let mut wanted: Vec<IpAddr> = events.iter().flat_map(|event| [event.src(), event.dst()]).collect();
         wanted.sort_unstable();

@@ -1,10 +1,10 @@
 //! What the host knows about an event's owner and addresses.
 
-pub mod background;
-pub mod cgroup;
-pub mod command_line;
-pub mod container_names;
-pub mod dns;
+pub(crate) mod background;
+pub(crate) mod cgroup;
+pub(crate) mod command_line;
+pub(crate) mod container_names;
+pub(crate) mod dns;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::event::workload::Workload;
 
 /// When a look-up is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LookUp {
+pub(crate) enum LookUp {
     /// Not at all.
     #[default]
     Never,
@@ -30,7 +30,7 @@ pub enum LookUp {
 
 /// What an enricher looks up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Containers and units.
     pub workloads: bool,
     /// Command lines.
@@ -41,7 +41,7 @@ pub struct Wanted {
 
 /// Looks up what the kernel does not say. Each event is filled once.
 #[derive(Default)]
-pub struct Enricher {
+pub(crate) struct Enricher {
     wanted: Wanted,
     workloads: Option<Workloads>,
     command_lines: Option<CommandLines>,
@@ -50,7 +50,7 @@ pub struct Enricher {
 
 impl Enricher {
     /// Prepares the look-ups that are wanted. `cgroup_root` is where the cgroup v2 hierarchy is mounted.
-    pub fn new(wanted: Wanted, cgroup_root: Option<&Path>) -> Self {
+    pub(crate) fn new(wanted: Wanted, cgroup_root: Option<&Path>) -> Self {
         Self {
             wanted,
             workloads: wanted.workloads.then(|| Workloads::new(cgroup_root)),
@@ -60,12 +60,12 @@ impl Enricher {
     }
 
     /// The workload of an event's owner; `None` if it is unknown or not wanted.
-    pub fn workload(&mut self, event: &Event) -> Option<Arc<Workload>> {
+    pub(crate) fn workload(&mut self, event: &Event) -> Option<Arc<Workload>> {
         self.workloads.as_mut()?.get(event.connection.owner.cgroup)
     }
 
     /// Fills in what is looked up at once, beside the workload.
-    pub fn enrich(&mut self, event: Event, workload: Option<Arc<Workload>>) -> Enriched {
+    pub(crate) fn enrich(&mut self, event: Event, workload: Option<Arc<Workload>>) -> Enriched {
         let mut enriched = Enriched { workload, ..Enriched::from(event) };
         if let Some(command_lines) = &mut self.command_lines
             && self.wanted.command_lines == LookUp::AtOnce
@@ -82,7 +82,7 @@ impl Enricher {
 
     /// Fills in what is looked up at the end, and names of containers that came late. Waits for names of addresses,
     /// [`dns::MAX_WAIT`] at most.
-    pub fn complete(&mut self, events: &mut [Enriched]) {
+    pub(crate) fn complete(&mut self, events: &mut [Enriched]) {
         for event in &mut *events {
             let owner = event.connection.owner;
             if let Some(workload) = self.workloads.as_mut().and_then(|known| known.get(owner.cgroup)) {

@@ -3,10 +3,10 @@
 use conn_common::connection::{Connection, IN, OUT};
 
 /// The word of the role that listening sockets have instead of a direction.
-pub const LISTEN: &str = "listen";
+pub(crate) const LISTEN: &str = "listen";
 
 /// The names, by number, and [`LISTEN`].
-pub const NAMES: [&str; 3] = {
+pub(crate) const NAMES: [&str; 3] = {
     let mut names = [LISTEN; 3];
     names[IN as usize] = "in";
     names[OUT as usize] = "out";
@@ -14,17 +14,17 @@ pub const NAMES: [&str; 3] = {
 };
 
 /// The name of a direction: `in` or `out`. `None` if the direction is unknown.
-pub fn name(direction: u8) -> Option<&'static str> {
+pub(crate) fn name(direction: u8) -> Option<&'static str> {
     NAMES[..2].get(usize::from(direction)).copied()
 }
 
 /// The name of a connection's direction, or [`LISTEN`] for a listening socket. `None` if the direction is unknown.
-pub fn of(connection: &Connection) -> Option<&'static str> {
+pub(crate) fn of(connection: &Connection) -> Option<&'static str> {
     if connection.is_listener() { Some(LISTEN) } else { name(connection.direction) }
 }
 
 /// The direction with a name, in any case.
-pub fn from_name(name: &str) -> Option<u8> {
+pub(crate) fn from_name(name: &str) -> Option<u8> {
     (0..).zip(&NAMES[..2]).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(direction, _)| direction)
 }
 

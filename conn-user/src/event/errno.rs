@@ -9,7 +9,7 @@ macro_rules! errno_names {
         const NUMBERS: &[i32] = &[$(libc::$name),*];
 
         /// The name of an errno number (`ECONNREFUSED`); `None` for an error that a TCP socket does not end with.
-        pub fn name(errno: u16) -> Option<&'static str> {
+        pub(crate) fn name(errno: u16) -> Option<&'static str> {
             match i32::from(errno) {
                 $(libc::$name => Some(stringify!($name)),)*
                 _ => None,
@@ -28,7 +28,7 @@ errno_names! {
 }
 
 /// The number with this name; `None` for a name that [`name`] does not give.
-pub fn from_name(wanted: &str) -> Option<u16> {
+pub(crate) fn from_name(wanted: &str) -> Option<u16> {
     NUMBERS
         .iter()
         .filter_map(|&number| u16::try_from(number).ok())

@@ -1,15 +1,15 @@
 //! One event of a connection's life, decoded: plain values only.
 
 pub mod decode;
-pub mod direction;
+pub(crate) mod direction;
 pub mod enriched;
-pub mod errno;
+pub(crate) mod errno;
 pub mod kind;
-pub mod lost;
-pub mod process;
-pub mod sort_key;
-pub mod state_name;
-pub mod workload;
+pub(crate) mod lost;
+pub(crate) mod process;
+pub(crate) mod sort_key;
+pub(crate) mod state_name;
+pub(crate) mod workload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

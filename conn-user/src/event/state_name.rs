@@ -3,7 +3,7 @@
 use conn_common::state as number;
 
 /// The names that [`name`] gives.
-pub const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 11] = [
     "established",
     "syn_sent",
     "syn_recv",
@@ -18,7 +18,7 @@ pub const NAMES: [&str; 11] = [
 ];
 
 /// The name of a state, `None` for a connection that has just begun. The kernel numbers them from 1.
-pub fn name(state: u8) -> Option<&'static str> {
+pub(crate) fn name(state: u8) -> Option<&'static str> {
     const { assert!(number::ESTABLISHED == 1 && number::CLOSING as usize == NAMES.len()) };
     // A handshake that has begun, without a socket: ss, too, has one word for both.
     let state = if state == number::NEW_SYN_RECV { number::SYN_RECV } else { state };
@@ -26,7 +26,7 @@ pub fn name(state: u8) -> Option<&'static str> {
 }
 
 /// The state with a name that [`name`] gives.
-pub fn from_name(wanted: &str) -> Option<u8> {
+pub(crate) fn from_name(wanted: &str) -> Option<u8> {
     (number::ESTABLISHED..=number::CLOSING).find(|&state| name(state) == Some(wanted))
 }
 

@@ -1,3 +1,5 @@
+#![expect(unsafe_code, reason = "a record is read as bytes")]
+
 use std::sync::Arc;
 
 use conn_common::cause::Ending;

@@ -1,13 +1,13 @@
 //! The filter of connections: options and expression as one value, in two parts. The kernel decides its part, user
 //! space the rest, on each event that the kernel lets through.
 
-pub mod expression;
-pub mod kernel_part;
-pub mod lifetimes;
-pub mod sockets;
-pub mod syntax_error;
-pub mod value;
-pub mod workload;
+pub(crate) mod expression;
+pub(crate) mod kernel_part;
+pub(crate) mod lifetimes;
+pub(crate) mod sockets;
+pub(crate) mod syntax_error;
+pub(crate) mod value;
+pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 

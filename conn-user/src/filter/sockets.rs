@@ -8,7 +8,7 @@ use conn_common::state::{self, CLOSE, NEW_SYN_RECV, SYN_RECV};
 use crate::filter::Filter;
 
 /// The connection of a row. The id is the socket's cookie, which `ss -e` shows after `sk:`.
-pub fn connection(row: &SocketRow) -> Connection {
+pub(crate) fn connection(row: &SocketRow) -> Connection {
     let mut connection = row.connection;
     connection.id = row.cookie;
     connection.set(TUPLE_KNOWN | PREEXISTING);
@@ -23,7 +23,11 @@ pub fn connection(row: &SocketRow) -> Connection {
 /// The connection with the first of its holders (by process id) with whom the filter lets it through, or
 /// without one if it has none. Who opened a connection in TIME_WAIT is not known, so that passes if it would
 /// pass either way.
-pub fn wanted(filter: &Filter, connection: Connection, holders: Option<&[Owner]>) -> Option<Connection> {
+pub(crate) fn wanted(
+    filter: &Filter,
+    connection: Connection,
+    holders: Option<&[Owner]>,
+) -> Option<Connection> {
     let passes = |connection: &Connection| {
         let turned = || Connection {
             src: connection.dst,

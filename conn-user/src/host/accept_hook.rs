@@ -85,7 +85,7 @@ pub(crate) const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
 /// The offset in bytes of a system call's result in the record of its exit. `None` without tracefs or without tracing
 /// of system calls.
-pub fn syscall_result() -> Option<u32> {
+pub(crate) fn syscall_result() -> Option<u32> {
     in_tracefs(|| {
         let format = fs::read_to_string(format!("{EVENTS}/syscalls/{}/format", EXITS[0])).ok()?;
         offset_of(&format, "ret")

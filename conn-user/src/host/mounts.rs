@@ -4,7 +4,7 @@ use std::fs;
 
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// What is mounted, within its file system: a directory, or `net:[4026532200]` for a namespace.
     pub root: String,
     /// The mount point.
@@ -14,12 +14,12 @@ pub struct Mount {
 }
 
 /// All mounts. Empty if the file cannot be read.
-pub fn all() -> Vec<Mount> {
+pub(crate) fn all() -> Vec<Mount> {
     fs::read_to_string("/proc/self/mountinfo").map(|text| parse(&text).collect()).unwrap_or_default()
 }
 
 /// The mounts in the text of a mountinfo file. Malformed lines are left out.
-pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = Mount> {
     text.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);

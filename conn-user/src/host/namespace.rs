@@ -15,7 +15,7 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace, kept alive by an open file.
 #[derive(Debug)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     /// Inode number, as in `/proc/PID/ns/net`.
     pub inode: u32,
     file: File,
@@ -26,7 +26,7 @@ impl Namespace {
     ///
     /// # Errors
     /// The thread lacks `CAP_SYS_ADMIN` in the namespace.
-    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
         if fs::metadata(OWN)?.ino() as u32 == self.inode {
             return Ok(work());
         }
@@ -44,7 +44,7 @@ impl Namespace {
 
 /// The network namespaces that could be found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// The namespaces.
     pub namespaces: Vec<Namespace>,
     /// A process could not be inspected, so the list may be incomplete.
@@ -53,7 +53,7 @@ pub struct Found {
 
 /// All namespaces with a thread inside or a file bound to them. A namespace that only sockets keep alive has no
 /// handle: events alone reveal its sockets.
-pub fn all() -> Found {
+pub(crate) fn all() -> Found {
     let mut found = BTreeMap::new();
     let mut denied = false;
     for path in thread_namespaces().chain(bound_namespaces()) {
@@ -78,7 +78,7 @@ pub fn all() -> Found {
 
 impl Namespace {
     /// The network namespace behind descriptor `fd` of process `pid`. `None` if the descriptor is another file.
-    pub fn held(pid: u32, fd: u32) -> Option<Self> {
+    pub(crate) fn held(pid: u32, fd: u32) -> Option<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
         let inode = inode_of(fs::read_link(&path).ok()?.to_str()?)?;
         // The process may have reused the descriptor meanwhile.

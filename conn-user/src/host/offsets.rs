@@ -45,7 +45,7 @@ impl OffsetsError {
 
 /// Offsets and signatures of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offsets {
+pub(crate) struct Offsets {
     /// The offset of each of [`FIELDS`], in bytes, in the same order, then of each of [`OPTIONAL`].
     fields: Vec<(&'static str, u32)>,
     /// Number of parameters of `inet_csk_accept()`; `None` if BTF does not describe the function.
@@ -57,7 +57,7 @@ impl Offsets {
     ///
     /// # Errors
     /// The kernel's BTF cannot be read, or lacks a field.
-    pub fn probe() -> Result<Self, OffsetsError> {
+    pub(crate) fn probe() -> Result<Self, OffsetsError> {
         // Looking up a dozen names in the mapped file is much faster than parsing the file. Kernels before 6.16
         // cannot map the file.
         let types = Btf::from_file_with_backend(KERNEL_BTF, Backend::Mmap)
@@ -71,7 +71,7 @@ impl Offsets {
     /// # Errors
     /// [`OffsetsError::TooOld`] if the kernel lacks a feature. [`OffsetsError::MissingField`] names the first field
     /// that the kernel lacks or has in another size.
-    pub fn find(btf: &Btf) -> Result<Self, OffsetsError> {
+    pub(crate) fn find(btf: &Btf) -> Result<Self, OffsetsError> {
         if structure(btf, LOCKED_WALK).is_none() {
             return Err(OffsetsError::TooOld { lacks: "it walks TCP sockets without locking them" });
         }
@@ -88,7 +88,7 @@ impl Offsets {
     }
 
     /// The global of each field and its offset in bytes.
-    pub fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
+    pub(crate) fn globals(&self) -> impl Iterator<Item = (&'static str, &u32)> {
         self.fields.iter().map(|(name, offset)| (*name, offset))
     }
 }

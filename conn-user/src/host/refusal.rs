@@ -66,7 +66,7 @@ impl Refusal {
 }
 
 /// The system's error number at the bottom of an error's sources.
-pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+pub(crate) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut current = Some(error);
     while let Some(error) = current {
         if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -78,7 +78,7 @@ pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
 }
 
 /// An error's text with the texts of its sources, each once.
-pub fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut current = error.source();
     while let Some(error) = current {

@@ -62,7 +62,7 @@ type Decode<R> = fn(&[u8]) -> Result<R, DecodeError>;
 
 /// A loaded iterator whose rows are `R`.
 #[derive(Debug)]
-pub struct RowIterator<R> {
+pub(crate) struct RowIterator<R> {
     name: &'static str,
     rows: &'static str,
     link: OwnedFd,
@@ -70,20 +70,20 @@ pub struct RowIterator<R> {
 }
 
 /// Visits the TCP sockets that the probe's filters let through.
-pub type SocketIterator = RowIterator<SocketRow>;
+pub(crate) type SocketIterator = RowIterator<SocketRow>;
 /// Visits the network namespaces that open files keep.
-pub type NamespaceIterator = RowIterator<NamespaceRow>;
+pub(crate) type NamespaceIterator = RowIterator<NamespaceRow>;
 /// Visits the processes that have a socket open.
-pub type HolderIterator = RowIterator<HolderRow>;
+pub(crate) type HolderIterator = RowIterator<HolderRow>;
 /// Makes the programs remember every socket, and writes no rows.
-pub type AdoptIterator = RowIterator<()>;
+pub(crate) type AdoptIterator = RowIterator<()>;
 
 impl SocketIterator {
     /// Loads the iterator, if it is not loaded yet.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::TCP_LIST, "sockets", decode::socket_row)
     }
 }
@@ -93,7 +93,7 @@ impl NamespaceIterator {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::NAMESPACE_LIST, "namespaces", decode::namespace_row)
     }
 
@@ -101,7 +101,7 @@ impl NamespaceIterator {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn with_owners(probe: &Probe) -> Result<Self, ProbeError> {
+    pub(crate) fn with_owners(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::FILE_CLAIM, "namespaces", decode::namespace_row)
     }
 }
@@ -111,7 +111,7 @@ impl HolderIterator {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::FILE_LIST, "files", decode::holder_row)
     }
 }
@@ -121,7 +121,7 @@ impl AdoptIterator {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn new(probe: &Probe) -> Result<Self, ProbeError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::TCP_ADOPT, "sockets", |_| Ok(()))
     }
 }
@@ -140,7 +140,7 @@ impl<R> RowIterator<R> {
     ///
     /// # Errors
     /// The kernel refuses, or writes what is no row.
-    pub fn each(&self, mut each: impl FnMut(R)) -> Result<(), WalkError> {
+    pub(crate) fn each(&self, mut each: impl FnMut(R)) -> Result<(), WalkError> {
         self.walk(&mut each, || format!("with {}", self.name))
     }
 
@@ -150,7 +150,7 @@ impl<R> RowIterator<R> {
     ///
     /// # Errors
     /// The kernel refuses, or writes what is no row.
-    pub fn each_in(
+    pub(crate) fn each_in(
         &self,
         namespaces: &[Namespace],
         each: impl FnMut(R) + Send,

@@ -31,14 +31,14 @@ struct MapShape {
 impl MapShape {
     /// Asks the kernel. `None` for a map of a type that holds no state.
     fn new(name: &str, map: &Map) -> Option<Result<Self, MapError>> {
-        let data = match map {
-            Map::Array(data)
-            | Map::HashMap(data)
-            | Map::LpmTrie(data)
-            | Map::PerCpuArray(data)
-            | Map::RingBuf(data)
-            | Map::SkStorage(data) => data,
-            _ => return None,
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::SkStorage(data)) = map
+        else {
+            return None;
         };
         let shape = |info: aya::maps::MapInfo| -> Result<Self, MapError> {
             Ok(Self {

@@ -105,7 +105,7 @@ pub(super) fn open<T: Handle>(ebpf: &Ebpf, name: &'static str) -> Result<T, MapE
 }
 
 /// An array.
-pub struct Array<V: Plain> {
+pub(crate) struct Array<V: Plain> {
     name: &'static str,
     map: maps::Array<MapData, Cell<V>>,
 }
@@ -115,7 +115,7 @@ impl<V: Plain> Array<V> {
     ///
     /// # Errors
     /// The array is shorter, or the kernel refuses.
-    pub fn get(&self, index: u32) -> Result<V, MapError> {
+    pub(crate) fn get(&self, index: u32) -> Result<V, MapError> {
         let value = self.map.get(&index, 0);
         value.map(|Cell(value)| value).map_err(|error| MapError::new(self.name, MapAction::Read, &error))
     }
@@ -124,7 +124,7 @@ impl<V: Plain> Array<V> {
     ///
     /// # Errors
     /// The array is shorter, or the kernel refuses.
-    pub fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
+    pub(crate) fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
         let done = self.map.set(index, Cell(value), 0);
         done.map_err(|error| MapError::new(self.name, MapAction::Write, &error))
     }
@@ -138,7 +138,7 @@ impl<V: Plain> Handle for Array<V> {
 }
 
 /// An array with a value per CPU.
-pub struct PerCpuArray<V: Plain> {
+pub(crate) struct PerCpuArray<V: Plain> {
     name: &'static str,
     map: maps::PerCpuArray<MapData, Cell<V>>,
 }
@@ -148,7 +148,7 @@ impl<V: Plain> PerCpuArray<V> {
     ///
     /// # Errors
     /// The array is shorter, or the kernel refuses.
-    pub fn get(&self, index: u32) -> Result<Vec<V>, MapError> {
+    pub(crate) fn get(&self, index: u32) -> Result<Vec<V>, MapError> {
         let values = self.map.get(&index, 0);
         let values = values.map_err(|error| MapError::new(self.name, MapAction::Read, &error))?;
         Ok(values.iter().map(|&Cell(value)| value).collect())
@@ -163,7 +163,7 @@ impl<V: Plain> Handle for PerCpuArray<V> {
 }
 
 /// A hash map.
-pub struct HashMap<K: Plain, V: Plain> {
+pub(crate) struct HashMap<K: Plain, V: Plain> {
     name: &'static str,
     map: maps::HashMap<MapData, Cell<K>, Cell<V>>,
 }
@@ -173,7 +173,7 @@ impl<K: Plain, V: Plain> HashMap<K, V> {
     ///
     /// # Errors
     /// The map is full, or the kernel refuses.
-    pub fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
         let done = self.map.insert(Cell(key), Cell(value), 0);
         done.map_err(|error| MapError::new(self.name, MapAction::Write, &error))
     }
@@ -182,7 +182,7 @@ impl<K: Plain, V: Plain> HashMap<K, V> {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn entries(&self) -> Result<BTreeMap<K, V>, MapError>
+    pub(crate) fn entries(&self) -> Result<BTreeMap<K, V>, MapError>
     where
         K: Ord,
     {
@@ -200,7 +200,7 @@ impl<K: Plain, V: Plain> Handle for HashMap<K, V> {
 }
 
 /// A set of address prefixes.
-pub struct PrefixSet {
+pub(crate) struct PrefixSet {
     name: &'static str,
     map: LpmTrie<MapData, [u8; 16], u8>,
 }
@@ -210,7 +210,7 @@ impl PrefixSet {
     ///
     /// # Errors
     /// The map is full, or the kernel refuses.
-    pub fn insert(&mut self, address: [u8; 16], bits: u32) -> Result<(), MapError> {
+    pub(crate) fn insert(&mut self, address: [u8; 16], bits: u32) -> Result<(), MapError> {
         let done = self.map.insert(&Key::new(bits, address), 1, 0);
         done.map_err(|error| MapError::new(self.name, MapAction::Write, &error))
     }

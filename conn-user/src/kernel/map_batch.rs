@@ -21,7 +21,7 @@ const CAPACITY: usize = 256;
 
 /// A map from a number to `V`, from which no program deletes; of an array, all entries.
 #[derive(Debug)]
-pub struct Entries<V> {
+pub(crate) struct Entries<V> {
     name: &'static str,
     map: MapData,
     values: PhantomData<fn() -> V>,
@@ -32,7 +32,7 @@ impl<V: Plain> Entries<V> {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn each(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), MapError> {
+    pub(crate) fn each(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), MapError> {
         let mut batch = Batch { keys: Vec::new(), values: Vec::new(), next: None };
         let (mut from, mut room) = (None, CAPACITY);
         loop {

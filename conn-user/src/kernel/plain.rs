@@ -13,7 +13,7 @@ use conn_common::{counter, filter, name};
 ///
 /// # Safety
 /// The type is `repr(C)` or primitive, any bytes of its size are a valid value, and it has no padding.
-pub unsafe trait Plain: Copy + Send + Sync + 'static {}
+pub(crate) unsafe trait Plain: Copy + Send + Sync + 'static {}
 
 /// A [`Plain`] value as aya wants it.
 #[derive(Clone, Copy, Debug)]

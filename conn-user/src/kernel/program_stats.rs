@@ -50,7 +50,7 @@ impl ProgramStats {
 
 /// The kernel's clock of programs, on as long as this lives. Timing costs each run of a program some 25 ns.
 #[derive(Debug)]
-pub struct ProgramClock {
+pub(crate) struct ProgramClock {
     /// None if an administrator's switch keeps the clock on anyway.
     _switch: Option<OwnedFd>,
 }
@@ -60,7 +60,7 @@ impl ProgramClock {
     ///
     /// # Errors
     /// The kernel refuses and the switch is off.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let is_on = || fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "1");
         match enable_stats(Stats::RunTime) {
             Ok(fd) => Ok(Self { _switch: Some(fd) }),

@@ -18,7 +18,7 @@ use crate::kernel::probe::Probe;
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets or tasks.
-pub fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, WalkError> {
+pub(crate) fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, WalkError> {
     let found = namespace::all().namespaces;
     let files = if owners { NamespaceIterator::with_owners(probe) } else { NamespaceIterator::new(probe) }?;
     thread::scope(|scope| {
@@ -31,7 +31,7 @@ pub fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, WalkError
 }
 
 /// The programs that [`adopt_all`] walks with.
-pub fn adopting_programs(owners: bool) -> [&'static str; 2] {
+pub(crate) fn adopting_programs(owners: bool) -> [&'static str; 2] {
     [name::TCP_ADOPT, if owners { name::FILE_CLAIM } else { name::NAMESPACE_LIST }]
 }
 
@@ -40,7 +40,7 @@ pub fn adopting_programs(owners: bool) -> [&'static str; 2] {
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets.
-pub fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, WalkError> {
+pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, WalkError> {
     let walked = AdoptIterator::new(probe)?.each_in(namespaces, |()| {})?;
     probe.note_walked(&walked)?;
     Ok(walked)
@@ -51,7 +51,7 @@ pub fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, W
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets, or writes what is no row.
-pub fn list(
+pub(crate) fn list(
     probe: &Probe,
     namespaces: &[Namespace],
     each: impl FnMut(SocketRow) + Send,
@@ -63,7 +63,7 @@ pub fn list(
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn all_namespaces(probe: &Probe) -> Result<Found, WalkError> {
+pub(crate) fn all_namespaces(probe: &Probe) -> Result<Found, WalkError> {
     let files = NamespaceIterator::new(probe)?;
     let mut found = namespace::all();
     found.namespaces.extend(held_namespaces(&files, &found.namespaces)?);
@@ -83,13 +83,13 @@ fn held_namespaces(files: &NamespaceIterator, known: &[Namespace]) -> Result<Vec
 }
 
 /// The processes that have a socket open, by the socket's cookie: each process once.
-pub type Holders = HashMap<u64, Vec<Owner>>;
+pub(crate) type Holders = HashMap<u64, Vec<Owner>>;
 
 /// [`all_namespaces`], and meanwhile on another thread the holders of all sockets.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
-pub fn namespaces_and_holders(probe: &Probe) -> Result<(Found, Holders), WalkError> {
+pub(crate) fn namespaces_and_holders(probe: &Probe) -> Result<(Found, Holders), WalkError> {
     let files = HolderIterator::new(probe)?;
     thread::scope(|scope| {
         let holders = scope.spawn(|| holders(&files));

@@ -6,7 +6,7 @@ use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 
 /// A line for people: what is allowed, then what is not, with the reason.
-pub fn describe() -> String {
+pub(crate) fn describe() -> String {
     let text =
         |error: &dyn std::error::Error| error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let program = |kind| is_program_supported(kind).map_err(|error| text(&error));

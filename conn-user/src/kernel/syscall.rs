@@ -52,7 +52,7 @@ struct IterCreate {
 
 /// One part of a map.
 #[derive(Debug)]
-pub struct Batch<V> {
+pub(super) struct Batch<V> {
     /// The keys of the entries.
     pub keys: Vec<u32>,
     /// The values, in the order of `keys`.

@@ -14,11 +14,11 @@ use crate::ledger::reader::Ledger;
 
 /// Open sockets by direction, service port and state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SocketTally(BTreeMap<(u8, u16, u8), u64>);
+pub(crate) struct SocketTally(BTreeMap<(u8, u16, u8), u64>);
 
 impl SocketTally {
     /// Counts one socket, if it is an open connection.
-    pub fn count(&mut self, row: &SocketRow) {
+    pub(crate) fn count(&mut self, row: &SocketRow) {
         let connection = &row.connection;
         if state::is_open(connection.state) {
             *self.0.entry((connection.direction, connection.dport, connection.state)).or_default() += 1;
@@ -26,14 +26,14 @@ impl SocketTally {
     }
 
     /// Open connections in all.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }
 }
 
 /// A number of open connections that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Direction of the slot.
     pub direction: u8,
     /// Service port of the slot.
@@ -48,14 +48,14 @@ pub struct Difference {
 
 impl Difference {
     /// Open connections that the ledger has and the kernel lacks (phantoms); negative for the opposite.
-    pub fn excess(&self) -> i64 {
+    pub(crate) fn excess(&self) -> i64 {
         self.ledger.saturating_sub_unsigned(self.kernel)
     }
 }
 
 /// What an audit found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Slots that did not move during the walk and were compared.
     pub compared: u64,
     /// Slots that moved and could not be compared.
@@ -71,7 +71,7 @@ pub struct Audit {
 
 impl Audit {
     /// Compares two readings of the ledger, before and after a walk, with the sockets of the walk.
-    pub fn compare(before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
+    pub(crate) fn compare(before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
         let mut audit = Self { kernel_open: tally.total(), ..Self::default() };
         let keys: std::collections::BTreeSet<(u8, u16)> = after
             .ports
@@ -100,17 +100,17 @@ impl Audit {
     }
 
     /// An audit without a comparison, because `hidden` namespaces with open connections cannot be walked.
-    pub fn incomplete(hidden: usize, tally: &SocketTally) -> Self {
+    pub(crate) fn incomplete(hidden: usize, tally: &SocketTally) -> Self {
         Self { kernel_open: tally.total(), hidden_netns: hidden as u64, ..Self::default() }
     }
 
     /// The differences that `other` has, too.
-    pub fn also_in(&self, other: &Self) -> Vec<Difference> {
+    pub(crate) fn also_in(&self, other: &Self) -> Vec<Difference> {
         self.differences.iter().filter(|difference| other.differences.contains(difference)).copied().collect()
     }
 
     /// True if nothing that could be compared differed.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.differences.is_empty()
     }
 }

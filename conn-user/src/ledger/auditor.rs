@@ -27,7 +27,7 @@ use crate::ledger::repair::RepairMap;
 
 /// When to audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub(crate) enum When {
     /// Now, for a final word.
     Now,
     /// If the last audit is old, or there is reason for doubt.
@@ -70,7 +70,7 @@ impl AuditError {
 
 /// A reading of the ledger with the last audit.
 #[derive(Clone, Debug)]
-pub struct Audited {
+pub(crate) struct Audited {
     /// The ledger, repairs included. It is the reading of the audit itself if `age` is 0.
     pub ledger: Ledger,
     /// What the audit found.
@@ -85,7 +85,7 @@ type Answer = Result<Audited, AuditError>;
 
 /// Audits on request. Dropping it waits for the pass over the sockets that is under way.
 #[derive(Debug)]
-pub struct Auditor {
+pub(crate) struct Auditor {
     shared: Arc<Shared>,
     audits: Background<Answer>,
 }
@@ -95,7 +95,7 @@ impl Auditor {
     ///
     /// # Errors
     /// A map of the ledger cannot be opened, or there can be no more threads.
-    pub fn start(session: &Session) -> Result<Self, AuditError> {
+    pub(crate) fn start(session: &Session) -> Result<Self, AuditError> {
         let shared = Arc::new(Shared {
             ledger: LedgerReader::new(&session.probe)?,
             counters: Counters::new(&session.probe)?,
@@ -119,7 +119,7 @@ impl Auditor {
     ///
     /// # Errors
     /// The audit failed, this one or the one that went on without the caller.
-    pub async fn audited(&mut self, when: When) -> Answer {
+    pub(crate) async fn audited(&mut self, when: When) -> Answer {
         if when == When::Now {
             self.audits.request();
             return self.answer().await;

@@ -21,7 +21,7 @@ impl<T: Send + 'static> Background<T> {
     ///
     /// # Errors
     /// There can be no more threads.
-    pub fn start(name: &str, mut work: impl FnMut() -> T + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(name: &str, mut work: impl FnMut() -> T + Send + 'static) -> io::Result<Self> {
         let (requests, requested) = mpsc::channel::<oneshot::Sender<T>>();
         let thread = Builder::new().name(name.into()).spawn(move || {
             for answer in requested {
@@ -33,7 +33,7 @@ impl<T: Send + 'static> Background<T> {
     }
 
     /// Requests work, which begins after the work under way. The answer to an earlier request is lost.
-    pub fn request(&mut self) {
+    pub(super) fn request(&mut self) {
         let (answer, pending) = oneshot::channel();
         if let Some(requests) = &self.requests {
             // Fails only if the thread has panicked; then `pending` is closed.
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Background<T> {
     }
 
     /// Whether there is an answer to wait for or to take.
-    pub const fn is_pending(&self) -> bool {
+    pub(super) const fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
@@ -51,7 +51,7 @@ impl<T: Send + 'static> Background<T> {
     ///
     /// # Panics
     /// Goes on with a panic of the work.
-    pub async fn answer(&mut self) -> Option<T> {
+    pub(super) async fn answer(&mut self) -> Option<T> {
         let answer = self.pending.as_mut()?.await;
         self.pending = None;
         Some(answer.unwrap_or_else(|_closed| self.resume_panic()))
@@ -61,7 +61,7 @@ impl<T: Send + 'static> Background<T> {
     ///
     /// # Panics
     /// Goes on with a panic of the work.
-    pub fn take_finished(&mut self) -> Option<T> {
+    pub(super) fn take_finished(&mut self) -> Option<T> {
         let answer = match self.pending.as_mut()?.try_recv() {
             Ok(answer) => answer,
             Err(oneshot::error::TryRecvError::Empty) => return None,

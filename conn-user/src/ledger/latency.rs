@@ -18,14 +18,14 @@ use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableF
 
 /// Reads the histograms.
 #[derive(Debug)]
-pub struct LifetimeReader(Entries<Durations>);
+pub(crate) struct LifetimeReader(Entries<Durations>);
 
 impl LifetimeReader {
     /// Opens the map.
     ///
     /// # Errors
     /// The map cannot be opened.
-    pub fn new(probe: &Probe) -> Result<Self, MapError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, MapError> {
         probe.map(name::SPANS).map(Self)
     }
 
@@ -33,7 +33,7 @@ impl LifetimeReader {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn read(&self) -> Result<Lifetimes, MapError> {
+    pub(crate) fn read(&self) -> Result<Lifetimes, MapError> {
         let mut all: BTreeMap<(u8, u16), Durations> = BTreeMap::new();
         self.0.each(|key, durations| {
             let SlotId { direction, port, .. } = SlotId::from_bits(key);
@@ -47,7 +47,7 @@ impl LifetimeReader {
 
 /// Histograms by direction ([`conn_common::connection::IN`] or `OUT`) and service port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lifetimes(pub BTreeMap<(u8, u16), Durations>);
+pub(crate) struct Lifetimes(pub BTreeMap<(u8, u16), Durations>);
 
 /// The quantiles that are shown, per mille, and their names. The last is the longest.
 const QUANTILES: [(u64, &str); 4] = [(500, "p50"), (900, "p90"), (990, "p99"), (1_000, "max")];
@@ -64,7 +64,7 @@ impl Lifetimes {
     }
 
     /// A table with a small plot: one mark per octave, from the shortest to the longest duration.
-    pub fn table(&self, services: &Services) -> NumberTable {
+    pub(crate) fn table(&self, services: &Services) -> NumberTable {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = NumberTable::new(&names.map(|name| NumberColumn { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
@@ -86,7 +86,7 @@ impl Lifetimes {
     }
 
     /// All histograms as JSON, with the buckets that are not empty: durations above `from_ns`, up to and including `to_ns`.
-    pub fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         self.rows()
             .map(|(direction, port, span, histogram)| {
                 let mut one = json!({

@@ -1,13 +1,13 @@
 //! The counts per service port, and the proof that they are right.
 
-pub mod audit;
-pub mod auditor;
+pub(crate) mod audit;
+pub(crate) mod auditor;
 mod background;
-pub mod latency;
+pub(crate) mod latency;
 mod passes;
 pub mod reader;
-pub mod repair;
-pub mod report;
+pub(crate) mod repair;
+pub(crate) mod report;
 mod report_text;
-pub mod reporter;
-pub mod self_cost;
+pub(crate) mod reporter;
+pub(crate) mod self_cost;

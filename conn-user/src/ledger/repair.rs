@@ -15,7 +15,7 @@ use crate::ledger::reader::Ledger;
 
 /// The map of repairs. No program touches it, and one process writes it.
 #[derive(Debug)]
-pub struct RepairMap {
+pub(crate) struct RepairMap {
     map: HashMap<RepairKey, u64>,
     /// What the map holds.
     repairs: Repairs,
@@ -26,20 +26,20 @@ impl RepairMap {
     ///
     /// # Errors
     /// The map cannot be opened or read.
-    pub fn new(probe: &Probe) -> Result<Self, MapError> {
+    pub(crate) fn new(probe: &Probe) -> Result<Self, MapError> {
         let map: HashMap<RepairKey, u64> = probe.map(name::REPAIRS)?;
         let repairs = Repairs(map.entries()?);
         Ok(Self { map, repairs })
     }
 
     /// The repairs so far.
-    pub const fn repairs(&self) -> &Repairs {
+    pub(crate) const fn repairs(&self) -> &Repairs {
         &self.repairs
     }
 
     /// Counts phantoms as ended. A repair without room in the map is not made; the next audit finds the difference
     /// again.
-    pub fn learn(&mut self, phantoms: &[Difference]) {
+    pub(crate) fn learn(&mut self, phantoms: &[Difference]) {
         let mut repairs = self.repairs.clone();
         repairs.learn(phantoms);
         for (key, ends) in repairs.0 {
@@ -56,7 +56,7 @@ impl RepairMap {
 
 /// Ends that no hook saw: how many, by what is known of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Repairs(BTreeMap<RepairKey, u64>);
+pub(crate) struct Repairs(BTreeMap<RepairKey, u64>);
 
 impl Repairs {
     /// Counts phantoms as ended: connections that the ledger has and the kernel lacks.
@@ -80,7 +80,7 @@ impl Repairs {
     }
 
     /// Counts the ends in a reading of the ledger, with an unknown cause.
-    pub fn apply(&self, ledger: &mut Ledger) {
+    pub(crate) fn apply(&self, ledger: &mut Ledger) {
         for (key, &ends) in &self.0 {
             let slot = ledger.ports.entry((key.direction, key.port)).or_insert(Slot::ZERO);
             slot.count_ends(key.state, Cause::Unknown, ends);
@@ -88,7 +88,7 @@ impl Repairs {
     }
 
     /// How many ends no hook saw.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Gathered<'a> {
 
 /// One reading of all that is shown. As JSON, the field names are part of the interface (docs/json.md).
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Wall-clock time (RFC 3339).
     pub time: String,
     /// By direction and service port, the most used first.
@@ -75,7 +75,7 @@ pub struct Report {
 
 /// The counts of one direction and service port, or of all.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PortCounts {
+pub(crate) struct PortCounts {
     /// Direction and port; none for the total.
     pub key: Option<(u8, u16)>,
     /// The cells of the ledger.
@@ -88,7 +88,7 @@ pub struct PortCounts {
 
 /// Connections per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Attempts and accepts.
     pub opened: f64,
     /// Ends of connections that were never established.
@@ -110,7 +110,7 @@ impl Rates {
 
 /// Listeners of one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct ListenerCounts {
+pub(crate) struct ListenerCounts {
     /// The port.
     pub port: u16,
     /// Listeners that began while conntrace ran.
@@ -125,7 +125,7 @@ pub struct ListenerCounts {
 
 /// Totals of one network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct NetnsTotals {
+pub(crate) struct NetnsTotals {
     /// Its inode number.
     pub netns: u32,
     /// As [`Slot::opened`].
@@ -142,7 +142,7 @@ pub struct NetnsTotals {
 
 /// `opened + preexisting = failed + closed + open`, over the whole ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// As [`Slot::opened`].
     pub opened: u64,
     /// As [`Slot::preexisting`].
@@ -159,7 +159,7 @@ pub struct Identity {
 
 /// An audit and its age.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgedAudit {
+pub(crate) struct AgedAudit {
     /// What the audit found.
     pub found: Audit,
     /// How old the audit is.
@@ -217,7 +217,7 @@ impl Report {
     }
 
     /// How many steps were missed or could not be counted, as far as known.
-    pub fn missed(&self) -> u64 {
+    pub(crate) fn missed(&self) -> u64 {
         let failures: u64 = FAILURES.iter().map(|&at| self.counters[at as usize]).sum();
         failures + self.repaired + self.audit.found.differences.len() as u64
     }

@@ -30,7 +30,7 @@ const SHOWN: [u32; 14] = [
 
 impl Report {
     /// The report in one of the formats. A table has the ports' names of `services`.
-    pub fn write(&self, format: TableFormat, services: &Services) -> String {
+    pub(crate) fn write(&self, format: TableFormat, services: &Services) -> String {
         let table = || {
             table(self.ports.iter().chain([&self.total]), |port| NumberValue::port(port, services, format))
         };

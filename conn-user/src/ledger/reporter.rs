@@ -16,7 +16,7 @@ use crate::ledger::self_cost::SelfCostWatch;
 
 /// Makes reports.
 #[derive(Debug)]
-pub struct Reporter<'a> {
+pub(crate) struct Reporter<'a> {
     auditor: Auditor,
     filter: &'a Filter,
     lifetimes: Option<LifetimeReader>,
@@ -29,7 +29,7 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// A map of the ledger cannot be opened, or there can be no more threads.
-    pub fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
+    pub(crate) fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
         Ok(Self { auditor: Auditor::start(session)?, filter, lifetimes: None, self_cost: None, last: None })
     }
 
@@ -37,13 +37,13 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// The map cannot be opened.
-    pub fn with_lifetimes(self, session: &Session) -> Result<Self, AuditError> {
+    pub(crate) fn with_lifetimes(self, session: &Session) -> Result<Self, AuditError> {
         Ok(Self { lifetimes: Some(LifetimeReader::new(&session.probe)?), ..self })
     }
 
     /// Adds the cost of conntrace itself.
     #[must_use]
-    pub fn with_self_cost(self, watch: Option<&'a SelfCostWatch>) -> Self {
+    pub(crate) fn with_self_cost(self, watch: Option<&'a SelfCostWatch>) -> Self {
         Self { self_cost: watch, ..self }
     }
 
@@ -51,7 +51,7 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
-    pub async fn report(&mut self, when: When) -> Result<Report, AuditError> {
+    pub(crate) async fn report(&mut self, when: When) -> Result<Report, AuditError> {
         let Audited { mut ledger, audit, age, repaired } = self.auditor.audited(when).await?;
         ledger.ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));

@@ -12,7 +12,7 @@ use crate::kernel::program_stats::{Cost, ProgramClock};
 
 /// Has the kernel time its programs, and measures what conntrace uses since the start.
 #[derive(Debug)]
-pub struct SelfCostWatch {
+pub(crate) struct SelfCostWatch {
     since: Instant,
     /// Why the programs are not timed, if they are not.
     clock: Result<ProgramClock, String>,
@@ -20,7 +20,7 @@ pub struct SelfCostWatch {
 
 impl SelfCostWatch {
     /// Starts the clock. To be called before the programs are loaded, so that no run is missing.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let clock = ProgramClock::start().map_err(|error| {
             format!(
                 "the kernel refused to time them ({error}): CAP_SYS_ADMIN or kernel.bpf_stats_enabled=1 is needed"
@@ -30,7 +30,7 @@ impl SelfCostWatch {
     }
 
     /// One reading. `costs` are the programs', `lost` the events that found no room.
-    pub fn read(&self, costs: &BTreeMap<&'static str, Cost>, lost: u64) -> SelfCost {
+    pub(crate) fn read(&self, costs: &BTreeMap<&'static str, Cost>, lost: u64) -> SelfCost {
         let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
         let seconds = |time: nix::sys::time::TimeVal| time.num_microseconds() as f64 / 1e6;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -56,7 +56,7 @@ impl SelfCostWatch {
 
 /// The cost of conntrace since its start. An unreadable number is none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SelfCost {
+pub(crate) struct SelfCost {
     /// Time since the start.
     seconds: f64,
     /// The kernel's counts of each program, or the reason why the programs are not timed. A report has them elsewhere.
@@ -80,7 +80,7 @@ pub struct SelfCost {
 
 impl SelfCost {
     /// Lines for people.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let seconds = self.seconds;
         let mut lines = match &self.programs {
             Ok(programs) => {

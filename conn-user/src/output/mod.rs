@@ -1,7 +1,7 @@
 //! Descriptors that text leaves through.
 
-pub mod async_fd;
-pub mod queue;
+pub(crate) mod async_fd;
+pub(crate) mod queue;
 pub mod stderr;
 pub mod stdout;
 pub mod terminal;

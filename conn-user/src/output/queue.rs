@@ -72,7 +72,7 @@ impl Shared {
 
 /// The end of the queue that takes lines.
 #[derive(Debug)]
-pub struct QueueSink {
+pub(crate) struct QueueSink {
     shared: Arc<Shared>,
     capacity: u64,
     /// Bytes that waited when that was last looked at, and those that were pushed since.
@@ -81,7 +81,7 @@ pub struct QueueSink {
 
 /// The end of the queue that waits.
 #[derive(Debug)]
-pub struct QueueEnd {
+pub(crate) struct QueueEnd {
     shared: Arc<Shared>,
     closed: Option<AsyncFd<File>>,
 }
@@ -90,7 +90,7 @@ pub struct QueueEnd {
 ///
 /// # Errors
 /// Standard output is not open, or there are no more threads.
-pub fn stdout(capacity: usize) -> Result<(QueueSink, QueueEnd), Error> {
+pub(crate) fn stdout(capacity: usize) -> Result<(QueueSink, QueueEnd), Error> {
     // Files cannot be polled; a file has no reader that could leave.
     let closed = register(stdout::open()?, Interest::ERROR).ok();
     let sink = start(stdout::open()?, capacity)?;
@@ -149,7 +149,7 @@ impl QueueEnd {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub async fn ended(&self) -> Result<(), Error> {
+    pub(crate) async fn ended(&self) -> Result<(), Error> {
         let closed = async {
             match &self.closed {
                 // An error condition is all that this descriptor is polled for.
@@ -171,7 +171,7 @@ impl QueueEnd {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub async fn finish(&self, hurry: impl Future<Output = ()>) -> Result<(Written, u64), Error> {
+    pub(crate) async fn finish(&self, hurry: impl Future<Output = ()>) -> Result<(Written, u64), Error> {
         let mut hurry = std::pin::pin!(hurry);
         loop {
             {

@@ -1,5 +1,10 @@
 //! Standard output: whole lines, and an end that is no error when the reader leaves.
 
+#![expect(
+    unsafe_code,
+    reason = "a closed standard output is noticed before the standard library replaces it"
+)]
+
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;

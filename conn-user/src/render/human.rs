@@ -17,16 +17,16 @@ const DAY: u64 = 24 * HOUR;
 
 /// A time zone.
 #[derive(Clone, Debug)]
-pub struct Zone(TimeZone);
+pub(crate) struct Zone(TimeZone);
 
 impl Zone {
     /// UTC.
-    pub fn utc() -> Self {
+    pub(crate) fn utc() -> Self {
         Self(TimeZone::UTC)
     }
 
     /// Local time, by `TZ` or `/etc/localtime`.
-    pub fn local() -> Self {
+    pub(crate) fn local() -> Self {
         Self(TimeZone::system())
     }
 
@@ -35,14 +35,14 @@ impl Zone {
     }
 
     /// Date and time in the zone.
-    pub fn civil(&self, unix_ns: i64) -> DateTime {
+    pub(crate) fn civil(&self, unix_ns: i64) -> DateTime {
         // Every 64-bit number of nanoseconds is a timestamp of jiff's.
         let moment = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();
         self.0.to_datetime(moment)
     }
 
     /// Appends the time of the day: `03:04:05.000006`, with a `Z` for UTC.
-    pub fn time(&self, unix_ns: i64, out: &mut Vec<u8>) {
+    pub(crate) fn time(&self, unix_ns: i64, out: &mut Vec<u8>) {
         let time = self.civil(unix_ns);
         clock(&time, out);
         out.push(b'.');
@@ -51,7 +51,7 @@ impl Zone {
     }
 
     /// Appends date and time: `2026-01-02 03:04:05`, with a `Z` for UTC.
-    pub fn date(&self, unix_ns: i64, out: &mut Vec<u8>) {
+    pub(crate) fn date(&self, unix_ns: i64, out: &mut Vec<u8>) {
         let time = self.civil(unix_ns);
         // Writing into a vector does not fail.
         _ = write!(out, "{:04}-{:02}-{:02} ", time.year(), time.month(), time.day());
@@ -60,7 +60,7 @@ impl Zone {
     }
 
     /// Appends the text of the C library's `ctime()` without line end: `Fri Jan  2 03:04:05 2026`.
-    pub fn ctime(&self, unix_ns: i64, out: &mut Vec<u8>) {
+    pub(crate) fn ctime(&self, unix_ns: i64, out: &mut Vec<u8>) {
         let time = self.civil(unix_ns);
         _ = write!(out, "{}", time.strftime("%a %b %e %H:%M:%S %Y"));
     }
@@ -80,7 +80,7 @@ fn clock(time: &DateTime, out: &mut Vec<u8>) {
 }
 
 /// Appends a duration of three digits, rounded, or of its two largest units: `85ns`, `1.50ms`, `61.0s`, `3h02m`.
-pub fn duration(ns: u64, out: &mut Vec<u8>) {
+pub(crate) fn duration(ns: u64, out: &mut Vec<u8>) {
     // A duration that rounds up to the next unit is written in that unit.
     let rounds_below = |ns: u64, unit: u64, limit: u64| ns < unit * limit - unit / 2;
     // Writing into a vector does not fail.
@@ -97,7 +97,7 @@ pub fn duration(ns: u64, out: &mut Vec<u8>) {
 }
 
 /// A duration as text of its own, see [`duration`].
-pub fn duration_text(ns: u64) -> String {
+pub(crate) fn duration_text(ns: u64) -> String {
     let mut out = Vec::new();
     duration(ns, &mut out);
     // `duration` writes ASCII only.
@@ -118,7 +118,7 @@ fn three_digits(ns: u64, unit: u64, name: &str, out: &mut Vec<u8>) -> std::io::R
 }
 
 /// Appends seconds with nine decimals.
-pub fn seconds(ns: u64, out: &mut Vec<u8>) {
+pub(crate) fn seconds(ns: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(ns / SECOND).as_bytes());
     out.push(b'.');
     digits::<9>(ns % SECOND, out);

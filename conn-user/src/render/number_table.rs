@@ -19,7 +19,7 @@ pub enum TableFormat {
 
 /// One cell.
 #[derive(Clone, Debug, PartialEq)]
-pub enum NumberValue {
+pub(crate) enum NumberValue {
     /// A number.
     Count(i128),
     /// A number per second.
@@ -38,7 +38,7 @@ impl<T: Into<i128>> From<T> for NumberValue {
 
 impl NumberValue {
     /// A port: its name in text for people, if it has one; else its number.
-    pub fn port(port: u16, services: &Services, format: TableFormat) -> Self {
+    pub(crate) fn port(port: u16, services: &Services, format: TableFormat) -> Self {
         let name = services.name(port).filter(|_| format == TableFormat::Table);
         name.map_or_else(|| port.into(), |name| Self::Text(sanitize::comm(name.as_bytes())))
     }
@@ -72,7 +72,7 @@ impl NumberValue {
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NumberColumn {
+pub(crate) struct NumberColumn {
     /// The name in JSON and CSV; in upper case the header of text.
     pub name: &'static str,
     /// True if text has the column. JSON and CSV have all columns.
@@ -81,7 +81,7 @@ pub struct NumberColumn {
 
 /// Rows under columns.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct NumberTable {
+pub(crate) struct NumberTable {
     /// The columns.
     pub columns: Vec<NumberColumn>,
     /// Rows, each with a value per column.
@@ -90,12 +90,12 @@ pub struct NumberTable {
 
 impl NumberTable {
     /// A table without rows.
-    pub fn new(columns: &[NumberColumn]) -> Self {
+    pub(crate) fn new(columns: &[NumberColumn]) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// In one of the formats; JSON as one line.
-    pub fn write(&self, format: TableFormat) -> String {
+    pub(crate) fn write(&self, format: TableFormat) -> String {
         match format {
             TableFormat::Table => self.text(),
             TableFormat::Csv => self.csv(),
@@ -104,7 +104,7 @@ impl NumberTable {
     }
 
     /// Aligned text: numbers to the right, words to the left, two blanks between.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| self.columns[at].in_text).collect();
         let header = shown.iter().map(|&at| (self.columns[at].name.to_uppercase(), self.is_text_column(at)));
         let mut lines: Vec<Vec<(String, bool)>> = vec![header.collect()];
@@ -136,7 +136,7 @@ impl NumberTable {
     }
 
     /// Comma-separated values (RFC 4180, with line feeds). Unknown values are empty.
-    pub fn csv(&self) -> String {
+    pub(crate) fn csv(&self) -> String {
         let header: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
         let mut out = header.join(",").into_bytes();
         out.push(b'\n');
@@ -156,7 +156,7 @@ impl NumberTable {
     }
 
     /// An array of objects.
-    pub fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         self.rows.iter().map(|row| self.row_json(row)).collect()
     }
 

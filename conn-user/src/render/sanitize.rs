@@ -7,7 +7,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `name` as one word of a line. Bytes other than visible ASCII, `=` and `[` become `\xNN`, a backslash
 /// becomes `\\`.
-pub fn word(name: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn word(name: &[u8], out: &mut Vec<u8>) {
     // Nearly all names are harmless.
     if name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b'[')) {
         return out.extend_from_slice(name);
@@ -23,7 +23,7 @@ pub fn word(name: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A task's name up to the first zero, as one word.
-pub fn comm(name: &[u8]) -> String {
+pub(crate) fn comm(name: &[u8]) -> String {
     let mut out = Vec::new();
     word(until_zero(name), &mut out);
     // `word` writes ASCII only.
@@ -31,7 +31,7 @@ pub fn comm(name: &[u8]) -> String {
 }
 
 /// Appends the bytes of a name as hexadecimal digits.
-pub fn hex_digits(name: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn hex_digits(name: &[u8], out: &mut Vec<u8>) {
     out.extend(name.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]));
 }
 
@@ -41,7 +41,7 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
 
 /// Appends `name` as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD. Control characters, line separators and
 /// marks of text direction are escaped.
-pub fn json_string(name: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn json_string(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(name, out);
     out.push(b'"');

@@ -22,7 +22,7 @@ const SECOND: u64 = 1_000_000_000;
 ///
 /// # Errors
 /// The text is not a duration, or longer than 584 years.
-pub fn parse(text: &str) -> Result<Duration, Complaint> {
+pub(crate) fn parse(text: &str) -> Result<Duration, Complaint> {
     let unclear = || {
         complaint!(
             "{text:?} is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms"

@@ -17,7 +17,7 @@ use crate::settings::optional;
 ///
 /// # Errors
 /// The first option that is wrong.
-pub fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
+pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     optional("--proto", args.proto.as_deref(), protocol)?;
     let lists = [
         ("--src", Field::Src, &args.src),
@@ -53,7 +53,7 @@ pub fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, Usage
 }
 
 /// The filter of containers and units, which user space decides.
-pub fn workload(args: &FilterArgs) -> WorkloadFilter {
+pub(crate) fn workload(args: &FilterArgs) -> WorkloadFilter {
     WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
 }
 
@@ -61,7 +61,7 @@ pub fn workload(args: &FilterArgs) -> WorkloadFilter {
 ///
 /// # Errors
 /// The first option that is wrong, or an expression that asks for another field.
-pub fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
+pub(crate) fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     let expression = typed(&args.expression, lookup)?;
     let fields = expression.iter().flat_map(Expression::fields);
     if let Some(field) = fields.into_iter().find(|field| !matches!(field, Field::Dport | Field::Direction)) {

@@ -1,9 +1,9 @@
 //! The meaning of the command line: validated settings of each command. Nothing here asks the system. Every error
 //! names the option, the mistake, and the remedy.
 
-pub mod duration;
-pub mod filter;
-pub mod style;
+pub(crate) mod duration;
+pub(crate) mod filter;
+pub(crate) mod style;
 #[cfg(test)]
 mod tests;
 

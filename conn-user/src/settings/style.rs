@@ -11,7 +11,7 @@ use crate::render::style::{ConntrackFields, Format, Style, View};
 ///
 /// # Errors
 /// The first option that is wrong.
-pub fn from_args(args: &OutputArgs, view: View, services: &Services) -> Result<Style, UsageError> {
+pub(crate) fn from_args(args: &OutputArgs, view: View, services: &Services) -> Result<Style, UsageError> {
     let chosen = args.columns.is_some();
     let format = format(&args.output, chosen || view.is_tabular())
         .map_err(|complaint| UsageError::value("--output", &args.output.join(","), complaint))?;

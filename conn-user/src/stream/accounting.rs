@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The accounting of a run. Each number is counted where it happens; none is derived from the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EventAccounting {
+pub(crate) struct EventAccounting {
     /// Made by the programs: written into the ring, or lost.
     pub produced: u64,
     /// Handed to the consumer.
@@ -23,13 +23,13 @@ pub struct EventAccounting {
 
 impl EventAccounting {
     /// True if every event has become something.
-    pub const fn holds(&self) -> bool {
+    pub(crate) const fn holds(&self) -> bool {
         self.produced
             == self.shown + self.filtered + self.lost + self.unwritten + self.undecoded + self.unread
     }
 
     /// The number of events that should be in the output and are not.
-    pub const fn missing(&self) -> u64 {
+    pub(crate) const fn missing(&self) -> u64 {
         self.lost + self.unwritten + self.undecoded
     }
 }

@@ -10,7 +10,7 @@ use crate::stream::notice::Notice;
 
 /// What a consumer did with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(crate) enum Taken {
     /// The consumer has it.
     Shown,
     /// The consumer had no room for it.
@@ -19,7 +19,7 @@ pub enum Taken {
 
 /// What became of events that a consumer had taken, at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// The number of events that the consumer does not show.
     pub filtered: u64,
     /// The number of events that the output had no room for.
@@ -27,7 +27,7 @@ pub struct Finished {
 }
 
 /// Takes events in their order, and losses in their places.
-pub trait Consumer: Send {
+pub(crate) trait Consumer: Send {
     /// Takes an event.
     fn event(&mut self, event: &Enriched, clock: &WallClock) -> Taken;
 

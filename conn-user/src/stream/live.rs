@@ -21,7 +21,7 @@ const MAX_BATCH: Duration = Duration::from_millis(50);
 const LOOK_EVERY: u32 = 64;
 
 /// The ring, and the counter of events that found it full.
-pub struct LiveSource {
+pub(crate) struct LiveSource {
     ring: RingReader,
     counters: Arc<Counters>,
     losses: LossWatch,
@@ -32,7 +32,7 @@ impl LiveSource {
     ///
     /// # Errors
     /// The ring cannot be polled.
-    pub fn new(session: &Session, ring_bytes: u32) -> Result<Self, Error> {
+    pub(crate) fn new(session: &Session, ring_bytes: u32) -> Result<Self, Error> {
         Ok(Self {
             ring: RingReader::new(&session.probe, ring_bytes)?,
             counters: Arc::clone(&session.counters),
@@ -44,7 +44,7 @@ impl LiveSource {
     ///
     /// # Errors
     /// The ring cannot be polled any more.
-    pub async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
+    pub(crate) async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
         self.ring.wait(quiet).await
     }
 }

@@ -11,7 +11,7 @@ const HEADER: usize = 8;
 
 /// Looks for losses.
 #[derive(Debug)]
-pub struct LossWatch {
+pub(crate) struct LossWatch {
     /// How many are known.
     known: u64,
     /// When somebody looked, nanoseconds of `CLOCK_BOOTTIME`.
@@ -26,20 +26,20 @@ pub struct LossWatch {
 
 impl LossWatch {
     /// For a ring of `ring_bytes`, from which nothing was lost before `now_ns`.
-    pub fn new(ring_bytes: u32, now_ns: u64) -> Self {
+    pub(crate) fn new(ring_bytes: u32, now_ns: u64) -> Self {
         let ringful = ring_bytes as usize * 7 / 8;
         Self { known: 0, looked_ns: now_ns, first_ns: None, bytes: 0, ringful }
     }
 
     /// Notes that a record of `len` bytes was taken, of an event at `time_ns`. True if it is time to look.
-    pub fn taken(&mut self, len: usize, time_ns: u64) -> bool {
+    pub(crate) fn taken(&mut self, len: usize, time_ns: u64) -> bool {
         self.first_ns.get_or_insert(time_ns);
         self.bytes += len + HEADER;
         self.bytes >= self.ringful
     }
 
     /// Looks: the kernel has counted `total` losses by now. Tells those that are new.
-    pub fn look(&mut self, total: u64, now_ns: u64) -> Option<Lost> {
+    pub(crate) fn look(&mut self, total: u64, now_ns: u64) -> Option<Lost> {
         // The ring held the first event that was taken since the last look before it was full.
         let since_ns = self.first_ns.map_or(self.looked_ns, |first| first.max(self.looked_ns)).min(now_ns);
         let count = total.saturating_sub(self.known);
@@ -48,7 +48,8 @@ impl LossWatch {
     }
 
     /// How many are known.
-    pub const fn known(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) const fn known(&self) -> u64 {
         self.known
     }
 }

@@ -1,15 +1,15 @@
 //! The stream of events: from a source through the pipeline to a consumer.
 
-pub mod accounting;
-pub mod consumer;
-pub mod live;
-pub mod losses;
-pub mod notice;
-pub mod pipeline;
+pub(crate) mod accounting;
+pub(crate) mod consumer;
+pub(crate) mod live;
+pub(crate) mod losses;
+pub(crate) mod notice;
+pub(crate) mod pipeline;
 pub mod ready;
-pub mod ring;
-pub mod shutdown;
-pub mod source;
-pub mod text;
-pub mod top_n;
-pub mod walk;
+pub(crate) mod ring;
+pub(crate) mod shutdown;
+pub(crate) mod source;
+pub(crate) mod text;
+pub(crate) mod top_n;
+pub(crate) mod walk;

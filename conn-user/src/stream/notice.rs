@@ -6,7 +6,7 @@ use crate::stream::accounting::EventAccounting;
 
 /// A notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// So many events found the ring full.
     Lost(u64),
     /// So many events were dropped, since standard output took nothing.

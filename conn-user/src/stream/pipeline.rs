@@ -20,7 +20,7 @@ use crate::stream::notice::Notice;
 use crate::stream::source::{Batch, Item, Source};
 
 /// The stages between a source and a consumer. Every command that shows connections runs on it.
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     /// The filter. Of a record, it decides only what the kernel did not.
     kernel_rest: Filter,
     /// The lifetimes that pass, for ends only.
@@ -38,7 +38,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline without an enricher, in which every workload and lifetime passes.
-    pub fn new(filter: &Filter) -> Self {
+    pub(crate) fn new(filter: &Filter) -> Self {
         Self {
             kernel_rest: filter.clone(),
             lifetimes: None,
@@ -54,31 +54,32 @@ impl Pipeline {
 
     /// The same with an enricher, and a filter of what it finds.
     #[must_use]
-    pub fn enriched(self, enricher: Enricher, workload: &WorkloadFilter) -> Self {
+    pub(crate) fn enriched(self, enricher: Enricher, workload: &WorkloadFilter) -> Self {
         Self { enricher, workload: workload.clone(), ..self }
     }
 
     /// The same for ends with certain lifetimes only.
     #[must_use]
-    pub fn lasting(self, lifetimes: Option<LifetimeFilter>) -> Self {
+    pub(crate) fn lasting(self, lifetimes: Option<LifetimeFilter>) -> Self {
         Self { lifetimes, ..self }
     }
 
     /// The same for so many events only. The source keeps what comes after them.
     #[must_use]
-    pub fn limited(self, limit: Option<u64>) -> Self {
+    pub(crate) fn limited(self, limit: Option<u64>) -> Self {
         Self { limit, ..self }
     }
 
     /// The same with clocks and a tick rate other than those of this host, for recordings. `walked_ns` is when the walk
     /// began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
+    #[cfg(test)]
     #[must_use]
-    pub fn timed(self, clock: WallClock, rate: TickRate, walked_ns: u64) -> Self {
+    pub(crate) fn timed(self, clock: WallClock, rate: TickRate, walked_ns: u64) -> Self {
         Self { clock, rate, walked_ns, ..self }
     }
 
     /// True if the consumer has as many events as it is to have.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.limit.is_some_and(|limit| self.accounting.shown >= limit)
     }
 
@@ -87,17 +88,21 @@ impl Pipeline {
     ///
     /// # Errors
     /// The source cannot be read.
-    pub fn run(&mut self, source: &mut dyn Source, consumer: &mut dyn Consumer) -> Result<Batch, Error> {
+    pub(crate) fn run(
+        &mut self,
+        source: &mut dyn Source,
+        consumer: &mut dyn Consumer,
+    ) -> Result<Batch, Error> {
         source.next_batch(&mut |item| self.take(item, consumer))
     }
 
     /// Measures the distance of the clocks again: the wall clock may have been set.
-    pub fn refresh_clock(&mut self) {
+    pub(crate) fn refresh_clock(&mut self) {
         self.clock.refresh();
     }
 
     /// Lets the consumer show what it kept for the end.
-    pub fn finish(&mut self, consumer: &mut dyn Consumer) {
+    pub(crate) fn finish(&mut self, consumer: &mut dyn Consumer) {
         let finished = consumer.finish(&mut self.enricher, &self.clock);
         self.accounting.shown -= finished.filtered;
         self.accounting.filtered += finished.filtered;
@@ -105,7 +110,7 @@ impl Pipeline {
     }
 
     /// Notes that so many events that the consumer took did not leave the process.
-    pub const fn note_unwritten(&mut self, events: u64) {
+    pub(crate) const fn note_unwritten(&mut self, events: u64) {
         self.accounting.shown -= events;
         self.accounting.unwritten += events;
     }

@@ -1,5 +1,7 @@
 //! The signal that conntrace traces, for the process that started it.
 
+#![expect(unsafe_code, reason = "the descriptor is handed over by its number")]
+
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::FromRawFd as _;

@@ -19,12 +19,12 @@ use crate::kernel::ring;
 use crate::output::async_fd::register;
 
 /// The longest time between two looks on the timer.
-pub const IDLE_POLL: Duration = Duration::from_millis(10);
+pub(crate) const IDLE_POLL: Duration = Duration::from_millis(10);
 /// The shortest time between two looks on the timer.
 const MIN_POLL: Duration = Duration::from_millis(1);
 
 /// The reader's end of the ring.
-pub struct RingReader {
+pub(crate) struct RingReader {
     ring: AsyncFd<ring::Ring>,
     sleeps: Array<u32>,
     /// Look again before this many bytes have come.
@@ -39,7 +39,7 @@ impl RingReader {
     ///
     /// # Errors
     /// The ring cannot be polled.
-    pub fn new(probe: &Probe, ring_bytes: u32) -> Result<Self, Error> {
+    pub(crate) fn new(probe: &Probe, ring_bytes: u32) -> Result<Self, Error> {
         let ring = register(probe.ring()?, Interest::READABLE)
             .map_err(|source| Error::Io { context: "polling the ring of events".into(), source })?;
         let now = Instant::now();
@@ -55,7 +55,7 @@ impl RingReader {
 
     /// Passes every record in the ring to `each` and returns how many there were. Stops early when `each` returns
     /// false.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> usize {
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> usize {
         let (mut records, mut bytes) = (0, 0);
         let ring = self.ring.get_mut();
         while let Some(record) = ring.record() {
@@ -75,7 +75,7 @@ impl RingReader {
     ///
     /// # Errors
     /// The ring cannot be polled any more.
-    pub async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
+    pub(crate) async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
         if quiet && self.is_asleep()? {
             return self.woken().await;
         }

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Ctrl-C, SIGTERM, or a deadline.
 #[derive(Debug)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     interrupt: Signal,
     terminate: Signal,
     deadline: Option<Instant>,
@@ -20,7 +20,7 @@ impl Shutdown {
     ///
     /// # Errors
     /// Signals cannot be waited for.
-    pub fn new(timeout: Option<Duration>) -> Result<Self, Error> {
+    pub(crate) fn new(timeout: Option<Duration>) -> Result<Self, Error> {
         let error = |source| Error::Io { context: "waiting for signals".into(), source };
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(error)?,
@@ -30,7 +30,7 @@ impl Shutdown {
     }
 
     /// Returns when it is time to end.
-    pub async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         let deadline = self.deadline;
         tokio::select! {
             () = self.signal() => {}
@@ -42,7 +42,7 @@ impl Shutdown {
     }
 
     /// Returns at the next signal, whether the deadline has passed or not.
-    pub async fn signal(&mut self) {
+    pub(crate) async fn signal(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -10,7 +10,7 @@ use crate::event::lost::Lost;
 
 /// One thing that a source gives.
 #[derive(Clone, Copy, Debug)]
-pub enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// A record of the ring, see [`crate::event::decode::decode`].
     Record(&'a [u8]),
     /// A socket that a walk found, and the processes that have it open, if they were looked for.
@@ -21,7 +21,7 @@ pub enum Item<'a> {
 
 /// What a batch was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Batch {
+pub(crate) enum Batch {
     /// There were items, and there may be more.
     Items,
     /// There is nothing now, and something may come.
@@ -31,10 +31,10 @@ pub enum Batch {
 }
 
 /// Takes items, and breaks when it wants no more of the batch. A walk gives items from several threads, one at a time.
-pub type Take<'a> = dyn FnMut(Item<'_>) -> ControlFlow<()> + Send + 'a;
+pub(crate) type Take<'a> = dyn FnMut(Item<'_>) -> ControlFlow<()> + Send + 'a;
 
 /// Gives items in batches.
-pub trait Source {
+pub(crate) trait Source {
     /// Gives the next batch to `take`. Items that `take` does not want stay in the source.
     ///
     /// # Errors
@@ -43,8 +43,9 @@ pub trait Source {
 }
 
 /// An item that is in memory.
+#[cfg(test)]
 #[derive(Clone, Debug)]
-pub enum Recorded {
+pub(crate) enum Recorded {
     /// A record of the ring.
     Record(Vec<u8>),
     /// A socket of a walk, and the processes that have it open.
@@ -54,19 +55,22 @@ pub enum Recorded {
 }
 
 /// Items in memory, given in batches of the same length.
+#[cfg(test)]
 #[derive(Clone, Debug)]
-pub struct RecordedSource {
+pub(crate) struct RecordedSource {
     items: std::vec::IntoIter<Recorded>,
     batch: usize,
 }
 
+#[cfg(test)]
 impl RecordedSource {
     /// A source of `items` that gives `batch` of them at a time.
-    pub fn new(items: Vec<Recorded>, batch: usize) -> Self {
+    pub(crate) fn new(items: Vec<Recorded>, batch: usize) -> Self {
         Self { items: items.into_iter(), batch }
     }
 }
 
+#[cfg(test)]
 impl Source for RecordedSource {
     fn next_batch(&mut self, take: &mut Take<'_>) -> Result<Batch, Error> {
         if self.items.len() == 0 {

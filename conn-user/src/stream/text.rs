@@ -16,7 +16,7 @@ use crate::stream::notice::Notice;
 const CHUNK: usize = 1 << 16;
 
 /// Prints events as they come.
-pub struct Text<S> {
+pub(crate) struct Text<S> {
     renderer: Renderer,
     sink: S,
     /// Lines that were not handed to the output yet.
@@ -31,18 +31,18 @@ pub struct Text<S> {
 
 impl<S: Sink> Text<S> {
     /// Prints with `renderer` to `sink`. Nothing stands before the first event, see [`Text::begin`].
-    pub fn new(renderer: Renderer, sink: S) -> Self {
+    pub(crate) fn new(renderer: Renderer, sink: S) -> Self {
         Self { renderer, sink, batch: Vec::new(), ends: Vec::new(), dropped: None, written: Ok(Written::All) }
     }
 
     /// Prints what stands before all events.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.renderer.begin(&mut self.batch);
     }
 
     /// Prints all events of an output, in a table whose columns are as wide as they need. Returns how many of them the
     /// output had no room for.
-    pub fn print_all(&mut self, events: &[Enriched], clock: &WallClock) -> u64 {
+    pub(crate) fn print_all(&mut self, events: &[Enriched], clock: &WallClock) -> u64 {
         for event in events {
             self.renderer.measure(event, clock);
         }

@@ -15,14 +15,14 @@ use crate::stream::notice::Notice;
 use crate::stream::text::Text;
 
 /// Keeps the largest connections, and prints them at the end.
-pub struct TopN<S> {
+pub(crate) struct TopN<S> {
     text: Text<S>,
     largest: Largest,
 }
 
 impl<S: Sink> TopN<S> {
     /// Keeps the `limit` largest by `key`, to be printed by `text`.
-    pub const fn new(limit: usize, key: LifeKey, text: Text<S>) -> Self {
+    pub(crate) const fn new(limit: usize, key: LifeKey, text: Text<S>) -> Self {
         Self { text, largest: Largest::new(limit, key) }
     }
 }

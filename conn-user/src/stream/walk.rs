@@ -9,7 +9,7 @@ use crate::kernel::sockets::{self, Holders};
 use crate::stream::source::{Batch, Item, Source, Take};
 
 /// Every TCP socket of some network namespaces: one batch.
-pub struct SocketWalk<'a> {
+pub(crate) struct SocketWalk<'a> {
     probe: &'a Probe,
     namespaces: &'a [Namespace],
     holders: &'a Holders,
@@ -19,12 +19,12 @@ pub struct SocketWalk<'a> {
 impl<'a> SocketWalk<'a> {
     /// Walks the sockets of `namespaces` that the filters of `probe` let through. `holders` says which processes have
     /// them open.
-    pub const fn new(probe: &'a Probe, namespaces: &'a [Namespace], holders: &'a Holders) -> Self {
+    pub(crate) const fn new(probe: &'a Probe, namespaces: &'a [Namespace], holders: &'a Holders) -> Self {
         Self { probe, namespaces, holders, walked: None }
     }
 
     /// The first namespace that was not walked, by inode number.
-    pub fn missed(&self) -> Option<u32> {
+    pub(crate) fn missed(&self) -> Option<u32> {
         let walked = self.walked.as_ref();
         let is_missed = |inode: &u32| walked.is_none_or(|walked| !walked.contains(inode));
         self.namespaces.iter().map(|namespace| namespace.inode).find(is_missed)

@@ -1,5 +1,7 @@
 //! A connection to oneself, in a network namespace of its own: is it seen, counted and owned right?
 
+#![expect(unsafe_code, reason = "an interface is raised by ioctl(2), which takes a C structure")]
+
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -44,7 +46,7 @@ use crate::stream::source::Batch;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What.
     pub what: &'static str,
     /// It is as it should be.
@@ -54,7 +56,7 @@ pub struct Outcome {
 }
 
 /// What the self-test found.
-pub struct Checked {
+pub(super) struct Checked {
     /// What was used.
     pub plan: Plan,
     /// The hook for accepts.
@@ -72,7 +74,7 @@ const MESSAGE: &[u8] = b"conntrace doctor";
 ///
 /// # Errors
 /// What keeps conntrace from working here.
-pub fn run(host: &Host) -> Result<Checked, Error> {
+pub(super) fn run(host: &Host) -> Result<Checked, Error> {
     let place = Place::prepare()?;
     // Only this port: whatever else the host does must not fill the ring.
     let port = Ranges::one(place.port.into());

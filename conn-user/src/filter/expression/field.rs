@@ -10,9 +10,9 @@ use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 
 /// The number of an unknown value. No field has this number for a known value.
-pub const UNKNOWN: u128 = u128::MAX;
+pub(crate) const UNKNOWN: u128 = u128::MAX;
 /// The number of a listener, which stands among the directions: people ask for `direction listen`.
-pub const LISTEN: u128 = 2;
+pub(crate) const LISTEN: u128 = 2;
 
 /// A field of a connection. Source is the initiator, destination the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +137,7 @@ impl Field {
 
 /// The number of a task's name: the bytes up to the first zero. The last byte of a name is zero, so no name is
 /// [`UNKNOWN`].
-pub fn comm(name: &[u8; COMM]) -> u128 {
+pub(crate) fn comm(name: &[u8; COMM]) -> u128 {
     let mut plain = [0; COMM];
     let text = until_zero(&name[..COMM - 1]);
     plain[..text.len()].copy_from_slice(text);

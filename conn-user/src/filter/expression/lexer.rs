@@ -5,7 +5,7 @@ use crate::filter::syntax_error::SyntaxError;
 
 /// The bytes of a token, half open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// First byte.
     pub start: usize,
     /// The byte after the last.
@@ -14,7 +14,7 @@ pub struct Span {
 
 /// How two values compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
+pub(crate) enum Comparison {
     /// `=`
     Equal,
     /// `!=`
@@ -31,7 +31,7 @@ pub enum Comparison {
 
 /// The kind of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenKind {
+pub(crate) enum TokenKind {
     /// `(`
     Open,
     /// `)`
@@ -52,7 +52,7 @@ pub enum TokenKind {
 
 /// A token and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// The kind.
     pub kind: TokenKind,
     /// The position.
@@ -81,7 +81,7 @@ const SIGNS: [(&str, TokenKind); 14] = [
 ///
 /// # Errors
 /// A quote is never closed.
-pub fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
+pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     let mut tokens: Vec<Token> = Vec::new();
     let mut start = 0;
     while let Some(first) = text[start..].chars().next() {
@@ -132,7 +132,7 @@ fn word_length(text: &str) -> usize {
 }
 
 /// True for a word that is a value only in quotes.
-pub fn is_keyword(text: &str) -> bool {
+pub(crate) fn is_keyword(text: &str) -> bool {
     !matches!(word(text), TokenKind::Word(_))
 }
 

@@ -3,12 +3,12 @@
 //! An expression is a tree of tests. A test is a field with the set of values that pass, so `and`, `or` and `not` of
 //! tests of one field are one test again.
 
-pub mod field;
-pub mod lexer;
-pub mod parser;
-pub mod print;
-pub mod state;
-pub mod value;
+pub(crate) mod field;
+pub(crate) mod lexer;
+pub(crate) mod parser;
+pub(crate) mod print;
+pub(crate) mod state;
+pub(crate) mod value;
 
 #[cfg(test)]
 pub(crate) mod random;
@@ -17,8 +17,8 @@ mod tests;
 
 use conn_common::connection::Connection;
 
-pub use self::field::Field;
-pub use self::parser::parse;
+pub(crate) use self::field::Field;
+pub(crate) use self::parser::parse;
 use crate::filter::value::ranges::Ranges;
 
 /// A test: is the value of the field in the set?

@@ -27,7 +27,7 @@ const REFUSED: [(&str, &str); 9] = [
 ///
 /// # Errors
 /// The first mistake and its position.
-pub fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
+pub(crate) fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let tokens = tokens(text)?;
     let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end: text.trim_end().len(), lookup };
     let expression = parser.either()?;
@@ -41,7 +41,7 @@ pub fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError>
 }
 
 /// True if a word begins an expression, and is not the name of a command.
-pub fn begins(word: &str) -> bool {
+pub(crate) fn begins(word: &str) -> bool {
     let Ok(tokens) = tokens(word) else { return true };
     match tokens.first().map(|token| &token.kind) {
         Some(TokenKind::Word(first)) => tokens.len() > 1 || is_field(first),

@@ -9,7 +9,7 @@ use crate::complaint::{Complaint, complaint};
 use crate::filter::value::ranges::Ranges;
 
 /// How to write a state, for messages.
-pub const HOW: &str = "write established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, close-wait, last-ack, \
+pub(crate) const HOW: &str = "write established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, close-wait, last-ack, \
                        closing, closed, or a group: all, connected, synchronized, bucket, big";
 
 /// One name of each state, in the kernel's order.
@@ -40,7 +40,7 @@ const ALIASES: [(&str, u8); 8] = [
 ];
 
 /// Every state.
-pub fn all() -> Ranges {
+pub(crate) fn all() -> Ranges {
     Ranges::between(u128::from(ESTABLISHED), u128::from(CLOSING))
 }
 
@@ -48,7 +48,7 @@ pub fn all() -> Ranges {
 ///
 /// # Errors
 /// The text is not a name of a state or a group.
-pub fn parse(text: &str) -> Result<Ranges, Complaint> {
+pub(crate) fn parse(text: &str) -> Result<Ranges, Complaint> {
     let plain = |name: &str| name.replace(['-', '_'], "").to_ascii_lowercase();
     let name = plain(text);
     let one = |&(_, state): &(&str, u8)| Ranges::one(state.into());
@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Ranges, Complaint> {
 }
 
 /// The name of a state; `None` for other numbers.
-pub fn name(state: u128) -> Option<&'static str> {
+pub(crate) fn name(state: u128) -> Option<&'static str> {
     NAMES.iter().find(|&&(_, number)| u128::from(number) == state).map(|&(name, _)| name)
 }
 

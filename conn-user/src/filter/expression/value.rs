@@ -22,7 +22,7 @@ const NOT_KNOWN: &str = "-";
 ///
 /// # Errors
 /// The first wrong value.
-pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
+pub(crate) fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
         Field::Src | Field::Dst => host(field, item, lookup),
         Field::Sport | Field::Dport => port_of_family(field, item, lookup),
@@ -35,12 +35,12 @@ pub fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expre
 ///
 /// # Errors
 /// The first wrong value.
-pub fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
+pub(crate) fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
     list::parse(text, noun(field), how(field), |item| one(field, item, lookup))
 }
 
 /// The set that a list of sets means.
-pub fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
+pub(crate) fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
     let wanted = Ranges::in_any(&list.wanted).unwrap_or_else(|| field.domain());
     wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
@@ -49,7 +49,7 @@ pub fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
 ///
 /// # Errors
 /// The text is not a value of the field.
-pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
+pub(crate) fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
     let number = match field {
         Field::Sport | Field::Dport => {
             let text = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
@@ -65,7 +65,7 @@ pub fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Comp
 ///
 /// # Errors
 /// The text is not a value of the field.
-pub fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
+pub(crate) fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if field == Field::Comm {
         Ok(Ranges::one(name(text.as_bytes())))
     } else {
@@ -89,7 +89,7 @@ const fn noun(field: Field) -> &'static str {
 }
 
 /// How to write a value of a field.
-pub const fn how(field: Field) -> &'static str {
+pub(crate) const fn how(field: Field) -> &'static str {
     match field {
         Field::Src | Field::Dst => prefix::HOW,
         Field::Sport | Field::Dport => port::HOW,

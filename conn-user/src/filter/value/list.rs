@@ -6,7 +6,7 @@ use crate::filter::syntax_error::SyntaxError;
 
 /// The parsed items of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueList<T> {
+pub(crate) struct ValueList<T> {
     /// The wanted items; empty for everything except the unwanted.
     pub wanted: Vec<T>,
     /// The excluded items.
@@ -17,7 +17,7 @@ pub struct ValueList<T> {
 ///
 /// # Errors
 /// The first wrong item.
-pub fn parse<T>(
+pub(crate) fn parse<T>(
     text: &str,
     what: &str,
     how: &str,

@@ -1,6 +1,6 @@
 //! The syntax of values, and sets of values.
 
-pub mod list;
-pub mod port;
-pub mod prefix;
-pub mod ranges;
+pub(crate) mod list;
+pub(crate) mod port;
+pub(crate) mod prefix;
+pub(crate) mod ranges;

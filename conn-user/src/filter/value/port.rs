@@ -6,14 +6,14 @@ use crate::complaint::{Complaint, complaint};
 use crate::host::services::Services;
 
 /// How to write a port, for messages.
-pub const HOW: &str = "write a number, a service name, or a range like 8000-8099";
+pub(crate) const HOW: &str = "write a number, a service name, or a range like 8000-8099";
 
 /// A port, or a range between two. Service names may contain hyphens (`iscsi-target`), so a name is tried
 /// before a range, and a range at each hyphen.
 ///
 /// # Errors
 /// The text is not a port.
-pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Complaint> {
+pub(crate) fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Complaint> {
     if let Some(port) = services.port(item) {
         return Ok(port..=port);
     }
@@ -48,7 +48,7 @@ pub fn range(item: &str, services: &Services) -> Result<RangeInclusive<u16>, Com
 ///
 /// # Errors
 /// The text is not a port.
-pub fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
+pub(crate) fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
     if is_number(text) {
         return text.parse().map_err(|_| complaint!("port {text} is out of range: ports are 0 to 65535"));
     }

@@ -10,15 +10,15 @@ const MAPPED: u128 = 0xffff << 32;
 /// The last IPv4 address.
 const MAPPED_END: u128 = MAPPED | 0xffff_ffff;
 /// How to write an address, for messages.
-pub const HOW: &str = "write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8";
+pub(crate) const HOW: &str = "write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8";
 
 /// All IPv4 addresses.
-pub fn ipv4() -> Ranges {
+pub(crate) fn ipv4() -> Ranges {
     Ranges::between(MAPPED, MAPPED_END)
 }
 
 /// All IPv6 addresses, without the IPv4-mapped ones.
-pub fn ipv6() -> Ranges {
+pub(crate) fn ipv6() -> Ranges {
     Ranges::collect([(0, MAPPED - 1), (MAPPED_END + 1, u128::MAX)])
 }
 
@@ -27,7 +27,7 @@ pub fn ipv6() -> Ranges {
 ///
 /// # Errors
 /// The text is not an address or a prefix.
-pub fn parse(text: &str) -> Result<Ranges, Complaint> {
+pub(crate) fn parse(text: &str) -> Result<Ranges, Complaint> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
@@ -81,7 +81,7 @@ fn prefix_length(text: &str, bits: u32) -> Option<u32> {
 }
 
 /// The address of a number.
-pub fn name(number: u128) -> IpAddr {
+pub(crate) fn name(number: u128) -> IpAddr {
     if (MAPPED..=MAPPED_END).contains(&number) {
         IpAddr::V4(Ipv4Addr::from_bits(number as u32))
     } else {
@@ -90,7 +90,7 @@ pub fn name(number: u128) -> IpAddr {
 }
 
 /// The number of an address in the form of [`conn_common::connection::Connection::src`].
-pub fn number(family: u8, bytes: &[u8; 16]) -> u128 {
+pub(crate) fn number(family: u8, bytes: &[u8; 16]) -> u128 {
     if family == 6 {
         return u128::from_be_bytes(*bytes);
     }
@@ -99,10 +99,10 @@ pub fn number(family: u8, bytes: &[u8; 16]) -> u128 {
 }
 
 /// A prefix: the first address, and the length of at most 128 bits.
-pub type Block = (u128, u8);
+pub(crate) type Block = (u128, u8);
 
 /// The fewest prefixes that make up a set, in order.
-pub fn blocks(set: &Ranges) -> impl Iterator<Item = Block> {
+pub(crate) fn blocks(set: &Ranges) -> impl Iterator<Item = Block> {
     set.as_slice().iter().flat_map(|&(low, high)| {
         let mut next = Some(low);
         std::iter::from_fn(move || {
@@ -119,7 +119,7 @@ pub fn blocks(set: &Ranges) -> impl Iterator<Item = Block> {
 }
 
 /// A set as text: prefixes of IPv4, then of IPv6.
-pub fn write(set: &Ranges) -> Vec<String> {
+pub(crate) fn write(set: &Ranges) -> Vec<String> {
     let (v4, v6) = (set.intersection(&ipv4()), set.intersection(&ipv6()));
     // In text, a prefix of IPv6 never includes IPv4. So the pieces around IPv4 may be one prefix.
     let around = v6.union(&ipv4());
