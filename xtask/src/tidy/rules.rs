@@ -66,13 +66,13 @@ const RULES: [Rule; 9] = [
     Rule {
         says: "no line of a document is over 130 characters, outside of tables and code",
         fails: true,
-        covers: |path| path.ends_with(".md"),
+        covers: is_document,
         breaks: long_prose,
     },
     Rule {
         says: "output in a document is a sample that a test makes: `<!-- sample: NAME -->` above the block",
         fails: true,
-        covers: |path| path.ends_with(".md"),
+        covers: is_document,
         breaks: |text| {
             let lines: Vec<&str> = text.lines().collect();
             let is_bare = |at: usize| at == 0 || !lines[at - 1].starts_with("<!-- sample: ");
@@ -107,6 +107,10 @@ pub(super) fn covers(path: &str) -> bool {
 
 fn is_rust(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|end| end == "rs")
+}
+
+fn is_document(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|end| end == "md")
 }
 
 /// The numbers of the lines for which `found` holds.
