@@ -140,26 +140,26 @@ mod tests {
     #[test]
     fn record_changes_the_hash_by_field_offset_and_size() {
         mod first {
-            struct Pair {
+            pub(crate) struct Pair {
                 pub low: u32,
                 pub high: u32,
             }
         }
         mod other_order {
             #[repr(C)]
-            struct Pair {
+            pub(crate) struct Pair {
                 pub high: u32,
                 pub low: u32,
             }
         }
         mod other_size {
-            struct Pair {
+            pub(crate) struct Pair {
                 pub low: u32,
                 pub high: u64,
             }
         }
         mod other_name {
-            struct Pair {
+            pub(crate) struct Pair {
                 pub low: u32,
                 pub top: u32,
             }

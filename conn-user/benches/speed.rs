@@ -1,6 +1,7 @@
 //! How fast user space is, on one core: bytes into events, events into lines, filters, and a reading of the
 //! ledger. `cargo xtask bench` runs it and sums it up.
 
+#![expect(unsafe_code, reason = "records are read as bytes")]
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on says so by panicking")]
 
 use std::hint::black_box;

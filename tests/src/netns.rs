@@ -136,6 +136,14 @@ impl NetNs {
         self.run(|| fs::write(path, value))
     }
 
+    /// Gives a link of the namespace one more address.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn address(&self, link: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+        self.run(|| Links::here()?.address(link, address, prefix))
+    }
+
     /// Connects two namespaces by a veth pair and waits until packets pass.
     pub fn join(&self, other: &Self) -> io::Result<Veth> {
         static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -13,7 +13,7 @@ use nix::{
 use serde_json::Value;
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::process::ExitStatusExt as _,
@@ -68,6 +68,8 @@ pub struct Tracer {
     ready: OwnedFd,
     /// A copy of the program that other users may run.
     copy: Option<PathBuf>,
+    /// The end of its terminal that a person would see.
+    terminal: Option<fs::File>,
 }
 
 /// How a tracer ended.
@@ -173,6 +175,11 @@ impl Tracer {
     pub fn stop(self) -> Ended {
         self.signal(Signal::SIGINT);
         self.await_end()
+    }
+
+    /// Types Ctrl-C on the terminal of [`Setup::on_terminal`].
+    pub fn interrupt(&self) {
+        self.terminal.as_ref().expect("a terminal").write_all(b"\x03").expect("type");
     }
 
     /// Waits for the end of the process and of its output.

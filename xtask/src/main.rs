@@ -48,7 +48,7 @@ enum Task {
     /// Check format, lints, documentation and tidy: all that a change must pass besides the tests
     Check,
     /// Write the manuals, completions and other files under docs that are generated
-    Docs,
+    Docs(docs::Arguments),
     /// Check the rules of the project that its text shows
     Tidy,
 }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Task::Vm(arguments) => vm::main(&arguments),
         Task::Dist => dist::main(),
         Task::Check => check::main(),
-        Task::Docs => docs::main(),
+        Task::Docs(arguments) => docs::main(&arguments),
         Task::Tidy => tidy::main(),
     };
     done.unwrap_or_else(|error| {

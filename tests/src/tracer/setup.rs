@@ -6,13 +6,17 @@ use super::{
     ARGUMENTS, Ended, Output, READY_FD, START, Tracer, collect,
     confinement::{Confinement, Container},
 };
-use nix::{fcntl::OFlag, unistd::pipe2};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    pty::{Winsize, openpty},
+    unistd::{pipe2, setsid},
+};
 use std::{
     env,
     ffi::{CStr, CString},
     fs, io,
     os::{
-        fd::AsRawFd as _,
+        fd::{AsRawFd as _, OwnedFd},
         unix::{fs::PermissionsExt as _, process::CommandExt as _},
     },
     path::{Path, PathBuf},
@@ -35,6 +39,7 @@ pub struct Setup {
     contained: bool,
     head: Option<usize>,
     file: Option<PathBuf>,
+    terminal: Option<u16>,
 }
 
 impl Setup {
@@ -112,6 +117,13 @@ impl Setup {
         self
     }
 
+    /// Runs on a terminal with this many columns. What the terminal shows arrives as stdout.
+    #[must_use]
+    pub fn on_terminal(mut self, columns: u16) -> Self {
+        self.terminal = Some(columns);
+        self
+    }
+
     /// Starts conntrace in the namespace of the calling thread and returns at once.
     pub fn spawn(mut self) -> Tracer {
         let more = env::var(ARGUMENTS).unwrap_or_default();
@@ -136,6 +148,7 @@ impl Setup {
         if let Some(path) = &self.file {
             command.stdout(fs::File::create(path).expect("a new file"));
         }
+        let terminal = self.terminal.map(|columns| terminal(columns, &mut command));
         command.env(READY_FD, signal.as_raw_fd().to_string());
         let inherited = signal.as_raw_fd();
         let confinement = self.confinement;
@@ -172,14 +185,22 @@ impl Setup {
         drop(signal);
 
         let output = Arc::new(Output::default());
-        let err = child.stderr.take().expect("stderr");
+        // The command holds copies of the terminal, whose reader would wait for them.
+        drop(command);
         let head = self.head.unwrap_or(usize::MAX);
-        match child.stdout.take() {
+        let screen = terminal.as_ref().map(|terminal| terminal.try_clone().expect("another handle"));
+        let out = child.stdout.take().map(OwnedFd::from).or(screen.map(OwnedFd::from)).map(fs::File::from);
+        match out {
             Some(out) => collect(&output, out, head, |lines| (&mut lines.stdout, &mut lines.stdout_ended)),
             None => output.lines.lock().unwrap().stdout_ended = true,
         }
-        collect(&output, err, usize::MAX, |lines| (&mut lines.stderr, &mut lines.stderr_ended));
-        Tracer { child, args: self.args, output, ready, copy }
+        match child.stderr.take() {
+            Some(err) => {
+                collect(&output, err, usize::MAX, |lines| (&mut lines.stderr, &mut lines.stderr_ended));
+            }
+            None => output.lines.lock().unwrap().stderr_ended = true,
+        }
+        Tracer { child, args: self.args, output, ready, copy, terminal }
     }
 
     /// Starts conntrace and waits until all its programs are attached.
@@ -206,6 +227,29 @@ pub fn binary() -> PathBuf {
     found.filter(|path| path.exists()).unwrap_or_else(|| {
         panic!("no conntrace beside {}: run `cargo xtask test`, or set CONNTRACE_BIN", own.display())
     })
+}
+
+/// Makes a terminal that the command controls, and returns the other end.
+fn terminal(columns: u16, command: &mut Command) -> fs::File {
+    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pair = openpty(&size, None).expect("a terminal");
+    for end in [&pair.master, &pair.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("close-on-exec");
+    }
+    let slave = fs::File::from(pair.slave);
+    let end = || slave.try_clone().expect("another handle");
+    command.stdin(end()).stdout(end()).stderr(end());
+    // SAFETY: async-signal-safe calls only; stdin is the terminal by then.
+    unsafe {
+        command.pre_exec(|| {
+            setsid()?;
+            match libc::ioctl(0, libc::TIOCSCTTY, 0) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
+    }
+    fs::File::from(pair.master)
 }
 
 /// A copy of the program in a directory that every user may enter.

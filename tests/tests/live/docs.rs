@@ -1,19 +1,56 @@
-//! Commands from the documentation, run as they stand there.
+//! Commands and samples of the documents, run as they stand there.
 
 use conn_tests::{
-    harness::{Outcome, Skip},
+    harness::{Outcome, Skip, tool},
     host::Host,
-    needs_tracing,
-    tracer::Setup,
+    needs_nothing, needs_tracing, needs_whole_machine,
+    sample::{self, Page, Sample, ask, await_lines, watch},
+    stage::Stage,
+    tracer::{Setup, Tracer},
 };
 use macro_rules_attribute::apply;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread, time::Duration};
+
+macro_rules! page {
+    ($path:literal) => {
+        Page { path: $path, text: include_str!(concat!("../../../", $path)) }
+    };
+}
 
 /// Commands that give one answer and end by themselves.
 const SNAPSHOTS: [&str; 4] = ["list", "-L", "count", "-C"];
 
 /// The page with the replacement of each familiar command.
 const PAGE: &str = include_str!("../../../docs/from.md");
+
+/// Every document with samples.
+const PAGES: &[Page] = &[
+    page!("README.md"),
+    page!("docs/commands.md"),
+    page!("docs/conntrack.md"),
+    page!("docs/filters.md"),
+    page!("docs/json.md"),
+    page!("docs/stats.md"),
+];
+
+/// Samples of connections, which concern the stage alone.
+const SAMPLES: &[Sample] = &[
+    Sample { name: "picture", make: picture },
+    Sample { name: "new", make: new },
+    Sample { name: "destroy", make: destroy },
+    Sample { name: "one connection", make: one_connection },
+    Sample { name: "json", make: json },
+    Sample { name: "life", make: life },
+    Sample { name: "count", make: count },
+    Sample { name: "count json", make: count_json },
+    Sample { name: "list", make: list },
+    Sample { name: "listening", make: listening },
+    Sample { name: "filter", make: filter },
+];
+
+/// Samples whose last lines compare all sockets of the host, which must hold still meanwhile.
+const PROVEN_SAMPLES: &[Sample] =
+    &[Sample { name: "stats", make: stats }, Sample { name: "lifetimes", make: lifetimes }];
 
 /// The second cells of its table.
 fn lines() -> Vec<String> {
@@ -59,5 +96,123 @@ fn every_topic_and_command_has_help(_: &Host) -> Outcome {
     assert!(short.stdout.len() <= 45, "{short:#?}");
     assert_eq!(short.expect_code(0), "");
     assert_eq!(Setup::new(["help", "nothing"]).run().code, Some(2));
+    Ok(())
+}
+
+/// A session of ssh and an attempt of telnet; returns after so many lines with this word.
+fn play(tracer: &Tracer, stage: &Stage, lines: usize, word: &str) {
+    session(stage);
+    stage.refused();
+    await_lines(tracer, lines, word);
+}
+
+/// A session of some length, which its lifetime shows.
+fn session(stage: &Stage) {
+    let session = stage.open();
+    thread::sleep(Duration::from_millis(300));
+    session.close();
+}
+
+fn picture(stage: &Stage) -> Vec<String> {
+    watch(80, &["-e", "NEW,DESTROY", "-o", "table"], |tracer| play(tracer, stage, 3, "destroy "))
+}
+
+fn new(stage: &Stage) -> Vec<String> {
+    watch(80, &["-e", "NEW", "--dport", "22"], |tracer| {
+        session(stage);
+        await_lines(tracer, 2, "[NEW]");
+    })
+}
+
+fn destroy(stage: &Stage) -> Vec<String> {
+    watch(80, &["-e", "DESTROY", "--dport", "22,23"], |tracer| play(tracer, stage, 3, "[DESTROY]"))
+}
+
+fn one_connection(stage: &Stage) -> Vec<String> {
+    watch(80, &["-E", "-p", "tcp", "--dport", "22"], |tracer| {
+        session(stage);
+        await_lines(tracer, 2, "[DESTROY]");
+    })
+}
+
+fn json(stage: &Stage) -> Vec<String> {
+    watch(80, &["-e", "DESTROY", "-o", "json", "--dport", "23"], |tracer| play(tracer, stage, 1, "destroy"))
+}
+
+fn life(stage: &Stage) -> Vec<String> {
+    watch(140, &["life", "--dport", "22,23"], |tracer| play(tracer, stage, 3, "192.0.2.7"))
+}
+
+fn count(stage: &Stage) -> Vec<String> {
+    let _open = [stage.open(), stage.open()];
+    let commands: [&[&str]; 3] =
+        [&["count"], &["count", "--by", "port,direction"], &["count", "--by", "netns,comm"]];
+    commands.into_iter().flat_map(|words| ask(80, words)).collect()
+}
+
+fn count_json(stage: &Stage) -> Vec<String> {
+    let _open = [stage.open(), stage.open()];
+    ask(80, &["count", "--by", "port,direction", "-o", "json"])
+}
+
+fn list(stage: &Stage) -> Vec<String> {
+    let _open = [stage.open(), stage.open()];
+    ask(120, &["list", "-o", "table", "--dport", "22"])
+}
+
+fn listening(_: &Stage) -> Vec<String> {
+    ask(120, &["list", "--listening", "--dport", "22"])
+}
+
+fn filter(_: &Stage) -> Vec<String> {
+    let words = ["-v", "dport = :22 or dport >= :8000 and comm != curl", "--timeout", "1s"];
+    let (command, other): (Vec<_>, Vec<_>) =
+        ask(80, &words).into_iter().partition(|line| line.starts_with('$'));
+    let other = other.into_iter().filter(|line| line.contains(" filter "));
+    command.into_iter().chain(other).collect()
+}
+
+/// Two sessions, an attempt and an open connection, meanwhile.
+fn stats(stage: &Stage) -> Vec<String> {
+    sample::count(160, &["stats", "--timeout", "2s"], || {
+        session(stage);
+        session(stage);
+        stage.refused();
+        let open = stage.open();
+        thread::sleep(Duration::from_millis(1200));
+        open.close();
+    })
+}
+
+fn lifetimes(stage: &Stage) -> Vec<String> {
+    let lines = sample::count(160, &["stats", "--timeout", "2s", "--lifetimes"], || {
+        for _ in 0..3 {
+            session(stage);
+        }
+    });
+    let (command, table) = lines.split_at(1);
+    let table =
+        table.iter().skip_while(|line| !line.contains("SPAN")).take_while(|line| !line.contains("netns"));
+    command.iter().chain(table).cloned().collect()
+}
+
+#[apply(needs_tracing)]
+fn samples_are_current(_: &Host) -> Outcome {
+    tool("/etc/services")?;
+    sample::check(PAGES, SAMPLES)
+}
+
+#[apply(needs_whole_machine)]
+fn samples_of_stats_are_current(_: &Host) -> Outcome {
+    tool("/etc/services")?;
+    sample::check(PAGES, PROVEN_SAMPLES)
+}
+
+#[apply(needs_nothing)]
+fn every_sample_has_a_maker(_: &Host) -> Outcome {
+    let made: BTreeSet<&str> = SAMPLES.iter().chain(PROVEN_SAMPLES).map(|sample| sample.name).collect();
+    let shown: Vec<&str> = PAGES.iter().flat_map(|page| sample::blocks(page.text).into_keys()).collect();
+    assert_eq!(shown.len(), made.len(), "a sample stands in one place: {shown:?}");
+    assert_eq!(made, shown.into_iter().collect());
     Ok(())
 }

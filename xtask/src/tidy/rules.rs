@@ -13,7 +13,7 @@ struct Rule {
     breaks: fn(&str) -> Vec<usize>,
 }
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 9] = [
     Rule {
         says: "every member takes the workspace's lints: `[lints]` and `workspace = true`",
         fails: true,
@@ -67,6 +67,25 @@ const RULES: [Rule; 7] = [
         },
         breaks: |text| numbers(text, |line| line.ends_with([' ', '\t', '\r'])),
     },
+    Rule {
+        says: "no line of a document is over 130 characters, outside of tables and code",
+        fails: true,
+        covers: is_document,
+        breaks: long_prose,
+    },
+    Rule {
+        says: "output in a document is a sample that a test makes: `<!-- sample: NAME -->` above the block",
+        fails: true,
+        covers: is_document,
+        breaks: |text| {
+            let lines: Vec<&str> = text.lines().collect();
+            let is_bare = |at: usize| at == 0 || !lines[at - 1].starts_with("<!-- sample: ");
+            (0..lines.len())
+                .filter(|at| lines[*at] == "```console" && is_bare(*at))
+                .map(|at| at + 1)
+                .collect()
+        },
+    },
 ];
 
 /// Holds every rule against every file.
@@ -94,8 +113,12 @@ fn is_rust(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|end| end == "rs")
 }
 
+fn is_document(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|end| end == "md")
+}
+
 /// The numbers of the lines for which `found` holds.
-fn numbers(text: &str, found: impl Fn(&str) -> bool) -> Vec<usize> {
+fn numbers(text: &str, mut found: impl FnMut(&str) -> bool) -> Vec<usize> {
     text.split('\n').enumerate().filter(|(_, line)| found(line)).map(|(index, _)| index + 1).collect()
 }
 
@@ -107,6 +130,15 @@ fn lines_with(words: &[&str], text: &str) -> Vec<usize> {
         line.match_indices(word).any(|(at, _)| !(starts_a_word && inside(&line[..at])))
     };
     numbers(text, |line| !line.trim_start().starts_with("//") && words.iter().any(|word| holds(line, word)))
+}
+
+/// Lines of prose that are too long.
+fn long_prose(text: &str) -> Vec<usize> {
+    let mut is_code = false;
+    numbers(text, |line| {
+        is_code ^= line.starts_with("```");
+        !is_code && !line.trim_start().starts_with('|') && line.chars().count() > 130
+    })
 }
 
 /// The first line too many.
@@ -203,6 +235,21 @@ mod tests {
         assert_eq!(ring("conn-ebpf/src/storage/pending_owner.rs", "TABLE.reserve(first)"), Some(vec![]));
         assert_eq!(ring("conn-ebpf/src/emit.rs", "EVENTS.reserve(0)"), None);
         assert_eq!(ring("conn-user/src/stream/ring.rs", "name::EVENTS"), None);
+    }
+
+    #[test]
+    fn long_prose_of_a_document_fails() {
+        let long = |text: &str| broken("over 130", "docs/a.md", text);
+        let line = "x".repeat(131);
+        assert_eq!(long(&format!("a\n{line}\n| {line}\n```text\n{line}\n```\n{line}\n")), Some(vec![2, 7]));
+        assert_eq!(broken("over 130", "xtask/src/a.rs", &line), None);
+    }
+
+    #[test]
+    fn output_without_a_maker_fails() {
+        let bare = |text| broken("a sample that a test makes", "README.md", text);
+        assert_eq!(bare("<!-- sample: a -->\n```console\n$ b\n```\n"), Some(vec![]));
+        assert_eq!(bare("```sh\nb\n```\n\n```console\n$ b\n```\n"), Some(vec![5]));
     }
 
     #[test]

@@ -122,15 +122,15 @@ fn lines(columns: &[&Column]) -> String {
 /// The names of the states, by tool.
 fn states() -> String {
     const STATES: [(&str, &str, &str, &str); 10] = [
-        ("syn_sent", "SYN_SENT", "SYN-SENT", "our SYN is out"),
-        ("syn_recv", "SYN_RECV", "SYN-RECV", "their SYN came, the last ACK has not"),
+        ("syn_sent", "SYN_SENT", "SYN-SENT", "this end sent a SYN"),
+        ("syn_recv", "SYN_RECV", "SYN-RECV", "a SYN came, the last ACK has not"),
         ("established", "ESTABLISHED", "ESTAB", "data may flow"),
-        ("fin_wait1", "FIN_WAIT", "FIN-WAIT-1", "we closed first"),
-        ("fin_wait2", "FIN_WAIT", "FIN-WAIT-2", "they know"),
-        ("close_wait", "CLOSE_WAIT", "CLOSE-WAIT", "they closed first, we have not"),
-        ("last_ack", "LAST_ACK", "LAST-ACK", "now we did, too"),
-        ("closing", "LAST_ACK", "CLOSING", "both closed at once"),
-        ("time_wait", "TIME_WAIT", "TIME-WAIT", "late packets are waited for"),
+        ("fin_wait1", "FIN_WAIT", "FIN-WAIT-1", "this end sent its FIN first"),
+        ("fin_wait2", "FIN_WAIT", "FIN-WAIT-2", "the peer acknowledged the FIN"),
+        ("close_wait", "CLOSE_WAIT", "CLOSE-WAIT", "the peer sent its FIN first"),
+        ("last_ack", "LAST_ACK", "LAST-ACK", "this end sent its FIN, too"),
+        ("closing", "LAST_ACK", "CLOSING", "both ends sent a FIN at once"),
+        ("time_wait", "TIME_WAIT", "TIME-WAIT", "the kernel waits for late packets"),
         ("close", "CLOSE", "UNCONN", "the end"),
     ];
     let mut out = format!("  {:<12} {:<12} {:<11}\n", "json, table", "conntrack", "ss");
@@ -152,8 +152,8 @@ mod tests {
 
         Examples:
           conntrace                             every event of every connection
-          conntrace -e NEW --dport 22           who connects by SSH, from or to here
-          conntrace --dport ssh --direction in  only who connects to us
+          conntrace -e NEW --dport 22           SSH attempts, from or to this host
+          conntrace --dport ssh --direction in  only SSH connections from others
           conntrace -e DESTROY -o timestamp     ends, with lifetime and reason
           conntrace -o json --count 9 | jq .    the next nine events as JSON
 
@@ -166,23 +166,24 @@ mod tests {
           doctor    Tell what this host has, what follows from it, and whether it works
           help      Explain a command, filters, formats, states or exactness
 
-        Options of events, the default; most of them hold for the others, too:
-          -e, --event-mask KIND,…  NEW, UPDATES, DESTROY, ALL; shortened at will
+        Options of events, the default; most other commands have them, too:
+          -e, --event-mask KIND,…  NEW, UPDATES, DESTROY, ALL; or shorter: -e n,d
           --dport, --sport PORT,…  service port, initiator's port: 22, ssh, 8000-8099
-          -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 takes out
-          --direction in|out       opened by others, or by us
+          -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 excludes
+          --direction in|out       opened by the peer, or by this host
           -f, --family ipv4|ipv6   address family
           --state, --pid, --comm, --uid, --netns, --cgroup
           EXPRESSION               'dport = :ssh and not src 10.0.0.0/8', as in ss
           -o, --output FORMAT      conntrack, table, json, csv, logfmt, xml, save,
                                    json-otel, json-ecs; timestamp, id, extended
-          --columns NAME,…         which columns of table, csv, logfmt and json
-          -n, --resolve            no names of ports in tables; names of addresses, too
+          --columns NAME,…         columns of table, csv, logfmt and json
+          -n                       tables show port numbers instead of names
+          --resolve                tables show names of addresses
           --count N, --timeout T   end after N events, after 20s
-          -b, --buffer-size BYTES  room for events that wait: 64M
-          --summary                at the end, what happened per port
+          -b, --buffer-size BYTES  size of the event buffer: 64M
+          --summary                print counts per port at the end
 
-        conntrace --help tells all options, conntrace help COMMAND those of a command.
+        conntrace --help lists all options, conntrace help COMMAND those of a command.
         conntrace help filters, formats, states, exactness or from: half a screen each.
         ");
         assert!(short.lines().count() <= 45);
@@ -218,20 +219,20 @@ mod tests {
             assert!(!text.contains('@'), "{text}");
         }
         insta::assert_snapshot!(Topic::Formats.text(), @r#"
-        How to print: -o FORMAT
+        Output formats: -o FORMAT
 
-          conntrack  the line of conntrack -E, with our fields at its end (default)
+          conntrack  the line of conntrack -E, with more fields at its end (default)
                      timestamp: unix time before it; extended: address family;
                      id: the connection's; ktimestamp: begin and end
           table      columns for people, fitted to the terminal
-          json       one object a line, names as below (docs/json.md, the schema in
+          json       one object a line, fields as below (docs/json.md, the schema in
                      docs/events.schema.json); csv and logfmt have the same names
-          xml, save  as conntrack's
+          xml, save  as in conntrack
           json-otel  a log record with OpenTelemetry's names
           json-ecs   a document with the names of the Elastic Common Schema
 
-        --columns chooses and orders what table, csv, logfmt and json have; all is
-        all but the last line below, +NAME adds to the usual ones:
+        --columns chooses and orders the columns of table, csv, logfmt and json. all is
+        all but the last line below; +NAME adds one to the usual columns:
 
           event time time_ns id direction family protocol state old_state src sport
           dst dport src_name dst_name pid tid uid comm thread owner cgroup container
@@ -241,37 +242,37 @@ mod tests {
           retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue
           local peer started handshake lifetime age idle cmdline
 
-        Tables have names of ports, with -n numbers; --resolve adds names of addresses,
-        elsewhere as src_name and dst_name.
+        Tables show names of ports; -n shows numbers. With --resolve, tables show names
+        of addresses; other formats have them as src_name and dst_name.
 
-        Unknown is unknown: - in lines and tables, null in JSON, an empty cell in CSV,
-        absent elsewhere. Names that others chose are escaped in every format. Events
-        that were lost are told in their place: [LOST], "event":"lost", a comment in
-        XML; for CSV on standard error.
+        An unknown value is - in lines and tables, null in JSON, an empty cell in CSV,
+        and absent elsewhere. Names of processes and addresses are escaped. A loss is
+        reported at its place: [LOST], "event":"lost", a comment in XML, standard error
+        for CSV.
         "#);
         insta::assert_snapshot!(Topic::States.text(), @"
         States of a connection
 
           json, table  conntrack    ss
-          syn_sent     SYN_SENT     SYN-SENT    our SYN is out
-          syn_recv     SYN_RECV     SYN-RECV    their SYN came, the last ACK has not
+          syn_sent     SYN_SENT     SYN-SENT    this end sent a SYN
+          syn_recv     SYN_RECV     SYN-RECV    a SYN came, the last ACK has not
           established  ESTABLISHED  ESTAB       data may flow
-          fin_wait1    FIN_WAIT     FIN-WAIT-1  we closed first
-          fin_wait2    FIN_WAIT     FIN-WAIT-2  they know
-          close_wait   CLOSE_WAIT   CLOSE-WAIT  they closed first, we have not
-          last_ack     LAST_ACK     LAST-ACK    now we did, too
-          closing      LAST_ACK     CLOSING     both closed at once
-          time_wait    TIME_WAIT    TIME-WAIT   late packets are waited for
+          fin_wait1    FIN_WAIT     FIN-WAIT-1  this end sent its FIN first
+          fin_wait2    FIN_WAIT     FIN-WAIT-2  the peer acknowledged the FIN
+          close_wait   CLOSE_WAIT   CLOSE-WAIT  the peer sent its FIN first
+          last_ack     LAST_ACK     LAST-ACK    this end sent its FIN, too
+          closing      LAST_ACK     CLOSING     both ends sent a FIN at once
+          time_wait    TIME_WAIT    TIME-WAIT   the kernel waits for late packets
           close        CLOSE        UNCONN      the end
 
-        NEW is the attempt: for out, the SYN is about to leave (SYN_SENT); for in, the
+        NEW is the attempt. For out, the SYN is about to leave (SYN_SENT). For in, the
         kernel makes the socket when the handshake is complete but for the last step
-        (SYN_RECV). An UPDATE is every change after that, DESTROY the step to CLOSE.
+        (SYN_RECV). UPDATE is every later change of state. DESTROY is the step to CLOSE.
 
-        TIME_WAIT is what is left of a connection, without its socket: no event tells
-        of it, it is not part of a lifetime and not counted as open. The same is
-        usually true of FIN_WAIT2 once no process has the socket open. Half-open
-        requests, a SYN without the rest, have no socket yet.
+        TIME_WAIT has no events, because the kernel has already freed the socket. It is
+        not part of a lifetime, and not counted as open. The same is usually true of
+        FIN_WAIT2 once no process has the socket open. A half-open connection (a SYN
+        without a complete handshake) has no socket yet.
         ");
     }
 
