@@ -1,5 +1,6 @@
 //! Builds the kernel programs and hands them to `include_bytes_aligned!` in `OUT_DIR`.
 
+#![expect(clippy::disallowed_macros, reason = "cargo reads what a build script prints")]
 #![expect(unsafe_code, reason = "the environment of this process is set while it has one thread")]
 
 #[path = "../xtask/src/toolchain.rs"]

@@ -2,6 +2,7 @@
 //! ledger. `cargo xtask bench` runs it and sums it up.
 
 #![expect(unsafe_code, reason = "records are read as bytes")]
+#![expect(clippy::disallowed_macros, reason = "a bench reports what it skips")]
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on says so by panicking")]
 
 use std::hint::black_box;

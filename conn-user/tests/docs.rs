@@ -16,7 +16,7 @@ use conntrace::cli::topics::Topic;
 use conntrace::cli::{Cli, args};
 use conntrace::command::help::{self, migration};
 use conntrace::host::facts::Host;
-use conntrace::host::lookup::HostNames;
+use conntrace::host::lookup::HostLookup;
 use conntrace::render::schema;
 use conntrace::settings::Settings;
 
@@ -228,7 +228,7 @@ fn complaint(line: &str) -> Option<String> {
         Ok(cli) => cli,
         Err(refusal) => return Some(format!("{refusal:?}")),
     };
-    Settings::from_cli(&cli, &HostNames::new(&Host::probe())).err().map(|error| error.to_string())
+    Settings::from_cli(&cli, &HostLookup::new(&Host::probe())).err().map(|error| error.to_string())
 }
 
 /// The command lines of conntrace in the blocks of a document, without what the shell does with them.

@@ -98,7 +98,7 @@ impl Event {
         self.connection.direction == OUT
     }
 
-    /// The name of its direction, see [`direction::name`].
+    /// The name of its direction, `in`, `out` or `listen`.
     pub fn direction(&self) -> Option<&'static str> {
         direction::of(&self.connection)
     }

@@ -16,7 +16,7 @@ const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 /// fixed numbers just below).
 const LAST_PROCESS: u32 = 1 << 22;
 
-/// Finds the number that a name stands for. A [`Complaint`] names the remedy.
+/// Finds the number that a name stands for. The error names the remedy.
 pub trait Lookup {
     /// The names of ports.
     fn services(&self) -> &Services;

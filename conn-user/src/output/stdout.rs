@@ -1,5 +1,6 @@
 //! Standard output: whole lines, and an end that is no error when the reader leaves.
 
+#![expect(clippy::disallowed_methods, reason = "the one writer of standard output")]
 #![expect(
     unsafe_code,
     reason = "a closed standard output is noticed before the standard library replaces it"

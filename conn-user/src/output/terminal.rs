@@ -1,5 +1,7 @@
 //! What standard output is: a terminal, how wide, and whether it gets colours.
 
+#![expect(clippy::disallowed_methods, reason = "the terminal behind standard output is looked at")]
+
 use std::io::{self, IsTerminal as _};
 
 use crate::render::style::{Color, Terminal};
