@@ -10,7 +10,7 @@ use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 use super::File;
 
 /// Modules at the top of a crate that belong to no stage: they compose stages, or wrap the errors of all of them.
-pub(super) const ROOTS: [&str; 3] = ["lib", "main", "error"];
+pub(super) const ROOTS: [&str; 4] = ["lib", "main", "error", "complaint"];
 
 /// One crate: its files without tests.
 #[derive(Debug)]
