@@ -32,7 +32,7 @@ pub enum Cause {
     NotAccepted = 11,
 }
 
-/// What is known of a connection when it ends.
+/// The known facts of a connection at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Ending {

@@ -1,24 +1,24 @@
-//! What is remembered of one connection: in the kernel beside its socket, and in every event.
+//! The record of one connection: in the kernel beside its socket, and in every event.
 
 use crate::owner::Owner;
 
-/// We accepted the connection: `dport` is our port.
+/// This host accepted the connection: `dport` is this host's port.
 pub const IN: u8 = 0;
-/// We opened the connection: `dport` is the peer's port.
+/// This host opened the connection: `dport` is the peer's port.
 pub const OUT: u8 = 1;
 /// Neither end is here: the host forwards the connection. No run makes this yet.
 pub const FORWARD: u8 = 2;
 /// No direction. A listener has none. The direction of a connection in `TIME_WAIT` is not known any more: `src` is
-/// ours, `dst` the peer's.
+/// this host's address, `dst` the peer's.
 pub const UNDIRECTED: u8 = 3;
 
-/// The four addresses and ports are the connection's own. Until then they are not known yet.
+/// The addresses and ports are the connection's own. Without the flag they are not known yet.
 pub const TUPLE_KNOWN: u8 = 1;
-/// A process has had the socket: it connected, or was accepted.
+/// A process has had the socket: it connected or accepted.
 pub const HELD: u8 = 1 << 1;
-/// The connection existed before conntrace looked; `attempt_ns` is not known.
+/// The connection existed before the programs ran; `attempt_ns` is not known.
 pub const PREEXISTING: u8 = 1 << 2;
-/// Left [`crate::state::SYN_SENT`] or [`crate::state::SYN_RECV`] for a state that only a finished
+/// The connection left [`crate::state::SYN_SENT`] or [`crate::state::SYN_RECV`] for a state that only a finished
 /// handshake leads to.
 pub const WAS_ESTABLISHED: u8 = 1 << 3;
 /// The filters of the run let this connection's events through.
@@ -30,13 +30,13 @@ pub const LISTENING: u8 = 1 << 6;
 /// The role of the socket: it is a listener, not a connection.
 pub const LISTENER: u8 = 1 << 7;
 
-/// Bytes of a [`Connection`] that a run which only counts remembers: all that its ledger needs.
+/// Bytes of a [`Connection`] that a run which only counts keeps: all that its ledger needs.
 pub const COUNTED: usize = 16;
 
-/// What a socket remembers in a run that only counts: the first bytes of a [`Connection`].
+/// The state of a socket in a run that only counts: the first bytes of a [`Connection`].
 pub type Counted = [u64; COUNTED / 8];
 
-/// One connection (or listener), remembered by its socket and copied into each event.
+/// One connection (or listener), kept beside its socket and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Connection {
@@ -61,10 +61,10 @@ pub struct Connection {
     /// verifier follows more paths.
     pub scratch: u16,
     /// Unique while conntrace runs; a socket that connects again gets a new one. See
-    /// [`Self::first_seen_ns`]. Here begins what a run that only counts does not keep, see [`COUNTED`].
+    /// [`Self::first_seen_ns`]. A run that only counts keeps no field from here on, see [`COUNTED`].
     pub id: u64,
     /// When the connection was attempted: SYN sent, or child socket created. Nanoseconds of
-    /// `CLOCK_BOOTTIME`; 0 if it was before conntrace looked.
+    /// `CLOCK_BOOTTIME`; 0 if it was before the programs ran.
     pub attempt_ns: u64,
     /// When the handshake was complete, same clock; 0 if never or not known.
     pub established_ns: u64,
@@ -72,7 +72,7 @@ pub struct Connection {
     pub src: [u8; 16],
     /// The responder's address, like `src`.
     pub dst: [u8; 16],
-    /// Who it belongs to.
+    /// The owner of the connection.
     pub owner: Owner,
 }
 
@@ -86,7 +86,7 @@ const _: () = {
 };
 
 impl Connection {
-    /// A record that knows nothing.
+    /// A record of no connection.
     pub const UNSEEN: Self = Self {
         netns: 0,
         sport: 0,
@@ -112,7 +112,7 @@ impl Connection {
         now << 10 | (cpu & 0x3ff) as u64
     }
 
-    /// When a program first saw it, nanoseconds of `CLOCK_BOOTTIME`: it is part of the id.
+    /// When a program first saw the connection, nanoseconds of `CLOCK_BOOTTIME`. The time is part of the id.
     pub const fn first_seen_ns(&self) -> u64 {
         self.id >> 10
     }
@@ -129,7 +129,7 @@ impl Connection {
         self.is(LISTENER)
     }
 
-    /// True if it is known which end opened the connection, or if it is a listener: then `dport` is the service port.
+    /// True of a listener, and if it is known which end opened the connection: then `dport` is the service port.
     pub const fn is_directed(&self) -> bool {
         self.direction != UNDIRECTED || self.is_listener()
     }

@@ -1,4 +1,4 @@
-//! What the kernel programs count about themselves, per CPU.
+//! The self counters of the kernel programs, per CPU.
 
 /// Cells of the map of counters. Those beyond [`COUNT`] are reserved: a counter that is added later does not change the
 /// map.

@@ -100,7 +100,7 @@ pub const RECORDS: LayoutHash = {
     // Counters that are added later use spare cells and change nothing.
     let hash = hash.text("counters").number(counter::CELLS as u64);
     let hash = hash.text("ledger").number(ledger::TRAFFIC_CELL as u64).number(ledger::ENDS_CELL as u64);
-    let hash = hash.number(ledger::key(1, 1) as u64).number(ledger::owner(1, 1));
+    let hash = hash.number(ledger::key(1, 1) as u64).number(ledger::slot_key(1, 1));
     let listener = Connection { dport: 1, direction: 1, flags: u8::MAX, ..Connection::UNSEEN };
     let hash = hash.number(ledger::slot_id(TCP, &listener) as u64);
     let hash = hash.text("buckets").number(BUCKETS as u64);

@@ -1,8 +1,7 @@
 //! The ledger: per (direction, service port) how often each step between TCP states was taken.
 //!
-//! A step is one atomic addition to one cell, and all that people read (opened, established,
-//! failed, closed, open now, per state) is a sum of cells. So no reader can catch the ledger
-//! between two additions that belong together: the identity
+//! A step is one atomic addition to one cell. All reported numbers (opened, established, failed, closed, open now, per
+//! state) are sums of cells. A step has no second addition, so no reader sees half a step. The identity
 //! `opened + preexisting = failed + closed + open` holds at every read.
 
 use crate::assoc_table;
@@ -13,7 +12,7 @@ use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
 
 /// Columns of the step matrix: the open states.
 const COLUMNS: usize = state::OPEN.len();
-/// Row of connections that began while conntrace watched.
+/// Row of connections that began while the programs ran.
 const OPENED: usize = COLUMNS;
 /// Row of connections that existed before.
 const PREEXISTING: usize = COLUMNS + 1;
@@ -95,7 +94,7 @@ pub const fn slot_id(protocol: u8, connection: &Connection) -> u32 {
         | connection.dport as u32
 }
 
-/// What a slot counts: its id, taken apart.
+/// The fields of a slot's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotId {
     /// Index of the protocol, see [`protocol::from_index`].
@@ -130,38 +129,38 @@ pub const fn key(shard: u32, slot_id: u32) -> u32 {
 /// shard cannot fill up.
 pub const KEYS: u32 = 3 << 16;
 
-/// How many bits count the places of one shard, see [`place`].
-pub const PLACE_BITS: u32 = 8;
+/// Each shard has `1 << TABLE_BITS` slots of the table, see [`way`].
+pub const TABLE_BITS: u32 = 8;
 
-/// The owner of a place in the table of slots: a network namespace and a slot's id. The first owners to come have places
-/// there, and those slots count for the port and for the namespace's [`Totals`].
+/// The key of a slot in the table: a network namespace and a slot's id. The first key that acquires a way keeps it. A
+/// slot in the table counts for the port and for the namespace's [`Totals`].
 #[inline(always)]
-pub const fn owner(netns: u32, slot_id: u32) -> u64 {
+pub const fn slot_key(netns: u32, slot_id: u32) -> u64 {
     (netns as u64) << 32 | 1 << 31 | slot_id as u64
 }
 
-/// Namespace and slot of the owner of a place, or `None` if the place is free.
+/// Namespace and slot of a slot key, or `None` for the key of a free slot.
 #[inline(always)]
-pub const fn owned(owner: u64) -> Option<(u32, SlotId)> {
-    if owner == 0 { None } else { Some(((owner >> 32) as u32, SlotId::from_bits(owner as u32))) }
+pub const fn from_slot_key(key: u64) -> Option<(u32, SlotId)> {
+    if key == assoc_table::FREE { None } else { Some(((key >> 32) as u32, SlotId::from_bits(key as u32))) }
 }
 
-/// The place in a shard that an owner would have.
+/// The index of the only way that a slot key has in a shard.
 #[inline(always)]
-pub const fn place(shard: u32, owner: u64) -> u32 {
-    shard << PLACE_BITS | assoc_table::first_way(owner as u32 ^ (owner >> 32) as u32, PLACE_BITS)
+pub const fn way(shard: u32, key: u64) -> u32 {
+    shard << TABLE_BITS | assoc_table::first_way(key as u32 ^ (key >> 32) as u32, TABLE_BITS)
 }
 
 /// The cells of one (direction, service port), or a sum of such.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Slot {
-    /// See the functions for what they mean.
+    /// The functions below define the meaning of each cell.
     pub cells: [u64; CELLS],
 }
 
 impl Slot {
-    /// Nothing happened.
+    /// All counts are 0.
     pub const ZERO: Self = Self { cells: [0; CELLS] };
 
     /// Adds another slot's cells.
@@ -255,8 +254,8 @@ impl Slot {
             .sum()
     }
 
-    /// Connections open now in `state`: what entered it less what left it. Negative only if cells of
-    /// one connection were read at different moments; read again then.
+    /// Connections open now in `state`: entries less exits. A negative sum means that the cells of one connection were
+    /// read at different moments; then the caller reads again.
     pub fn open_in(&self, state: u8) -> i64 {
         let Some(row) = cell(0, state) else { return 0 };
         let entered: u64 = (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + row]).sum();
@@ -286,7 +285,7 @@ impl Slot {
     }
 }
 
-/// Totals of one network namespace: beside the slots that have no place of their own, see [`place`].
+/// Totals of one network namespace, without the slots in the table, see [`slot_key`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Totals {
@@ -301,10 +300,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Nothing happened.
+    /// All counts are 0.
     pub const ZERO: Self = Self { opened: 0, preexisting: 0, failed: 0, closed: 0 };
 
-    /// What a slot says of its namespace.
+    /// The counts of a slot, for the totals of its namespace.
     pub fn of(slot: &Slot) -> Self {
         Self {
             opened: slot.opened(),
@@ -328,7 +327,7 @@ impl Totals {
     }
 }
 
-/// What is known of ends that no hook saw, and that an audit found: the key of the map of repairs.
+/// The key of the map of repairs: ends that no hook saw and an audit found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct RepairKey {
@@ -348,7 +347,7 @@ pub struct RepairKey {
 
 const _: () = assert!(size_of::<RepairKey>() == 12);
 
-/// What a listener's slot counts: the same cells, read as opened and closed listeners.
+/// The cells of a listener's slot: opened and closed listeners.
 pub mod listener {
     /// Listeners that began to listen, or were there before.
     pub const OPENED: usize = 0;
@@ -391,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_balances_at_every_step() {
+    fn identity_holds_at_every_step() {
         let mut slot = Slot::ZERO;
         slot.count_opened(SYN_SENT);
         slot.count_preexisting(ESTABLISHED);
@@ -408,25 +407,25 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_apart_again() {
+    fn keys_and_ids_round_trip() {
         for (shard, flags, direction, port) in [(0, 0, IN, 0), (7, 0x7f, OUT, 443), (63, LISTENER, 3, 65_535)]
         {
             let connection = Connection { flags, direction, dport: port, ..Connection::UNSEEN };
             let bits = slot_id(TCP, &connection);
             let id = SlotId { protocol: 0, is_listener: flags == LISTENER, direction, port };
             assert_eq!(SlotId::from_bits(key(shard, bits)), id);
-            assert_eq!(owned(owner(u32::MAX, bits)), Some((u32::MAX, id)));
-            assert_eq!(owned(owner(0, bits)), Some((0, id)));
+            assert_eq!(from_slot_key(slot_key(u32::MAX, bits)), Some((u32::MAX, id)));
+            assert_eq!(from_slot_key(slot_key(0, bits)), Some((0, id)));
         }
         assert_eq!(SlotId::from_bits(slot_id(17, &Connection::UNSEEN)).protocol, protocol::NO_INDEX);
-        assert_eq!(owned(0), None);
+        assert_eq!(from_slot_key(assoc_table::FREE), None);
     }
 
     #[test]
-    fn each_shard_has_its_places() {
+    fn each_shard_has_its_own_ways() {
         let connection = Connection { direction: OUT, dport: 443, ..Connection::UNSEEN };
-        let owner = owner(4_026_531_840, slot_id(TCP, &connection));
-        let places = (0..8).map(|shard| place(shard, owner) >> PLACE_BITS);
-        assert!(places.eq(0..8));
+        let key = slot_key(4_026_531_840, slot_id(TCP, &connection));
+        let shards = (0..8).map(|shard| way(shard, key) >> TABLE_BITS);
+        assert!(shards.eq(0..8));
     }
 }

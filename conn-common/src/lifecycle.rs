@@ -5,7 +5,7 @@
 
 use crate::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
-/// What a hook does for a step: first one, then the other.
+/// The actions of a hook for a step, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actions {
     /// For the steps that all hooks missed.
@@ -16,7 +16,7 @@ pub struct Actions {
     pub before: u8,
 }
 
-/// What a hook does for steps that all hooks missed.
+/// The action of a hook for steps that all hooks missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
     /// No step was missed.
@@ -27,7 +27,7 @@ pub enum First {
     CatchUp,
 }
 
-/// What a hook does for a step.
+/// The action of a hook for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// Another hook has seen the step.
@@ -40,7 +40,7 @@ pub enum Then {
     Go,
 }
 
-/// What a kept life means that has not ended when another one begins.
+/// The meaning of a kept life that has not ended when another one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unended {
     /// Its end was missed: the state goes with its socket.
@@ -57,7 +57,7 @@ pub const fn is_alive(known: u8) -> bool {
     known != UNSEEN && known != CLOSE
 }
 
-/// What the step from `old` to `new` means for a socket whose kept state is `known`, [`UNSEEN`] if none is kept.
+/// The actions for the step from `old` to `new` of a socket whose kept state is `known`, [`UNSEEN`] if none is kept.
 #[inline(always)]
 pub const fn actions(known: u8, old: u8, new: u8, unended: Unended) -> Actions {
     if new == old || new == known {
@@ -182,7 +182,7 @@ mod tests {
         prop_oneof![Just(Unended::Missed), Just(Unended::OfEarlierSocket), Just(Unended::Skipped)]
     }
 
-    /// What the ledger must count for a life.
+    /// The counts of the ledger that a life must give.
     fn truth(life: &[u8]) -> (u64, u64, u64, u64) {
         let (mut opened, mut established, mut failed, mut closed) = (0, 0, 0, 0);
         let mut was_established = false;

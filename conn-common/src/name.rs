@@ -42,7 +42,7 @@ pub const SOCKET_STATES: &str = "SOCKET_STATES";
 pub const COUNTED_STATES: &str = "COUNTED_STATES";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
-/// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::place`].
+/// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::way`].
 pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
 pub const SPANS: &str = "SPANS";

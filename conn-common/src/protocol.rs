@@ -3,7 +3,7 @@
 /// TCP.
 pub const TCP: u8 = 6;
 
-/// What [`index`] returns for a protocol that is not counted.
+/// The result of [`index`] for a protocol that is not counted.
 pub const NO_INDEX: u8 = 3;
 
 /// The two bits of a protocol in a key of the ledger. A run that counts another protocol gets the next number.

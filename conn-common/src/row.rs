@@ -1,4 +1,4 @@
-//! What the iterators write for user space: one row per socket, one per open file of a socket.
+//! The rows that iterators write for user space: one row per socket, one per open file of a socket.
 
 use crate::connection::Connection;
 use crate::owner::Owner;

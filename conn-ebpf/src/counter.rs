@@ -1,4 +1,4 @@
-//! Counters of what the programs do and of what fails, under the names of `conn_common::counter`.
+//! Counters of the programs' work and failures, under the names of `conn_common::counter`.
 
 use crate::maps::COUNTERS;
 

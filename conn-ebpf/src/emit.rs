@@ -13,9 +13,9 @@ use crate::kernel::Tcp;
 use crate::maps::{EVENTS, READER_SLEEPS};
 use crate::traffic::{now_jiffies, traffic};
 
-/// The head of an event. Passed by value in one register.
+/// The header of an event. Passed by value in one register.
 #[derive(Clone, Copy)]
-pub(crate) struct What {
+pub(crate) struct EventHeader {
     pub kind: u8,
     pub old_state: u8,
     /// Number of the cause of an end, or `NO_CAUSE`.
@@ -24,8 +24,8 @@ pub(crate) struct What {
 
 /// Writes one event. In its own function, so that each program holds it once.
 #[inline(never)]
-pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u32 {
-    let What { kind, old_state, cause } = what;
+pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) -> u32 {
+    let EventHeader { kind, old_state, cause } = header;
     let Some(mut entry) = EVENTS.reserve(0) else {
         count(LOST);
         return 0;
@@ -53,7 +53,7 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, what: What) -> u
         && clear_mark(mark)
         && let Some(empty) = EVENTS.reserve_untyped::<u64>(0)
     {
-        // Only a commit can wake the reader. The reader skips what is discarded.
+        // Only a commit can wake the reader. The reader skips a discarded record.
         empty.discard(BPF_RB_FORCE_WAKEUP.into());
         wakes = true;
     }

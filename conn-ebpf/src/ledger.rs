@@ -19,11 +19,11 @@ use crate::storage::assoc_table::{ArrayWords, SlotArray, value};
 use crate::verifier::opaque;
 use crate::{config, mode};
 
-/// A slot to start from; too large for the programs' stack.
+/// An empty slot; too large for the programs' stack.
 #[unsafe(no_mangle)]
 static EMPTY_SLOT: Slot = Slot::ZERO;
 
-/// Histograms to start from, likewise.
+/// Empty histograms; too large for the programs' stack.
 #[unsafe(no_mangle)]
 static NO_DURATIONS: Durations = Durations::ZERO;
 
@@ -93,10 +93,10 @@ pub(crate) fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8)
 pub(crate) fn record_handshake(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.attempt_ns != 0
-        && let Some(spans) = spans(connection)
+        && let Some(durations) = durations(connection)
     {
         // SAFETY: a field of a map value.
-        let counts = unsafe { (&raw mut (*spans).handshake).cast() };
+        let counts = unsafe { (&raw mut (*durations).handshake).cast() };
         count_duration(connection, counts, now);
     }
 }
@@ -107,10 +107,10 @@ pub(crate) fn record_lifetime(connection: &mut Connection, now: u64) {
     if mode::has_histograms()
         && connection.is(WAS_ESTABLISHED)
         && connection.attempt_ns != 0
-        && let Some(spans) = spans(connection)
+        && let Some(durations) = durations(connection)
     {
         // SAFETY: a field of a map value.
-        let counts = unsafe { (&raw mut (*spans).lifetime).cast() };
+        let counts = unsafe { (&raw mut (*durations).lifetime).cast() };
         count_duration(connection, counts, now);
     }
 }
@@ -126,18 +126,19 @@ fn count_duration(connection: &mut Connection, counts: *mut u64, now: u64) {
     }
 }
 
+/// The histograms of a connection, or `None` if the map has no room for them.
 #[inline(always)]
-fn spans(connection: &Connection) -> Option<*mut Durations> {
+fn durations(connection: &Connection) -> Option<*mut Durations> {
     let key = key(connection);
-    if let Some(spans) = SPANS.get_ptr_mut(&key) {
-        return Some(spans);
+    if let Some(durations) = SPANS.get_ptr_mut(&key) {
+        return Some(durations);
     }
     let _ = SPANS.insert(&key, &NO_DURATIONS, BPF_NOEXIST.into());
-    let spans = SPANS.get_ptr_mut(&key);
-    if spans.is_none() {
+    let durations = SPANS.get_ptr_mut(&key);
+    if durations.is_none() {
         count(SPANS_FAILED);
     }
-    spans
+    durations
 }
 
 /// A listener listens.
@@ -156,8 +157,8 @@ pub(crate) fn record_listener_end(connection: &Connection) {
     }
 }
 
-/// The slot of a connection's direction and service port on this CPU's shard, `None` in a run without a ledger; and
-/// whether it counts for the connection's namespace, too.
+/// The slot of a connection's direction and service port on this CPU's shard, `None` in a run without a ledger. True if
+/// the slot also counts for the connection's namespace.
 #[inline(always)]
 fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
     match slot_in_table(connection) {
@@ -166,14 +167,14 @@ fn slot(connection: &Connection) -> (Option<*mut Slot>, bool) {
     }
 }
 
-/// The slot in the table, which belongs to one namespace. `None` if somebody else was there first.
+/// The slot in the table, which belongs to one namespace. `None` if another slot key has the way.
 #[inline(always)]
 fn slot_in_table(connection: &Connection) -> Option<*mut Slot> {
     if config::LEDGER_HAS_TABLE.load() == 0 {
         return None;
     }
-    let key = ledger::owner(connection.netns, ledger::slot_id(TCP, connection));
-    TABLE.acquire_at(ledger::place(shard(), key), key).map(value)
+    let key = ledger::slot_key(connection.netns, ledger::slot_id(TCP, connection));
+    TABLE.acquire_at(ledger::way(shard(), key), key).map(value)
 }
 
 /// The slot in the hash map, which all namespaces share.
@@ -186,7 +187,7 @@ fn slot_by_key(connection: &Connection) -> Option<*mut Slot> {
     if let Some(slot) = LEDGER.get_ptr_mut(&key) {
         return Some(slot);
     }
-    // Another CPU may have been faster; then the second look finds its slot.
+    // Another CPU may have inserted the slot first; then the second lookup finds that slot.
     let _ = LEDGER.insert(&key, &EMPTY_SLOT, BPF_NOEXIST.into());
     if let Some(slot) = LEDGER.get_ptr_mut(&key) {
         return Some(slot);

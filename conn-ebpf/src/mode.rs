@@ -1,4 +1,5 @@
-//! The run mode: what this run needs, from frozen globals. The verifier removes the branches that a run does not need.
+//! The run mode: the needs of this run, from frozen globals. The verifier removes the branches that a run does not
+//! need.
 
 use conn_common::event::NEW;
 use conn_common::filter::bit;

@@ -34,7 +34,7 @@ impl Socket<'_> {
         full_socket(self.sk)
     }
 
-    /// What is kept of the connection.
+    /// The kept state of the connection.
     #[inline(always)]
     pub(crate) fn connection(&mut self) -> &mut Connection {
         // SAFETY: a map value of a socket that is locked in every hook, and this handle is its only user. No field

@@ -1,4 +1,4 @@
-//! A step of a socket, as a hook sees it: what the lifecycle makes of it, applied to the socket.
+//! A step of a socket, as a hook sees the step: applies the actions of the lifecycle to the socket.
 
 use conn_common::connection::{HELD, TUPLE_KNOWN};
 use conn_common::counter::{END_UNSEEN, STEP_REPAIRED};

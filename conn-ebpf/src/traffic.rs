@@ -1,4 +1,4 @@
-//! What a socket sent and received, read from the kernel.
+//! The traffic of a socket, read from the kernel.
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use conn_common::traffic::Traffic;

@@ -1,4 +1,4 @@
-//! What a transition does: the kept state, the ledger, and the events that are wanted.
+//! Applies a transition: the kept state, the ledger, and the events that are wanted.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use conn_common::cause::{Cause, Ending};
@@ -13,7 +13,7 @@ use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
 use crate::counter::count;
-use crate::emit::{What, emit};
+use crate::emit::{EventHeader, emit};
 use crate::kernel::Tcp;
 use crate::maps::WALKED;
 use crate::owner::{self, listener, mptcp};
@@ -166,12 +166,12 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
         let cause = opaque(connection, (cause as u8).into()) as u8;
         ledger::record_end(tcp, connection, from, cause);
         ledger::record_lifetime(connection, now);
-        emit_wanted(tcp, connection, now, What { kind: DESTROY, old_state: from, cause });
+        emit_wanted(tcp, connection, now, EventHeader { kind: DESTROY, old_state: from, cause });
         return 0;
     }
     record_step(connection, from, to, now);
     if is_open(to) {
-        emit_wanted(tcp, connection, now, What { kind: UPDATE, old_state: from, cause: NO_CAUSE });
+        emit_wanted(tcp, connection, now, EventHeader { kind: UPDATE, old_state: from, cause: NO_CAUSE });
     }
     0
 }
@@ -235,7 +235,7 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
-/// Clears the state for a new life, except for what the next attempt on this socket needs of the last one.
+/// Clears the state for a new life, but keeps the fields that the next attempt on this socket needs.
 #[inline(always)]
 fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     let last_sport = connection.sport;
@@ -264,14 +264,14 @@ fn announce_new(tcp: Tcp, connection: &mut Connection) {
     if !connection.is(ANNOUNCED) {
         connection.set(ANNOUNCED);
         let attempt = connection.attempt_ns;
-        emit_wanted(tcp, connection, attempt, What { kind: NEW, old_state: UNSEEN, cause: NO_CAUSE });
+        emit_wanted(tcp, connection, attempt, EventHeader { kind: NEW, old_state: UNSEEN, cause: NO_CAUSE });
     }
 }
 
 /// Emits an event if the run wants it.
 #[inline(always)]
-fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, what: What) {
-    if filter::wants_kind(what.kind) && connection.is(WANTED) && filter::wants_now(connection) {
-        emit(tcp, connection, now, what);
+fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
+    if filter::wants_kind(header.kind) && connection.is(WANTED) && filter::wants_now(connection) {
+        emit(tcp, connection, now, header);
     }
 }

@@ -173,7 +173,7 @@ fn decoding(criterion: &mut Criterion) {
     let records = records().map(|record| bytes(&record));
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(records.len() as u64));
-    // As a whole, or the compiler leaves out what nobody looks at.
+    // As a whole, or the compiler removes unused fields.
     group.bench_function("events", |bencher| {
         bencher.iter(|| {
             for record in &records {
@@ -270,7 +270,7 @@ fn reading(criterion: &mut Criterion) {
     };
     let ledger = LedgerReader::new(&session.probe).expect("the maps of the ledger");
     for port in 0..PORTS {
-        // An attempt is enough; nobody needs to answer.
+        // An attempt is enough; no answer is needed.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1 + port));
         drop(TcpStream::connect(address));
     }

@@ -52,7 +52,7 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// Fills in what a mini-socket shows. False if the run does not want it. Only the part is read that every socket has
+/// Fills in the fields of a mini-socket. False if the run does not want it. Only the part is read that every socket has
 /// (`struct sock_common`).
 #[inline(always)]
 fn mini(sk: Tcp, connection: &mut Connection) -> bool {

@@ -7,7 +7,7 @@ use conn_common::assoc_table::{TableSlot, Words};
 
 /// A BPF array of table slots.
 pub(crate) trait SlotArray {
-    /// What a slot holds.
+    /// The value of a slot.
     type Value;
 
     /// The slot at `index`, or `None` behind the end of the array.

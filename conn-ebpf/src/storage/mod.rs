@@ -1,4 +1,4 @@
-//! Where the programs keep what they know of sockets between hooks.
+//! Storage of socket states between hooks.
 
 pub(crate) mod assoc_table;
 pub(crate) mod pending_owner;

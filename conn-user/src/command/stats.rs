@@ -28,7 +28,7 @@ pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let session = Session::start(
         host,
-        &Options { hooks: settings.hooks, spans: settings.lifetimes, ..Options::counting() },
+        &Options { hooks: settings.hooks, durations: settings.lifetimes, ..Options::counting() },
     )?;
     let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
     if settings.lifetimes {

@@ -18,7 +18,7 @@ pub(crate) const COLUMNS: [&str; 1] = ["cmdline"];
 
 /// How many bytes of a file are read.
 const LONGEST: u64 = 4_096;
-/// How many processes are remembered, those that were seen last, ended ones included.
+/// How many processes the cache holds, the last seen ones, ended ones included.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
@@ -26,7 +26,7 @@ const SECOND: u64 = 1_000_000_000;
 /// A process at one time of its life: its id, its start, and its name, since a program that it executes has another.
 type Key = (u32, u64, [u8; COMM]);
 
-/// What a look-up in the background found.
+/// The answer of a look-up in the background.
 #[derive(Debug)]
 struct Found {
     key: Key,
@@ -77,8 +77,8 @@ impl CommandLines {
     }
 }
 
-/// The command line of the process that has this id and began then. `None` for another, and if it has none, as
-/// kernel threads and what has ended.
+/// The command line of the process with this id and start. `None` for another process with the id, a kernel thread and
+/// a zombie.
 fn read(pid: u32, start_ns: u64) -> io::Result<Option<Arc<[u8]>>> {
     // The files opened below stay with this process, even if another process gets its id.
     let directory = File::open(format!("/proc/{pid}"))?;
@@ -93,7 +93,7 @@ fn read(pid: u32, start_ns: u64) -> io::Result<Option<Arc<[u8]>>> {
     Ok(spaced(text))
 }
 
-/// Arguments end with zeros; a process may have written something else over them.
+/// Replaces the zeros between arguments by blanks. A process may have overwritten its arguments.
 fn spaced(mut text: Vec<u8>) -> Option<Arc<[u8]>> {
     while text.last() == Some(&0) {
         text.pop();
@@ -102,14 +102,14 @@ fn spaced(mut text: Vec<u8>) -> Option<Arc<[u8]>> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// When a process began, in clock ticks: the 22nd field of its `stat`, `proc_pid_stat(5)`. The second, its name, may
-/// hold blanks and brackets.
+/// When a process began, in clock ticks: the 22nd field of its `stat`, `proc_pid_stat(5)`. The second
+/// field, the name, may hold blanks and brackets.
 fn started(stat: &[u8]) -> Option<u64> {
     let after = stat.rsplit(|&byte| byte == b')').next()?;
     std::str::from_utf8(after).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The kernel's boot time in clock ticks, as `/proc` tells it in this time namespace.
+/// A moment of the kernel's boot time in clock ticks, as `/proc` shows it in this time namespace.
 fn ticks_of(boot_ns: u64) -> Option<u64> {
     let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
     clock::own_boot_ns(boot_ns).checked_div(SECOND.checked_div(per_second)?)
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn only_of_the_same_process() {
+    fn recycled_pid_yields_no_command_line() {
         let args: Vec<String> = std::env::args().collect();
         let start = own_start_ns();
         let text = |owner: &Owner| {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_processes_do_not_confuse() {
+    fn brackets_in_a_process_name_are_skipped() {
         let stat = b"7 (a) b) 1 (c) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 1";
         assert_eq!(started(stat), Some(4_711));
         assert_eq!(started(b"7 (x) S 1"), None);

@@ -13,18 +13,18 @@ use serde::de::DeserializeOwned;
 
 use crate::event::workload::ContainerNames as Names;
 
-/// Where docker keeps what it knows of a container, and podman and CRI-O: of root, below `/`, and of other users,
-/// below their homes.
+/// The directories of docker's data: root's below `/`, another user's below the user's home. Then those of podman and
+/// CRI-O.
 const DOCKER: [&str; 2] = ["var/lib/docker", ".local/share/docker"];
 const STORAGE: [&str; 2] = ["var/lib/containers/storage", ".local/share/containers/storage"];
-/// Where containerd keeps the bundles of what runs: below, a directory for each of its namespaces.
+/// The directories of containerd's running bundles, with a subdirectory for each namespace of containerd.
 const CONTAINERD: [&str; 2] =
     ["run/containerd/io.containerd.runtime.v2.task", "run/k3s/containerd/io.containerd.runtime.v2.task"];
 /// The lists of podman's containers, those made with `--rm` apart.
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
 
-/// Under which keys names are found, among the annotations of a bundle, or docker's labels: container, pod and
-/// its namespace. As containerd, CRI-O (and cri-dockerd), and nerdctl write them.
+/// The keys of names among the annotations of a bundle, or docker's labels: container, pod, and the pod's namespace.
+/// A row each for containerd, CRI-O (and cri-dockerd), and nerdctl.
 const KEYS: [[&str; 3]; 3] = [
     [
         "io.kubernetes.cri.container-name",
@@ -35,7 +35,7 @@ const KEYS: [[&str; 3]; 3] = [
     ["nerdctl/name", "", ""],
 ];
 
-/// No file that is read here comes near.
+/// The most bytes that are read of a file, far above the size of a real one.
 const LONGEST: u64 = 16 << 20;
 
 /// docker's `config.v2.json`.
@@ -119,8 +119,8 @@ fn annotated(annotations: &HashMap<String, String>) -> Option<Names> {
     })
 }
 
-/// Reads a file as JSON. Some of these belong to users, who may put anything there: neither pipes nor endless
-/// files are read.
+/// Reads a file as JSON. A user may put anything into a home, so only regular files are read, and at most [`LONGEST`]
+/// bytes of each.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
@@ -168,7 +168,7 @@ mod tests {
             self
         }
 
-        fn told(&self, user: Option<u32>) -> [Option<String>; 3] {
+        fn names(&self, user: Option<u32>) -> [Option<String>; 3] {
             let Names { name, pod, namespace } = names(&self.0, ID, user);
             [name, pod, namespace]
         }
@@ -190,12 +190,12 @@ mod tests {
     fn docker() {
         let root = Root::new()
             .with(DOCKERS, r#"{"ID":"ID","State":{"Pid":7},"Name":"/web","Config":{"Labels":{"a":"b"}}}"#);
-        assert_eq!(root.told(None), text(["web", "", ""]));
+        assert_eq!(root.names(None), text(["web", "", ""]));
         let kubernetes = r#"{"Name":"/k8s_app_web-1_prod_12_0","Config":{"Labels":{
             "io.kubernetes.container.name":"app","io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"prod"}}}"#;
-        assert_eq!(Root::new().with(DOCKERS, kubernetes).told(None), text(["app", "web-1", "prod"]));
+        assert_eq!(Root::new().with(DOCKERS, kubernetes).names(None), text(["app", "web-1", "prod"]));
         assert_eq!(
-            Root::new().with(DOCKERS, r#"{"Name":"","Config":{"Labels":null}}"#).told(None),
+            Root::new().with(DOCKERS, r#"{"Name":"","Config":{"Labels":null}}"#).names(None),
             text([""; 3])
         );
     }
@@ -206,14 +206,14 @@ mod tests {
         let kubernetes = r#"{"ociVersion":"1.1.0","annotations":{"io.kubernetes.cri.container-type":"container",
             "io.kubernetes.cri.container-name":"app","io.kubernetes.cri.sandbox-name":"web-1",
             "io.kubernetes.cri.sandbox-namespace":"prod","nerdctl/network-namespace":"/run/netns/x"}}"#;
-        assert_eq!(Root::new().with(bundle, kubernetes).told(None), text(["app", "web-1", "prod"]));
-        // What holds the pod's namespaces has no name of its own.
+        assert_eq!(Root::new().with(bundle, kubernetes).names(None), text(["app", "web-1", "prod"]));
+        // The sandbox, which holds the pod's namespaces, has no container name.
         let sandbox = r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox",
             "io.kubernetes.cri.sandbox-name":"web-1","io.kubernetes.cri.sandbox-namespace":"prod"}}"#;
-        assert_eq!(Root::new().with(bundle, sandbox).told(None), text(["", "web-1", "prod"]));
+        assert_eq!(Root::new().with(bundle, sandbox).names(None), text(["", "web-1", "prod"]));
         let nerdctl = r#"{"annotations":{"nerdctl/name":"web","nerdctl/namespace":"default"}}"#;
         let bundle = "run/k3s/containerd/io.containerd.runtime.v2.task/default/ID/config.json";
-        assert_eq!(Root::new().with(bundle, nerdctl).told(None), text(["web", "", ""]));
+        assert_eq!(Root::new().with(bundle, nerdctl).names(None), text(["web", "", ""]));
     }
 
     #[test]
@@ -223,35 +223,35 @@ mod tests {
         let annotations = r#"{"annotations":{"io.container.manager":"cri-o","io.kubernetes.container.name":"app",
             "io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"prod"}}"#;
         let root = Root::new().with(&format!("{storage}/containers.json"), list);
-        assert_eq!(root.told(None), text(["k8s_app", "", ""]));
+        assert_eq!(root.names(None), text(["k8s_app", "", ""]));
         let root = root.with(&format!("{storage}/ID/userdata/config.json"), annotations);
-        assert_eq!(root.told(None), text(["app", "web-1", "prod"]));
+        assert_eq!(root.names(None), text(["app", "web-1", "prod"]));
         let podman = r#"{"annotations":{"io.container.manager":"libpod"}}"#;
         let root = Root::new()
             .with(&format!("{storage}/ID/userdata/config.json"), podman)
             .with(&format!("{storage}/containers.json"), r#"[{"id":"0"}]"#)
             .with(&format!("{storage}/volatile-containers.json"), r#"[{"id":"ID","names":["brief"]}]"#);
-        assert_eq!(root.told(None), text(["brief", "", ""]));
+        assert_eq!(root.names(None), text(["brief", "", ""]));
     }
 
     #[test]
-    fn those_of_users_are_in_their_homes() {
+    fn names_of_a_users_containers_come_from_the_home() {
         let user = User::from_uid(Uid::current()).unwrap().unwrap();
         let home = user.dir.to_str().unwrap();
         let list = format!("{home}/.local/share/containers/storage/overlay-containers/containers.json");
         let root = Root::new().with(&list, r#"[{"id":"ID","names":["mine"]}]"#);
-        assert_eq!(root.told(Some(user.uid.as_raw())), text(["mine", "", ""]));
-        assert_eq!(root.told(None), text([""; 3]));
-        assert_eq!(root.told(Some(u32::MAX - 7)), text([""; 3]));
+        assert_eq!(root.names(Some(user.uid.as_raw())), text(["mine", "", ""]));
+        assert_eq!(root.names(None), text([""; 3]));
+        assert_eq!(root.names(Some(u32::MAX - 7)), text([""; 3]));
     }
 
     #[test]
-    fn what_is_no_such_file_tells_nothing() {
-        assert_eq!(Root::new().told(Some(0)), text([""; 3]));
-        assert_eq!(Root::new().with(DOCKERS, "{\"Name\":").told(None), text([""; 3]));
-        assert_eq!(Root::new().with(DOCKERS, "[7]").told(None), text([""; 3]));
+    fn unreadable_metadata_yields_no_name() {
+        assert_eq!(Root::new().names(Some(0)), text([""; 3]));
+        assert_eq!(Root::new().with(DOCKERS, "{\"Name\":").names(None), text([""; 3]));
+        assert_eq!(Root::new().with(DOCKERS, "[7]").names(None), text([""; 3]));
         let root = Root::new();
         mkfifo(&root.path(DOCKERS), Mode::S_IRWXU).unwrap();
-        assert_eq!(root.told(None), text([""; 3]));
+        assert_eq!(root.names(None), text([""; 3]));
     }
 }

@@ -1,7 +1,7 @@
-//! Names of addresses, for `--resolve`: those of `/etc/hosts`, and those that DNS has.
+//! Names of addresses, for `--resolve`, from `/etc/hosts` and DNS.
 //!
-//! No line waits for DNS. A cache is asked; a thread of its own looks up what the cache lacks, so that the next line
-//! may have it. The owner of an address controls its name: renderers escape names.
+//! No line waits for DNS: a line shows the names in the cache. A thread looks up missing names for the next line. The
+//! owner of an address controls the address's name, so renderers escape names.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,9 +24,9 @@ use crate::event::enriched::Enriched;
 const HOSTS: &str = "/etc/hosts";
 /// How long a command that knows all addresses before it prints waits for their names.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
-/// How many addresses are remembered, those that were seen last.
+/// How many addresses the cache holds, the last seen ones.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
-/// How many questions are under way at most. A further question is asked again with the next line.
+/// The most questions under way. A further question waits for a later line.
 const UNDER_WAY: usize = 32;
 /// How long a question may take, whatever `/etc/resolv.conf` says.
 const GIVE_UP: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ struct Answer {
     name: Option<Arc<str>>,
 }
 
-/// What is known of an address.
+/// The entry of an address in the cache.
 struct Known {
     name: Option<Arc<str>>,
     /// When to ask again; `None` while a question is under way.
@@ -59,8 +59,8 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// Reads this host's configuration, `/etc/hosts` and `/etc/resolv.conf`.
     pub(crate) fn start() -> Self {
-        let (told, answers) = channel();
-        let questions = match serve(told) {
+        let (sender, answers) = channel();
+        let questions = match serve(sender) {
             Ok(questions) => Some(questions),
             Err(error) => {
                 log::warn!("--resolve: names of {HOSTS} only: {error}");
@@ -71,13 +71,13 @@ impl Resolver {
         Self { hosts, known: LruCache::new(REMEMBERED), questions, answers, under_way: 0 }
     }
 
-    /// Puts the names into an event that are known by now, and asks for the others.
+    /// Fills in the names that the cache has, and asks for the others.
     pub(crate) fn name(&mut self, event: &mut Enriched) {
         event.src_name = self.known(event.src());
         event.dst_name = self.known(event.dst());
     }
 
-    /// Waits for the names of events and puts them in, but waits not longer than [`MAX_WAIT`].
+    /// Waits for the names of events, at most [`MAX_WAIT`], and fills them in.
     pub(crate) fn name_all(&mut self, events: &mut [Enriched]) {
         let deadline = Instant::now() + MAX_WAIT;
         let mut wanted: Vec<IpAddr> = events.iter().flat_map(|event| [event.src(), event.dst()]).collect();
@@ -103,7 +103,7 @@ impl Resolver {
         }
     }
 
-    /// The name of an address, if it is known by now.
+    /// The name of an address, if the cache has it. Asks for a name that is missing or out of date.
     fn known(&mut self, address: IpAddr) -> Option<Arc<str>> {
         if let Some(name) = self.hosts.get(&address) {
             return Some(Arc::clone(name));
@@ -115,7 +115,7 @@ impl Resolver {
         }
         let known = self.known.get(&address);
         let name = known.and_then(|known| known.name.clone());
-        // A name whose time is over is shown until the new answer comes.
+        // A name that is out of date is shown until the new answer comes.
         let due = known.is_none_or(|known| known.until.is_some_and(|until| until <= Instant::now()));
         if due && self.under_way < UNDER_WAY && !address.is_unspecified() && self.ask(address) {
             self.known.put(address, Known { name: name.clone(), until: None });
@@ -165,7 +165,7 @@ async fn look_up(resolver: &StubResolver, address: IpAddr) -> Option<Arc<str>> {
     found.iter().find_map(|name| host_name(&name.to_string()))
 }
 
-/// A name without the dot of the root. A name that looks like an address is refused: readers would take it for one.
+/// A name without the dot of the root. Refuses a name that looks like an address, since readers would mistake it.
 fn host_name(text: &str) -> Option<Arc<str>> {
     let name = text.strip_suffix('.').unwrap_or(text);
     (!name.is_empty() && name.parse::<IpAddr>().is_err()).then(|| name.into())
@@ -190,15 +190,15 @@ mod tests {
     use super::*;
     use crate::event::tests::new_out;
 
-    /// A resolver whose DNS is this test: what was asked, and where to answer.
+    /// A resolver whose DNS is this test, the receiver of its questions, and the sender of answers.
     fn resolver() -> (Resolver, UnboundedReceiver<IpAddr>, Sender<Answer>) {
-        let (answers, told) = channel();
+        let (answers, receiver) = channel();
         let (questions, asked) = unbounded_channel();
         let resolver = Resolver {
             hosts: hosts("192.0.2.7 laptop.example laptop\n"),
             known: LruCache::new(REMEMBERED),
             questions: Some(questions),
-            answers: told,
+            answers: receiver,
             under_way: 0,
         };
         (resolver, asked, answers)
@@ -211,19 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_there_when_it_is_known() {
+    fn names_are_asked_once_and_shown_when_answered() {
         let (mut resolver, mut asked, answers) = resolver();
         let laptop = || Some("laptop.example".to_owned());
         assert_eq!(named(&mut resolver), [laptop(), None]);
         assert_eq!(named(&mut resolver), [laptop(), None]);
-        // Asked once, and not for what the table has.
+        // DNS is asked once, and not for a name in the table.
         let address = asked.try_recv().unwrap();
         assert_eq!(address, new_out().dst());
         assert!(asked.try_recv().is_err());
         let answer = |name: Option<&str>| Answer { address, name: name.map(Into::into) };
         answers.send(answer(Some("web.example"))).unwrap();
         assert_eq!(named(&mut resolver), [laptop(), Some("web.example".into())]);
-        // When its time is over, it is asked for again, and shown meanwhile.
+        // A name that is out of date is asked for again, and shown meanwhile.
         resolver.known.get_mut(&address).unwrap().until = Some(Instant::now());
         assert_eq!(named(&mut resolver)[1].as_deref(), Some("web.example"));
         assert_eq!(asked.try_recv(), Ok(address));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn not_everything_is_asked_at_once() {
+    fn questions_under_way_are_bounded() {
         let (mut resolver, mut asked, _answers) = resolver();
         for last in 0..=255 {
             assert_eq!(resolver.known([10, 0, 0, last].into()), None);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_not_shown() {
+    fn malformed_names_are_refused() {
         let table = hosts(
             "# comment\n127.0.0.1 localhost\n127.0.0.1 other\n::1 ip6-localhost # x\n10.0.0.1\nname 10.0.0.2\n\
              10.0.0.3 10.9.9.9\n",

@@ -1,4 +1,4 @@
-//! An event with what the host knows about it.
+//! An event with the host's names and files about it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

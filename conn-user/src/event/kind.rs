@@ -5,7 +5,7 @@ use conn_common::filter::{ANY_KIND, bit};
 
 use crate::complaint::{Complaint, complaint};
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A connection is attempted.

@@ -31,18 +31,18 @@ use crate::event::process::Process;
 pub struct Event {
     /// When it happened.
     pub time_ns: u64,
-    /// What happened.
+    /// The kind of the event.
     pub kind: Kind,
     /// The TCP state before, see [`conn_common::state`]; `UNSEEN` for a new connection, the state itself for an
     /// open one.
     pub old_state: u8,
-    /// What was sent and received. Known at the end, and of an open connection; else zero.
+    /// The traffic of the connection. Known at the end, and of an open connection; else zero.
     pub traffic: Traffic,
     /// The socket's error at the end, an errno number; 0 for none.
     pub error: u16,
     /// Why the connection ended; `None` before the end, and if the kernel programs give no cause.
     pub end: Option<Cause>,
-    /// What made this host reset the connection; `None` if it did not, or if that is not certain.
+    /// Why this host reset the connection; `None` if it did not, or if that is not certain.
     pub reset: Option<Reset>,
     /// Time without payload in either direction until the end, or until now; `None` if it is unknown.
     pub idle_ns: Option<u64>,

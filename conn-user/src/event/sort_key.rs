@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::event::Event;
 
-/// What `list` sorts sockets by.
+/// A sort key of `list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SocketKey {
     /// The oldest first.
@@ -40,7 +40,7 @@ impl SocketKey {
     }
 }
 
-/// What `life` sorts ended connections by, the largest value first.
+/// A sort key of `life`: ended connections, the largest value first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LifeKey {
     /// From the attempt to the end.

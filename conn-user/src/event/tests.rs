@@ -79,7 +79,7 @@ pub(crate) fn new_out() -> Enriched {
     })
 }
 
-/// A peer connects over IPv6 to our port 22; no owner yet.
+/// A peer connects over IPv6 to port 22 of this host; no owner yet.
 pub(crate) fn new_in_v6() -> Enriched {
     let mut event = new_out();
     event.connection.src = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
@@ -96,7 +96,7 @@ pub(crate) fn without_owner(mut event: Enriched) -> Enriched {
     event
 }
 
-/// 1.5 ms later its handshake is complete.
+/// The connection of [`new_out`] completes its handshake after 1.5 ms.
 pub(crate) fn established() -> Enriched {
     let mut event = new_out();
     event.time_ns += 1_500_000;
@@ -108,7 +108,7 @@ pub(crate) fn established() -> Enriched {
     event
 }
 
-/// 61.000000042 s later it ends.
+/// The connection of [`established`] ends after 61.000000042 s.
 pub(crate) fn closed() -> Enriched {
     let mut event = established();
     event.time_ns = ATTEMPT + 61_000_000_042;
@@ -130,7 +130,7 @@ pub(crate) fn closed() -> Enriched {
     event
 }
 
-/// Or it is closed with data that nobody has read.
+/// The connection of [`established`] is closed with unread data.
 pub(crate) fn reset() -> Enriched {
     let mut event = closed();
     event.old_state = ESTABLISHED;
@@ -139,7 +139,7 @@ pub(crate) fn reset() -> Enriched {
     event
 }
 
-/// Instead, its handshake fails.
+/// The handshake of [`new_out`] fails.
 pub(crate) fn failed(error: i32, after_ns: u64) -> Enriched {
     let mut event = new_out();
     event.time_ns += after_ns;
@@ -159,7 +159,7 @@ pub(crate) fn failed(error: i32, after_ns: u64) -> Enriched {
     event
 }
 
-/// The end of a connection that was there before conntrace.
+/// The end of a connection that existed before conntrace.
 pub(crate) fn preexisting() -> Enriched {
     let mut event = without_owner(closed());
     event.old_state = CLOSE_WAIT;
@@ -172,7 +172,7 @@ pub(crate) fn preexisting() -> Enriched {
     event
 }
 
-/// Its process has a name that wants to be something else.
+/// The names of process and host hold control characters and keys of other columns.
 pub(crate) fn nasty() -> Enriched {
     let mut event = new_out();
     event.connection.owner.comm = name(b"x\n[NEW] pid=1\x1b\xff");
@@ -181,7 +181,7 @@ pub(crate) fn nasty() -> Enriched {
     event
 }
 
-/// Ten seconds after its attempt, `established` is looked at.
+/// The row of [`established`] ten seconds after the attempt.
 pub(crate) fn open() -> Enriched {
     let mut event = established();
     event.time_ns = ATTEMPT + 10_000_000_000;
@@ -328,7 +328,7 @@ pub(crate) fn any_event() -> impl Strategy<Value = Enriched> {
 }
 
 #[test]
-fn spans_are_known_when_their_ends_are() {
+fn durations_need_both_ends() {
     assert_eq!((new_out().lifetime_ns(), new_out().handshake_ns()), (None, None));
     assert_eq!((established().lifetime_ns(), established().handshake_ns()), (None, Some(1_500_000)));
     assert_eq!((closed().lifetime_ns(), closed().handshake_ns()), (Some(61_000_000_042), Some(1_500_000)));
@@ -337,7 +337,7 @@ fn spans_are_known_when_their_ends_are() {
 }
 
 #[test]
-fn owners_end_at_the_zero() {
+fn owner_names_end_at_the_zero() {
     let event = new_out();
     let owner = event.owner().unwrap();
     assert_eq!((owner.pid, owner.comm, owner.thread), (1_234, &b"curl"[..], &b"resolver"[..]));

@@ -20,9 +20,8 @@ pub(crate) fn connection(row: &SocketRow) -> Connection {
     connection
 }
 
-/// The connection with the first of its holders (by process id) with whom the filter lets it through, or
-/// without one if it has none. Who opened a connection in TIME_WAIT is not known, so that passes if it would
-/// pass either way.
+/// The connection with its first holder (by process id) that passes the filter, or without a holder if it has none. The
+/// opener of a connection in TIME_WAIT is not known, so such a connection passes if it passes in either direction.
 pub(crate) fn wanted(
     filter: &Filter,
     connection: Connection,

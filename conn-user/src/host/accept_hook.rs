@@ -58,7 +58,7 @@ pub enum AcceptError {
     /// The kernel has no `inet_csk_accept()`, or does not describe the function.
     #[error("this kernel has no inet_csk_accept()")]
     NoFunction,
-    /// The function has other parameters than the programs know.
+    /// The function has other parameters than the programs expect.
     #[error("inet_csk_accept() has {0} parameters here")]
     Parameters(u32),
     /// The kernel refused the program.
@@ -80,7 +80,7 @@ pub struct Search {
 
 /// The directory of event descriptions in tracefs.
 const EVENTS: &str = "/sys/kernel/tracing/events";
-/// The system calls whose exits tell of an accept.
+/// The tracepoints at the exits of accepting system calls.
 pub(crate) const EXITS: [&str; 2] = ["sys_exit_accept", "sys_exit_accept4"];
 
 /// The offset in bytes of a system call's result in the record of its exit. `None` without tracefs or without tracing
@@ -94,8 +94,7 @@ pub(crate) fn syscall_result() -> Option<u32> {
     .flatten()
 }
 
-/// Runs `look` where tracefs can be seen: here if it is mounted, else in a mount namespace of its own, so
-/// that nothing changes for others.
+/// Runs `look` where tracefs is mounted: in this mount namespace, else in a new one, so that the mount is private.
 pub(crate) fn in_tracefs<T: Send>(look: impl FnOnce() -> T + Send) -> Result<T, AcceptError> {
     if Path::new(EVENTS).exists() {
         return Ok(look());

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
-/// Readings per measurement, since any single one may be preempted.
+/// Readings per measurement, since preemption may delay a reading.
 const READINGS: usize = 8;
 
 /// Maps `CLOCK_BOOTTIME` to unix time.
@@ -67,14 +67,14 @@ impl WallClock {
 }
 
 impl WallClock {
-    /// The moment of `CLOCK_BOOTTIME` of a unix time in nanoseconds; `None` if that is before the boot.
+    /// The moment of `CLOCK_BOOTTIME` of a unix time in nanoseconds; `None` before the boot.
     pub fn to_boot_ns(&self, unix_ns: i64) -> Option<u64> {
         u64::try_from(unix_ns.checked_sub(self.offset_ns)?).ok()
     }
 }
 
-/// How far `CLOCK_BOOTTIME` of this process's time namespace is ahead of the kernel's own, which the programs
-/// read. 0 outside of such a namespace; a process cannot change its own.
+/// How far `CLOCK_BOOTTIME` of this process's time namespace is ahead of the initial one, which the programs
+/// read. 0 in the initial namespace. A process cannot change the offset of its own namespace.
 fn namespace_offset_ns() -> i64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     *OFFSET.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! The plan of what to load and attach: a pure function of the facts in [`crate::host::facts`].
+//! The plan of the programs to load and attach: a pure function of the facts in [`crate::host::facts`].
 
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ impl HookSet {
     }
 }
 
-/// What a run uses on this host.
+/// The hooks and sizes of a run on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The hooks to attach: the cheapest set that misses nothing, see docs/exactness.md.
@@ -85,18 +85,18 @@ pub struct Plan {
     pub shards: u32,
     /// Number of open files on the host.
     pub open_files: u32,
-    /// What works less well on this host.
+    /// Features that work less well on this host.
     pub degradations: Vec<Degradation>,
 }
 
-/// Something that works less well on this host.
+/// A feature that works less well on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Degradation {
-    /// What this host lacks.
+    /// The fact that this host lacks.
     pub fact: &'static str,
-    /// What follows from that.
+    /// The consequence of the fact.
     pub consequence: &'static str,
-    /// What helps.
+    /// The remedy.
     pub remedy: &'static str,
     /// A warning at every start; otherwise only `doctor` and `-v` print the degradation.
     pub warn: bool,
@@ -176,7 +176,7 @@ pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
     warn: false,
 };
 
-/// Why nothing works on this host.
+/// Why no run works on this host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Privileges are missing.
@@ -194,13 +194,13 @@ pub enum PlanError {
         "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to find its way in kernel structures"
     )]
     NoBtf,
-    /// `sock_ops` was chosen by hand, but has no cgroup root to be attached to.
+    /// The command line chooses `sock_ops`, but the host has no cgroup root to attach it to.
     #[error("sock_ops is asked for, but {}", NO_CGROUP.fact)]
     NoCgroupForSockOps,
 }
 
 impl PlanError {
-    /// What helps, where the message does not say it.
+    /// The remedy, unless the message has it.
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NoBtf => Some(
@@ -217,7 +217,7 @@ const MAX_SHARDS: u32 = 8;
 /// Derives the plan. `forced` hooks replace the planned ones, to compare sets.
 ///
 /// # Errors
-/// Privileges or kernel features without which nothing works.
+/// A required privilege or kernel feature is missing.
 pub fn plan(host: &Host, forced: Option<HookSet>) -> Result<Plan, PlanError> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
@@ -251,7 +251,7 @@ pub fn plan(host: &Host, forced: Option<HookSet>) -> Result<Plan, PlanError> {
     })
 }
 
-/// The degradation that a hook for accepts means, if any.
+/// The degradation that comes with a hook for accepts, if any.
 pub fn accepts(hook: Option<AcceptHook>) -> Option<Degradation> {
     match hook {
         Some(AcceptHook::Graft | AcceptHook::Function) => None,
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn missing_cap_net_admin_disables_sock_ops() -> Result<(), PlanError> {
-        // All but CAP_NET_ADMIN and CAP_SYS_ADMIN, which includes it for bpf(2).
+        // Neither CAP_NET_ADMIN nor CAP_SYS_ADMIN, which implies it for bpf(2).
         let plan = plan(&Host { capabilities: !(1 << 12 | 1 << 21), ..good() }, None)?;
         assert!(plan.hooks.set_state_again && !plan.hooks.sock_ops);
         assert_eq!(plan.degradations, [NO_NET_ADMIN, NO_ENTRY]);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_for_accepts_differ_in_what_they_miss() {
+    fn each_accept_hook_has_its_degradation() {
         let found = [None, Some(AcceptHook::Syscalls), Some(AcceptHook::Function), Some(AcceptHook::Graft)];
         assert_eq!(found.map(accepts), [Some(NO_ACCEPT), Some(ACCEPT_BY_SYSCALLS), None, None]);
     }

@@ -47,7 +47,7 @@ pub enum WalkError {
 }
 
 impl WalkError {
-    /// What helps, if anything is known to.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         if let Self::Probe(error) = self { error.remedy() } else { None }
     }

@@ -17,7 +17,7 @@ use crate::kernel::load_options::{HAS_TABLES, Options};
 const SIZED_BY_HOST: [&str; 5] =
     [name::EVENTS, name::SOCKET_STATES, name::COUNTED_STATES, name::PENDING_OVERFLOW, name::PENDING_OWNERS];
 
-/// What the kernel says of a map.
+/// The kernel's description of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MapShape {
     name: String,
@@ -62,13 +62,13 @@ impl MapShape {
     }
 }
 
-/// What the options and the plan of a run say of its maps, by name.
+/// The options and the plan of a run that shape its maps, by name.
 fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
     let witnesses = plan.hooks.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
     let has_table = options.table_bits(plan.hooks, plan.open_files) != 0;
     [
         ("only_counts", options.only_counts().into()),
-        ("spans", options.spans.into()),
+        ("spans", options.durations.into()),
         ("owners", options.owners.into()),
         ("witnesses", witnesses.value()),
         ("shards", plan.shards.into()),
@@ -162,7 +162,7 @@ mod tests {
         let all = HookSet { set_state_again: true, ..witnesses };
         let changed = [
             of(&plan, &Options::counting(), 56),
-            of(&plan, &Options { spans: true, ..Options::counting() }, 48),
+            of(&plan, &Options { durations: true, ..Options::counting() }, 48),
             of(&plan, &Options { kinds: 1, ..Options::counting() }, 48),
             of(&plan, &Options { owners: name::HOLDERS, ..Options::counting() }, 48),
             of(&plan, &Options { counts: false, ..Options::counting() }, 48),

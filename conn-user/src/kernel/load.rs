@@ -34,7 +34,7 @@ pub(super) fn load(
     let connect_is_seen = flag(plan.hooks.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
-    let (counts_on, spans_on) = (flag(options.counts), flag(options.spans));
+    let (counts_on, durations_on) = (flag(options.counts), flag(options.durations));
     let ledger_has_table = flag(options.counts && load_options::HAS_TABLES);
     let table_bits = options.table_bits(plan.hooks, plan.open_files);
     let table_slots = 1 << table_bits;
@@ -51,7 +51,7 @@ pub(super) fn load(
         .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
         .map_max_entries(
             name::LEDGER_SLOTS,
-            if ledger_has_table == 0 { 1 } else { plan.shards << ledger::PLACE_BITS },
+            if ledger_has_table == 0 { 1 } else { plan.shards << ledger::TABLE_BITS },
         )
         .override_global(name::LEDGER_HAS_TABLE, &ledger_has_table, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
@@ -61,8 +61,8 @@ pub(super) fn load(
         .override_global(name::TABLE_BITS, &table_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
-        .map_max_entries(name::SPANS, if options.spans { keys } else { 1 })
-        .override_global(name::SPANS_ON, &spans_on, true)
+        .map_max_entries(name::SPANS, if options.durations { keys } else { 1 })
+        .override_global(name::SPANS_ON, &durations_on, true)
         .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)

@@ -1,4 +1,4 @@
-//! What a run asks of the kernel programs.
+//! The options of the kernel programs for a run.
 
 use conn_common::filter::LISTENERS;
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
@@ -30,12 +30,12 @@ pub struct Options {
     pub hooks: Option<HookSet>,
     /// Which owners the programs look for, see [`name::OWNERS`].
     pub owners: u8,
-    /// What the socket iterator writes beside open connections, see [`name::LISTED`].
+    /// The rows that the socket iterator writes beside open connections, see [`name::LISTED`].
     pub listed: u8,
     /// The programs count steps in the ledger.
     pub counts: bool,
     /// The programs count handshakes and lifetimes in histograms.
-    pub spans: bool,
+    pub durations: bool,
     /// The hook that sees accepts, instead of the best one of this host.
     pub accept_hook: Option<AcceptHook>,
 }
@@ -52,7 +52,7 @@ impl Options {
             owners: name::NO_OWNERS,
             listed: 0,
             counts: false,
-            spans: false,
+            durations: false,
             accept_hook: None,
         }
     }
@@ -79,7 +79,7 @@ impl Options {
 
     /// True if the run needs neither events nor owners nor times.
     pub(crate) fn only_counts(&self) -> bool {
-        self.kinds == 0 && !self.spans
+        self.kinds == 0 && !self.durations
     }
 
     /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if

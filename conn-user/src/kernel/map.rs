@@ -13,7 +13,7 @@ use aya::maps::{self, Map, MapData};
 use crate::host::refusal::{chain, errno};
 use crate::kernel::plain::{Cell, Plain};
 
-/// What a map operation did.
+/// The outcome of a map operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapAction {
     /// Making a handle.
@@ -48,13 +48,13 @@ pub enum MapError {
     Mismatch {
         /// Its name.
         name: &'static str,
-        /// What differs.
+        /// The difference.
         reason: String,
     },
     /// The kernel refused. Depending on the error number (`ENOMEM`, `E2BIG`), a retry may help.
     #[error("{action} map {name}")]
     Kernel {
-        /// What was done.
+        /// The operation.
         action: MapAction,
         /// The map's name.
         name: &'static str,

@@ -71,7 +71,7 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
-    /// What helps, if anything is known to.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Offsets(error) => Some(error.remedy().into()),

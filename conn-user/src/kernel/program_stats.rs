@@ -1,4 +1,4 @@
-//! What the kernel counts of each attached program: runs, nanoseconds, skipped runs.
+//! The kernel's counts of each attached program: runs, nanoseconds, skipped runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use aya::sys::{Stats, enable_stats};
 /// The switch of an administrator that times the programs of the whole host.
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
-/// What the kernel counts of a program, in its fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
+/// The kernel's counts of a program, in its fdinfo (`bpf_prog_show_fdinfo()`, since 5.12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
     /// How often the program ran, while `kernel.bpf_stats_enabled` was on.
@@ -38,7 +38,7 @@ impl Cost {
 pub struct ProgramStats(pub(super) BTreeMap<&'static str, OwnedFd>);
 
 impl ProgramStats {
-    /// What the kernel counted so far, by the program's name. A program that cannot be read is left out.
+    /// The kernel's counts so far, by the program's name. A program that cannot be read is left out.
     pub fn read(&self) -> BTreeMap<&'static str, Cost> {
         let cost = |fd: &OwnedFd| {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;

@@ -18,7 +18,7 @@ use crate::kernel::sockets;
 /// Why the programs do not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The host lacks what conntrace needs. A retry does not help.
+    /// The host lacks a requirement of conntrace. A retry does not help.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The programs cannot be loaded or attached.
@@ -42,7 +42,7 @@ pub struct Session {
     pub probe: Arc<Probe>,
     /// The programs' counters of themselves.
     pub counters: Arc<Counters>,
-    /// What was decided.
+    /// The plan of the run.
     pub plan: Plan,
     /// The hook that sees accepts; none if the run does not ask for owners.
     pub accepts: Search,

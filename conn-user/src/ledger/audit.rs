@@ -53,7 +53,7 @@ impl Difference {
     }
 }
 
-/// What an audit found.
+/// The findings of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Audit {
     /// Slots that did not move during the walk and were compared.

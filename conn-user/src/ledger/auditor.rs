@@ -62,7 +62,7 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// What helps, if anything is known to.
+    /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         if let Self::Walk(error) = self { error.remedy() } else { None }
     }
@@ -73,7 +73,7 @@ impl AuditError {
 pub(crate) struct Audited {
     /// The ledger, repairs included. It is the reading of the audit itself if `age` is 0.
     pub ledger: Ledger,
-    /// What the audit found.
+    /// The findings of the audit.
     pub audit: Audit,
     /// How old the audit is.
     pub age: Duration,
@@ -113,8 +113,8 @@ impl Auditor {
         Ok(Self { shared, audits: audits.map_err(|source| AuditError::Start { source })? })
     }
 
-    /// The ledger with an audit: a new one if that is wanted, else the last one. An audit that is due and takes
-    /// longer than 100 ms goes on without the caller, who gets the last one. Dropping the future is harmless.
+    /// The ledger with an audit: a new one if that is wanted, else the last one. A due audit that takes longer than
+    /// 100 ms goes on in the background, and the caller gets the last one. Dropping the future is harmless.
     /// Needs a tokio runtime with time.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl Drop for Auditor {
     }
 }
 
-/// What the thread and its callers share.
+/// The state that the thread and its callers share.
 #[derive(Debug)]
 struct Shared {
     ledger: LedgerReader,
@@ -176,7 +176,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// What audits have found so far.
+/// The findings of all audits so far.
 #[derive(Debug)]
 struct Progress {
     repairs: RepairMap,

@@ -6,7 +6,7 @@ use crate::ledger::reader::Ledger;
 /// How many passes over the sockets confirm a difference, at most.
 const MAX_PASSES: u32 = 3;
 
-/// What an audit needs of the kernel and of the ledger.
+/// The readings of kernel and ledger that an audit needs.
 pub(super) trait World {
     /// Why a pass fails.
     type Error;

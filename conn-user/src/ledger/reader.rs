@@ -114,7 +114,7 @@ impl LedgerReader {
     fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger::default();
         self.table.each(|_, entry| {
-            if let Some((netns, id)) = ledger::owned(entry.key) {
+            if let Some((netns, id)) = ledger::from_slot_key(entry.key) {
                 ledger.add(id, &entry.value);
                 if !id.is_listener {
                     ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));

@@ -17,7 +17,7 @@ use crate::ledger::reader::Ledger;
 #[derive(Debug)]
 pub(crate) struct RepairMap {
     map: HashMap<RepairKey, u64>,
-    /// What the map holds.
+    /// The content of the map.
     repairs: Repairs,
 }
 

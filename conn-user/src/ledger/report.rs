@@ -23,7 +23,7 @@ use crate::ledger::self_cost::SelfCost;
 const FAILURES: [u32; 4] =
     [counter::STORAGE_FAILED, counter::LEDGER_FAILED, counter::NETNS_FAILED, counter::SPANS_FAILED];
 
-/// What a report is made of.
+/// The parts of a report.
 #[derive(Debug)]
 pub(super) struct Gathered<'a> {
     pub unix_ns: i64,
@@ -68,7 +68,7 @@ pub(crate) struct Report {
     pub repaired: u64,
     /// Histograms of handshakes and lifetimes, if the run asked for them.
     pub lifetimes: Option<Lifetimes>,
-    /// What conntrace itself costs, if the run asked for it.
+    /// The self cost of conntrace, if the run asked for it.
     #[serde(rename = "self")]
     pub self_cost: Option<SelfCost>,
 }
@@ -160,7 +160,7 @@ pub(crate) struct Identity {
 /// An audit and its age.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgedAudit {
-    /// What the audit found.
+    /// The findings of the audit.
     pub found: Audit,
     /// How old the audit is.
     pub age: Duration,

@@ -10,7 +10,7 @@ use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, direction_name};
 use crate::ledger::self_cost::SelfCost;
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 
-/// The counters that people are shown: what went into the ring, then what did not go the usual way.
+/// The counters in a table: events in the ring, then losses, failures and repairs.
 const SHOWN: [u32; 14] = [
     counter::PRODUCED,
     counter::WAKEUPS,
@@ -36,7 +36,7 @@ impl Report {
         };
         match format {
             TableFormat::Csv => table().csv(),
-            // By way of a value, whose fields are sorted.
+            // A JSON value sorts its fields.
             TableFormat::Json => format!("{}\n", json!(self)),
             TableFormat::Table => {
                 let lifetimes =
@@ -46,7 +46,7 @@ impl Report {
         }
     }
 
-    /// Lines of what was lost, missed and repaired, of what the audit found, and of the identity.
+    /// The lines of losses and repairs, of the audit, and of the identity.
     fn proof(&self) -> String {
         let audit = &self.audit.found;
         let mut lines = self.netns_lines();
@@ -111,7 +111,7 @@ impl Report {
         self.netns.iter().map(line).collect()
     }
 
-    /// What the sums and the sockets say together.
+    /// The verdict on the identity and the audit.
     fn verdict(&self) -> &'static str {
         if !self.identity.holds {
             "DOES NOT HOLD"
@@ -147,7 +147,7 @@ fn table<'a>(
     table
 }
 
-/// The columns of the ledger. Only the machine formats have the rare ones.
+/// The columns of the ledger. Only CSV and JSON have a column per cause and per state.
 fn columns(has_rates: bool) -> Vec<NumberColumn> {
     let in_text = |name| NumberColumn { name, in_text: true };
     let mut columns: Vec<NumberColumn> = [
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn verdict_names_what_was_not_compared() {
+    fn verdict_reports_incomplete_audits() {
         let verdict = |audit: Audit| report(audit, None).verdict();
         assert_eq!(verdict(Audit::default()), "holds");
         assert_eq!(verdict(audited()), "DOES NOT HOLD");

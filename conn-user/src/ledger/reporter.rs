@@ -1,4 +1,4 @@
-//! Gathers what a report shows, and remembers the last ledger for rates.
+//! Gathers the parts of a report, and remembers the last ledger for rates.
 
 use std::time::Instant;
 

@@ -91,8 +91,7 @@ pub fn check_open() -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a whole answer to standard output, for commands that give one and end. A reader who left has seen what it
-/// wanted.
+/// Writes a whole answer to standard output, for commands that give one and end. A closed pipe is no error.
 ///
 /// # Errors
 /// Standard output cannot be written.

@@ -71,7 +71,7 @@ fn options_narrow_the_stream() {
 }
 
 #[test]
-fn rings_have_sizes_that_the_kernel_takes() {
+fn ring_sizes_suit_the_kernel() {
     for (text, bytes) in
         [("1", 4096), ("4096", 4096), ("4097", 8192), ("3m", 4 << 20), ("64M", 64 << 20), ("2G", 1 << 31)]
     {
@@ -169,7 +169,7 @@ fn errors_name_the_option_and_the_remedy() {
 }
 
 #[test]
-fn errors_keep_the_option_and_what_was_typed() {
+fn errors_keep_the_option_and_the_typed_text() {
     let usage = |line| match settings(line).unwrap_err() {
         Error::Usage(error) => error,
         other => panic!("not a usage error: {other:?}"),

@@ -1,4 +1,4 @@
-//! What became of every event that the programs made.
+//! The accounting of every event that the programs made.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_names_what_became_of_all_events() {
+    fn line_accounts_for_all_events() {
         let accounting = EventAccounting { produced: 82, shown: 10, lost: 72, ..EventAccounting::default() };
         assert_eq!(accounting.to_string(), "produced 82 = shown 10 + filtered 0 + lost 72: holds");
         let accounting = EventAccounting { unread: 3, ..accounting };

@@ -8,7 +8,7 @@ use crate::host::clock::WallClock;
 use crate::output::stdout::Written;
 use crate::stream::notice::Notice;
 
-/// What a consumer did with an event.
+/// The result of a consumer for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// The consumer has it.
@@ -17,7 +17,7 @@ pub(crate) enum Taken {
     Dropped,
 }
 
-/// What became of events that a consumer had taken, at the end.
+/// The accounting of the events that a consumer took, at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Finished {
     /// The number of events that the consumer does not show.
@@ -37,7 +37,7 @@ pub(crate) trait Consumer: Send {
     /// Takes a notice.
     fn notice(&mut self, notice: &Notice);
 
-    /// Hands on what it has, without waiting.
+    /// Hands on the events that the consumer has, without waiting.
     ///
     /// # Errors
     /// The output failed.

@@ -19,7 +19,7 @@ pub(crate) enum Item<'a> {
     Lost(Lost),
 }
 
-/// What a batch was.
+/// The result of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Batch {
     /// There were items, and there may be more.

@@ -39,7 +39,7 @@ struct Fact {
     value: String,
 }
 
-/// Runs the command. The findings are the output; an error tells that all is not well.
+/// Runs the command. The findings are the output; an error means that a check failed.
 ///
 /// # Errors
 /// [`Error::Unwell`], or the output cannot be written.

@@ -120,7 +120,7 @@ impl Place {
                 raise_loopback()?;
             }
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            // Both fail only if nobody waits any more.
+            // Both fail only after the other thread has dropped its end.
             let _ = ready.send(listener.local_addr()?.port());
             let _ = gone.recv();
             talk(&listener)

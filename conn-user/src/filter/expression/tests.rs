@@ -5,7 +5,7 @@ use conn_common::state::{ESTABLISHED, SYN_RECV};
 use super::*;
 use crate::host::lookup::fixed::FixedLookup;
 
-/// An expression that is right.
+/// A valid expression.
 pub(super) fn parsed(text: &str) -> Expression {
     parse(text, &FixedLookup::default()).unwrap_or_else(|error| panic!("{}", error.show(text)))
 }
@@ -43,7 +43,7 @@ fn web6() -> Connection {
 }
 
 #[test]
-fn matches_what_ss_would_match() {
+fn expressions_match_as_in_ss() {
     for (text, on_ssh, on_web) in [
         ("dport = :ssh", true, false),
         ("dport :ssh", true, false),
@@ -82,7 +82,7 @@ fn matches_what_ss_would_match() {
         ("dport = :ssh & src 10.0.0.0/8", true, false),
         ("dport = :ssh && src 10.0.0.0/8", true, false),
         ("dport = :ssh src 10.0.0.0/8", true, false),
-        // `and` binds more than `or`, as in ss.
+        // `and` binds tighter than `or`, as in ss.
         ("dport = 22 or dport = 443 and direction out", true, false),
         ("(dport = 22 or dport = 443) and direction out", true, false),
         ("dport = 443 or dport = 22 and direction in", false, true),
@@ -129,7 +129,7 @@ fn matches_what_ss_would_match() {
 }
 
 #[test]
-fn simplifying_leaves_little() {
+fn expressions_are_simplified() {
     for (text, simple) in [
         ("dport = 22 or dport = 80", "dport = 22,80"),
         ("not (dport = 22 or dport = 80)", "dport != 22,80"),
