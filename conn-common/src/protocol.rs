@@ -31,6 +31,11 @@ pub const fn name(protocol: u8) -> Option<&'static str> {
     }
 }
 
+/// The protocol with this name.
+pub fn from_name(wanted: &str) -> Option<u8> {
+    (0..=u8::MAX).find(|&protocol| name(protocol) == Some(wanted))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,7 +45,7 @@ mod tests {
         for protocol in 0..=u8::MAX {
             let back = from_index(index(protocol));
             assert_eq!(back, (index(protocol) != NO_INDEX).then_some(protocol), "{protocol}");
-            assert_eq!(back, name(protocol).map(|_| protocol));
+            assert_eq!(back, name(protocol).and_then(from_name));
         }
     }
 }

@@ -67,6 +67,7 @@ fn end(family: u8, old_state: u8) -> Enriched {
     let event = Event {
         time_ns: 61_000_000_042,
         kind: Kind::Destroy,
+        protocol: conn_common::protocol::TCP,
         old_state,
         traffic,
         error: 104,
@@ -74,6 +75,7 @@ fn end(family: u8, old_state: u8) -> Enriched {
         reset: None,
         idle_ns: Some(7),
         at_least_ns: None,
+        tracked: conntrace::event::tracked::Tracked::NONE,
         connection,
     };
     Enriched { src_name: Some("laptop.example".into()), ..Enriched::from(event) }

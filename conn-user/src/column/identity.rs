@@ -2,6 +2,7 @@
 
 use conn_common::connection::PREEXISTING;
 use conn_common::owner::SOURCES;
+use conn_common::protocol;
 
 use super::{Cell, Column, ConventionNames, PLAIN, STREAM, Type, Unit};
 use crate::event::{direction, state_name};
@@ -80,7 +81,7 @@ pub(super) static COLUMNS: [Column; 29] = [
         kind: Type::Word(&["tcp"]),
         help: "always tcp",
         names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
-        get: |_, _| Cell::Word("tcp"),
+        get: |event, _| Cell::word(protocol::name(event.protocol)),
         ..PLAIN
     },
     Column {

@@ -19,6 +19,7 @@ use conn_common::traffic::Traffic;
 use crate::event::Event;
 use crate::event::kind::Kind;
 use crate::event::process::until_zero;
+use crate::event::tracked::Tracked;
 use crate::host::ticks::TickRate;
 
 /// Why bytes are no record. The error is counted and logged, not fatal: the next record may be good.
@@ -95,13 +96,14 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         cause,
         reset,
         version: _,
-        protocol: _,
+        protocol,
         traffic,
         connection,
     } = record;
     let mut event = Event {
         time_ns,
         kind,
+        protocol,
         old_state,
         traffic: Traffic::NONE,
         error: 0,
@@ -109,6 +111,7 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         reset: None,
         idle_ns: None,
         at_least_ns: None,
+        tracked: Tracked::NONE,
         connection: plain(&connection),
     };
     if kind == Kind::Destroy {
@@ -143,6 +146,7 @@ pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRa
     Event {
         time_ns,
         kind: Kind::Open,
+        protocol: row.protocol,
         old_state: connection.state,
         traffic: Traffic { idle_jiffies: 0, ..row.traffic },
         error: 0,
@@ -150,6 +154,7 @@ pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRa
         reset: None,
         idle_ns: idle_ns(connection, &row.traffic, rate),
         at_least_ns: at_least.and_then(|ticks| rate.at_least_ns(ticks)),
+        tracked: Tracked::NONE,
         connection: plain(connection),
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod lost;
 pub(crate) mod process;
 pub(crate) mod sort_key;
 pub(crate) mod state_name;
+pub mod tracked;
 pub(crate) mod workload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +23,7 @@ use conn_common::traffic::Traffic;
 
 use crate::event::kind::Kind;
 use crate::event::process::Process;
+use crate::event::tracked::Tracked;
 
 /// An event. Times are nanoseconds of `CLOCK_BOOTTIME`, see [`crate::host::clock`].
 ///
@@ -33,6 +35,8 @@ pub struct Event {
     pub time_ns: u64,
     /// The kind of the event.
     pub kind: Kind,
+    /// The layer-4 protocol, see [`conn_common::protocol`].
+    pub protocol: u8,
     /// The TCP state before, see [`conn_common::state`]; `UNSEEN` for a new connection, the state itself for an
     /// open one.
     pub old_state: u8,
@@ -49,6 +53,8 @@ pub struct Event {
     /// The time for which the connection existed at least; `None` unless it is older than conntrace, and before its
     /// end.
     pub at_least_ns: Option<u64>,
+    /// Facts that sockets of TCP do not have.
+    pub tracked: Tracked,
     /// The connection as it is after the event.
     pub connection: Connection,
 }

@@ -68,6 +68,7 @@ pub(crate) fn new_out() -> Enriched {
     Enriched::from(Event {
         time_ns: ATTEMPT,
         kind: Kind::New,
+        protocol: conn_common::protocol::TCP,
         old_state: UNSEEN,
         traffic: Traffic::NONE,
         error: 0,
@@ -75,6 +76,7 @@ pub(crate) fn new_out() -> Enriched {
         reset: None,
         idle_ns: None,
         at_least_ns: None,
+        tracked: Tracked::NONE,
         connection,
     })
 }

@@ -4,6 +4,7 @@
 
 use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
+use conn_common::protocol;
 use conn_common::reset::Reset;
 
 use super::Lost;
@@ -30,7 +31,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.integer("id", connection.id);
     object.optional("direction", event.direction(), Object::word);
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
-    object.word("protocol", "tcp");
+    object.optional("protocol", protocol::name(event.protocol), Object::word);
     object.optional("state", state_name::name(connection.state), Object::word);
     if event.kind != Kind::Open {
         object.optional("old_state", state_name::name(event.old_state), Object::word);

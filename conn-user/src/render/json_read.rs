@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::lost::Lost;
+use crate::event::tracked::Tracked;
 use crate::event::workload::{Container, ContainerNames, Workload};
 use crate::event::{Event, errno, state_name};
 use crate::host::clock::WallClock;
@@ -74,6 +75,7 @@ struct Fields {
     time_ns: i64,
     id: u64,
     direction: Option<String>,
+    protocol: String,
     state: String,
     old_state: Option<String>,
     src: IpAddr,
@@ -158,6 +160,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
     let event = Event {
         time_ns: boot_ns(clock, "time_ns", fields.time_ns)?,
         kind,
+        protocol: protocol(&fields.protocol)?,
         old_state,
         traffic: fields.traffic.into(),
         error: optional("error", fields.error.as_deref(), error)?.unwrap_or(0),
@@ -169,6 +172,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         })?,
         idle_ns: fields.idle_ns,
         at_least_ns: fields.at_least_ns,
+        tracked: Tracked::NONE,
         connection,
     };
     let names =
@@ -267,6 +271,10 @@ fn optional<T>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Option<T>, ReadError> {
     word.map(|word| parse(word).ok_or_else(|| value(key, word))).transpose()
+}
+
+fn protocol(name: &str) -> Result<u8, ReadError> {
+    conn_common::protocol::from_name(name).ok_or_else(|| value("protocol", name))
 }
 
 fn state(key: &'static str, name: &str) -> Result<u8, ReadError> {

@@ -76,7 +76,7 @@ impl Objects {
         for name in ["set_state", "destroy_sock"] {
             assert!(programs.contains(name), "{name} is not in {programs:?}");
         }
-        for name in ["SOCKETS", "LEDGER", "EVENTS", "NETNS", "COUNTERS", "SWITCHES"] {
+        for name in ["SOCKET_STATES", "LEDGER", "EVENTS", "NETNS", "COUNTERS", "SWITCHES"] {
             assert!(maps.contains(name), "{name} is not in {maps:?}");
         }
         assert!(self.links.len() >= 2, "{self:?}");

@@ -88,7 +88,7 @@ fn state_that_outlives_its_socket_is_no_connection(_: &Host) -> Outcome {
     let accepted = server.accept();
     // As `conn_common::connection::Connection` has them.
     let service_port = |slot: &[u64; 3]| slot[1] >> 48;
-    let is_listener = |slot: &[u64; 3]| slot[2] >> 8 & 0xff == 2;
+    let is_listener = |slot: &[u64; 3]| slot[2] >> 31 & 1 == 1;
     let is_ours = |slot: &[u64; 3]| service_port(slot) == u64::from(port) && !is_listener(slot);
     let phantoms: Vec<_> = table.slots().filter(|(_, slot)| is_ours(slot)).collect();
     assert!(!phantoms.is_empty());
