@@ -5,7 +5,7 @@ use conn_tests::{
     harness::Outcome,
     host::Host,
     kernel::settled,
-    ledger::{Ledger, last_report},
+    ledger::{Difference, Ledger, last_report},
     needs_whole_machine,
     netns::NetNs,
     port::Port,
@@ -167,7 +167,9 @@ fn unseen_steps_are_no_ends(_: &Host) -> Outcome {
     drop(pairs.pop());
     let kernel = settled(&[port.number()]);
     let report = last_report(&tracer.stop());
-    report.check_identity();
+    // Hooks are missing, so other connections of the host may differ while they come and go.
+    let is_ours = |difference: &&Difference| difference.port == port.number();
+    assert_eq!(report.audit.differences.iter().find(is_ours), None, "{report:?}");
     assert_eq!(report.open(&[port.number()]), kernel);
     assert_eq!(report.repaired, 0, "{report:?}");
     for direction in [Direction::In, Direction::Out] {
