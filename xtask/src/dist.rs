@@ -19,7 +19,8 @@ use crate::{setup, toolchain};
 const LIMIT: u64 = 8 << 20;
 
 /// Documents packed with the program, if present; directories as a whole.
-const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE", "docs"];
+const DOCUMENTS: [&str; 7] =
+    ["README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs"];
 
 /// Makes every part that this host can make, and names the skipped ones.
 pub(crate) fn main() -> Result<ExitCode> {
