@@ -1,16 +1,14 @@
 //! Names of containers, from the files of their runtimes.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
-use nix::libc;
 use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::enrich::runtime_files::RuntimeFiles;
 use crate::event::workload::ContainerNames as Names;
 
 /// The directories of docker's data: root's below `/`, another user's below the user's home. Then those of podman and
@@ -35,8 +33,8 @@ const KEYS: [[&str; 3]; 3] = [
     ["nerdctl/name", "", ""],
 ];
 
-/// The most bytes that are read of a file, far above the size of a real one.
-const LONGEST: u64 = 16 << 20;
+/// The longest name, bytes: twice that of a Kubernetes object. A longer one counts as none.
+const MAX_NAME: usize = 256;
 
 /// docker's `config.v2.json`.
 #[derive(Deserialize)]
@@ -70,70 +68,79 @@ struct Listed {
 /// The names of the container with this id, by the files below `root`; of a user's container, also by those below
 /// the user's home. Empty if no file names it.
 pub(crate) fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
-    let home = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten()).map(|user| user.dir);
-    let below = |[of_root, of_user]: [&str; 2]| -> Vec<PathBuf> {
-        let home = home.iter().map(|home| root.join(home.strip_prefix("/").unwrap_or(home)).join(of_user));
-        home.chain([root.join(of_root)]).collect()
+    if id.contains('/') || id.starts_with('.') {
+        return Names::default();
+    }
+    let user = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+    let home = user.and_then(|user| {
+        let home = root.join(user.dir.strip_prefix("/").unwrap_or(&user.dir));
+        RuntimeFiles::of_user(&home, user.uid.as_raw())
+    });
+    let system = RuntimeFiles::of_system(root);
+    // The files of a user, and the system's; each with the directory of a runtime.
+    let below = |[of_system, of_user]: [&'static str; 2]| {
+        home.iter()
+            .map(move |files| (files, of_user))
+            .chain(system.iter().map(move |files| (files, of_system)))
     };
-    let (docker, storage) = (below(DOCKER), below(STORAGE));
-    let docker = docker.iter().find_map(|directory| of_docker(directory, id));
-    let containerd = || CONTAINERD.iter().find_map(|directory| of_containerd(&root.join(directory), id));
-    let stored = || storage.iter().find_map(|directory| of_storage(directory, id));
+    let docker = below(DOCKER).find_map(|(files, directory)| of_docker(files, Path::new(directory), id));
+    let containerd =
+        || CONTAINERD.iter().find_map(|directory| of_containerd(system.as_ref()?, directory, id));
+    let stored = || below(STORAGE).find_map(|(files, directory)| of_storage(files, Path::new(directory), id));
     docker.or_else(containerd).or_else(stored).unwrap_or_default()
 }
 
-fn of_docker(directory: &Path, id: &str) -> Option<Names> {
-    let file: Docker = read(&directory.join("containers").join(id).join("config.v2.json"))?;
+fn of_docker(files: &RuntimeFiles, directory: &Path, id: &str) -> Option<Names> {
+    let file: Docker = read(files, &directory.join("containers").join(id).join("config.v2.json"))?;
     let labels = file.config.and_then(|config| config.labels);
     Some(labels.and_then(|labels| annotated(&labels)).unwrap_or_else(|| {
         let name = file.name.strip_prefix('/').unwrap_or(&file.name);
-        Names { name: Some(name.to_owned()).filter(|name| !name.is_empty()), ..Names::default() }
+        Names { name: name_of(name), ..Names::default() }
     }))
 }
 
-fn of_containerd(directory: &Path, id: &str) -> Option<Names> {
-    let namespaces = fs::read_dir(directory).ok()?;
-    namespaces.flatten().find_map(|namespace| of_bundle(&namespace.path().join(id)))
+fn of_containerd(files: &RuntimeFiles, directory: &str, id: &str) -> Option<Names> {
+    let namespaces = fs::read_dir(files.path().join(directory)).ok()?;
+    namespaces
+        .flatten()
+        .find_map(|namespace| of_bundle(files, &Path::new(directory).join(namespace.file_name()).join(id)))
 }
 
 /// CRI-O's containers have names in their bundle, podman's in lists.
-fn of_storage(directory: &Path, id: &str) -> Option<Names> {
+fn of_storage(files: &RuntimeFiles, directory: &Path, id: &str) -> Option<Names> {
     let directory = directory.join("overlay-containers");
     let listed = |list: &&'static str| {
-        let all: Vec<Listed> = read(&directory.join(list))?;
+        let all: Vec<Listed> = read(files, &directory.join(list))?;
         let name = all.into_iter().find(|one| one.id == id)?.names.into_iter().next()?;
-        Some(Names { name: Some(name), ..Names::default() })
+        Some(Names { name: name_of(&name), ..Names::default() })
     };
-    of_bundle(&directory.join(id).join("userdata")).or_else(|| LISTS.iter().find_map(listed))
+    of_bundle(files, &directory.join(id).join("userdata")).or_else(|| LISTS.iter().find_map(listed))
 }
 
-fn of_bundle(directory: &Path) -> Option<Names> {
-    annotated(&read::<Bundle>(&directory.join("config.json"))?.annotations?)
+fn of_bundle(files: &RuntimeFiles, directory: &Path) -> Option<Names> {
+    annotated(&read::<Bundle>(files, &directory.join("config.json"))?.annotations?)
 }
 
 fn annotated(annotations: &HashMap<String, String>) -> Option<Names> {
-    let value = |key: &str| annotations.get(key).filter(|value| !value.is_empty()).cloned();
+    let value = |key: &str| annotations.get(key).and_then(|value| name_of(value));
     KEYS.iter().find_map(|[name, pod, namespace]| {
         let names = Names { name: value(name), pod: value(pod), namespace: value(namespace) };
         (names != Names::default()).then_some(names)
     })
 }
 
-/// Reads a file as JSON. A user may put anything into a home, so only regular files are read, and at most [`LONGEST`]
-/// bytes of each.
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+/// A name, unless it is empty or longer than [`MAX_NAME`].
+fn name_of(text: &str) -> Option<String> {
+    (!text.is_empty() && text.len() <= MAX_NAME).then(|| text.to_owned())
+}
+
+fn read<T: DeserializeOwned>(files: &RuntimeFiles, below: &Path) -> Option<T> {
+    serde_json::from_slice(&files.read(below)?).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::process;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -243,6 +250,17 @@ mod tests {
         assert_eq!(root.names(Some(user.uid.as_raw())), text(["mine", "", ""]));
         assert_eq!(root.names(None), text([""; 3]));
         assert_eq!(root.names(Some(u32::MAX - 7)), text([""; 3]));
+    }
+
+    #[test]
+    fn long_names_and_odd_ids_yield_no_name() {
+        let named = |name: &str| Root::new().with(DOCKERS, &format!("{{\"Name\":\"/{name}\"}}")).names(None);
+        assert_eq!(named(&"a".repeat(256))[0].as_ref().map(String::len), Some(256));
+        assert_eq!(named(&"a".repeat(257)), text([""; 3]));
+        let root = Root::new().with(DOCKERS, r#"{"Name":"/web"}"#);
+        for id in [".", "..", "../containers/ID", "a/../ID"] {
+            assert_eq!(names(&root.0, &id.replace("ID", ID), None), Names::default(), "{id}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod cgroup;
 pub(crate) mod command_line;
 pub(crate) mod container_names;
 pub(crate) mod dns;
+mod runtime_files;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ impl Enricher {
     }
 
     /// Fills in what is looked up at once, beside the workload.
-    pub(crate) fn enrich(&mut self, event: Event, workload: Option<Arc<Workload>>) -> Enriched {
-        let mut enriched = Enriched { workload, ..Enriched::from(event) };
+    pub(crate) fn enrich(&mut self, event: &Event, workload: Option<Arc<Workload>>) -> Enriched {
+        let mut enriched = Enriched { workload, ..Enriched::from(*event) };
         if let Some(command_lines) = &mut self.command_lines
             && self.wanted.command_lines == LookUp::AtOnce
         {

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::fcntl::{self, OFlag};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::host::mounts::{self, Mount};
 
@@ -67,7 +71,7 @@ pub(crate) fn all() -> Found {
         };
         let inode = metadata.ino() as u32;
         if let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
-            && let Ok(file) = File::open(&path)
+            && let Some(file) = open(&path, inode)
         {
             entry.insert(file);
         }
@@ -81,12 +85,19 @@ impl Namespace {
     pub(crate) fn held(pid: u32, fd: u32) -> Option<Self> {
         let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
         let inode = inode_of(fs::read_link(&path).ok()?.to_str()?)?;
-        // The process may have reused the descriptor meanwhile.
-        let file = File::open(&path)
-            .ok()
-            .filter(|file| file.metadata().is_ok_and(|data| data.ino() == u64::from(inode)))?;
-        Some(Self { inode, file })
+        Some(Self { inode, file: open(&path, inode)? })
     }
+}
+
+/// Opens the namespace with this inode number. A process may put another file behind the path after a look, so `O_PATH`
+/// comes first: it opens no device and waits for no pipe. `None` if the path leads to anything else.
+fn open(path: &Path, inode: u32) -> Option<File> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = File::from(fcntl::open(path, flags, Mode::empty()).ok()?);
+    let is_namespace = fstatfs(&found).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+        && found.metadata().is_ok_and(|metadata| metadata.ino() == u64::from(inode));
+    // The link leads to the file that was looked at.
+    is_namespace.then(|| File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()).flatten()
 }
 
 /// The inode number in what a namespace's file links to: `net:[4026531840]`.
@@ -129,6 +140,18 @@ mod tests {
             all().namespaces.iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own),
             own
         );
+    }
+
+    #[test]
+    fn files_that_are_no_namespace_are_not_opened() {
+        let path = std::env::temp_dir().join(format!("conntrace-pipe-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino() as u32;
+        // To open the pipe would wait for a writer.
+        assert!(open(&path, inode).is_none());
+        fs::remove_file(&path).unwrap();
+        let own = fs::metadata(OWN).unwrap().ino() as u32;
+        assert!(open(Path::new(OWN), own).is_some() && open(Path::new(OWN), own + 1).is_none());
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Pipeline {
             self.accounting.filtered += 1;
             return;
         }
-        let enriched = self.enricher.enrich(*event, workload);
+        let enriched = self.enricher.enrich(event, workload);
         match consumer.event(&enriched, &self.clock) {
             Taken::Shown => self.accounting.shown += 1,
             Taken::Dropped => self.accounting.unwritten += 1,
