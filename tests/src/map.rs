@@ -29,6 +29,9 @@ pub struct Table<const N: usize>(Array<MapData, [u64; N]>)
 where
     [u64; N]: Pod;
 
+/// How often a table is filled until few slots are free.
+const MAX_PASSES: u32 = 20;
+
 /// A key that no socket has. The key 1 marks a busy slot.
 const NO_SOCKET: u64 = 2;
 
@@ -66,10 +69,16 @@ where
     /// More than one slot in a hundred is still free.
     pub fn fill(&mut self) {
         let keyed = self.keyed();
-        self.occupy(0..keyed);
-        // Sockets of other tests release slots at any time.
-        let free = self.slots().take(keyed as usize).filter(|(_, slot)| slot[0] == 0).count();
-        assert!(free <= keyed as usize / 100, "{free} of {keyed}");
+        let mut free = 0;
+        // Sockets of other tests release slots at any time, thousands of them at the end of a test.
+        for _ in 0..MAX_PASSES {
+            self.occupy(0..keyed);
+            free = self.slots().take(keyed as usize).filter(|(_, slot)| slot[0] == 0).count();
+            if free <= keyed as usize / 100 {
+                return;
+            }
+        }
+        panic!("{free} of {keyed} are free after {MAX_PASSES} passes");
     }
 
     /// Occupies the scratch slots, too.

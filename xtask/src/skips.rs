@@ -28,7 +28,7 @@ const ACCEPTED: [Accepted; 3] = [
         why: "the kernel refuses programs on the return of functions; the virtual machines run the test",
     },
     Accepted {
-        test: "coexistence::programs_are_interpreted",
+        test: "coexistence::interpreted_programs_count_the_same",
         reason: "/proc/sys/net/core/bpf_jit_enable cannot be set to 0",
         on: "kernels with CONFIG_BPF_JIT_ALWAYS_ON, such as those of distributions",
         why: "such a kernel contains no interpreter, so no program can be interpreted there",
