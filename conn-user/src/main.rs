@@ -13,8 +13,10 @@ use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stderr, stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
+use conntrace::stream::ready;
 
 fn main() -> ExitCode {
+    let inherited = ready::inherit();
     allocator::return_free_memory();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
@@ -22,6 +24,9 @@ fn main() -> ExitCode {
         _ if is_short => stdout::print(help::short()),
         Ok(cli) => {
             init_log(cli.verbose);
+            if let Err(complaint) = inherited {
+                log::warn!("{complaint}");
+            }
             run(&cli)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
