@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::host::mounts;
+use crate::host::{capabilities, mounts};
 
 /// The kernel's type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -38,6 +38,8 @@ pub struct Host {
     pub lockdown: Option<String>,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
+    /// The file system of processes is mounted on `/proc`.
+    pub has_proc: bool,
     /// The kernel describes its types.
     pub has_btf: bool,
     /// Mount point of the root of the cgroup v2 hierarchy, if mounted.
@@ -60,10 +62,8 @@ impl Host {
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown")
                 .ok()
                 .and_then(|modes| chosen(&modes).map(str::to_owned)),
-            capabilities: fs::read_to_string("/proc/self/status")
-                .ok()
-                .and_then(|status| effective_capabilities(&status))
-                .unwrap_or(0),
+            capabilities: capabilities::effective(),
+            has_proc: Path::new("/proc/self/ns").exists(),
             has_btf: Path::new(KERNEL_BTF).exists(),
             cgroup_root: cgroup_root(),
             possible_cpus: fs::read_to_string("/sys/devices/system/cpu/possible")
@@ -137,12 +137,6 @@ fn chosen(modes: &str) -> Option<&str> {
     Some(modes.split_once('[')?.1.split_once(']')?.0)
 }
 
-/// The `CapEff` line of `/proc/PID/status`.
-fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
 /// Mount point of the root of the cgroup v2 hierarchy. In a cgroup namespace, a part of the hierarchy looks like the
 /// whole.
 fn cgroup_root() -> Option<PathBuf> {
@@ -176,6 +170,7 @@ mod tests {
                 has_jit: Some(true),
                 lockdown: None,
                 capabilities: u64::MAX,
+                has_proc: true,
                 has_btf: true,
                 cgroup_root: Some(PathBuf::from("/sys/fs/cgroup")),
                 possible_cpus: 2,
@@ -208,6 +203,5 @@ mod tests {
         );
         assert!(!host(1 << CAP_BPF | 1 << CAP_PERFMON).may_change_network());
         assert!(host(u64::MAX).may_look_everywhere() && !host(1 << CAP_SYS_ADMIN).may_look_everywhere());
-        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ff\n"), Some(0x1ff));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept_hook;
 pub mod allocator;
+mod capabilities;
 pub mod clock;
 pub mod facts;
 pub mod lookup;

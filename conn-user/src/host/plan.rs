@@ -189,6 +189,11 @@ pub enum PlanError {
         /// The capabilities that this process lacks.
         missing: Vec<&'static str>,
     },
+    /// The file system of processes is missing.
+    #[error(
+        "/proc is not mounted: conntrace finds processes, network namespaces and its own descriptors there"
+    )]
+    NoProc,
     /// The kernel does not describe its types.
     #[error(
         "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to find its way in kernel structures"
@@ -203,6 +208,7 @@ impl PlanError {
     /// The remedy, unless the message has it.
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
+            Self::NoProc => Some("mount it: mount -t proc proc /proc"),
             Self::NoBtf => Some(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, and have /sys mounted",
             ),
@@ -222,6 +228,9 @@ pub fn plan(host: &Host, forced: Option<HookSet>) -> Result<Plan, PlanError> {
     let missing = host.missing_capabilities();
     if !missing.is_empty() {
         return Err(PlanError::MissingCapabilities { missing });
+    }
+    if !host.has_proc {
+        return Err(PlanError::NoProc);
     }
     if !host.has_btf {
         return Err(PlanError::NoBtf);
@@ -322,6 +331,8 @@ mod tests {
             Err(PlanError::MissingCapabilities { .. })
         ));
         assert!(matches!(plan(&Host { has_btf: false, ..good() }, None), Err(PlanError::NoBtf)));
+        // Root has its capabilities without /proc, too.
+        assert!(matches!(plan(&Host { has_proc: false, ..good() }, None), Err(PlanError::NoProc)));
     }
 
     #[test]
