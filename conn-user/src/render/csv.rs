@@ -1,10 +1,11 @@
 //! Comma-separated values (RFC 4180, with line feeds). Unknown values are empty. Names are escaped as in conntrack's
-//! line, so no cell has a line break.
+//! line, so no cell has a line break, and a name begins no formula of a spreadsheet.
 
 use super::json_writer::plain;
 use crate::column::{Cell, Column};
 use crate::event::enriched::Enriched;
 use crate::host::clock::WallClock;
+use crate::render::sanitize;
 
 /// Appends the header with line end.
 pub(super) fn header(columns: Option<&[&'static Column]>, out: &mut Vec<u8>) {
@@ -40,9 +41,18 @@ fn separated(
 /// Names alone may need quotes.
 fn cell(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
-        Cell::Name(_) => field(out, |out| plain(cell, out)),
+        Cell::Name(_) => name(out, |out| plain(cell, out)),
         cell => plain(cell, out),
     }
+}
+
+/// Appends what `write` appends as one field that begins no formula.
+pub(super) fn name(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    field(out, |out| {
+        let start = out.len();
+        write(out);
+        sanitize::begin_no_formula(start, out);
+    });
 }
 
 /// Appends what `write` appends as one field: in quotes if it has a comma, a quote or a line end.
@@ -119,8 +129,12 @@ mod tests {
             prop_assert_eq!(cells.len(), Column::native().count());
             let at = Column::native().position(|column| column.id == "comm").unwrap();
             let mut comm = Vec::new();
-            crate::render::sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
+            sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
+            sanitize::begin_no_formula(0, &mut comm);
             prop_assert_eq!(cells[at].as_bytes(), comm);
+            // The owner's source is a word of conntrace's: a minus stands for an unknown one.
+            let is_formula = |cell: &String| cell.len() > 1 && cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+            prop_assert!(!cells.iter().any(is_formula), "{}", line);
         }
     }
 }

@@ -145,8 +145,12 @@ impl NumberTable {
                 if at > 0 {
                     out.push(b',');
                 }
-                if *value != NumberValue::Unknown {
-                    csv::field(&mut out, |out| out.extend_from_slice(value.text().as_bytes()));
+                match value {
+                    NumberValue::Unknown => {}
+                    NumberValue::Text(text) => {
+                        csv::name(&mut out, |out| out.extend_from_slice(text.as_bytes()));
+                    }
+                    number => out.extend_from_slice(number.text().as_bytes()),
                 }
             }
             out.push(b'\n');
@@ -205,6 +209,14 @@ mod tests {
             table().json().to_string(),
             @r#"[{"comm":"sshd","opened":5,"port":22,"refused":1},{"comm":"a,\"b\"","opened":12345,"port":443,"refused":null}]"#
         );
+    }
+
+    #[test]
+    fn csv_names_begin_no_formula() {
+        let mut table = NumberTable::new(&[NumberColumn { name: "comm", in_text: true }]);
+        table.rows = vec![vec![NumberValue::Text("+1".into())], vec![(-1_i64).into()]];
+        // A number stays a number.
+        assert_eq!(table.csv(), "comm\n\\x2b1\n-1\n");
     }
 
     #[test]

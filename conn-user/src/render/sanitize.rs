@@ -30,6 +30,16 @@ pub(crate) fn comm(name: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Replaces the first byte of the text from `start` on by `\xNN` if a spreadsheet takes the text for a formula. A lone
+/// minus is none: it stands for an unknown value.
+pub(crate) fn begin_no_formula(start: usize, out: &mut Vec<u8>) {
+    if let [first @ (b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r'), _, ..] = out[start..] {
+        let mut escape = Vec::new();
+        hex(first, &mut escape);
+        out.splice(start..=start, escape);
+    }
+}
+
 /// Appends the bytes of a name as hexadecimal digits.
 pub(crate) fn hex_digits(name: &[u8], out: &mut Vec<u8>) {
     out.extend(name.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]));
@@ -39,8 +49,8 @@ fn hex(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', b'x', digit(byte >> 4), digit(byte)]);
 }
 
-/// Appends `name` as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD. Control characters, line separators and
-/// marks of text direction are escaped.
+/// Appends `name` as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD. Control characters, line separators, marks
+/// of text direction and characters without a width are escaped.
 pub(crate) fn json_string(name: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(name, out);
@@ -69,16 +79,35 @@ fn escaped(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Control characters, line separators, and marks of text direction. All are in the basic plane, so four digits
-/// suffice.
+/// Characters that change the text around them or that no reader sees: control characters, line separators, marks of text
+/// direction, and those that a display ignores (`Default_Ignorable_Code_Point` of Unicode: joiners and spaces without a
+/// width, fillers, variation selectors, tags). Two names that differ in one of them look the same.
 fn is_harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
+/// Appends the UTF-16 units of a character as JSON escapes: two of them beyond the basic plane.
 fn unicode_escape(c: char, out: &mut Vec<u8>) {
-    let code = c as u32;
-    out.extend_from_slice(b"\\u");
-    out.extend([12, 8, 4, 0].map(|shift| digit((code >> shift) as u8)));
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        out.extend_from_slice(b"\\u");
+        out.extend([12, 8, 4, 0].map(|shift| digit((*unit >> shift) as u8)));
+    }
 }
 
 fn digit(nibble: u8) -> u8 {
@@ -105,13 +134,48 @@ mod tests {
     }
 
     #[test]
+    fn cells_begin_no_formula() {
+        let cell = |name: &str| {
+            let mut out = b"1,".to_vec();
+            word(name.as_bytes(), &mut out);
+            begin_no_formula(2, &mut out);
+            String::from_utf8(out).unwrap().split_off(2)
+        };
+        for (name, text) in [
+            ("=1+2", r"\x3d1+2"),
+            ("+1-2", r"\x2b1-2"),
+            ("-1+2", r"\x2d1+2"),
+            ("@SUM(A1)", r"\x40SUM(A1)"),
+            ("\t=1", r"\x09\x3d1"),
+            ("\r=1", r"\x0d\x3d1"),
+            ("kworker/0:1-ev", "kworker/0:1-ev"),
+            ("-", "-"),
+            ("", ""),
+        ] {
+            assert_eq!(cell(name), text);
+        }
+        let mut raw = b"\tx".to_vec();
+        begin_no_formula(0, &mut raw);
+        assert_eq!(raw, br"\x09x");
+    }
+
+    #[test]
     fn json_strings_keep_what_is_text() {
         assert_eq!(with(json_string, "Grüße \"x\" \\ 🦀".as_bytes()), r#""Grüße \"x\" \\ 🦀""#);
         assert_eq!(with(json_string, b"a\n\t\x1b\x7f\0\xff"), "\"a\\n\\t\\u001b\\u007f\\u0000\u{fffd}\"");
         assert_eq!(with(json_string, "\u{202e}\u{9b}".as_bytes()), r#""\u202e\u009b""#);
+        assert_eq!(with(json_string, "a\u{61c}b\u{200b}c".as_bytes()), r#""a\u061cb\u200bc""#);
+        assert_eq!(with(json_string, "root\u{e0041}\u{fe0f}".as_bytes()), r#""root\udb40\udc41\ufe0f""#);
     }
 
     proptest! {
+        #[test]
+        fn json_strings_of_any_text_parse_back(name in any::<String>()) {
+            let text = with(json_string, name.as_bytes());
+            prop_assert_eq!(serde_json::from_str::<String>(&text).unwrap(), name);
+            prop_assert!(!text.chars().any(is_harmful));
+        }
+
         #[test]
         fn json_strings_parse_back(name in prop::collection::vec(any::<u8>(), 0..40)) {
             let text = with(json_string, &name);
