@@ -1,6 +1,13 @@
 //! Times and durations for people.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -15,6 +22,11 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// How long the look for the time zone may take. Files in memory take a thousandth of that.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The largest file of a time zone that is read, bytes. A real one has some kilobytes.
+const MAX_FILE: u64 = 1 << 20;
+
 /// A time zone.
 #[derive(Clone, Debug)]
 pub(crate) struct Zone(TimeZone);
@@ -25,9 +37,29 @@ impl Zone {
         Self(TimeZone::UTC)
     }
 
-    /// Local time, by `TZ` or `/etc/localtime`.
+    /// Local time, by `TZ` or `/etc/localtime`. Both may name a file that is none of a time zone, or that never ends: UTC
+    /// then, with a warning.
     pub(crate) fn local() -> Self {
-        Self(TimeZone::system())
+        let named = std::env::var_os("TZ");
+        if let Some(path) = named.as_deref().filter(|value| !is_readable(value)) {
+            log::warn!("TZ={} names no file of a time zone: times are UTC", path.display());
+            return Self::utc();
+        }
+        Self::of(TimeZone::system)
+    }
+
+    /// What `look` finds within [`PATIENCE`].
+    fn of(look: fn() -> TimeZone) -> Self {
+        let (found, zone) = mpsc::channel();
+        let spawned = thread::Builder::new().name("time zone".into()).spawn(move || found.send(look()));
+        let zone = spawned.ok().and_then(|_| zone.recv_timeout(PATIENCE).ok());
+        zone.map_or_else(
+            || {
+                log::warn!("the time zone was not found in {PATIENCE:?}: times are UTC");
+                Self::utc()
+            },
+            Self,
+        )
     }
 
     fn is_utc(&self) -> bool {
@@ -70,6 +102,14 @@ impl Zone {
             out.push(b'Z');
         }
     }
+}
+
+/// False for a value of `TZ` that names a pipe, a device or a large file. Names of time zones and rules name no file,
+/// usually, and a directory cannot be read.
+fn is_readable(value: &OsStr) -> bool {
+    let value = value.as_bytes();
+    let path = Path::new(OsStr::from_bytes(value.strip_prefix(b":").unwrap_or(value)));
+    fs::metadata(path).map_or(true, |found| found.is_dir() || found.is_file() && found.len() <= MAX_FILE)
 }
 
 fn clock(time: &DateTime, out: &mut Vec<u8>) {
@@ -146,6 +186,30 @@ mod tests {
         assert_eq!(text(|out| Zone::utc().ctime(MOMENT, out)), "Fri Jan  2 03:04:05 2026");
         for ns in [i64::MIN, -1, i64::MAX] {
             text(|out| berlin.date(ns, out));
+        }
+    }
+
+    #[test]
+    fn a_zone_that_is_not_found_in_time_is_utc() {
+        let hangs = || loop {
+            thread::park();
+        };
+        assert!(Zone::of(hangs).is_utc());
+        assert!(!Zone::of(|| TimeZone::posix("CET-1").unwrap()).is_utc());
+    }
+
+    #[test]
+    fn pipes_and_devices_are_no_time_zones() {
+        let path = std::env::temp_dir().join(format!("conntrace-zone-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for value in
+            [path.clone().into_os_string(), format!(":{}", path.display()).into(), "/dev/zero".into()]
+        {
+            assert!(!is_readable(&value), "{}", value.display());
+        }
+        fs::remove_file(&path).unwrap();
+        for value in ["", "UTC", ":Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "/etc", "/proc/self/maps"] {
+            assert!(is_readable(OsStr::new(value)), "{value}");
         }
     }
 

@@ -43,7 +43,12 @@ pub struct Renderer {
 impl Renderer {
     /// A renderer of `style` for the view of a command.
     pub fn new(style: &Style, subject: View, terminal: Terminal) -> Self {
-        let zone = if style.utc { Zone::utc() } else { Zone::local() };
+        let has_zone = match style.format {
+            Format::Table | Format::Xml(_) => true,
+            Format::Conntrack(fields) => fields.ktimestamp,
+            _ => false,
+        };
+        let zone = if has_zone && !style.utc { Zone::local() } else { Zone::utc() };
         let columns = style.columns.clone();
         let table = match &columns {
             Some(columns) => EventTable::new(columns.clone()),
