@@ -1,7 +1,7 @@
 //! Live tests, run by a harness that can skip a test at run time.
 //!
 //! A test is a function under an attribute that names its need: `#[apply(needs_tracing)]`. The attribute is the
-//! only registration. The function's module is its theme: `event::a_reset_connection_is_destroyed`.
+//! only registration. The function's module below `live` is its theme: `event::a_reset_connection_is_destroyed`.
 
 use crate::host::{Host, Need};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -115,7 +115,7 @@ impl Test {
 
 impl From<&Live> for Test {
     fn from(live: &Live) -> Self {
-        let theme = live.module.rsplit("::").next().unwrap_or(live.module);
+        let theme = live.module.rsplit_once("live::").map_or(live.module, |(_, theme)| theme);
         Self { company: live.company, ..Self::new(format!("{theme}::{}", live.name), live.need, live.run) }
     }
 }

@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_macros, reason = "tests print for the reader of their log")]
 
 mod live {
+    mod attacks;
     mod coexistence;
     mod command_line;
     mod confinement;

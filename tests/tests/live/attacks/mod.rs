@@ -1,0 +1,3 @@
+//! Attacks by an ordinary user, each beside what an honest run must show meanwhile.
+
+mod environment;
