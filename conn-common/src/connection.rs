@@ -8,9 +8,12 @@ pub const IN: u8 = 0;
 pub const OUT: u8 = 1;
 /// Neither end is here: the host forwards the connection. No run makes this yet.
 pub const FORWARD: u8 = 2;
-/// No direction. A listener has none. The direction of a connection in `TIME_WAIT` is not known any more: `src` is
+/// No direction. A listener has none. The direction of a connection in `TIME_WAIT` may not be known any more: `src` is
 /// this host's address, `dst` the peer's.
 pub const UNDIRECTED: u8 = 3;
+/// No direction, with the ends the other way round: `dst` is this host's address, since its port is probably the
+/// service's. For connections in `TIME_WAIT`, in user space only.
+pub const PERHAPS_IN: u8 = 4;
 
 /// The addresses and ports are the connection's own. Without the flag they are not known yet.
 pub const TUPLE_KNOWN: u8 = 1;
@@ -48,7 +51,7 @@ pub struct Connection {
     pub dport: u16,
     /// 4 or 6. IPv4-mapped addresses are 4.
     pub family: u8,
-    /// [`IN`], [`OUT`], [`FORWARD`] or [`UNDIRECTED`].
+    /// [`IN`], [`OUT`], [`FORWARD`], [`UNDIRECTED`] or [`PERHAPS_IN`].
     pub direction: u8,
     /// TCP state, see [`crate::state`].
     pub state: u8,
@@ -131,7 +134,7 @@ impl Connection {
 
     /// True of a listener, and if it is known which end opened the connection: then `dport` is the service port.
     pub const fn is_directed(&self) -> bool {
-        self.direction != UNDIRECTED || self.is_listener()
+        !matches!(self.direction, UNDIRECTED | PERHAPS_IN) || self.is_listener()
     }
 
     /// Sets `flag`.

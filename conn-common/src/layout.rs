@@ -106,4 +106,6 @@ fields! {
     ICSK_ULP_OPS: "inet_connection_sock" "icsk_ulp_ops" 8;
     ICSK_ULP_DATA: "inet_connection_sock" "icsk_ulp_data" 8;
     ULP_NAME: "tcp_ulp_ops" "name" 16;
+    TW_TB: "inet_timewait_sock" "tw_tb" 8;
+    TB_FASTREUSE: "inet_bind_bucket" "fastreuse" 1;
 }

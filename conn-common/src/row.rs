@@ -18,8 +18,10 @@ pub struct SocketRow {
     pub at_least_jiffies: u32,
     /// The layer-4 protocol, see [`crate::protocol`].
     pub protocol: u8,
+    /// 1 for a listener that the run did not ask for: it only shows which connections in `TIME_WAIT` came in.
+    pub is_hint: u8,
     /// Explicit padding.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
 }

@@ -129,13 +129,12 @@ impl Tcp {
         field(self.0, &config::SKC_STATE)
     }
 
-    /// The state of a time-wait mini-socket: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is awaited. `None` for any
-    /// other socket.
+    /// The time-wait mini-socket behind the socket; `None` for any other socket.
     #[inline(always)]
-    pub(crate) fn time_wait_state(self) -> Option<u8> {
+    pub(crate) fn time_wait(self) -> Option<TimeWait> {
         // SAFETY: the helper checks the state itself (net/core/filter.c).
         let mini = unsafe { bpf_skc_to_tcp_timewait_sock(self.0) };
-        if mini.is_null() { None } else { Some(field(mini.cast(), &config::TW_SUBSTATE)) }
+        if mini.is_null() { None } else { Some(TimeWait(mini.cast())) }
     }
 
     /// Inode number of the network namespace.
@@ -278,5 +277,29 @@ impl Tcp {
             return true;
         }
         self.is_v6() && read_u32(follow(self.0, &config::INET_PINET6), &config::PINFO_MCAST_OIF) != 0
+    }
+}
+
+/// A time-wait mini-socket (`struct tcp_timewait_sock`).
+#[derive(Clone, Copy)]
+pub(crate) struct TimeWait(Pointer);
+
+impl TimeWait {
+    /// `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is awaited.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        field(self.0, &config::TW_SUBSTATE)
+    }
+
+    /// True if `connect()` chose the local port, so this host opened the connection. `__inet_hash_connect()` marks such a
+    /// port with -1 in `fastreuse`, and takes no port that `bind()` or `listen()` took (`inet_csk_get_port()`, 0 or
+    /// more). Accepted connections share the port of their listener. False if the kernel does not show it.
+    #[inline(always)]
+    pub(crate) fn has_port_of_connect(self) -> bool {
+        if config::TW_TB.load() == 0 || config::TB_FASTREUSE.load() == 0 {
+            return false;
+        }
+        let bucket = follow(self.0, &config::TW_TB);
+        !bucket.is_null() && field::<u8>(bucket, &config::TB_FASTREUSE).cast_signed() < 0
     }
 }

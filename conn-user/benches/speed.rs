@@ -203,7 +203,8 @@ fn decoding(criterion: &mut Criterion) {
             traffic,
             at_least_jiffies: 3,
             protocol: conn_common::protocol::TCP,
-            reserved: [0; 3],
+            is_hint: 0,
+            reserved: [0; 2],
             connection,
         })
     });

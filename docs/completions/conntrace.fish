@@ -180,6 +180,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'

@@ -44,6 +44,7 @@ mod live {
     mod socket_state;
     mod ss;
     mod start;
+    mod time_wait;
     mod traffic;
     mod usage;
     mod workload;

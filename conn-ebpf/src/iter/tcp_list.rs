@@ -24,7 +24,8 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
         traffic: Traffic::NONE,
         at_least_jiffies: 0,
         protocol: TCP,
-        reserved: [0; 3],
+        is_hint: 0,
+        reserved: [0; 2],
         connection: Connection::UNSEEN,
     };
     let connection = &mut row.connection;
@@ -34,6 +35,11 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
         tuple::set_of_existing(tcp, connection, connection.state);
         tuple::set_addresses(tcp, connection, connection.state);
         if !filter::lists(connection.state) || !filter::wants(connection) {
+            // A listener is the responder of the connections in TIME_WAIT on its port. A walk meets it before them.
+            if connection.state == LISTEN && config::LISTED.load() & LIST_TIME_WAIT != 0 {
+                row.is_hint = 1;
+                write(ctx, &row);
+            }
             return 0;
         }
         if config::LISTED.load() & LIST_TRAFFIC != 0 {
@@ -57,12 +63,14 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 fn mini(sk: Tcp, connection: &mut Connection) -> bool {
     let wanted = config::LISTED.load();
+    let mut is_directed = true;
     match sk.state() {
         TIME_WAIT if wanted & LIST_TIME_WAIT != 0 => {
-            let Some(state) = sk.time_wait_state() else { return false };
-            connection.state = state;
-            // Filled as if we had opened it: a mini-socket has no direction.
+            let Some(mini) = sk.time_wait() else { return false };
+            connection.state = mini.state();
+            // Filled as if this host had opened the connection.
             connection.direction = OUT;
+            is_directed = mini.has_port_of_connect();
         }
         NEW_SYN_RECV if wanted & LIST_HALF_OPEN != 0 => {
             connection.state = NEW_SYN_RECV;
@@ -73,7 +81,7 @@ fn mini(sk: Tcp, connection: &mut Connection) -> bool {
     tuple::set_addresses(sk, connection, connection.state);
     tuple::set_ports(sk, connection, sk.num());
     connection.netns = sk.netns();
-    if connection.direction == OUT {
+    if !is_directed {
         connection.direction = UNDIRECTED;
     }
     true

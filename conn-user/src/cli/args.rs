@@ -117,6 +117,9 @@ pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint>
                 }
             }
             args.insert(first, command.into());
+            if command == "list" {
+                args.insert(first + 1, "--dump".into());
+            }
             return Ok(args);
         }
     }

@@ -216,6 +216,9 @@ pub struct ListArgs {
     /// Sockets that wait for connections instead, with how many wait to be accepted and how many may
     #[arg(short, long)]
     pub listening: bool,
+    /// conntrack's lines on a terminal, too: `-L` of conntrack
+    #[arg(long, hide = true)]
+    pub dump: bool,
     /// Only connections that are certainly so old: 5s, 2h
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub min_age: Option<String>,

@@ -11,6 +11,8 @@ pub enum Cell<'a> {
     Boolean(bool),
     /// A number that is never negative.
     Number(u64),
+    /// A number of bytes. Tables write it with a unit, other formats as a number.
+    Bytes(u64),
     /// Nanoseconds since 1970, as a number.
     UnixNs(i64),
     /// Nanoseconds since 1970, as a time of the day.
@@ -54,6 +56,11 @@ impl<'a> Cell<'a> {
     /// A number, if known.
     pub fn number(number: Option<impl Into<u64>>) -> Self {
         number.map_or(Self::Unknown, |number| Self::Number(number.into()))
+    }
+
+    /// A number of bytes, if known.
+    pub fn bytes(number: Option<impl Into<u64>>) -> Self {
+        number.map_or(Self::Unknown, |number| Self::Bytes(number.into()))
     }
 
     /// A word, if known.

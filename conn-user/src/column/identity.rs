@@ -45,8 +45,9 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "ID",
         width: 16,
         help: "the connection: the same in all its events, and unique as long as this conntrace runs",
+        unknown: "the kernel keeps only a mini-socket: TIME_WAIT, or a handshake that is not complete",
         names: ConventionNames { otel: "conntrace.connection.id", ecs: "conntrace.connection.id" },
-        get: |event, _| Cell::Number(event.connection.id),
+        get: |event, _| Cell::number(event.id()),
         ..PLAIN
     },
     Column {

@@ -30,7 +30,7 @@ fn values_are_of_their_columns_type() {
                 (_, Cell::Unknown) => !column.unknown.is_empty() || !column.is_in(event.kind),
                 (Type::Word(words), Cell::Word(word)) => words.contains(&word),
                 (Type::Boolean, Cell::Boolean(_))
-                | (Type::Integer, Cell::Number(_) | Cell::Service(_) | Cell::UnixNs(_))
+                | (Type::Integer, Cell::Number(_) | Cell::Bytes(_) | Cell::Service(_) | Cell::UnixNs(_))
                 | (Type::Text, Cell::Name(_) | Cell::Errno(_))
                 | (Type::Address, Cell::Address { .. })
                 | (Type::Endpoint, Cell::Endpoint { .. })

@@ -1,30 +1,43 @@
 //! Columns of traffic and queues.
 
+use conn_common::traffic::Traffic;
+
 use super::{Cell, Column, ConventionNames, END_AND_NOW, NOW, PLAIN, Unit};
+use crate::event::enriched::Enriched;
 
 /// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "never measured";
+const NO_COUNTERS: &str =
+    "the kernel keeps only a mini-socket: TIME_WAIT, or a handshake that is not complete";
+
+/// Bytes; of a listener, connections.
+fn queue<'a>(event: &Enriched, part: fn(&Traffic) -> u32) -> Cell<'a> {
+    let length = event.traffic_of(part);
+    if event.connection.is_listener() { Cell::number(length) } else { Cell::bytes(length) }
+}
 
 pub(super) static COLUMNS: [Column; 10] = [
     Column {
         id: "bytes_sent",
         title: "SENT",
-        width: 9,
+        width: 7,
         unit: Unit::Bytes,
         help: "payload sent, retransmissions not counted again",
         names: ConventionNames { otel: "conntrace.bytes_sent", ecs: "" },
-        get: |event, _| Cell::Number(event.traffic.bytes_sent),
+        unknown: NO_COUNTERS,
+        get: |event, _| Cell::bytes(event.traffic_of(|traffic| traffic.bytes_sent)),
         ..COUNT
     },
     Column {
         id: "bytes_received",
         title: "RECEIVED",
-        width: 9,
+        width: 8,
         unit: Unit::Bytes,
         help: "payload received, in order",
         names: ConventionNames { otel: "conntrace.bytes_received", ecs: "" },
-        get: |event, _| Cell::Number(event.traffic.bytes_received),
+        unknown: NO_COUNTERS,
+        get: |event, _| Cell::bytes(event.traffic_of(|traffic| traffic.bytes_received)),
         ..COUNT
     },
     Column {
@@ -34,7 +47,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Segments,
         help: "segments sent, retransmissions and those without payload included",
         names: ConventionNames { otel: "conntrace.segments_sent", ecs: "" },
-        get: |event, _| Cell::Number(event.traffic.segments_sent.into()),
+        unknown: NO_COUNTERS,
+        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.segments_sent)),
         ..COUNT
     },
     Column {
@@ -44,7 +58,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Segments,
         help: "segments received",
         names: ConventionNames { otel: "conntrace.segments_received", ecs: "" },
-        get: |event, _| Cell::Number(event.traffic.segments_received.into()),
+        unknown: NO_COUNTERS,
+        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.segments_received)),
         ..COUNT
     },
     Column {
@@ -53,7 +68,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         unit: Unit::Segments,
         help: "segments sent again",
         names: ConventionNames { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
-        get: |event, _| Cell::Number(event.traffic.retransmits.into()),
+        unknown: NO_COUNTERS,
+        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.retransmits)),
         ..COUNT
     },
     Column {
@@ -97,7 +113,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "bytes that wait for the process",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
-        get: |event, _| Cell::Number(event.traffic.receive_queue.into()),
+        unknown: NO_COUNTERS,
+        get: |event, _| queue(event, |traffic| traffic.receive_queue),
         ..COUNT
     },
     Column {
@@ -108,7 +125,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         help: "bytes sent and not acknowledged, or not sent yet",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
-        get: |event, _| Cell::Number(event.traffic.send_queue.into()),
+        unknown: NO_COUNTERS,
+        get: |event, _| queue(event, |traffic| traffic.send_queue),
         ..COUNT
     },
 ];

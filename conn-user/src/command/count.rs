@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use conn_common::name;
-use conn_common::state;
 
 use crate::cli::Group;
 use crate::enrich::{Enricher, Wanted};
@@ -12,6 +11,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::event::enriched::Enriched;
 use crate::event::lost::Lost;
+use crate::event::state_name;
 use crate::filter::expression::Field;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
@@ -101,7 +101,6 @@ enum Key {
     Port(u16),
     Number(u32),
     Word(&'static str),
-    State(&'static str),
     Name(String),
     Unknown,
 }
@@ -110,9 +109,6 @@ impl Key {
     fn value(&self, format: TableFormat, services: &Services) -> NumberValue {
         match self {
             Self::Port(port) => NumberValue::port(*port, services, format),
-            // As in events: the kernel's names for people, lower case for programs.
-            Self::State(name) if format != TableFormat::Table => NumberValue::Text(name.to_lowercase()),
-            Self::State(name) => NumberValue::Text((*name).into()),
             Self::Number(number) => (*number).into(),
             Self::Word(word) => NumberValue::Text((*word).into()),
             Self::Name(name) => NumberValue::Text(name.clone()),
@@ -125,7 +121,7 @@ fn key(group: Group, event: &Event) -> Key {
     let connection = &event.connection;
     match group {
         Group::Port => Key::Port(connection.dport),
-        Group::State => state::name(connection.state).map_or(Key::Unknown, Key::State),
+        Group::State => state_name::name(connection.state).map_or(Key::Unknown, Key::Word),
         Group::Direction => event.direction().map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
         // No process holds a connection that is not accepted yet, or whose process has closed it.
@@ -193,9 +189,9 @@ mod tests {
         }
         let groups = counts.groups;
         insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &groups), @r"
-        PORT  DIRECTION  COMM         OPEN
-        443   out        -               2
-        ssh   out        a\x09b\x20c     1
+        PORT  DIR  COMM         OPEN
+        443   out  -               2
+        ssh   out  a\x09b\x20c     1
         ");
     }
 }

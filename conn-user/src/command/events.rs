@@ -156,7 +156,8 @@ fn end(
     report: Option<&Report>,
 ) -> Result<(), Error> {
     if let Some(report) = report {
-        let text = report.write(TableFormat::Table, &settings.style.services);
+        let text =
+            report.write(TableFormat::Table, &settings.style.services, terminal::probe(settings.style.color));
         consumer.notice(&Notice::Report(text));
     }
     if unwritten > 0 {

@@ -22,7 +22,7 @@ use crate::kernel::sockets;
 use crate::output::stdout::{self, Answer, Sink, Written};
 use crate::output::terminal;
 use crate::render::Renderer;
-use crate::render::style::View;
+use crate::render::style::{Format, View};
 use crate::settings::ListSettings;
 use crate::stream::consumer::{Consumer, Finished, Taken};
 use crate::stream::notice::Notice;
@@ -68,7 +68,11 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
 fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, SortedList<S>) {
     let terminal = terminal::probe(settings.style.color);
     let subject = if settings.listening { View::Listeners } else { View::Open };
-    let renderer = Renderer::new(&settings.style, subject, terminal);
+    let mut style = settings.style.clone();
+    if settings.is_table_on_terminal && terminal.is_terminal {
+        style.format = Format::Table;
+    }
+    let renderer = Renderer::new(&style, subject, terminal);
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
     let wanted = Wanted {
         workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),

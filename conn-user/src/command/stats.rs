@@ -11,7 +11,8 @@ use crate::ledger::auditor::When;
 use crate::ledger::reporter::Reporter;
 use crate::ledger::self_cost::SelfCostWatch;
 use crate::output::stdout::{Sink as _, Written};
-use crate::output::{queue, stderr};
+use crate::output::{queue, stderr, terminal};
+use crate::render::style::Color;
 use crate::settings::StatsSettings;
 use crate::stream::ready::Ready;
 use crate::stream::shutdown::Shutdown;
@@ -56,7 +57,8 @@ async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<
         if settings.total {
             report.ports.clear();
         }
-        let mut text = report.write(settings.format, &settings.services).into_bytes();
+        let mut text =
+            report.write(settings.format, &settings.services, terminal::probe(Color::Never)).into_bytes();
         let mut ends = vec![text.len()];
         // A reader that does not read misses reports, but the last one.
         let is_wanted = ended || sink.has_room(text.len());

@@ -96,7 +96,23 @@ impl Event {
 
     /// True if [`Event::traffic`] is known.
     pub fn has_traffic(&self) -> bool {
-        matches!(self.kind, Kind::Destroy | Kind::Open)
+        self.kind == Kind::Destroy || (self.kind == Kind::Open && !self.is_mini())
+    }
+
+    /// True if the kernel keeps only a mini-socket of the connection: in TIME_WAIT, or before the end of the handshake. A
+    /// mini-socket has neither an id nor counters.
+    fn is_mini(&self) -> bool {
+        self.kind == Kind::Open && self.connection.id == 0
+    }
+
+    /// The connection's id; `None` for a mini-socket.
+    pub fn id(&self) -> Option<u64> {
+        Some(self.connection.id).filter(|_| !self.is_mini())
+    }
+
+    /// A counter or queue of [`Event::traffic`]; `None` for a mini-socket.
+    pub fn traffic_of<T>(&self, part: fn(&Traffic) -> T) -> Option<T> {
+        Some(part(&self.traffic)).filter(|_| !self.is_mini())
     }
 
     /// True if this host opened the connection.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conn_common::cause::Ending;
-use conn_common::connection::{IN, LISTENER, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{IN, LISTENER, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, NEW, NO_CAUSE};
 use conn_common::owner::{ACCEPT, COMM, CONNECT, Owner as Record};
 use conn_common::row::SocketRow;
@@ -295,20 +295,21 @@ pub(crate) fn bytes(record: &EventRecord) -> Vec<u8> {
 
 /// Any event of the stream, and any open connection or listener.
 fn any_plain_event() -> impl Strategy<Value = Event> {
-    let open = (any_record(), prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED)], any::<u32>()).prop_map(
-        |(record, direction, at_least_jiffies)| {
-            let EventRecord { time_ns, traffic, connection, .. } = record;
-            let row = SocketRow {
-                cookie: 7,
-                traffic,
-                at_least_jiffies,
-                protocol: conn_common::protocol::TCP,
-                reserved: [0; 3],
-                connection,
-            };
-            decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
-        },
-    );
+    let open =
+        (any_record(), prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED), Just(PERHAPS_IN)], any::<u32>())
+            .prop_map(|(record, direction, at_least_jiffies)| {
+                let EventRecord { time_ns, traffic, connection, .. } = record;
+                let row = SocketRow {
+                    cookie: 7,
+                    traffic,
+                    at_least_jiffies,
+                    protocol: conn_common::protocol::TCP,
+                    is_hint: 0,
+                    reserved: [0; 2],
+                    connection,
+                };
+                decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
+            });
     let stream = any_record().prop_map(|record| decode::decode(&bytes(&record), RATE).unwrap());
     prop_oneof![3 => stream, 1 => open]
 }

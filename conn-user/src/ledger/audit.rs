@@ -129,7 +129,8 @@ mod tests {
             cookie: 0,
             at_least_jiffies: 0,
             protocol: TCP,
-            reserved: [0; 3],
+            is_hint: 0,
+            reserved: [0; 2],
             traffic: Traffic::NONE,
             connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
         }

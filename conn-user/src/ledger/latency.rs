@@ -15,6 +15,7 @@ use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
 use crate::render::human;
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
+use crate::render::style::Terminal;
 
 /// Reads the histograms.
 #[derive(Debug)]
@@ -63,8 +64,9 @@ impl Lifetimes {
         })
     }
 
-    /// A table with a small plot: one mark per octave, from the shortest to the longest duration.
-    pub(crate) fn table(&self, services: &Services) -> NumberTable {
+    /// A table with a small plot: one mark per octave, from the shortest to the longest duration. It fits into the
+    /// terminal.
+    pub(crate) fn table(&self, services: &Services, terminal: Terminal) -> NumberTable {
         let names = ["port", "direction", "span", "count", "p50", "p90", "p99", "max", "from", "plot", "to"];
         let mut table = NumberTable::new(&names.map(|name| NumberColumn { name, in_text: true }));
         for (direction, port, span, histogram) in self.rows() {
@@ -78,11 +80,11 @@ impl Lifetimes {
                 histogram.count().into(),
             ];
             row.extend(QUANTILES.map(|(per_mille, _)| time(histogram.quantile(per_mille))));
-            let plot = Plot::of(histogram);
+            let plot = Plot::of(histogram, if terminal.utf8 { &BLOCKS } else { &DIGITS });
             row.extend([time(plot.from), NumberValue::Text(plot.marks), time(plot.to)]);
             table.rows.push(row);
         }
-        table
+        table.fitted(&["plot", "from", "to", "p90", "p99"], terminal.width)
     }
 
     /// All histograms as JSON, with the buckets that are not empty: durations above `from_ns`, up to and including `to_ns`.
@@ -131,11 +133,13 @@ struct Plot {
     to: Option<u64>,
 }
 
-/// Eighths of a line's height.
-const MARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Marks for the eighths of a line's height.
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// The same where the terminal shows ASCII only.
+const DIGITS: [char; 8] = ['1', '2', '3', '4', '5', '6', '7', '8'];
 
 impl Plot {
-    fn of(histogram: &Histogram) -> Self {
+    fn of(histogram: &Histogram, marks_of_eighths: &[char; 8]) -> Self {
         // The zero bucket stands alone, then there are four buckets to an octave.
         let octave = |at: usize| at.div_ceil(4);
         let mut octaves: BTreeMap<usize, u64> = BTreeMap::new();
@@ -148,7 +152,7 @@ impl Plot {
         };
         let mark = |count: u64| {
             let eighths = (u128::from(count) * 8).div_ceil(u128::from(highest)).max(1);
-            MARKS[usize::try_from(eighths - 1).unwrap_or(7).min(7)]
+            marks_of_eighths[usize::try_from(eighths - 1).unwrap_or(7).min(7)]
         };
         let marks =
             (first..=last).map(|octave| octaves.get(&octave).map_or(' ', |&count| mark(count))).collect();
@@ -176,13 +180,20 @@ mod tests {
 
     #[test]
     fn quantiles_and_a_plot() {
-        insta::assert_snapshot!(lifetimes().table(&Services::default()).text(), @"
-        PORT  DIRECTION  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
-         443  out        handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.3ms
-         443  out        lifetime      53  914ms  914ms  1h02m   1h02m   0ns     ▁                   █           ▁  1h08m
-          22  in         handshake      0  -      -      -       -       -                                          -
-          22  in         lifetime       0  -      -      -       -       -                                          -
+        let table = |terminal| lifetimes().table(&Services::default(), terminal).text();
+        insta::assert_snapshot!(table(Terminal { utf8: true, ..Terminal::NONE }), @"
+        PORT  DIR  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
+         443  out  handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.3ms
+         443  out  lifetime      53  914ms  914ms  1h02m   1h02m   0ns     ▁                   █           ▁  1h08m
+          22  in   handshake      0  -      -      -       -       -                                          -
+          22  in   lifetime       0  -      -      -       -       -                                          -
         ");
+        let ascii = table(Terminal::NONE);
+        assert!(ascii.is_ascii() && ascii.contains("181     1"), "{ascii}");
+        for width in 50..120 {
+            let narrow = table(Terminal { width: Some(width), ..Terminal::NONE });
+            assert!(narrow.lines().all(|line| line.len() <= width), "{width}:\n{narrow}");
+        }
     }
 
     #[test]

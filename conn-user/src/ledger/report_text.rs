@@ -5,10 +5,12 @@ use conn_common::state;
 use serde::{Serialize as _, Serializer};
 use serde_json::json;
 
+use crate::event::state_name;
 use crate::host::services::Services;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, direction_name};
 use crate::ledger::self_cost::SelfCost;
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
+use crate::render::style::Terminal;
 
 /// The counters in a table: events in the ring, then losses, failures and repairs.
 const SHOWN: [u32; 14] = [
@@ -28,9 +30,23 @@ const SHOWN: [u32; 14] = [
     counter::SPANS_FAILED,
 ];
 
+/// Columns that a narrow terminal leaves out, the first one first. The others take 40 characters.
+const DROPPABLE: [&str; 10] = [
+    "listeners",
+    "retransmits",
+    "preexisting",
+    "established",
+    "closed_per_s",
+    "failed_per_s",
+    "bytes_received",
+    "bytes_sent",
+    "opened_per_s",
+    "closed",
+];
+
 impl Report {
-    /// The report in one of the formats. A table has the ports' names of `services`.
-    pub(crate) fn write(&self, format: TableFormat, services: &Services) -> String {
+    /// The report in one of the formats. A table has the ports' names of `services`, and fits into the terminal.
+    pub(crate) fn write(&self, format: TableFormat, services: &Services, terminal: Terminal) -> String {
         let table = || {
             table(self.ports.iter().chain([&self.total]), |port| NumberValue::port(port, services, format))
         };
@@ -39,9 +55,11 @@ impl Report {
             // A JSON value sorts its fields.
             TableFormat::Json => format!("{}\n", json!(self)),
             TableFormat::Table => {
-                let lifetimes =
-                    self.lifetimes.as_ref().map_or_else(String::new, |all| all.table(services).text());
-                format!("{}{lifetimes}{}", table().text(), self.proof())
+                let lifetimes = self
+                    .lifetimes
+                    .as_ref()
+                    .map_or_else(String::new, |all| all.table(services, terminal).text());
+                format!("{}{lifetimes}{}", table().fitted(&DROPPABLE, terminal.width).text(), self.proof())
             }
         }
     }
@@ -78,7 +96,7 @@ impl Report {
                 "audit: port {} {} {}: {} in the ledger, {} in the kernel",
                 difference.port,
                 direction_name(difference.direction),
-                state::name(difference.state).unwrap_or("-"),
+                state_name::name(difference.state).unwrap_or("-"),
                 difference.ledger,
                 difference.kernel
             )
@@ -202,8 +220,8 @@ fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValu
         slot.failed().into(),
         slot.closed().into(),
         slot.open().into(),
-        slot.bytes_sent().into(),
-        slot.bytes_received().into(),
+        NumberValue::Bytes(slot.bytes_sent().into()),
+        NumberValue::Bytes(slot.bytes_received().into()),
         slot.retransmits().into(),
         listeners.map_or(NumberValue::Unknown, |listeners| listeners.open().into()),
     ]);
@@ -280,17 +298,17 @@ mod tests {
     #[test]
     fn table_ends_with_the_proof() {
         let services = Services::parse("ssh 22/tcp");
-        insta::assert_snapshot!(report(audited(), None).write(TableFormat::Table, &services), @"
-        PORT   DIRECTION  OPENED  PREEXISTING  ESTABLISHED  FAILED  CLOSED  OPEN  BYTES_SENT  BYTES_RECEIVED  RETRANSMITS  LISTENERS
-        443    out             2            1            0       0       1     2           0               0            0          -
-        ssh    in              2            0            1       1       0     1           0               0            0          2
-        total  both            4            1            1       1       1     3           0               0            0          2
+        insta::assert_snapshot!(report(audited(), None).write(TableFormat::Table, &services, Terminal::NONE), @"
+        PORT   DIR   OPENED  PREEXISTING  ESTABLISHED  FAILED  CLOSED  OPEN  SENT  RECEIVED  RETRANS  LISTENERS
+        443    out        2            1            0       0       1     2    0B        0B        0          -
+        ssh    in         2            0            1       1       0     1    0B        0B        0          2
+        total  both       4            1            1       1       1     3    0B        0B        0          2
         netns 4026531840: opened 2 + preexisting 0 = failed 1 + closed 0 + open 1
         netns 4026532200: opened 2 + preexisting 1 = failed 0 + closed 1 + open 2
         witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, storage_failed 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
         skipped by the kernel: set_state 7
         audit 1.2 s ago: 2 open in the kernel; 2 ports compared, 0 moved meanwhile, 1 differ
-        audit: port 443 out SYN_SENT: 2 in the ledger, 1 in the kernel
+        audit: port 443 out syn_sent: 2 in the ledger, 1 in the kernel
         opened 4 + preexisting 1 = failed 1 + closed 1 + open 3: DOES NOT HOLD
         ");
     }
@@ -308,7 +326,11 @@ mod tests {
     #[test]
     fn csv_has_rates_since_the_last_report() {
         let before = Ledger::default();
-        let csv = report(audited(), Some((&before, 2.0))).write(TableFormat::Csv, &Services::default());
+        let csv = report(audited(), Some((&before, 2.0))).write(
+            TableFormat::Csv,
+            &Services::default(),
+            Terminal::NONE,
+        );
         insta::assert_snapshot!(csv, @"
         port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s
         443,out,2,1,0,0,1,2,0,0,0,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5
@@ -319,7 +341,8 @@ mod tests {
 
     #[test]
     fn json_has_the_whole_report() {
-        let text = report(audited(), None).write(TableFormat::Json, &Services::parse("ssh 22/tcp"));
+        let text =
+            report(audited(), None).write(TableFormat::Json, &Services::parse("ssh 22/tcp"), Terminal::NONE);
         let mut json: Json = serde_json::from_str(&text).unwrap();
         let ports = json["ports"].take();
         assert_eq!((&ports[0]["port"], &ports[0]["direction"]), (&json!(443), &json!("out")));
@@ -334,7 +357,7 @@ mod tests {
     fn report_without_ports_keeps_the_total() {
         let mut report = report(audited(), None);
         report.ports.clear();
-        assert_eq!(report.write(TableFormat::Csv, &Services::default()).lines().count(), 2);
+        assert_eq!(report.write(TableFormat::Csv, &Services::default(), Terminal::NONE).lines().count(), 2);
         assert_eq!(json!(report)["ports"], json!([]));
     }
 }

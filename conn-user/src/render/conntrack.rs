@@ -85,7 +85,10 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
     }
     if extras.id {
         out.extend_from_slice(b" id=");
-        integer(connection.id, out);
+        match event.id() {
+            Some(id) => integer(id, out),
+            None => out.push(b'-'),
+        }
     }
     own_fields(event, frame.color, out);
 }

@@ -129,8 +129,10 @@ mod tests {
             prop_assert_eq!(cells.len(), Column::native().count());
             let at = Column::native().position(|column| column.id == "comm").unwrap();
             let mut comm = Vec::new();
-            sanitize::word(event.owner().map_or(b"", |owner| owner.comm), &mut comm);
-            sanitize::begin_no_formula(0, &mut comm);
+            if let Some(owner) = event.owner() {
+                sanitize::word(owner.comm, &mut comm);
+                sanitize::begin_no_formula(0, &mut comm);
+            }
             prop_assert_eq!(cells[at].as_bytes(), comm);
             // The owner's source is a word of conntrace's: a minus stands for an unknown one.
             let is_formula = |cell: &String| cell.len() > 1 && cell.starts_with(['=', '+', '-', '@', '\t', '\r']);

@@ -43,7 +43,9 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         IN => document.word("network.direction", "ingress"),
         _ => {}
     }
-    document.client_and_server(event, ["client.ip", "client.port", "server.ip", "server.port"]);
+    if event.is_directed() {
+        document.client_and_server(event, ["client.ip", "client.port", "server.ip", "server.port"]);
+    }
     if event.has_traffic() {
         let traffic = &event.traffic;
         let sent = (traffic.bytes_sent, traffic.segments_sent);

@@ -136,6 +136,39 @@ pub(crate) fn duration(ns: u64, out: &mut Vec<u8>) {
     };
 }
 
+/// Appends a number of bytes, of three digits and rounded from a kibibyte on: `517B`, `64.0KiB`, `1.21MiB`.
+pub(crate) fn bytes(number: u64, out: &mut Vec<u8>) {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if number < 1 << 10 {
+        out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        return out.push(b'B');
+    }
+    // A number that rounds up to 1,024 is written in the next unit.
+    let mut shift = 10;
+    while shift < 60 && number >= (1_u64 << (shift + 10)) - (1 << (shift - 1)) {
+        shift += 10;
+    }
+    let parts = |parts: u128| (u128::from(number) * parts + (1 << (shift - 1))) >> shift;
+    let (whole, tenths, hundredths) = (parts(1), parts(10), parts(100));
+    let unit = UNITS[shift / 10 - 1];
+    // Writing into a vector does not fail.
+    _ = if hundredths < 1_000 {
+        write!(out, "{}.{:02}{unit}", hundredths / 100, hundredths % 100)
+    } else if tenths < 1_000 {
+        write!(out, "{}.{}{unit}", tenths / 10, tenths % 10)
+    } else {
+        write!(out, "{whole}{unit}")
+    };
+}
+
+/// A number of bytes as text of its own, see [`bytes`].
+pub(crate) fn bytes_text(number: u64) -> String {
+    let mut out = Vec::new();
+    bytes(number, &mut out);
+    // `bytes` writes ASCII only.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// A duration as text of its own, see [`duration`].
 pub(crate) fn duration_text(ns: u64) -> String {
     let mut out = Vec::new();
@@ -210,6 +243,25 @@ mod tests {
         fs::remove_file(&path).unwrap();
         for value in ["", "UTC", ":Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "/etc", "/proc/self/maps"] {
             assert!(is_readable(OsStr::new(value)), "{value}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_units_of_1024() {
+        for (number, expected) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (1_024, "1.00KiB"),
+            (65_536, "64.0KiB"),
+            (10_235, "10.0KiB"),
+            (102_348, "99.9KiB"),
+            (1_048_063, "1023KiB"),
+            (1_048_064, "1.00MiB"),
+            (1_270_000, "1.21MiB"),
+            (5 << 40, "5.00TiB"),
+            (u64::MAX, "16.0EiB"),
+        ] {
+            assert_eq!(bytes_text(number), expected, "{number}");
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.word("event", event.kind.name());
     object.time("time", time_ns);
     object.integer("time_ns", time_ns);
-    object.integer("id", connection.id);
+    object.optional("id", event.id(), Object::integer);
     object.optional("direction", event.direction(), Object::word);
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.optional("protocol", protocol::name(event.protocol), Object::word);
@@ -74,6 +74,9 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     }
     let start_ns = owner.map(|owner| owner.start_ns).filter(|&ns| ns != 0);
     object.optional("process_start_ns", start_ns.map(unix_ns), Object::integer);
+    if !event.is_directed() {
+        object.word("local_end", if event.is_src_ours() { "src" } else { "dst" });
+    }
     object.integer("schema", SCHEMA);
     object.close();
 }
@@ -92,17 +95,21 @@ fn now(event: &Enriched, object: &mut Object<'_>) {
     object.optional("age_ns", event.age_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     traffic(event, object);
-    object.integer("receive_queue", event.traffic.receive_queue);
-    object.integer("send_queue", event.traffic.send_queue);
+    object.optional("receive_queue", event.traffic_of(|traffic| traffic.receive_queue), Object::integer);
+    object.optional("send_queue", event.traffic_of(|traffic| traffic.send_queue), Object::integer);
 }
 
 fn traffic(event: &Enriched, object: &mut Object<'_>) {
     let traffic = &event.traffic;
-    object.integer("bytes_sent", traffic.bytes_sent);
-    object.integer("bytes_received", traffic.bytes_received);
-    object.integer("segments_sent", traffic.segments_sent);
-    object.integer("segments_received", traffic.segments_received);
-    object.integer("retransmits", traffic.retransmits);
+    object.optional("bytes_sent", event.traffic_of(|traffic| traffic.bytes_sent), Object::integer);
+    object.optional("bytes_received", event.traffic_of(|traffic| traffic.bytes_received), Object::integer);
+    object.optional("segments_sent", event.traffic_of(|traffic| traffic.segments_sent), Object::integer);
+    object.optional(
+        "segments_received",
+        event.traffic_of(|traffic| traffic.segments_received),
+        Object::integer,
+    );
+    object.optional("retransmits", event.traffic_of(|traffic| traffic.retransmits), Object::integer);
     object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
     object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
     object.optional("idle_ns", event.idle_ns, Object::integer);

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{
+    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED,
+};
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::reset::Reset;
 use conn_common::state::UNSEEN;
@@ -73,8 +75,9 @@ struct LostFields {
 #[derive(Deserialize)]
 struct Fields {
     time_ns: i64,
-    id: u64,
+    id: Option<u64>,
     direction: Option<String>,
+    local_end: Option<String>,
     protocol: String,
     state: String,
     old_state: Option<String>,
@@ -191,7 +194,11 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
 fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadError> {
     let moment = |key, unix_ns: Option<i64>| unix_ns.map_or(Ok(0), |unix_ns| boot_ns(clock, key, unix_ns));
     let direction = match fields.direction.as_deref() {
-        None => UNDIRECTED,
+        None => match fields.local_end.as_deref() {
+            None | Some("src") => UNDIRECTED,
+            Some("dst") => PERHAPS_IN,
+            Some(word) => return Err(value("local_end", word)),
+        },
         Some("in") => IN,
         Some("out") => OUT,
         Some("listen") => LISTENER,
@@ -208,7 +215,7 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         direction,
         state: state("state", &fields.state)?,
         flags: established | preexisting,
-        id: fields.id,
+        id: fields.id.unwrap_or(0),
         attempt_ns: moment("attempt_ns", fields.attempt_ns)?,
         established_ns: moment("established_ns", fields.established_ns)?,
         src: address(fields.src),

@@ -137,7 +137,7 @@ impl<'a> Object<'a> {
         match cell {
             Cell::Unknown => self.null(key),
             Cell::Boolean(value) => self.boolean(key, value),
-            Cell::Number(number) => self.integer(key, number),
+            Cell::Number(number) | Cell::Bytes(number) => self.integer(key, number),
             Cell::UnixNs(ns) => self.integer(key, ns),
             Cell::Time(ns) | Cell::Date(ns) => self.time(key, ns),
             Cell::Word(word) => self.word(key, word),
@@ -202,7 +202,7 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Unknown => {}
         Cell::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
-        Cell::Number(number) => integer(number, out),
+        Cell::Number(number) | Cell::Bytes(number) => integer(number, out),
         Cell::UnixNs(ns) => integer(ns, out),
         Cell::Time(ns) | Cell::Date(ns) => rfc3339(ns, out),
         Cell::Duration { ns, at_least } => {

@@ -19,7 +19,7 @@ pub mod schema;
 pub mod style;
 mod xml;
 
-use crate::column::{Column, Columns, named};
+use crate::column::{Column, Columns};
 use crate::event::enriched::Enriched;
 use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
@@ -52,7 +52,7 @@ impl Renderer {
         let columns = style.columns.clone();
         let table = match &columns {
             Some(columns) => EventTable::new(columns.clone()),
-            None => EventTable::fitted(named(subject.columns()), subject.droppable(), terminal.width),
+            None => EventTable::fitted(subject, terminal),
         };
         let table = table.with_services(style.services.clone());
         Self { format: style.format, zone, color: terminal.color, header: style.header, columns, table }
@@ -69,10 +69,11 @@ impl Renderer {
         }
     }
 
-    /// Widens the columns of a table for an event to come. For commands that know all of them before.
-    pub fn measure(&mut self, event: &Enriched, clock: &WallClock) {
+    /// Makes the columns of a table as wide as these events need. For commands that know all events before the first
+    /// line.
+    pub fn measure(&mut self, events: &[Enriched], clock: &WallClock) {
         if self.format == Format::Table {
-            self.table.measure(event, clock, &self.zone);
+            self.table.measure(events, clock, &self.zone);
         }
     }
 
@@ -106,7 +107,12 @@ impl Renderer {
             (Format::Xml(extras), _) => {
                 xml::event(event, extras, &RenderContext { clock, zone: &self.zone, color: false }, out);
             }
-            (Format::Table, _) => self.table.event(event, clock, &self.zone, self.color, out),
+            (Format::Table, _) => {
+                if self.table.widen(event, clock, &self.zone) && self.header {
+                    self.table.header(self.color, out);
+                }
+                self.table.event(event, clock, &self.zone, self.color, out);
+            }
             (Format::Csv, columns) => csv::event(event, columns.as_deref(), clock, out),
             (Format::Logfmt, columns) => logfmt::event(event, columns.as_deref(), clock, out),
             (Format::Otel, _) => otel::event(event, clock, out),

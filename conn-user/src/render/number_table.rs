@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::column::Column;
 use crate::host::services::Services;
-use crate::render::{csv, sanitize};
+use crate::render::{csv, human, sanitize};
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +23,8 @@ pub enum TableFormat {
 pub(crate) enum NumberValue {
     /// A number.
     Count(i128),
+    /// A number of bytes. Text has a unit, JSON and CSV the number.
+    Bytes(i128),
     /// A number per second.
     Rate(f64),
     /// A word.
@@ -49,17 +52,25 @@ impl NumberValue {
 
     fn text(&self) -> String {
         match self {
-            Self::Count(count) => count.to_string(),
+            Self::Count(count) | Self::Bytes(count) => count.to_string(),
             Self::Rate(rate) => format!("{rate:.1}"),
             Self::Text(text) => text.clone(),
             Self::Unknown => "-".into(),
         }
     }
 
+    /// The text for people.
+    fn human(&self) -> String {
+        match self {
+            Self::Bytes(bytes) => u64::try_from(*bytes).map_or_else(|_| self.text(), human::bytes_text),
+            _ => self.text(),
+        }
+    }
+
     fn json(&self) -> Json {
         match self {
             // All counts come from 64-bit counters.
-            Self::Count(count) => i64::try_from(*count)
+            Self::Count(count) | Self::Bytes(count) => i64::try_from(*count)
                 .map(Json::from)
                 .or_else(|_| u64::try_from(*count).map(Json::from))
                 .unwrap_or(Json::Null),
@@ -103,17 +114,42 @@ impl NumberTable {
         }
     }
 
+    /// The same table, whose text leaves columns out, in the order of `droppable`, until it fits into `width` characters.
+    #[must_use]
+    pub(crate) fn fitted(mut self, droppable: &[&str], width: Option<usize>) -> Self {
+        for name in droppable {
+            if width.is_none_or(|width| self.width() <= width) {
+                break;
+            }
+            for column in self.columns.iter_mut().filter(|column| column.name == *name) {
+                column.in_text = false;
+            }
+        }
+        self
+    }
+
+    /// The width of the text, in characters.
+    fn width(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().sum::<usize>() + (GAP * widths.len()).saturating_sub(GAP)
+    }
+
+    /// The widths of the columns of the text.
+    fn widths(&self) -> Vec<usize> {
+        let cells = |at: usize| self.rows.iter().map(move |row| row[at].human().chars().count());
+        let shown = (0..self.columns.len()).filter(|&at| self.columns[at].in_text);
+        shown.map(|at| cells(at).max().unwrap_or(0).max(title(self.columns[at].name).len())).collect()
+    }
+
     /// Aligned text: numbers to the right, words to the left, two blanks between.
     pub(crate) fn text(&self) -> String {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| self.columns[at].in_text).collect();
-        let header = shown.iter().map(|&at| (self.columns[at].name.to_uppercase(), self.is_text_column(at)));
+        let header = shown.iter().map(|&at| (title(self.columns[at].name), self.is_text_column(at)));
         let mut lines: Vec<Vec<(String, bool)>> = vec![header.collect()];
         for row in &self.rows {
-            lines.push(shown.iter().map(|&at| (row[at].text(), self.is_text_column(at))).collect());
+            lines.push(shown.iter().map(|&at| (row[at].human(), self.is_text_column(at))).collect());
         }
-        let widths: Vec<usize> = (0..shown.len())
-            .map(|at| lines.iter().map(|line| line[at].0.chars().count()).max().unwrap_or(0))
-            .collect();
+        let widths = self.widths();
         let mut out = String::new();
         for line in lines {
             let cells: Vec<String> = line
@@ -172,6 +208,15 @@ impl NumberTable {
     }
 }
 
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+/// The header of a column in text: that of the same column in lists, else the name.
+fn title(name: &str) -> String {
+    let of_lists = Column::named(name).map(|column| column.title.to_owned());
+    of_lists.unwrap_or_else(|| name.replace("_per_s", "/s").to_uppercase())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +262,34 @@ mod tests {
         table.rows = vec![vec![NumberValue::Text("+1".into())], vec![(-1_i64).into()]];
         // A number stays a number.
         assert_eq!(table.csv(), "comm\n\\x2b1\n-1\n");
+    }
+
+    #[test]
+    fn narrow_text_leaves_columns_out_by_rank() {
+        let table = || {
+            let mut table = table();
+            table.columns[3].in_text = true;
+            table
+        };
+        let widths = |width| {
+            let text = table().fitted(&["refused", "comm"], width).text();
+            text.lines().map(str::len).max().unwrap()
+        };
+        assert_eq!([None, Some(28), Some(27), Some(12), Some(3)].map(widths), [28, 28, 19, 12, 12]);
+        // JSON and CSV have all columns.
+        assert_eq!(table().fitted(&["comm"], Some(1)).csv(), table().csv());
+    }
+
+    #[test]
+    fn text_has_units() {
+        let columns = ["bytes_sent", "opened_per_s"].map(|name| NumberColumn { name, in_text: true });
+        let mut table = NumberTable::new(&columns);
+        table.rows.push(vec![NumberValue::Bytes(65_536), NumberValue::Rate(1.5)]);
+        insta::assert_snapshot!(table.text(), @"
+           SENT  OPENED/S
+        64.0KiB       1.5
+        ");
+        assert_eq!(table.csv(), "bytes_sent,opened_per_s\n65536,1.5\n");
     }
 
     #[test]

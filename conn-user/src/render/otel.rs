@@ -27,7 +27,10 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     if let Some(state) = state_name(event.connection.state) {
         attributes.word("network.connection.state", state);
     }
-    attributes.client_and_server(event, ["client.address", "client.port", "server.address", "server.port"]);
+    if event.is_directed() {
+        attributes
+            .client_and_server(event, ["client.address", "client.port", "server.address", "server.port"]);
+    }
     let (local, peer) = (event.local(), event.peer());
     attributes.address("network.local.address", local.ip());
     attributes.integer("network.local.port", local.port());

@@ -6,8 +6,14 @@ use crate::event::until_zero;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends `name` as one word of a line. Bytes other than visible ASCII, `=` and `[` become `\xNN`, a backslash
-/// becomes `\\`.
+/// becomes `\\`. An empty name becomes `""`, and a name that looks like that or like the `-` of an unknown value is
+/// escaped.
 pub(crate) fn word(name: &[u8], out: &mut Vec<u8>) {
+    match name {
+        b"" => return out.extend_from_slice(b"\"\""),
+        b"-" | b"\"\"" => return name.iter().for_each(|&byte| hex(byte, out)),
+        _ => {}
+    }
     // Nearly all names are harmless.
     if name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'=' | b'[')) {
         return out.extend_from_slice(name);
@@ -130,6 +136,10 @@ mod tests {
     fn words_are_one_word() {
         assert_eq!(with(word, b"curl"), "curl");
         assert_eq!(with(word, b"kworker/0:1-ev"), "kworker/0:1-ev");
+        assert_eq!(
+            ["", "-", "\"\"", "--"].map(|name| with(word, name.as_bytes())),
+            ["\"\"", r"\x2d", r"\x22\x22", "--"]
+        );
         assert_eq!(with(word, b"a b\n\x1b[31m=\\\xff\xc3\xa4"), r"a\x20b\x0a\x1b\x5b31m\x3d\\\xff\xc3\xa4");
     }
 
@@ -149,8 +159,8 @@ mod tests {
             ("\t=1", r"\x09\x3d1"),
             ("\r=1", r"\x0d\x3d1"),
             ("kworker/0:1-ev", "kworker/0:1-ev"),
-            ("-", "-"),
-            ("", ""),
+            ("-", r"\x2d"),
+            ("", "\"\""),
         ] {
             assert_eq!(cell(name), text);
         }

@@ -28,8 +28,8 @@ pub fn text() -> String {
     format!("{:#}\n", json())
 }
 
-/// Fields that are not in every line of their kind.
-const OPTIONAL: [&str; 2] = ["comm_hex", "thread_hex"];
+/// Fields that are not in every line of their kind. Only an open connection may have the last one.
+const OPTIONAL: [&str; 3] = ["comm_hex", "thread_hex", "local_end"];
 
 /// The field with the version of the line.
 fn version() -> Value {
@@ -50,9 +50,14 @@ fn event(kind: Kind) -> Value {
         }),
     );
     properties.insert("schema".into(), version());
-    for key in OPTIONAL {
+    for key in &OPTIONAL[..2] {
         let description = "bytes of the name in hexadecimal digits, only there if it is not UTF-8";
-        properties.insert(key.into(), json!({ "type": "string", "description": description }));
+        properties.insert((*key).into(), json!({ "type": "string", "description": description }));
+    }
+    if kind == Kind::Open {
+        let description = "which end is this host's, only there if `direction` is null";
+        let property = json!({ "type": "string", "enum": ["src", "dst"], "description": description });
+        properties.insert("local_end".into(), property);
     }
     let required = columns.iter().map(|column| column.id).chain(["process_start_ns", "schema"]);
     json!({
@@ -197,7 +202,8 @@ mod tests {
             let event = event(kind);
             assert_eq!(
                 event["properties"].as_object().unwrap().len(),
-                event["required"].as_array().unwrap().len() + OPTIONAL.len()
+                event["required"].as_array().unwrap().len()
+                    + if kind == Kind::Open { OPTIONAL.len() } else { OPTIONAL.len() - 1 }
             );
         }
     }

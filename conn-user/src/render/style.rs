@@ -103,23 +103,31 @@ impl View {
         }
     }
 
-    /// The columns that a narrow terminal drops, in this order.
+    /// The columns that a narrow terminal leaves out, in this order. The others stay at any width: 40 columns are enough
+    /// for them, and 60 with the longest IPv6 addresses.
     pub(super) const fn droppable(self) -> &'static [&'static str] {
         match self {
-            Self::Events => &["direction", "pid", "time", "state", "sport"],
+            Self::Events => {
+                &["pid", "sport", "state", "time", "direction", "lifetime", "src", "reason", "comm"]
+            }
             Self::Lives => &[
                 "old_state",
                 "owner",
+                "pid",
+                "sport",
                 "handshake",
+                "time",
                 "direction",
                 "bytes_received",
                 "bytes_sent",
-                "pid",
-                "time",
-                "sport",
+                "src",
+                "reason",
+                "comm",
             ],
-            Self::Open => &["direction", "pid", "receive_queue", "send_queue"],
-            Self::Listeners => &["netns", "pid"],
+            Self::Open => {
+                &["direction", "receive_queue", "send_queue", "pid", "age", "local", "state", "comm"]
+            }
+            Self::Listeners => &["netns", "pid", "state", "send_queue", "receive_queue", "comm"],
         }
     }
 }
@@ -158,13 +166,17 @@ pub struct Style {
 /// What standard output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// Width in characters; `None` if standard output is not a terminal.
+    /// Width in characters; `None` if standard output is not a terminal, or a terminal without a size.
     pub width: Option<usize>,
+    /// Standard output is a terminal.
+    pub is_terminal: bool,
     /// Colours are wanted and possible.
     pub color: bool,
+    /// The locale's encoding is UTF-8. Without it, text that conntrace makes is ASCII.
+    pub utf8: bool,
 }
 
 impl Terminal {
     /// Not a terminal.
-    pub const NONE: Self = Self { width: None, color: false };
+    pub const NONE: Self = Self { width: None, is_terminal: false, color: false, utf8: false };
 }

@@ -47,9 +47,7 @@ pub(super) fn rendered_on(terminal: Terminal, subject: View, format: Format, eve
 
 fn whole(mut renderer: Renderer, events: &[Enriched]) -> String {
     let mut out = Vec::new();
-    for event in events {
-        renderer.measure(event, &CLOCK);
-    }
+    renderer.measure(events, &CLOCK);
     renderer.begin(&mut out);
     for event in events {
         renderer.event(event, &CLOCK, &mut out);
@@ -69,7 +67,7 @@ pub(super) fn loss(format: Format) -> String {
 
 #[test]
 fn colours_follow_the_terminal() {
-    let color = Terminal { width: None, color: true };
+    let color = Terminal { color: true, ..Terminal::NONE };
     let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
     let text = rendered_on(color, View::Events, Format::Conntrack(ConntrackFields::default()), &events);
     insta::assert_snapshot!(text, @"

@@ -36,9 +36,12 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
     out.extend_from_slice(b"<meta direction=\"independent\"><state>");
     out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
     // conntrack has the id here even without `-o id`.
-    out.extend_from_slice(b"</state><id>");
-    integer(connection.id, out);
-    out.extend_from_slice(b"</id>");
+    out.extend_from_slice(b"</state>");
+    if let Some(id) = event.id() {
+        out.extend_from_slice(b"<id>");
+        integer(id, out);
+        out.extend_from_slice(b"</id>");
+    }
     if conntrack::is_assured(event) {
         out.extend_from_slice(b"<assured/>");
     }

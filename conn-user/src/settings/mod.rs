@@ -105,6 +105,8 @@ pub struct ListSettings {
     pub style: Style,
     /// Show listening sockets instead of connections.
     pub listening: bool,
+    /// No format was chosen: a terminal gets a table, and a pipe conntrack's lines.
+    pub is_table_on_terminal: bool,
     /// The smallest certain age.
     pub min_age: Option<Duration>,
     /// The sort key; `None` sorts by service port and tuple.
@@ -262,6 +264,7 @@ impl ListSettings {
             workload: filter::workload(&args.filter),
             style: style::from_args(&args.output, subject, lookup.services())?,
             listening,
+            is_table_on_terminal: !args.dump && args.output.output.is_empty(),
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
             order: args.sort,
         })

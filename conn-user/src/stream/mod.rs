@@ -11,5 +11,6 @@ pub(crate) mod ring;
 pub(crate) mod shutdown;
 pub(crate) mod source;
 pub(crate) mod text;
+mod time_wait;
 pub(crate) mod top_n;
 pub(crate) mod walk;

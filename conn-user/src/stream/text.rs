@@ -43,9 +43,7 @@ impl<S: Sink> Text<S> {
     /// Prints all events of an output, in a table whose columns are as wide as they need. Returns how many of them the
     /// output had no room for.
     pub(crate) fn print_all(&mut self, events: &[Enriched], clock: &WallClock) -> u64 {
-        for event in events {
-            self.renderer.measure(event, clock);
-        }
+        self.renderer.measure(events, clock);
         self.begin();
         let mut dropped = 0;
         for event in events {

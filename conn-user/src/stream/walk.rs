@@ -7,6 +7,7 @@ use crate::host::namespace::Namespace;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets::{self, Holders};
 use crate::stream::source::{Batch, Item, Source, Take};
+use crate::stream::time_wait::Responders;
 
 /// Every TCP socket of some network namespaces: one batch.
 pub(crate) struct SocketWalk<'a> {
@@ -37,7 +38,13 @@ impl Source for SocketWalk<'_> {
             return Ok(Batch::End);
         }
         let (holders, mut wanted) = (self.holders, true);
-        let walked = sockets::list(self.probe, self.namespaces, |row| {
+        let mut responders = Responders::new(self.namespaces);
+        let walked = sockets::list(self.probe, self.namespaces, |mut row| {
+            if row.is_hint != 0 {
+                responders.note_listener(&row.connection);
+                return;
+            }
+            responders.direct(&mut row.connection);
             let holders = holders.get(&row.cookie).map(Vec::as_slice);
             wanted = wanted && take(Item::Socket(&row, holders)).is_continue();
         })?;

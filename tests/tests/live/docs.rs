@@ -157,7 +157,7 @@ fn count_json(stage: &Stage) -> Vec<String> {
 
 fn list(stage: &Stage) -> Vec<String> {
     let _open = [stage.open(), stage.open()];
-    ask(120, &["list", "-o", "table", "--dport", "22"])
+    ask(120, &["list", "--dport", "22"])
 }
 
 fn listening(_: &Stage) -> Vec<String> {

@@ -100,7 +100,7 @@ fn socket(row: &Value) -> (String, String, String) {
         if address.contains(':') { format!("[{address}]:{any}") } else { format!("{address}:{any}") }
     };
     let (src, dst) = (end("src", "sport"), end("dst", "dport"));
-    let is_src_ours = matches!(row["direction"].as_str(), Some("out") | None);
+    let is_src_ours = row["direction"] == "out" || row["local_end"] == "src";
     if is_src_ours { (text("state"), src, dst) } else { (text("state"), dst, src) }
 }
 

@@ -124,6 +124,7 @@ impl Field {
             Self::State if connection.state == NEW_SYN_RECV => SYN_RECV.into(),
             Self::State => connection.state.into(),
             Self::Direction if connection.is_listener() => LISTEN,
+            Self::Direction if !connection.is_directed() => UNDIRECTED.into(),
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),
             Self::Netns => connection.netns.into(),

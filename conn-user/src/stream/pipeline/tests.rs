@@ -156,7 +156,8 @@ fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
         traffic: closed().traffic,
         at_least_jiffies: 0,
         protocol: conn_common::protocol::TCP,
-        reserved: [0; 3],
+        is_hint: 0,
+        reserved: [0; 2],
         connection,
     };
     let other = conn_common::owner::Owner { pid: 1, ..holder };
