@@ -89,15 +89,18 @@ impl<W: Words> AssocTable<W> {
         self.first_that(first, |slot| self.0.load(slot) == FREE && self.0.compare_exchange(slot, FREE, key))
     }
 
-    /// Frees all ways of `key`. A way that is BUSY stays with its user.
+    /// Frees all ways of `key`. A way that is BUSY stays with its user. True if there was one.
     #[inline(always)]
-    pub fn release(&self, first: u32, key: u64) {
-        self.first_that(first, |slot| {
-            if self.0.load(slot) == key {
-                self.0.compare_exchange(slot, key, FREE);
+    pub fn release(&self, first: u32, key: u64) -> bool {
+        let mut is_freed = false;
+        for number in 0..WAYS {
+            if let Some(slot) = self.0.slot(way(first, number))
+                && self.0.load(slot) == key
+            {
+                is_freed |= self.0.compare_exchange(slot, key, FREE);
             }
-            false
-        });
+        }
+        is_freed
     }
 
     /// Marks a free way BUSY. `None` if all ways are taken. The caller writes the value, then calls

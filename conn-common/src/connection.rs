@@ -39,6 +39,17 @@ pub const COUNTED: usize = 16;
 /// The state of a socket in a run that only counts: the first bytes of a [`Connection`].
 pub type Counted = [u64; COUNTED / 8];
 
+/// How many states the programs keep elsewhere than in the table, or not at all. While both are 0, no hook looks for a
+/// state in other places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Displaced {
+    /// States in the overflow map.
+    pub overflowed: u64,
+    /// Connections that were counted and have no kept state.
+    pub stateless: u64,
+}
+
 /// One connection (or listener), kept beside its socket and copied into each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -21,7 +21,7 @@ counters! {
     PRODUCED = 0, "events_produced";
     /// Events that found the ring full.
     LOST = 1, "events_lost";
-    /// A socket's storage could not be created; the next hook tries again.
+    /// There was no memory for a socket's state, or no scratch slot to work in; the next hook tries again.
     STORAGE_FAILED = 2, "storage_failed";
     /// A ledger slot could not be created; its step was counted in the unattributed slot.
     LEDGER_FAILED = 3, "ledger_failed";
@@ -45,12 +45,28 @@ counters! {
     SPANS_FAILED = 12, "spans_failed";
     /// A socket began at the address of another, whose end no hook saw. The audit repairs the count.
     END_UNSEEN = 13, "ends_unseen";
+    /// A step of a socket without a kept state: counted and shown from what the socket itself shows.
+    STEP_STATELESS = 14, "steps_stateless";
+    /// A socket's state that found no way in the table: it is kept where a hook works slower.
+    STATE_OVERFLOWED = 15, "states_overflowed";
 }
+
+/// The counters of failures: while one of them is not 0, an event, a count or an owner may be missing or wrong.
+pub const FAILURES: [u32; 8] = [
+    STORAGE_FAILED,
+    STEP_STATELESS,
+    LEDGER_FAILED,
+    NETNS_FAILED,
+    FLAGS_FAILED,
+    NO_SOCKET,
+    OWNER_FAILED,
+    SPANS_FAILED,
+];
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn cells_are_dense() {
-        assert_eq!(super::COUNT, super::END_UNSEEN as usize + 1);
+        assert_eq!(super::COUNT, super::STATE_OVERFLOWED as usize + 1);
     }
 }

@@ -5,7 +5,7 @@
 //! options and offsets.
 
 use crate::assoc_table::TableSlot;
-use crate::connection::Connection;
+use crate::connection::{Connection, Displaced};
 use crate::event::EventRecord;
 use crate::filter::Value;
 use crate::histogram::{BUCKETS, Durations, Histogram};
@@ -84,6 +84,7 @@ pub const RECORDS: LayoutHash = {
     let hash = record!(hash, Connection {
         netns sport dport family direction state flags last_sport scratch id attempt_ns established_ns src dst owner
     });
+    let hash = record!(hash, Displaced { overflowed stateless });
     let hash = record!(hash, Owner { cgroup start_ns pid tid uid source flags reserved comm thread });
     let hash = record!(hash, Traffic {
         bytes_sent bytes_received segments_sent segments_received retransmits srtt_us min_rtt_us receive_queue

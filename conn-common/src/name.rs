@@ -40,6 +40,12 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SOCKET_STATES: &str = "SOCKET_STATES";
 /// The same in a run that only counts.
 pub const COUNTED_STATES: &str = "COUNTED_STATES";
+/// Socket states that found no way in the table.
+pub const OVERFLOW_STATES: &str = "OVERFLOW_STATES";
+/// The same in a run that only counts.
+pub const OVERFLOW_COUNTED: &str = "OVERFLOW_COUNTED";
+/// How many states are elsewhere than in the table, see [`crate::connection::Displaced`].
+pub const DISPLACED: &str = "DISPLACED";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
 /// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::way`].
@@ -90,6 +96,8 @@ pub const COUNTS_ON: &str = "COUNTS_ON";
 /// Binary logarithm of the slots of [`SOCKET_STATES`] or [`COUNTED_STATES`], whichever the run uses, without the scratch
 /// slots.
 pub const TABLE_BITS: &str = "TABLE_BITS";
+/// 1 if the programs may use scratch slots.
+pub const HAS_SCRATCH: &str = "HAS_SCRATCH";
 /// 1 if the run uses [`LEDGER_SLOTS`].
 pub const LEDGER_HAS_TABLE: &str = "LEDGER_HAS_TABLE";
 /// 1 if handshakes and lifetimes go into histograms.

@@ -25,12 +25,15 @@ mod maps;
 mod mode;
 mod owner;
 mod socket;
+mod stateless;
 mod step;
 mod storage;
 mod traffic;
 mod transition;
 mod tuple;
 mod verifier;
+
+use crate::gate::Role;
 
 use aya_ebpf::macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint};
 use aya_ebpf::programs::{
@@ -40,13 +43,13 @@ use aya_ebpf::programs::{
 /// First program on `sock:inet_sock_set_state`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn set_state(ctx: BtfTracePointContext) -> i32 {
-    hook::set_state::on_event(&ctx)
+    hook::set_state::on_event(&ctx, Role::First)
 }
 
 /// The same once more: where the kernel skips the first because it would nest, it runs this one.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn set_state_again(ctx: BtfTracePointContext) -> i32 {
-    hook::set_state::on_event(&ctx)
+    hook::set_state::on_event(&ctx, Role::Other)
 }
 
 /// The end of the socket itself: second chance for a missed CLOSE.

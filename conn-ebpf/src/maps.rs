@@ -3,7 +3,7 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use conn_common::assoc_table::TableSlot;
-use conn_common::connection::{Connection, Counted};
+use conn_common::connection::{Connection, Counted, Displaced};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Durations;
@@ -23,8 +23,26 @@ pub(crate) static SOCKET_STATES: Array<TableSlot<Connection>, 1> = Array::new();
 #[btf_map]
 pub(crate) static COUNTED_STATES: Array<TableSlot<Counted>, 1> = Array::new();
 
-/// States of sockets whose ways were all taken. The kernel frees them with the socket. Has no capacity: it lives beside
-/// the socket.
+/// States of sockets whose ways were all taken, by the address of the socket: inserted by the first hook of the socket,
+/// deleted at its end. Its memory is conntrace's, not the observed process's. The loader sets the size.
+#[btf_map]
+pub(crate) static OVERFLOW_STATES: HashMap<u64, Connection, 1, ON_DEMAND> = HashMap::new();
+
+/// The same in a run that only counts.
+#[btf_map]
+pub(crate) static OVERFLOW_COUNTED: HashMap<u64, Counted, 1, ON_DEMAND> = HashMap::new();
+
+/// How many states are elsewhere: changed with `OVERFLOW_STATES`, and by steps of sockets without a state.
+#[btf_map]
+pub(crate) static DISPLACED: Array<Displaced, 1> = Array::new();
+
+/// Connections that were counted and have no kept state, by network namespace. Inserted at the first of them.
+#[btf_map]
+pub(crate) static STATELESS: HashMap<u32, u64, 4_096, ON_DEMAND> = HashMap::new();
+
+/// States of sockets for which the overflow map has no room, and of all sockets in a run without a table. The kernel
+/// frees them with the socket. It has no capacity, but the kernel charges it to the socket (`optmem_max` of the socket's
+/// network namespace, `omem_charge()` of `net/core/bpf_sk_storage.c`).
 #[btf_map]
 pub(crate) static STORED_STATES: SkStorage<Connection> = SkStorage::new();
 

@@ -8,7 +8,7 @@ use conn_common::counter::NO_SOCKET;
 
 use crate::counter::count;
 use crate::kernel::Tcp;
-use crate::storage::socket_state;
+use crate::storage::socket_state::{self, Kept};
 
 /// A socket that a hook works on, with exclusive use of the kept state. It takes two registers, so functions of their
 /// own take it by value.
@@ -22,6 +22,12 @@ pub(crate) struct Socket<'hook> {
 }
 
 impl Socket<'_> {
+    /// A socket whose state is in a scratch slot, and is not kept.
+    #[inline(always)]
+    pub(crate) fn with_scratch(sk: *mut c_void, state: *mut Connection) -> Self {
+        Self { sk, state, user: PhantomData }
+    }
+
     /// The same socket for a shorter time.
     #[inline(always)]
     pub(crate) fn reborrow(&mut self) -> Socket<'_> {
@@ -61,25 +67,28 @@ pub(crate) fn full_socket(sk: *mut c_void) -> Option<Tcp> {
 }
 
 /// A hook's use of a socket, from the gate on. The kept state is given back at the end.
-pub(crate) struct Entry(Socket<'static>);
+pub(crate) struct Entry {
+    sk: *mut c_void,
+    kept: Kept,
+}
 
 impl Entry {
     /// A socket whose state [`socket_state::enter`] returned.
     #[inline(always)]
-    pub(crate) fn new(sk: *mut c_void, state: *mut Connection) -> Self {
-        Self(Socket { sk, state, user: PhantomData })
+    pub(crate) fn new(sk: *mut c_void, kept: Kept) -> Self {
+        Self { sk, kept }
     }
 
     /// The socket.
     #[inline(always)]
     pub(crate) fn socket(&mut self) -> Socket<'_> {
-        self.0.reborrow()
+        Socket { sk: self.sk, state: self.kept.state, user: PhantomData }
     }
 }
 
 impl Drop for Entry {
     #[inline(always)]
     fn drop(&mut self) {
-        socket_state::leave(self.0.sk, self.0.state);
+        socket_state::leave(self.sk, &self.kept);
     }
 }

@@ -20,7 +20,7 @@ use crate::owner::{self, listener, mptcp};
 use crate::socket::Socket;
 use crate::storage::{pending_owner, socket_state};
 use crate::verifier::opaque;
-use crate::{config, filter, ledger, mode, tuple};
+use crate::{config, filter, ledger, mode, stateless, tuple};
 
 /// Begins a connection or a listener. In its own function, like the next two, so that each program holds it once.
 #[inline(never)]
@@ -75,7 +75,12 @@ pub(crate) fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
         connection.attempt_ns = 0;
     }
     set_addresses(tcp, connection, state);
-    if WALKED.get_ptr(&connection.netns).is_some() {
+    let is_walked = WALKED.get_ptr(&connection.netns).is_some();
+    // Its steps so far were counted without a state.
+    let is_counted = state != LISTEN && stateless::are_in(connection.netns);
+    if is_counted {
+        stateless::remove_one(connection.netns);
+    } else if is_walked {
         count(ADOPTED_LATE);
         pending_owner::forget(tcp);
     } else {
@@ -99,7 +104,11 @@ pub(crate) fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
     if !mode::only_counts() && filter::wants(connection) {
         connection.set(WANTED);
     }
-    ledger::record_open(connection, state);
+    if is_counted {
+        stateless::announce(tcp, connection);
+    } else {
+        ledger::record_open(connection, state);
+    }
     0
 }
 
@@ -227,7 +236,7 @@ fn set_addresses(tcp: Tcp, connection: &mut Connection, state: u8) {
 
 /// The time, nanoseconds of `CLOCK_BOOTTIME`; 0 in a run that only counts, which needs no times.
 #[inline(always)]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     if mode::only_counts() {
         return 0;
     }
@@ -237,7 +246,7 @@ fn now() -> u64 {
 
 /// Clears the state for a new life, but keeps the fields that the next attempt on this socket needs.
 #[inline(always)]
-fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
+pub(crate) fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
     let last_sport = connection.sport;
     socket_state::clear(connection);
     if !mode::only_counts() {
@@ -270,7 +279,7 @@ fn announce_new(tcp: Tcp, connection: &mut Connection) {
 
 /// Emits an event if the run wants it.
 #[inline(always)]
-fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
+pub(crate) fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
     if filter::wants_kind(header.kind) && connection.is(WANTED) && filter::wants_now(connection) {
         emit(tcp, connection, now, header);
     }

@@ -9,7 +9,7 @@ use conn_common::lifecycle::is_alive;
 use conn_common::state::CLOSE;
 
 use crate::counter::count;
-use crate::gate::{TracedSk, enter_checked, is_enabled};
+use crate::gate::{Role, TracedSk, enter_checked, is_enabled};
 use crate::storage::socket_state;
 use crate::verifier::opaque;
 use crate::{mode, transition};
@@ -24,7 +24,7 @@ pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
     let state = socket_state::peek(sk);
     if is_alive(state) && !mode::skips(state) {
         debug!(ctx, "close of a socket in state {} was missed", state);
-        let Some(mut entry) = enter_checked(TracedSk(sk), || true) else { return 0 };
+        let Some(mut entry) = enter_checked(TracedSk(sk), Role::Other, || true, || {}) else { return 0 };
         let mut socket = entry.socket();
         let close = opaque(socket.connection(), CLOSE.into()) as u8;
         count(CLOSED_LATE);

@@ -7,15 +7,15 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::trace;
 use conn_common::lifecycle::opens;
 
-use crate::gate::{Step, TracedSk, enter, is_enabled};
+use crate::gate::{Role, Step, TracedSk, enter, is_enabled};
 use crate::kernel::{TCP, read_u16};
 use crate::owner::mptcp;
 use crate::storage::socket_state;
-use crate::{config, filter, mode};
+use crate::{config, filter, mode, stateless};
 
 /// The hook.
 #[inline(always)]
-pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
+pub(crate) fn on_event(ctx: &BtfTracePointContext, role: Role) -> i32 {
     let old = ctx.arg::<i32>(1).cast_unsigned() as u8;
     let new = ctx.arg::<i32>(2).cast_unsigned() as u8;
     if old == new {
@@ -34,7 +34,12 @@ pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
         return 0;
     }
     trace!(ctx, "set_state {} -> {}", old, new);
-    if let Some(mut entry) = enter(TracedSk(sk), || Step { old, new }) {
+    let no_memory = || {
+        if role == Role::First {
+            stateless::on_step(sk, old, new);
+        }
+    };
+    if let Some(mut entry) = enter(TracedSk(sk), role, || Step { old, new }, no_memory) {
         entry.socket().on_step(old, new);
     }
     0

@@ -12,7 +12,7 @@ use conn_common::counter::{FLAGS_FAILED, NO_SOCKET};
 use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 
 use crate::counter::count;
-use crate::gate::{OpsSk, Step, enter};
+use crate::gate::{OpsSk, Role, Step, enter};
 use crate::transition;
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
@@ -38,7 +38,7 @@ pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
         BPF_SOCK_OPS_TCP_LISTEN_CB => Step { old: CLOSE, new: LISTEN },
         _ => Step { old: CLOSE, new: SYN_SENT },
     };
-    let Some(mut entry) = enter(OpsSk(sk), step) else { return GO_ON };
+    let Some(mut entry) = enter(OpsSk(sk), Role::Other, step, || {}) else { return GO_ON };
     trace!(ctx, "sock_ops {}", op);
     let mut socket = entry.socket();
     if op == BPF_SOCK_OPS_STATE_CB && socket.count_step(ctx.arg(0) as u8, ctx.arg(1) as u8) {

@@ -7,11 +7,11 @@ use conn_common::lifecycle::is_alive;
 use conn_common::state::{CLOSE, LISTEN};
 
 use crate::counter::count;
-use crate::gate::{TracedSk, enter_checked};
+use crate::gate::{Role, TracedSk, enter_checked};
 use crate::iter::context;
 use crate::storage::socket_state;
 use crate::verifier::opaque;
-use crate::{mode, transition};
+use crate::{mode, stateless, transition};
 
 /// The iterator.
 #[inline(always)]
@@ -24,7 +24,11 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     }
     tcp.prefetch();
     socket_state::prefetch_slot(tcp.0);
-    let Some(mut entry) = enter_checked(TracedSk(tcp.0), || state == LISTEN) else { return 0 };
+    let no_memory = || {
+        stateless::on_found(tcp.0, state);
+    };
+    let entry = enter_checked(TracedSk(tcp.0), Role::First, || state == LISTEN, no_memory);
+    let Some(mut entry) = entry else { return 0 };
     let mut socket = entry.socket();
     let known = socket.state();
     if known == state {

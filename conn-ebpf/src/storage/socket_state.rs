@@ -1,8 +1,13 @@
 //! The state that the programs keep of each socket, and where.
 //!
 //! Most states are in a table. Socket storage, which the kernel makes and frees for each connection, would cost the
-//! traffic more than all else that the hooks do. If all ways of a socket are taken, the state is in socket storage, and
-//! a hook works on a copy in a scratch slot.
+//! traffic more than all else that the hooks do. If all ways of a socket are taken, the state is in the overflow map,
+//! and if that has no room, in socket storage. A hook then works on a copy in a scratch slot.
+//!
+//! A run without a table has its states in socket storage, which goes with the socket: a missed end is not taken for a
+//! state of the next socket at the address. If the kernel refuses storage, the state is in the overflow map.
+//!
+//! A state stays where it was made, so a socket has one. With no memory at all, see `stateless`.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -10,15 +15,16 @@ use core::ptr;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_sk_storage_get};
 use conn_common::assoc_table::{AssocTable, BUSY, SCRATCH_SLOTS, TableSlot, Words as _, first_way};
 use conn_common::connection::{COUNTED, Connection};
-use conn_common::counter::STORAGE_FAILED;
 use conn_common::state::UNSEEN;
 
 use crate::counter::count;
 use crate::kernel::follow;
 use crate::maps::{COUNTED_STATES, SOCKET_STATES, STORED_COUNTED, STORED_STATES};
 use crate::storage::assoc_table::{ArrayWords, SlotArray, prefetch, slot_of, value};
+use crate::storage::overflow;
 use crate::verifier::low_half;
 use crate::{config, mode};
+use conn_common::counter::{STATE_OVERFLOWED, STORAGE_FAILED};
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`, `include/uapi/linux/bpf.h`.
 const CREATE: u64 = 1;
@@ -67,6 +73,9 @@ pub(crate) fn peek(sk: *mut c_void) -> u8 {
     if state.is_null() {
         state = in_any_way(sk);
     }
+    if state.is_null() {
+        state = overflow::get(sk);
+    }
     if state.is_null() && has_storage(sk) {
         state = storage(sk, 0);
     }
@@ -74,13 +83,36 @@ pub(crate) fn peek(sk: *mut c_void) -> u8 {
     if state.is_null() { UNSEEN } else { unsafe { (*state).state } }
 }
 
-/// The state of a socket. A new one is [`UNSEEN`]. NULL if there is no room. The caller has the socket's lock, and
-/// gives the state back with [`leave`]. `may_be_stored` returns whether the socket [`has_storage`], where the hook can
-/// read that.
+/// A state that a hook works on.
+pub(crate) struct Kept {
+    /// NULL if there is no memory.
+    pub state: *mut Connection,
+    /// In a run without a table: true if the state is a copy in a scratch slot.
+    is_copy: bool,
+}
+
+/// The state of a socket. A new one is [`UNSEEN`], and only made if the hook `creates` states. The caller has the
+/// socket's lock, and gives the state back with [`leave`]. `may_be_stored` returns whether the socket [`has_storage`],
+/// where the hook can read that.
 #[inline(always)]
-pub(crate) fn enter(sk: *mut c_void, may_be_stored: impl FnOnce() -> bool) -> *mut Connection {
+pub(crate) fn enter(
+    sk: *mut c_void,
+    may_be_stored: impl FnOnce() -> bool,
+    creates: impl FnOnce() -> bool,
+) -> Kept {
     let state = in_first_way(sk);
-    if state.is_null() { enter_elsewhere(sk, may_be_stored()) } else { state }
+    if !state.is_null() {
+        return Kept { state, is_copy: false };
+    }
+    if has_table() {
+        return Kept { state: enter_elsewhere(sk, may_be_stored(), creates()), is_copy: false };
+    }
+    let creates = creates();
+    let state = storage(sk, if creates && overflow::get(sk).is_null() { CREATE } else { 0 });
+    if !state.is_null() {
+        return Kept { state, is_copy: false };
+    }
+    Kept { state: enter_overflow(sk, creates), is_copy: has_scratch() }
 }
 
 /// Fetches the slot that the socket most likely has, or gets.
@@ -105,10 +137,10 @@ pub(crate) fn has_storage(sk: *mut c_void) -> bool {
 
 /// Ends what [`enter`] began.
 #[inline(always)]
-pub(crate) fn leave(sk: *mut c_void, state: *mut Connection) {
+pub(crate) fn leave(sk: *mut c_void, kept: &Kept) {
     // In a run with a table, every state is in a slot: its own, or a scratch slot, which is BUSY.
-    if has_table() && TABLE.0.load(slot_of(state)) == BUSY {
-        give_back(sk, state);
+    if kept.is_copy || has_table() && TABLE.0.load(slot_of(kept.state)) == BUSY {
+        give_back(sk, kept.state);
     }
 }
 
@@ -127,17 +159,20 @@ fn in_any_way(sk: *mut c_void) -> *mut Connection {
 
 /// For a socket without a state in the first way.
 #[inline(never)]
-fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
+fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool, creates: bool) -> *mut Connection {
     let state = in_any_way(sk);
     if !state.is_null() {
         return state;
     }
-    if !has_table() {
-        return storage(sk, CREATE);
-    }
     // All ways may have been taken when the state was made.
-    let mut stored = if may_be_stored { storage(sk, 0) } else { ptr::null_mut() };
-    if stored.is_null() {
+    let mut kept = overflow::get(sk);
+    if kept.is_null() && may_be_stored {
+        kept = storage(sk, 0);
+    }
+    if kept.is_null() {
+        if !creates {
+            return kept;
+        }
         if let Some(slot) = first_way_of(sk).and_then(|first| TABLE.acquire(first, sk as u64)) {
             let words = value(slot).cast::<u64>();
             // All that hooks read before a life begins; word by word, as in `clear`.
@@ -148,17 +183,45 @@ fn enter_elsewhere(sk: *mut c_void, may_be_stored: bool) -> *mut Connection {
             }
             return value(slot);
         }
-        stored = storage(sk, CREATE);
+        count(STATE_OVERFLOWED);
+        kept = overflow::insert(sk);
+        if kept.is_null() {
+            kept = storage(sk, CREATE);
+        }
     }
-    if stored.is_null() { stored } else { borrow_scratch(stored) }
+    if kept.is_null() { kept } else { borrow_copy(kept) }
 }
 
-/// Copies a stored state into a scratch slot of this CPU. So each hook works on one kind of memory, and the verifier
-/// follows what comes after once, not once for each map. NULL if all scratch slots are BUSY: there is one for each
-/// program that may interrupt, or preempt, another.
+/// For a socket without storage, in a run without a table.
+#[inline(never)]
+fn enter_overflow(sk: *mut c_void, creates: bool) -> *mut Connection {
+    let mut kept = overflow::get(sk);
+    if kept.is_null() && creates {
+        count(STATE_OVERFLOWED);
+        kept = overflow::insert(sk);
+    }
+    if kept.is_null() || !has_scratch() { kept } else { borrow_copy(kept) }
+}
+
+/// Copies a state into a scratch slot of this CPU. So each hook works on one kind of memory, and the verifier follows
+/// what comes after once, not once for each map. NULL if all scratch slots are BUSY.
 #[inline(always)]
-fn borrow_scratch(stored: *mut Connection) -> *mut Connection {
-    // CPU numbers have no gaps on x86, where tables are.
+fn borrow_copy(kept: *mut Connection) -> *mut Connection {
+    let state = borrow();
+    if !state.is_null() {
+        copy(kept, state);
+    }
+    state
+}
+
+/// Borrows a scratch slot of this CPU. NULL if all are BUSY: there is one for each program that may interrupt, or
+/// preempt, another.
+#[inline(always)]
+pub(crate) fn borrow() -> *mut Connection {
+    if !has_scratch() {
+        return ptr::null_mut();
+    }
+    // CPU numbers have no gaps on x86, where scratch slots are.
     // SAFETY: no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let first = (1 << config::TABLE_BITS.load()) + cpu * SCRATCH_SLOTS;
@@ -166,7 +229,6 @@ fn borrow_scratch(stored: *mut Connection) -> *mut Connection {
         ($($at:literal)*) => {$(
             const { assert!($at < SCRATCH_SLOTS) };
             if let Some(slot) = TABLE.borrow(first + $at) {
-                copy(stored, value(slot));
                 return value(slot);
             }
         )*};
@@ -175,25 +237,34 @@ fn borrow_scratch(stored: *mut Connection) -> *mut Connection {
     ptr::null_mut()
 }
 
-/// Copies a scratch slot back into socket storage.
+/// Copies a scratch slot back to the place of the state.
 #[inline(never)]
 fn give_back(sk: *mut c_void, state: *mut Connection) -> u32 {
-    let stored = storage(sk, 0);
-    if stored.is_null() {
+    let mut kept = overflow::get(sk);
+    if kept.is_null() && has_table() {
+        kept = storage(sk, 0);
+    }
+    if kept.is_null() {
         count(STORAGE_FAILED);
     } else {
-        copy(state, stored);
+        copy(state, kept);
     }
-    TABLE.give_back(slot_of(state));
+    give_up(state);
     0
 }
 
-/// Frees the slot of a socket that the kernel is about to free. If the kernel skips this call, the slot waits for the
-/// next socket at the same address.
+/// Frees a scratch slot without keeping its state.
+#[inline(always)]
+pub(crate) fn give_up(state: *mut Connection) {
+    TABLE.give_back(slot_of(state));
+}
+
+/// Frees the slot, or the overflow entry, of a socket that the kernel is about to free. If the kernel skips this call,
+/// the state waits for the next socket at the same address.
 #[inline(always)]
 pub(crate) fn release(sk: *mut c_void) {
-    if let Some(first) = first_way_of(sk) {
-        TABLE.release(first, sk as u64);
+    if !first_way_of(sk).is_some_and(|first| TABLE.release(first, sk as u64)) {
+        overflow::remove(sk);
     }
 }
 
@@ -202,6 +273,12 @@ pub(crate) fn release(sk: *mut c_void) {
 #[inline(always)]
 pub(crate) fn has_table() -> bool {
     config::TABLE_BITS.load() != 0
+}
+
+/// True if the programs may use scratch slots.
+#[inline(always)]
+fn has_scratch() -> bool {
+    config::HAS_SCRATCH.load() != 0
 }
 
 /// The index of the first way of this socket, if the run has tables.

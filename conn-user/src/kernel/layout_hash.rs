@@ -14,8 +14,15 @@ use crate::kernel::load_options::{HAS_TABLES, Options};
 
 /// Maps whose size follows from the open files of the host, or from `--buffer-size`. Their size is not part of the
 /// hash: a later run takes it from the map.
-const SIZED_BY_HOST: [&str; 5] =
-    [name::EVENTS, name::SOCKET_STATES, name::COUNTED_STATES, name::PENDING_OVERFLOW, name::PENDING_OWNERS];
+const SIZED_BY_HOST: [&str; 7] = [
+    name::EVENTS,
+    name::SOCKET_STATES,
+    name::COUNTED_STATES,
+    name::OVERFLOW_STATES,
+    name::OVERFLOW_COUNTED,
+    name::PENDING_OVERFLOW,
+    name::PENDING_OWNERS,
+];
 
 /// The kernel's description of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]

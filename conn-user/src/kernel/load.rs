@@ -40,6 +40,8 @@ pub(super) fn load(
     let table_slots = 1 << table_bits;
     let states = table_slots + plan.cpus * SCRATCH_SLOTS;
     let only_counts = options.only_counts();
+    let has_scratch = flag(load_options::HAS_TABLES);
+    let overflow = options.overflow_states(plan.open_files);
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
 
@@ -58,6 +60,9 @@ pub(super) fn load(
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
         .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { states })
         .map_max_entries(name::COUNTED_STATES, if only_counts { states } else { 1 })
+        .map_max_entries(name::OVERFLOW_STATES, if only_counts { 1 } else { overflow })
+        .map_max_entries(name::OVERFLOW_COUNTED, if only_counts { overflow } else { 1 })
+        .override_global(name::HAS_SCRATCH, &has_scratch, true)
         .override_global(name::TABLE_BITS, &table_bits, true)
         .override_global(name::WANTED_KINDS, &options.kinds, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
