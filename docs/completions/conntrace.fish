@@ -57,7 +57,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owner
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
-complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
@@ -105,7 +105,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l summary -d 'Tell at the end what happened per service port, on standard error: the report of `stats`, with what is open now'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
@@ -226,7 +226,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'

@@ -2,7 +2,7 @@
 
 use crate::harness::Skip;
 use aya::Pod;
-use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo};
 use std::{fs, ops::Range};
 
 /// The map of this name that the process has open.
@@ -21,6 +21,26 @@ pub fn of(pid: u32, name: &str) -> Map {
     };
     let id = ids.into_iter().find(is_meant).unwrap_or_else(|| panic!("{pid} has no map {name}"));
     Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
+}
+
+/// Fills a hash map whose values are `N` words with keys that no socket has.
+///
+/// # Panics
+/// The process has no such map, or its values have another size.
+pub fn fill<const N: usize>(pid: u32, name: &str)
+where
+    [u64; N]: Pod,
+{
+    let mut map = HashMap::<_, u64, [u64; N]>::try_from(of(pid, name)).unwrap();
+    for key in NO_SOCKET.. {
+        match map.insert(key, [0; N], 0) {
+            Ok(()) => {}
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                return;
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
 }
 
 /// A table of a running conntrace. A slot is `N` words: the key or 0, then the value.

@@ -169,7 +169,7 @@ pub struct StreamArgs {
     /// [default: 8M]
     #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
     pub buffer_size: Option<String>,
-    /// End with status 3 if an event was lost
+    /// End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something
     #[arg(long)]
     pub strict: bool,
 }

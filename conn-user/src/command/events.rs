@@ -13,6 +13,7 @@ use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::host::facts::Host;
+use crate::kernel::counters::Failures;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::program_log;
@@ -166,9 +167,15 @@ fn end(
     let accounting = pipeline.accounting;
     consumer.notice(&Notice::Accounting(accounting));
     consumer.notice(&Notice::Shown { count: accounting.shown, noun: "flow events" });
-    match accounting.missing() {
-        missing if settings.strict && missing > 0 => Err(Error::Lost(format!("{missing} events were lost"))),
-        _ => Ok(()),
+    let failures = accounting.failures;
+    match (accounting.missing(), failures.total()) {
+        _ if !settings.strict => Ok(()),
+        (0, 0) => Ok(()),
+        (missing, 0) => Err(Error::Lost(format!("{missing} events were lost"))),
+        (0, _) => Err(Error::Lost(format!("the programs failed ({failures})"))),
+        (missing, _) => {
+            Err(Error::Lost(format!("{missing} events were lost, the programs failed ({failures})")))
+        }
     }
 }
 
@@ -216,6 +223,7 @@ fn settle(
         let counters = session.counters.read()?;
         pipeline.accounting.lost = counters[LOST as usize];
         pipeline.accounting.produced = counters[PRODUCED as usize] + pipeline.accounting.lost;
+        pipeline.accounting.failures = Failures::of(&counters);
         if pipeline.accounting.holds() {
             break;
         }

@@ -91,7 +91,7 @@ impl Options {
     }
 
     /// How many states the overflow map may hold, on a host with so many open files: twice as many as the table has
-    /// slots. Empty, it takes 0.5 to 8 MB. Full, it takes 7 to 52 MB, and 10 to 42 MB if the run only counts.
+    /// slots. Empty, it takes 0.5 to 8 MiB. Full, it takes 9 to 68 MiB, and 14 to 56 MiB if the run only counts.
     pub(crate) fn overflow_states(&self, open_files: u32) -> u32 {
         match self.state_bits(open_files) {
             0 => 1,

@@ -12,16 +12,13 @@ use serde::{Serialize, Serializer};
 
 use crate::event::direction;
 use crate::host::clock;
+use crate::kernel::counters::Failures;
 use crate::kernel::program_stats::Cost;
 use crate::ledger::audit::{Audit, Difference};
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::reader::{Ledger, Listeners};
 use crate::ledger::report_text;
 use crate::ledger::self_cost::SelfCost;
-
-/// The counters after which a number of the report may be too small.
-const FAILURES: [u32; 4] =
-    [counter::STORAGE_FAILED, counter::LEDGER_FAILED, counter::NETNS_FAILED, counter::SPANS_FAILED];
 
 /// The parts of a report.
 #[derive(Debug)]
@@ -153,7 +150,7 @@ pub(crate) struct Identity {
     pub closed: u64,
     /// As [`Slot::open`].
     pub open: i64,
-    /// Both sides are equal, and the audit found no difference.
+    /// Both sides are equal, the audit found no difference, and the programs had no failure.
     pub holds: bool,
 }
 
@@ -205,7 +202,7 @@ impl Report {
                 failed: total.failed(),
                 closed: total.closed(),
                 open: total.open(),
-                holds: is_equal && audit.holds(),
+                holds: is_equal && audit.holds() && Failures::of(&counters).total() == 0,
             },
             audit: AgedAudit { found: audit, age: audit_age },
             counters,
@@ -216,10 +213,14 @@ impl Report {
         }
     }
 
+    /// Failures of the programs, after which a number of the report may be wrong.
+    pub(super) fn failures(&self) -> Failures {
+        Failures::of(&self.counters)
+    }
+
     /// How many steps were missed or could not be counted, as far as known.
     pub(crate) fn missed(&self) -> u64 {
-        let failures: u64 = FAILURES.iter().map(|&at| self.counters[at as usize]).sum();
-        failures + self.repaired + self.audit.found.differences.len() as u64
+        self.failures().total() + self.repaired + self.audit.found.differences.len() as u64
     }
 }
 

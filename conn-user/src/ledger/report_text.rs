@@ -1,5 +1,7 @@
 //! A report as a table for people, CSV, or JSON.
 
+use std::borrow::Cow;
+
 use conn_common::counter;
 use conn_common::state;
 use serde::{Serialize as _, Serializer};
@@ -13,12 +15,14 @@ use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableF
 use crate::render::style::Terminal;
 
 /// The counters in a table: events in the ring, then losses, failures and repairs.
-const SHOWN: [u32; 14] = [
+const SHOWN: [u32; 16] = [
     counter::PRODUCED,
     counter::WAKEUPS,
     counter::LOST,
     counter::NO_SOCKET,
+    counter::STATE_OVERFLOWED,
     counter::STORAGE_FAILED,
+    counter::STEP_STATELESS,
     counter::LEDGER_FAILED,
     counter::NETNS_FAILED,
     counter::FLAGS_FAILED,
@@ -130,8 +134,11 @@ impl Report {
     }
 
     /// The verdict on the identity and the audit.
-    fn verdict(&self) -> &'static str {
-        if !self.identity.holds {
+    fn verdict(&self) -> Cow<'static, str> {
+        let failures = self.failures();
+        let verdict = if failures.total() > 0 {
+            return format!("DOES NOT HOLD: the programs failed ({failures})").into();
+        } else if !self.identity.holds {
             "DOES NOT HOLD"
         } else if self.audit.found.hidden_netns > 0 {
             "the sums hold, the sockets could not be compared"
@@ -139,7 +146,8 @@ impl Report {
             "holds, as far as ports stood still"
         } else {
             "holds"
-        }
+        };
+        verdict.into()
     }
 }
 
@@ -305,7 +313,7 @@ mod tests {
         total  both       4            1            1       1       1     3    0B        0B        0          2
         netns 4026531840: opened 2 + preexisting 0 = failed 1 + closed 0 + open 1
         netns 4026532200: opened 2 + preexisting 1 = failed 0 + closed 1 + open 2
-        witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, storage_failed 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
+        witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, states_overflowed 0, storage_failed 0, steps_stateless 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
         skipped by the kernel: set_state 7
         audit 1.2 s ago: 2 open in the kernel; 2 ports compared, 0 moved meanwhile, 1 differ
         audit: port 443 out syn_sent: 2 in the ledger, 1 in the kernel

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::kernel::counters::Failures;
+
 /// The accounting of a run. Each number is counted where it happens; none is derived from the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EventAccounting {
@@ -19,6 +21,8 @@ pub(crate) struct EventAccounting {
     pub undecoded: u64,
     /// Still in the ring when conntrace ended.
     pub unread: u64,
+    /// Failures of the programs: events or owners that may be missing, although no event was lost.
+    pub failures: Failures,
 }
 
 impl EventAccounting {
@@ -47,12 +51,19 @@ impl fmt::Display for EventAccounting {
                 write!(f, " + {name} {number}")?;
             }
         }
-        f.write_str(if self.holds() { ": holds" } else { ": DOES NOT HOLD" })
+        match (self.holds(), self.failures.total()) {
+            (true, 0) => f.write_str(": holds"),
+            (true, _) => write!(f, ": adds up, but the programs failed: {}", self.failures),
+            (false, 0) => f.write_str(": DOES NOT HOLD"),
+            (false, _) => write!(f, ": DOES NOT HOLD, and the programs failed: {}", self.failures),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use conn_common::counter;
+
     use super::*;
 
     #[test]
@@ -68,6 +79,26 @@ mod tests {
         assert_eq!(
             accounting.to_string(),
             "produced 90 = shown 10 + filtered 0 + lost 72 + unwritten 5 + unread 3: holds"
+        );
+    }
+
+    #[test]
+    fn line_never_holds_beside_a_failure() {
+        let mut counters = [0; counter::COUNT];
+        counters[counter::STORAGE_FAILED as usize] = 4;
+        let accounting = EventAccounting {
+            produced: 10,
+            shown: 10,
+            failures: Failures::of(&counters),
+            ..EventAccounting::default()
+        };
+        assert_eq!(
+            accounting.to_string(),
+            "produced 10 = shown 10 + filtered 0 + lost 0: adds up, but the programs failed: storage_failed 4"
+        );
+        assert_eq!(
+            EventAccounting { shown: 9, ..accounting }.to_string(),
+            "produced 10 = shown 9 + filtered 0 + lost 0: DOES NOT HOLD, and the programs failed: storage_failed 4"
         );
     }
 }
