@@ -108,4 +108,9 @@ fields! {
     ULP_NAME: "tcp_ulp_ops" "name" 16;
     TW_TB: "inet_timewait_sock" "tw_tb" 8;
     TB_FASTREUSE: "inet_bind_bucket" "fastreuse" 1;
+    SK_DROPS: "sock" "sk_drops" 4;
+    ICSK_QLEN: "inet_connection_sock" "icsk_accept_queue.qlen" 4;
+    SKB_HEAD: "sk_buff" "head" 8;
+    SKB_NETWORK_HEADER: "sk_buff" "network_header" 2;
+    SKB_TRANSPORT_HEADER: "sk_buff" "transport_header" 2;
 }

@@ -5,6 +5,7 @@
 //! options and offsets.
 
 use crate::assoc_table::TableSlot;
+use crate::attempt::PortAttempts;
 use crate::connection::{Connection, Displaced};
 use crate::event::EventRecord;
 use crate::filter::Value;
@@ -96,6 +97,7 @@ pub const RECORDS: LayoutHash = {
     let hash = record!(hash, Durations { handshake lifetime });
     let hash = record!(hash, Histogram { counts });
     let hash = record!(hash, Switches { enabled });
+    let hash = record!(hash, PortAttempts { begun direct refused });
     let hash = record!(hash, Value { set known words });
     let hash = hash.text("Place").number(size_of::<TableSlot<u64>>() as u64);
     // Counters that are added later use spare cells and change nothing.

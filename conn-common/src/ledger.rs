@@ -355,6 +355,10 @@ pub mod listener {
     pub const PREEXISTING: usize = 1;
     /// Listeners that ended.
     pub const CLOSED: usize = 2;
+    /// Packets that listeners had dropped before they were adopted.
+    pub const DROPPED_BEFORE: usize = 3;
+    /// Packets that listeners had dropped when they ended.
+    pub const DROPPED: usize = 4;
 }
 
 #[cfg(test)]

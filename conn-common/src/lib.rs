@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod assoc_table;
+pub mod attempt;
 pub mod cause;
 pub mod connection;
 pub mod counter;

@@ -28,6 +28,9 @@ pub const FILE_LIST: &str = "file_list";
 /// Iterator over all tasks' files that writes a [`crate::row::NamespaceRow`] for each namespace.
 pub const NAMESPACE_LIST: &str = "namespace_list";
 
+/// Program on `tcp:tcp_send_reset`: SYNs to ports on which no socket listens.
+pub const REFUSED: &str = "refused";
+
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
 /// Pending owners whose ways were all taken in [`PENDING_OWNERS`].
@@ -54,6 +57,8 @@ pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 pub const SPANS: &str = "SPANS";
 /// Ends that no hook saw, by [`crate::ledger::RepairKey`].
 pub const REPAIRS: &str = "REPAIRS";
+/// Attempts per port, see [`crate::attempt::PortAttempts`].
+pub const ATTEMPTS: &str = "ATTEMPTS";
 /// Totals per network namespace.
 pub const NETNS: &str = "NETNS";
 /// 1 while the reader of the ring sleeps.

@@ -24,6 +24,10 @@ pub struct SocketRow {
     pub reserved: [u8; 2],
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
+    /// Half-open requests in the queue of a listener; 0 for other sockets.
+    pub half_open: u32,
+    /// Packets that a listener has dropped; 0 for other sockets.
+    pub drops: u32,
 }
 
 /// A process that has a TCP socket open.
@@ -50,6 +54,6 @@ pub struct NamespaceRow {
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
-    assert!(size_of::<SocketRow>() == 200);
+    assert!(size_of::<SocketRow>() == 208);
     assert!(size_of::<HolderRow>() == 72);
 };

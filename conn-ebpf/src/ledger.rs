@@ -143,17 +143,20 @@ fn durations(connection: &Connection) -> Option<*mut Durations> {
 
 /// A listener listens.
 #[inline(always)]
-pub(crate) fn record_listener_open(connection: &Connection) {
+pub(crate) fn record_listener_open(tcp: Tcp, connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, if connection.is(PREEXISTING) { listener::PREEXISTING } else { listener::OPENED }, 1);
+        // A socket that is new may have listened before, too.
+        add_to(slot, listener::DROPPED_BEFORE, tcp.drops().into());
     }
 }
 
 /// A listener that did listen ends.
 #[inline(always)]
-pub(crate) fn record_listener_end(connection: &Connection) {
+pub(crate) fn record_listener_end(tcp: Tcp, connection: &Connection) {
     if let Some(slot) = slot(connection).0 {
         add_to(slot, listener::CLOSED, 1);
+        add_to(slot, listener::DROPPED, tcp.drops().into());
     }
 }
 

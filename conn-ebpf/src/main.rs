@@ -12,6 +12,7 @@
     reason = "aya's maps take values, too, but a ledger slot does not fit on the programs' stack"
 )]
 
+mod attempt;
 mod config;
 mod counter;
 mod emit;
@@ -24,6 +25,7 @@ mod ledger;
 mod maps;
 mod mode;
 mod owner;
+mod packet;
 mod socket;
 mod stateless;
 mod step;
@@ -62,6 +64,12 @@ pub(crate) fn destroy_sock(ctx: BtfTracePointContext) -> i32 {
 #[sock_ops]
 pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     hook::sock_ops::on_event(&ctx)
+}
+
+/// This host sends a reset.
+#[btf_tracepoint(function = "tcp_send_reset")]
+pub(crate) fn refused(ctx: BtfTracePointContext) -> i32 {
+    hook::refused::on_event(&ctx)
 }
 
 /// A process accepts a connection.

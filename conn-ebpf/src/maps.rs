@@ -3,6 +3,7 @@
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use conn_common::assoc_table::TableSlot;
+use conn_common::attempt::PortAttempts;
 use conn_common::connection::{Connection, Counted, Displaced};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
@@ -13,6 +14,8 @@ use conn_common::owner::{Owner, PendingOwner};
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
+/// `BPF_F_MMAPABLE`: user space may map the array into its memory (since 5.5).
+const MAPPED: usize = 1 << 10;
 
 /// Socket states, see `storage::socket_state`: the first hook of a socket acquires a slot, all hooks read and change it,
 /// the end of the socket releases it. Behind them are the scratch slots of each CPU. The loader sets the size.
@@ -69,6 +72,11 @@ pub(crate) static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 /// to all keys of all shards if the run asks for histograms.
 #[btf_map]
 pub(crate) static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
+
+/// Attempts by local port. The loader sets the size to all ports if the run counts. User space maps it into memory: a
+/// copy of so many entries would take milliseconds.
+#[btf_map]
+pub(crate) static ATTEMPTS: Array<PortAttempts, 1, MAPPED> = Array::new();
 
 /// Steps whose slot could not be created, by direction, so that the totals stay exact.
 #[btf_map]

@@ -90,7 +90,7 @@ pub(crate) fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
     if state == LISTEN {
         // It was there before, so its `listen()` did succeed.
         connection.set(LISTENING);
-        ledger::record_listener_open(connection);
+        ledger::record_listener_open(tcp, connection);
         listener::record_open(connection);
         return 0;
     }
@@ -128,8 +128,9 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
     // would follow 3 % more instructions in `events`.
     if connection.direction == UNDIRECTED {
         if connection.is(LISTENING) {
-            ledger::record_listener_end(connection);
             listener::record_end(connection);
+            let Some(tcp) = socket.tcp() else { return 0 };
+            ledger::record_listener_end(tcp, socket.connection());
         }
         return 0;
     }
@@ -222,7 +223,7 @@ pub(crate) fn on_listen(mut socket: Socket<'_>) {
     }
     tuple::set_ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
-    ledger::record_listener_open(connection);
+    ledger::record_listener_open(tcp, connection);
     listener::record_open(connection);
 }
 

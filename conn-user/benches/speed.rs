@@ -206,6 +206,8 @@ fn decoding(criterion: &mut Criterion) {
             is_hint: 0,
             reserved: [0; 2],
             connection,
+            half_open: 0,
+            drops: 0,
         })
     });
     let rows: Vec<_> = rows.collect();

@@ -90,6 +90,29 @@ pub struct Row {
     /// The numbers.
     #[serde(flatten)]
     pub numbers: Numbers,
+    /// Attempts that never became a connection.
+    #[serde(flatten)]
+    pub attempts: Attempts,
+}
+
+/// Attempts of a row that never became a connection; none where the kernel shows nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Attempts {
+    pub attempts: Option<u64>,
+    pub half_open: Option<u64>,
+    pub abandoned: Option<u64>,
+    pub dropped: Option<u64>,
+    pub refused_by_us: Option<u64>,
+}
+
+/// Attempts of all ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct AttemptSummary {
+    pub refused_by_us: Option<u64>,
+    pub refused_ports: Option<u64>,
+    pub unknown: BTreeMap<String, String>,
 }
 
 /// The listeners of a port.
@@ -163,6 +186,7 @@ pub struct Program {
 pub struct Report {
     pub ports: Vec<Row>,
     pub total: Numbers,
+    pub attempts: AttemptSummary,
     pub listeners: Vec<Listeners>,
     pub netns: Vec<Namespace>,
     pub identity: Identity,
@@ -182,6 +206,12 @@ impl Report {
     pub fn numbers(&self, direction: Direction, port: u16) -> Numbers {
         let row = self.ports.iter().find(|row| (row.direction, row.port) == (direction, port));
         row.map(|row| row.numbers).unwrap_or_default()
+    }
+
+    /// The attempts on a port, none if it has no row.
+    pub fn attempts(&self, port: u16) -> Attempts {
+        let row = self.ports.iter().find(|row| (row.direction, row.port) == (Direction::In, port));
+        row.map(|row| row.attempts).unwrap_or_default()
     }
 
     /// The listeners of a port.

@@ -25,6 +25,7 @@ pub mod netns;
 pub mod port;
 pub mod sample;
 pub mod scenario;
+pub mod snmp;
 pub mod stage;
 pub mod timeout;
 pub mod tracer;

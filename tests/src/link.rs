@@ -5,7 +5,7 @@ use nix::sys::socket::{
 };
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
@@ -71,6 +71,22 @@ impl Links {
         message.bytes.extend(nix::net::if_::if_nametoindex(name)?.to_ne_bytes());
         message.attribute(libc::IFA_LOCAL, &bytes);
         message.attribute(libc::IFA_ADDRESS, &bytes);
+        self.ask(message)
+    }
+
+    /// Routes addresses by a neighbour on a link.
+    pub(crate) fn route(&self, to: IpAddr, prefix: u8, by: IpAddr) -> io::Result<()> {
+        let bytes = |address| match address {
+            IpAddr::V4(v4) => Ipv4Addr::octets(&v4).to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let mut message = Message::new(libc::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+        // struct rtmsg.
+        message.bytes.extend([family as u8, prefix, 0, 0, libc::RT_TABLE_MAIN, libc::RTPROT_STATIC]);
+        message.bytes.extend([libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST, 0, 0, 0, 0]);
+        message.attribute(libc::RTA_DST, &bytes(to));
+        message.attribute(libc::RTA_GATEWAY, &bytes(by));
         self.ask(message)
     }
 

@@ -144,6 +144,14 @@ impl NetNs {
         self.run(|| Links::here()?.address(link, address, prefix))
     }
 
+    /// Routes addresses by a neighbour.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn route(&self, to: IpAddr, prefix: u8, by: IpAddr) -> io::Result<()> {
+        self.run(|| Links::here()?.route(to, prefix, by))
+    }
+
     /// Connects two namespaces by a veth pair and waits until packets pass.
     pub fn join(&self, other: &Self) -> io::Result<Veth> {
         static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod process;
 pub mod ring;
 pub mod socket;
+pub mod syn;
 
 use crate::timeout;
 use std::{sync::LazyLock, time::Duration};

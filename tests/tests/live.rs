@@ -10,6 +10,7 @@
 
 mod live {
     mod attacks;
+    mod attempts;
     mod coexistence;
     mod command_line;
     mod confinement;

@@ -2,5 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod destroy_sock;
+pub(crate) mod refused;
+pub(crate) mod request;
 pub(crate) mod set_state;
 pub(crate) mod sock_ops;

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
     BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB,
+    BPF_SOCK_OPS_TIMEOUT_INIT,
 };
 use aya_ebpf::programs::SockOpsContext;
 use aya_log_ebpf::trace;
@@ -13,6 +14,7 @@ use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN}
 
 use crate::counter::count;
 use crate::gate::{OpsSk, Role, Step, enter};
+use crate::hook::request;
 use crate::transition;
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
@@ -23,6 +25,10 @@ const GO_ON: u32 = 1;
 pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
     let op = ctx.op();
     // ACTIVE_ESTABLISHED comes after the step, which STATE has shown if the socket was asked for it.
+    if op == BPF_SOCK_OPS_TIMEOUT_INIT {
+        request::on_begin(ctx);
+        return GO_ON;
+    }
     if !matters(op) || (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && is_watched(ctx)) {
         return GO_ON;
     }
@@ -69,6 +75,7 @@ pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
     match unsafe { (&raw const (*ctx.ops).op).read_volatile() } {
         BPF_SOCK_OPS_TCP_CONNECT_CB => transition::on_connect(socket),
         BPF_SOCK_OPS_TCP_LISTEN_CB => transition::on_listen(socket),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => request::on_child(ctx),
         _ => {}
     }
     GO_ON

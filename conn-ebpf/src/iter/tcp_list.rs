@@ -27,6 +27,8 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
         is_hint: 0,
         reserved: [0; 2],
         connection: Connection::UNSEEN,
+        half_open: 0,
+        drops: 0,
     };
     let connection = &mut row.connection;
     if let Some(tcp) = Tcp::of(sk) {
@@ -41,6 +43,9 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
                 write(ctx, &row);
             }
             return 0;
+        }
+        if connection.state == LISTEN {
+            (row.half_open, row.drops) = (tcp.half_open(), tcp.drops());
         }
         if config::LISTED.load() & LIST_TRAFFIC != 0 {
             let jiffies = now_jiffies();

@@ -77,6 +77,7 @@ fn options(settings: &EventsSettings) -> Options {
         accept_hook: settings.accept_hook,
         ..Options::lists(&settings.filter)
     }
+    .visiting_listeners()
 }
 
 async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {

@@ -307,6 +307,8 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
                     is_hint: 0,
                     reserved: [0; 2],
                     connection,
+                    half_open: 0,
+                    drops: 0,
                 };
                 decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
             });

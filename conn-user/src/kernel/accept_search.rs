@@ -11,16 +11,16 @@ use crate::host::accept_hook::{AcceptError, AcceptHook, EXITS, Search, in_tracef
 
 type Programs<'a> = BTreeMap<&'a str, &'a mut Program>;
 
-/// Attaches the program of the best hook that this host allows, or that of the forced one. Without a hook, a
-/// connection keeps its listener as owner. `parameters` is how many `inet_csk_accept()` has, if it is there.
+/// Attaches the program of the first of these hooks that this host allows. Without a hook, a connection keeps its listener
+/// as owner. `parameters` is how many `inet_csk_accept()` has, if it is there.
 pub(super) fn search(
-    forced: Option<AcceptHook>,
+    hooks: &[AcceptHook],
     parameters: Option<u32>,
     mut programs: Programs<'_>,
     btf: &Btf,
 ) -> Search {
     let mut search = Search::default();
-    for hook in AcceptHook::ALL.into_iter().filter(|&hook| forced.is_none_or(|forced| forced == hook)) {
+    for &hook in hooks {
         match attach(hook, parameters, &mut programs, btf) {
             Ok(()) => {
                 search.hook = Some(hook);

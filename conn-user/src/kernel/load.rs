@@ -2,7 +2,7 @@
 
 use aya::{Ebpf, EbpfLoader};
 use conn_common::assoc_table::SCRATCH_SLOTS;
-use conn_common::{layout, ledger, name};
+use conn_common::{attempt, layout, ledger, name};
 
 use crate::host::accept_hook;
 use crate::host::offsets::Offsets;
@@ -57,6 +57,7 @@ pub(super) fn load(
         )
         .override_global(name::LEDGER_HAS_TABLE, &ledger_has_table, true)
         .override_global(name::COUNTS_ON, &counts_on, true)
+        .map_max_entries(name::ATTEMPTS, if options.counts { attempt::PORTS } else { 1 })
         .map_max_entries(name::NETNS, if options.counts { NAMESPACES } else { 1 })
         .map_max_entries(name::SOCKET_STATES, if only_counts { 1 } else { states })
         .map_max_entries(name::COUNTED_STATES, if only_counts { states } else { 1 })

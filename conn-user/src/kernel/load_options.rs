@@ -1,6 +1,6 @@
 //! The options of the kernel programs for a run.
 
-use conn_common::filter::LISTENERS;
+use conn_common::filter::{ANY_DIRECTION, LISTENERS};
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
@@ -74,7 +74,16 @@ impl Options {
 
     /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.
     pub fn counting() -> Self {
-        Self { counts: true, ..Self::lists(&Filter::all()) }
+        Self { counts: true, ..Self::lists(&Filter::all()) }.visiting_listeners()
+    }
+
+    /// The same, where audits of a run that counts visit the queues of listeners, too.
+    #[must_use]
+    pub(crate) fn visiting_listeners(mut self) -> Self {
+        if self.counts && self.filter.directions == ANY_DIRECTION {
+            self.filter.directions |= LISTENERS;
+        }
+        self
     }
 
     /// True if the run needs neither events nor owners nor times.

@@ -3,6 +3,7 @@
 
 mod accept_search;
 mod attach;
+pub mod attempt_hooks;
 mod btf;
 pub(crate) mod counters;
 mod filter_maps;
@@ -12,6 +13,7 @@ mod load;
 pub mod load_options;
 pub(crate) mod map;
 pub(crate) mod map_batch;
+pub(crate) mod mapped;
 pub(crate) mod plain;
 pub(crate) mod probe;
 pub(crate) mod program_log;

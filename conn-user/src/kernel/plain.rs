@@ -4,6 +4,7 @@
 
 use aya::Pod;
 use conn_common::assoc_table::TableSlot;
+use conn_common::attempt::PortAttempts;
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
 
@@ -43,6 +44,7 @@ plain! {
     Slot: [u64; CELLS];
     TableSlot<Slot>: u64 Slot;
     Totals: u64 u64 u64 u64;
+    PortAttempts: u64 u64 u64;
     RepairKey: u32 u16 u8 u8 u8 [u8; 3];
     Durations: [u64; BUCKETS] [u64; BUCKETS];
 }

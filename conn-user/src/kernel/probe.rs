@@ -17,6 +17,7 @@ use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::offsets::{Offsets, OffsetsError};
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::btf::KernelBtf;
 use crate::kernel::layout_hash::layout_hash;
 use crate::kernel::load_options::Options;
@@ -25,7 +26,7 @@ use crate::kernel::program_log::ProgramLog;
 use crate::kernel::program_stats::ProgramStats;
 use crate::kernel::ring::Ring;
 use crate::kernel::thread_pool::locked;
-use crate::kernel::{accept_search, filter_maps, load, syscall, thread_pool};
+use crate::kernel::{accept_search, attempt_hooks, filter_maps, load, syscall, thread_pool};
 
 /// Why the kernel programs cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,7 @@ pub struct Probe {
     ebpf: Mutex<Ebpf>,
     btf: Mutex<KernelBtf>,
     accept_parameters: Option<u32>,
+    sight: Sight,
 }
 
 impl fmt::Debug for Probe {
@@ -120,6 +122,7 @@ impl Probe {
                 ebpf: Mutex::new(ebpf),
                 btf: Mutex::new(joined(btf)?),
                 accept_parameters: layout.accept_parameters,
+                sight: Sight::of_listeners(&layout),
             })
         })?;
         filter_maps::fill(&probe, &options.filter)?;
@@ -142,18 +145,21 @@ impl Probe {
         if names.iter().all(is_loaded) { Ok(()) } else { self.load_beside(&mut ebpf, names, |_, _| ()) }
     }
 
-    /// [`Self::load_programs`], and meanwhile the search for a hook that sees accepts, which it attaches.
+    /// [`Self::load_programs`], and meanwhile what a kernel may lack, which is attached, too: the program that sees refused
+    /// SYNs, if `counts`, and that of the first hook of `accepts` that the host allows.
     ///
     /// # Errors
-    /// What the kernel refuses of these programs, with the remedy.
-    pub fn load_programs_and_accept(
+    /// What the kernel refuses of the named programs, with the remedy.
+    pub fn load_programs_and_more(
         &self,
         names: &[&'static str],
-        forced: Option<AcceptHook>,
-    ) -> Result<Search, ProbeError> {
+        counts: bool,
+        accepts: &[AcceptHook],
+    ) -> Result<(Search, bool), ProbeError> {
         let parameters = self.accept_parameters;
-        self.load_beside(&mut self.ebpf(), names, |others, btf| {
-            accept_search::search(forced, parameters, others, btf)
+        self.load_beside(&mut self.ebpf(), names, |mut others, btf| {
+            let sees_refused = counts && attempt_hooks::attach_refused(&mut others, btf);
+            (accept_search::search(accepts, parameters, others, btf), sees_refused)
         })
     }
 
@@ -182,6 +188,11 @@ impl Probe {
             joined(loads)?;
             Ok(done)
         })
+    }
+
+    /// What this kernel's listeners show of attempts.
+    pub(crate) const fn sight(&self) -> Sight {
+        self.sight
     }
 
     /// Frees the memory that only loading needs. A later [`Self::load_programs`] reads the kernel's types again.
@@ -248,7 +259,8 @@ impl Probe {
     /// Descriptors of the attached hooks, to read the kernel's counts of them.
     pub fn program_stats(&self) -> ProgramStats {
         let ebpf = self.ebpf();
-        let names = [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS];
+        let names =
+            [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS, name::REFUSED];
         let fd = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
         ProgramStats(names.into_iter().filter_map(|name| Some((name, fd(name)?))).collect())
     }

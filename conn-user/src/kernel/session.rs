@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use conn_common::name;
 
-use crate::host::accept_hook::Search;
+use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::facts::Host;
 use crate::host::plan::{self, Degradation, Plan, PlanError, plan};
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::counters::Counters;
 use crate::kernel::iterator::WalkError;
 use crate::kernel::load_options::Options;
@@ -46,6 +47,8 @@ pub struct Session {
     pub plan: Plan,
     /// The hook that sees accepts; none if the run does not ask for owners.
     pub accepts: Search,
+    /// What the run sees of attempts that never become a connection.
+    pub sight: Sight,
     /// The namespaces whose sockets were adopted, by inode number.
     pub adopted: BTreeSet<u32>,
 }
@@ -64,7 +67,9 @@ impl Session {
         }
         let probe = Probe::load(&plan, options)?;
         let counters = Arc::new(Counters::new(&probe)?);
-        let (accepts, asks_owners) = (load_programs(&probe, &plan, options)?, asks_owners(options));
+        let ((accepts, refused), asks_owners) =
+            (load_programs(&probe, &plan, options)?, asks_owners(options));
+        let sight = Sight { begun: plan.hooks.sock_ops, refused, ..probe.sight().filtered(&options.filter) };
         probe.attach_hooks(&plan)?;
         probe.enable()?;
         if options.kinds != 0 {
@@ -72,7 +77,7 @@ impl Session {
             probe.release_btf();
         }
         let adopted = sockets::adopt_all(&probe, asks_owners)?;
-        Ok(Self { probe: Arc::new(probe), counters, plan, accepts, adopted })
+        Ok(Self { probe: Arc::new(probe), counters, plan, accepts, sight, adopted })
     }
 }
 
@@ -82,22 +87,25 @@ fn asks_owners(options: &Options) -> bool {
     options.owners != name::NO_OWNERS
 }
 
-/// Loads the hooks and the iterators of the start. Returns the hook that sees accepts, if the run asks for it.
-fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<Search, ProbeError> {
+/// Loads the hooks and the iterators of the start. Returns the hook that sees accepts, if the run asks for it, and whether
+/// refused SYNs are seen.
+fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<(Search, bool), ProbeError> {
     let start = sockets::adopting_programs(asks_owners(options));
     let programs = plan.hooks.programs().chain(start).collect::<Vec<_>>();
-    if options.owners != name::HOLDERS {
-        probe.load_programs(&programs)?;
-        return Ok(Search::default());
-    }
-    let accepts = probe.load_programs_and_accept(&programs, options.accept_hook)?;
+    let asks_accepts = options.owners == name::HOLDERS;
+    let hooks = match options.accept_hook {
+        _ if !asks_accepts => vec![],
+        Some(forced) => vec![forced],
+        None => AcceptHook::ALL.to_vec(),
+    };
+    let (accepts, refused) = probe.load_programs_and_more(&programs, options.counts, &hooks)?;
     if let Some(hook) = accepts.hook {
         log::debug!("who accepts a connection is seen by: {}", hook.name());
     }
-    if let Some(degradation) = plan::accepts(accepts.hook) {
+    if asks_accepts && let Some(degradation) = plan::accepts(accepts.hook) {
         log_degradation(&degradation);
     }
-    Ok(accepts)
+    Ok((accepts, refused))
 }
 
 /// Warns of a degradation, or mentions it with `-v`.

@@ -10,24 +10,33 @@ use conn_common::ledger::Slot;
 use conn_common::row::SocketRow;
 use conn_common::state;
 
+use crate::ledger::attempts::{self, Queues, Waiting};
 use crate::ledger::reader::Ledger;
 
 /// Open sockets by direction, service port and state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SocketTally(BTreeMap<(u8, u16, u8), u64>);
+pub(crate) struct SocketTally {
+    open: BTreeMap<(u8, u16, u8), u64>,
+    /// The queues of listeners, by port.
+    pub queues: BTreeMap<u16, Queues>,
+}
 
 impl SocketTally {
-    /// Counts one socket, if it is an open connection.
+    /// Counts one socket, if it is an open connection, and the queues of a listener.
     pub(crate) fn count(&mut self, row: &SocketRow) {
         let connection = &row.connection;
-        if state::is_open(connection.state) {
-            *self.0.entry((connection.direction, connection.dport, connection.state)).or_default() += 1;
+        if connection.is_listener() {
+            let queues = self.queues.entry(connection.dport).or_default();
+            queues.half_open += u64::from(row.half_open);
+            queues.drops += u64::from(row.drops);
+        } else if state::is_open(connection.state) {
+            *self.open.entry((connection.direction, connection.dport, connection.state)).or_default() += 1;
         }
     }
 
     /// Open connections in all.
     pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.open.values().sum()
     }
 }
 
@@ -67,17 +76,20 @@ pub(crate) struct Audit {
     pub hidden_netns: u64,
     /// Where the ledger was wrong. Empty if nothing differed.
     pub differences: Vec<Difference>,
+    /// The queues of listeners, compared with the ledger, by port.
+    pub waiting: BTreeMap<u16, Waiting>,
 }
 
 impl Audit {
     /// Compares two readings of the ledger, before and after a walk, with the sockets of the walk.
     pub(crate) fn compare(before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
-        let mut audit = Self { kernel_open: tally.total(), ..Self::default() };
+        let waiting = attempts::waiting(before, after, &tally.queues);
+        let mut audit = Self { kernel_open: tally.total(), waiting, ..Self::default() };
         let keys: std::collections::BTreeSet<(u8, u16)> = after
             .ports
             .keys()
             .copied()
-            .chain(tally.0.keys().map(|&(direction, port, _)| (direction, port)))
+            .chain(tally.open.keys().map(|&(direction, port, _)| (direction, port)))
             .collect();
         for key in keys {
             let (then, now) = (before.ports.get(&key), after.ports.get(&key));
@@ -88,7 +100,7 @@ impl Audit {
             audit.compared += 1;
             let slot = now.copied().unwrap_or(Slot::ZERO);
             for state in state::OPEN {
-                let kernel = tally.0.get(&(key.0, key.1, state)).copied().unwrap_or(0);
+                let kernel = tally.open.get(&(key.0, key.1, state)).copied().unwrap_or(0);
                 let difference =
                     Difference { direction: key.0, port: key.1, state, ledger: slot.open_in(state), kernel };
                 if difference.excess() != 0 {
@@ -100,8 +112,9 @@ impl Audit {
     }
 
     /// An audit without a comparison, because `hidden` namespaces with open connections cannot be walked.
-    pub(crate) fn incomplete(hidden: usize, tally: &SocketTally) -> Self {
-        Self { kernel_open: tally.total(), hidden_netns: hidden as u64, ..Self::default() }
+    pub(crate) fn incomplete(hidden: usize, before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
+        let waiting = attempts::waiting(before, after, &tally.queues);
+        Self { kernel_open: tally.total(), hidden_netns: hidden as u64, waiting, ..Self::default() }
     }
 
     /// The differences that `other` has, too.
@@ -133,6 +146,8 @@ mod tests {
             reserved: [0; 2],
             traffic: Traffic::NONE,
             connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
+            half_open: 0,
+            drops: 0,
         }
     }
 

@@ -289,7 +289,7 @@ impl World for Worker {
         let audit = if hidden == 0 {
             Audit::compare(&before, &after, &tally)
         } else {
-            Audit::incomplete(hidden, &tally)
+            Audit::incomplete(hidden, &before, &after, &tally)
         };
         Ok((after, audit))
     }

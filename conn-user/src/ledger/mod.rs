@@ -1,5 +1,6 @@
 //! The counts per service port, and the proof that they are right.
 
+pub(crate) mod attempts;
 pub(crate) mod audit;
 pub(crate) mod auditor;
 mod background;

@@ -10,6 +10,7 @@ use conn_common::name;
 use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
+use crate::ledger::attempts::{self, AttemptReader};
 
 /// Listeners of one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub struct Listeners {
     pub preexisting: u64,
     /// Listeners that ended.
     pub closed: u64,
+    /// Packets that listeners had dropped before conntrace watched them.
+    pub dropped_before: u64,
+    /// Packets that listeners had dropped when they ended.
+    pub dropped: u64,
 }
 
 impl Listeners {
@@ -38,6 +43,8 @@ pub struct Ledger {
     pub listeners: BTreeMap<u16, Listeners>,
     /// By inode number of the network namespace.
     pub netns: BTreeMap<u32, Totals>,
+    /// Attempts that never became a connection, by local port.
+    pub attempts: attempts::ByPort,
     /// Connections that were counted while no slot could be made. Their port is unknown.
     pub unattributed: Option<Slot>,
 }
@@ -50,6 +57,8 @@ impl Ledger {
             listeners.opened += slot.cells[listener::OPENED];
             listeners.preexisting += slot.cells[listener::PREEXISTING];
             listeners.closed += slot.cells[listener::CLOSED];
+            listeners.dropped_before += slot.cells[listener::DROPPED_BEFORE];
+            listeners.dropped += slot.cells[listener::DROPPED];
         } else {
             self.ports.entry((id.direction, id.port)).or_insert(Slot::ZERO).add(slot);
         }
@@ -72,6 +81,7 @@ pub struct LedgerReader {
     slots: Entries<Slot>,
     unattributed: Array<Slot>,
     netns: Entries<Totals>,
+    attempts: AttemptReader,
 }
 
 /// How often a reading is repeated that caught a connection between two CPUs' slots.
@@ -88,6 +98,7 @@ impl LedgerReader {
             slots: probe.map(name::LEDGER)?,
             unattributed: probe.map(name::UNATTRIBUTED)?,
             netns: probe.map(name::NETNS)?,
+            attempts: AttemptReader::new(probe)?,
         })
     }
 
@@ -112,7 +123,7 @@ impl LedgerReader {
     }
 
     fn read_once(&self) -> Result<Ledger, MapError> {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger { attempts: self.attempts.read()?, ..Ledger::default() };
         self.table.each(|_, entry| {
             if let Some((netns, id)) = ledger::from_slot_key(entry.key) {
                 ledger.add(id, &entry.value);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use conn_common::attempt::PortAttempts;
 use conn_common::cause::Cause;
 use conn_common::connection::IN;
 use conn_common::counter;
@@ -12,8 +13,10 @@ use serde::{Serialize, Serializer};
 
 use crate::event::direction;
 use crate::host::clock;
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::counters::Failures;
 use crate::kernel::program_stats::Cost;
+use crate::ledger::attempts::{self, AttemptCounts};
 use crate::ledger::audit::{Audit, Difference};
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::reader::{Ledger, Listeners};
@@ -25,6 +28,7 @@ use crate::ledger::self_cost::SelfCost;
 pub(super) struct Gathered<'a> {
     pub unix_ns: i64,
     pub ledger: &'a Ledger,
+    pub sight: Sight,
     pub audit: Audit,
     pub audit_age: Duration,
     pub counters: [u64; counter::COUNT],
@@ -47,6 +51,9 @@ pub(crate) struct Report {
     pub total: PortCounts,
     /// Connections that were counted without a port; none if there was a slot for each.
     pub unattributed: Option<u64>,
+    /// Refused SYNs in all, and the numbers that this host does not show.
+    #[serde(rename = "attempts")]
+    pub tries: attempts::Summary,
     /// Listeners by port.
     pub listeners: Vec<ListenerCounts>,
     /// Totals by network namespace.
@@ -79,8 +86,20 @@ pub(crate) struct PortCounts {
     pub slot: Slot,
     /// Sockets that listen on the port; none for outgoing connections.
     pub listeners: Option<Listeners>,
+    /// Attempts that never became a connection; none for outgoing connections.
+    pub attempts: Option<AttemptCounts>,
     /// Changes since the last report; none in the first one.
     pub rates: Option<Rates>,
+}
+
+impl PortCounts {
+    /// True of a port that has refused SYNs and nothing else.
+    pub(super) fn is_refused_only(&self) -> bool {
+        self.key.is_some()
+            && self.slot == Slot::ZERO
+            && self.listeners.is_none()
+            && self.attempts.is_some_and(AttemptCounts::is_refused_only)
+    }
 }
 
 /// Connections per second.
@@ -92,15 +111,21 @@ pub(crate) struct Rates {
     pub failed: f64,
     /// Ends of established connections.
     pub closed: f64,
+    /// Half-open requests that began.
+    pub attempts: f64,
+    /// SYNs that this host refused.
+    pub refused_by_us: f64,
 }
 
 impl Rates {
-    fn new(now: &Slot, then: &Slot, seconds: f64) -> Self {
+    fn new(now: (&Slot, PortAttempts), then: (&Slot, PortAttempts), seconds: f64) -> Self {
         let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         Self {
-            opened: per_second(now.opened(), then.opened()),
-            failed: per_second(now.failed(), then.failed()),
-            closed: per_second(now.closed(), then.closed()),
+            opened: per_second(now.0.opened(), then.0.opened()),
+            failed: per_second(now.0.failed(), then.0.failed()),
+            closed: per_second(now.0.closed(), then.0.closed()),
+            attempts: per_second(now.1.begun, then.1.begun),
+            refused_by_us: per_second(now.1.refused, then.1.refused),
         }
     }
 }
@@ -166,8 +191,18 @@ pub(crate) struct AgedAudit {
 impl Report {
     /// Makes a report. `since` is the ledger of the last report, and how many seconds old it is.
     pub(super) fn new(gathered: Gathered<'_>, since: Option<(&Ledger, f64)>) -> Self {
-        let Gathered { unix_ns, ledger, audit, audit_age, counters, costs, repaired, lifetimes, self_cost } =
-            gathered;
+        let Gathered {
+            unix_ns,
+            ledger,
+            sight,
+            audit,
+            audit_age,
+            counters,
+            costs,
+            repaired,
+            lifetimes,
+            self_cost,
+        } = gathered;
         let total = ledger.total();
         let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
         let is_equal = i128::from(left) == i128::from(right) + i128::from(total.open());
@@ -175,14 +210,19 @@ impl Report {
         clock::rfc3339(unix_ns, &mut time);
         Self {
             time: String::from_utf8_lossy(&time).into_owned(),
-            ports: ports(ledger, since),
+            ports: ports(ledger, sight, &audit, since),
             total: PortCounts {
                 key: None,
                 slot: total,
                 listeners: Some(all_listeners(ledger)),
-                rates: since.map(|(then, seconds)| Rates::new(&total, &then.total(), seconds)),
+                attempts: Some(all_attempts(ledger, sight, &audit)),
+                rates: since.map(|(then, seconds)| {
+                    let sum = |ledger: &Ledger| attempts::sum(&ledger.attempts);
+                    Rates::new((&total, sum(ledger)), (&then.total(), sum(then)), seconds)
+                }),
             },
             unattributed: ledger.unattributed.map(|slot| slot.opened()),
+            tries: attempts::Summary::new(sight, &ledger.attempts),
             listeners: ledger.listeners.iter().map(listener_counts).collect(),
             netns: ledger
                 .netns
@@ -224,18 +264,46 @@ impl Report {
     }
 }
 
-/// The ports by how many connections they had, then by direction and number.
-fn ports(ledger: &Ledger, since: Option<(&Ledger, f64)>) -> Vec<PortCounts> {
-    let mut ports: Vec<_> = ledger.ports.iter().collect();
-    ports.sort_by_key(|&(&key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
-    let counts = ports.into_iter().map(|(&key, &slot)| PortCounts {
-        key: Some(key),
-        slot,
-        listeners: if key.0 == IN { ledger.listeners.get(&key.1).copied() } else { None },
-        rates: since
-            .map(|(then, seconds)| Rates::new(&slot, then.ports.get(&key).unwrap_or(&Slot::ZERO), seconds)),
+/// The ports by how many connections they had, then by direction and number. A port without a connection has a row if it
+/// had attempts.
+fn ports(ledger: &Ledger, sight: Sight, audit: &Audit, since: Option<(&Ledger, f64)>) -> Vec<PortCounts> {
+    let tried = ledger.attempts.keys().chain(audit.waiting.keys()).map(|&port| ((IN, port), Slot::ZERO));
+    let mut ports: BTreeMap<(u8, u16), Slot> = tried.collect();
+    ports.extend(ledger.ports.iter().map(|(&key, &slot)| (key, slot)));
+    let mut ports: Vec<_> = ports.into_iter().collect();
+    ports.sort_by_key(|&(key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
+    let counts = ports.into_iter().map(|(key, slot)| {
+        let (direction, port) = key;
+        let tried = |ledger: &Ledger| {
+            if direction == IN {
+                ledger.attempts.get(&port).copied().unwrap_or_default()
+            } else {
+                PortAttempts::ZERO
+            }
+        };
+        PortCounts {
+            key: Some(key),
+            slot,
+            listeners: if direction == IN { ledger.listeners.get(&port).copied() } else { None },
+            attempts: (direction == IN).then(|| {
+                AttemptCounts::new(
+                    sight,
+                    tried(ledger),
+                    audit.waiting.get(&port).copied().unwrap_or_default(),
+                )
+            }),
+            rates: since.map(|(then, seconds)| {
+                let slot_then = then.ports.get(&key).unwrap_or(&Slot::ZERO);
+                Rates::new((&slot, tried(ledger)), (slot_then, tried(then)), seconds)
+            }),
+        }
     });
     counts.collect()
+}
+
+/// The attempts of all ports.
+fn all_attempts(ledger: &Ledger, sight: Sight, audit: &Audit) -> AttemptCounts {
+    AttemptCounts::new(sight, attempts::sum(&ledger.attempts), attempts::sum_of_queues(&audit.waiting))
 }
 
 fn all_listeners(ledger: &Ledger) -> Listeners {
@@ -243,11 +311,13 @@ fn all_listeners(ledger: &Ledger) -> Listeners {
         opened: sum.opened + one.opened,
         preexisting: sum.preexisting + one.preexisting,
         closed: sum.closed + one.closed,
+        dropped_before: sum.dropped_before + one.dropped_before,
+        dropped: sum.dropped + one.dropped,
     })
 }
 
 fn listener_counts((&port, one): (&u16, &Listeners)) -> ListenerCounts {
-    let &Listeners { opened, preexisting, closed } = one;
+    let &Listeners { opened, preexisting, closed, .. } = one;
     ListenerCounts { port, opened, preexisting, closed, open: one.open() }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::event::state_name;
 use crate::host::services::Services;
+use crate::ledger::attempts::AttemptCounts;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, direction_name};
 use crate::ledger::self_cost::SelfCost;
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
@@ -35,9 +36,12 @@ const SHOWN: [u32; 16] = [
 ];
 
 /// Columns that a narrow terminal leaves out, the first one first. The others take 40 characters.
-const DROPPABLE: [&str; 10] = [
+const DROPPABLE: [&str; 13] = [
     "listeners",
     "retransmits",
+    "refused_by_us_per_s",
+    "attempts_per_s",
+    "attempts",
     "preexisting",
     "established",
     "closed_per_s",
@@ -51,8 +55,12 @@ const DROPPABLE: [&str; 10] = [
 impl Report {
     /// The report in one of the formats. A table has the ports' names of `services`, and fits into the terminal.
     pub(crate) fn write(&self, format: TableFormat, services: &Services, terminal: Terminal) -> String {
+        // In text, a line sums up the ports of a scan.
+        let is_shown = |port: &&PortCounts| format != TableFormat::Table || !port.is_refused_only();
         let table = || {
-            table(self.ports.iter().chain([&self.total]), |port| NumberValue::port(port, services, format))
+            table(self.ports.iter().filter(is_shown).chain([&self.total]), |port| {
+                NumberValue::port(port, services, format)
+            })
         };
         match format {
             TableFormat::Csv => table().csv(),
@@ -71,7 +79,8 @@ impl Report {
     /// The lines of losses and repairs, of the audit, and of the identity.
     fn proof(&self) -> String {
         let audit = &self.audit.found;
-        let mut lines = self.netns_lines();
+        let mut lines = self.tries.lines();
+        lines.extend(self.netns_lines());
         let troubles = SHOWN
             .map(|at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
             .join(", ");
@@ -166,15 +175,16 @@ fn table<'a>(
     rows: impl IntoIterator<Item = &'a PortCounts>,
     name: impl Fn(u16) -> NumberValue,
 ) -> NumberTable {
-    let mut rows = rows.into_iter().peekable();
-    let has_rates = rows.peek().is_some_and(|row| row.rates.is_some());
-    let mut table = NumberTable::new(&columns(has_rates));
-    table.rows.extend(rows.map(|counts| row(counts, &name)));
+    let rows: Vec<&PortCounts> = rows.into_iter().collect();
+    let has_rates = rows.first().is_some_and(|row| row.rates.is_some());
+    let most = rows.iter().filter_map(|row| row.attempts).reduce(AttemptCounts::largest);
+    let mut table = NumberTable::new(&columns(has_rates, most.unwrap_or_default()));
+    table.rows.extend(rows.into_iter().map(|counts| row(counts, &name)));
     table
 }
 
 /// The columns of the ledger. Only CSV and JSON have a column per cause and per state.
-fn columns(has_rates: bool) -> Vec<NumberColumn> {
+fn columns(has_rates: bool, attempts: AttemptCounts) -> Vec<NumberColumn> {
     let in_text = |name| NumberColumn { name, in_text: true };
     let mut columns: Vec<NumberColumn> = [
         "port",
@@ -192,10 +202,15 @@ fn columns(has_rates: bool) -> Vec<NumberColumn> {
     ]
     .map(in_text)
     .into();
+    columns.extend(attempts.columns());
     columns.extend(FAILED.iter().chain(&ENDED).map(|&(_, name)| NumberColumn { name, in_text: false }));
     columns.extend(state::OPEN.map(|state| NumberColumn { name: open_name(state), in_text: false }));
     if has_rates {
         columns.extend(["opened_per_s", "failed_per_s", "closed_per_s"].map(in_text));
+        let shown =
+            |name, number: Option<u64>| NumberColumn { name, in_text: number.is_some_and(|n| n != 0) };
+        columns.push(shown("attempts_per_s", attempts.attempts));
+        columns.push(shown("refused_by_us_per_s", attempts.refused_by_us));
     }
     columns
 }
@@ -216,7 +231,7 @@ fn open_name(state: u8) -> &'static str {
 
 /// One row, with a value per column.
 fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValue> {
-    let PortCounts { key, slot, listeners, rates } = counts;
+    let PortCounts { key, slot, listeners, attempts, rates } = counts;
     let mut row = match *key {
         Some((direction, port)) => vec![name(port), NumberValue::Text(direction_name(direction).into())],
         None => vec![NumberValue::Text("total".into()), NumberValue::Text("both".into())],
@@ -233,11 +248,17 @@ fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValu
         slot.retransmits().into(),
         listeners.map_or(NumberValue::Unknown, |listeners| listeners.open().into()),
     ]);
+    row.extend(attempts.unwrap_or_default().values());
     row.extend(FAILED.map(|(cause, _)| NumberValue::from(slot.failed_by(cause))));
     row.extend(ENDED.map(|(cause, _)| NumberValue::from(slot.closed_by(cause))));
     row.extend(state::OPEN.map(|state| NumberValue::from(slot.open_in(state))));
     if let Some(rates) = rates {
         row.extend([rates.opened, rates.failed, rates.closed].map(NumberValue::Rate));
+        let attempts = attempts.unwrap_or_default();
+        let known =
+            |number: Option<u64>, rate| number.map_or(NumberValue::Unknown, |_| NumberValue::Rate(rate));
+        row.push(known(attempts.attempts, rates.attempts));
+        row.push(known(attempts.refused_by_us, rates.refused_by_us));
     }
     row
 }
@@ -254,6 +275,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
+    use crate::kernel::attempt_hooks::Sight;
     use crate::kernel::program_stats::Cost;
     use crate::ledger::audit::{Audit, Difference};
     use crate::ledger::reader::{Ledger, Listeners};
@@ -270,12 +292,13 @@ mod tests {
         web.count_ends(CLOSE_WAIT, Cause::ClosedByPeer, 1);
         web.count_opened(SYN_SENT);
         web.count_opened(SYN_SENT);
-        let listeners = Listeners { opened: 1, preexisting: 2, closed: 1 };
+        let listeners = Listeners { opened: 1, preexisting: 2, closed: 1, ..Listeners::default() };
         Ledger {
             ports: BTreeMap::from([((IN, 22), ssh), ((OUT, 443), web)]),
             listeners: BTreeMap::from([(22, listeners)]),
             netns: BTreeMap::from([(4_026_531_840, Totals::of(&ssh)), (4_026_532_200, Totals::of(&web))]),
             unattributed: None,
+            attempts: BTreeMap::new(),
         }
     }
 
@@ -286,6 +309,7 @@ mod tests {
             Gathered {
                 unix_ns: 1_700_000_000_123_456_789,
                 ledger: &ledger(),
+                sight: Sight { begun: true, refused: true, half_open: true, dropped: true },
                 audit,
                 audit_age: Duration::from_millis(1_250),
                 counters,
@@ -340,10 +364,10 @@ mod tests {
             Terminal::NONE,
         );
         insta::assert_snapshot!(csv, @"
-        port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s
-        443,out,2,1,0,0,1,2,0,0,0,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5
-        22,in,2,0,1,1,0,1,0,0,0,2,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,1.0,0.5,0.0
-        total,both,4,1,1,1,1,3,0,0,0,2,0,1,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,1,0,0,0,0,0,2.0,0.5,0.5
+        port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,attempts,half_open,abandoned,dropped,refused_by_us,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s,attempts_per_s,refused_by_us_per_s
+        443,out,2,1,0,0,1,2,0,0,0,,,,,,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5,,
+        22,in,2,0,1,1,0,1,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,1.0,0.5,0.0,0.0,0.0
+        total,both,4,1,1,1,1,3,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,1,0,0,0,0,0,2.0,0.5,0.5,0.0,0.0
         ");
     }
 
@@ -358,7 +382,7 @@ mod tests {
         assert_eq!((&json["total"]["port"], &json["total"]["open_syn_sent"]), (&json!("total"), &json!(2)));
         json["total"].take();
         json["witness"].take();
-        insta::assert_snapshot!(json.to_string(), @r#"{"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"port":443,"state":"syn_sent"}],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
+        insta::assert_snapshot!(json.to_string(), @r#"{"attempts":{"refused_by_us":0,"refused_ports":0,"unknown":{}},"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"port":443,"state":"syn_sent"}],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use conn_common::counter;
 
 use crate::filter::Filter;
 use crate::host::clock;
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::{AuditError, Audited, Auditor, When};
 use crate::ledger::latency::{LifetimeReader, Lifetimes};
@@ -21,6 +22,7 @@ pub(crate) struct Reporter<'a> {
     filter: &'a Filter,
     lifetimes: Option<LifetimeReader>,
     self_cost: Option<&'a SelfCostWatch>,
+    sight: Sight,
     last: Option<(Instant, Ledger)>,
 }
 
@@ -30,7 +32,8 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// A map of the ledger cannot be opened, or there can be no more threads.
     pub(crate) fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
-        Ok(Self { auditor: Auditor::start(session)?, filter, lifetimes: None, self_cost: None, last: None })
+        let (auditor, sight) = (Auditor::start(session)?, session.sight);
+        Ok(Self { auditor, filter, lifetimes: None, self_cost: None, sight, last: None })
     }
 
     /// Adds histograms of handshakes and lifetimes, which the session counts.
@@ -52,13 +55,15 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
     pub(crate) async fn report(&mut self, when: When) -> Result<Report, AuditError> {
-        let Audited { mut ledger, audit, age, repaired } = self.auditor.audited(when).await?;
+        let Audited { mut ledger, mut audit, age, repaired } = self.auditor.audited(when).await?;
         ledger.ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));
         let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
             ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         }
+        ledger.attempts.retain(|&port, _| self.filter.matches_slot(IN, port));
+        audit.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));
         let taken = Instant::now();
         let counters = self.auditor.counters()?;
         let costs = self.auditor.programs().read();
@@ -67,6 +72,7 @@ impl<'a> Reporter<'a> {
         let gathered = Gathered {
             unix_ns: clock::unix_now_ns(),
             ledger: &ledger,
+            sight: self.sight,
             audit,
             audit_age: age,
             counters,

@@ -107,7 +107,7 @@ pub fn reset_in_the_queue(server: SocketAddr) -> Truth {
 }
 
 /// A client is established a moment before its child is: waits until all of them are in the queue.
-pub(super) fn await_children(listener: &Server, count: usize) {
+pub fn await_children(listener: &Server, count: usize) {
     let deadline = Instant::now() + *super::LIMIT;
     while queued(listener) < count {
         assert!(Instant::now() < deadline, "{count} children in time");

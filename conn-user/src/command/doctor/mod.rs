@@ -48,6 +48,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
     match selftest::run(host) {
         Ok(checked) => {
             findings.plan = plan(checked.plan.hooks, checked.accepts.hook);
+            findings.plan.push(Fact { name: "attempts", value: checked.sight.describe() });
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();

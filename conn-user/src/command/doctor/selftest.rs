@@ -33,6 +33,7 @@ use crate::host::accept_hook::Search;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::Plan;
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
 use crate::ledger::reader::LedgerReader;
@@ -61,6 +62,8 @@ pub(super) struct Checked {
     pub plan: Plan,
     /// The hook for accepts.
     pub accepts: Search,
+    /// What is seen of attempts that never become a connection.
+    pub sight: Sight,
     /// What was looked at.
     pub outcomes: Vec<Outcome>,
 }
@@ -94,7 +97,9 @@ pub(super) fn run(host: &Host) -> Result<Checked, Error> {
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
         .block_on(collect(&mut session, &filter, &made))?;
     let outcomes = check(host, &session, &made, &events)?;
-    Ok(Checked { plan: session.plan.clone(), accepts: session.accepts.clone(), outcomes })
+    let Sight { half_open, dropped, .. } = session.probe.sight();
+    let sight = Sight { half_open, dropped, ..session.sight };
+    Ok(Checked { plan: session.plan.clone(), accepts: session.accepts.clone(), sight, outcomes })
 }
 
 /// A connection that was made and closed by its client.

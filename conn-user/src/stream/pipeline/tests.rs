@@ -159,6 +159,8 @@ fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
         is_hint: 0,
         reserved: [0; 2],
         connection,
+        half_open: 0,
+        drops: 0,
     };
     let other = conn_common::owner::Owner { pid: 1, ..holder };
     let items = vec![Recorded::Socket(Box::new(row), vec![other, holder])];
