@@ -40,6 +40,9 @@ pub enum Error {
         /// The namespace.
         what: String,
     },
+    /// Nothing was found, and `--exit-code` makes that an exit status. There is nothing to print.
+    #[error("nothing was found")]
+    NothingFound,
     /// The doctor printed findings that are not all good.
     #[error("{}", if *broken { "conntrace does not work here" } else { "conntrace works, with the degradations above" })]
     Unwell {
@@ -152,6 +155,7 @@ impl Error {
             ),
             Self::Usage(_)
             | Self::Map(_)
+            | Self::NothingFound
             | Self::Unwell { .. }
             | Self::Io { .. }
             | Self::Lost(_)

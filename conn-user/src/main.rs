@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     allocator::return_free_memory();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
+    let mut wants_exit_code = false;
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
         _ if is_short => stdout::print(help::short()),
         Ok(cli) => {
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             if let Err(complaint) = inherited {
                 log::warn!("{complaint}");
             }
+            wants_exit_code = cli.command.wants_exit_code();
             run(&cli)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
@@ -36,12 +38,16 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // The answer is the status.
+        Err(Error::NothingFound) => ExitCode::FAILURE,
         Err(error) => {
             stderr::print(format_args!("conntrace: {}\n", error.report()));
             if error.is_usage() {
                 stderr::print("conntrace: --help shows all options\n");
             }
-            ExitCode::from(error.exit_code())
+            // As with grep, 1 says that nothing was found.
+            let code = if wants_exit_code { error.exit_code().max(2) } else { error.exit_code() };
+            ExitCode::from(code)
         }
     }
 }

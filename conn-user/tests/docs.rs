@@ -155,7 +155,8 @@ fn page(command: &Command, name: &str, is_main: bool) -> String {
         }
         literal(
             "EXIT STATUS",
-            "0  a normal end, also by Ctrl-C\n1  an error\n2  wrong usage\n3  with --strict: a loss\n",
+            "0  a normal end, also by Ctrl-C\n1  an error; with --exit-code: nothing was found\n\
+             2  wrong usage; with --exit-code: an error\n3  with --strict: a loss\n",
             &mut text,
         );
     } else {

@@ -47,7 +47,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --help --version events count list life stats doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --help --version events count list life stats doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -209,6 +209,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user-unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -239,14 +243,18 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -f -v -h --by --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --help"
+            opts="-o -n -p -s -d -r -q -f -v -h --by --top --exit-code --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --by)
-                    COMPREPLY=($(compgen -W "port state direction netns comm" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "port state direction netns src dst peer comm pid uid container unit" -- "${cur}"))
+                    return 0
+                    ;;
+                --top)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -373,6 +381,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user-unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -403,7 +415,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --verbose --help"
+            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -565,6 +577,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user-unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -595,7 +611,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --witnesses --accept-hook --verbose --help"
+            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -765,6 +781,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --user-unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -781,7 +801,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --dump --min-age --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --verbose --help"
+            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -924,6 +944,10 @@ _conntrace() {
                     return 0
                     ;;
                 --unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user-unit)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

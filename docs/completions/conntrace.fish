@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -50,10 +50,11 @@ ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_needs_command" -l pid -d 'Only these owners, by process id' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l comm -d 'Only owners of this name; - for owners that are not known' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l uid -d 'Only owners of these users, by name or number' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l netns -d 'Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
@@ -99,10 +100,11 @@ ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l pid -d 'Only these owners, by process id' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l comm -d 'Only owners of this name; - for owners that are not known' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l uid -d 'Only owners of these users, by name or number' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l netns -d 'Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
@@ -113,11 +115,19 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l nume
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l resolve -d 'Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for. `list` waits for two seconds at most'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'A table instead of one number, by one or more of these' -r -f -a "port\t'Service port'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'Group the count by one or more of these keys: a table, the largest group first' -r -f -a "port\t'Service port'
 state\t'TCP state'
 direction\t'Who opened it'
 netns\t'Network namespace, by its inode number'
-comm\t'Name of the process that holds the socket'"
+src\t'Address of the initiator'
+dst\t'Address of the responder'
+peer\t'Address of the other end'
+comm\t'Name of the process that holds the socket'
+pid\t'Process that holds the socket'
+uid\t'User of that process'
+container\t'Container of that process'
+unit\t'systemd unit of that process'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l top -d 'Print only the N largest groups. Standard error counts the others' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
@@ -138,10 +148,12 @@ ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l pid -d 'Only these owners, by process id' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l comm -d 'Only owners of this name; - for owners that are not known' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l uid -d 'Only owners of these users, by name or number' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l netns -d 'Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Tell more on standard error: what was found here, what follows from it, and the size of the programs; twice: the programs\' own log lines, too'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -175,12 +187,14 @@ ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l pid -d 'Only these owners, by process id' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l comm -d 'Only owners of this name; - for owners that are not known' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l uid -d 'Only owners of these users, by name or number' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l netns -d 'Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Sockets that wait for connections instead, with how many wait to be accepted and how many may'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'No line with the names of the columns in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Times for people in UTC instead of local time. Machines always get UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts'
@@ -220,10 +234,11 @@ ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l pid -d 'Only these owners, by process id' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l comm -d 'Only owners of this name; - for owners that are not known' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l uid -d 'Only owners of these users, by name or number' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l netns -d 'Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l netns -d 'Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d 'Only owners in this cgroup itself, by its path below the cgroup v2 root' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: names, ids, or the first digits of ids' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units: nginx, ssh.service' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'

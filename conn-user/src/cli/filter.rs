@@ -60,18 +60,29 @@ pub struct FilterArgs {
     /// Only owners of these users, by name or number
     #[arg(long, value_name = "USER[,USER…]", allow_negative_numbers = true)]
     pub uid: Vec<String>,
-    /// Only this network namespace: a name of `ip netns`, a path, a process in it, or its inode number
+    /// Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in
+    /// it, or its inode number
     #[arg(long, value_name = "NETNS[,…]", allow_negative_numbers = true)]
     pub netns: Vec<String>,
     /// Only owners in this cgroup itself, by its path below the cgroup v2 root
     #[arg(long, value_name = "PATH[,PATH…]", hide_short_help = true)]
     pub cgroup: Vec<String>,
-    /// Only owners in these containers: names, ids, or the first digits of ids
+    /// Only owners in these containers: names, ids, first digits of ids, or patterns like 'web*'. NAME@USER is a
+    /// container of a user's runtime, NAME@* one of any user's
     #[arg(long, value_name = "CONTAINER[,…]", value_delimiter = ',')]
     pub container: Vec<String>,
-    /// Only owners in these systemd units: nginx, ssh.service
-    #[arg(long, value_name = "UNIT[,UNIT…]", value_delimiter = ',')]
+    /// Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, 'php*'
+    #[arg(long, value_name = "UNIT[,UNIT…]", value_delimiter = ',', allow_hyphen_values = true)]
     pub unit: Vec<String>,
+    /// Only owners in these units or slices of a user's own service manager (systemctl --user)
+    #[arg(
+        long,
+        value_name = "UNIT[,UNIT…]",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        hide_short_help = true
+    )]
+    pub user_unit: Vec<String>,
     /// A filter in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,

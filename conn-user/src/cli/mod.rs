@@ -2,6 +2,7 @@
 
 pub mod args;
 pub(crate) mod conntrack_compat;
+pub(crate) mod count;
 pub mod environment;
 pub(crate) mod filter;
 pub(crate) mod output;
@@ -12,6 +13,7 @@ pub mod topics;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::args::rewrite_args;
+pub use self::count::{CountArgs, Group};
 pub use self::filter::FilterArgs;
 pub use self::output::OutputArgs;
 use self::topics::{CompletionsArgs, HelpArgs};
@@ -34,14 +36,6 @@ initiator's, dst and dport the responder's. So --dport 22 is SSH in both
 directions; --direction narrows it.
 ";
 
-const COUNT_EXAMPLES: &str = "\
-Examples:
-  conntrace count                       open TCP connections, one number
-  conntrace -C --dport 80               those of port 80
-  conntrace count --by port,state       a table
-  conntrace count --by comm -o json     who holds how many
-";
-
 const LIST_EXAMPLES: &str = "\
 Examples:
   conntrace list                        every open connection, in all namespaces
@@ -49,6 +43,9 @@ Examples:
   conntrace list --min-age 1h           who has been connected for an hour
   conntrace list --listening            who waits for connections, and how many wait
   conntrace list --state time-wait      closed, but not forgotten yet
+  conntrace list --netns .              only of this network namespace
+  conntrace list -l --dport 80 --exit-code >/dev/null
+                                        status 1 if nothing listens on port 80
 ";
 
 const LIFE_EXAMPLES: &str = "\
@@ -96,7 +93,7 @@ pub enum Command {
     #[command(before_help = EXAMPLES)]
     Events(EventsArgs),
     /// Print how many connections are open now (-C as in conntrack)
-    #[command(before_help = COUNT_EXAMPLES)]
+    #[command(before_help = count::EXAMPLES)]
     Count(CountArgs),
     /// Print what is open now, and who has it (-L as in conntrack)
     #[command(before_help = LIST_EXAMPLES)]
@@ -186,30 +183,6 @@ pub struct HookArgs {
     pub accept_hook: Option<String>,
 }
 
-/// The options of `count`.
-#[derive(Clone, Debug, Default, Args)]
-pub struct CountArgs {
-    /// A table instead of one number, by one or more of these
-    #[arg(long, value_name = "port|state|direction|netns|comm", value_delimiter = ',')]
-    pub by: Vec<Group>,
-    /// How to print
-    #[arg(
-        short,
-        long,
-        value_name = "table|json|csv",
-        default_value = "table",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pub output: TableFormat,
-    /// Numbers of ports instead of names in tables: 22, not ssh
-    #[arg(short, long)]
-    pub numeric: bool,
-    /// Which connections.
-    #[command(flatten)]
-    pub filter: FilterArgs,
-}
-
 /// The options of `list`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
@@ -222,6 +195,9 @@ pub struct ListArgs {
     /// Only connections that are certainly so old: 5s, 2h
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub min_age: Option<String>,
+    /// End with status 1 if nothing was found, as grep does, and with status 2 after an error
+    #[arg(long)]
+    pub exit_code: bool,
     /// The largest first: age, bytes, rtt, retransmits, queue; or by port or pid
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
     pub sort: Option<SocketKey>,
@@ -316,6 +292,15 @@ pub struct StatsArgs {
 }
 
 impl Command {
+    /// True if the exit status is to say whether something was found.
+    pub const fn wants_exit_code(&self) -> bool {
+        match self {
+            Self::Count(args) => args.exit_code,
+            Self::List(args) => args.exit_code,
+            _ => false,
+        }
+    }
+
     /// The words of the filter expression.
     pub fn expression(&self) -> &[String] {
         match self {
@@ -325,34 +310,6 @@ impl Command {
             Self::Life(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
             Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
-        }
-    }
-}
-
-/// The keys that `count` groups by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Group {
-    /// Service port.
-    Port,
-    /// TCP state.
-    State,
-    /// Who opened it.
-    Direction,
-    /// Network namespace, by its inode number.
-    Netns,
-    /// Name of the process that holds the socket.
-    Comm,
-}
-
-impl Group {
-    /// The name of the column.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Port => "port",
-            Self::State => "state",
-            Self::Direction => "direction",
-            Self::Netns => "netns",
-            Self::Comm => "comm",
         }
     }
 }

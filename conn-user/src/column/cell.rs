@@ -30,6 +30,16 @@ pub enum Cell<'a> {
     Word(&'static str),
     /// Bytes from outside, such as a process name. Needs escapes.
     Name(&'a [u8]),
+    /// The id or the name of a container. Needs escapes. Tables add the user whose runtime made the container:
+    /// `web@1000`.
+    Container {
+        /// Id or name.
+        name: &'a [u8],
+        /// The user; `None` for the host's runtimes.
+        user: Option<u32>,
+    },
+    /// The name of a systemd unit. Needs escapes in JSON only.
+    Unit(&'a str),
     /// The number of an error.
     Errno(u16),
     /// A service port. Tables write its name, other formats its number.
@@ -76,6 +86,16 @@ impl<'a> Cell<'a> {
     /// A text, if known.
     pub fn text(text: Option<&'a str>) -> Self {
         Self::name(text.map(str::as_bytes))
+    }
+
+    /// An id or a name of a container, if known.
+    pub fn container(name: Option<&'a str>, user: Option<u32>) -> Self {
+        name.map_or(Self::Unknown, |name| Self::Container { name: name.as_bytes(), user })
+    }
+
+    /// The name of a unit, if known.
+    pub fn unit(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Unknown, Self::Unit)
     }
 
     /// A unix time in nanoseconds, if known.

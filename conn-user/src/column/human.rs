@@ -7,7 +7,7 @@ use crate::host::clock::WallClock;
 /// The defaults of these columns.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
-pub(super) static COLUMNS: [Column; 8] = [
+pub(super) static COLUMNS: [Column; 10] = [
     Column {
         id: "local",
         title: "LOCAL",
@@ -77,6 +77,28 @@ pub(super) static COLUMNS: [Column; 8] = [
         unknown: "never established",
         kinds: END_AND_NOW,
         get: |event, _| Cell::duration(event.idle_ns, None),
+        ..HUMAN
+    },
+    Column {
+        id: "slice",
+        title: "SLICE",
+        width: 16,
+        kind: Type::Text,
+        help: "the innermost slice above the owner's unit, as in _SYSTEMD_SLICE of the journal",
+        unknown: "not in a slice, or unknown",
+        get: |event, _| Cell::unit(event.workload.as_ref().and_then(|workload| workload.slice.as_deref())),
+        ..HUMAN
+    },
+    Column {
+        id: "user_slice",
+        title: "USER_SLICE",
+        width: 16,
+        kind: Type::Text,
+        help: "the innermost slice above the owner's user_unit, as in _SYSTEMD_USER_SLICE of the journal",
+        unknown: "not in a unit of a user's service manager, or unknown",
+        get: |event, _| {
+            Cell::unit(event.workload.as_ref().and_then(|workload| workload.user_slice.as_deref()))
+        },
         ..HUMAN
     },
     Column {

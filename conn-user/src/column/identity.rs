@@ -13,7 +13,7 @@ const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "no such container, or its files tell no name or are slow";
 const NO_HOST: &str = "not asked for, no name, or not known yet";
 
-pub(super) static COLUMNS: [Column; 29] = [
+pub(super) static COLUMNS: [Column; 31] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -249,11 +249,11 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "CONTAINER",
         width: 12,
         kind: Type::Text,
-        help: "id of the owner's container, by the path of its cgroup: docker, podman, containerd, CRI-O; \
-               its name for lxc and nspawn",
+        help: "id of the owner's outermost container, by the path of its cgroup: docker, podman, containerd, CRI-O; \
+               its name for lxc and nspawn. Tables add the user of container_user: web@1000",
         unknown: "not in a container, or unknown",
         names: ConventionNames { otel: "container.id", ecs: "container.id" },
-        get: |event, _| Cell::text(event.container()),
+        get: |event, _| Cell::container(event.container(), event.container_user()),
         ..PLAIN
     },
     Column {
@@ -265,7 +265,20 @@ pub(super) static COLUMNS: [Column; 29] = [
                CRI-O; in a pod, its name there",
         unknown: NO_NAME,
         names: ConventionNames { otel: "container.name", ecs: "container.name" },
-        get: |event, _| Cell::text(event.container_names().and_then(|names| names.name.as_deref())),
+        get: |event, _| {
+            let name = event.container_names().and_then(|names| names.name.as_deref());
+            Cell::container(name, event.container_user())
+        },
+        ..PLAIN
+    },
+    Column {
+        id: "container_user",
+        title: "CONTAINER_USER",
+        width: 14,
+        help: "user whose own runtime made the container, and chose its id and name",
+        unknown: "made by a runtime of the host, not in a container, or unknown",
+        names: ConventionNames { otel: "conntrace.container.user.id", ecs: "conntrace.container.user.id" },
+        get: |event, _| Cell::number(event.container_user()),
         ..PLAIN
     },
     Column {
@@ -295,10 +308,23 @@ pub(super) static COLUMNS: [Column; 29] = [
         title: "UNIT",
         width: 16,
         kind: Type::Text,
-        help: "the owner's systemd unit, by the path of its cgroup",
+        help: "the owner's unit of the host's systemd, by the path of its cgroup, as in systemctl and in _SYSTEMD_UNIT \
+               of the journal",
         unknown: "not in a unit, or unknown",
         names: ConventionNames { otel: "conntrace.owner.unit", ecs: "conntrace.owner.unit" },
-        get: |event, _| Cell::text(event.unit()),
+        get: |event, _| Cell::unit(event.unit()),
+        ..PLAIN
+    },
+    Column {
+        id: "user_unit",
+        title: "USER_UNIT",
+        width: 16,
+        kind: Type::Text,
+        help: "the owner's unit of a user's own systemd, as in systemctl --user and in _SYSTEMD_USER_UNIT of the \
+               journal. The user chose its name",
+        unknown: "not in such a unit, or unknown",
+        names: ConventionNames { otel: "conntrace.owner.user_unit", ecs: "conntrace.owner.user_unit" },
+        get: |event, _| Cell::unit(event.user_unit()),
         ..PLAIN
     },
     Column {

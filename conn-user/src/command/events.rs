@@ -7,8 +7,10 @@ use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::command::hint;
 use crate::enrich::cgroup;
 use crate::enrich::command_line;
+use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
@@ -53,12 +55,13 @@ const MIN_QUEUE: usize = 1 << 20;
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.log();
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, &mut session))
+        .block_on(watch(settings, &mut session, search))
 }
 
 fn options(settings: &EventsSettings) -> Options {
@@ -80,7 +83,7 @@ fn options(settings: &EventsSettings) -> Options {
     .visiting_listeners()
 }
 
-async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), Error> {
+async fn watch(settings: &EventsSettings, session: &mut Session, search: Search) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
     let mut source = LiveSource::new(session, settings.ring_bytes)?;
     let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
@@ -90,6 +93,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session) -> Result<(), E
     if consumer.flush()? == Written::Closed {
         return Ok(());
     }
+    search.absent().into_iter().for_each(|absent| consumer.notice(&Notice::Absent(absent)));
+    hint::print(&settings.filter, &mut *consumer);
     Ready::take().signal();
 
     let mut quiet = false;
@@ -193,6 +198,7 @@ fn stages(
     let shows_command_lines = renderer.shows(&command_line::COLUMNS);
     let wanted = Wanted {
         workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        filters_containers: !settings.workload.containers.is_empty(),
         command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
         names: if settings.style.resolve { names } else { LookUp::Never },
     };

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use conn_common::name::{self, LIST_TRAFFIC};
 
+use crate::command::hint;
 use crate::enrich::cgroup;
 use crate::enrich::command_line;
+use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::Event;
@@ -38,6 +40,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
     let plan = plan(host, None)?;
     settings.filter.log();
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let options = Options::for_sockets(&settings.filter, settings.listening);
     let probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
     probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
@@ -59,8 +62,13 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     if list.undecided > 0 {
         list.notice(&Notice::UndecidedAge(list.undecided));
     }
+    search.absent().into_iter().for_each(|absent| list.notice(&Notice::Absent(absent)));
     let noun = if settings.listening { "listeners" } else { "flow entries" };
+    hint::print(&settings.filter, &mut list);
     list.notice(&Notice::Shown { count: pipeline.accounting.shown, noun });
+    if settings.exit_code && pipeline.accounting.shown == 0 {
+        return Err(Error::NothingFound);
+    }
     Ok(())
 }
 
@@ -76,6 +84,7 @@ fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, 
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
     let wanted = Wanted {
         workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
+        filters_containers: !settings.workload.containers.is_empty(),
         command_lines: at_end(renderer.shows(&command_line::COLUMNS)),
         names: at_end(settings.style.resolve),
     };

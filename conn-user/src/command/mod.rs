@@ -4,5 +4,6 @@ pub mod count;
 pub mod doctor;
 pub mod events;
 pub mod help;
+mod hint;
 pub mod list;
 pub mod stats;

@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// How long a caller waits for an answer. A file in memory takes a hundredth of that.
-const MAX_WAIT: Duration = Duration::from_millis(20);
+/// How long a caller waits for an answer that is only shown. A file in memory takes a hundredth of that on an idle host.
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(20);
 /// How many questions may wait; further ones are refused.
 const MAX_QUEUED: usize = 1_024;
 
@@ -18,12 +18,13 @@ pub(crate) struct Background<Q, A> {
     /// Answers that were received and not taken.
     received: Vec<A>,
     open: usize,
+    max_wait: Duration,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
-    /// Starts a thread that answers questions by `look_up`. The thread ends with this handle; if it hangs, it ends
+    /// Starts a thread that answers questions by `look_up`. A caller waits at most `max_wait` for an answer. The thread ends with this handle; if it hangs, it ends
     /// with the process. `None` if the system starts no more threads.
-    pub(crate) fn new(look_up: impl Fn(Q) -> A + Send + 'static) -> Option<Self> {
+    pub(crate) fn new(max_wait: Duration, look_up: impl Fn(Q) -> A + Send + 'static) -> Option<Self> {
         let (questions, asked) = mpsc::channel();
         let (answered, answers) = mpsc::channel();
         let job = move || {
@@ -34,7 +35,7 @@ impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
             }
         };
         match thread::Builder::new().name("background".into()).spawn(job) {
-            Ok(_) => Some(Self { questions, answers, received: Vec::new(), open: 0 }),
+            Ok(_) => Some(Self { questions, answers, received: Vec::new(), open: 0, max_wait }),
             Err(error) => {
                 log::warn!("no thread for names of containers and processes ({error}): they stay unknown");
                 None
@@ -51,7 +52,7 @@ impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
         self.open += 1;
         // A question behind a slow one is answered later.
         if self.open == 1
-            && let Ok(answer) = self.answers.recv_timeout(MAX_WAIT)
+            && let Ok(answer) = self.answers.recv_timeout(self.max_wait)
         {
             self.received.push(answer);
             self.open = 0;
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_quick_answer_is_there_at_once() {
-        let mut background = Background::new(|question: u32| question + 1).unwrap();
+        let mut background = Background::new(MAX_WAIT, |question: u32| question + 1).unwrap();
         // On a busy machine, some answers may take longer.
         let quick = (0..100).filter(|&question| {
             assert!(background.ask(question));
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn a_look_up_that_hangs_delays_no_caller() {
         let (release, held) = mpsc::channel::<()>();
-        let mut background = Background::new(move |question: usize| {
+        let mut background = Background::new(MAX_WAIT, move |question: usize| {
             // A file system that does not answer.
             let _ = held.recv();
             question

@@ -10,7 +10,7 @@ use conn_common::owner::{COMM, Owner};
 use lru::LruCache;
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::enrich::background::Background;
+use crate::enrich::background::{Background, MAX_WAIT};
 use crate::host::{clock, facts};
 
 /// The columns that a command line fills.
@@ -46,7 +46,7 @@ impl CommandLines {
     /// the look-up is a background one. In another pid namespace, its ids are not those of owners.
     pub(crate) fn of_host() -> Self {
         let look_up = |key: Key| Found { key, text: read(key.0, key.1).ok().flatten() };
-        let background = facts::sees_all_processes().then(|| Background::new(look_up)).flatten();
+        let background = facts::sees_all_processes().then(|| Background::new(MAX_WAIT, look_up)).flatten();
         Self { known: LruCache::new(REMEMBERED), background }
     }
 
@@ -164,7 +164,7 @@ mod tests {
     fn each_process_is_looked_up_once() {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&asked);
-        let background = Background::new(move |key| {
+        let background = Background::new(MAX_WAIT, move |key| {
             counter.fetch_add(1, Ordering::Relaxed);
             Found { key, text: None }
         });

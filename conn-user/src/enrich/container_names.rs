@@ -65,29 +65,35 @@ struct Listed {
     names: Vec<String>,
 }
 
-/// The names of the container with this id, by the files below `root`; of a user's container, also by those below
-/// the user's home. Empty if no file names it.
+/// The names of the container with this id. The host's containers are named by files below `root`, a user's containers
+/// by files below the home of that user only. Empty if no file names the container.
 pub(crate) fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
     if id.contains('/') || id.starts_with('.') {
         return Names::default();
     }
-    let user = user.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
-    let home = user.and_then(|user| {
-        let home = root.join(user.dir.strip_prefix("/").unwrap_or(&user.dir));
-        RuntimeFiles::of_user(&home, user.uid.as_raw())
-    });
-    let system = RuntimeFiles::of_system(root);
-    // The files of a user, and the system's; each with the directory of a runtime.
-    let below = |[of_system, of_user]: [&'static str; 2]| {
-        home.iter()
-            .map(move |files| (files, of_user))
-            .chain(system.iter().map(move |files| (files, of_system)))
-    };
-    let docker = below(DOCKER).find_map(|(files, directory)| of_docker(files, Path::new(directory), id));
-    let containerd =
-        || CONTAINERD.iter().find_map(|directory| of_containerd(system.as_ref()?, directory, id));
-    let stored = || below(STORAGE).find_map(|(files, directory)| of_storage(files, Path::new(directory), id));
-    docker.or_else(containerd).or_else(stored).unwrap_or_default()
+    match user {
+        None => RuntimeFiles::of_system(root).map(|files| {
+            let [docker, storage] = [DOCKER[0], STORAGE[0]].map(Path::new);
+            of_docker(&files, docker, id)
+                .or_else(|| CONTAINERD.iter().find_map(|directory| of_containerd(&files, directory, id)))
+                .or_else(|| of_storage(&files, storage, id))
+        }),
+        Some(user) => home(root, user).map(|files| {
+            let [docker, storage] = [DOCKER[1], STORAGE[1]].map(Path::new);
+            let names = of_docker(&files, docker, id).or_else(|| of_storage(&files, storage, id));
+            // Pods belong to the host's kubelet; a user can write any annotation.
+            names.map(|names| Names { name: names.name, ..Names::default() })
+        }),
+    }
+    .flatten()
+    .unwrap_or_default()
+}
+
+/// The files below the home of a user.
+fn home(root: &Path, user: u32) -> Option<RuntimeFiles> {
+    let user = User::from_uid(Uid::from_raw(user)).ok().flatten()?;
+    let home = root.join(user.dir.strip_prefix("/").unwrap_or(&user.dir));
+    RuntimeFiles::of_user(&home, user.uid.as_raw())
 }
 
 fn of_docker(files: &RuntimeFiles, directory: &Path, id: &str) -> Option<Names> {
@@ -250,6 +256,21 @@ mod tests {
         assert_eq!(root.names(Some(user.uid.as_raw())), text(["mine", "", ""]));
         assert_eq!(root.names(None), text([""; 3]));
         assert_eq!(root.names(Some(u32::MAX - 7)), text([""; 3]));
+    }
+
+    #[test]
+    fn a_user_claims_neither_a_container_of_the_host_nor_a_pod() {
+        let user = User::from_uid(Uid::current()).unwrap().unwrap();
+        let uid = Some(user.uid.as_raw());
+        // The host's runtime knows the id, the user's does not.
+        let root = Root::new().with(DOCKERS, r#"{"Name":"/web"}"#);
+        assert_eq!((root.names(None), root.names(uid)), (text(["web", "", ""]), text([""; 3])));
+        let home = user.dir.to_str().unwrap();
+        let bundle =
+            format!("{home}/.local/share/containers/storage/overlay-containers/ID/userdata/config.json");
+        let annotations = r#"{"annotations":{"io.kubernetes.container.name":"app",
+            "io.kubernetes.pod.name":"db-1","io.kubernetes.pod.namespace":"prod"}}"#;
+        assert_eq!(Root::new().with(&bundle, annotations).names(uid), text(["app", "", ""]));
     }
 
     #[test]

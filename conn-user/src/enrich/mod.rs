@@ -2,9 +2,11 @@
 
 pub(crate) mod background;
 pub(crate) mod cgroup;
+mod cgroup_path;
 pub(crate) mod command_line;
 pub(crate) mod container_names;
 pub(crate) mod dns;
+pub(crate) mod existing;
 mod runtime_files;
 
 use std::path::Path;
@@ -34,6 +36,8 @@ pub(crate) enum LookUp {
 pub(crate) struct Wanted {
     /// Containers and units.
     pub workloads: bool,
+    /// A filter asks for names of containers.
+    pub filters_containers: bool,
     /// Command lines.
     pub command_lines: LookUp,
     /// Names of addresses.
@@ -54,7 +58,7 @@ impl Enricher {
     pub(crate) fn new(wanted: Wanted, cgroup_root: Option<&Path>) -> Self {
         Self {
             wanted,
-            workloads: wanted.workloads.then(|| Workloads::new(cgroup_root)),
+            workloads: wanted.workloads.then(|| Workloads::new(cgroup_root, wanted.filters_containers)),
             command_lines: (wanted.command_lines != LookUp::Never).then(CommandLines::of_host),
             resolver: (wanted.names != LookUp::Never).then(Resolver::start),
         }
@@ -62,7 +66,12 @@ impl Enricher {
 
     /// The workload of an event's owner; `None` if it is unknown or not wanted.
     pub(crate) fn workload(&mut self, event: &Event) -> Option<Arc<Workload>> {
-        self.workloads.as_mut()?.get(event.connection.owner.cgroup)
+        self.workload_of(event.connection.owner.cgroup)
+    }
+
+    /// The workload of a cgroup, with the names that are known by now; `None` if it is unknown or not wanted.
+    pub(crate) fn workload_of(&mut self, cgroup: u64) -> Option<Arc<Workload>> {
+        self.workloads.as_mut()?.get(cgroup)
     }
 
     /// Fills in what is looked up at once, beside the workload.

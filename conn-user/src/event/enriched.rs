@@ -60,8 +60,18 @@ impl Enriched {
         self.workload.as_ref()?.container.as_ref()
     }
 
-    /// The owner's systemd unit; `None` outside of units.
+    /// The user whose runtime made the owner's container; `None` for the host's runtimes and outside of containers.
+    pub fn container_user(&self) -> Option<u32> {
+        self.in_container()?.user
+    }
+
+    /// The owner's unit of the host's service manager; `None` outside of units.
     pub fn unit(&self) -> Option<&str> {
         self.workload.as_ref()?.unit.as_deref()
+    }
+
+    /// The owner's unit of a user's service manager; `None` outside of such units.
+    pub fn user_unit(&self) -> Option<&str> {
+        self.workload.as_ref()?.user_unit.as_deref()
     }
 }

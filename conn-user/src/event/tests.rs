@@ -27,7 +27,15 @@ fn workload() -> Workload {
     let id = "0123456789abcdef".repeat(4);
     let unit = Some(format!("docker-{id}.scope"));
     let [name, pod, namespace] = ["app", "web-1", "prod"].map(|name| Some(name.to_owned()));
-    Workload { container: Some(Container { id, names: ContainerNames { name, pod, namespace } }), unit }
+    let names = ContainerNames { name, pod, namespace };
+    let known = |name: &str| Some(name.to_owned());
+    Workload {
+        container: Some(Container { id, user: Some(1_000), names }),
+        unit,
+        slice: known("system.slice"),
+        user_unit: known("app.service"),
+        user_slice: known("app.slice"),
+    }
 }
 
 /// One second after boot, when the samples are attempted.
@@ -322,8 +330,14 @@ pub(crate) fn any_event() -> impl Strategy<Value = Enriched> {
     let name = || prop::option::of("(?s).{1,20}");
     let names =
         (name(), name(), name()).prop_map(|(name, pod, namespace)| ContainerNames { name, pod, namespace });
-    let container = prop::option::of(("(?s).{1,70}", names).prop_map(|(id, names)| Container { id, names }));
-    let workload = (container, name()).prop_map(|(container, unit)| Workload { container, unit });
+    let container = ("(?s).{1,70}", any::<Option<u32>>(), names).prop_map(|(id, user, names)| Container {
+        id,
+        user,
+        names,
+    });
+    let workload = (prop::option::of(container), name(), name()).prop_map(|(container, unit, user_unit)| {
+        Workload { container, unit, user_unit, ..Workload::default() }
+    });
     (any_plain_event(), workload, name(), name()).prop_map(|(event, workload, src_name, dst_name)| Enriched {
         workload: Some(workload).filter(|workload| !workload.is_empty()).map(Arc::new),
         src_name: src_name.map(Into::into),

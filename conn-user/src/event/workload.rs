@@ -1,12 +1,18 @@
-//! Where a process runs: its container and its systemd unit, as plain values.
+//! Where a process runs: its container and its systemd units, as plain values.
 
-/// The container and the unit of a process.
+/// The container and the units of a process. What is unknown or absent is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// The container; `None` outside of containers.
+    /// The outermost container.
     pub container: Option<Container>,
-    /// The systemd unit; `None` outside of units.
+    /// The unit of the host's service manager: the journal's `_SYSTEMD_UNIT`.
     pub unit: Option<String>,
+    /// The innermost slice above the unit: the journal's `_SYSTEMD_SLICE`.
+    pub slice: Option<String>,
+    /// The unit of a user's service manager: the journal's `_SYSTEMD_USER_UNIT`.
+    pub user_unit: Option<String>,
+    /// The innermost slice above the unit of the user: the journal's `_SYSTEMD_USER_SLICE`.
+    pub user_slice: Option<String>,
 }
 
 /// A container.
@@ -14,6 +20,8 @@ pub struct Workload {
 pub struct Container {
     /// The id, or the name where the runtime has no ids.
     pub id: String,
+    /// The user whose runtime made the container; `None` for the host's runtimes. The user chose id and names.
+    pub user: Option<u32>,
     /// The names that the runtime gives it.
     pub names: ContainerNames,
 }
@@ -29,30 +37,25 @@ pub struct ContainerNames {
     pub namespace: Option<String>,
 }
 
-/// The fewest digits that select a container.
-const MIN_DIGITS: usize = 4;
 /// The length of a container's id.
 const ID_DIGITS: usize = 64;
 
 impl Workload {
-    /// True if neither a container nor a unit is known.
+    /// True if nothing is known.
     pub const fn is_empty(&self) -> bool {
-        self.container.is_none() && self.unit.is_none()
+        self.container.is_none()
+            && self.unit.is_none()
+            && self.slice.is_none()
+            && self.user_unit.is_none()
+            && self.user_slice.is_none()
     }
 }
 
 impl Container {
     /// A container without known names. A name in place of the id is its name, too.
-    pub fn new(id: String) -> Self {
+    pub fn new(id: String, user: Option<u32>) -> Self {
         let name = Some(id.clone()).filter(|id| !is_id(id));
-        Self { id, names: ContainerNames { name, ..ContainerNames::default() } }
-    }
-
-    /// True if `wanted` is the id, the first digits of it, or the name.
-    pub fn is(&self, wanted: &str) -> bool {
-        self.id == wanted
-            || self.names.name.as_deref() == Some(wanted)
-            || (is_id(&self.id) && wanted.len() >= MIN_DIGITS && self.id.starts_with(wanted))
+        Self { id, user, names: ContainerNames { name, ..ContainerNames::default() } }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::host::services::Services;
 
 /// Where `ip netns` and container engines mount namespaces by name.
 const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// The network namespace that conntrace runs in.
+const OWN_NETNS: (&str, &str) = (".", "/proc/self/ns/net");
 /// Largest process id (`PID_MAX_LIMIT`). Inode numbers of namespaces are larger (`PROC_DYNAMIC_FIRST`, and since 6.17
 /// fixed numbers just below).
 const LAST_PROCESS: u32 = 1 << 22;
@@ -22,7 +24,7 @@ pub trait Lookup {
     fn services(&self) -> &Services;
     /// The user id of a login name. `None` if the host has no such user.
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint>;
-    /// The inode number of a network namespace by path, name or process id.
+    /// The inode number of a network namespace by path, name or process id; `.` is the own one.
     fn netns(&self, name: &str) -> Result<u32, Complaint>;
     /// The id of a cgroup by its path.
     fn cgroup(&self, path: &str) -> Result<u64, Complaint>;
@@ -54,6 +56,10 @@ impl Lookup for HostLookup {
     }
 
     fn netns(&self, name: &str) -> Result<u32, Complaint> {
+        if name == OWN_NETNS.0 {
+            return inode(Path::new(OWN_NETNS.1))
+                .map_err(|error| complaint!("the own network namespace: {error}"));
+        }
         if let Ok(number) = name.parse::<u32>() {
             if number > LAST_PROCESS {
                 return Ok(number);
@@ -148,6 +154,7 @@ mod tests {
         let names = HostLookup::new(&Host::probe());
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(names.netns("/proc/self/ns/net"), Ok(own));
+        assert_eq!(names.netns("."), Ok(own));
         assert_eq!(names.netns(&std::process::id().to_string()), Ok(own));
         assert_eq!(names.netns(&own.to_string()), Ok(own));
         assert_eq!(names.user("root"), Ok(Some(0)));

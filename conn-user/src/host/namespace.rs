@@ -18,6 +18,16 @@ use crate::host::mounts::{self, Mount};
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
+/// The namespaces of kthreadd, which is in the initial one, and of the first process of a container.
+const FIRST: [&str; 2] = ["/proc/2/ns/net", "/proc/1/ns/net"];
+
+/// True if the calling thread is in another network namespace than the host's first. False if one of them cannot be
+/// seen.
+pub(crate) fn is_inner() -> bool {
+    let inode = |path: &str| fs::metadata(path).map(|found| found.ino()).ok();
+    matches!((inode(OWN), FIRST.into_iter().find_map(inode)), (Some(own), Some(first)) if own != first)
+}
+
 /// A network namespace, kept alive by an open file.
 #[derive(Debug)]
 pub(crate) struct Namespace {

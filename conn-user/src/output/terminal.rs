@@ -1,4 +1,4 @@
-//! What standard output is: a terminal, how wide, and whether it gets colours.
+//! What standard output and standard error are: a terminal, how wide, and whether it gets colours.
 
 #![expect(clippy::disallowed_methods, reason = "the terminal behind standard output is looked at")]
 
@@ -6,6 +6,11 @@ use std::env;
 use std::io::{self, IsTerminal as _};
 
 use crate::render::style::{Color, Terminal};
+
+/// True if people read standard error.
+pub fn is_stderr() -> bool {
+    io::stderr().is_terminal()
+}
 
 /// Standard output of this process.
 pub fn probe(color: Color) -> Terminal {

@@ -254,6 +254,14 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Number(number) => integer(number, out),
         Cell::Bytes(bytes) => human::bytes(bytes, out),
         Cell::Name(name) => sanitize::word(name, out),
+        Cell::Container { name, user } => {
+            sanitize::word(name, out);
+            if let Some(user) = user {
+                out.push(b'@');
+                integer(user, out);
+            }
+        }
+        Cell::Unit(name) => sanitize::unit(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => service(port, services, out),
         Cell::Address { name: Some(name), .. } => sanitize::word(name.as_bytes(), out),

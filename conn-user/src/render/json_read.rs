@@ -91,9 +91,11 @@ struct Fields {
     owner: OwnerFields,
     container: Option<String>,
     container_name: Option<String>,
+    container_user: Option<u32>,
     pod: Option<String>,
     pod_namespace: Option<String>,
     unit: Option<String>,
+    user_unit: Option<String>,
     netns: u32,
     preexisting: bool,
     attempt_ns: Option<i64>,
@@ -180,8 +182,9 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
     };
     let names =
         ContainerNames { name: fields.container_name, pod: fields.pod, namespace: fields.pod_namespace };
-    let container = fields.container.map(|id| Container { id, names });
-    let workload = Workload { container, unit: fields.unit };
+    let container = fields.container.map(|id| Container { id, user: fields.container_user, names });
+    let (unit, user_unit) = (fields.unit, fields.user_unit);
+    let workload = Workload { container, unit, user_unit, ..Workload::default() };
     Ok(Enriched {
         event,
         workload: Some(workload).filter(|workload| !workload.is_empty()).map(Arc::new),
@@ -340,8 +343,10 @@ mod tests {
         for event in [closed(), nasty()] {
             assert_eq!(back(&event), Line::Event(Box::new(event)));
         }
-        // The sample has a command line, which is a column on demand.
-        let open = Enriched { command_line: None, ..open() };
+        // The sample has a command line and slices, which are columns on demand.
+        let mut open = Enriched { command_line: None, ..open() };
+        let workload = Arc::make_mut(open.workload.as_mut().unwrap());
+        (workload.slice, workload.user_slice) = (None, None);
         assert_eq!(back(&open), Line::Event(Box::new(open)));
         let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678 };
         assert_eq!(read(loss(Format::Json).as_bytes(), &CLOCK).unwrap(), Line::Lost(lost));

@@ -141,7 +141,8 @@ impl<'a> Object<'a> {
             Cell::UnixNs(ns) => self.integer(key, ns),
             Cell::Time(ns) | Cell::Date(ns) => self.time(key, ns),
             Cell::Word(word) => self.word(key, word),
-            Cell::Name(name) => self.name(key, name),
+            Cell::Name(name) | Cell::Container { name, .. } => self.name(key, name),
+            Cell::Unit(name) => self.name(key, name.as_bytes()),
             Cell::Errno(errno) => self.error(key, errno),
             Cell::Service(port) => self.integer(key, port),
             Cell::Address { ip, .. } => self.address(key, ip),
@@ -210,7 +211,8 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
             human::seconds(ns, out);
         }
         Cell::Word(word) => out.extend_from_slice(word.as_bytes()),
-        Cell::Name(name) => sanitize::word(name, out),
+        Cell::Name(name) | Cell::Container { name, .. } => sanitize::word(name, out),
+        Cell::Unit(name) => sanitize::unit(name, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => integer(port, out),
         Cell::Address { ip, .. } => address(ip, out),

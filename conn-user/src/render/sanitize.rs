@@ -28,10 +28,19 @@ pub(crate) fn word(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A task's name up to the first zero, as one word.
-pub(crate) fn comm(name: &[u8]) -> String {
+/// Appends the name of a systemd unit as systemd writes it, with its single backslashes. Anything else is a [`word`].
+pub(crate) fn unit(name: &str, out: &mut Vec<u8>) {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte)) {
+        out.extend_from_slice(name.as_bytes());
+    } else {
+        word(name.as_bytes(), out);
+    }
+}
+
+/// A name as one word, as text of its own. See [`word`].
+pub(crate) fn text(name: &[u8]) -> String {
     let mut out = Vec::new();
-    word(until_zero(name), &mut out);
+    word(name, &mut out);
     // `word` writes ASCII only.
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -44,6 +53,19 @@ pub(crate) fn begin_no_formula(start: usize, out: &mut Vec<u8>) {
         hex(first, &mut escape);
         out.splice(start..=start, escape);
     }
+}
+
+/// The name of a systemd unit, as text of its own. See [`unit`].
+pub(crate) fn unit_text(name: &str) -> String {
+    let mut out = Vec::new();
+    unit(name, &mut out);
+    // `unit` writes ASCII only.
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A task's name up to the first zero, as one word.
+pub(crate) fn comm(name: &[u8]) -> String {
+    text(until_zero(name))
 }
 
 /// Appends the bytes of a name as hexadecimal digits.
@@ -167,6 +189,13 @@ mod tests {
         let mut raw = b"\tx".to_vec();
         begin_no_formula(0, &mut raw);
         assert_eq!(raw, br"\x09x");
+    }
+
+    #[test]
+    fn unit_names_are_those_of_systemd() {
+        let unit = |name: &str| with(|name, out| unit(&String::from_utf8_lossy(name), out), name.as_bytes());
+        assert_eq!(unit(r"openvpn@site\x2da.service"), r"openvpn@site\x2da.service");
+        assert_eq!(unit("a b=\\\x1b"), r"a\x20b\x3d\\\x1b");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, value};
 use crate::filter::value::list::ValueList;
 use crate::filter::value::ranges::Ranges;
-use crate::filter::workload::WorkloadFilter;
+use crate::filter::workload::{ContainerPattern, UnitPattern, WorkloadFilter};
 use crate::host::lookup::Lookup;
 use crate::settings::optional;
 
@@ -53,8 +53,26 @@ pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter
 }
 
 /// The filter of containers and units, which user space decides.
-pub(crate) fn workload(args: &FilterArgs) -> WorkloadFilter {
-    WorkloadFilter { containers: args.container.clone(), units: args.unit.clone() }
+///
+/// # Errors
+/// The first option that is wrong.
+pub(crate) fn workload(args: &FilterArgs, lookup: &dyn Lookup) -> Result<WorkloadFilter, UsageError> {
+    let user = |name: &str| lookup.user(name);
+    Ok(WorkloadFilter {
+        containers: each("--container", &args.container, |text| ContainerPattern::new(text, user))?,
+        units: each("--unit", &args.unit, UnitPattern::new)?,
+        user_units: each("--user-unit", &args.user_unit, UnitPattern::new)?,
+    })
+}
+
+/// Parses each value of an option.
+fn each<T>(
+    option: &'static str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+) -> Result<Vec<T>, UsageError> {
+    let value = |text: &String| parse(text).map_err(|complaint| UsageError::value(option, text, complaint));
+    texts.iter().map(value).collect()
 }
 
 /// The filter of `stats`: the ledger knows service ports and directions only.

@@ -109,6 +109,8 @@ pub struct ListSettings {
     pub is_table_on_terminal: bool,
     /// The smallest certain age.
     pub min_age: Option<Duration>,
+    /// Finding nothing is an error.
+    pub exit_code: bool,
     /// The sort key; `None` sorts by service port and tuple.
     pub order: Option<SocketKey>,
 }
@@ -122,6 +124,10 @@ pub struct CountSettings {
     pub workload: WorkloadFilter,
     /// Groups, in the order of the columns; empty for a single number.
     pub by: Vec<Group>,
+    /// Print only this number of the largest groups.
+    pub top: Option<usize>,
+    /// Finding nothing is an error.
+    pub exit_code: bool,
     /// How to print.
     pub format: TableFormat,
     /// Names of ports in tables; empty for numbers.
@@ -234,7 +240,7 @@ impl EventsSettings {
         Ok(Self {
             kinds: KindSet::ALL,
             filter: filter::from_args(filter, lookup)?,
-            workload: filter::workload(filter),
+            workload: filter::workload(filter, lookup)?,
             style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -261,11 +267,12 @@ impl ListSettings {
         }
         Ok(Self {
             filter,
-            workload: filter::workload(&args.filter),
+            workload: filter::workload(&args.filter, lookup)?,
             style: style::from_args(&args.output, subject, lookup.services())?,
             listening,
             is_table_on_terminal: !args.dump && args.output.output.is_empty(),
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
+            exit_code: args.exit_code,
             order: args.sort,
         })
     }
@@ -273,10 +280,19 @@ impl ListSettings {
 
 impl CountSettings {
     fn new(args: &CountArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
+        let top = optional("--top", args.top.as_deref(), top)?;
+        if top.is_some() && args.by.is_empty() {
+            return Err(UsageError::conflict(
+                "--top",
+                "without groups there is one number: add --by, like --by peer",
+            ));
+        }
         Ok(Self {
             filter: filter::from_args(&args.filter, lookup)?,
-            workload: filter::workload(&args.filter),
+            workload: filter::workload(&args.filter, lookup)?,
             by: args.by.clone(),
+            top,
+            exit_code: args.exit_code,
             format: args.output,
             services: lookup.services().unless(args.numeric),
         })
@@ -327,6 +343,14 @@ fn count(text: &str) -> Result<u64, Complaint> {
         }
         Ok(count) => Ok(count),
         Err(_) => Err(complaint!("{text:?} is no number of events: write a whole number, 1 or more")),
+    }
+}
+
+fn top(text: &str) -> Result<usize, Complaint> {
+    match text.trim().parse() {
+        Ok(0) => Err("0 groups are nothing to print: write 1 or more, or leave it out for all".into()),
+        Ok(top) => Ok(top),
+        Err(_) => Err(complaint!("{text:?} is no number of groups: write a whole number, 1 or more")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::enrich::existing::Absent;
 use crate::stream::accounting::EventAccounting;
 
 /// A notice.
@@ -15,6 +16,17 @@ pub(crate) enum Notice {
     Accounting(EventAccounting),
     /// So many open connections may be older than the least age that was asked for.
     UndecidedAge(usize),
+    /// A pattern of containers or units matches nothing that runs now.
+    Absent(Absent),
+    /// The run shows every network namespace, and was started in one that is not the first.
+    AllNamespaces,
+    /// Groups that were not printed, since larger ones were.
+    SmallerGroups {
+        /// How many groups.
+        groups: usize,
+        /// How many connections are in them.
+        open: u64,
+    },
     /// How many lines were printed, and of what.
     Shown {
         /// The number of lines.
@@ -45,6 +57,13 @@ impl fmt::Display for Notice {
                 "conntrace: {count} more may be that old: the kernel keeps no birthday of connections, and they have \
                  been busy since"
             ),
+            Self::AllNamespaces => f.write_str(
+                "conntrace: this shows all network namespaces; --netns . shows only the one that conntrace runs in\n",
+            ),
+            Self::SmallerGroups { groups, open } => {
+                writeln!(f, "conntrace: not shown: {open} connections in {groups} smaller groups")
+            }
+            Self::Absent(absent) => writeln!(f, "conntrace: {absent}"),
             Self::Shown { count, noun } => {
                 writeln!(f, "conntrace v{}: {count} {noun} have been shown.", env!("CARGO_PKG_VERSION"))
             }

@@ -1,17 +1,17 @@
 //! `conntrace count`: the number of open connections, as the kernel's own tables have it.
 
 use conn_tests::{
-    harness::Outcome,
+    harness::{Outcome, tool},
     host::Host,
     kernel::{SocketTally, settled},
     needs_tracing,
     netns::{NetNs, Resident},
     port::Port,
-    tracer::Setup,
+    tracer::{Setup, binary},
     traffic::{
         Server,
         process::Process,
-        socket::{Pair, await_end, begin_connect, connect, tcp},
+        socket::{Pair, await_end, begin_connect, bind, connect, tcp},
     },
     truth::Direction,
 };
@@ -202,6 +202,103 @@ fn groups_name_the_holder(_: &Host) -> Outcome {
     assert_eq!(found.values().sum::<u64>(), 10);
     process.kill();
     children.iter().for_each(await_end);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn groups_answer_for_addresses_and_owners(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
+    let _resident = ns.settle();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let from = |host: u8| SocketAddr::from(([127, 0, 0, host], 0));
+    let (process, children) = ns.run(|| {
+        let listener = Server::listen(port.v4());
+        let process = Process::run("conn-peers", &[theirs.as_raw_fd()], || {
+            let call = |host: u8| {
+                let socket = tcp(port.v4());
+                bind(&socket, from(host));
+                socket.connect(&port.v4().into()).unwrap();
+                socket
+            };
+            let sockets: Vec<Socket> = [2, 2, 2, 3, 3, 4].map(call).into_iter().collect();
+            (&theirs).write_all(b"!").unwrap();
+            // Until it is killed.
+            await_end(&sockets[0]);
+        });
+        let children: Vec<Socket> = (0..6).map(|_| listener.accept()).collect();
+        (process, children)
+    });
+    ours.read_exact(&mut [0]).unwrap();
+    let filter = format!("--dport={port}");
+    let groups = |by: &str, more: &[&str]| table(&[by], &[&[filter.as_str()], more].concat());
+    let of = |pairs: &[(&str, u64)]| pairs.iter().map(|&(key, open)| (vec![key.to_owned()], open)).collect();
+    let sources: BTreeMap<Vec<String>, u64> = of(&[("127.0.0.2", 3), ("127.0.0.3", 2), ("127.0.0.4", 1)]);
+    assert_eq!(groups("src", &["--direction", "in"]), sources);
+    assert_eq!(groups("peer", &["--direction", "in"]), sources);
+    assert_eq!(groups("peer", &["--direction", "out"]), of(&[("127.0.0.1", 6)]));
+    assert_eq!(groups("dst", &["--direction", "out"]), of(&[("127.0.0.1", 6)]));
+    let pid = process.pid().to_string();
+    assert_eq!(groups("pid", &["--pid", &pid]), of(&[(&pid, 6)]));
+    assert_eq!(groups("uid", &["--pid", &pid]), of(&[("0", 6)]));
+    // The largest groups, and how much is left out.
+    let top = Setup::new(["count", "--by", "src", "--top", "1", "--direction", "in", &filter]).run();
+    assert_eq!(top.expect_code(0), "conntrace: not shown: 3 connections in 2 smaller groups\n");
+    assert_eq!(top.stdout.len(), 2, "{top:#?}");
+    assert_eq!(top.stdout[1].split_whitespace().collect::<Vec<_>>(), ["127.0.0.2", "3"]);
+    process.kill();
+    children.iter().for_each(await_end);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn one_namespace_is_counted(_: &Host) -> Outcome {
+    let (here, elsewhere, port) = (NetNs::new().unwrap(), NetNs::new().unwrap(), Port::claim());
+    let _residents = [here.settle(), elsewhere.settle()];
+    let listeners = [&here, &elsewhere].map(|ns| ns.run(|| Server::listen(port.v4())));
+    let pairs: Vec<Pair> =
+        [&here, &elsewhere].iter().zip(&listeners).map(|(ns, listener)| ns.run(|| listener.pair())).collect();
+    let filter = format!("--dport={port}");
+    assert_eq!(here.run(|| number(&[&filter])), 4);
+    assert_eq!(here.run(|| number(&[&filter, "--netns", "."])), 2);
+    assert_eq!(here.run(|| number(&[&filter, "netns", "=", "."])), 2);
+    // People are told where they are, programs are not.
+    let hint = "shows all network namespaces; --netns . shows only";
+    tool("/bin/sh")?;
+    let hinted = |args: &str| {
+        let command = format!("exec {} count {filter} {args} 2>&1", binary().display());
+        let ended = Setup::new(["-c", &command]).program("/bin/sh").on_terminal(120).run();
+        ended.expect_code(0);
+        ended.stdout.iter().any(|text| text.contains(hint))
+    };
+    assert!(here.run(|| hinted("")) && !here.run(|| hinted("--netns .")) && !hinted(""));
+    drop(pairs);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn the_status_says_whether_something_listens(_: &Host) -> Outcome {
+    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
+    let _resident = ns.settle();
+    let filter = format!("--dport={port}");
+    let questions: [&[&str]; 3] = [
+        &["list", "--listening"],
+        &["count", "--state", "listening"],
+        &["count", "--state", "listening", "--by", "comm"],
+    ];
+    let status = |question: &[&str]| {
+        let ended = Setup::new([question, &[&filter, "--exit-code"]].concat()).run();
+        assert!(!ended.stderr.contains("nothing was found"), "{ended:#?}");
+        ended.code
+    };
+    assert_eq!(questions.map(status), [Some(1); 3]);
+    let _server = ns.run(|| Server::listen(port.v4()));
+    assert_eq!(questions.map(status), [Some(0); 3]);
+    // An error is no answer.
+    for question in questions {
+        let question = [question, &[&filter, "--exit-code"]].concat();
+        let broken = Setup::new(question).unprivileged().run();
+        broken.expect_code(2);
+    }
     Ok(())
 }
 

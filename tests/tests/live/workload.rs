@@ -9,7 +9,7 @@ use conn_tests::{
     tracer::Setup,
     traffic::{
         LIMIT, Server,
-        crew::{Worker, call},
+        crew::{Call, Worker, call},
     },
 };
 use macro_rules_attribute::apply;
@@ -20,7 +20,8 @@ use nix::{
 use serde_json::Value;
 use std::{
     env, fs, io,
-    os::unix::fs::MetadataExt as _,
+    net::SocketAddr,
+    os::unix::fs::{MetadataExt as _, chown},
     panic,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -41,20 +42,42 @@ pub(crate) fn cgroup_root() -> Result<PathBuf, Skip> {
 /// A cgroup of the test, which goes with it.
 struct Cgroup {
     path: PathBuf,
-    /// The id of the container, which its name contains.
+    /// The id of the container, which its name may contain.
     id: String,
+}
+
+/// A number that no other cgroup of a test has, with 64 hexadecimal digits.
+fn unique_id() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{:056x}{:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Cgroup {
     /// Called as systemd calls that of a container of docker.
     fn new() -> Result<Self, Skip> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("{:056x}{:08x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = cgroup_root()?.join(format!("docker-{id}.scope"));
+        let id = unique_id();
+        Self::made(cgroup_root()?.join(format!("docker-{id}.scope")), id)
+    }
+
+    /// Below another one.
+    fn below(&self, name: &str) -> Result<Self, Skip> {
+        Self::made(self.path.join(name), self.id.clone())
+    }
+
+    fn made(path: PathBuf, id: String) -> Result<Self, Skip> {
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self { path, id }),
             Err(error) => Err(Skip(format!("cannot make {}: {error}", path.display()))),
         }
+    }
+
+    /// A server in it, and a client elsewhere.
+    fn serve(&self, address: SocketAddr) -> (Worker, Call) {
+        let server = Worker::server("conn-contained", || {
+            self.enter();
+            Server::listen(address)
+        });
+        (server, call(address))
     }
 
     /// Moves the calling process into it.
@@ -81,11 +104,7 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     let port = Port::claim();
     let tracer = watch(&port);
     let address = port.v4();
-    let server = Worker::server("conn-contained", || {
-        cgroup.enter();
-        Server::listen(address)
-    });
-    let call = call(address);
+    let (server, call) = cgroup.serve(address);
     let client = call.tuple.client.port();
     let new = event(&tracer, "new", "in", client);
     assert_eq!(new["cgroup"], inode);
@@ -112,8 +131,141 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// What `list --listening` shows of a port, as JSON, and what it says on standard error.
+fn listener(port: &Port, options: &[&str]) -> (Option<Value>, String) {
+    let dport = port.to_string();
+    let args = [&["list", "--listening", "-o", "json", "--dport", &dport], options].concat();
+    let ended = Setup::new(args).run();
+    ended.expect_code(0);
+    assert!(ended.stdout.len() <= 1, "{ended:#?}");
+    (ended.stdout.first().map(|line| serde_json::from_str(line).unwrap()), ended.stderr)
+}
+
+#[apply(needs_tracing)]
+fn units_have_the_names_of_systemd(_: &Host) -> Outcome {
+    let id = unique_id();
+    let group = format!("conntests{}", &id[50..]);
+    let slice = Cgroup::made(cgroup_root()?.join(format!("{group}.slice")), id)?;
+    let inner = slice.below(&format!("{group}-a.slice"))?;
+    let name = format!(r"{group}@site\x2da.service");
+    let unit = inner.below(&name)?;
+    let port = Port::claim();
+    let server = Worker::server("conn-unit", || {
+        unit.enter();
+        Server::listen(port.v4())
+    });
+    let (found, _) = listener(&port, &["--columns", "unit,user_unit,slice,container"]);
+    let expected = serde_json::json!({ "unit": name, "user_unit": null, "slice": format!("{group}-a.slice"), "container": null });
+    assert_eq!(found, Some(expected));
+    // A line has the same name, so that it can be pasted into journalctl.
+    let dport = port.to_string();
+    for format in ["table", "csv"] {
+        let args = ["list", "-l", "--no-header", "--columns", "unit", "--dport", &dport, "-o", format];
+        let ended = Setup::new(args).run();
+        ended.expect_code(0);
+        assert_eq!(ended.stdout, [name.clone()], "{format}");
+    }
+    let whole = [name.as_str(), name.strip_suffix(".service").unwrap()];
+    let patterns = [format!("{group}@*"), format!(r"{group}@*\x2d?.service"), "[b-d]*-a.slice".into()];
+    let slices = [format!("{group}.slice"), format!("{group}-a.slice"), "-.slice".into()];
+    for pattern in whole.into_iter().chain(patterns.iter().chain(&slices).map(String::as_str)) {
+        let (found, stderr) = listener(&port, &["--unit", pattern]);
+        assert!(found.is_some() && !stderr.contains("--unit"), "{pattern}: {stderr}");
+    }
+    for pattern in [format!("{group}@site-a"), format!("{group}@"), group.clone()] {
+        let (found, stderr) = listener(&port, &["--unit", &pattern]);
+        assert!(found.is_none(), "{pattern}");
+        assert!(stderr.contains(&format!("--unit {pattern}: no such unit or slice runs now")), "{stderr}");
+    }
+    drop(server);
+    Ok(())
+}
+
+/// Every command that knows units says that a pattern matches nothing, and goes on.
+#[apply(needs_tracing)]
+fn patterns_without_a_match_are_reported(_: &Host) -> Outcome {
+    let cgroup = Cgroup::new()?;
+    let [unit, container] = ["unit", "container"].map(|kind| format!("no-{kind}-{}", &cgroup.id[50..]));
+    for command in ["list", "count", "events --timeout 100ms", "life --timeout 100ms"] {
+        let words = command.split(' ').chain(["--unit", &unit, "--container", &container]);
+        let ended = Setup::new(words).run();
+        for report in [
+            format!("conntrace: --unit {unit}: no such unit or slice runs now\n"),
+            format!("conntrace: --container {container}: no such container runs now\n"),
+        ] {
+            assert_eq!(ended.expect_code(0).matches(&report).count(), 1, "{command}: {ended:#?}");
+        }
+    }
+    let quiet = Setup::new(["count", "--container", &cgroup.id[..20], "--unit", "*.scope"]).run();
+    assert_eq!((quiet.expect_code(0), quiet.stdout[0].as_str()), ("", "0"));
+    Ok(())
+}
+
+/// A user who makes a cgroup with the name of a container of the host, and with the name of a unit.
+#[apply(needs_tracing)]
+fn a_user_is_not_shown_as_a_container_of_the_host(_: &Host) -> Outcome {
+    const USER: u32 = 54_321;
+    let id = unique_id();
+    let group = format!("conntests{}", &id[50..]);
+    let slice = Cgroup::made(cgroup_root()?.join(format!("{group}.slice")), id.clone())?;
+    // systemd gives the cgroup of a user's service manager to the user.
+    let manager = slice.below(&format!("user@{USER}.service"))?;
+    chown(&manager.path, Some(USER), None).unwrap();
+    let unit = manager.below(&format!("docker-{id}.scope"))?;
+    chown(&unit.path, Some(USER), None).unwrap();
+    let lib = Directory::with_container(&id, "conn-web");
+    let port = Port::claim();
+    let (server, call) = unit.serve(port.v4());
+    let found = with_var_lib(&lib.0, || listener(&port, &[]))?.0.unwrap();
+    let shown =
+        ["container", "container_name", "container_user", "unit", "user_unit"].map(|name| &found[name]);
+    let expected: [&Value; 5] = [
+        &id.as_str().into(),
+        // The host's docker knows the id, and the container is not the host's.
+        &Value::Null,
+        &USER.into(),
+        &format!("user@{USER}.service").into(),
+        &format!("docker-{id}.scope").into(),
+    ];
+    assert_eq!(shown, expected, "{found}");
+    let table =
+        Setup::new(["list", "-l", "-o", "table", "--columns", "container", "--dport", &port.to_string()])
+            .run();
+    assert_eq!(table.stdout.get(1), Some(&format!("{id}@{USER}")), "{table:#?}");
+    let name = format!("docker-{id}.scope");
+    let [any, own, other] = ["*", &USER.to_string(), "1"].map(|user| format!("{id}@{user}"));
+    let is_shown = |options: &[&str]| with_var_lib(&lib.0, || listener(&port, options));
+    for options in [["--container", &any], ["--container", &own], ["--user-unit", &name]] {
+        assert!(is_shown(&options)?.0.is_some(), "{options:?}");
+    }
+    for (options, near) in [
+        (["--container", &id], format!("; user {USER} has one: --container {id}@{USER}")),
+        (["--unit", &name], format!("; a user's service manager has one: --user-unit {name}")),
+        (["--container", "conn-web"], String::new()),
+        (["--container", &other], format!("; user {USER} has one: --container {id}@{USER}")),
+    ] {
+        let (found, stderr) = is_shown(&options)?;
+        assert!(found.is_none(), "{options:?}");
+        assert!(stderr.contains(&format!("runs now{near}\n")), "{options:?}: {stderr}");
+    }
+    drop((call, server));
+    Ok(())
+}
+
 /// A directory of the test, which goes with it.
 struct Directory(PathBuf);
+
+impl Directory {
+    /// The files of docker about a container, as they are in `/var/lib`.
+    fn with_container(id: &str, name: &str) -> Self {
+        let lib = Self(env::temp_dir().join(format!("conn-tests-lib-{id}")));
+        let container = lib.0.join("docker/containers").join(id);
+        fs::create_dir_all(&container).unwrap();
+        let metadata = format!(r#"{{"ID":"{id}","Name":"/{name}","Config":{{"Labels":{{}}}}}}"#);
+        fs::write(container.join("config.v2.json"), metadata).unwrap();
+        lib
+    }
+}
 
 impl Drop for Directory {
     fn drop(&mut self) {
@@ -143,17 +295,13 @@ fn with_var_lib<T: Send>(directory: &Path, job: impl FnOnce() -> T + Send) -> Re
 #[apply(needs_tracing)]
 fn a_container_is_named_by_its_runtime(_: &Host) -> Outcome {
     let cgroup = Cgroup::new()?;
-    let lib = Directory(env::temp_dir().join(format!("conn-tests-lib-{}", cgroup.id)));
-    let container = lib.0.join("docker/containers").join(&cgroup.id);
-    fs::create_dir_all(&container).unwrap();
-    let metadata = format!(r#"{{"ID":"{}","Name":"/conn-web","Config":{{"Labels":{{}}}}}}"#, cgroup.id);
-    fs::write(container.join("config.v2.json"), metadata).unwrap();
+    let lib = Directory::with_container(&cgroup.id, "conn-web");
     let port = Port::claim();
     let start = |name: &str| {
         Setup::new(["-o", "json", "--dport", &port.to_string(), "--direction", "in", "--container", name])
             .start()
     };
-    let [tracer, other] = with_var_lib(&lib.0, || [start("conn-web"), start("conn-we")])?;
+    let [tracer, other] = with_var_lib(&lib.0, || [start("conn-w[a-e]b*"), start("conn-we")])?;
     let address = port.v4();
     let server = Worker::server("conn-named", || {
         cgroup.enter();

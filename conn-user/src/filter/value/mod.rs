@@ -1,5 +1,6 @@
 //! The syntax of values, and sets of values.
 
+pub(crate) mod glob;
 pub(crate) mod list;
 pub(crate) mod port;
 pub(crate) mod prefix;

@@ -1,0 +1,120 @@
+//! What connections are grouped by, and how a group is written.
+
+use std::net::IpAddr;
+
+use conn_common::state::LISTEN;
+
+use crate::cli::Group;
+use crate::event::enriched::Enriched;
+use crate::event::state_name;
+use crate::event::workload::is_id;
+use crate::host::services::Services;
+use crate::render::number_table::{NumberColumn, NumberValue, TableFormat};
+use crate::render::sanitize;
+
+/// How many digits of an id are written for people, as docker does.
+const SHORT_ID: usize = 12;
+
+/// What a connection is grouped by, in an order that is good to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Port(u16),
+    Number(u32),
+    Word(&'static str),
+    Address(IpAddr),
+    Container {
+        id: String,
+        /// The user whose runtime made the container; `None` for the host's runtimes.
+        user: Option<u32>,
+    },
+    /// A text that needs no escapes in a line.
+    Name(String),
+    Unknown,
+}
+
+/// The key of a connection in a group.
+pub(super) fn key(group: Group, event: &Enriched) -> Key {
+    let connection = &event.connection;
+    let owner = event.owner();
+    match group {
+        Group::Port => Key::Port(connection.dport),
+        Group::State => state_name::name(connection.state).map_or(Key::Unknown, Key::Word),
+        Group::Direction => event.direction().map_or(Key::Unknown, Key::Word),
+        Group::Netns => Key::Number(connection.netns),
+        // Nothing has connected to a listener.
+        Group::Src | Group::Peer if connection.state == LISTEN => Key::Unknown,
+        Group::Src => Key::Address(event.src()),
+        Group::Dst => Key::Address(event.dst()),
+        Group::Peer => Key::Address(event.peer().ip()),
+        // No process holds a connection that is not accepted yet, or whose process has closed it.
+        Group::Comm => owner.map_or(Key::Unknown, |owner| Key::Name(sanitize::comm(owner.comm))),
+        Group::Pid => owner.map_or(Key::Unknown, |owner| Key::Number(owner.pid)),
+        Group::Uid => owner.map_or(Key::Unknown, |owner| Key::Number(owner.uid)),
+        Group::Container => event
+            .container()
+            .map_or(Key::Unknown, |id| Key::Container { id: id.to_owned(), user: event.container_user() }),
+        Group::Unit => event.unit().map_or(Key::Unknown, |unit| Key::Name(sanitize::unit_text(unit))),
+    }
+}
+
+/// The columns of a group. A container has three for programs, one for people.
+pub(super) fn columns(group: Group) -> Vec<NumberColumn> {
+    let column = |name, in_text| NumberColumn { name, in_text };
+    match group {
+        Group::Port => vec![column("port", true)],
+        Group::State => vec![column("state", true)],
+        Group::Direction => vec![column("direction", true)],
+        Group::Netns => vec![column("netns", true)],
+        Group::Src => vec![column("src", true)],
+        Group::Dst => vec![column("dst", true)],
+        Group::Peer => vec![column("peer", true)],
+        Group::Comm => vec![column("comm", true)],
+        Group::Pid => vec![column("pid", true)],
+        Group::Uid => vec![column("uid", true)],
+        Group::Container => {
+            vec![column("container", true), column("container_name", false), column("container_user", false)]
+        }
+        Group::Unit => vec![column("unit", true)],
+    }
+}
+
+impl Key {
+    /// The values in the columns of [`columns`]. `name` is the name of a container.
+    pub(super) fn values(
+        &self,
+        group: Group,
+        name: Option<&str>,
+        format: TableFormat,
+        services: &Services,
+    ) -> Vec<NumberValue> {
+        let is_table = format == TableFormat::Table;
+        let value = match self {
+            Self::Port(port) => NumberValue::port(*port, services, format),
+            Self::Number(number) => (*number).into(),
+            Self::Word(word) => NumberValue::Text((*word).into()),
+            Self::Address(address) => NumberValue::Text(address.to_string()),
+            Self::Container { id, user } if is_table => NumberValue::Text(container(id, *user, name)),
+            Self::Container { id, user } => {
+                let text = |text: &str| NumberValue::Text(sanitize::text(text.as_bytes()));
+                let user = user.map_or(NumberValue::Unknown, NumberValue::from);
+                return vec![text(id), name.map_or(NumberValue::Unknown, text), user];
+            }
+            Self::Name(name) => NumberValue::Text(name.clone()),
+            Self::Unknown => NumberValue::Unknown,
+        };
+        let mut values = vec![value];
+        values.resize(columns(group).len(), NumberValue::Unknown);
+        values
+    }
+}
+
+/// A container for people: its name, else the first digits of its id; with the user of the runtime, if that is not the
+/// host's.
+fn container(id: &str, user: Option<u32>, name: Option<&str>) -> String {
+    let short = if is_id(id) { &id[..SHORT_ID] } else { id };
+    let mut text = sanitize::text(name.unwrap_or(short).as_bytes());
+    if let Some(user) = user {
+        text.push_str(&format!("@{user}"));
+    }
+    text
+}

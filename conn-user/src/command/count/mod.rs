@@ -1,0 +1,166 @@
+//! `conntrace count`: how many connections are open now. The kernel's tables of sockets give the answer, so it needs
+//! no history and no hook.
+
+mod key;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use conn_common::name;
+
+use self::key::Key;
+use crate::cli::Group;
+use crate::command::hint;
+use crate::enrich::existing::Search;
+use crate::enrich::{Enricher, Wanted};
+use crate::error::Error;
+use crate::event::enriched::Enriched;
+use crate::event::lost::Lost;
+use crate::filter::expression::Field;
+use crate::host::clock::WallClock;
+use crate::host::facts::Host;
+use crate::host::plan::plan;
+use crate::kernel::load_options::Options;
+use crate::kernel::probe::Probe;
+use crate::kernel::sockets;
+use crate::kernel::sockets::Holders;
+use crate::output::stderr;
+use crate::output::stdout::{self, Written};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
+use crate::settings::CountSettings;
+use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::notice::Notice;
+use crate::stream::pipeline::Pipeline;
+use crate::stream::walk::SocketWalk;
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
+    settings.filter.log();
+    let plan = plan(host, None)?;
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
+    let probe =
+        Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
+    let needs_holders = settings.by.iter().any(|group| group.is_owners())
+        || !settings.workload.is_empty()
+        || settings.filter.asks_for(Field::is_owners);
+    let files = needs_holders.then_some(name::FILE_LIST);
+    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
+    probe.load_programs(&programs.collect::<Vec<_>>())?;
+    let (found, holders) = if needs_holders {
+        sockets::namespaces_and_holders(&probe)?
+    } else {
+        (sockets::all_namespaces(&probe)?, Holders::new())
+    };
+    // A part of the number would look like the number.
+    if found.denied && !host.may_look_everywhere() {
+        return Err(Error::Hidden { what: "the network namespace of some process".into() });
+    }
+    let workloads = !settings.workload.is_empty() || settings.by.iter().any(|group| group.is_workloads());
+    let filters_containers = !settings.workload.containers.is_empty();
+    let wanted = Wanted { workloads, filters_containers, ..Wanted::default() };
+    let mut pipeline = Pipeline::new(&settings.filter)
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
+    let mut counts = Counts::new(&settings.by);
+    let mut walk = SocketWalk::new(&probe, &found.namespaces, &holders);
+    pipeline.run(&mut walk, &mut counts)?;
+    if let Some(missed) = walk.missed() {
+        return Err(Error::Hidden { what: format!("network namespace {missed}") });
+    }
+    pipeline.finish(&mut counts);
+    let (text, rest) = text(settings, &counts);
+    stdout::print(text.as_bytes())?;
+    search.absent().into_iter().for_each(|absent| counts.notice(&Notice::Absent(absent)));
+    if let Some(rest) = rest {
+        counts.notice(&rest);
+    }
+    hint::print(&settings.filter, &mut counts);
+    if settings.exit_code && counts.groups.is_empty() {
+        return Err(Error::NothingFound);
+    }
+    Ok(())
+}
+
+/// Counts connections by groups.
+struct Counts<'a> {
+    by: &'a [Group],
+    groups: BTreeMap<Vec<Key>, u64>,
+    /// A cgroup of each container. The name of the container is looked up by it.
+    cgroups: BTreeMap<Key, u64>,
+    /// The names of containers, at the end.
+    names: BTreeMap<Key, String>,
+}
+
+impl<'a> Counts<'a> {
+    const fn new(by: &'a [Group]) -> Self {
+        Self { by, groups: BTreeMap::new(), cgroups: BTreeMap::new(), names: BTreeMap::new() }
+    }
+}
+
+impl Consumer for Counts<'_> {
+    fn event(&mut self, event: &Enriched, _: &WallClock) -> Taken {
+        let keys: Vec<Key> = self.by.iter().map(|group| key::key(*group, event)).collect();
+        for key in keys.iter().filter(|key| matches!(key, Key::Container { .. })) {
+            self.cgroups.entry(key.clone()).or_insert(event.connection.owner.cgroup);
+        }
+        *self.groups.entry(keys).or_default() += 1;
+        Taken::Shown
+    }
+
+    fn lost(&mut self, _: &Lost, _: &WallClock) {}
+
+    fn notice(&mut self, notice: &Notice) {
+        stderr::print(notice);
+    }
+
+    fn flush(&mut self) -> Result<Written, Error> {
+        Ok(Written::All)
+    }
+
+    fn finish(&mut self, enricher: &mut Enricher, _: &WallClock) -> Finished {
+        for (key, &cgroup) in &self.cgroups {
+            let workload = enricher.workload_of(cgroup);
+            let container = workload.as_ref().and_then(|workload| workload.container.as_ref());
+            if let Some(name) = container.and_then(|container| container.names.name.clone()) {
+                self.names.insert(key.clone(), name);
+            }
+        }
+        Finished::default()
+    }
+}
+
+/// The answer, and what it leaves out.
+fn text(settings: &CountSettings, counts: &Counts<'_>) -> (String, Option<Notice>) {
+    if settings.by.is_empty() {
+        let count = counts.groups.values().sum::<u64>();
+        let text = match settings.format {
+            TableFormat::Json => format!("{{\"open\":{count}}}\n"),
+            TableFormat::Csv => format!("open\n{count}\n"),
+            TableFormat::Table => format!("{count}\n"),
+        };
+        return (text, None);
+    }
+    let mut columns: Vec<NumberColumn> = settings.by.iter().flat_map(|group| key::columns(*group)).collect();
+    columns.push(NumberColumn { name: "open", in_text: true });
+    let mut table = NumberTable::new(&columns);
+    let mut groups: Vec<_> = counts.groups.iter().collect();
+    groups.sort_by_key(|&(_, &count)| Reverse(count));
+    let rest = groups.split_off(settings.top.unwrap_or(groups.len()).min(groups.len()));
+    for (keys, &count) in groups {
+        let cells = settings.by.iter().zip(keys).flat_map(|(group, key)| {
+            let name = counts.names.get(key).map(String::as_str);
+            key.values(*group, name, settings.format, &settings.services)
+        });
+        let mut row: Vec<NumberValue> = cells.collect();
+        row.push(count.into());
+        table.rows.push(row);
+    }
+    let left_out = rest.iter().map(|&(_, &count)| count).sum();
+    let rest = (!rest.is_empty()).then(|| Notice::SmallerGroups { groups: rest.len(), open: left_out });
+    (table.write(settings.format), rest)
+}
+
+#[cfg(test)]
+mod tests;
