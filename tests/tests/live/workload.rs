@@ -121,7 +121,7 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     assert_ne!(other["cgroup"], inode);
     assert_ne!(other["container"], cgroup.id);
     let listed = |option: &str, value: &str| {
-        let listed = Setup::new(["list", "--listening", "-o", "json", option, value]).run();
+        let listed = Setup::new(["list", "--listening", "--netns", ".", "-o", "json", option, value]).run();
         listed.expect_code(0);
         listed.stdout.iter().filter(|line| line.contains(&format!("\"dport\":{}", port.number()))).count()
     };
@@ -134,7 +134,7 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
 /// What `list --listening` shows of a port, as JSON, and what it says on standard error.
 fn listener(port: &Port, options: &[&str]) -> (Option<Value>, String) {
     let dport = port.to_string();
-    let args = [&["list", "--listening", "-o", "json", "--dport", &dport], options].concat();
+    let args = [&["list", "--listening", "--netns", ".", "-o", "json", "--dport", &dport], options].concat();
     let ended = Setup::new(args).run();
     ended.expect_code(0);
     assert!(ended.stdout.len() <= 1, "{ended:#?}");
@@ -160,7 +160,19 @@ fn units_have_the_names_of_systemd(_: &Host) -> Outcome {
     // A line has the same name, so that it can be pasted into journalctl.
     let dport = port.to_string();
     for format in ["table", "csv"] {
-        let args = ["list", "-l", "--no-header", "--columns", "unit", "--dport", &dport, "-o", format];
+        let args = [
+            "list",
+            "-l",
+            "--netns",
+            ".",
+            "--no-header",
+            "--columns",
+            "unit",
+            "--dport",
+            &dport,
+            "-o",
+            format,
+        ];
         let ended = Setup::new(args).run();
         ended.expect_code(0);
         assert_eq!(ended.stdout, [name.clone()], "{format}");
@@ -228,9 +240,19 @@ fn a_user_is_not_shown_as_a_container_of_the_host(_: &Host) -> Outcome {
         &format!("docker-{id}.scope").into(),
     ];
     assert_eq!(shown, expected, "{found}");
-    let table =
-        Setup::new(["list", "-l", "-o", "table", "--columns", "container", "--dport", &port.to_string()])
-            .run();
+    let table = Setup::new([
+        "list",
+        "-l",
+        "--netns",
+        ".",
+        "-o",
+        "table",
+        "--columns",
+        "container",
+        "--dport",
+        &port.to_string(),
+    ])
+    .run();
     assert_eq!(table.stdout.get(1), Some(&format!("{id}@{USER}")), "{table:#?}");
     let name = format!("docker-{id}.scope");
     let [any, own, other] = ["*", &USER.to_string(), "1"].map(|user| format!("{id}@{user}"));
