@@ -22,3 +22,15 @@ macro_rules! complaint {
     ($($text:tt)*) => { $crate::complaint::Complaint::from(format!($($text)*)) };
 }
 pub(crate) use complaint;
+
+/// What was typed, in quotes and as it was typed. Only control characters are escaped, so that a terminal does not obey
+/// them.
+pub(crate) fn as_typed(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if c.is_control() { quoted.extend(c.escape_default()) } else { quoted.push(c) }
+    }
+    quoted.push('"');
+    quoted
+}

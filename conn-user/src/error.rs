@@ -35,7 +35,7 @@ pub enum Error {
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// The sockets of a network namespace cannot be seen.
-    #[error("{what} cannot be entered, so its connections cannot be counted")]
+    #[error("conntrace cannot enter {what}, so it cannot count the connections there")]
     Hidden {
         /// The namespace.
         what: String,
@@ -149,10 +149,9 @@ impl Error {
             Self::Probe(error) => error.remedy(),
             Self::Walk(error) => error.remedy(),
             Self::Audit(error) => error.remedy(),
-            Self::Hidden { .. } => Some(
-                "run conntrace as root in the initial user namespace (or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, too)"
-                    .into(),
-            ),
+            Self::Hidden { .. } => {
+                Some("run conntrace as root on the host, or add CAP_SYS_ADMIN and CAP_SYS_PTRACE".into())
+            }
             Self::Usage(_)
             | Self::Map(_)
             | Self::NothingFound
@@ -194,20 +193,20 @@ mod tests {
         let texts: Vec<String> =
             errors.iter().map(|error| format!("[{}] {}", error.exit_code(), error.report())).collect();
         insta::assert_snapshot!(texts.join("\n\n"), @"
-        [1] this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo
+        [1] conntrace needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo
         missing here: CAP_BPF, CAP_PERFMON
 
-        [1] this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to find its way in kernel structures
+        [1] this kernel has no type information (/sys/kernel/btf/vmlinux): conntrace needs it to read kernel structures
         use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, and have /sys mounted
 
         [1] this kernel's struct sock_common has no field skc_num in the expected size: conntrace does not know this kernel
         please report it with the output of uname -r
 
         [1] the kernel refused loading program set_state: Operation not permitted (os error 1)
-        a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on the host, or with --privileged
+        a container's seccomp profile, kernel lockdown or a security module may forbid it: run conntrace on the host, or in a container with --privileged
 
         [1] the kernel refused attaching sock_ops
-        see -vv for details
+        run with -vv for details
 
         [1] writing: No space left on device (os error 28)
         ");

@@ -44,7 +44,9 @@ fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal
     let wrong = |complaint| Err(Refusal::Usage(UsageError::Environment(complaint)));
     match Cli::try_parse_from(command.iter().chain(words)) {
         Ok(cli) if cli.command.expression().is_empty() => Ok(()),
-        Ok(_) => wrong(complaint!("{OPTIONS} takes options only: write a filter with them, like --dport 22")),
+        Ok(_) => wrong(complaint!(
+            "{OPTIONS} takes options only, no filter expression: use options like --dport 22"
+        )),
         // An unknown command is not a mistake in the variable.
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Ok(()),
         Err(error) => match refuse(error) {

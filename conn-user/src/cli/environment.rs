@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command, CommandFactory as _};
 
 use crate::cli::Cli;
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 
 /// The environment variable with default options.
 pub const OPTIONS: &str = "CONNTRACE_OPTS";
@@ -15,8 +15,9 @@ pub const OPTIONS: &str = "CONNTRACE_OPTS";
 /// # Errors
 /// The text is not UTF-8, or a quote is never closed.
 pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, Complaint> {
-    let text = options.to_str().ok_or_else(|| complaint!("{OPTIONS} is no UTF-8"))?;
-    let words = shell_words::split(text).map_err(|error| complaint!("{OPTIONS}: {error} in {text:?}"))?;
+    let text = options.to_str().ok_or_else(|| complaint!("{OPTIONS} is not UTF-8"))?;
+    let words =
+        shell_words::split(text).map_err(|error| complaint!("{OPTIONS}: {error} in {}", as_typed(text)))?;
     let mut cli = Cli::command();
     cli.build();
     let own = cli.get_subcommands().find(|known| known.get_name() == command);

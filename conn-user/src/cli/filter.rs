@@ -6,9 +6,9 @@ use crate::cli::{Direction, Family};
 
 /// Which connections.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Which connections")]
+#[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Only this protocol: tcp (or 6), the only one there is
+    /// Only this protocol. conntrace knows tcp (or 6) only
     #[arg(
         short,
         long,
@@ -18,43 +18,44 @@ pub struct FilterArgs {
         hide_short_help = true
     )]
     pub proto: Option<String>,
-    /// Only these initiators: addresses and prefixes, or a list of such. ! takes out: '!10.0.0.0/8'
+    /// Only these initiators: an address, a prefix, or a list of them; '!10.0.0.0/8' excludes
     #[arg(short, long, visible_alias = "orig-src", value_name = "ADDR[,ADDR…]")]
     pub src: Vec<String>,
-    /// Only these responders
+    /// Only these responders, like --src
     #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR…]")]
     pub dst: Vec<String>,
-    /// The sources of replies: what --dst is, since sockets know no NAT
+    /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT
     #[arg(short, long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
     pub reply_src: Vec<String>,
-    /// The destinations of replies: what --src is
+    /// The destination of replies, as in conntrack: the same as --src
     #[arg(short = 'q', long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
     pub reply_dst: Vec<String>,
-    /// Only these service ports, the responder's: 22, ssh, 8000-8099, '!22', or a list of such
+    /// Only these service ports (the responder's): 22, ssh, 8000-8099, a list of them; '!22' excludes
     #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
     pub dport: Vec<String>,
-    /// Only these source ports, the initiator's
+    /// Only these source ports (the initiator's), like --dport
     #[arg(long, visible_alias = "orig-port-src", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
     pub sport: Vec<String>,
-    /// The source ports of replies: what --dport is
+    /// The source port of replies, as in conntrack: the same as --dport
     #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
     pub reply_port_src: Vec<String>,
-    /// The destination ports of replies: what --sport is
+    /// The destination port of replies, as in conntrack: the same as --sport
     #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
     pub reply_port_dst: Vec<String>,
-    /// Only in these states: established, syn-sent, … or connected, synchronized, bucket, big
+    /// Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big
     #[arg(long, value_name = "STATE[,STATE…]")]
     pub state: Vec<String>,
-    /// Only connections that others opened to us (in), or that we opened (out)
+    /// Only connections that the peer opened (in), or that this host opened (out). A connection within this host
+    /// has both ends here: without this option it is shown twice
     #[arg(long, value_name = "in|out", hide_possible_values = true)]
     pub direction: Option<Direction>,
-    /// Only this address family. An IPv4 address on an IPv6 socket is IPv4
+    /// Only this address family. An IPv4 address on an IPv6 socket counts as IPv4
     #[arg(short, long, value_name = "ipv4|ipv6", hide_possible_values = true)]
     pub family: Option<Family>,
     /// Only these owners, by process id
     #[arg(long, value_name = "PID[,PID…]", allow_negative_numbers = true)]
     pub pid: Vec<String>,
-    /// Only owners of this name; - for owners that are not known
+    /// Only owners with these process names. - stands for an unknown owner
     #[arg(long, value_name = "NAME[,NAME…]")]
     pub comm: Vec<String>,
     /// Only owners of these users, by name or number

@@ -20,47 +20,50 @@ use self::topics::{CompletionsArgs, HelpArgs};
 use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::render::number_table::TableFormat;
 
-const ABOUT: &str =
-    "Shows every TCP connection of this host: opened, accepted, failed and closed, as it happens";
+const ABOUT: &str = "Shows every TCP connection of this host as it opens, fails and closes";
 
 const EXAMPLES: &str = "\
 Examples:
   conntrace                             every event of every connection
-  conntrace -e NEW --dport 22           who connects by SSH, from here or to here
-  conntrace 'dport = :ssh and dir in'   only who connects to us, in the words of ss
-  conntrace -e DESTROY -o timestamp     ends, with lifetime and reason of failure
+  conntrace -e NEW --dport 22           SSH attempts, from or to this host
+  conntrace --dport ssh --direction in  only SSH connections from others
+  conntrace -e DESTROY -o timestamp     ends, with lifetime and reason
   conntrace -o json --count 9 | jq .    the next nine events as JSON
 
-A connection is written from the side that opened it: src and sport are the
-initiator's, dst and dport the responder's. So --dport 22 is SSH in both
-directions; --direction narrows it.
+src and sport are those of the end that opened the connection, dst and dport
+those of the other end. So --dport 22 is SSH in both directions, and --direction
+chooses one.
+
+A connection between two processes of this host has both ends here, so each
+event is shown twice: dir=out and dir=in. --direction out shows it once.
 ";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
   conntrace list                        every open connection, in all namespaces
-  conntrace -L --dport 443 -o table     a table like that of ss
-  conntrace list --min-age 1h           who has been connected for an hour
-  conntrace list --listening            who waits for connections, and how many wait
-  conntrace list --state time-wait      closed, but not forgotten yet
-  conntrace list --netns .              only of this network namespace
+  conntrace list --dport 443            those with service port 443
+  conntrace list --min-age 1h           connections that are at least an hour old
+  conntrace list --listening            listening sockets and their accept queues
+  conntrace list --state time-wait      closed connections that the kernel still keeps
+  conntrace list --netns .              those of this network namespace only
   conntrace list -l --dport 80 --exit-code >/dev/null
                                         status 1 if nothing listens on port 80
+  conntrace -L                          the lines of conntrack, on a terminal, too
 ";
 
 const LIFE_EXAMPLES: &str = "\
 Examples:
-  conntrace life                        each connection as it ends
-  conntrace life --min 5s --dport 443   those that lasted five seconds or more
-  conntrace life --timeout 1m --top 10  the ten longest of a minute
-  conntrace life --sort bytes -o csv    the twenty that moved most, at Ctrl-C
+  conntrace life                        each connection, when it ends
+  conntrace life --min 5s --dport 443   connections that lasted five seconds or more
+  conntrace life --timeout 1m --top 10  the ten longest connections of one minute
+  conntrace life --sort bytes -o csv    the twenty with the most bytes, at Ctrl-C
 ";
 
 const STATS_EXAMPLES: &str = "\
 Examples:
-  conntrace stats --interval 1s         every second, with rates
-  conntrace -S --timeout 10s            what happens in ten seconds
-  conntrace stats --total -o json       one object at Ctrl-C
+  conntrace stats --interval 1s         a report every second, with rates
+  conntrace -S --timeout 10s            one report after ten seconds
+  conntrace stats --total -o json       the sum of all ports as JSON, at Ctrl-C
 ";
 
 /// The whole command line. Expects arguments from [`rewrite_args`].
@@ -80,8 +83,8 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Tell more on standard error: what was found here, what follows from it, and the size of the
-    /// programs; twice: the programs' own log lines, too
+    /// Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard
+    /// error. -vv adds the log lines of the kernel programs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -95,20 +98,20 @@ pub enum Command {
     /// Print how many connections are open now (-C as in conntrack)
     #[command(before_help = count::EXAMPLES)]
     Count(CountArgs),
-    /// Print what is open now, and who has it (-L as in conntrack)
+    /// Print the connections that are open now, and their processes (-L as in conntrack)
     #[command(before_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Print each connection when it ends: how long it was, whose, and why
+    /// Print each connection when it ends: lifetime, process and reason
     #[command(before_help = LIFE_EXAMPLES)]
     Life(LifeArgs),
-    /// Count what happens per service port, and prove it (-S as in conntrack)
+    /// Count opened, failed and closed connections per service port (-S as in conntrack)
     #[command(before_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
-    /// Tell what this host has, what follows from it, and whether it works
+    /// Check what conntrace can do on this host, and test it
     Doctor(DoctorArgs),
-    /// Explain a command, filters, formats, states or exactness
+    /// Explain a command or a topic
     Help(HelpArgs),
-    /// Print the completions for a shell
+    /// Print the completion script for a shell
     #[command(hide = true)]
     Completions(CompletionsArgs),
 }
@@ -116,7 +119,7 @@ pub enum Command {
 /// The options of `doctor`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DoctorArgs {
-    /// How to print
+    /// Output format [default: table]
     #[arg(
         short,
         long,
@@ -131,15 +134,14 @@ pub struct DoctorArgs {
 /// The options of `events`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct EventsArgs {
-    /// Only these kinds of events: NEW (attempt), UPDATES (state change), DESTROY (end) or ALL. In
-    /// any case, shortened at will
+    /// Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL. Case does
+    /// not matter, and words may be shortened: -e n,d
     #[arg(short, long, value_name = "KIND[,KIND…]")]
     pub event_mask: Vec<String>,
     /// When the stream ends, and how losses count.
     #[command(flatten)]
     pub stream: StreamArgs,
-    /// Tell at the end what happened per service port, on standard error: the report of `stats`, with
-    /// what is open now
+    /// Print the counts per service port to standard error at the end, as `stats` does
     #[arg(long)]
     pub summary: bool,
     /// How to print.
@@ -159,10 +161,10 @@ pub struct StreamArgs {
     /// End after N events
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub count: Option<String>,
-    /// End after this time: 20s, 1m30s, 500ms; a plain number is in seconds
+    /// End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub timeout: Option<String>,
-    /// Room for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M
+    /// Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M
     /// [default: 8M]
     #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
     pub buffer_size: Option<String>,
@@ -178,7 +180,7 @@ pub struct HookArgs {
     /// `sock_ops`, `destroy_sock`
     #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
     pub witnesses: Option<String>,
-    /// Use this hook to see who accepts a connection, to compare them: `graft`, `function`, `syscalls`
+    /// Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`
     #[arg(long, value_name = "HOOK", hide = true)]
     pub accept_hook: Option<String>,
 }
@@ -186,19 +188,19 @@ pub struct HookArgs {
 /// The options of `list`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
-    /// Sockets that wait for connections instead, with how many wait to be accepted and how many may
+    /// Show listening sockets instead, with the length and the limit of the accept queue
     #[arg(short, long)]
     pub listening: bool,
     /// conntrack's lines on a terminal, too: `-L` of conntrack
     #[arg(long, hide = true)]
     pub dump: bool,
-    /// Only connections that are certainly so old: 5s, 2h
+    /// Only connections that are certainly at least this old: 5s, 2h
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub min_age: Option<String>,
     /// End with status 1 if nothing was found, as grep does, and with status 2 after an error
     #[arg(long)]
     pub exit_code: bool,
-    /// The largest first: age, bytes, rtt, retransmits, queue; or by port or pid
+    /// Sort by age, bytes, rtt, retransmits or queue, the largest first; or by port or pid, the smallest first
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
     pub sort: Option<SocketKey>,
     /// How to print.
@@ -212,17 +214,17 @@ pub struct ListArgs {
 /// The options of `life`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct LifeArgs {
-    /// Only connections that lasted at least so long: 5s, 1m30s
+    /// Only connections that lasted at least this long: 5s, 1m30s
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub min: Option<String>,
-    /// Only connections that lasted at most so long
+    /// Only connections that lasted at most this long
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub max: Option<String>,
-    /// At the end the N largest, instead of all as they end
+    /// Print only the N largest connections, at the end
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub top: Option<String>,
-    /// What makes them large: lifetime (the default), handshake, bytes, rtt or retransmits. Without --top,
-    /// the first 20
+    /// Sort by lifetime (the default), handshake, bytes, rtt or retransmits, the largest first, and print the
+    /// connections at the end: 20, or as many as --top says
     #[arg(long, value_name = "KEY", hide_possible_values = true)]
     pub sort: Option<LifeKey>,
     /// When the stream ends, and how losses count.
@@ -243,28 +245,28 @@ pub struct LifeArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct StatsArgs {
-    /// Report every so often, with rates: 1s, 500ms. Without it there is one report at the end
+    /// Print a report with rates at this interval: 1s, 500ms. Without it, there is one report at the end
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub interval: Option<String>,
-    /// End after this time: 20s, 1m30s; without it, at Ctrl-C
+    /// End after this time: 20s, 1m30s. Without it, end at Ctrl-C
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub timeout: Option<String>,
-    /// End with status 3 if a step of a connection was missed or could not be counted: the last report
-    /// tells of a failure, a repair or a difference
+    /// End with status 3 if a step of a connection was missed or could not be counted: the last report has a
+    /// failure, a repair or a difference
     #[arg(long)]
     pub strict: bool,
-    /// Only the sum of all ports
+    /// Print only the sum of all ports
     #[arg(long)]
     pub total: bool,
-    /// How long handshakes and connections took: count, p50, p90, p99 and the longest per service port,
-    /// each at most 9 % off, and a plot with a mark for each doubling
+    /// Also print how long handshakes and connections took, per service port: count, p50, p90, p99 and the
+    /// longest, each at most 9 % off, and a plot with a mark for each doubling
     #[arg(long)]
     pub lifetimes: bool,
-    /// What conntrace itself costs: runs and run time of its kernel programs, which the kernel times
-    /// meanwhile, CPU and memory
+    /// Also print what conntrace itself costs: runs and run time of its kernel programs, CPU time and memory.
+    /// The kernel measures the programs, which costs some time itself
     #[arg(long = "self")]
     pub self_cost: bool,
-    /// How to print
+    /// Output format [default: table]
     #[arg(
         short,
         long,
@@ -274,16 +276,16 @@ pub struct StatsArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
-    /// Numbers of ports instead of names in tables: 22, not ssh
+    /// Show port numbers instead of service names in tables: 22, not ssh
     #[arg(short, long)]
     pub numeric: bool,
-    /// Only these service ports: 22, ssh, 8000-8099, '!22', or a list of such
+    /// Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one
     #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
     pub dport: Vec<String>,
-    /// Only connections that others opened to us (in), or that we opened (out)
+    /// Only connections that the peer opened (in), or that this host opened (out)
     #[arg(long, value_name = "in|out", hide_possible_values = true)]
     pub direction: Option<Direction>,
-    /// A filter in the language of ss, of ports and directions: 'dport = :ssh or direction out'
+    /// Filter expression of ports and directions, in the language of ss: 'dport = :ssh or direction out'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
     /// Which hooks. Hidden, so behind all that help shows.

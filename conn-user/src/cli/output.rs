@@ -6,21 +6,22 @@ use crate::render::style::Color;
 
 /// How to print, as typed.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "How to print")]
+#[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct OutputArgs {
-    /// conntrack (the default), table, json, csv, logfmt, xml, save, json-otel or json-ecs. As in
-    /// conntrack also timestamp, id, extended and ktimestamp, which add to its line and to xml
+    /// Output format: conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs. timestamp, id,
+    /// extended and ktimestamp add fields to conntrack and xml. The default is conntrack; it is table for `life`
+    /// and for `list` on a terminal
     #[arg(short, long, value_name = "FORMAT[,…]")]
     pub output: Vec<String>,
-    /// Which columns of table, csv, logfmt and json: names, or all; +NAME adds to the usual ones.
-    /// `conntrace help formats` has them
+    /// Columns of table, csv, logfmt and json, by name, or all. +NAME adds to the default columns. `conntrace
+    /// help formats` lists the names
     #[arg(long, value_name = "[+]NAME[,NAME…]")]
     pub columns: Option<String>,
-    /// No line with the names of the columns in table and csv
+    /// Leave out the line with the names of the columns, in table and csv
     #[arg(long)]
     pub no_header: bool,
-    /// Colours: auto is on a terminal, unless `NO_COLOR` is set
+    /// When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb
     #[arg(
         long,
         value_name = "auto|always|never",
@@ -29,15 +30,15 @@ pub struct OutputArgs {
         hide_possible_values = true
     )]
     pub color: Color,
-    /// Times for people in UTC instead of local time. Machines always get UTC
+    /// Print times in UTC instead of local time. csv, json and logfmt always have UTC
     #[arg(long)]
     pub utc: bool,
-    /// Numbers instead of names in tables: 22, not ssh. Takes back --resolve; of the two the last counts
+    /// Show port numbers instead of service names in tables: 22, not ssh. Cancels an earlier --resolve
     #[arg(short, long, overrides_with = "resolve")]
     pub numeric: bool,
-    /// Names of addresses, by /etc/hosts and DNS: in tables instead of them, elsewhere as `src_name` and
-    /// `dst_name`. No event waits for a name: what is not known yet is shown by its address, and asked for.
-    /// `list` waits for two seconds at most
+    /// Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats
+    /// as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown.
+    /// `list` waits up to two seconds
     #[arg(long, overrides_with = "numeric")]
     pub resolve: bool,
 }

@@ -151,9 +151,9 @@ fn the_environment_has_options() {
     .map(|(line, options)| read(line, Some(options)).unwrap_err());
     insta::assert_snapshot!(errors.join("\n"), @r#"
     CONNTRACE_OPTS: unexpected argument '--no-such' found
-    CONNTRACE_OPTS: -m of conntrack has no meaning here: marks belong to packets and to connection tracking, not to what a socket shows: choose by ports, addresses or owners (--dport, --src, --comm)
-    CONNTRACE_OPTS takes options only: write a filter with them, like --dport 22
-    CONNTRACE_OPTS takes options only: write a filter with them, like --dport 22
+    CONNTRACE_OPTS: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    CONNTRACE_OPTS takes options only, no filter expression: use options like --dport 22
+    CONNTRACE_OPTS takes options only, no filter expression: use options like --dport 22
     CONNTRACE_OPTS: missing closing quote in "--dport '22"
     error: unrecognized subcommand 'evnets'
     "#);
@@ -203,37 +203,37 @@ fn options_of_conntrack_are_refused_by_name() {
         }
     });
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    -m 5: -m of conntrack has no meaning here: marks belong to packets and to connection tracking, not to what a socket shows: choose by ports, addresses or owners (--dport, --src, --comm)
-    --mark=5: --mark of conntrack has no meaning here: marks belong to packets and to connection tracking, not to what a socket shows: choose by ports, addresses or owners (--dport, --src, --comm)
-    -c 1: -c of conntrack has no meaning here: marks belong to packets and to connection tracking, not to what a socket shows: choose by ports, addresses or owners (--dport, --src, --comm)
-    -l x: -l of conntrack has no meaning here: labels belong to connection tracking: choose by ports, addresses or owners (--dport, --src, --comm)
-    --label-add x: --label-add of conntrack has no meaning here: labels belong to connection tracking: choose by ports, addresses or owners (--dport, --src, --comm)
-    -w 1: -w of conntrack has no meaning here: zones belong to connection tracking: use --netns for a network namespace
-    --orig-zone 1: --orig-zone of conntrack has no meaning here: zones belong to connection tracking: use --netns for a network namespace
-    --src-nat: --src-nat of conntrack has no meaning here: a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the addresses that the socket has
-    -g 192.0.2.1: -g of conntrack has no meaning here: a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the addresses that the socket has
-    --dst-nat: --dst-nat of conntrack has no meaning here: a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the addresses that the socket has
-    -j: -j of conntrack has no meaning here: a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the addresses that the socket has
-    --any-nat: --any-nat of conntrack has no meaning here: a socket knows one pair of addresses, NAT happens outside of it: use --src and --dst with the addresses that the socket has
-    --mask-src 255.0.0.0: --mask-src of conntrack has no meaning here: write the prefix with the address instead: --src 10.0.0.0/8
-    -z: -z of conntrack has no meaning here: counters are never set back, they belong to everybody: take the difference of two readings, or use stats --interval
-    --zero: --zero of conntrack has no meaning here: counters are never set back, they belong to everybody: take the difference of two readings, or use stats --interval
-    -Ez: -z of conntrack has no meaning here: counters are never set back, they belong to everybody: take the difference of two readings, or use stats --interval
-    -u ASSURED: -u of conntrack has no meaning here: the status bits of connection tracking do not exist for sockets: use --state, or the cause of an end in -o json
-    -t 120: -t of conntrack has no meaning here: a socket has no timeout like an entry of connection tracking: to end after some time use --timeout 20s
-    -i 5: -i of conntrack has no meaning here: ids are given while conntrace runs, so none can be known before: -o json shows them
-    -I: -I of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    --create: --create of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -A: -A of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -D: -D of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -U: -U of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -F: -F of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -R x: -R of conntrack has no meaning here: conntrace only looks and changes nothing: to close a socket use ss -K, to change connection tracking conntrack
-    -G: -G of conntrack has no meaning here: to look for one connection use a filter: 'src 192.0.2.7:40000 and dst 192.0.2.22:22'
-    --tuple-src 192.0.2.1: --tuple-src of conntrack has no meaning here: expectations belong to connection tracking: conntrace shows connections only
-    -E expect: there is no table "expect": that is one of connection tracking's; conntrace has connections only
-    -C dying: there is no table "dying": that is one of connection tracking's; conntrace has connections only
-    -S unconfirmed: there is no table "unconfirmed": that is one of connection tracking's; conntrace has connections only
+    -m 5: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    --mark=5: conntrack's --mark has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    -c 1: conntrack's -c has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    --label-add x: conntrack's --label-add has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    -w 1: conntrack's -w has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
+    --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
+    --src-nat: conntrack's --src-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    -g 192.0.2.1: conntrack's -g has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    --dst-nat: conntrack's --dst-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    -j: conntrack's -j has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    --any-nat: conntrack's --any-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    --mask-src 255.0.0.0: conntrack's --mask-src has no meaning here: write the prefix with the address: --src 10.0.0.0/8
+    -z: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
+    --zero: conntrack's --zero has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
+    -Ez: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
+    -u ASSURED: conntrack's -u has no meaning here: a socket has no status bits of connection tracking. Use --state, or the reason of an end in -o json
+    -t 120: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time
+    -i 5: conntrack's -i has no meaning here: conntrace gives ids while it runs, so no id is known before. -o json shows them
+    -I: conntrack's -I has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    --create: conntrack's --create has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -A: conntrack's -A has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -D: conntrack's -D has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -U: conntrack's -U has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -F: conntrack's -F has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -R x: conntrack's -R has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -G: conntrack's -G has no meaning here: use a filter to find one connection: 'src 192.0.2.7:40000 and dst 192.0.2.22:22'
+    --tuple-src 192.0.2.1: conntrack's --tuple-src has no meaning here: expectations belong to connection tracking. conntrace shows connections only
+    -E expect: there is no table "expect": it belongs to connection tracking, and conntrace has connections only
+    -C dying: there is no table "dying": it belongs to connection tracking, and conntrace has connections only
+    -S unconfirmed: there is no table "unconfirmed": it belongs to connection tracking, and conntrace has connections only
     expect: ["expect"]
     "#);
 }

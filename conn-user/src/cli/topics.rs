@@ -6,7 +6,7 @@ use clap_complete::Shell;
 /// The options of `help`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct HelpArgs {
-    /// filters, formats, states, exactness, from; or a command
+    /// A topic (filters, formats, states, exactness, from) or a command
     #[arg(value_name = "TOPIC")]
     pub topic: Option<String>,
 }
@@ -14,7 +14,7 @@ pub struct HelpArgs {
 /// The options of `completions`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CompletionsArgs {
-    /// bash, zsh, fish, elvish or powershell
+    /// The shell: bash, zsh, fish, elvish or powershell
     #[arg(value_name = "SHELL", hide_possible_values = true)]
     pub shell: Shell,
 }
@@ -22,14 +22,14 @@ pub struct CompletionsArgs {
 /// A topic of half a screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topic {
-    /// How to choose connections.
+    /// Choose connections, by options or by an expression
     Filters,
-    /// How to print.
+    /// Output formats and their columns
     Formats,
-    /// States of a connection.
+    /// TCP states, under the names of conntrack and ss
     States,
-    /// How exact events and counts are.
+    /// Which numbers are exact, and how conntrace proves it
     Exactness,
-    /// Commands of other tools, and conntrace's.
+    /// Commands of netstat, ss, conntrack and bcc, and their replacements
     From,
 }

@@ -13,7 +13,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "LOCAL",
         width: 21,
         kind: Type::Endpoint,
-        help: "address and port of this end",
+        help: "address and port of this host's end",
         get: |event, _| end(event, event.is_src_ours()),
         ..HUMAN
     },
@@ -22,7 +22,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "PEER",
         width: 21,
         kind: Type::Endpoint,
-        help: "address and port of the other end",
+        help: "address and port of the peer",
         get: |event, _| end(event, !event.is_src_ours()),
         ..HUMAN
     },
@@ -31,7 +31,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "STARTED",
         width: 19,
         kind: Type::Time,
-        help: "when it was attempted",
+        help: "date and time of the attempt",
         unknown: NO_ATTEMPT,
         get: |event, clock| event.attempt_ns().map_or(Cell::Unknown, |ns| Cell::Date(clock.to_unix_ns(ns))),
         ..HUMAN
@@ -41,8 +41,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "HANDSHAKE",
         width: 9,
         kind: Type::Duration,
-        help: "from the attempt to the end of the handshake",
-        unknown: "not established, or one of them not seen",
+        help: "time from the attempt to the end of the handshake",
+        unknown: "attempt_ns or established_ns is unknown",
         get: |event, _| Cell::duration(event.handshake_ns(), None),
         ..HUMAN
     },
@@ -51,8 +51,9 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "LIFETIME",
         width: 9,
         kind: Type::Duration,
-        help: "from the attempt to the end, or until now; >= for a connection from before",
-        unknown: "nothing is known of its length",
+        help: "time from the attempt to the end, or until now; a lower bound (>=) if the connection is older than \
+               conntrace",
+        unknown: "no lower bound is known",
         kinds: END_AND_NOW,
         get: lifetime,
         ..HUMAN
@@ -62,8 +63,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "AGE",
         width: 9,
         kind: Type::Duration,
-        help: "the same, named for what is open",
-        unknown: "nothing is known of its length",
+        help: "the same as lifetime, under the name for open connections",
+        unknown: "no lower bound is known",
         kinds: END_AND_NOW,
         get: lifetime,
         ..HUMAN
@@ -73,7 +74,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "IDLE",
         width: 9,
         kind: Type::Duration,
-        help: "for how long no payload was sent or received, see idle_ns",
+        help: "time since the last payload, as idle_ns",
         unknown: "never established",
         kinds: END_AND_NOW,
         get: |event, _| Cell::duration(event.idle_ns, None),
@@ -106,9 +107,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "CMDLINE",
         width: 24,
         kind: Type::Text,
-        help: "command line of the process, looked up in /proc when the process is first seen, if it is still the one \
-               that began when the owner did",
-        unknown: "owner unknown, its process ended before it was looked up, or it has none",
+        help: "command line of the owner's process, read from /proc when the process is first seen",
+        unknown: "owner unknown, the process ended before it was read, or the process has no command line",
         get: |event, _| Cell::name(event.command_line.as_deref()),
         ..HUMAN
     },

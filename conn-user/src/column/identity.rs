@@ -10,15 +10,16 @@ use crate::event::{direction, state_name};
 const KINDS: &[&str] = &["new", "update", "destroy", "open"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
-const NO_NAME: &str = "no such container, or its files tell no name or are slow";
-const NO_HOST: &str = "not asked for, no name, or not known yet";
+const NO_NAME: &str = "not in a container, or the files of its runtime have no name or are slow";
+const NO_HOST: &str = "without --resolve, if there is no name, or until it is known";
 
 pub(super) static COLUMNS: [Column; 31] = [
     Column {
         id: "event",
         title: "EVENT",
         kind: Type::Word(KINDS),
-        help: "attempt, change of state, end; or a connection that is open now",
+        help: "kind of the event: attempt (new), change of state (update), end (destroy), or a connection that is \
+               open now (open)",
         get: |event, _| Cell::Word(event.kind.name()),
         ..PLAIN
     },
@@ -27,7 +28,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "TIME",
         width: 15,
         kind: Type::Time,
-        help: "when it happened, or was looked at",
+        help: "time of the event; of an open connection, the time of the list",
         get: |event, clock| Cell::Time(clock.to_unix_ns(event.time_ns)),
         ..PLAIN
     },
@@ -36,7 +37,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "TIME_NS",
         width: 19,
         unit: Unit::UnixNanoseconds,
-        help: "the same",
+        help: "the same time as a number",
         get: |event, clock| Cell::UnixNs(clock.to_unix_ns(event.time_ns)),
         ..PLAIN
     },
@@ -44,8 +45,8 @@ pub(super) static COLUMNS: [Column; 31] = [
         id: "id",
         title: "ID",
         width: 16,
-        help: "the connection: the same in all its events, and unique as long as this conntrace runs",
-        unknown: "the kernel keeps only a mini-socket: TIME_WAIT, or a handshake that is not complete",
+        help: "id of the connection: the same in all its events, and unique in one run of conntrace",
+        unknown: "in TIME_WAIT, or before the handshake is complete",
         names: ConventionNames { otel: "conntrace.connection.id", ecs: "conntrace.connection.id" },
         get: |event, _| Cell::number(event.id()),
         ..PLAIN
@@ -55,9 +56,8 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "DIR",
         width: 3,
         kind: Type::Word(&direction::NAMES),
-        help: "who opened it: the peer (in), or this host (out); listen for a socket that waits for \
-               connections",
-        unknown: "nobody knows any more (TIME_WAIT)",
+        help: "end that opened the connection: the peer (in) or this host (out); listen for a listening socket",
+        unknown: "in TIME_WAIT, if the kernel does not show it any more",
         names: ConventionNames {
             otel: "conntrace.connection.direction",
             ecs: "conntrace.connection.direction",
@@ -70,7 +70,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "FAMILY",
         width: 6,
         kind: Type::Word(FAMILIES),
-        help: "of the addresses; an IPv4 address on an IPv6 socket is ipv4",
+        help: "family of the addresses; an IPv4 address on an IPv6 socket is ipv4",
         names: ConventionNames { otel: "network.type", ecs: "network.type" },
         get: |event, _| Cell::Word(if event.connection.family == 6 { "ipv6" } else { "ipv4" }),
         ..PLAIN
@@ -80,7 +80,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "PROTO",
         width: 5,
         kind: Type::Word(&["tcp"]),
-        help: "always tcp",
+        help: "layer-4 protocol, always tcp",
         names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
         get: |event, _| Cell::word(protocol::name(event.protocol)),
         ..PLAIN
@@ -91,7 +91,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         width: 11,
         kind: Type::Word(&state_name::NAMES),
         help: "TCP state after the event; close in every destroy",
-        unknown: "no state of the kernel",
+        unknown: "a state that conntrace does not know",
         names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
         get: |event, _| Cell::word(state_name::name(event.connection.state)),
         ..PLAIN
@@ -102,7 +102,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         width: 11,
         kind: Type::Word(&state_name::NAMES),
         help: "TCP state before the event",
-        unknown: "new",
+        unknown: "in a new",
         kinds: STREAM,
         names: ConventionNames {
             otel: "conntrace.connection.old_state",
@@ -125,7 +125,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         id: "sport",
         title: "SPORT",
         width: 5,
-        help: "port of the initiator; 0 if none was ever chosen",
+        help: "port of the initiator; 0 if the kernel never chose one",
         names: ConventionNames { otel: "source.port", ecs: "source.port" },
         get: |event, _| Cell::Number(event.connection.sport.into()),
         ..PLAIN
@@ -144,7 +144,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         id: "dport",
         title: "DPORT",
         width: 5,
-        help: "port of the responder: the service port",
+        help: "port of the responder, which is the service port",
         names: ConventionNames { otel: "destination.port", ecs: "destination.port" },
         get: |event, _| {
             let port = event.connection.dport;
@@ -177,7 +177,7 @@ pub(super) static COLUMNS: [Column; 31] = [
     Column {
         id: "pid",
         title: "PID",
-        help: "process that it belongs to, in the initial pid namespace",
+        help: "process id of the owner, in the initial pid namespace",
         unknown: NO_OWNER,
         names: ConventionNames { otel: "process.pid", ecs: "process.pid" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.pid)),
@@ -186,7 +186,7 @@ pub(super) static COLUMNS: [Column; 31] = [
     Column {
         id: "tid",
         title: "TID",
-        help: "its thread",
+        help: "thread id of the owner",
         unknown: NO_OWNER,
         names: ConventionNames { otel: "thread.id", ecs: "process.thread.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.tid)),
@@ -196,7 +196,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         id: "uid",
         title: "UID",
         width: 5,
-        help: "its user id, in the initial user namespace",
+        help: "user id of the owner, in the initial user namespace",
         unknown: NO_OWNER,
         names: ConventionNames { otel: "process.user.id", ecs: "process.user.id" },
         get: |event, _| Cell::number(event.owner().map(|owner| owner.uid)),
@@ -207,7 +207,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "COMM",
         width: 15,
         kind: Type::Text,
-        help: "name of the process",
+        help: "name of the owner's process",
         unknown: NO_OWNER,
         names: ConventionNames { otel: "process.executable.name", ecs: "process.name" },
         get: |event, _| Cell::name(event.owner().map(|owner| owner.comm)),
@@ -218,7 +218,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "THREAD",
         width: 15,
         kind: Type::Text,
-        help: "name of the thread",
+        help: "name of the owner's thread",
         unknown: NO_OWNER,
         names: ConventionNames { otel: "thread.name", ecs: "process.thread.name" },
         get: |event, _| Cell::name(event.owner().map(|owner| owner.thread)),
@@ -261,8 +261,8 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "NAME",
         width: 15,
         kind: Type::Text,
-        help: "what the container was called when it was first seen, by the files of docker, podman, containerd and \
-               CRI-O; in a pod, its name there",
+        help: "name of the container when it was first seen, from the files of docker, podman, containerd and \
+               CRI-O; in a pod, the name there",
         unknown: NO_NAME,
         names: ConventionNames { otel: "container.name", ecs: "container.name" },
         get: |event, _| {
@@ -286,7 +286,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "POD",
         width: 15,
         kind: Type::Text,
-        help: "the container's Kubernetes pod, by the same files",
+        help: "Kubernetes pod of the container, from the same files",
         unknown: NO_NAME,
         names: ConventionNames { otel: "k8s.pod.name", ecs: "kubernetes.pod.name" },
         get: |event, _| Cell::text(event.container_names().and_then(|names| names.pod.as_deref())),
@@ -297,7 +297,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "POD_NAMESPACE",
         width: 13,
         kind: Type::Text,
-        help: "the pod's namespace",
+        help: "Kubernetes namespace of the pod",
         unknown: NO_NAME,
         names: ConventionNames { otel: "k8s.namespace.name", ecs: "kubernetes.namespace" },
         get: |event, _| Cell::text(event.container_names().and_then(|names| names.namespace.as_deref())),
@@ -341,7 +341,7 @@ pub(super) static COLUMNS: [Column; 31] = [
         title: "PREEXISTING",
         width: 11,
         kind: Type::Boolean,
-        help: "the connection was there before conntrace looked",
+        help: "true if the connection is older than this run of conntrace",
         names: ConventionNames {
             otel: "conntrace.connection.preexisting",
             ecs: "conntrace.connection.preexisting",

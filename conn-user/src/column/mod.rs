@@ -11,7 +11,7 @@ use std::fmt;
 
 pub(crate) use cell::Cell;
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
@@ -197,15 +197,15 @@ pub(crate) fn parse(text: &str, defaults: &[&str]) -> Result<Columns, Complaint>
         Some(rest) => (named(defaults), rest),
         None => (Columns::new(), text),
     };
-    for name in text.split(',').map(str::trim) {
-        let name = name.to_ascii_lowercase();
+    for typed in text.split(',').map(str::trim) {
+        let name = typed.to_ascii_lowercase();
         if name == "all" {
             chosen.extend(Column::native());
             continue;
         }
         let column = Column::named(&name).ok_or_else(|| {
             let names: Vec<&str> = Column::all().map(|column| column.id).collect();
-            complaint!("there is no column {name:?}: use some of {}, or all", names.join(", "))
+            complaint!("there is no column {}: use some of {}, or all", as_typed(typed), names.join(", "))
         })?;
         chosen.push(column);
     }

@@ -7,9 +7,8 @@ use crate::event::enriched::Enriched;
 
 /// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
-const NOT_MEASURED: &str = "never measured";
-const NO_COUNTERS: &str =
-    "the kernel keeps only a mini-socket: TIME_WAIT, or a handshake that is not complete";
+const NOT_MEASURED: &str = "the kernel has not measured it";
+const NO_COUNTERS: &str = "in TIME_WAIT, or before the handshake is complete";
 
 /// Bytes; of a listener, connections.
 fn queue<'a>(event: &Enriched, part: fn(&Traffic) -> u32) -> Cell<'a> {
@@ -23,7 +22,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "SENT",
         width: 7,
         unit: Unit::Bytes,
-        help: "payload sent, retransmissions not counted again",
+        help: "payload sent, without retransmissions",
         names: ConventionNames { otel: "conntrace.bytes_sent", ecs: "" },
         unknown: NO_COUNTERS,
         get: |event, _| Cell::bytes(event.traffic_of(|traffic| traffic.bytes_sent)),
@@ -45,7 +44,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "SEGS_SENT",
         width: 9,
         unit: Unit::Segments,
-        help: "segments sent, retransmissions and those without payload included",
+        help: "segments sent, with retransmissions and segments without payload",
         names: ConventionNames { otel: "conntrace.segments_sent", ecs: "" },
         unknown: NO_COUNTERS,
         get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.segments_sent)),
@@ -66,7 +65,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         id: "retransmits",
         title: "RETRANS",
         unit: Unit::Segments,
-        help: "segments sent again",
+        help: "segments retransmitted",
         names: ConventionNames { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
         unknown: NO_COUNTERS,
         get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.retransmits)),
@@ -76,7 +75,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         id: "srtt_us",
         title: "SRTT_US",
         unit: Unit::Microseconds,
-        help: "round trip time, smoothed",
+        help: "smoothed round trip time",
         unknown: NOT_MEASURED,
         names: ConventionNames { otel: "conntrace.srtt", ecs: "conntrace.srtt_us" },
         get: |event, _| Cell::number(Some(event.traffic.srtt_us).filter(|&us| us != 0)),
@@ -98,8 +97,8 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "IDLE_NS",
         width: 13,
         unit: Unit::Nanoseconds,
-        help: "for how long no payload was sent or received, until the end or now; since the handshake if there \
-               was none. By the kernel's ticks: up to one (1 to 10 ms) more or less",
+        help: "time since the last payload in either direction, or since the handshake, until the end or now. One \
+               tick of the kernel (1 to 10 ms) more or less",
         unknown: "never established",
         names: ConventionNames { otel: "conntrace.connection.idle", ecs: "conntrace.connection.idle_ns" },
         get: |event, _| Cell::number(event.idle_ns),
@@ -110,7 +109,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "RECV-Q",
         width: 6,
         unit: Unit::Bytes,
-        help: "bytes that wait for the process",
+        help: "bytes received that the process has not read; of a listener, connections that wait to be accepted",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
         unknown: NO_COUNTERS,
@@ -122,7 +121,7 @@ pub(super) static COLUMNS: [Column; 10] = [
         title: "SEND-Q",
         width: 6,
         unit: Unit::Bytes,
-        help: "bytes sent and not acknowledged, or not sent yet",
+        help: "bytes not sent yet or not acknowledged; of a listener, how many connections may wait",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
         unknown: NO_COUNTERS,

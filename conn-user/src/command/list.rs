@@ -49,7 +49,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     let (found, holders) = sockets::namespaces_and_holders(&probe)?;
     if found.denied && !host.may_look_everywhere() {
         log::warn!(
-            "some processes hide their network namespaces from us: what is open there is missing here"
+            "conntrace may not read the network namespaces of some processes: connections there are missing"
         );
     }
     let (mut pipeline, mut list) = stages(settings, host, Answer);

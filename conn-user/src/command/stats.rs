@@ -69,7 +69,8 @@ async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<
             let (_, unwritten) = output.finish(shutdown.signal()).await?;
             if unwritten > 0 {
                 stderr::print(format_args!(
-                    "conntrace: {unwritten} reports were not written: standard output took nothing\n"
+                    "conntrace: {unwritten} reports were not written, because the reader of standard output was too \
+                     slow\n"
                 ));
             }
             let missed = report.missed();

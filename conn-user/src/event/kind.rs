@@ -3,7 +3,7 @@
 use conn_common::event;
 use conn_common::filter::{ANY_KIND, bit};
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,10 @@ fn word(word: &str) -> Result<u8, Complaint> {
         !word.is_empty() && name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
     };
     WORDS.iter().find(|(name, _)| is_prefix(name)).map(|&(_, bits)| bits).ok_or_else(|| {
-        complaint!("unknown event kind {word:?}: use ALL, NEW, UPDATES or DESTROY, separated by commas")
+        complaint!(
+            "unknown event kind {}: use ALL, NEW, UPDATES or DESTROY, separated by commas",
+            as_typed(word)
+        )
     })
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 
 /// A hook that sees the accepting task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl AcceptHook {
         Self::ALL
             .into_iter()
             .find(|hook| hook.name() == text)
-            .ok_or_else(|| complaint!("unknown hook {text:?}: use graft, function or syscalls"))
+            .ok_or_else(|| complaint!("unknown hook {}: use graft, function or syscalls", as_typed(text)))
     }
 }
 

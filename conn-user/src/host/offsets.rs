@@ -36,7 +36,7 @@ impl OffsetsError {
     /// What helps.
     pub const fn remedy(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "see -vv for details",
+            Self::Unreadable(_) => "run with -vv for details",
             Self::TooOld { .. } => "conntrace needs Linux 5.15 or later",
             Self::MissingField { .. } => "please report it with the output of uname -r",
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use conn_common::name;
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::host::accept_hook::AcceptHook;
 use crate::host::facts::{Host, KERNEL_BTF};
 
@@ -53,7 +53,12 @@ impl HookSet {
                 name::SET_STATE_AGAIN => chosen.set_state_again = true,
                 name::SOCK_OPS => chosen.sock_ops = true,
                 name::DESTROY_SOCK => chosen.destroy_sock = true,
-                _ => return Err(complaint!("unknown witness {word:?}")),
+                _ => {
+                    return Err(complaint!(
+                        "unknown hook {}: use set_state, set_state_again, sock_ops, destroy_sock",
+                        as_typed(word)
+                    ));
+                }
             }
         }
         Ok(chosen)
@@ -109,17 +114,16 @@ impl std::fmt::Display for Degradation {
 }
 
 /// The consequence of running without `sock_ops`.
-const WITHOUT_SOCK_OPS: &str = "NEW of an outgoing connection is told when its handshake ends, not when its SYN \
-                                leaves, and listeners that begin from now on are neither counted nor known as owners; \
-                                on the newest kernels (seen on 7.2) steps may be missed that only the audit of stats \
-                                makes good";
+const WITHOUT_SOCK_OPS: &str = "NEW of an outgoing connection comes when its handshake ends, not when its SYN leaves; \
+                                listeners that begin from now on are neither counted nor named as owners; on Linux 7.2 \
+                                hooks may miss steps, which the audit of stats repairs";
 
 /// The host has no cgroup v2 hierarchy, or shows a part only.
 pub const NO_CGROUP: Degradation = Degradation {
     fact: "the root of the cgroup v2 hierarchy is not mounted",
     consequence: WITHOUT_SOCK_OPS,
-    remedy: "mount it: mount -t cgroup2 none /sys/fs/cgroup (or a directory of its own); a container shows only \
-             its own part, unless it shares the host's cgroup namespace (--cgroupns=host)",
+    remedy: "mount it: mount -t cgroup2 none /sys/fs/cgroup; in a container, also share the host's cgroup namespace \
+             (--cgroupns=host)",
     warn: true,
 };
 
@@ -133,19 +137,18 @@ pub const NO_NET_ADMIN: Degradation = Degradation {
 
 /// This process runs in a pid namespace of its own.
 pub const FEW_PROCESSES: Degradation = Degradation {
-    fact: "this is a pid namespace of its own",
-    consequence: "processes outside of it are not found: connections that they had before the start have no owner, \
-                  and network namespaces that only they are in are met at their first event; process ids are those \
-                  of the host",
-    remedy: "run on the host, or in a container with its pid namespace (--pid=host)",
+    fact: "conntrace runs in a pid namespace of its own",
+    consequence: "it does not see processes outside: their connections from before the start have no owner, and \
+                  their network namespaces are found at the first event there; process ids are those of the host",
+    remedy: "run conntrace on the host, or share the host's pid namespace (--pid=host)",
     warn: false,
 };
 
 /// This process must not enter namespaces.
 pub const NO_ENTRY: Degradation = Degradation {
     fact: "CAP_SYS_ADMIN or CAP_SYS_PTRACE is missing",
-    consequence: "other network namespaces cannot be entered: connections that were open there before the start are \
-                  met at their next event, and nothing can be audited",
+    consequence: "conntrace cannot enter other network namespaces: connections that were open there before the \
+                  start are shown from their next event on, and the audit cannot compare them",
     remedy: "run as root, or add both capabilities",
     warn: false,
 };
@@ -160,19 +163,19 @@ pub const NO_JIT: Degradation = Degradation {
 
 /// The kernel allows no hook for accepts.
 pub const NO_ACCEPT: Degradation = Degradation {
-    fact: "the kernel lets no program see who accepts a connection",
-    consequence: "the owner of an accepted connection is the process that listens (owner=listener), as far as known",
-    remedy: "a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER); or one with CONFIG_FTRACE_SYSCALLS, and root, \
-             whom tracefs is for",
+    fact: "the kernel lets no program see accepts",
+    consequence: "the owner of an accepted connection is the listening process (owner=listener), if it is known",
+    remedy: "use a kernel with BPF trampolines (CONFIG_FUNCTION_TRACER), or one with CONFIG_FTRACE_SYSCALLS and run \
+             conntrace as root",
     warn: true,
 };
 
 /// The exits of system calls see accepts.
 pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
     fact: "the kernel lets no program run on the return of a function",
-    consequence: "who accepts is seen at the exits of system calls, which costs each system call of the host some \
-                  nanoseconds; what io_uring accepts keeps its listener as owner",
-    remedy: "a kernel with BPF trampolines that allows them (not locked down)",
+    consequence: "conntrace sees accepts at the exits of system calls, which costs each system call of the host some \
+                  nanoseconds; a connection that io_uring accepts keeps its listener as owner",
+    remedy: "use a kernel that has BPF trampolines and allows them (no lockdown)",
     warn: false,
 };
 
@@ -181,7 +184,7 @@ pub const ACCEPT_BY_SYSCALLS: Degradation = Degradation {
 pub enum PlanError {
     /// Privileges are missing.
     #[error(
-        "this needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo\n\
+        "conntrace needs root (or CAP_BPF and CAP_PERFMON, better with CAP_NET_ADMIN): run it with sudo\n\
          missing here: {}",
         missing.join(", ")
     )]
@@ -196,11 +199,11 @@ pub enum PlanError {
     NoProc,
     /// The kernel does not describe its types.
     #[error(
-        "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to find its way in kernel structures"
+        "this kernel has no type information ({KERNEL_BTF}): conntrace needs it to read kernel structures"
     )]
     NoBtf,
     /// The command line chooses `sock_ops`, but the host has no cgroup root to attach it to.
-    #[error("sock_ops is asked for, but {}", NO_CGROUP.fact)]
+    #[error("sock_ops was chosen, but {}", NO_CGROUP.fact)]
     NoCgroupForSockOps,
 }
 

@@ -48,19 +48,19 @@ impl Refusal {
     pub fn remedy(&self) -> Cow<'static, str> {
         match self.errno() {
             Some(libc::EPERM | libc::EACCES) => {
-                "a container's seccomp profile, kernel lockdown or a security module forbids it: run conntrace on \
-                 the host, or with --privileged"
+                "a container's seccomp profile, kernel lockdown or a security module may forbid it: run conntrace on \
+                 the host, or in a container with --privileged"
                     .into()
             }
-            Some(libc::ENOMEM | libc::E2BIG) => "not enough memory for it: try a smaller --buffer-size".into(),
+            Some(libc::ENOMEM | libc::E2BIG) => "the kernel has not enough memory: try a smaller --buffer-size".into(),
             // A kernel answers EINVAL to an unknown command or flag.
             Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
-                "conntrace needs Linux 5.15 or later, with what the README names under Requirements; this is {}\n\
-                 use another kernel, or see -vv for details",
+                "conntrace needs Linux 5.15 or later with BTF; this is {}. Use another kernel, or run with -vv for \
+                 details",
                 release()
             )
             .into(),
-            _ => "see -vv for details".into(),
+            _ => "run with -vv for details".into(),
         }
     }
 }

@@ -164,7 +164,7 @@ impl<R> RowIterator<R> {
                 Ok(walked) => walked.map(|()| Some(namespace.inode)),
                 Err(error) => {
                     log::warn!(
-                        "network namespace {} cannot be entered ({error}): its connections are shown from \
+                        "conntrace cannot enter network namespace {} ({error}): connections there are shown from \
                          their next event on",
                         namespace.inode
                     );

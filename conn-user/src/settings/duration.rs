@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 
 /// Units in nanoseconds. `m` is a minute, as in sleep(1) and systemd.time(7).
 const UNITS: [(&str, u64); 9] = [
@@ -25,7 +25,8 @@ const SECOND: u64 = 1_000_000_000;
 pub(crate) fn parse(text: &str) -> Result<Duration, Complaint> {
     let unclear = || {
         complaint!(
-            "{text:?} is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms"
+            "{} is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms",
+            as_typed(text)
         )
     };
     let mut rest = text.trim();
@@ -44,10 +45,18 @@ pub(crate) fn parse(text: &str) -> Result<Duration, Complaint> {
             Some((_, nanos)) => *nanos,
             None if unit.is_empty() && terms == 0 && after.is_empty() => SECOND,
             None if unit.is_empty() => return Err(unclear()),
-            None => return Err(complaint!("unknown unit {unit:?} in {text:?}: use ms, s, m, h or d")),
+            None => {
+                return Err(complaint!(
+                    "unknown unit {} in {}: use ms, s, m, h or d",
+                    as_typed(unit),
+                    as_typed(text)
+                ));
+            }
         };
         let term = scale(number, nanos).ok_or_else(unclear)?;
-        total = total.checked_add(term).ok_or_else(|| complaint!("{text:?} is longer than 584 years"))?;
+        total = total
+            .checked_add(term)
+            .ok_or_else(|| complaint!("{} is longer than 584 years", as_typed(text)))?;
         terms += 1;
         rest = after.trim_start();
     }
@@ -104,15 +113,15 @@ mod tests {
         let errors = ["", "soon", "5 parsecs", "1m30", "-1s", "1.2.3s", ".s", "1.", "99999999999d", "20x"]
             .map(|text| parse(text).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        "" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        "soon" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "soon" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
         unknown unit "parsecs" in "5 parsecs": use ms, s, m, h or d
-        "1m30" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        "-1s" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        "1.2.3s" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        ".s" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        "1." is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-        "99999999999d" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "1m30" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "-1s" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "1.2.3s" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        ".s" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "1." is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+        "99999999999d" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
         unknown unit "x" in "20x": use ms, s, m, h or d
         "#);
     }

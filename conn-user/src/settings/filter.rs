@@ -3,7 +3,7 @@
 use conn_common::connection::{IN, OUT};
 
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
 use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, value};
@@ -135,6 +135,7 @@ fn protocol(text: &str) -> Result<(), Complaint> {
         return Ok(());
     }
     Err(complaint!(
-        "protocol {text:?} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out"
+        "protocol {} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out",
+        as_typed(text)
     ))
 }

@@ -14,7 +14,7 @@ use crate::cli::{
     Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StatsArgs,
     StreamArgs,
 };
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
 use crate::event::kind::KindSet;
 use crate::event::sort_key::{LifeKey, SocketKey};
@@ -174,7 +174,7 @@ impl Settings {
             Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
-                    Err(UsageError::conflict("--output", "findings have no columns: use table or json"))
+                    Err(UsageError::conflict("--output", "doctor has no csv: use table or json"))
                 }
                 format => Ok(Self::Doctor(format)),
             },
@@ -208,7 +208,7 @@ impl EventsSettings {
         if sorted && args.stream.count.is_some() {
             return Err(UsageError::conflict(
                 "--count",
-                "the largest are known at the end: use it without --top and --sort",
+                "it cannot be used with --top or --sort, which print at the end only",
             ));
         }
         Ok(Self {
@@ -263,7 +263,10 @@ impl ListSettings {
         let listening = args.listening || filter.is_of_listeners();
         let subject = if listening { View::Listeners } else { View::Open };
         if listening && args.min_age.is_some() {
-            return Err(UsageError::conflict("--min-age", "a listener has no age: leave out one of both"));
+            return Err(UsageError::conflict(
+                "--min-age",
+                "it cannot be used with --listening: a listener has no age",
+            ));
         }
         Ok(Self {
             filter,
@@ -338,11 +341,11 @@ fn kinds(words: &[String]) -> Result<KindSet, UsageError> {
 
 fn count(text: &str) -> Result<u64, Complaint> {
     match text.trim().parse() {
-        Ok(0) => {
-            Err("0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C".into())
-        }
+        Ok(0) => Err("0 is too small: write 1 or more, or leave the option out to run until Ctrl-C".into()),
         Ok(count) => Ok(count),
-        Err(_) => Err(complaint!("{text:?} is no number of events: write a whole number, 1 or more")),
+        Err(_) => {
+            Err(complaint!("{} is not a number of events: write a whole number, 1 or more", as_typed(text)))
+        }
     }
 }
 
@@ -357,7 +360,7 @@ fn top(text: &str) -> Result<usize, Complaint> {
 fn timeout(text: &str) -> Result<Duration, Complaint> {
     let timeout = duration::parse(text)?;
     if timeout.is_zero() {
-        return Err("no time at all would end at once: leave it out to go on until Ctrl-C".into());
+        return Err("0 is too short: leave the option out to run until Ctrl-C".into());
     }
     Ok(timeout)
 }
@@ -365,7 +368,7 @@ fn timeout(text: &str) -> Result<Duration, Complaint> {
 fn interval(text: &str) -> Result<Duration, Complaint> {
     let interval = duration::parse(text)?;
     if interval < MIN_INTERVAL {
-        return Err("reports need some time between them: write 100ms or more".into());
+        return Err("the interval is too short: write 100ms or more".into());
     }
     Ok(interval)
 }
@@ -384,16 +387,17 @@ fn ring_bytes(text: &str) -> Result<u32, Complaint> {
         Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => u64::MAX,
         Err(_) => {
             return Err(complaint!(
-                "{text:?} is no size: write a number of bytes, or one with K, M or G: 64M"
+                "{} is not a size: write a number of bytes, or one with K, M or G, like 64M",
+                as_typed(text)
             ));
         }
     };
     if number == 0 {
-        return Err("a ring without room loses every event: write 4096 or more".into());
+        return Err("the buffer is too small: write 4096 or more".into());
     }
     number
         .checked_mul(1 << shift)
         .filter(|&bytes| bytes <= MAX_RING_BYTES)
         .and_then(|bytes| u32::try_from(bytes.max(MIN_RING_BYTES).next_power_of_two()).ok())
-        .ok_or_else(|| complaint!("{text} is too large: the kernel takes 2G at most"))
+        .ok_or_else(|| complaint!("{text} is too large: the limit of the kernel is 2G"))
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::OutputArgs;
 use crate::column::{self, Column, Columns};
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
 use crate::host::services::Services;
 use crate::render::style::{ConntrackFields, Format, Style, View};
@@ -21,7 +21,7 @@ pub(crate) fn from_args(args: &OutputArgs, view: View, services: &Services) -> R
     if args.resolve && matches!(format, Format::Save | Format::Xml(_)) {
         return Err(UsageError::conflict(
             "--resolve",
-            "xml and save are conntrack's and have no names: use it with another format",
+            "xml and save are formats of conntrack and have no names of addresses: use another format",
         ));
     }
     Ok(Style {
@@ -43,7 +43,7 @@ fn columns(text: &str, format: Format, view: View) -> Result<Columns, Complaint>
             let native: Vec<&str> = Column::native().map(|column| column.id).collect();
             column::parse(text, &native)
         }
-        _ => Err("this format has no columns: use it with -o table, csv, logfmt or json".into()),
+        _ => Err("this format has no columns: use -o table, csv, logfmt or json".into()),
     }
 }
 
@@ -51,7 +51,8 @@ fn columns(text: &str, format: Format, view: View) -> Result<Columns, Complaint>
 fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
     let mut chosen: Option<(String, Format)> = None;
     let mut extras = ConntrackFields::default();
-    for word in texts.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_ascii_lowercase()) {
+    for typed in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
+        let word = typed.to_ascii_lowercase();
         let format = match word.as_str() {
             "timestamp" => {
                 extras.timestamp = true;
@@ -80,19 +81,20 @@ fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
             "json-ecs" => Format::Ecs,
             "labels" | "userspace" => {
                 return Err(complaint!(
-                    "{word} means nothing here: sockets have no connection tracking labels"
+                    "{word} has no meaning here: a socket has no labels of connection tracking"
                 ));
             }
             _ => {
                 return Err(complaint!(
-                    "unknown format {word:?}: use conntrack, table, json, csv, logfmt, xml, save, json-otel \
-                     or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp"
+                    "unknown format {}: use conntrack, table, json, csv, logfmt, xml, save, json-otel or \
+                     json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp",
+                    as_typed(typed)
                 ));
             }
         };
         match &chosen {
             Some((before, other)) if *other != format => {
-                return Err(complaint!("{before} and {word} exclude each other: choose one"));
+                return Err(complaint!("{before} and {word} cannot be combined: choose one"));
             }
             _ => chosen = Some((word, format)),
         }
@@ -106,7 +108,7 @@ fn format(texts: &[String], tabular: bool) -> Result<Format, Complaint> {
         Format::Conntrack(_) => Format::Conntrack(extras),
         Format::Xml(_) => Format::Xml(extras),
         Format::Save if extras != ConntrackFields::default() => {
-            return Err("save excludes all others, as in conntrack: leave them out".into());
+            return Err("save cannot be combined with other words, as in conntrack".into());
         }
         // The other formats always have time, id and family.
         format => format,
@@ -168,12 +170,12 @@ mod tests {
         .map(|style| style.unwrap_err());
         insta::assert_snapshot!(errors.join("\n"), @r#"
         --output: unknown format "yaml": use conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp
-        --output: json and xml exclude each other: choose one
-        --output: save excludes all others, as in conntrack: leave them out
-        --output: labels means nothing here: sockets have no connection tracking labels
+        --output: json and xml cannot be combined: choose one
+        --output: save cannot be combined with other words, as in conntrack
+        --output: labels has no meaning here: a socket has no labels of connection tracking
         --columns: there is no column "source": use some of event, time, time_ns, id, direction, family, protocol, state, old_state, src, sport, dst, dport, src_name, dst_name, pid, tid, uid, comm, thread, owner, cgroup, container, container_name, container_user, pod, pod_namespace, unit, user_unit, netns, preexisting, attempt_ns, established_ns, handshake_ns, lifetime_ns, age_ns, at_least_ns, failed, reason, reset, error, bytes_sent, bytes_received, segments_sent, segments_received, retransmits, srtt_us, min_rtt_us, idle_ns, receive_queue, send_queue, local, peer, started, handshake, lifetime, age, idle, slice, user_slice, cmdline, or all
-        --columns: this format has no columns: use it with -o table, csv, logfmt or json
-        --columns: this format has no columns: use it with -o table, csv, logfmt or json
+        --columns: this format has no columns: use -o table, csv, logfmt or json
+        --columns: this format has no columns: use -o table, csv, logfmt or json
         "#);
     }
 }

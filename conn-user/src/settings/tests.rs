@@ -155,16 +155,16 @@ fn errors_name_the_option_and_the_remedy() {
       src 10.0.0.0/8 or
                        ^
     --output: unknown format "yaml": use conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp
-    --output: json and conntrack exclude each other: choose one
-    --count: 0 events would end at once: write 1 or more, or leave it out to go on until Ctrl-C
-    --count: "many" is no number of events: write a whole number, 1 or more
-    --timeout: no time at all would end at once: leave it out to go on until Ctrl-C
-    --timeout: "soon" is no duration: write a number of seconds, or numbers with units like 1m30s or 500ms
-    --buffer-size: a ring without room loses every event: write 4096 or more
-    --buffer-size: 3G is too large: the kernel takes 2G at most
-    --buffer-size: 99999999999999999999 is too large: the kernel takes 2G at most
-    --buffer-size: "big" is no size: write a number of bytes, or one with K, M or G: 64M
-    --buffer-size: "ä" is no size: write a number of bytes, or one with K, M or G: 64M
+    --output: json and conntrack cannot be combined: choose one
+    --count: 0 is too small: write 1 or more, or leave the option out to run until Ctrl-C
+    --count: "many" is not a number of events: write a whole number, 1 or more
+    --timeout: 0 is too short: leave the option out to run until Ctrl-C
+    --timeout: "soon" is not a duration: write a number of seconds, or numbers with units like 1m30s or 500ms
+    --buffer-size: the buffer is too small: write 4096 or more
+    --buffer-size: 3G is too large: the limit of the kernel is 2G
+    --buffer-size: 99999999999999999999 is too large: the limit of the kernel is 2G
+    --buffer-size: "big" is not a size: write a number of bytes, or one with K, M or G, like 64M
+    --buffer-size: "ä" is not a size: write a number of bytes, or one with K, M or G, like 64M
     "#);
 }
 

@@ -44,18 +44,18 @@ impl fmt::Display for Notice {
         match self {
             Self::Lost(count) => writeln!(
                 f,
-                "conntrace: {count} events were lost: the ring was full. Use a larger --buffer-size, or a filter"
+                "conntrace: {count} events were lost, because the buffer was full. Use a larger --buffer-size, or a filter"
             ),
             Self::Unwritten(count) => writeln!(
                 f,
-                "conntrace: {count} events were not written: standard output took nothing. Read it faster, or use a \
-                 filter"
+                "conntrace: {count} events were not written, because the reader of standard output was too slow. Use \
+                 a faster reader, or a filter"
             ),
             Self::Accounting(accounting) => writeln!(f, "conntrace: {accounting}"),
             Self::UndecidedAge(count) => writeln!(
                 f,
-                "conntrace: {count} more may be that old: the kernel keeps no birthday of connections, and they have \
-                 been busy since"
+                "conntrace: {count} other connections may be that old. The kernel keeps no start time, and their time \
+                 stamps prove less"
             ),
             Self::AllNamespaces => f.write_str(
                 "conntrace: this shows all network namespaces; --netns . shows only the one that conntrace runs in\n",

@@ -37,9 +37,9 @@ fn sees_a_connection(setup: Setup, port: &Port) -> Ended {
     let us = Value::from(std::process::id());
     assert_eq!((&out["owner"], &out["pid"]), (&"connect".into(), &us), "{out}");
     // What is not known is not guessed, and was said.
-    let expected = if !message.contains("lets no program see who accepts") {
+    let expected = if !message.contains("lets no program see accepts") {
         ("accept", us)
-    } else if !message.contains("nor known as owners") {
+    } else if !message.contains("nor named as owners") {
         ("listener", us)
     } else {
         ("-", Value::Null)
@@ -173,7 +173,7 @@ fn tracing_needs_no_tracefs(_: &Host) -> Outcome {
     let (without, _) = accepts(none().without(tracefs));
     assert_eq!(with, without);
     let (hook, facts) = accepts(none().without(tracefs).nobody_with(&[BPF, PERFMON, NET_ADMIN]));
-    let none_at_all = facts.iter().any(|fact| fact.contains("lets no program see who accepts"));
+    let none_at_all = facts.iter().any(|fact| fact.contains("lets no program see accepts"));
     assert_eq!(hook == "listener's owner only", none_at_all, "{hook} {facts:?}");
     assert_eq!(hook == with, with != "syscalls", "{hook} {with}");
     Ok(())

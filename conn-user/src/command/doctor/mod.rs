@@ -90,7 +90,10 @@ fn facts(host: &Host) -> Vec<Fact> {
             "cgroup v2",
             host.cgroup_root.as_ref().map_or_else(|| "not mounted".into(), |root| root.display().to_string()),
         ),
-        fact("processes", if host.sees_all_processes { "all" } else { "those of this pid namespace" }.into()),
+        fact(
+            "processes",
+            if host.sees_all_processes { "all" } else { "only those of this pid namespace" }.into(),
+        ),
         fact("programs", host.has_jit.map_or("-", |jit| if jit { "compiled" } else { "interpreted" }).into()),
         fact("may load", supported::describe()),
         fact("lockdown", host.lockdown.clone().unwrap_or_else(|| "-".into())),
@@ -130,7 +133,7 @@ impl Findings {
         for degradation in &self.degradations {
             let _ = writeln!(
                 out,
-                "degraded: {}\n  so:    {}\n  remedy: {}",
+                "degraded: {}\n  effect: {}\n  remedy: {}",
                 degradation.fact, degradation.consequence, degradation.remedy
             );
         }

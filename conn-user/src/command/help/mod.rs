@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::cli::topics::{CompletionsArgs, HelpArgs, Topic};
 use crate::column::Column;
-use crate::complaint::complaint;
+use crate::complaint::{as_typed, complaint};
 use crate::error::{Error, UsageError};
 use crate::output::stdout;
 
@@ -39,23 +39,36 @@ pub fn is_short(args: &[OsString]) -> bool {
 
 /// The short help, which fits a screen.
 pub fn short() -> String {
-    let mut commands = String::new();
-    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let about = about.replace(" as in conntrack", "");
-        // Writing into a string does not fail.
-        _ = writeln!(commands, "  {:<9} {about}", command.get_name());
-    }
-    include_str!("short.txt").replace("@COMMANDS@", commands.trim_end())
+    include_str!("short.txt").replace("@COMMANDS@", &commands())
 }
 
-/// `conntrace help`: a topic, a command, or everything.
+/// The commands and the topics, which fit a screen.
+pub fn overview() -> String {
+    let topics = Topic::value_variants().iter().filter_map(Topic::to_possible_value).map(|topic| {
+        let about = topic.get_help().map(ToString::to_string).unwrap_or_default();
+        format!("  {:<9}  {about}", topic.get_name())
+    });
+    let topics = topics.collect::<Vec<_>>().join("\n");
+    include_str!("overview.txt").replace("@COMMANDS@", &commands()).replace("@TOPICS@", &topics)
+}
+
+/// A line for each command.
+fn commands() -> String {
+    let cli = Cli::command();
+    let lines = cli.get_subcommands().filter(|command| !command.is_hide_set()).map(|command| {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        format!("  {:<9}  {}", command.get_name(), about.replace(" as in conntrack", ""))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `conntrace help`: a topic, a command, or what there is.
 ///
 /// # Errors
 /// The topic is unknown, or standard output cannot be written.
 pub fn run(args: &HelpArgs) -> Result<(), Error> {
     let mut cli = Cli::command();
-    let Some(name) = &args.topic else { return stdout::print(cli.render_long_help().to_string()) };
+    let Some(name) = &args.topic else { return stdout::print(overview()) };
     if let Ok(topic) = Topic::from_str(name, true) {
         return stdout::print(topic.text());
     }
@@ -63,8 +76,8 @@ pub fn run(args: &HelpArgs) -> Result<(), Error> {
     match cli.find_subcommand_mut(name) {
         Some(command) => stdout::print(command.render_long_help().to_string()),
         None => Err(UsageError::Unknown(complaint!(
-            "help: there is nothing about {name:?}: use filters, formats, states, exactness, from, or the \
-             name of a command"
+            "help: there is no topic {}: use filters, formats, states, exactness, from, or the name of a command",
+            as_typed(name)
         ))
         .into()),
     }
@@ -123,15 +136,15 @@ fn lines(columns: &[&Column]) -> String {
 fn states() -> String {
     const STATES: [(&str, &str, &str, &str); 10] = [
         ("syn_sent", "SYN_SENT", "SYN-SENT", "this end sent a SYN"),
-        ("syn_recv", "SYN_RECV", "SYN-RECV", "a SYN came, the last ACK has not"),
+        ("syn_recv", "SYN_RECV", "SYN-RECV", "a SYN arrived, the last ACK did not yet"),
         ("established", "ESTABLISHED", "ESTAB", "data may flow"),
         ("fin_wait1", "FIN_WAIT", "FIN-WAIT-1", "this end sent its FIN first"),
         ("fin_wait2", "FIN_WAIT", "FIN-WAIT-2", "the peer acknowledged the FIN"),
         ("close_wait", "CLOSE_WAIT", "CLOSE-WAIT", "the peer sent its FIN first"),
-        ("last_ack", "LAST_ACK", "LAST-ACK", "this end sent its FIN, too"),
+        ("last_ack", "LAST_ACK", "LAST-ACK", "this end sent its FIN second"),
         ("closing", "LAST_ACK", "CLOSING", "both ends sent a FIN at once"),
         ("time_wait", "TIME_WAIT", "TIME-WAIT", "the kernel waits for late packets"),
-        ("close", "CLOSE", "UNCONN", "the end"),
+        ("close", "CLOSE", "UNCONN", "the connection has ended"),
     ];
     let mut out = format!("  {:<12} {:<12} {:<11}\n", "json, table", "conntrack", "ss");
     for (ours, conntrack, ss, help) in STATES {
@@ -158,38 +171,71 @@ mod tests {
           conntrace -o json --count 9 | jq .    the next nine events as JSON
 
         Commands:
-          events    Print events as they happen, until Ctrl-C (the default; -E)
-          count     Print how many connections are open now (-C)
-          list      Print what is open now, and who has it (-L)
-          life      Print each connection when it ends: how long it was, whose, and why
-          stats     Count what happens per service port, and prove it (-S)
-          doctor    Tell what this host has, what follows from it, and whether it works
-          help      Explain a command, filters, formats, states or exactness
+          events     Print events as they happen, until Ctrl-C (the default; -E)
+          count      Print how many connections are open now (-C)
+          list       Print the connections that are open now, and their processes (-L)
+          life       Print each connection when it ends: lifetime, process and reason
+          stats      Count opened, failed and closed connections per service port (-S)
+          doctor     Check what conntrace can do on this host, and test it
+          help       Explain a command or a topic
 
         Options of events, the default; most other commands have them, too:
-          -e, --event-mask KIND,…  NEW, UPDATES, DESTROY, ALL; or shorter: -e n,d
-          --dport, --sport PORT,…  service port, initiator's port: 22, ssh, 8000-8099
+          -e, --event-mask KINDS   NEW, UPDATES, DESTROY, ALL; or shorter: -e n,d
+          --dport, --sport PORTS   service port, initiator's port: 22, ssh, 8000-8099
           -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 excludes
-          --direction in|out       opened by the peer, or by this host
+          --direction in|out       opened by the peer, or by this host; a connection
+                                   within this host has both ends here: shown twice
           -f, --family ipv4|ipv6   address family
           --state, --pid, --comm, --uid, --netns, --cgroup
           EXPRESSION               'dport = :ssh and not src 10.0.0.0/8', as in ss
           -o, --output FORMAT      conntrack, table, json, csv, logfmt, xml, save,
                                    json-otel, json-ecs; timestamp, id, extended
-          --columns NAME,…         columns of table, csv, logfmt and json
+          --columns NAMES          columns of table, csv, logfmt and json
           -n                       tables show port numbers instead of names
           --resolve                tables show names of addresses
           --count N, --timeout T   end after N events, after 20s
           -b, --buffer-size BYTES  size of the event buffer: 64M
           --summary                print counts per port at the end
 
-        conntrace --help lists all options, conntrace help COMMAND those of a command.
-        conntrace help filters, formats, states, exactness or from: half a screen each.
+        conntrace --help lists all options, conntrace help COMMAND those of one command,
+        conntrace help the topics: filters, formats, states, exactness, from.
         ");
         assert!(short.lines().count() <= 45);
         assert!(short.lines().all(|line| line.chars().count() <= WIDTH));
         let mut lines = short.lines().skip_while(|line| *line != "Examples:").skip(1);
         assert_eq!(lines.by_ref().take_while(|line| line.starts_with("  conntrace")).count(), 5);
+    }
+
+    #[test]
+    fn help_alone_fits_a_screen() {
+        let overview = overview();
+        insta::assert_snapshot!(overview, @"
+        conntrace shows every TCP connection of this host as it opens, fails and closes
+
+        Usage: conntrace [COMMAND] [OPTIONS] [EXPRESSION]
+
+        Commands. conntrace help COMMAND prints all options of one:
+          events     Print events as they happen, until Ctrl-C (the default; -E)
+          count      Print how many connections are open now (-C)
+          list       Print the connections that are open now, and their processes (-L)
+          life       Print each connection when it ends: lifetime, process and reason
+          stats      Count opened, failed and closed connections per service port (-S)
+          doctor     Check what conntrace can do on this host, and test it
+          help       Explain a command or a topic
+
+        Topics. conntrace help TOPIC prints half a screen about one:
+          filters    Choose connections, by options or by an expression
+          formats    Output formats and their columns
+          states     TCP states, under the names of conntrack and ss
+          exactness  Which numbers are exact, and how conntrace proves it
+          from       Commands of netstat, ss, conntrack and bcc, and their replacements
+
+        conntrace -h       examples, and the most important options, on one screen
+        conntrace --help   every option of every command
+
+        The manual pages are conntrace(1), conntrace-events(1) and so on.
+        ");
+        assert!(overview.lines().count() <= 24 && overview.lines().all(|line| line.chars().count() <= WIDTH));
     }
 
     #[test]
@@ -224,7 +270,8 @@ mod tests {
           conntrack  the line of conntrack -E, with more fields at its end (default)
                      timestamp: unix time before it; extended: address family;
                      id: the connection's; ktimestamp: begin and end
-          table      columns for people, fitted to the terminal
+          table      columns for people; columns without room on the terminal are left
+                     out. The default of life, and of list on a terminal
           json       one object a line, fields as below (docs/json.md, the schema in
                      docs/events.schema.json); csv and logfmt have the same names
           xml, save  as in conntrack
@@ -247,28 +294,28 @@ mod tests {
         of addresses; other formats have them as src_name and dst_name.
 
         An unknown value is - in lines and tables, null in JSON, an empty cell in CSV,
-        and absent elsewhere. Names of processes and addresses are escaped. A loss is
-        reported at its place: [LOST], "event":"lost", a comment in XML, standard error
-        for CSV.
+        and absent elsewhere. An empty name is "", and a name - is \x2d. Names of
+        processes and addresses are escaped. A loss is reported at its place: [LOST],
+        "event":"lost", a comment in XML, standard error for CSV.
         "#);
         insta::assert_snapshot!(Topic::States.text(), @"
         States of a connection
 
           json, table  conntrack    ss
           syn_sent     SYN_SENT     SYN-SENT    this end sent a SYN
-          syn_recv     SYN_RECV     SYN-RECV    a SYN came, the last ACK has not
+          syn_recv     SYN_RECV     SYN-RECV    a SYN arrived, the last ACK did not yet
           established  ESTABLISHED  ESTAB       data may flow
           fin_wait1    FIN_WAIT     FIN-WAIT-1  this end sent its FIN first
           fin_wait2    FIN_WAIT     FIN-WAIT-2  the peer acknowledged the FIN
           close_wait   CLOSE_WAIT   CLOSE-WAIT  the peer sent its FIN first
-          last_ack     LAST_ACK     LAST-ACK    this end sent its FIN, too
+          last_ack     LAST_ACK     LAST-ACK    this end sent its FIN second
           closing      LAST_ACK     CLOSING     both ends sent a FIN at once
           time_wait    TIME_WAIT    TIME-WAIT   the kernel waits for late packets
-          close        CLOSE        UNCONN      the end
+          close        CLOSE        UNCONN      the connection has ended
 
         NEW is the attempt. For out, the SYN is about to leave (SYN_SENT). For in, the
-        kernel makes the socket when the handshake is complete but for the last step
-        (SYN_RECV). UPDATE is every later change of state. DESTROY is the step to CLOSE.
+        handshake is almost complete, and the kernel has made the socket (SYN_RECV).
+        UPDATE is every later change of state. DESTROY is the step to CLOSE.
 
         TIME_WAIT has no events, because the kernel has already freed the socket. It is
         not part of a lifetime, and not counted as open. The same is usually true of
@@ -281,7 +328,7 @@ mod tests {
     fn unknown_topics_are_named() {
         let error = run(&HelpArgs { topic: Some("nothing".into()) }).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        insta::assert_snapshot!(error, @r#"help: there is nothing about "nothing": use filters, formats, states, exactness, from, or the name of a command"#);
+        insta::assert_snapshot!(error, @r#"help: there is no topic "nothing": use filters, formats, states, exactness, from, or the name of a command"#);
     }
 
     #[test]
