@@ -307,6 +307,11 @@ impl Ledger {
         Self { tracer: Setup::new(args).arguments(more).start() }
     }
 
+    /// One that was started in another way, with reports in JSON.
+    pub fn of(tracer: Tracer) -> Self {
+        Self { tracer }
+    }
+
     /// Waits for a report with this property.
     pub fn await_report(&self, what: &str, accept: impl Fn(&Report) -> bool) -> Report {
         Report::parse(&self.tracer.await_stdout(what, |text| accept(&Report::parse(text))))

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::disallowed_macros, reason = "tests print for the reader of their log")]
 
+pub mod attack;
 pub mod btf;
 pub mod dns;
 pub mod exit;
@@ -31,6 +32,7 @@ pub mod timeout;
 pub mod tracer;
 pub mod traffic;
 pub mod truth;
+pub mod usage;
 
 #[doc(hidden)]
 pub use inventory;

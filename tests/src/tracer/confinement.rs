@@ -5,6 +5,7 @@
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
+    sys::resource::{Resource, setrlimit},
 };
 use std::{
     ffi::{CStr, CString},
@@ -27,6 +28,8 @@ pub(super) struct Confinement {
     pub(super) mounts: Vec<(&'static CStr, CString)>,
     /// A container.
     pub(super) container: Option<Container>,
+    /// The most open files.
+    pub(super) files: Option<u64>,
 }
 
 /// Namespaces of its own but for the network's, and a file system with nothing but the program, `/proc` and a
@@ -42,6 +45,9 @@ pub(super) struct Container {
 impl Confinement {
     /// Goes there. Only system calls.
     pub(super) fn enter(&self) -> io::Result<()> {
+        if let Some(files) = self.files {
+            setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
+        }
         if !self.mounts.is_empty() {
             leave_mounts(CloneFlags::empty())?;
         }

@@ -82,6 +82,13 @@ impl Setup {
         self
     }
 
+    /// May have no more open files than this, now or later.
+    #[must_use]
+    pub fn files(mut self, most: u64) -> Self {
+        self.confinement.files = Some(most);
+        self
+    }
+
     /// Covers a directory with an empty one.
     #[must_use]
     pub fn without(self, directory: &Path) -> Self {

@@ -8,13 +8,13 @@ use super::{
     process::Process,
     socket::{Server, await_end, connect, tuple_of},
 };
-use crate::truth::Tuple;
+use crate::truth::{Truth, Tuple};
 use nix::unistd::{getpid, gettid};
 use socket2::Socket;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::{
         fd::{AsRawFd as _, RawFd},
         unix::net::UnixStream,
@@ -181,6 +181,17 @@ impl CallReport {
     }
 }
 
+/// What calls to a server of this module did, once both ends have closed.
+pub fn truth_of(reports: &[CallReport], port: u16) -> Truth {
+    let mut truth = Truth::default();
+    for report in reports {
+        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, report.client));
+        truth.whole(Tuple::new(client, SocketAddr::from((Ipv4Addr::from(report.server), port))));
+        truth.payload(port, 0, LEN as u64);
+    }
+    truth
+}
+
 /// A process of its own with a line to the test. Killed when dropped.
 #[derive(Debug)]
 pub struct Worker {
@@ -216,6 +227,16 @@ impl Worker {
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Waits for [`Line::ready`] for so long.
+    ///
+    /// # Panics
+    /// When the worker ends without it, or does not come there in time.
+    pub fn await_ready_for(&self, limit: Duration) {
+        self.line.set_read_timeout(Some(limit)).expect("a timeout");
+        self.await_ready();
+        self.line.set_read_timeout(Some(*LONG_LIMIT)).expect("a timeout");
     }
 
     /// Waits for [`Line::ready`].

@@ -206,14 +206,16 @@ pub fn passed(server: SocketAddr) -> Truth {
     truth
 }
 
-fn send(channel: &UnixStream, socket: &Socket) {
+/// Sends a copy of a socket to another process (`SCM_RIGHTS`).
+pub fn send(channel: &UnixStream, socket: &Socket) {
     let fds = [socket.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(b"fd")], &message, MsgFlags::empty(), None)
         .expect("send a descriptor");
 }
 
-fn receive(channel: &UnixStream) -> Socket {
+/// Receives a socket that [`send`] sends.
+pub fn receive(channel: &UnixStream) -> Socket {
     let mut space = nix::cmsg_space!([i32; 1]);
     let mut data = [0; 2];
     let mut room = [IoSliceMut::new(&mut data)];

@@ -24,16 +24,16 @@ use std::{
 };
 
 /// Clients come from 127.0.0.1, which the hosts file has; this one only DNS knows.
-const SERVICE: ([u8; 4], u16) = ([127, 0, 0, 9], 7_001);
+pub(crate) const SERVICE: ([u8; 4], u16) = ([127, 0, 0, 9], 7_001);
 const NAME: &[&[u8]] = &[b"web\x1b[2J", b"example"];
 /// As DNS writes what cannot be seen.
 const WRITTEN: &str = r"web\027[2J.example";
 
 /// The files that configure the resolver.
-struct Files(PathBuf);
+pub(crate) struct Files(PathBuf);
 
 impl Files {
-    fn new() -> Result<Self, Skip> {
+    pub(crate) fn new() -> Result<Self, Skip> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if let Some(missing) =
             ["/etc/resolv.conf", "/etc/hosts"].iter().find(|path| !Path::new(path).exists())
@@ -50,7 +50,7 @@ impl Files {
     }
 
     /// conntrace, which sees these files in place of the host's.
-    fn conntrace(&self, args: &[&str]) -> Result<Setup, Skip> {
+    pub(crate) fn conntrace(&self, args: &[&str]) -> Result<Setup, Skip> {
         let script = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf && mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
         let (files, program) = (self.0.display().to_string(), binary().display().to_string());
         let shell = ["--mount", "sh", "-c", script, &files, &program];

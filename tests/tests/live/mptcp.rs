@@ -24,7 +24,7 @@ use std::{
     time::Instant,
 };
 
-fn mptcp(address: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn mptcp(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::MPTCP))
 }
 
@@ -61,6 +61,11 @@ fn pending_owners_end_with_their_connection(_: &Host) -> Outcome {
 /// A subflow that the kernel adds to an MPTCP connection belongs to the process that made the connection.
 #[apply(needs_tracing)]
 fn subflows_belong_to_the_process(_: &Host) -> Outcome {
+    subflows_have_owners(|| ())
+}
+
+/// The same beside what `others` does once the tracer traces.
+pub(crate) fn subflows_have_owners<T>(others: impl FnOnce() -> T) -> Outcome {
     let port = Port::claim();
     let address = port.v4();
     let ns = NetNs::new().unwrap();
@@ -74,6 +79,7 @@ fn subflows_belong_to_the_process(_: &Host) -> Outcome {
         }
     }
     let tracer = watch(&port);
+    let _others = others();
     ns.run(|| {
         let server = Worker::server("conn-mptcp-in", || {
             Server::listen_on(mptcp(address).unwrap(), address, 16, |_| {})

@@ -228,7 +228,7 @@ fn a_user_is_not_shown_as_a_container_of_the_host(_: &Host) -> Outcome {
     let lib = Directory::with_container(&id, "conn-web");
     let port = Port::claim();
     let (server, call) = unit.serve(port.v4());
-    let found = with_var_lib(&lib.0, || listener(&port, &[]))?.0.unwrap();
+    let found = with_bound(&[(&lib.0, "/var/lib")], || listener(&port, &[]))?.0.unwrap();
     let shown =
         ["container", "container_name", "container_user", "unit", "user_unit"].map(|name| &found[name]);
     let expected: [&Value; 5] = [
@@ -256,7 +256,7 @@ fn a_user_is_not_shown_as_a_container_of_the_host(_: &Host) -> Outcome {
     assert_eq!(table.stdout.get(1), Some(&format!("{id}@{USER}")), "{table:#?}");
     let name = format!("docker-{id}.scope");
     let [any, own, other] = ["*", &USER.to_string(), "1"].map(|user| format!("{id}@{user}"));
-    let is_shown = |options: &[&str]| with_var_lib(&lib.0, || listener(&port, options));
+    let is_shown = |options: &[&str]| with_bound(&[(&lib.0, "/var/lib")], || listener(&port, options));
     for options in [["--container", &any], ["--container", &own], ["--user-unit", &name]] {
         assert!(is_shown(&options)?.0.is_some(), "{options:?}");
     }
@@ -295,19 +295,26 @@ impl Drop for Directory {
     }
 }
 
-/// Runs `job` on a thread that sees `directory` in the place of `/var/lib`, as do processes started there.
-fn with_var_lib<T: Send>(directory: &Path, job: impl FnOnce() -> T + Send) -> Result<T, Skip> {
+/// Runs `job` on a thread that sees files and directories in the place of others, as do processes started there.
+pub(crate) fn with_bound<T: Send>(
+    bound: &[(&Path, &str)],
+    job: impl FnOnce() -> T + Send,
+) -> Result<T, Skip> {
     let enter = || {
-        fs::create_dir_all("/var/lib")?;
         unshare(CloneFlags::CLONE_NEWNS)?;
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-        mount(Some(directory), "/var/lib", none, MsFlags::MS_BIND, none)?;
+        for (from, to) in bound {
+            if from.is_dir() {
+                fs::create_dir_all(to)?;
+            }
+            mount(Some(*from), *to, none, MsFlags::MS_BIND, none)?;
+        }
         Ok(())
     };
     let inside = || {
         let entered: io::Result<()> = enter();
-        entered.map_err(|error| Skip(format!("no mount namespace with another /var/lib: {error}")))?;
+        entered.map_err(|error| Skip(format!("no mount namespace with other files: {error}")))?;
         Ok(job())
     };
     thread::scope(|scope| scope.spawn(inside).join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
@@ -323,7 +330,7 @@ fn a_container_is_named_by_its_runtime(_: &Host) -> Outcome {
         Setup::new(["-o", "json", "--dport", &port.to_string(), "--direction", "in", "--container", name])
             .start()
     };
-    let [tracer, other] = with_var_lib(&lib.0, || [start("conn-w[a-e]b*"), start("conn-we")])?;
+    let [tracer, other] = with_bound(&[(&lib.0, "/var/lib")], || [start("conn-w[a-e]b*"), start("conn-we")])?;
     let address = port.v4();
     let server = Worker::server("conn-named", || {
         cgroup.enter();
