@@ -41,6 +41,7 @@ fields! {
     SKC_NUM: "sock_common" "skc_num" 2;
     SKC_FAMILY: "sock_common" "skc_family" 2;
     SKC_STATE: "sock_common" "skc_state" 1;
+    SKC_BOUND_DEV_IF: "sock_common" "skc_bound_dev_if" 4;
     SKC_NET: "sock_common" "skc_net.net" 8;
     SKC_V6_DADDR: "sock_common" "skc_v6_daddr" 16;
     SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr" 16;
@@ -71,6 +72,7 @@ fields! {
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;
     TCP_SND_UNA: "tcp_sock" "snd_una" 4;
     SK_PROTOCOL: "sock" "sk_protocol" 2;
+    SK_UID: "sock" "sk_uid" 4;
     SK_BPF_STORAGE: "sock" "sk_bpf_storage" 8;
     TW_SUBSTATE: "inet_timewait_sock" "tw_substate" 1;
     SOCKET_SK: "socket" "sk" 8;
@@ -78,6 +80,7 @@ fields! {
     FILE_PRIVATE_DATA: "file" "private_data" 8;
     FILES_FDT: "files_struct" "fdt" 8;
     FDTABLE_FD: "fdtable" "fd" 8;
+    FILE_CRED: "file" "f_cred" 8;
     FILE_INODE: "file" "f_inode" 8;
     INODE_INO: "inode" "i_ino" 8;
     INODE_SB: "inode" "i_sb" 8;
@@ -86,12 +89,17 @@ fields! {
     TASK_TGID: "task_struct" "tgid" 4;
     TASK_PID: "task_struct" "pid" 4;
     TASK_FLAGS: "task_struct" "flags" 4;
+    TASK_EXIT_STATE: "task_struct" "exit_state" 4;
     TASK_COMM: "task_struct" "comm" 16;
     TASK_FILES: "task_struct" "files" 8;
     TASK_GROUP_LEADER: "task_struct" "group_leader" 8;
     TASK_START_BOOTTIME: "task_struct" "start_boottime" 8;
     TASK_CRED: "task_struct" "cred" 8;
     CRED_UID: "cred" "uid" 4;
+    CRED_USER_NS: "cred" "user_ns" 8;
+    USER_NS_LEVEL: "user_namespace" "level" 4;
+    USER_NS_PARENT: "user_namespace" "parent" 8;
+    USER_NS_OWNER: "user_namespace" "owner" 4;
     TASK_CGROUPS: "task_struct" "cgroups" 8;
     CSS_SET_DFL_CGRP: "css_set" "dfl_cgrp" 8;
     CGROUP_KN: "cgroup" "kn" 8;
@@ -102,6 +110,9 @@ fields! {
     /// Fields that some kernels lack; their global is 0 then, which is the offset of none of them.
     OPTIONAL:
     MPTCP_FIRST: "mptcp_sock" "first" 8;
+    MPTCP_CONN_LIST: "mptcp_sock" "conn_list" 16;
+    SUBFLOW_NODE: "mptcp_subflow_context" "node" 16;
+    SUBFLOW_TCP_SOCK: "mptcp_subflow_context" "tcp_sock" 8;
     SUBFLOW_CONN: "mptcp_subflow_context" "conn" 8;
     ICSK_ULP_OPS: "inet_connection_sock" "icsk_ulp_ops" 8;
     ICSK_ULP_DATA: "inet_connection_sock" "icsk_ulp_data" 8;

@@ -11,6 +11,7 @@ use crate::event::EventRecord;
 use crate::filter::Value;
 use crate::histogram::{BUCKETS, Durations, Histogram};
 use crate::ledger::{RepairKey, Slot, Totals};
+use crate::listener::{ListenerKey, ListenerNote, MptcpNote};
 use crate::name::Switches;
 use crate::owner::Owner;
 use crate::protocol::TCP;
@@ -86,7 +87,10 @@ pub const RECORDS: LayoutHash = {
         netns sport dport family direction state flags last_sport scratch id attempt_ns established_ns src dst owner
     });
     let hash = record!(hash, Displaced { overflowed stateless });
-    let hash = record!(hash, Owner { cgroup start_ns pid tid uid source flags reserved comm thread });
+    let hash = record!(hash, Owner { cgroup start_ns pid tid uid source flags holders comm thread });
+    let hash = record!(hash, ListenerKey { netns port is_v6 interface reserved address });
+    let hash = record!(hash, ListenerNote { listeners known sum is_mixed owner task key user flags });
+    let hash = record!(hash, MptcpNote { owner user reserved });
     let hash = record!(hash, Traffic {
         bytes_sent bytes_received segments_sent segments_received retransmits srtt_us min_rtt_us receive_queue
         send_queue idle_jiffies

@@ -16,6 +16,7 @@ pub mod layout;
 pub mod layout_hash;
 pub mod ledger;
 pub mod lifecycle;
+pub mod listener;
 pub mod name;
 pub mod owner;
 pub mod protocol;

@@ -37,6 +37,9 @@ pub const EVENTS: &str = "EVENTS";
 pub const PENDING_OVERFLOW: &str = "PENDING_OVERFLOW";
 /// Pending owners, until a step of the socket takes them over.
 pub const PENDING_OWNERS: &str = "PENDING_OWNERS";
+/// Owners of listeners, and the other maps of notes about owners, see [`crate::listener`].
+pub const OWNER_NOTES: [&str; 5] =
+    ["LISTENERS", "LISTENER_PORTS", "LISTENER_ADDRESSES", "MPTCP_OWNERS", "NOTES_OF_USERS"];
 /// Self counters, per CPU, see [`crate::counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Socket states.

@@ -19,7 +19,7 @@ pub const SOURCES: [&str; 5] = ["-", "connect", "accept", "listener", "files"];
 
 /// The owner is a kernel thread: a file system, a tunnel.
 pub const KERNEL: u8 = 1;
-/// Several processes qualify, so none is named: they listen on one port, or share the socket.
+/// Several processes qualify, so none is named: they listen at one port, or share the listener.
 pub const SHARED: u8 = 1 << 1;
 
 /// An owner. All zero: unknown.
@@ -40,8 +40,9 @@ pub struct Owner {
     pub source: u8,
     /// [`KERNEL`], [`SHARED`].
     pub flags: u8,
-    /// Explicit padding.
-    pub reserved: u16,
+    /// How many processes had the socket open when the open files were walked; 0 if it is not known. With
+    /// [`u16::MAX`], there were more.
+    pub holders: u16,
     /// Name of the process (its group leader).
     pub comm: [u8; COMM],
     /// Name of the thread.
@@ -58,10 +59,30 @@ impl Owner {
         uid: 0,
         source: UNKNOWN,
         flags: 0,
-        reserved: 0,
+        holders: 0,
         comm: [0; COMM],
         thread: [0; COMM],
     };
+
+    /// True if both are the same process.
+    #[inline(always)]
+    pub const fn is_process_of(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start_ns == other.start_ns
+    }
+
+    /// Adds a process that has the same socket open. The owner stays, or becomes the `other` process if only that one has
+    /// the user `uid` of the socket: a process of another user may have got the socket.
+    #[inline(always)]
+    pub const fn merge_holder(&mut self, other: &Self, uid: u32) {
+        if self.is_process_of(other) {
+            return;
+        }
+        let holders = self.holders.saturating_add(1);
+        if self.uid != uid && other.uid == uid {
+            *self = *other;
+        }
+        self.holders = holders;
+    }
 
     /// True if a process is named.
     #[inline(always)]
@@ -78,6 +99,27 @@ pub struct PendingOwner {
     pub owner: Owner,
     /// Not 0 once a pending owner with this first way went into the overflow map.
     pub overflowed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_with_the_user_of_the_socket_is_preferred() {
+        let holder = |pid, uid| Owner { pid, uid, source: FILES, holders: 1, ..Owner::NONE };
+        for (holders, pid) in [
+            (&[(1, 0), (700, 1000), (800, 1000)][..], 700),
+            (&[(700, 1000), (900, 0)], 700),
+            (&[(1, 0), (900, 0)], 1),
+        ] {
+            let mut owner = holder(holders[0].0, holders[0].1);
+            for &(pid, uid) in holders {
+                owner.merge_holder(&holder(pid, uid), 1000);
+            }
+            assert_eq!((owner.pid, usize::from(owner.holders)), (pid, holders.len()), "{holders:?}");
+        }
+    }
 }
 
 const _: () = {

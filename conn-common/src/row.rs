@@ -11,17 +11,21 @@ use crate::traffic::Traffic;
 pub struct SocketRow {
     /// The kernel's id of the socket, as `ss -e` shows it behind `sk:`.
     pub cookie: u64,
+    /// The inode number of the MPTCP socket that a subflow belongs to; 0 for any other socket. See [`HolderRow::inode`].
+    pub mptcp_inode: u64,
     /// Its traffic so far.
     pub traffic: Traffic,
     /// For how long the connection has been established at the least, in ticks. 0 for mini-sockets, and if the run lists
     /// no traffic.
     pub at_least_jiffies: u32,
+    /// The user that the socket belongs to, in the initial user namespace; 0 for mini-sockets.
+    pub uid: u32,
     /// The layer-4 protocol, see [`crate::protocol`].
     pub protocol: u8,
     /// 1 for a listener that the run did not ask for: it only shows which connections in `TIME_WAIT` came in.
     pub is_hint: u8,
     /// Explicit padding.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 6],
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
     /// Half-open requests in the queue of a listener; 0 for other sockets.
@@ -34,8 +38,10 @@ pub struct SocketRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct HolderRow {
-    /// The socket, see [`SocketRow::cookie`].
+    /// The socket, see [`SocketRow::cookie`]; 0 for a socket of MPTCP.
     pub cookie: u64,
+    /// The inode number of a socket of MPTCP, whose subflows are in no file themselves; 0 for one of TCP.
+    pub inode: u64,
     /// The process, known by [`crate::owner::FILES`].
     pub owner: Owner,
 }
@@ -54,6 +60,6 @@ pub struct NamespaceRow {
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);
-    assert!(size_of::<SocketRow>() == 208);
-    assert!(size_of::<HolderRow>() == 72);
+    assert!(size_of::<SocketRow>() == 224);
+    assert!(size_of::<HolderRow>() == 80);
 };

@@ -123,6 +123,30 @@ impl Tcp {
         u16::from_be(field(self.0, &config::SKC_DPORT))
     }
 
+    /// The index of the interface that the socket is bound to, in its namespace; 0 for none.
+    #[inline(always)]
+    pub(crate) fn interface(self) -> u32 {
+        read_u32(self.0, &config::SKC_BOUND_DEV_IF)
+    }
+
+    /// The inode number of the MPTCP socket that this socket is a subflow of: MPTCP gives its own `struct socket` to all
+    /// subflows (`mptcp_sock_graft()`). 0 for any other socket.
+    #[inline(always)]
+    pub(crate) fn mptcp_inode(self) -> u64 {
+        let socket = follow(self.0, &config::SK_SOCKET);
+        let of_file = follow(socket, &config::SOCKET_SK);
+        if of_file.is_null() || read_u16(of_file, &config::SK_PROTOCOL) == TCP {
+            return 0;
+        }
+        read_u64(follow(follow(socket, &config::SOCKET_FILE), &config::FILE_INODE), &config::INODE_INO)
+    }
+
+    /// The user that the socket belongs to: of its file, when the file was made.
+    #[inline(always)]
+    pub(crate) fn uid(self) -> u32 {
+        read_u32(self.0, &config::SK_UID)
+    }
+
     /// TCP state.
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {

@@ -9,6 +9,7 @@ use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::histogram::Durations;
 use conn_common::ledger::{RepairKey, Slot, Totals};
+use conn_common::listener::{CAPACITY, ListenerKey, ListenerNote, MptcpNote};
 use conn_common::name::Switches;
 use conn_common::owner::{Owner, PendingOwner};
 
@@ -106,19 +107,30 @@ pub(crate) static PENDING_OVERFLOW: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap:
 #[btf_map]
 pub(crate) static PENDING_OWNERS: Array<TableSlot<PendingOwner>, 1> = Array::new();
 
-/// Owners of listeners, by namespace and port: inserted when a listener begins or is found, deleted with the last one of
-/// the port. Read when a child is born.
+/// Owners of listeners, by the address of the socket: inserted when a listener begins or is found, deleted when it ends.
+/// The loader sets the size of this map and the next four, 1 in a run without owners.
 #[btf_map]
-pub(crate) static LISTENERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static LISTENERS: HashMap<u64, ListenerNote, { CAPACITY as usize }, ON_DEMAND> = HashMap::new();
 
-/// How many listeners there are, by the same key; inserted and deleted with `LISTENERS`.
+/// The listeners of a port, by namespace and port: inserted with the first one, deleted with the last one. Read when a
+/// child is born.
 #[btf_map]
-pub(crate) static LISTENER_COUNTS: HashMap<u64, u64, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static LISTENER_PORTS: HashMap<u64, ListenerNote, { CAPACITY as usize }, ON_DEMAND> =
+    HashMap::new();
 
-/// Owners of MPTCP connections, by the address of the socket: inserted when it connects, deleted when it closes. Read
-/// when the kernel adds a subflow.
+/// The same by address and port. Read when a child is born at a port with listeners at several addresses.
 #[btf_map]
-pub(crate) static MPTCP_OWNERS: HashMap<u64, Owner, 65_536, ON_DEMAND> = HashMap::new();
+pub(crate) static LISTENER_ADDRESSES: HashMap<ListenerKey, ListenerNote, { CAPACITY as usize }, ON_DEMAND> =
+    HashMap::new();
+
+/// Owners of MPTCP connections, by the address of the socket: inserted when it connects or is found, deleted when it
+/// closes. Read when the kernel adds a subflow.
+#[btf_map]
+pub(crate) static MPTCP_OWNERS: HashMap<u64, MptcpNote, { CAPACITY as usize }, ON_DEMAND> = HashMap::new();
+
+/// How many entries of `LISTENERS` and `MPTCP_OWNERS` a user has. Inserted at a user's first one, never deleted.
+#[btf_map]
+pub(crate) static NOTES_OF_USERS: HashMap<u32, u64, { CAPACITY as usize }, ON_DEMAND> = HashMap::new();
 
 /// Counted by all programs, read by the user side.
 #[btf_map]

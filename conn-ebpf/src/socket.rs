@@ -34,6 +34,12 @@ impl Socket<'_> {
         Socket { sk: self.sk, state: self.state, user: PhantomData }
     }
 
+    /// The address of the socket.
+    #[inline(always)]
+    pub(crate) const fn address(&self) -> *mut c_void {
+        self.sk
+    }
+
     /// The full TCP socket, to read its fields. `None`, which is counted, if it is none.
     #[inline(always)]
     pub(crate) fn tcp(&self) -> Option<Tcp> {

@@ -48,7 +48,7 @@ pub(crate) fn open(mut socket: Socket<'_>, state: u8) -> u32 {
     set_addresses(tcp, connection, state);
     tuple::set_ports(tcp, connection, tcp.num());
     if connection.direction == IN {
-        listener::assign_owner(connection);
+        listener::assign_owner(tcp, connection);
     }
     if state == LISTEN {
         connection.set(LISTENER);
@@ -91,7 +91,7 @@ pub(crate) fn adopt(mut socket: Socket<'_>, state: u8) -> u32 {
         // It was there before, so its `listen()` did succeed.
         connection.set(LISTENING);
         ledger::record_listener_open(tcp, connection);
-        listener::record_open(connection);
+        listener::record_adopted(tcp);
         return 0;
     }
     if !is_opening(state) {
@@ -128,7 +128,7 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
     // would follow 3 % more instructions in `events`.
     if connection.direction == UNDIRECTED {
         if connection.is(LISTENING) {
-            listener::record_end(connection);
+            listener::record_end(socket.address());
             let Some(tcp) = socket.tcp() else { return 0 };
             ledger::record_listener_end(tcp, socket.connection());
         }
@@ -224,7 +224,7 @@ pub(crate) fn on_listen(mut socket: Socket<'_>) {
     tuple::set_ports(tcp, connection, tcp.num());
     connection.set(LISTENING);
     ledger::record_listener_open(tcp, connection);
-    listener::record_open(connection);
+    listener::record_open(tcp, connection);
 }
 
 /// Sets the addresses, if the state has room for them.

@@ -32,6 +32,7 @@ mod live {
     mod ledger;
     mod life;
     mod list;
+    mod listener;
     mod load;
     mod loss;
     mod many_processes;

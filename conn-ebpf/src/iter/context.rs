@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{file, seq_file};
 use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 
 use crate::config;
-use crate::kernel::{Pointer, Tcp, follow};
+use crate::kernel::{Pointer, Tcp, follow, read_u64};
 
 /// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`) and `struct bpf_iter_meta { seq, … }`
 /// (`include/linux/bpf.h`) are ABI: each member takes 8 bytes.
@@ -60,6 +60,13 @@ pub(crate) fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
     // SAFETY: a file that the verifier knows.
     let socket: Pointer = unsafe { bpf_sock_from_file(file) }.cast();
     if socket.is_null() { None } else { Some((task, follow(socket, &config::SOCKET_SK).cast_mut())) }
+}
+
+/// The inode number of the file of this row; 0 at the end.
+#[inline(always)]
+pub(crate) fn inode_number(ctx: *mut c_void) -> u64 {
+    let Some((_, file)) = open_file(ctx) else { return 0 };
+    read_u64(follow(file.cast(), &config::FILE_INODE), &config::INODE_INO)
 }
 
 /// The descriptor under which the task has the file open.

@@ -7,20 +7,25 @@ use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::owner::FILES;
 use conn_common::row::HolderRow;
 
-use crate::iter::context::{open_socket, write};
-use crate::kernel::Tcp;
-use crate::owner;
+use crate::config;
+use crate::iter::context::{inode_number, open_socket, write};
+use crate::kernel::{Tcp, read_u16};
+use crate::owner::{self, mptcp};
 
-/// One row, if the file is a TCP socket.
+/// One row, if the file is a TCP socket, or one of MPTCP.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
-    let Some(tcp) = Tcp::of(sk) else { return 0 };
-    let row = HolderRow {
+    let (mut cookie, mut inode) = (0, 0);
+    if let Some(tcp) = Tcp::of(sk) {
         // SAFETY: a socket that the verifier knows.
-        cookie: unsafe { bpf_get_socket_cookie(tcp.0) },
-        owner: owner::of(task, FILES),
-    };
-    write(ctx, &row);
+        cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
+    } else if read_u16(sk, &config::SK_PROTOCOL) == mptcp::PROTOCOL {
+        // An accepted MPTCP socket has the cookie of its listener.
+        inode = inode_number(ctx);
+    } else {
+        return 0;
+    }
+    write(ctx, &HolderRow { cookie, inode, owner: owner::of(task, FILES) });
     0
 }

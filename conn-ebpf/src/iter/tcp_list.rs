@@ -21,11 +21,13 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
     let mut row = SocketRow {
         cookie: 0,
+        mptcp_inode: 0,
         traffic: Traffic::NONE,
         at_least_jiffies: 0,
+        uid: 0,
         protocol: TCP,
         is_hint: 0,
-        reserved: [0; 2],
+        reserved: [0; 6],
         connection: Connection::UNSEEN,
         half_open: 0,
         drops: 0,
@@ -54,6 +56,8 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
                 row.at_least_jiffies = tcp.established_for(jiffies);
             }
         }
+        row.mptcp_inode = tcp.mptcp_inode();
+        row.uid = tcp.uid();
         // SAFETY: a socket that the verifier knows.
         row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
         write(ctx, &row);

@@ -2,7 +2,9 @@
 
 pub(crate) mod listener;
 pub(crate) mod mptcp;
+pub(crate) mod user;
 
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use conn_common::connection::{Connection, IN};
 use conn_common::name::{HOLDERS, NO_OWNERS};
@@ -23,6 +25,32 @@ pub(crate) fn current(source: u8) -> Owner {
     of(unsafe { bpf_get_current_task_btf() }.cast(), source)
 }
 
+/// The address of the process (its group leader) that runs now.
+#[inline(always)]
+pub(crate) fn current_process() -> u64 {
+    // SAFETY: no preconditions; the task that runs exists.
+    process_of(unsafe { bpf_get_current_task_btf() }.cast())
+}
+
+/// The address of the process of a task.
+#[inline(always)]
+pub(crate) fn process_of(task: Pointer) -> u64 {
+    follow(task, &config::TASK_GROUP_LEADER) as u64
+}
+
+/// True if the process at this address is still the one that began at `start_ns`, and lives. A later process in the same
+/// memory began at another time.
+#[inline(always)]
+pub(crate) fn is_alive(process: u64, start_ns: u64) -> bool {
+    // SAFETY: the helper fails instead of faulting.
+    unsafe {
+        let start =
+            bpf_probe_read_kernel((process + u64::from(config::TASK_START_BOOTTIME.load())) as *const u64);
+        let exit = bpf_probe_read_kernel((process + u64::from(config::TASK_EXIT_STATE.load())) as *const u32);
+        start == Ok(start_ns) && exit == Ok(0)
+    }
+}
+
 /// A task as an owner.
 #[inline(always)]
 pub(crate) fn of(task: Pointer, source: u8) -> Owner {
@@ -38,7 +66,7 @@ pub(crate) fn of(task: Pointer, source: u8) -> Owner {
         thread: comm(task),
         flags: if read_u32(task, &config::TASK_FLAGS) & PF_KTHREAD != 0 { KERNEL } else { 0 },
         source,
-        reserved: 0,
+        holders: 0,
     }
 }
 
@@ -67,6 +95,6 @@ pub(crate) fn assign(tcp: Tcp, connection: &mut Connection, was_held: bool) {
     }
     // A connection that was accepted before the start need not belong to the task that listens now.
     if connection.direction == IN && source == UNKNOWN && !was_held {
-        listener::assign_owner(connection);
+        listener::assign_owner(tcp, connection);
     }
 }

@@ -6,11 +6,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::{BPF_ANY, BPF_EXIST, BPF_NOEXIST};
 use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::counter::OWNER_FAILED;
 use conn_common::name::HOLDERS;
-use conn_common::owner::{Owner, PendingOwner};
+use conn_common::owner::{FILES, Owner, PendingOwner};
 
 use crate::config;
 use crate::counter::count;
@@ -57,17 +57,32 @@ pub(crate) fn put(sk: *mut c_void, owner: &Owner) {
     }
 }
 
-/// Notes a task that has the socket open, unless an owner is noted already.
+/// Notes a task that has the socket open, beside those noted before. `uid` is the user of the socket. An owner that a hook
+/// noted is better, and stays.
 #[inline(always)]
-pub(crate) fn put_new(sk: *mut c_void, owner: &Owner) {
+pub(crate) fn put_holder(sk: *mut c_void, holder: &Owner, uid: u32) {
+    let add = |owner: &mut Owner| {
+        if owner.source == FILES {
+            owner.merge_holder(holder, uid);
+        }
+    };
     if let Some(first) = first_way_of(sk) {
-        let is_noted = TABLE.find(first, sk as u64).is_some()
-            || has_overflowed(first) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_some();
-        if is_noted {
+        // SAFETY: a map value that no other program uses while it is BUSY.
+        if TABLE.update(first, sk as u64, |slot| add(unsafe { &mut (*value(slot)).owner })) {
             return;
         }
     }
-    if !insert(sk, owner, BPF_NOEXIST.into()) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_none() {
+    if first_way_of(sk).is_none_or(has_overflowed)
+        && let Some(noted) = PENDING_OVERFLOW.get_ptr(&(sk as u64))
+    {
+        // SAFETY: a map value, replaced as a whole and never changed in place.
+        let mut owner = unsafe { *noted };
+        add(&mut owner);
+        let _ = PENDING_OVERFLOW.insert(&(sk as u64), &owner, BPF_EXIST.into());
+        return;
+    }
+    let owner = Owner { holders: 1, ..*holder };
+    if !insert(sk, &owner, BPF_NOEXIST.into()) && PENDING_OVERFLOW.get_ptr(&(sk as u64)).is_none() {
         count(OWNER_FAILED);
     }
 }

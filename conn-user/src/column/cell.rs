@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use conn_common::owner::Owner;
+
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
@@ -40,6 +42,8 @@ pub enum Cell<'a> {
     },
     /// The name of a systemd unit. Needs escapes in JSON only.
     Unit(&'a str),
+    /// Processes: name and id of each. There is at least one.
+    Processes(&'a [Owner]),
     /// The number of an error.
     Errno(u16),
     /// A service port. Tables write its name, other formats its number.

@@ -7,7 +7,7 @@ use crate::host::clock::WallClock;
 /// The defaults of these columns.
 const HUMAN: Column = Column { native: false, ..PLAIN };
 
-pub(super) static COLUMNS: [Column; 10] = [
+pub(super) static COLUMNS: [Column; 11] = [
     Column {
         id: "local",
         title: "LOCAL",
@@ -99,6 +99,19 @@ pub(super) static COLUMNS: [Column; 10] = [
         unknown: "not in a unit of a user's service manager, or unknown",
         get: |event, _| {
             Cell::unit(event.workload.as_ref().and_then(|workload| workload.user_slice.as_deref()))
+        },
+        ..HUMAN
+    },
+    Column {
+        id: "processes",
+        title: "PROCESSES",
+        width: 15,
+        kind: Type::Processes,
+        help: "name and id of each process that has the socket open; in events those of the owner",
+        unknown: "owner unknown",
+        get: |event, _| match event.processes() {
+            [] => Cell::Unknown,
+            processes => Cell::Processes(processes),
         },
         ..HUMAN
     },

@@ -13,7 +13,7 @@ const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "not in a container, or the files of its runtime have no name or are slow";
 const NO_HOST: &str = "without --resolve, if there is no name, or until it is known";
 
-pub(super) static COLUMNS: [Column; 31] = [
+pub(super) static COLUMNS: [Column; 32] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -233,6 +233,16 @@ pub(super) static COLUMNS: [Column; 31] = [
                among all open files. - if nobody is known; with a word and no pid, several qualify",
         names: ConventionNames { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
         get: |event, _| Cell::Word(event.owner_source()),
+        ..PLAIN
+    },
+    Column {
+        id: "holders",
+        title: "HOLDERS",
+        help: "how many processes had the socket open when conntrace walked the open files: now in list, at the start in \
+               events with the owner files or listener",
+        unknown: "the files were not walked for it",
+        names: ConventionNames { otel: "conntrace.owner.holders", ecs: "conntrace.owner.holders" },
+        get: |event, _| Cell::number(event.holders()),
         ..PLAIN
     },
     Column {

@@ -39,6 +39,8 @@ pub enum Type {
     Integer,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// Processes, each as name and id.
+    Processes,
     /// Text from outside, or text without a list of values.
     Text,
     /// An IP address.

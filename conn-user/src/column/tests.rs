@@ -32,6 +32,7 @@ fn values_are_of_their_columns_type() {
                 (Type::Boolean, Cell::Boolean(_))
                 | (Type::Integer, Cell::Number(_) | Cell::Bytes(_) | Cell::Service(_) | Cell::UnixNs(_))
                 | (Type::Text, Cell::Name(_) | Cell::Container { .. } | Cell::Unit(_) | Cell::Errno(_))
+                | (Type::Processes, Cell::Processes(_))
                 | (Type::Address, Cell::Address { .. })
                 | (Type::Endpoint, Cell::Endpoint { .. })
                 | (Type::Time, Cell::Time(_) | Cell::Date(_))

@@ -187,9 +187,9 @@ fn owner(owner: &Owner) -> Owner {
     if usize::from(source) >= SOURCES.len() || source == UNKNOWN {
         Owner::NONE
     } else if owner.is_known() {
-        Owner { flags: 0, reserved: 0, comm: name(&owner.comm), thread: name(&owner.thread), ..*owner }
+        Owner { flags: 0, comm: name(&owner.comm), thread: name(&owner.thread), ..*owner }
     } else {
-        Owner { source, flags: SHARED, ..Owner::NONE }
+        Owner { source, flags: SHARED, holders: owner.holders, ..Owner::NONE }
     }
 }
 
@@ -372,14 +372,15 @@ mod tests {
 
         #[test]
         fn any_bytes_of_the_right_length_decode_or_fail(
-            bytes in prop::collection::vec(any::<u8>(), size_of::<SocketRow>()),
+            bytes in prop::collection::vec(any::<u8>(), size_of::<EventRecord>()),
+            row in prop::collection::vec(any::<u8>(), size_of::<SocketRow>()),
         ) {
             let of_bytes = |error: &DecodeError| !matches!(error, DecodeError::Length { .. });
             match decode(&bytes[..size_of::<EventRecord>()], RATE) {
                 Ok(event) => prop_assert!(state::name(event.connection.state).is_some()),
                 Err(error) => prop_assert!(of_bytes(&error)),
             }
-            prop_assert!(socket_row(&bytes).as_ref().err().is_none_or(of_bytes));
+            prop_assert!(socket_row(&row).as_ref().err().is_none_or(of_bytes));
         }
     }
 }

@@ -1,7 +1,10 @@
 //! An event with the host's names and files about it.
 
 use std::ops::{Deref, DerefMut};
+use std::slice;
 use std::sync::Arc;
+
+use conn_common::owner::Owner;
 
 use crate::event::Event;
 use crate::event::workload::{Container, ContainerNames, Workload};
@@ -14,6 +17,8 @@ use crate::event::workload::{Container, ContainerNames, Workload};
 pub struct Enriched {
     /// The event.
     pub event: Event,
+    /// The processes that have the socket open, if there are several and a walk found them; else the owner is all of them.
+    pub all_holders: Option<Arc<[Owner]>>,
     /// Where the owner runs.
     pub workload: Option<Arc<Workload>>,
     /// The command line of the owner's process: its arguments with blanks between, any bytes.
@@ -27,7 +32,7 @@ pub struct Enriched {
 impl From<Event> for Enriched {
     /// An event about which nothing else is known.
     fn from(event: Event) -> Self {
-        Self { event, workload: None, command_line: None, src_name: None, dst_name: None }
+        Self { event, all_holders: None, workload: None, command_line: None, src_name: None, dst_name: None }
     }
 }
 
@@ -46,6 +51,13 @@ impl DerefMut for Enriched {
 }
 
 impl Enriched {
+    /// The processes that have the socket open, as far as known.
+    pub fn processes(&self) -> &[Owner] {
+        let owner = &self.connection.owner;
+        let owner = if owner.is_known() { slice::from_ref(owner) } else { &[] };
+        self.all_holders.as_deref().unwrap_or(owner)
+    }
+
     /// The id of the owner's container; `None` outside of containers.
     pub fn container(&self) -> Option<&str> {
         self.in_container().map(|container| container.id.as_str())

@@ -175,6 +175,11 @@ impl Event {
         Process::from_connection(&self.connection)
     }
 
+    /// How many processes had the socket open when the open files were walked; `None` if that is unknown.
+    pub fn holders(&self) -> Option<u16> {
+        Some(self.connection.owner.holders).filter(|&holders| holders != 0)
+    }
+
     /// How the owner is known: `connect`, `accept`, `listener`, `files`, or `-`.
     pub fn owner_source(&self) -> &'static str {
         SOURCES.get(usize::from(self.connection.owner.source)).unwrap_or(&SOURCES[0])

@@ -38,6 +38,6 @@ impl<'a> Process<'a> {
 }
 
 /// The bytes of a name before its first zero.
-pub(super) fn until_zero(name: &[u8]) -> &[u8] {
+pub(crate) fn until_zero(name: &[u8]) -> &[u8] {
     name.split(|&byte| byte == 0).next().unwrap_or_default()
 }

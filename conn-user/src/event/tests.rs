@@ -197,6 +197,7 @@ pub(crate) fn open() -> Enriched {
     event.time_ns = ATTEMPT + 10_000_000_000;
     event.kind = Kind::Open;
     event.old_state = ESTABLISHED;
+    event.connection.owner.holders = 2;
     event.workload = Some(Arc::new(workload()));
     event.command_line = Some(b"curl -s http://x"[..].into());
     event.src_name = Some("laptop.example".into());
@@ -221,7 +222,7 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
             uid: numbers.4,
             source,
             flags,
-            reserved: 0,
+            holders: numbers.4 as u16,
             comm,
             thread,
         });
@@ -313,7 +314,9 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
                     at_least_jiffies,
                     protocol: conn_common::protocol::TCP,
                     is_hint: 0,
-                    reserved: [0; 2],
+                    mptcp_inode: 0,
+                    uid: 0,
+                    reserved: [0; 6],
                     connection,
                     half_open: 0,
                     drops: 0,

@@ -20,11 +20,13 @@ pub(crate) fn connection(row: &SocketRow) -> Connection {
     connection
 }
 
-/// The connection with its first holder (by process id) that passes the filter, or without a holder if it has none. The
-/// opener of a connection in TIME_WAIT is not known, so such a connection passes if it passes in either direction.
+/// The connection with its first holder that passes the filter, or without a holder if it has none. Holders with the
+/// socket's user `uid` come first, then those with a lower process id: a process of another user may have got the socket.
+/// The opener of a connection in TIME_WAIT is not known, so such a connection passes if it passes in either direction.
 pub(crate) fn wanted(
     filter: &Filter,
     connection: Connection,
+    uid: u32,
     holders: Option<&[Owner]>,
 ) -> Option<Connection> {
     let passes = |connection: &Connection| {
@@ -42,5 +44,10 @@ pub(crate) fn wanted(
         return None;
     }
     let Some(holders) = holders else { return Some(connection).filter(passes) };
-    holders.iter().map(|&owner| Connection { owner, ..connection }).find(passes)
+    let count = u16::try_from(holders.len()).unwrap_or(u16::MAX);
+    let of = |own: bool| holders.iter().filter(move |holder| (holder.uid == uid) == own);
+    of(true)
+        .chain(of(false))
+        .map(|&owner| Connection { owner: Owner { holders: count, ..owner }, ..connection })
+        .find(passes)
 }

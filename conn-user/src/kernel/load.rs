@@ -2,7 +2,7 @@
 
 use aya::{Ebpf, EbpfLoader};
 use conn_common::assoc_table::SCRATCH_SLOTS;
-use conn_common::{attempt, layout, ledger, name};
+use conn_common::{attempt, layout, ledger, listener, name};
 
 use crate::host::accept_hook;
 use crate::host::offsets::Offsets;
@@ -74,6 +74,10 @@ pub(super) fn load(
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)
         .override_global(name::SHARD_MASK, &shard_mask, true)
         .override_global(aya_log::LEVEL, &log_level, true);
+    for notes in name::OWNER_NOTES {
+        let capacity = if options.owners == name::NO_OWNERS { 1 } else { listener::CAPACITY };
+        loader.map_max_entries(notes, capacity);
+    }
     filter_maps::prepare(&mut loader, &options.filter);
     debug_assert_eq!(layout.globals().count(), layout::FIELDS.len() + layout::OPTIONAL.len());
     for (name, offset) in layout.globals() {

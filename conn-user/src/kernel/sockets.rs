@@ -5,7 +5,7 @@ use std::thread;
 
 use conn_common::name;
 use conn_common::owner::Owner;
-use conn_common::row::SocketRow;
+use conn_common::row::{HolderRow, SocketRow};
 
 use crate::host::namespace::{self, Found, Namespace};
 use crate::kernel::iterator::{AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError};
@@ -82,8 +82,35 @@ fn held_namespaces(files: &NamespaceIterator, known: &[Namespace]) -> Result<Vec
     Ok(held)
 }
 
-/// The processes that have a socket open, by the socket's cookie: each process once.
-pub(crate) type Holders = HashMap<u64, Vec<Owner>>;
+/// The processes that have each socket open: each process once.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    by_cookie: HashMap<u64, Vec<Owner>>,
+    /// Of MPTCP sockets, whose subflows are in no file themselves.
+    by_inode: HashMap<u64, Vec<Owner>>,
+}
+
+impl Holders {
+    fn add(&mut self, row: &HolderRow) {
+        let holders =
+            if row.inode == 0 { self.by_cookie.entry(row.cookie) } else { self.by_inode.entry(row.inode) };
+        // Most sockets have one holder; a vector that grows by itself begins with room for four.
+        let known = holders.or_insert_with(|| Vec::with_capacity(1));
+        if known.iter().all(|owner| owner.pid != row.owner.pid) {
+            known.push(row.owner);
+        }
+    }
+
+    /// The processes that have a socket open; `None` if there are none.
+    pub(crate) fn of(&self, row: &SocketRow) -> Option<&[Owner]> {
+        let holders = if row.mptcp_inode == 0 {
+            self.by_cookie.get(&row.cookie)
+        } else {
+            self.by_inode.get(&row.mptcp_inode)
+        };
+        holders.map(Vec::as_slice)
+    }
+}
 
 /// [`all_namespaces`], and meanwhile on another thread the holders of all sockets.
 ///
@@ -100,13 +127,7 @@ pub(crate) fn namespaces_and_holders(probe: &Probe) -> Result<(Found, Holders), 
 }
 
 fn holders(files: &HolderIterator) -> Result<Holders, WalkError> {
-    let mut holders = Holders::new();
-    files.each(|row| {
-        // Most sockets have one holder; a vector that grows by itself begins with room for four.
-        let known = holders.entry(row.cookie).or_insert_with(|| Vec::with_capacity(1));
-        if known.iter().all(|owner| owner.pid != row.owner.pid) {
-            known.push(row.owner);
-        }
-    })?;
+    let mut holders = Holders::default();
+    files.each(|row| holders.add(&row))?;
     Ok(holders)
 }

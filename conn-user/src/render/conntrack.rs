@@ -120,6 +120,10 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b" owner=");
     out.extend_from_slice(event.owner_source().as_bytes());
+    if let Some(holders) = event.holders().filter(|&holders| holders > 1) {
+        out.extend_from_slice(b" holders=");
+        integer(holders, out);
+    }
     for (key, name) in [(&b" src_name="[..], &event.src_name), (b" dst_name=", &event.dst_name)] {
         if let Some(name) = name {
             out.extend_from_slice(key);
@@ -239,7 +243,7 @@ mod tests {
         [DESTROY] tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=- owner=-
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff owner=connect src_name=x\x20dst\x3d1\x0a\x1b\x5b2J
-        tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect src_name=laptop.example dst_name=web.example age=10.000000000
+        tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect holders=2 src_name=laptop.example dst_name=web.example age=10.000000000
         ");
     }
 
@@ -285,7 +289,7 @@ mod tests {
         [1767323046.000000]	    [NEW] ipv6     10 tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 [start=Fri Jan  2 03:04:06 2026] id=41 dir=in pid=- comm=- owner=-
         [1767323107.000000]	[DESTROY] ipv4     2 tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] [stop=Fri Jan  2 03:05:07 2026] id=41 dir=out pid=1234 comm=curl owner=connect lifetime=61.000000042 reason=closed_by_us
         [1767323107.000000]	[DESTROY] ipv4     2 tcp      6 CLOSE src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [stop=Fri Jan  2 03:05:07 2026] id=1024000000003 dir=out pid=- comm=- owner=- lifetime>=61.000000042 reason=reset_by_peer
-        [1767323056.000000]	ipv4     2 tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] id=41 dir=out pid=1234 comm=curl owner=connect src_name=laptop.example dst_name=web.example age=10.000000000
+        [1767323056.000000]	ipv4     2 tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] [start=Fri Jan  2 03:04:06 2026] id=41 dir=out pid=1234 comm=curl owner=connect holders=2 src_name=laptop.example dst_name=web.example age=10.000000000
         ");
     }
 
@@ -331,7 +335,7 @@ mod tests {
         for key in ["dir=", "pid=", "comm=", "owner="] {
             ok &= words.next().is_some_and(|word| word.starts_with(key));
         }
-        for key in ["src_name=", "dst_name=", "lifetime", "age", "failed=", "reason=", "reset="] {
+        for key in ["holders=", "src_name=", "dst_name=", "lifetime", "age", "failed=", "reason=", "reset="] {
             words.next_if(|word| word.starts_with(key));
         }
         ok && words.next().is_none()

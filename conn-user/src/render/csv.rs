@@ -41,7 +41,9 @@ fn separated(
 /// Names alone may need quotes.
 fn cell(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
-        Cell::Name(_) | Cell::Container { .. } | Cell::Unit(_) => name(out, |out| plain(cell, out)),
+        Cell::Name(_) | Cell::Container { .. } | Cell::Unit(_) | Cell::Processes(_) => {
+            name(out, |out| plain(cell, out));
+        }
         cell => plain(cell, out),
     }
 }
@@ -85,12 +87,12 @@ mod tests {
     #[test]
     fn every_kind_of_event_is_written() {
         insta::assert_snapshot!(rendered(Format::Csv, None, &[new_out(), closed(), preexisting(), nasty(), open()]), @r#"
-        event,time,time_ns,id,direction,family,protocol,state,old_state,src,sport,dst,dport,src_name,dst_name,pid,tid,uid,comm,thread,owner,cgroup,container,container_name,container_user,pod,pod_namespace,unit,user_unit,netns,preexisting,attempt_ns,established_ns,handshake_ns,lifetime_ns,age_ns,at_least_ns,failed,reason,reset,error,bytes_sent,bytes_received,segments_sent,segments_received,retransmits,srtt_us,min_rtt_us,idle_ns,receive_queue,send_queue
-        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,,,1234,1235,1000,curl,resolver,connect,6789,,,,,,,,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,,,
-        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,41,out,ipv4,tcp,close,fin_wait2,192.0.2.7,43210,198.51.100.9,443,,,1234,1235,1000,curl,resolver,connect,6789,,,,,,,,4026531840,false,1767323046000000000,1767323046001500000,1500000,61000000042,,,false,closed_by_us,,,517,65536,49,51,2,1480,1390,2004000000,,
-        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,1024000000003,out,ipv4,tcp,close,close_wait,192.0.2.7,43210,198.51.100.9,443,,,,,,,,-,,,,,,,,,4026531840,true,,,,,,61000000042,false,reset_by_peer,,,517,65536,49,51,2,1480,1390,2004000000,,
-        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,x\x20dst\x3d1\x0a\x1b\x5b2J,,1234,1235,1000,x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff,"""\\\x20\xe2\x80\xae",connect,6789,,,,,,,,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,,,
-        open,2026-01-02T03:04:16.000000000Z,1767323056000000000,41,out,ipv4,tcp,established,,192.0.2.7,43210,198.51.100.9,443,laptop.example,web.example,1234,1235,1000,curl,resolver,connect,6789,0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef,app,1000,web-1,prod,docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope,app.service,4026531840,false,1767323046000000000,1767323046001500000,1500000,,10000000000,,,,,,517,65536,49,51,2,1480,1390,4000000,12,3456
+        event,time,time_ns,id,direction,family,protocol,state,old_state,src,sport,dst,dport,src_name,dst_name,pid,tid,uid,comm,thread,owner,holders,cgroup,container,container_name,container_user,pod,pod_namespace,unit,user_unit,netns,preexisting,attempt_ns,established_ns,handshake_ns,lifetime_ns,age_ns,at_least_ns,failed,reason,reset,error,bytes_sent,bytes_received,segments_sent,segments_received,retransmits,srtt_us,min_rtt_us,idle_ns,receive_queue,send_queue
+        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,,,1234,1235,1000,curl,resolver,connect,,6789,,,,,,,,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,,,
+        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,41,out,ipv4,tcp,close,fin_wait2,192.0.2.7,43210,198.51.100.9,443,,,1234,1235,1000,curl,resolver,connect,,6789,,,,,,,,4026531840,false,1767323046000000000,1767323046001500000,1500000,61000000042,,,false,closed_by_us,,,517,65536,49,51,2,1480,1390,2004000000,,
+        destroy,2026-01-02T03:05:07.000000042Z,1767323107000000042,1024000000003,out,ipv4,tcp,close,close_wait,192.0.2.7,43210,198.51.100.9,443,,,,,,,,-,,,,,,,,,,4026531840,true,,,,,,61000000042,false,reset_by_peer,,,517,65536,49,51,2,1480,1390,2004000000,,
+        new,2026-01-02T03:04:06.000000000Z,1767323046000000000,41,out,ipv4,tcp,syn_sent,,192.0.2.7,43210,198.51.100.9,443,x\x20dst\x3d1\x0a\x1b\x5b2J,,1234,1235,1000,x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff,"""\\\x20\xe2\x80\xae",connect,,6789,,,,,,,,4026531840,false,1767323046000000000,,,,,,,,,,,,,,,,,,,
+        open,2026-01-02T03:04:16.000000000Z,1767323056000000000,41,out,ipv4,tcp,established,,192.0.2.7,43210,198.51.100.9,443,laptop.example,web.example,1234,1235,1000,curl,resolver,connect,2,6789,0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef,app,1000,web-1,prod,docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope,app.service,4026531840,false,1767323046000000000,1767323046001500000,1500000,,10000000000,,,,,,517,65536,49,51,2,1480,1390,4000000,12,3456
         "#);
         let chosen =
             rendered(Format::Csv, Some("comm,local,lifetime,state"), &[nasty(), closed(), preexisting()]);

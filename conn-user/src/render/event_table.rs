@@ -279,7 +279,7 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
             out.push(b':');
             if is_service { service(socket.port(), services, out) } else { integer(socket.port(), out) }
         }
-        cell @ (Cell::UnixNs(_) | Cell::Word(_)) => plain(cell, out),
+        cell @ (Cell::UnixNs(_) | Cell::Word(_) | Cell::Processes(_)) => plain(cell, out),
     }
 }
 

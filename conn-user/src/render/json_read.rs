@@ -117,6 +117,8 @@ struct OwnerFields {
     comm: Option<String>,
     thread: Option<String>,
     owner: String,
+    #[serde(default)]
+    holders: Option<u16>,
     cgroup: Option<u64>,
     comm_hex: Option<String>,
     thread_hex: Option<String>,
@@ -186,6 +188,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
     let (unit, user_unit) = (fields.unit, fields.user_unit);
     let workload = Workload { container, unit, user_unit, ..Workload::default() };
     Ok(Enriched {
+        all_holders: None,
         event,
         workload: Some(workload).filter(|workload| !workload.is_empty()).map(Arc::new),
         command_line: None,
@@ -233,7 +236,8 @@ fn owner(fields: &OwnerFields, clock: &WallClock) -> Result<Owner, ReadError> {
     let source = source.ok_or_else(|| value("owner", &fields.owner))? as u8;
     let (Some(pid), true) = (fields.pid, source != UNKNOWN) else {
         let flags = if source == UNKNOWN { 0 } else { SHARED };
-        return Ok(Owner { source, flags, ..Owner::NONE });
+        let holders = if flags == 0 { 0 } else { fields.holders.unwrap_or(0) };
+        return Ok(Owner { source, flags, holders, ..Owner::NONE });
     };
     let start_ns = fields.process_start_ns;
     Ok(Owner {
@@ -244,7 +248,7 @@ fn owner(fields: &OwnerFields, clock: &WallClock) -> Result<Owner, ReadError> {
         uid: fields.uid.unwrap_or(0),
         source,
         flags: 0,
-        reserved: 0,
+        holders: fields.holders.unwrap_or(0),
         comm: name("comm", fields.comm.as_deref(), fields.comm_hex.as_deref())?,
         thread: name("thread", fields.thread.as_deref(), fields.thread_hex.as_deref())?,
     })

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use conn_common::owner::Owner;
+
 use super::address::endpoint;
 use super::{address, integer};
 use crate::column::{Cell, Column};
 use crate::event::enriched::Enriched;
 use crate::event::errno;
+use crate::event::process::until_zero;
 use crate::host::clock::{WallClock, rfc3339};
 use crate::render::human;
 use crate::render::sanitize;
@@ -143,11 +146,28 @@ impl<'a> Object<'a> {
             Cell::Word(word) => self.word(key, word),
             Cell::Name(name) | Cell::Container { name, .. } => self.name(key, name),
             Cell::Unit(name) => self.name(key, name.as_bytes()),
+            Cell::Processes(processes) => self.processes(key, processes),
             Cell::Errno(errno) => self.error(key, errno),
             Cell::Service(port) => self.integer(key, port),
             Cell::Address { ip, .. } => self.address(key, ip),
             Cell::Duration { .. } | Cell::Endpoint { .. } => self.quoted(key, |out| plain(cell, out)),
         }
+    }
+
+    /// An array with an object for each process.
+    fn processes(&mut self, key: &str, processes: &[Owner]) {
+        self.key(key);
+        self.out.push(b'[');
+        for (number, process) in processes.iter().enumerate() {
+            if number > 0 {
+                self.out.push(b',');
+            }
+            let mut object = Object::open(self.out);
+            object.integer("pid", process.pid);
+            object.name("comm", until_zero(&process.comm));
+            object.close();
+        }
+        self.out.push(b']');
     }
 
     /// Members for both ends: the initiator is the client, the responder the server.
@@ -213,9 +233,25 @@ pub(super) fn plain(cell: Cell<'_>, out: &mut Vec<u8>) {
         Cell::Word(word) => out.extend_from_slice(word.as_bytes()),
         Cell::Name(name) | Cell::Container { name, .. } => sanitize::word(name, out),
         Cell::Unit(name) => sanitize::unit(name, out),
+        Cell::Processes(processes) => self::processes(processes, out),
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => integer(port, out),
         Cell::Address { ip, .. } => address(ip, out),
         Cell::Endpoint { socket, .. } => endpoint(socket, out),
+    }
+}
+
+/// Appends processes as `pid/name`, with commas between. A comma in a name is escaped.
+fn processes(processes: &[Owner], out: &mut Vec<u8>) {
+    for (number, process) in processes.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        integer(process.pid, out);
+        out.push(b'/');
+        for (number, part) in until_zero(&process.comm).split(|&byte| byte == b',').enumerate() {
+            out.extend_from_slice(if number > 0 { b"\\x2c" } else { b"" });
+            sanitize::word(part, out);
+        }
     }
 }

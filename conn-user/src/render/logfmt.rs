@@ -48,6 +48,11 @@ fn value(cell: Cell<'_>, out: &mut Vec<u8>) {
                 out.push(b'"');
             }
         }
+        Cell::Processes(_) => {
+            let mut text = Vec::new();
+            plain(cell, &mut text);
+            value(Cell::Name(&text), out);
+        }
         cell => plain(cell, out),
     }
 }
@@ -82,7 +87,7 @@ mod tests {
         event=destroy time=2026-01-02T03:05:07.000000042Z time_ns=1767323107000000042 id=41 direction=out family=ipv4 protocol=tcp state=close old_state=fin_wait2 src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 lifetime_ns=61000000042 failed=false reason=closed_by_us bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=2004000000
         event=destroy time=2026-01-02T03:04:06.000000001Z time_ns=1767323046000000001 id=41 direction=out family=ipv4 protocol=tcp state=close old_state=syn_sent src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000 lifetime_ns=1 failed=true reason=unknown error="errno 999" bytes_sent=0 bytes_received=0 segments_sent=0 segments_received=0 retransmits=0
         event=new time=2026-01-02T03:04:06.000000000Z time_ns=1767323046000000000 id=41 direction=out family=ipv4 protocol=tcp state=syn_sent src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 src_name="x dst=1\n\u001b[2J" pid=1234 tid=1235 uid=1000 comm="x\n[NEW] pid=1\u001b�" thread="\"\\ \u202e" owner=connect cgroup=6789 netns=4026531840 preexisting=false attempt_ns=1767323046000000000
-        event=open time=2026-01-02T03:04:16.000000000Z time_ns=1767323056000000000 id=41 direction=out family=ipv4 protocol=tcp state=established src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 src_name=laptop.example dst_name=web.example pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect cgroup=6789 container=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef container_name=app container_user=1000 pod=web-1 pod_namespace=prod unit=docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope user_unit=app.service netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 age_ns=10000000000 bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=4000000 receive_queue=12 send_queue=3456
+        event=open time=2026-01-02T03:04:16.000000000Z time_ns=1767323056000000000 id=41 direction=out family=ipv4 protocol=tcp state=established src=192.0.2.7 sport=43210 dst=198.51.100.9 dport=443 src_name=laptop.example dst_name=web.example pid=1234 tid=1235 uid=1000 comm=curl thread=resolver owner=connect holders=2 cgroup=6789 container=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef container_name=app container_user=1000 pod=web-1 pod_namespace=prod unit=docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope user_unit=app.service netns=4026531840 preexisting=false attempt_ns=1767323046000000000 established_ns=1767323046001500000 handshake_ns=1500000 age_ns=10000000000 bytes_sent=517 bytes_received=65536 segments_sent=49 segments_received=51 retransmits=2 srtt_us=1480 min_rtt_us=1390 idle_ns=4000000 receive_queue=12 send_queue=3456
         "#);
         insta::assert_snapshot!(rendered(Format::Logfmt, Some("thread,lifetime,peer"), &[nasty(), preexisting()]), @r#"
         thread="\"\\ \u202e" peer=198.51.100.9:443

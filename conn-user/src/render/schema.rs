@@ -74,7 +74,9 @@ fn property(column: &Column) -> Value {
         Type::Integer => ("integer", None, None),
         Type::Word(words) => ("string", None, Some(words)),
         Type::Time => ("string", Some("date-time"), None),
-        Type::Text | Type::Address | Type::Endpoint | Type::Duration => ("string", None, None),
+        Type::Text | Type::Processes | Type::Address | Type::Endpoint | Type::Duration => {
+            ("string", None, None)
+        }
     };
     let unknown = !column.unknown.is_empty();
     let mut property = Map::new();
@@ -154,6 +156,7 @@ fn row(column: &Column, out: &mut String) {
             words.join(", ")
         }
         Type::Text => "text".to_owned(),
+        Type::Processes => "processes: text, or an array in JSON".to_owned(),
         Type::Address => "address".to_owned(),
         Type::Endpoint => "address and port".to_owned(),
         Type::Time => "time, RFC 3339".to_owned(),

@@ -99,7 +99,7 @@ impl View {
                 &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
             }
             // As in ss, the queues are the length and the limit of the accept queue.
-            Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "pid", "comm"],
+            Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "processes"],
         }
     }
 
@@ -127,7 +127,7 @@ impl View {
             Self::Open => {
                 &["direction", "receive_queue", "send_queue", "pid", "age", "local", "state", "comm"]
             }
-            Self::Listeners => &["netns", "pid", "state", "send_queue", "receive_queue", "comm"],
+            Self::Listeners => &["netns", "state", "send_queue", "receive_queue", "processes"],
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use conn_common::owner::Owner;
+
 use crate::enrich::Enricher;
 use crate::error::Error;
 use crate::event::Event;
@@ -132,11 +134,12 @@ impl Pipeline {
                 }
             },
             Item::Socket(row, holders) => {
-                let found = sockets::wanted(&self.kernel_rest, sockets::connection(row), holders);
+                let found = sockets::wanted(&self.kernel_rest, sockets::connection(row), row.uid, holders);
                 match found {
                     Some(connection) => {
                         let event = decode::open(row, &connection, self.walked_ns, self.rate);
-                        self.pass_on(&event, true, consumer);
+                        let holders = holders.filter(|holders| holders.len() > 1);
+                        self.pass_on_held(&event, holders, true, consumer);
                     }
                     None => self.accounting.filtered += 1,
                 }
@@ -151,13 +154,25 @@ impl Pipeline {
 
     /// Enriches an event and hands it to the consumer, unless a filter rejects it.
     fn pass_on(&mut self, event: &Event, passes: bool, consumer: &mut dyn Consumer) {
+        self.pass_on_held(event, None, passes, consumer);
+    }
+
+    /// The same for a socket that several processes have open.
+    fn pass_on_held(
+        &mut self,
+        event: &Event,
+        holders: Option<&[Owner]>,
+        passes: bool,
+        consumer: &mut dyn Consumer,
+    ) {
         let passes = passes && self.lifetimes.is_none_or(|lifetimes| lifetimes.matches(event));
         let workload: Option<Arc<Workload>> = if passes { self.enricher.workload(event) } else { None };
         if !passes || !self.workload.matches(workload.as_deref()) {
             self.accounting.filtered += 1;
             return;
         }
-        let enriched = self.enricher.enrich(event, workload);
+        let mut enriched = self.enricher.enrich(event, workload);
+        enriched.all_holders = holders.map(Arc::from);
         match consumer.event(&enriched, &self.clock) {
             Taken::Shown => self.accounting.shown += 1,
             Taken::Dropped => self.accounting.unwritten += 1,

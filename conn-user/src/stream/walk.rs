@@ -45,8 +45,7 @@ impl Source for SocketWalk<'_> {
                 return;
             }
             responders.direct(&mut row.connection);
-            let holders = holders.get(&row.cookie).map(Vec::as_slice);
-            wanted = wanted && take(Item::Socket(&row, holders)).is_continue();
+            wanted = wanted && take(Item::Socket(&row, holders.of(&row))).is_continue();
         })?;
         self.walked = Some(walked);
         Ok(Batch::Items)

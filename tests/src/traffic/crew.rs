@@ -38,6 +38,9 @@ pub struct Owner {
 const LEN: usize = 24;
 
 impl Owner {
+    /// No thread.
+    const NONE: Self = Self { pid: 0, tid: 0, name: [0; 16] };
+
     /// The calling thread.
     pub fn current() -> Self {
         let mut name = [0_u8; 16];
@@ -147,6 +150,9 @@ pub struct CallReport {
 const REPORT_LEN: usize = 6 + 2 * LEN;
 
 impl CallReport {
+    /// A report without facts.
+    pub const NONE: Self = Self { server: [0; 4], client: 0, caller: Owner::NONE, acceptor: Owner::NONE };
+
     /// The caller's report of a call by IPv4.
     ///
     /// # Panics

@@ -31,7 +31,7 @@ pub(crate) fn mptcp(address: SocketAddr) -> io::Result<Socket> {
 /// The number of MPTCP connections with a pending owner in this conntrace.
 fn noted(tracer: &Tracer) -> usize {
     let map = map::of(tracer.pid(), "MPTCP_OWNERS");
-    HashMap::<_, u64, [u64; 8]>::try_from(&map).unwrap().keys().count()
+    HashMap::<_, u64, [u64; 9]>::try_from(&map).unwrap().keys().count()
 }
 
 /// The same holds for a run with NEW events only.

@@ -52,7 +52,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     let (found, holders) = if needs_holders {
         sockets::namespaces_and_holders(&probe)?
     } else {
-        (sockets::all_namespaces(&probe)?, Holders::new())
+        (sockets::all_namespaces(&probe)?, Holders::default())
     };
     // A part of the number would look like the number.
     if found.denied && !host.may_look_everywhere() {

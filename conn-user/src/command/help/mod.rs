@@ -282,13 +282,14 @@ mod tests {
         all but the last line below; +NAME adds one to the usual columns:
 
           event time time_ns id direction family protocol state old_state src sport
-          dst dport src_name dst_name pid tid uid comm thread owner cgroup container
-          container_name container_user pod pod_namespace unit user_unit netns
-          preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
+          dst dport src_name dst_name pid tid uid comm thread owner holders cgroup
+          container container_name container_user pod pod_namespace unit user_unit
+          netns preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
           at_least_ns failed reason reset error bytes_sent bytes_received
           segments_sent segments_received retransmits srtt_us min_rtt_us idle_ns
           receive_queue send_queue
-          local peer started handshake lifetime age idle slice user_slice cmdline
+          local peer started handshake lifetime age idle slice user_slice processes
+          cmdline
 
         Tables show names of ports; -n shows numbers. With --resolve, tables show names
         of addresses; other formats have them as src_name and dst_name.

@@ -149,7 +149,7 @@ fn the_largest_are_shown_and_the_others_are_filtered() {
 fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
     let mut connection = new_out().connection;
     let holder = connection.owner;
-    connection.owner = conn_common::owner::Owner::NONE;
+    connection.owner = Owner::NONE;
     (connection.state, connection.direction) = (ESTABLISHED, OUT);
     let row = SocketRow {
         cookie: 9,
@@ -157,16 +157,18 @@ fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
         at_least_jiffies: 0,
         protocol: conn_common::protocol::TCP,
         is_hint: 0,
-        reserved: [0; 2],
+        mptcp_inode: 0,
+        uid: 0,
+        reserved: [0; 6],
         connection,
         half_open: 0,
         drops: 0,
     };
-    let other = conn_common::owner::Owner { pid: 1, ..holder };
+    let other = Owner { pid: 1, ..holder };
     let items = vec![Recorded::Socket(Box::new(row), vec![other, holder])];
     let memory = Memory::new();
     let mut consumer = text(Format::Conntrack(PLAIN), &memory);
     let accounting = run(pipeline(&filter("pid = 1234")), items, &mut consumer);
     assert_eq!(accounting.shown, 1);
-    insta::assert_snapshot!(memory.text(), @"tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect age=10.000000000");
+    insta::assert_snapshot!(memory.text(), @"tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect holders=2 age=10.000000000");
 }
