@@ -38,7 +38,7 @@ pub struct OutputArgs {
     pub numeric: bool,
     /// Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats
     /// as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown.
-    /// `list` waits up to two seconds
+    /// `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it
     #[arg(long, overrides_with = "numeric")]
     pub resolve: bool,
 }

@@ -1,7 +1,9 @@
 //! Names of addresses, for `--resolve`, from `/etc/hosts` and DNS.
 //!
-//! No line waits for DNS: a line shows the names in the cache. A thread looks up missing names for the next line. The
-//! owner of an address controls the address's name, so renderers escape names.
+//! No line waits for DNS: a line shows the names in the cache. A thread looks up missing names for the next line.
+//!
+//! The owner of an address controls the address's name in DNS. So only host names are shown, none that looks like an
+//! address, and a name that does not lead back to the address is marked.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,6 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use domain::base::Name;
 use domain::resolv::StubResolver;
 use lru::LruCache;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -32,6 +35,14 @@ const UNDER_WAY: usize = 32;
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// An address is asked for again after this time, whether it has a name or not.
 const VALID: Duration = Duration::from_secs(300);
+
+/// How many names of one address are tried.
+const MAX_TRIED: usize = 4;
+/// What stands behind a name that does not lead back to its address. No host name has the character.
+const UNCONFIRMED: char = '?';
+/// The longest name and the longest label, bytes (RFC 1035).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
 
 /// The name of an address, as DNS has it.
 struct Answer {
@@ -159,16 +170,51 @@ async fn answer(resolver: Arc<StubResolver>, mut asked: UnboundedReceiver<IpAddr
     }
 }
 
-/// The first name that DNS has for an address; `None` if DNS has none or does not answer.
+/// The first name of an address in DNS that leads back to the address; else the first name, with a mark. `None` if DNS has
+/// no host name or does not answer.
 async fn look_up(resolver: &StubResolver, address: IpAddr) -> Option<Arc<str>> {
-    let found = timeout(GIVE_UP, resolver.lookup_addr(address)).await.ok()?.ok()?;
-    found.iter().find_map(|name| host_name(&name.to_string()))
+    let answer = async {
+        let found = resolver.lookup_addr(address).await.ok()?;
+        let names: Vec<String> =
+            found.iter().filter_map(|name| public_name(&name.to_string())).take(MAX_TRIED).collect();
+        for name in &names {
+            if leads_to(resolver, name, address).await {
+                return Some(name.as_str().into());
+            }
+        }
+        names.first().map(|name| format!("{name}{UNCONFIRMED}").into())
+    };
+    timeout(GIVE_UP, answer).await.ok()?
 }
 
-/// A name without the dot of the root. Refuses a name that looks like an address, since readers would mistake it.
-fn host_name(text: &str) -> Option<Arc<str>> {
+/// True if an address is among those of a name.
+async fn leads_to(resolver: &StubResolver, name: &str, address: IpAddr) -> bool {
+    let Ok(name) = name.parse::<Name<Vec<u8>>>() else { return false };
+    resolver.lookup_host(&name).await.is_ok_and(|hosts| hosts.iter().any(|host| host == address))
+}
+
+/// A host name that DNS may give an address. `localhost` is a name of this host only (RFC 6761).
+fn public_name(text: &str) -> Option<String> {
+    let name = host_name(text)?;
+    let last = name.rsplit('.').next().unwrap_or(name);
+    (!last.eq_ignore_ascii_case("localhost")).then(|| name.to_owned())
+}
+
+/// A host name without the dot of the root. Refuses what is no host name (RFC 1123, with `_` as in glibc's
+/// `res_hnok()`), and what is read as an address: a last label that is a number, `192.0.2.01` and `3232235777` included.
+fn host_name(text: &str) -> Option<&str> {
     let name = text.strip_suffix('.').unwrap_or(text);
-    (!name.is_empty() && name.parse::<IpAddr>().is_err()).then(|| name.into())
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let digits = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    (name.len() <= MAX_NAME && name.split('.').all(is_label) && !is_number).then_some(name)
 }
 
 /// Parses a table: `address name alias… # comment`. The first name of an address counts, as with
@@ -179,7 +225,7 @@ fn hosts(text: &str) -> HashMap<IpAddr, Arc<str>> {
         let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
         let address = words.next().and_then(|word| word.parse().ok());
         if let (Some(address), Some(name)) = (address, words.next().and_then(host_name)) {
-            names.entry(address).or_insert(name);
+            names.entry(address).or_insert_with(|| name.into());
         }
     }
     names
@@ -251,8 +297,50 @@ mod tests {
         let name = |address: &str| table.get(&address.parse::<IpAddr>().unwrap()).map(|name| &**name);
         assert_eq!((name("127.0.0.1"), name("::1")), (Some("localhost"), Some("ip6-localhost")));
         assert_eq!(table.len(), 2);
-        assert_eq!(host_name("."), None);
-        assert_eq!(host_name("192.0.2.1."), None);
-        assert_eq!(host_name("a.example.").as_deref(), Some("a.example"));
+        let long = format!("{}.example", "a".repeat(64));
+        let deep = "a.".repeat(127) + "a";
+        for refused in [
+            "",
+            ".",
+            "a..b",
+            "192.0.2.1",
+            "192.0.2.1.",
+            "192.0.2.01",
+            "192.0.2.1:443",
+            "[2001:db8::1]",
+            "2001:db8::1",
+            "3232235777",
+            "0xc0000201",
+            "a.0X7f",
+            "a.0x",
+            "-",
+            "-a.example",
+            "a-.example",
+            "a b.example",
+            "a\u{1b}.example",
+            r"web\027[2J.example",
+            "ä.example",
+            "web.example?",
+            "a/b",
+            "a@b",
+            &long,
+            &deep,
+        ] {
+            assert_eq!(host_name(refused), None, "{refused}");
+        }
+        for name in [
+            "a.example",
+            "a.example.",
+            "A-1.Example",
+            "_x.a",
+            "1.2.3.4.example",
+            "0x.example",
+            "xn--bcher-kva.example",
+        ] {
+            assert_eq!(host_name(name), Some(name.trim_end_matches('.')), "{name}");
+        }
+        assert_eq!(public_name("localhost"), None);
+        assert_eq!(public_name("a.LocalHost."), None);
+        assert_eq!(public_name("localhost.example").as_deref(), Some("localhost.example"));
     }
 }

@@ -1,7 +1,7 @@
 //! Names of addresses, with a name server of the test's own. Names appear once resolved, and no line waits for one.
 
 use conn_tests::{
-    dns::{ADDRESS, NameServer},
+    dns::{ADDRESS, NameServer, Zone},
     harness::{Outcome, Skip, tool},
     host::Host,
     needs_tracing,
@@ -25,9 +25,13 @@ use std::{
 
 /// Clients come from 127.0.0.1, which the hosts file has; this one only DNS knows.
 pub(crate) const SERVICE: ([u8; 4], u16) = ([127, 0, 0, 9], 7_001);
-const NAME: &[&[u8]] = &[b"web\x1b[2J", b"example"];
-/// As DNS writes what cannot be seen.
-const WRITTEN: &str = r"web\027[2J.example";
+const NAME: &[&[u8]] = &[b"web", b"example"];
+const WRITTEN: &str = "web.example";
+
+/// A zone whose name leads back to the address of the service.
+fn confirmed() -> Zone {
+    Zone::named(NAME).at(SERVICE.0)
+}
 
 /// The files that configure the resolver.
 pub(crate) struct Files(PathBuf);
@@ -67,7 +71,7 @@ impl Drop for Files {
 #[apply(needs_tracing)]
 fn names_appear_once_resolved(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
-    let _server = ns.run(|| NameServer::start(Some(NAME)));
+    let _server = ns.run(|| NameServer::start(confirmed()));
     let setup = files.conntrace(&["-o", "json", "--resolve", "--netns", &ns.inum().to_string()])?;
     let tracer = ns.run(|| setup.start());
     // One connection at a time, so that the ring never overflows.
@@ -98,7 +102,7 @@ fn names_appear_once_resolved(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn no_line_waits_for_a_name(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
-    let server = ns.run(|| NameServer::start(None));
+    let server = ns.run(|| NameServer::start(Zone::default()));
     let netns = ns.inum().to_string();
     let tracer =
         ns.run(|| files.conntrace(&["-o", "json", "--resolve", "--netns", &netns]).map(Setup::start))?;
@@ -133,7 +137,7 @@ fn no_line_waits_for_a_name(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn a_list_shows_names(_: &Host) -> Outcome {
     let (files, ns) = (Files::new()?, NetNs::new().unwrap());
-    let _server = ns.run(|| NameServer::start(Some(&[b"web", b"example"])));
+    let _server = ns.run(|| NameServer::start(confirmed()));
     let _pair = ns.run(|| Server::listen(SocketAddr::from(SERVICE)).pair());
     let netns = ns.inum().to_string();
     let list = |more: &[&str]| -> Result<String, Skip> {
@@ -151,5 +155,49 @@ fn a_list_shows_names(_: &Host) -> Outcome {
     assert!(table.contains("127.0.0.9:7001") && !table.contains("example"), "{table}");
     let lines = list(&["--resolve"])?;
     assert!(lines.contains("dst=127.0.0.9 ") && lines.contains(" dst_name=web.example"), "{lines}");
+    Ok(())
+}
+
+/// The name of the service's address in a list.
+fn listed_name(files: &Files, ns: &NetNs, zone: Zone) -> Result<Value, Skip> {
+    let _server = ns.run(|| NameServer::start(zone));
+    let args = ["list", "-l", "-o", "json", "--resolve", "--netns", ".", "--dport", "7001"];
+    let ended = ns.run(|| files.conntrace(&args).map(Setup::run))?;
+    ended.expect_code(0);
+    assert_eq!(ended.stdout.len(), 1, "{ended:#?}");
+    let listener: Value = serde_json::from_str(&ended.stdout[0]).unwrap();
+    Ok(listener["dst_name"].clone())
+}
+
+/// The owner of an address chooses its name.
+#[apply(needs_tracing)]
+fn names_that_look_like_addresses_are_not_shown(_: &Host) -> Outcome {
+    let (files, ns) = (Files::new()?, NetNs::new().unwrap());
+    let _listener = ns.run(|| Server::listen(SocketAddr::from(SERVICE)));
+    let hostile: [&[&[u8]]; 8] = [
+        &[b"192", b"0", b"2", b"01"],
+        &[b"192.0.2.1:443"],
+        &[b"[2001:db8::1]"],
+        &[b"3232235777"],
+        &[b"-"],
+        &[b"localhost"],
+        &[b"web\x1b[2J", b"example"],
+        &[b"192.0.2.1", b"example"],
+    ];
+    for labels in hostile {
+        let name = listed_name(&files, &ns, Zone::named(labels).at(SERVICE.0))?;
+        assert_eq!(name, Value::Null, "{labels:?}");
+    }
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn names_that_do_not_lead_back_are_marked(_: &Host) -> Outcome {
+    let (files, ns) = (Files::new()?, NetNs::new().unwrap());
+    let _listener = ns.run(|| Server::listen(SocketAddr::from(SERVICE)));
+    assert_eq!(listed_name(&files, &ns, confirmed())?, WRITTEN);
+    for zone in [Zone::named(NAME), Zone::named(NAME).at([192, 0, 2, 9])] {
+        assert_eq!(listed_name(&files, &ns, zone)?, format!("{WRITTEN}?"));
+    }
     Ok(())
 }
