@@ -8,7 +8,8 @@ use crate::owner::Owner;
 /// The capacity of each map of notes and groups.
 pub const CAPACITY: u32 = 65_536;
 /// The notes that one user may take. Root has no limit of its own.
-pub const PER_USER: u64 = CAPACITY as u64 / 4;
+pub const PER_USER: u64 = 16_384;
+const _: () = assert!(PER_USER * 4 <= CAPACITY as u64);
 
 /// The address where a socket listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
