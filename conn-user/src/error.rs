@@ -52,7 +52,7 @@ pub enum Error {
     /// Reading or writing failed.
     #[error("{context}")]
     Io {
-        /// What was to be read, written or done.
+        /// The action that failed.
         context: String,
         /// The system's answer.
         source: io::Error,
@@ -65,7 +65,7 @@ pub enum Error {
     Internal(String),
 }
 
-/// What is wrong with the command line.
+/// A mistake in the command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// An option has a value that conntrace cannot take.
@@ -75,7 +75,7 @@ pub enum UsageError {
         option: &'static str,
         /// The value as typed.
         typed: String,
-        /// What is wrong, and what to write instead.
+        /// The mistake and the remedy.
         complaint: Complaint,
     },
     /// An option contradicts another one.
@@ -83,7 +83,7 @@ pub enum UsageError {
     Conflict {
         /// The option to leave out, with its hyphens.
         option: &'static str,
-        /// What it contradicts.
+        /// The option that it contradicts.
         complaint: Complaint,
     },
     /// The filter expression is wrong at one place.
@@ -91,7 +91,7 @@ pub enum UsageError {
     Expression {
         /// The expression as typed.
         typed: String,
-        /// What is wrong, and where.
+        /// The mistake and its place.
         error: SyntaxError,
     },
     /// The filter expression asks for a field that the command does not know.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::{Direction, Family};
 
-/// Which connections.
+/// The filter options as typed.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {

@@ -80,7 +80,7 @@ Examples:
     args_override_self = true
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
     /// Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard
@@ -89,7 +89,7 @@ pub struct Cli {
     pub verbose: u8,
 }
 
-/// What to do.
+/// A command and its options.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Print events as they happen, until Ctrl-C (the default; -E as in conntrack)

@@ -1,10 +1,10 @@
-//! The options of how to print, for every command that prints events.
+//! The output options of every command that prints events.
 
 use clap::Args;
 
 use crate::render::style::Color;
 
-/// How to print, as typed.
+/// The output options as typed.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]

@@ -145,7 +145,7 @@ async fn summary(
     let mut reporter = Reporter::new(session, &settings.filter)?;
     let mut report = std::pin::pin!(reporter.report(When::Now));
     loop {
-        // What `--count` has no room for stays in the ring.
+        // Events beyond `--count` stay in the ring.
         let quiet = pipeline.is_complete() || pipeline.run(source, consumer)? == Batch::Idle;
         tokio::select! {
             report = &mut report => return Ok(report?),
@@ -154,7 +154,7 @@ async fn summary(
     }
 }
 
-/// Reports what became of all events.
+/// Reports the fate of all events.
 fn end(
     settings: &EventsSettings,
     pipeline: &Pipeline,
@@ -185,7 +185,7 @@ fn end(
     }
 }
 
-/// The pipeline, and what stands at its end.
+/// The pipeline, and the consumer at its end.
 fn stages(
     settings: &EventsSettings,
     cgroup_root: Option<&Path>,
@@ -216,7 +216,7 @@ fn stages(
     (pipeline, consumer)
 }
 
-/// Stops the programs, and takes what they have made by then. What `--count` has no room for stays unread.
+/// Stops the programs, and takes the events that they have made by then. Events beyond `--count` stay unread.
 fn settle(
     session: &mut Session,
     source: &mut LiveSource,

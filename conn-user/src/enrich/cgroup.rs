@@ -66,7 +66,7 @@ impl Hierarchy {
         Some(cgroup_path::workload(&below, |above| self.maker_in(above)))
     }
 
-    /// Who makes the cgroups in the directory `below`, a path that begins below the root.
+    /// The maker of the cgroups in the directory `below`, a path that begins below the root.
     fn maker_in(&self, below: &str) -> Maker {
         let path = self.path.join(below.trim_start_matches('/'));
         // The directory is gone, with all that was in it.

@@ -20,7 +20,7 @@ const ROOT_SLICE: &str = "-.slice";
 /// The longest name of a unit, bytes (`UNIT_NAME_MAX` of systemd, without the final zero).
 const MAX_UNIT: usize = 255;
 
-/// Who makes the cgroups in a directory.
+/// The maker of the cgroups in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maker {
     /// The host: its service manager and its container runtimes.

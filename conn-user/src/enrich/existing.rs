@@ -28,7 +28,7 @@ pub(crate) struct Absent {
     near: Near,
 }
 
-/// What the pattern matches elsewhere.
+/// The other matches of the pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Near {
     Nothing,

@@ -31,7 +31,7 @@ pub(crate) enum LookUp {
     AtEnd,
 }
 
-/// What an enricher looks up.
+/// The look-ups of an enricher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Containers and units.

@@ -10,7 +10,7 @@ pub struct SyntaxError {
     pub at: usize,
     /// The length of the wrong part, in bytes; 0 if something is missing.
     pub len: usize,
-    /// What is wrong and what to write instead.
+    /// The mistake and the remedy.
     pub complaint: Complaint,
 }
 

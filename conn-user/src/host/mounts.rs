@@ -5,7 +5,7 @@ use std::fs;
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// What is mounted, within its file system: a directory, or `net:[4026532200]` for a namespace.
+    /// The mounted directory or file, within its file system: a directory, or `net:[4026532200]` for a namespace.
     pub root: String,
     /// The mount point.
     pub point: String,

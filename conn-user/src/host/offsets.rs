@@ -16,7 +16,7 @@ pub enum OffsetsError {
     /// The kernel is older than all kernels that conntrace supports.
     #[error("Linux {} is too old: {lacks}", release())]
     TooOld {
-        /// What the kernel cannot do.
+        /// The missing feature of the kernel.
         lacks: &'static str,
     },
     /// A kernel structure differs from what the programs expect.
@@ -33,7 +33,7 @@ pub enum OffsetsError {
 }
 
 impl OffsetsError {
-    /// What helps.
+    /// The remedy.
     pub const fn remedy(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "run with -vv for details",

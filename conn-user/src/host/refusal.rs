@@ -1,4 +1,4 @@
-//! What the kernel refused, in words that name the reason and a remedy.
+//! Refusals of the kernel, with the reason and a remedy.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -44,7 +44,7 @@ impl Refusal {
             .unwrap_or_default()
     }
 
-    /// What usually helps against a refusal.
+    /// The usual remedy for a refusal.
     pub fn remedy(&self) -> Cow<'static, str> {
         match self.errno() {
             Some(libc::EPERM | libc::EACCES) => {

@@ -39,9 +39,9 @@ pub enum WalkError {
     /// The iterator wrote something that is no row. A retry does not help.
     #[error("listing the {rows}: {source}: this is a bug in conntrace, please report it")]
     Row {
-        /// What a row is about.
+        /// The subject of a row.
         rows: &'static str,
-        /// What is wrong with the row.
+        /// The mistake in the row.
         source: DecodeError,
     },
 }

@@ -30,7 +30,7 @@ const PIECE: usize = 4096;
 /// How long the end waits for a reader that takes nothing.
 const MAX_WAIT: Duration = Duration::from_millis(700);
 
-/// What the thread shares with the others.
+/// The state that the thread shares with the others.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,

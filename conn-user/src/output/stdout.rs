@@ -15,7 +15,7 @@ use nix::libc;
 
 use crate::error::Error;
 
-/// What became of what was written.
+/// The fate of written text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// All of it was written, or will be.

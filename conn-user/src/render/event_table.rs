@@ -10,6 +10,7 @@ use super::style::{Terminal, View};
 use super::{address, integer};
 use crate::column::{Cell, Column, Columns, Type, named};
 use crate::event::enriched::Enriched;
+use crate::event::state_name;
 use crate::host::clock::WallClock;
 use crate::host::services::Services;
 use crate::render::human::{self, Zone};
@@ -71,7 +72,7 @@ impl EventTable {
             view: Some(view),
             droppable: view.droppable(),
             room: terminal.width,
-            mark: if terminal.utf8 { "\u{2026}" } else { "~" },
+            mark: terminal.ellipsis(),
             ..Self::new(named(view.columns()))
         };
         table.widths = table.columns.iter().map(|column| compact(column)).collect();
@@ -88,6 +89,13 @@ impl EventTable {
     /// The columns.
     pub(super) fn columns(&self) -> &[&'static Column] {
         &self.columns
+    }
+
+    /// True if the column of reasons has the states of events that are no ends, since the column of states is left out.
+    fn says_state_in(&self, column: &Column) -> bool {
+        self.view == Some(View::Events)
+            && column.id == "reason"
+            && self.columns.iter().all(|column| column.id != "state")
     }
 
     fn width(&self) -> usize {
@@ -149,7 +157,8 @@ impl EventTable {
         painted(color, color::HEADER, out, |out| {
             let mut line = Line { out, owed: 0, first: true };
             for (column, &width) in self.columns.iter().zip(&self.widths) {
-                line.cell(column.title.as_bytes(), width, column.kind.is_right(), None);
+                let title = if self.says_state_in(column) { "STATE/REASON" } else { column.title };
+                line.cell(title.as_bytes(), width, column.kind.is_right(), None);
             }
         });
         out.push(b'\n');
@@ -189,7 +198,12 @@ impl EventTable {
         let mut line = Line { out, owed: 0, first: true };
         for (column, &width) in self.columns.iter().zip(&self.widths) {
             self.cell.clear();
-            let cell = column.of(event, clock);
+            let cell = match column.of(event, clock) {
+                Cell::Unknown if self.says_state_in(column) => {
+                    Cell::word(state_name::name(event.connection.state))
+                }
+                cell => cell,
+            };
             text(cell, zone, &self.services, &mut self.cell);
             if let Cell::Service(port) = cell
                 && self.cell.len() > width
@@ -380,7 +394,7 @@ mod tests {
         long.connection.owner.comm[..15].copy_from_slice(b"systemd-resolve");
         let mut other = closed();
         other.connection.dport = 5432;
-        let events = [closed(), other, long, long_v6(closed()), failed(ECONNREFUSED, 1)];
+        let events = [established(), closed(), other, long, long_v6(closed()), failed(ECONNREFUSED, 1)];
         let services = Services::parse("https 443/tcp\npostgresql 5432/tcp");
         for width in 60..200 {
             let style = Style { services: services.clone(), ..style(Format::Table, None) };
@@ -392,7 +406,8 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
             if width == 80 {
                 insta::assert_snapshot!(text, @"
-                EVENT    SRC           DST           DPORT  COMM        LIFETIME  REASON
+                EVENT    SRC           DST           DPORT  COMM        LIFETIME  STATE/REASON
+                update   192.0.2.7     198.51.100.9  https  curl               -  established
                 destroy  192.0.2.7     198.51.100.9  https  curl           1m01s  closed_by_us
                 destroy  192.0.2.7     198.51.100.9   5432  curl           1m01s  closed_by_us
                 destroy  192.0.2.7     198.51.100.9  https  systemd-r…     1m01s  closed_by_us

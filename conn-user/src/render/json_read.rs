@@ -27,7 +27,7 @@ use crate::event::{Event, errno, state_name};
 use crate::host::clock::WallClock;
 use crate::render::json::SCHEMA;
 
-/// What a line was written from.
+/// The source of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// An event.

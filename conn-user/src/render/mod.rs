@@ -152,7 +152,7 @@ impl Renderer {
     }
 }
 
-/// What the formats of conntrack need besides the event.
+/// Clock, zone and colours, which the formats of conntrack need besides the event.
 struct RenderContext<'a> {
     clock: &'a WallClock,
     zone: &'a Zone,

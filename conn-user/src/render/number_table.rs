@@ -6,7 +6,7 @@ use crate::column::Column;
 use crate::host::services::Services;
 use crate::render::{csv, human, sanitize};
 
-/// How a table is written.
+/// The format of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TableFormat {
     /// Aligned columns for people.
@@ -128,6 +128,30 @@ impl NumberTable {
         self
     }
 
+    /// The same table, in which the values of the columns `names` are cut until the text fits into `width` characters,
+    /// the longest values first. `mark` is the last character of a cut value.
+    #[must_use]
+    pub(crate) fn cut(mut self, names: &[&str], width: Option<usize>, mark: &str) -> Self {
+        let Some(room) = width else { return self };
+        let mut limits = vec![usize::MAX; self.columns.len()];
+        while let Some(excess) = self.width().checked_sub(room).filter(|&excess| excess > 0) {
+            let length =
+                |at: usize| self.rows.iter().map(|row| row[at].text().chars().count()).max().unwrap_or(0);
+            let is_name = |at: &usize| self.columns[*at].in_text && names.contains(&self.columns[*at].name);
+            let longest = (0..self.columns.len()).filter(is_name).max_by_key(|&at| length(at));
+            let Some(at) = longest.filter(|&at| length(at) > MIN_NAME) else { break };
+            limits[at] = length(at).saturating_sub(excess).max(MIN_NAME);
+            for row in &mut self.rows {
+                if let NumberValue::Text(text) = &mut row[at]
+                    && text.chars().count() > limits[at]
+                {
+                    *text = text.chars().take(limits[at] - 1).chain(mark.chars()).collect();
+                }
+            }
+        }
+        self
+    }
+
     /// The width of the text, in characters.
     fn width(&self) -> usize {
         let widths = self.widths();
@@ -210,6 +234,8 @@ impl NumberTable {
 
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// The least length to which a name is cut, in characters.
+const MIN_NAME: usize = 8;
 
 /// The header of a column in text: that of the same column in lists, else the name.
 fn title(name: &str) -> String {
@@ -278,6 +304,27 @@ mod tests {
         assert_eq!([None, Some(28), Some(27), Some(12), Some(3)].map(widths), [28, 28, 19, 12, 12]);
         // JSON and CSV have all columns.
         assert_eq!(table().fitted(&["comm"], Some(1)).csv(), table().csv());
+    }
+
+    #[test]
+    fn long_names_are_cut_to_fit() {
+        let columns = ["unit", "comm", "open"].map(|name| NumberColumn { name, in_text: true });
+        let mut table = NumberTable::new(&columns);
+        let text = |text: &str| NumberValue::Text(text.into());
+        table.rows.push(vec![
+            text(&format!("docker-{}.scope", "a".repeat(64))),
+            text("NetworkManager"),
+            7.into(),
+        ]);
+        let cut = |width| table.clone().cut(&["unit", "comm"], width, "~").text();
+        insta::assert_snapshot!(cut(Some(40)), @"
+        UNIT                COMM            OPEN
+        docker-aaaaaaaaaa~  NetworkManager     7
+        ");
+        for width in 26..120 {
+            assert!(cut(Some(width)).lines().all(|line| line.len() <= width), "{width}");
+        }
+        assert_eq!(cut(None), table.text());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How a command prints events: format, columns, colours, and view.
+//! The style of printed events: format, columns, colours, and view.
 
 use clap::ValueEnum;
 
@@ -163,7 +163,7 @@ pub struct Style {
     pub services: Services,
 }
 
-/// What standard output is.
+/// The properties of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
     /// Width in characters; `None` if standard output is not a terminal, or a terminal without a size.
@@ -179,4 +179,9 @@ pub struct Terminal {
 impl Terminal {
     /// Not a terminal.
     pub const NONE: Self = Self { width: None, is_terminal: false, color: false, utf8: false };
+
+    /// The mark of a cut name: one character wide.
+    pub(crate) const fn ellipsis(self) -> &'static str {
+        if self.utf8 { "\u{2026}" } else { "~" }
+    }
 }

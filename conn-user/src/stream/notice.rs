@@ -1,4 +1,4 @@
-//! What a run reports beside its events. A consumer decides where a notice goes: text goes to standard error.
+//! Reports of a run beside its events. A consumer decides where a notice goes: text goes to standard error.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(crate) enum Notice {
     Lost(u64),
     /// So many events were dropped, since standard output took nothing.
     Unwritten(u64),
-    /// What became of all events of the run.
+    /// The fate of all events of the run.
     Accounting(EventAccounting),
     /// So many open connections may be older than the least age that was asked for.
     UndecidedAge(usize),

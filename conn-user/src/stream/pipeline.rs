@@ -29,7 +29,7 @@ pub(crate) struct Pipeline {
     lifetimes: Option<LifetimeFilter>,
     enricher: Enricher,
     workload: WorkloadFilter,
-    /// What became of the events by now.
+    /// The fate of the events by now.
     pub accounting: EventAccounting,
     clock: WallClock,
     rate: TickRate,

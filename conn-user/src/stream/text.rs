@@ -25,7 +25,7 @@ pub(crate) struct Text<S> {
     ends: Vec<usize>,
     /// Events that the output had no room for, and when they happened.
     dropped: Option<Lost>,
-    /// What the output said, until [`Consumer::flush`] returns it.
+    /// The answer of the output, until [`Consumer::flush`] returns it.
     written: Result<Written, Error>,
 }
 
@@ -35,7 +35,7 @@ impl<S: Sink> Text<S> {
         Self { renderer, sink, batch: Vec::new(), ends: Vec::new(), dropped: None, written: Ok(Written::All) }
     }
 
-    /// Prints what stands before all events.
+    /// Prints the header.
     pub(crate) fn begin(&mut self) {
         self.renderer.begin(&mut self.batch);
     }

@@ -1,4 +1,4 @@
-//! What connections are grouped by, and how a group is written.
+//! The keys of groups of connections, and their text.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::render::sanitize;
 /// How many digits of an id are written for people, as docker does.
 const SHORT_ID: usize = 12;
 
-/// What a connection is grouped by, in an order that is good to read.
+/// The key of a group, in an order that is good to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Port(u16),

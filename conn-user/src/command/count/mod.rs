@@ -24,9 +24,10 @@ use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets;
 use crate::kernel::sockets::Holders;
-use crate::output::stderr;
 use crate::output::stdout::{self, Written};
+use crate::output::{stderr, terminal};
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
+use crate::render::style::{Color, Terminal};
 use crate::settings::CountSettings;
 use crate::stream::consumer::{Consumer, Finished, Taken};
 use crate::stream::notice::Notice;
@@ -70,7 +71,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
         return Err(Error::Hidden { what: format!("network namespace {missed}") });
     }
     pipeline.finish(&mut counts);
-    let (text, rest) = text(settings, &counts);
+    let (text, rest) = text(settings, &counts, terminal::probe(Color::Never));
     stdout::print(text.as_bytes())?;
     search.absent().into_iter().for_each(|absent| counts.notice(&Notice::Absent(absent)));
     if let Some(rest) = rest {
@@ -132,7 +133,10 @@ impl Consumer for Counts<'_> {
 }
 
 /// The answer, and what it leaves out.
-fn text(settings: &CountSettings, counts: &Counts<'_>) -> (String, Option<Notice>) {
+/// Columns whose values are cut where the terminal is too narrow.
+const NAMES: [&str; 5] = ["comm", "container", "container_name", "unit", "user_unit"];
+
+fn text(settings: &CountSettings, counts: &Counts<'_>, terminal: Terminal) -> (String, Option<Notice>) {
     if settings.by.is_empty() {
         let count = counts.groups.values().sum::<u64>();
         let text = match settings.format {
@@ -159,6 +163,9 @@ fn text(settings: &CountSettings, counts: &Counts<'_>) -> (String, Option<Notice
     }
     let left_out = rest.iter().map(|&(_, &count)| count).sum();
     let rest = (!rest.is_empty()).then(|| Notice::SmallerGroups { groups: rest.len(), open: left_out });
+    if settings.format == TableFormat::Table {
+        table = table.cut(&NAMES, terminal.width, terminal.ellipsis());
+    }
     (table.write(settings.format), rest)
 }
 

@@ -30,9 +30,9 @@ fn counted<'a>(by: &'a [Group], events: impl IntoIterator<Item = Enriched>) -> C
 #[test]
 fn without_groups_it_is_one_number() {
     let counts = counted(&[], [new_out(), new_out()].map(Enriched::from));
-    assert_eq!(text(&settings(&[], TableFormat::Table), &counts), ("2\n".into(), None));
+    assert_eq!(text(&settings(&[], TableFormat::Table), &counts, Terminal::NONE), ("2\n".into(), None));
     let none = Counts::new(&[]);
-    assert_eq!(text(&settings(&[], TableFormat::Json), &none).0, "{\"open\":0}\n");
+    assert_eq!(text(&settings(&[], TableFormat::Json), &none, Terminal::NONE).0, "{\"open\":0}\n");
 }
 
 #[test]
@@ -46,13 +46,13 @@ fn groups_are_sorted_by_size() {
     });
     let counts = counted(&by, events);
     let settings = settings(&by, TableFormat::Table);
-    insta::assert_snapshot!(text(&settings, &counts).0, @r"
+    insta::assert_snapshot!(text(&settings, &counts, Terminal::NONE).0, @r"
     PORT  DIR  COMM         OPEN
     443   out  -               2
     ssh   out  a\x09b\x20c     1
     ");
     let top = CountSettings { top: Some(1), ..settings };
-    let (text, rest) = text(&top, &counts);
+    let (text, rest) = text(&top, &counts, Terminal::NONE);
     assert_eq!(text.lines().count(), 2, "{text}");
     insta::assert_snapshot!(rest.unwrap(), @"conntrace: not shown: 1 connections in 1 smaller groups");
 }
@@ -65,7 +65,7 @@ fn every_key_has_a_value() {
     listener.connection.state = conn_common::state::LISTEN;
     let by = [Group::Src, Group::Dst, Group::Peer, Group::Pid, Group::Uid, Group::Unit, Group::Netns];
     let counts = counted(&by, [open(), server, listener, Enriched::from(without_owner(new_out()))]);
-    insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &counts).0, @"
+    insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &counts, Terminal::NONE).0, @"
     SRC        DST           PEER           PID   UID  UNIT                                                                                NETNS  OPEN
     192.0.2.7  198.51.100.9  192.0.2.7     1234  1000  docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope  4026531840     1
     192.0.2.7  198.51.100.9  198.51.100.9  1234  1000  docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope  4026531840     1
@@ -99,7 +99,7 @@ fn containers_have_names_for_people_and_ids_for_programs() {
     assert_eq!(counts.cgroups.get(&key(&id, None)), Some(&7));
     counts.names.insert(key(&id, None), "web".into());
     counts.names.insert(key(&id, Some(1_000)), "web b\u{1b}".into());
-    insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &counts).0, @r"
+    insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &counts, Terminal::NONE).0, @r"
     CONTAINER          OPEN
     web                   2
     web\x20b\x1b@1000     1
@@ -107,7 +107,7 @@ fn containers_have_names_for_people_and_ids_for_programs() {
     fedcba987654@1000     1
     -                     1
     ");
-    insta::assert_snapshot!(text(&settings(&by, TableFormat::Csv), &counts).0, @r"
+    insta::assert_snapshot!(text(&settings(&by, TableFormat::Csv), &counts, Terminal::NONE).0, @r"
     container,container_name,container_user,open
     0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef,web,,2
     0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef,web\x20b\x1b,1000,1
@@ -115,7 +115,7 @@ fn containers_have_names_for_people_and_ids_for_programs() {
     fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210,,1000,1
     ,,,1
     ");
-    let json = text(&settings(&by, TableFormat::Json), &counts).0;
+    let json = text(&settings(&by, TableFormat::Json), &counts, Terminal::NONE).0;
     assert!(
         json.contains(&format!(
             r#"{{"container":"{id}","container_name":"web","container_user":null,"open":2}}"#

@@ -1,4 +1,4 @@
-//! `conntrace doctor`: what this host has, what follows from it, and whether it works.
+//! `conntrace doctor`: the facts about this host, their consequences, and a self-test.
 
 mod selftest;
 
@@ -15,24 +15,24 @@ use crate::output::stdout;
 use crate::render::number_table::TableFormat;
 use selftest::Outcome;
 
-/// What was found out.
+/// The findings about this host.
 #[derive(Debug, Default, Serialize)]
 struct Findings {
     /// Nothing is degraded and the self-test passed.
     well: bool,
-    /// What this host has.
+    /// The facts about this host.
     facts: Vec<Fact>,
-    /// What is used here.
+    /// The choices of conntrace here.
     plan: Vec<Fact>,
-    /// What works less well.
+    /// The features that work less well.
     degradations: Vec<Degradation>,
-    /// What keeps conntrace from working at all.
+    /// The error that keeps conntrace from working at all.
     error: Option<String>,
-    /// What became of the connection that was made to see.
+    /// The checks of the connection of the self-test.
     selftest: Vec<Outcome>,
 }
 
-/// A name and what was found.
+/// A fact: its name and its value.
 #[derive(Debug, Serialize)]
 struct Fact {
     name: &'static str,

@@ -1,4 +1,4 @@
-//! A connection to oneself, in a network namespace of its own: is it seen, counted and owned right?
+//! The self-test: a connection in a network namespace of its own, and checks that it is seen, counted and owned right.
 
 #![expect(unsafe_code, reason = "an interface is raised by ioctl(2), which takes a C structure")]
 
@@ -45,26 +45,26 @@ use crate::stream::notice::Notice;
 use crate::stream::pipeline::Pipeline;
 use crate::stream::source::Batch;
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// What.
+    /// The property that was checked.
     pub what: &'static str,
-    /// It is as it should be.
+    /// The check passed.
     pub passed: bool,
-    /// What was found.
+    /// The value that was found.
     pub found: String,
 }
 
-/// What the self-test found.
+/// The result of the self-test.
 pub(super) struct Checked {
-    /// What was used.
+    /// The plan that was carried out.
     pub plan: Plan,
     /// The hook for accepts.
     pub accepts: Search,
-    /// What is seen of attempts that never become a connection.
+    /// The hooks for attempts that never become a connection.
     pub sight: Sight,
-    /// What was looked at.
+    /// The checks.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -73,10 +73,10 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Bytes sent through the connection.
 const MESSAGE: &[u8] = b"conntrace doctor";
 
-/// Starts everything, makes a connection, and looks.
+/// Starts a run, makes a connection, and checks its events and counts.
 ///
 /// # Errors
-/// What keeps conntrace from working here.
+/// The error that keeps conntrace from working here.
 pub(super) fn run(host: &Host) -> Result<Checked, Error> {
     let place = Place::prepare()?;
     // Only this port: whatever else the host does must not fill the ring.

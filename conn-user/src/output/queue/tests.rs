@@ -60,7 +60,7 @@ fn a_reader_that_does_not_read_leaves_an_exact_number_of_events() {
     let (written, unwritten) = runtime().block_on(end.finish(never())).unwrap();
     assert_eq!(written, Written::All);
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    // What the pipe has taken is what can be read from it.
+    // The bytes that the pipe has taken can be read from it.
     let mut page = [0; 8192];
     let length = reader.read(&mut page).unwrap();
     assert_eq!((length % 100, length / 100 + unwritten as usize), (0, taken));
