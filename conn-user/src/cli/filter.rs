@@ -19,31 +19,41 @@ pub struct FilterArgs {
     )]
     pub proto: Option<String>,
     /// Only these initiators: an address, a prefix, or a list of them; '!10.0.0.0/8' excludes
-    #[arg(short, long, visible_alias = "orig-src", value_name = "ADDR[,ADDR…]")]
+    #[arg(short, long, visible_alias = "orig-src", value_name = "ADDR[,ADDR...]")]
     pub src: Vec<String>,
     /// Only these responders, like --src
-    #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR…]")]
+    #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR...]")]
     pub dst: Vec<String>,
     /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT
-    #[arg(short, long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
+    #[arg(short, long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
     pub reply_src: Vec<String>,
     /// The destination of replies, as in conntrack: the same as --src
-    #[arg(short = 'q', long, value_name = "ADDR[,ADDR…]", hide_short_help = true)]
+    #[arg(short = 'q', long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
     pub reply_dst: Vec<String>,
     /// Only these service ports (the responder's): 22, ssh, 8000-8099, a list of them; '!22' excludes
-    #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "orig-port-dst",
+        value_name = "PORT[,PORT...]",
+        allow_negative_numbers = true
+    )]
     pub dport: Vec<String>,
     /// Only these source ports (the initiator's), like --dport
-    #[arg(long, visible_alias = "orig-port-src", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "orig-port-src",
+        value_name = "PORT[,PORT...]",
+        allow_negative_numbers = true
+    )]
     pub sport: Vec<String>,
     /// The source port of replies, as in conntrack: the same as --dport
-    #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
     pub reply_port_src: Vec<String>,
     /// The destination port of replies, as in conntrack: the same as --sport
-    #[arg(long, value_name = "PORT[,PORT…]", allow_negative_numbers = true, hide_short_help = true)]
+    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
     pub reply_port_dst: Vec<String>,
     /// Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big
-    #[arg(long, value_name = "STATE[,STATE…]")]
+    #[arg(long, value_name = "STATE[,STATE...]")]
     pub state: Vec<String>,
     /// Only connections that the peer opened (in), or that this host opened (out). A connection within this host
     /// has both ends here: without this option it is shown twice
@@ -53,32 +63,32 @@ pub struct FilterArgs {
     #[arg(short, long, value_name = "ipv4|ipv6", hide_possible_values = true)]
     pub family: Option<Family>,
     /// Only these owners, by process id
-    #[arg(long, value_name = "PID[,PID…]", allow_negative_numbers = true)]
+    #[arg(long, value_name = "PID[,PID...]", allow_negative_numbers = true)]
     pub pid: Vec<String>,
     /// Only owners with these process names. - stands for an unknown owner
-    #[arg(long, value_name = "NAME[,NAME…]")]
+    #[arg(long, value_name = "NAME[,NAME...]")]
     pub comm: Vec<String>,
     /// Only owners of these users, by name or number
-    #[arg(long, value_name = "USER[,USER…]", allow_negative_numbers = true)]
+    #[arg(long, value_name = "USER[,USER...]", allow_negative_numbers = true)]
     pub uid: Vec<String>,
     /// Only this network namespace: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in
     /// it, or its inode number
-    #[arg(long, value_name = "NETNS[,…]", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NETNS[,...]", allow_negative_numbers = true)]
     pub netns: Vec<String>,
     /// Only owners in this cgroup itself, by its path below the cgroup v2 root
-    #[arg(long, value_name = "PATH[,PATH…]", hide_short_help = true)]
+    #[arg(long, value_name = "PATH[,PATH...]", hide_short_help = true)]
     pub cgroup: Vec<String>,
     /// Only owners in these containers: names, ids, first digits of ids, or patterns like 'web*'. NAME@USER is a
     /// container of a user's runtime, NAME@* one of any user's
-    #[arg(long, value_name = "CONTAINER[,…]", value_delimiter = ',')]
+    #[arg(long, value_name = "CONTAINER[,...]", value_delimiter = ',')]
     pub container: Vec<String>,
     /// Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, 'php*'
-    #[arg(long, value_name = "UNIT[,UNIT…]", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(long, value_name = "UNIT[,UNIT...]", value_delimiter = ',', allow_hyphen_values = true)]
     pub unit: Vec<String>,
     /// Only owners in these units or slices of a user's own service manager (systemctl --user)
     #[arg(
         long,
-        value_name = "UNIT[,UNIT…]",
+        value_name = "UNIT[,UNIT...]",
         value_delimiter = ',',
         allow_hyphen_values = true,
         hide_short_help = true

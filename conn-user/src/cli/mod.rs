@@ -136,7 +136,7 @@ pub struct DoctorArgs {
 pub struct EventsArgs {
     /// Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL. Case does
     /// not matter, and words may be shortened: -e n,d
-    #[arg(short, long, value_name = "KIND[,KIND…]")]
+    #[arg(short, long, value_name = "KIND[,KIND...]")]
     pub event_mask: Vec<String>,
     /// When the stream ends, and how losses count.
     #[command(flatten)]
@@ -178,7 +178,7 @@ pub struct StreamArgs {
 pub struct HookArgs {
     /// Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`,
     /// `sock_ops`, `destroy_sock`
-    #[arg(long, value_name = "HOOK[,HOOK…]", hide = true)]
+    #[arg(long, value_name = "HOOK[,HOOK...]", hide = true)]
     pub witnesses: Option<String>,
     /// Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`
     #[arg(long, value_name = "HOOK", hide = true)]
@@ -280,7 +280,12 @@ pub struct StatsArgs {
     #[arg(short, long)]
     pub numeric: bool,
     /// Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one
-    #[arg(long, visible_alias = "orig-port-dst", value_name = "PORT[,PORT…]", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "orig-port-dst",
+        value_name = "PORT[,PORT...]",
+        allow_negative_numbers = true
+    )]
     pub dport: Vec<String>,
     /// Only connections that the peer opened (in), or that this host opened (out)
     #[arg(long, value_name = "in|out", hide_possible_values = true)]

@@ -12,11 +12,11 @@ pub struct OutputArgs {
     /// Output format: conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs. timestamp, id,
     /// extended and ktimestamp add fields to conntrack and xml. The default is conntrack; it is table for `life`
     /// and for `list` on a terminal
-    #[arg(short, long, value_name = "FORMAT[,…]")]
+    #[arg(short, long, value_name = "FORMAT[,...]")]
     pub output: Vec<String>,
     /// Columns of table, csv, logfmt and json, by name, or all. +NAME adds to the default columns. `conntrace
     /// help formats` lists the names
-    #[arg(long, value_name = "[+]NAME[,NAME…]")]
+    #[arg(long, value_name = "[+]NAME[,NAME...]")]
     pub columns: Option<String>,
     /// Leave out the line with the names of the columns, in table and csv
     #[arg(long)]

@@ -32,8 +32,8 @@ impl SyntaxError {
         let len = (characters(self.at + self.len) - at).max(1);
         let from = at.saturating_sub(SHOWN);
         let to = (at + len.min(SHOWN) + SHOWN).min(line.len());
-        let before = if from > 0 { "…" } else { "" };
-        let after = if to < line.len() { "…" } else { "" };
+        let before = if from > 0 { "..." } else { "" };
+        let after = if to < line.len() { "..." } else { "" };
         let part: String = line[from..to].iter().collect();
         let indent = " ".repeat(at - from + before.chars().count());
         let carets = "^".repeat(len.min(SHOWN));

@@ -215,7 +215,7 @@ impl Summary {
         if let (Some(syns @ 1..), Some(ports)) = (self.refused_by_us, self.refused_ports) {
             let named: Vec<String> =
                 self.busiest.iter().map(|(port, syns)| format!("{syns} to {port}")).collect();
-            let rest = if ports > named.len() as u64 { ", …" } else { "" };
+            let rest = if ports > named.len() as u64 { ", ..." } else { "" };
             lines.push(format!("refused by us: SYNs {syns}, ports {ports}: {}{rest}", named.join(", ")));
         }
         lines.extend(self.unknown.iter().map(|(name, reason)| format!("not known: {name}: {reason}")));
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!((scan.refused_by_us, scan.refused_ports), (Some(1_000), Some(1_000)));
         assert_eq!(
             scan.lines(),
-            ["refused by us: SYNs 1000, ports 1000: 1 to 1, 1 to 2, 1 to 3, 1 to 4, 1 to 5, …"]
+            ["refused by us: SYNs 1000, ports 1000: 1 to 1, 1 to 2, 1 to 3, 1 to 4, 1 to 5, ..."]
         );
         assert_eq!(Summary::new(ALL, &ByPort::new()).lines(), [""; 0]);
     }

@@ -239,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn help_is_ascii() {
+        let mut cli = Cli::command();
+        cli.build();
+        let names: Vec<String> = cli.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let commands = names.iter().filter_map(|name| {
+            cli.find_subcommand(name).map(|command| command.clone().render_long_help().to_string())
+        });
+        let topics = Topic::value_variants().iter().map(|topic| topic.text());
+        for text in commands.chain(topics).chain([short(), overview()]) {
+            let other = text.lines().find(|line| !line.is_ascii());
+            assert_eq!(other, None, "a terminal without UTF-8 cannot show it");
+        }
+    }
+
+    #[test]
     fn short_help_names_what_there_is() {
         let definition = definition();
         let known = |word: &str| {

@@ -240,7 +240,7 @@ impl<'a> Parser<'a> {
                 return Err(SyntaxError::new(
                     start,
                     end - start,
-                    complaint!("write {} != … for this", field.word()),
+                    complaint!("write {} != ... for this", field.word()),
                 ));
             }
             _ => return Err(self.missing(missing)),

@@ -96,7 +96,7 @@ fn numbers(low: u128, high: u128) -> String {
 /// No two names are neighbouring numbers, so a longer range is a gap between names. Such ranges are never printed,
 /// since the list of names is shorter; they count for three items.
 fn names(low: u128, high: u128) -> Vec<String> {
-    if low == high { vec![name(low)] } else { vec![name(low), "…".into(), name(high)] }
+    if low == high { vec![name(low)] } else { vec![name(low), "...".into(), name(high)] }
 }
 
 fn name(number: u128) -> String {

@@ -199,7 +199,7 @@ fn errors_point_at_the_word() {
     filter: a value is missing behind dport: write a number, a service name, or a range like 8000-8099
       dport = and
               ^^^
-    filter: write dport != … for this
+    filter: write dport != ... for this
       dport !22
             ^
     filter: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
@@ -334,8 +334,8 @@ fn deep_expressions_are_refused_and_wide_ones_parse() {
     let long = format!("{} dport = :sshh", "dport = 22 or ".repeat(50));
     insta::assert_snapshot!(parse(&long, &names).unwrap_err().show(&long), @r#"
     filter: unknown service "sshh": not in /etc/services; use a number
-      … = 22 or dport = 22 or dport = 22 or dport = 22 or  dport = :sshh
-                                                                   ^^^^^
+      ... = 22 or dport = 22 or dport = 22 or dport = 22 or  dport = :sshh
+                                                                     ^^^^^
     "#);
 }
 
