@@ -92,6 +92,8 @@ fields! {
     TASK_EXIT_STATE: "task_struct" "exit_state" 4;
     TASK_COMM: "task_struct" "comm" 16;
     TASK_FILES: "task_struct" "files" 8;
+    TASK_NSPROXY: "task_struct" "nsproxy" 8;
+    NSPROXY_NET: "nsproxy" "net_ns" 8;
     TASK_GROUP_LEADER: "task_struct" "group_leader" 8;
     TASK_START_BOOTTIME: "task_struct" "start_boottime" 8;
     TASK_CRED: "task_struct" "cred" 8;

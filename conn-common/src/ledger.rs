@@ -257,11 +257,20 @@ impl Slot {
     /// Connections open now in `state`: entries less exits. A negative sum means that the cells of one connection were
     /// read at different moments; then the caller reads again.
     pub fn open_in(&self, state: u8) -> i64 {
+        self.entered(state).wrapping_sub(self.left(state)).cast_signed()
+    }
+
+    /// How often a connection entered `state`: it began there, was found there, or came from another state.
+    pub fn entered(&self, state: u8) -> u64 {
+        let Some(column) = cell(0, state) else { return 0 };
+        (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + column]).sum()
+    }
+
+    /// How often a connection left `state`: for another state, or by its end.
+    pub fn left(&self, state: u8) -> u64 {
         let Some(row) = cell(0, state) else { return 0 };
-        let entered: u64 = (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + row]).sum();
         let ended: u64 = Cause::ALL.iter().map(|&cause| self.ends(cause, |from| from == state)).sum();
-        let left = self.row(row) + ended;
-        entered.wrapping_sub(left).cast_signed()
+        self.row(row) + ended
     }
 
     /// Connections open now.
@@ -408,6 +417,9 @@ mod tests {
         assert_eq!((slot.opened(), slot.preexisting()), (2, 1));
         assert_eq!((slot.failed(), slot.failed_by(Cause::Refused), slot.closed(), slot.open()), (1, 1, 1, 1));
         assert_eq!((slot.closed_by(Cause::ClosedByPeer), slot.closed_by(Cause::Refused)), (1, 0));
+        let passages = |state| (slot.entered(state), slot.left(state));
+        assert_eq!((passages(SYN_SENT), passages(ESTABLISHED)), ((2, 2), (2, 1)));
+        assert_eq!((passages(CLOSE_WAIT), passages(CLOSE)), ((1, 1), (0, 0)));
     }
 
     #[test]

@@ -25,8 +25,12 @@ pub const TCP_ADOPT: &str = "tcp_adopt";
 pub const TCP_LIST: &str = "tcp_list";
 /// Iterator over all tasks' files that writes a [`crate::row::HolderRow`] for each TCP socket.
 pub const FILE_LIST: &str = "file_list";
-/// Iterator over all tasks' files that writes a [`crate::row::NamespaceRow`] for each namespace.
+/// Iterator over all tasks' files that writes a [`crate::row::NamespaceRow`] for each namespace, and for each TCP socket in
+/// another network namespace than its task.
 pub const NAMESPACE_LIST: &str = "namespace_list";
+/// Iterator over all tasks' files that writes a [`crate::row::SocketRow`] for each TCP socket in another network namespace
+/// than its task.
+pub const FOREIGN_LIST: &str = "foreign_list";
 
 /// Program on `tcp:tcp_send_reset`: SYNs to ports on which no socket listens.
 pub const REFUSED: &str = "refused";

@@ -46,7 +46,8 @@ pub struct HolderRow {
     pub owner: Owner,
 }
 
-/// An open file that keeps a namespace alive.
+/// An open file that keeps a namespace alive: a file of the namespace, or a TCP socket in another network namespace than
+/// its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct NamespaceRow {
@@ -54,9 +55,12 @@ pub struct NamespaceRow {
     pub inode: u64,
     /// The process (thread group) that has the file open.
     pub pid: u32,
-    /// Its descriptor there.
+    /// Its descriptor there, or [`NO_DESCRIPTOR`] for a socket, which does not lead to the namespace.
     pub fd: u32,
 }
+
+/// See [`NamespaceRow::fd`].
+pub const NO_DESCRIPTOR: u32 = u32::MAX;
 
 const _: () = {
     assert!(size_of::<NamespaceRow>() == 16);

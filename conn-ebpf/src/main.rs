@@ -133,6 +133,13 @@ pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
     iter::namespace_list::on_row(ctx)
 }
 
+/// The files of all tasks, to list sockets of namespaces that nothing else shows.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn foreign_list(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::foreign_list::on_row(ctx)
+}
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -152,8 +152,8 @@ impl Error {
             Self::Hidden { .. } => {
                 Some("run conntrace as root on the host, or add CAP_SYS_ADMIN and CAP_SYS_PTRACE".into())
             }
+            Self::Map(error) => error.remedy().map(Cow::from),
             Self::Usage(_)
-            | Self::Map(_)
             | Self::NothingFound
             | Self::Unwell { .. }
             | Self::Io { .. }

@@ -8,6 +8,7 @@ use conntrace::cli::environment::OPTIONS;
 use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
+use conntrace::host::descriptors;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stderr, stdout, terminal};
@@ -18,6 +19,7 @@ use conntrace::stream::ready;
 fn main() -> ExitCode {
     let inherited = ready::inherit();
     allocator::return_free_memory();
+    descriptors::raise_limit();
     let args: Vec<_> = std::env::args_os().collect();
     let is_short = help::is_short(&args);
     let mut wants_exit_code = false;

@@ -959,7 +959,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -v -h --interval --timeout --strict --total --lifetimes --self --output --numeric --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
+            opts="-o -n -v -h --interval --timeout --strict --total --all --proof --lifetimes --self --output --no-header --numeric --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -154,6 +154,7 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the report")]
 pub struct Difference {
+    pub netns: Option<u64>,
     pub direction: Direction,
     pub port: u16,
     pub state: Option<String>,
@@ -162,13 +163,26 @@ pub struct Difference {
 }
 
 /// The ledger held against the kernel's sockets by conntrace itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the report")]
 pub struct Audit {
+    pub age_seconds: Option<f64>,
+    pub error: Option<String>,
     pub kernel_open: u64,
     pub compared: u64,
     pub moved: u64,
+    pub hidden_netns: u64,
+    pub hidden: Vec<Hidden>,
     pub differences: Vec<Difference>,
+}
+
+/// A namespace that the audit left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct Hidden {
+    pub netns: u64,
+    pub open: i64,
+    pub seen: u64,
 }
 
 /// How a program of conntrace fares.
@@ -181,7 +195,7 @@ pub struct Program {
 }
 
 /// One report.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the report")]
 pub struct Report {
     pub ports: Vec<Row>,

@@ -73,6 +73,16 @@ where
         Ok(Self(Array::try_from(of(pid, name)).unwrap()))
     }
 
+    /// Changes the first slot of a key.
+    ///
+    /// # Panics
+    /// The key has no slot.
+    pub fn change(&mut self, key: u64, change: impl FnOnce(&mut [u64; N])) {
+        let (at, mut slot) = self.slots().find(|(_, slot)| slot[0] == key).expect("a slot of this key");
+        change(&mut slot);
+        self.0.set(at, slot, 0).unwrap();
+    }
+
     /// All slots.
     pub fn slots(&self) -> impl Iterator<Item = (u32, [u64; N])> {
         (0..self.0.len()).map(|at| (at, self.0.get(&at, 0).unwrap()))

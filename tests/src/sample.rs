@@ -120,8 +120,14 @@ pub fn shape<S: AsRef<str>>(lines: &[S]) -> BTreeSet<String> {
 }
 
 fn words(line: &str) -> String {
-    // Whether all ports stood still depends on the host.
-    let mut line = line.replace(", as far as ports stood still", "");
+    // Whether all ports stood still, and what the kernel skipped, depends on the host.
+    if line.starts_with("skipped by the kernel, seen by other hooks") {
+        return String::new();
+    }
+    let mut line = match (line.find(" ago, "), line.find(" between bounds")) {
+        (Some(from), Some(to)) => line[..from + 4].to_owned() + &line[to + 15..],
+        _ => line.to_owned(),
+    };
     for field in OF_HOST {
         let key = format!("\"{field}\":");
         if let Some((before, after)) = line.split_once(&key) {

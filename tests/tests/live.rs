@@ -11,6 +11,7 @@
 mod live {
     mod attacks;
     mod attempts;
+    mod audit;
     mod coexistence;
     mod command_line;
     mod confinement;

@@ -17,7 +17,7 @@ use crate::{config, filter};
 /// The iterator.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
-    let Some((task, sk)) = open_socket(ctx) else { return namespace_list::on_row(ctx) };
+    let Some((task, sk)) = open_socket(ctx) else { return namespace_list::on_file(ctx) };
     pending_owner::prefetch_slot(sk);
     let Some(tcp) = Tcp::of(sk) else {
         if config::MPTCP_FIRST.load() != 0 && read_u16(sk, &config::SK_PROTOCOL) == mptcp::PROTOCOL {

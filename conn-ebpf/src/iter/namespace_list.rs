@@ -1,18 +1,35 @@
-//! `iter/task_file`: writes a row for every file that keeps a namespace.
+//! `iter/task_file`: writes a row for every file that keeps a network namespace: a file of the namespace, or a TCP socket in
+//! another namespace than its task.
 
 use core::ffi::c_void;
 
-use conn_common::row::NamespaceRow;
+use conn_common::row::{NO_DESCRIPTOR, NamespaceRow};
 
 use crate::config;
-use crate::iter::context::{descriptor, open_file, write};
+use crate::iter::context::{descriptor, open_file, open_socket, write};
+use crate::iter::foreign_list::foreign;
 use crate::kernel::{follow, read_u32, read_u64};
 
 /// `NSFS_MAGIC`, `include/uapi/linux/magic.h`: the file system of namespaces.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
-/// One row, if the file is a namespace.
+
+/// One row, if the file keeps a namespace.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
+    let Some((task, sk)) = open_socket(ctx) else { return on_file(ctx) };
+    let Some(tcp) = foreign(task, sk) else { return 0 };
+    let row = NamespaceRow {
+        inode: u64::from(tcp.netns()),
+        pid: read_u32(task, &config::TASK_TGID),
+        fd: NO_DESCRIPTOR,
+    };
+    write(ctx, &row);
+    0
+}
+
+/// One row, if the file, which is no socket, is a namespace.
+#[inline(always)]
+pub(crate) fn on_file(ctx: *mut c_void) -> i32 {
     let Some((task, file)) = open_file(ctx) else { return 0 };
     let inode = follow(file.cast(), &config::FILE_INODE);
     if read_u64(follow(inode, &config::INODE_SB), &config::SB_MAGIC) != NSFS_MAGIC {

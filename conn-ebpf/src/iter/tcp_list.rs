@@ -15,56 +15,66 @@ use crate::kernel::Tcp;
 use crate::traffic::{now_jiffies, traffic};
 use crate::{config, filter, tuple};
 
+/// A row without values.
+pub(crate) const EMPTY_ROW: SocketRow = SocketRow {
+    cookie: 0,
+    mptcp_inode: 0,
+    traffic: Traffic::NONE,
+    at_least_jiffies: 0,
+    uid: 0,
+    protocol: TCP,
+    is_hint: 0,
+    reserved: [0; 6],
+    connection: Connection::UNSEEN,
+    half_open: 0,
+    drops: 0,
+};
+
 /// One row, if the run wants the socket.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
-    let mut row = SocketRow {
-        cookie: 0,
-        mptcp_inode: 0,
-        traffic: Traffic::NONE,
-        at_least_jiffies: 0,
-        uid: 0,
-        protocol: TCP,
-        is_hint: 0,
-        reserved: [0; 6],
-        connection: Connection::UNSEEN,
-        half_open: 0,
-        drops: 0,
-    };
-    let connection = &mut row.connection;
+    let mut row = EMPTY_ROW;
     if let Some(tcp) = Tcp::of(sk) {
-        connection.state = tcp.state();
-        connection.netns = tcp.netns();
-        tuple::set_of_existing(tcp, connection, connection.state);
-        tuple::set_addresses(tcp, connection, connection.state);
-        if !filter::lists(connection.state) || !filter::wants(connection) {
+        if fill(tcp, &mut row) {
+            write(ctx, &row);
+        } else if row.connection.state == LISTEN && config::LISTED.load() & LIST_TIME_WAIT != 0 {
             // A listener is the responder of the connections in TIME_WAIT on its port. A walk meets it before them.
-            if connection.state == LISTEN && config::LISTED.load() & LIST_TIME_WAIT != 0 {
-                row.is_hint = 1;
-                write(ctx, &row);
-            }
-            return 0;
+            row.is_hint = 1;
+            write(ctx, &row);
         }
-        if connection.state == LISTEN {
-            (row.half_open, row.drops) = (tcp.half_open(), tcp.drops());
-        }
-        if config::LISTED.load() & LIST_TRAFFIC != 0 {
-            let jiffies = now_jiffies();
-            row.traffic = traffic(tcp, connection.state == LISTEN, jiffies);
-            if is_open(connection.state) && !is_opening(connection.state) {
-                row.at_least_jiffies = tcp.established_for(jiffies);
-            }
-        }
-        row.mptcp_inode = tcp.mptcp_inode();
-        row.uid = tcp.uid();
-        // SAFETY: a socket that the verifier knows.
-        row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
-        write(ctx, &row);
-    } else if mini(Tcp(sk), connection) {
+    } else if mini(Tcp(sk), &mut row.connection) {
         write(ctx, &row);
     }
     0
+}
+
+/// Fills in the row of a full socket. False if the run does not want it.
+#[inline(always)]
+pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
+    let connection = &mut row.connection;
+    connection.state = tcp.state();
+    connection.netns = tcp.netns();
+    tuple::set_of_existing(tcp, connection, connection.state);
+    tuple::set_addresses(tcp, connection, connection.state);
+    if !filter::lists(connection.state) || !filter::wants(connection) {
+        return false;
+    }
+    if connection.state == LISTEN {
+        (row.half_open, row.drops) = (tcp.half_open(), tcp.drops());
+    }
+    if config::LISTED.load() & LIST_TRAFFIC != 0 {
+        let jiffies = now_jiffies();
+        row.traffic = traffic(tcp, connection.state == LISTEN, jiffies);
+        if is_open(connection.state) && !is_opening(connection.state) {
+            row.at_least_jiffies = tcp.established_for(jiffies);
+        }
+    }
+    row.mptcp_inode = tcp.mptcp_inode();
+    row.uid = tcp.uid();
+    // SAFETY: a socket that the verifier knows.
+    row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
+    true
 }
 
 /// Fills in the fields of a mini-socket. False if the run does not want it. Only the part is read that every socket has

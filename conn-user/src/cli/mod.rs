@@ -256,8 +256,15 @@ pub struct StatsArgs {
     #[arg(long)]
     pub strict: bool,
     /// Print only the sum of all ports
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     pub total: bool,
+    /// Print every port in a table. Without it, a table has the 20 busiest ports and the sum of the others
+    #[arg(long)]
+    pub all: bool,
+    /// Print the whole proof below the table: sums per network namespace, every counter, and the audit.
+    /// Without it, one line says whether the counts are exact, and only what is not zero follows
+    #[arg(long)]
+    pub proof: bool,
     /// Also print how long handshakes and connections took, per service port: count, p50, p90, p99 and the
     /// longest, each at most 9 % off, and a plot with a mark for each doubling
     #[arg(long)]
@@ -276,6 +283,9 @@ pub struct StatsArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
+    /// Print no names of columns before a table or CSV
+    #[arg(long)]
+    pub no_header: bool,
     /// Show port numbers instead of service names in tables: 22, not ssh
     #[arg(short, long)]
     pub numeric: bool,

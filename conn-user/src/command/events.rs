@@ -22,13 +22,13 @@ use crate::kernel::program_log;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
 use crate::ledger::report::Report;
+use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
 use crate::output::async_fd::register;
 use crate::output::queue::{self, QueueSink};
 use crate::output::stdout::Written;
 use crate::output::terminal;
 use crate::render::Renderer;
-use crate::render::number_table::TableFormat;
 use crate::render::style::View;
 use crate::settings::EventsSettings;
 use crate::stream::consumer::Consumer;
@@ -163,9 +163,15 @@ fn end(
     report: Option<&Report>,
 ) -> Result<(), Error> {
     if let Some(report) = report {
-        let text =
-            report.write(TableFormat::Table, &settings.style.services, terminal::probe(settings.style.color));
-        consumer.notice(&Notice::Report(text));
+        let style = ReportStyle {
+            services: settings.style.services.clone(),
+            header: true,
+            terminal: terminal::probe(settings.style.color),
+            // The proof has the counters of the programs.
+            proof: settings.verbose > 0,
+            ..ReportStyle::default()
+        };
+        consumer.notice(&Notice::Report(report.write(&style)));
     }
     if unwritten > 0 {
         consumer.notice(&Notice::Unwritten(unwritten));

@@ -54,7 +54,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     }
     let (mut pipeline, mut list) = stages(settings, host, Answer);
     // A namespace that cannot be entered is logged by the walk.
-    pipeline.run(&mut SocketWalk::new(&probe, &found.namespaces, &holders), &mut list)?;
+    pipeline.run(&mut SocketWalk::new(&probe, &found, &holders), &mut list)?;
     drop(holders);
     pipeline.finish(&mut list);
     // A reader that left has seen what it wanted.

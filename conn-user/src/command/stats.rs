@@ -8,10 +8,12 @@ use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
+use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
 use crate::ledger::self_cost::SelfCostWatch;
 use crate::output::stdout::{Sink as _, Written};
 use crate::output::{queue, stderr, terminal};
+use crate::render::number_table::TableFormat;
 use crate::render::style::Color;
 use crate::settings::StatsSettings;
 use crate::stream::ready::Ready;
@@ -47,18 +49,31 @@ async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<
     let mut shutdown = Shutdown::new(settings.timeout)?;
     let (mut sink, output) = queue::stdout(MAX_WAITING)?;
     Ready::take().signal();
+    let mut style = style(settings);
     loop {
-        let ended = tokio::select! {
+        let mut ended = tokio::select! {
             () = shutdown.wait() => true,
             ended = output.ended() => return ended,
             () = pause(settings.interval) => false,
         };
-        let mut report = reporter.report(if ended { When::Now } else { When::Due }).await?;
+        let report = tokio::select! {
+            report = reporter.report(When::Due), if !ended => Some(report?),
+            () = shutdown.wait(), if !ended => None,
+            else => None,
+        };
+        ended |= report.is_none();
+        let mut report = match report {
+            Some(report) => report,
+            None => reporter.report(When::Now).await?,
+        };
         if settings.total {
             report.ports.clear();
         }
-        let mut text =
-            report.write(settings.format, &settings.services, terminal::probe(Color::Never)).into_bytes();
+        let mut text = report.write(&style).into_bytes();
+        if settings.format == TableFormat::Csv {
+            // The rows of all reports stand under one header.
+            style.header = false;
+        }
         let mut ends = vec![text.len()];
         // A reader that does not read misses reports, but the last one.
         let is_wanted = ended || sink.has_room(text.len());
@@ -80,6 +95,18 @@ async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<
                 Ok(())
             };
         }
+    }
+}
+
+fn style(settings: &StatsSettings) -> ReportStyle {
+    ReportStyle {
+        format: settings.format,
+        services: settings.services.clone(),
+        all_ports: settings.all_ports,
+        proof: settings.proof,
+        header: settings.header,
+        is_repeated: settings.interval.is_some(),
+        terminal: terminal::probe(Color::Never),
     }
 }
 

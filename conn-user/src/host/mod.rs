@@ -4,6 +4,7 @@ pub(crate) mod accept_hook;
 pub mod allocator;
 mod capabilities;
 pub mod clock;
+pub mod descriptors;
 pub mod facts;
 pub mod lookup;
 pub(crate) mod mounts;

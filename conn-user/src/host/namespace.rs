@@ -1,12 +1,12 @@
-//! Network namespaces of this host, and running code inside one.
+//! Network namespaces of this host: where each can be opened, and entering one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use nix::fcntl::{self, OFlag};
 use nix::sched::{CloneFlags, setns};
@@ -17,6 +17,8 @@ use crate::host::mounts::{self, Mount};
 
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
+/// How many ways into one namespace are kept, each through another process. A thread may end before it is used.
+const MAX_WAYS: usize = 4;
 
 /// The namespaces of kthreadd, which is in the initial one, and of the first process of a container.
 const FIRST: [&str; 2] = ["/proc/2/ns/net", "/proc/1/ns/net"];
@@ -28,97 +30,136 @@ pub(crate) fn is_inner() -> bool {
     matches!((inode(OWN), FIRST.into_iter().find_map(inode)), (Some(own), Some(first)) if own != first)
 }
 
-/// A network namespace, kept alive by an open file.
-#[derive(Debug)]
+/// A network namespace that was found. It keeps no descriptor, so there is no limit to how many are found.
+#[derive(Clone, Debug)]
 pub(crate) struct Namespace {
     /// Inode number, as in `/proc/PID/ns/net`.
     pub inode: u32,
-    file: File,
+    ways: Vec<Way>,
 }
 
-impl Namespace {
-    /// Runs `work` inside the namespace, on a thread of its own unless the calling thread is inside already.
-    ///
-    /// # Errors
-    /// The thread lacks `CAP_SYS_ADMIN` in the namespace.
-    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
-        if fs::metadata(OWN)?.ino() as u32 == self.inode {
-            return Ok(work());
+/// A file that leads to a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Way {
+    /// A thread that is inside.
+    Thread { pid: u32, tid: u32 },
+    /// A descriptor of a process, which keeps the namespace.
+    Descriptor { pid: u32, fd: u32 },
+    /// A mount.
+    Mount(PathBuf),
+}
+
+impl Way {
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Thread { pid, tid } => format!("/proc/{pid}/task/{tid}/ns/net").into(),
+            Self::Descriptor { pid, fd } => format!("/proc/{pid}/fd/{fd}").into(),
+            Self::Mount(path) => path.clone(),
         }
-        thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET)?;
-                    Ok(work())
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    }
+
+    /// The process that the way leads through.
+    const fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Thread { pid, .. } | Self::Descriptor { pid, .. } => Some(*pid),
+            Self::Mount(_) => None,
+        }
     }
 }
 
-/// The ports that `connect()` chooses from in the network namespace of this thread.
-pub(crate) fn port_range() -> std::io::Result<RangeInclusive<u16>> {
+/// Why a namespace cannot be entered.
+#[derive(Debug)]
+pub(crate) enum EnterError {
+    /// No way leads to it any more: its threads have ended and its files are closed.
+    Gone,
+    /// The system refused.
+    Refused(io::Error),
+}
+
+impl Namespace {
+    fn add(&mut self, way: Way) {
+        let is_new = |known: &Way| way.pid().map_or(*known != way, |pid| known.pid() != Some(pid));
+        if self.ways.len() < MAX_WAYS && self.ways.iter().all(is_new) {
+            self.ways.push(way);
+        }
+    }
+
+    /// Moves the calling thread into the namespace, for good. One descriptor is open meanwhile.
+    ///
+    /// # Errors
+    /// The namespace is gone, the thread lacks `CAP_SYS_ADMIN` there, or there are no more descriptors.
+    pub(crate) fn enter(&self) -> Result<(), EnterError> {
+        if fs::metadata(OWN).map_err(EnterError::Refused)?.ino() as u32 == self.inode {
+            return Ok(());
+        }
+        let mut refused = None;
+        for way in &self.ways {
+            match open(&way.path(), self.inode) {
+                Ok(Some(file)) => {
+                    return setns(&file, CloneFlags::CLONE_NEWNET)
+                        .map_err(|errno| EnterError::Refused(errno.into()));
+                }
+                // The path leads elsewhere by now.
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.map_or(EnterError::Gone, EnterError::Refused))
+    }
+}
+
+/// The ports that `connect()` chooses from in the network namespace with this inode number, which must be that of the
+/// calling thread.
+///
+/// # Errors
+/// The thread is elsewhere, or the system refuses.
+pub(crate) fn port_range(inode: u32) -> io::Result<RangeInclusive<u16>> {
+    if fs::metadata(OWN)?.ino() as u32 != inode {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
     let mut ports = text.split_ascii_whitespace().map(str::parse::<u16>);
     match (ports.next(), ports.next()) {
         (Some(Ok(first)), Some(Ok(last))) => Ok(first..=last),
-        _ => Err(std::io::ErrorKind::InvalidData.into()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
 /// The network namespaces that could be found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// The namespaces.
+    /// The namespaces, by inode number.
     pub namespaces: Vec<Namespace>,
+    /// Namespaces that nothing but their sockets shows, by inode number. None of them can be entered.
+    pub hidden: BTreeSet<u32>,
     /// A process could not be inspected, so the list may be incomplete.
     pub denied: bool,
 }
 
-/// All namespaces with a thread inside or a file bound to them. A namespace that only sockets keep alive has no
-/// handle: events alone reveal its sockets.
-pub(crate) fn all() -> Found {
-    let mut found = BTreeMap::new();
-    let mut denied = false;
-    for path in thread_namespaces().chain(bound_namespaces()) {
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) => {
-                // Other errors are processes and mounts that vanished after the listing.
-                denied |= error.kind() == std::io::ErrorKind::PermissionDenied;
-                continue;
+impl Found {
+    /// True if a way into the namespace is known.
+    pub(crate) fn has(&self, inode: u32) -> bool {
+        self.position(inode).is_ok()
+    }
+
+    fn position(&self, inode: u32) -> Result<usize, usize> {
+        self.namespaces.binary_search_by_key(&inode, |namespace| namespace.inode)
+    }
+
+    /// Adds the network namespace with this inode number, which descriptor `fd` of process `pid` keeps. Does nothing if
+    /// the descriptor is another file, such as a namespace of another kind.
+    pub(crate) fn add_held(&mut self, inode: u32, pid: u32, fd: u32) {
+        let way = Way::Descriptor { pid, fd };
+        match self.position(inode) {
+            Ok(at) => self.namespaces[at].add(way),
+            Err(at) => {
+                let link = fs::read_link(way.path()).ok();
+                if link.as_deref().and_then(Path::to_str).and_then(inode_of) == Some(inode) {
+                    self.namespaces.insert(at, Namespace { inode, ways: vec![way] });
+                }
             }
-        };
-        let inode = metadata.ino() as u32;
-        if let std::collections::btree_map::Entry::Vacant(entry) = found.entry(inode)
-            && let Some(file) = open(&path, inode)
-        {
-            entry.insert(file);
         }
     }
-    let namespaces = found.into_iter().map(|(inode, file)| Namespace { inode, file }).collect();
-    Found { namespaces, denied }
-}
-
-impl Namespace {
-    /// The network namespace behind descriptor `fd` of process `pid`. `None` if the descriptor is another file.
-    pub(crate) fn held(pid: u32, fd: u32) -> Option<Self> {
-        let path = PathBuf::from(format!("/proc/{pid}/fd/{fd}"));
-        let inode = inode_of(fs::read_link(&path).ok()?.to_str()?)?;
-        Some(Self { inode, file: open(&path, inode)? })
-    }
-}
-
-/// Opens the namespace with this inode number. A process may put another file behind the path after a look, so `O_PATH`
-/// comes first: it opens no device and waits for no pipe. `None` if the path leads to anything else.
-fn open(path: &Path, inode: u32) -> Option<File> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let found = File::from(fcntl::open(path, flags, Mode::empty()).ok()?);
-    let is_namespace = fstatfs(&found).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
-        && found.metadata().is_ok_and(|metadata| metadata.ino() == u64::from(inode));
-    // The link leads to the file that was looked at.
-    is_namespace.then(|| File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()).flatten()
 }
 
 /// The inode number in what a namespace's file links to: `net:[4026531840]`.
@@ -126,23 +167,96 @@ fn inode_of(link: &str) -> Option<u32> {
     link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn processes() -> impl Iterator<Item = PathBuf> {
-    entries(Path::new("/proc"))
-        .filter(|process| process.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+/// All namespaces with a thread inside or a file bound to them, by inode number.
+pub(crate) fn all() -> Found {
+    let mut found: BTreeMap<u32, Namespace> = BTreeMap::new();
+    let mut denied = false;
+    for way in thread_namespaces().chain(bound_namespaces()) {
+        match fs::metadata(way.path()) {
+            Ok(metadata) => {
+                let inode = metadata.ino() as u32;
+                found.entry(inode).or_insert(Namespace { inode, ways: Vec::new() }).add(way);
+            }
+            // Other errors are processes and mounts that vanished after the listing.
+            Err(error) => denied |= error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+    Found { namespaces: found.into_values().collect(), hidden: BTreeSet::new(), denied }
+}
+
+/// Whether the network namespace of the calling thread may have a full TCP socket, or one in TIME_WAIT. The kernel
+/// adds up counters of all CPUs, and a socket that moves between CPUs meanwhile may hide another one. So only two empty
+/// readings count as none.
+pub(crate) fn may_have_sockets() -> bool {
+    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    let is_empty = || {
+        let Ok(counts) = read("sockstat") else { return false };
+        // A kernel without IPv6 has no such file.
+        let counts6 = read("sockstat6").unwrap_or_default();
+        counts_no_sockets(&counts, &counts6)
+    };
+    !(is_empty() && is_empty())
+}
+
+/// True if `/proc/net/sockstat` and `sockstat6` say that no TCP socket is in use or in TIME_WAIT.
+fn counts_no_sockets(counts: &str, counts6: &str) -> bool {
+    let number = |text: &str, protocol: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(protocol))?;
+        let mut words = line.split_ascii_whitespace().skip_while(|word| *word != name);
+        words.nth(1)?.parse::<u64>().ok()
+    };
+    number(counts, "TCP:", "inuse") == Some(0)
+        && number(counts, "TCP:", "tw") == Some(0)
+        && number(counts6, "TCP6:", "inuse").unwrap_or(0) == 0
+}
+
+/// Opens the namespace with this inode number. A process may put another file behind the path after a look, so `O_PATH`
+/// comes first: it opens no device and waits for no pipe. `None` if the path leads to anything else, or nowhere.
+///
+/// # Errors
+/// The system refuses: there are no more descriptors, or the process may not be looked at.
+fn open(path: &Path, inode: u32) -> io::Result<Option<File>> {
+    let gone = |error: io::Error| match error.raw_os_error() {
+        Some(nix::libc::ENOENT | nix::libc::ESRCH | nix::libc::ENOTDIR) => Ok(None),
+        _ => Err(error),
+    };
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let found = match fcntl::open(path, flags, Mode::empty()) {
+        Ok(found) => File::from(found),
+        Err(errno) => return gone(errno.into()),
+    };
+    let is_namespace = fstatfs(&found).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+        && found.metadata().is_ok_and(|metadata| metadata.ino() == u64::from(inode));
+    if !is_namespace {
+        return Ok(None);
+    }
+    // The link leads to the file that was looked at.
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).map(Some).or_else(gone)
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    numbers(Path::new("/proc"))
 }
 
 /// A thread may be in another namespace than its process (`unshare(2)`, `setns(2)`).
-fn thread_namespaces() -> impl Iterator<Item = PathBuf> {
-    processes()
-        .flat_map(|process| entries(&process.join("task")).collect::<Vec<_>>())
-        .map(|thread| thread.join("ns/net"))
+fn thread_namespaces() -> impl Iterator<Item = Way> {
+    processes().flat_map(|pid| {
+        let threads = numbers(Path::new(&format!("/proc/{pid}/task"))).collect::<Vec<_>>();
+        threads.into_iter().map(move |tid| Way::Thread { pid, tid })
+    })
 }
 
 /// Namespaces that files keep: `ip netns`, docker and others bind-mount them (file system `nsfs`).
-fn bound_namespaces() -> impl Iterator<Item = PathBuf> {
+fn bound_namespaces() -> impl Iterator<Item = Way> {
     let is_network = |mount: &Mount| mount.filesystem == "nsfs" && mount.root.starts_with("net:[");
     let bound = mounts::all().into_iter().filter(is_network).map(|mount| PathBuf::from(mount.point));
-    bound.chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")))
+    let bound = bound.chain(entries(Path::new("/run/netns"))).chain(entries(Path::new("/run/docker/netns")));
+    bound.map(Way::Mount)
+}
+
+/// The entries of a directory whose names are numbers.
+fn numbers(directory: &Path) -> impl Iterator<Item = u32> + use<> {
+    entries(directory).filter_map(|entry| entry.file_name()?.to_str()?.parse().ok())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -153,14 +267,16 @@ fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 mod tests {
     use super::*;
 
+    fn own() -> u32 {
+        fs::metadata(OWN).unwrap().ino() as u32
+    }
+
     #[test]
     fn finds_its_own_namespace() {
-        let own = fs::metadata("/proc/self/ns/net").map(|metadata| metadata.ino() as u32).ok();
-        assert!(own.is_some());
-        assert_eq!(
-            all().namespaces.iter().map(|namespace| namespace.inode).find(|&inode| Some(inode) == own),
-            own
-        );
+        let found = all();
+        let own = found.namespaces.iter().find(|namespace| namespace.inode == own()).unwrap();
+        assert!((1..=MAX_WAYS).contains(&own.ways.len()), "{own:?}");
+        assert!(own.enter().is_ok());
     }
 
     #[test]
@@ -169,27 +285,57 @@ mod tests {
         nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
         let inode = fs::metadata(&path).unwrap().ino() as u32;
         // To open the pipe would wait for a writer.
-        assert!(open(&path, inode).is_none());
+        assert!(open(&path, inode).unwrap().is_none());
         fs::remove_file(&path).unwrap();
-        let own = fs::metadata(OWN).unwrap().ino() as u32;
-        assert!(open(Path::new(OWN), own).is_some() && open(Path::new(OWN), own + 1).is_none());
+        assert!(open(&path, inode).unwrap().is_none());
+        let own = own();
+        assert!(open(Path::new(OWN), own).unwrap().is_some());
+        assert!(open(Path::new(OWN), own + 1).unwrap().is_none());
     }
 
     #[test]
-    fn a_descriptor_may_keep_a_namespace() -> std::io::Result<()> {
-        use std::os::fd::AsRawFd as _;
-        let file = File::open("/proc/self/ns/net")?;
-        let inode = file.metadata()?.ino() as u32;
-        let held = |file: &File| {
-            let fd = u32::try_from(file.as_raw_fd()).ok()?;
-            Namespace::held(std::process::id(), fd).map(|held| held.inode)
-        };
-        assert_eq!(held(&file), Some(inode));
-        assert_eq!(held(&File::open("/proc/self/ns/mnt")?), None);
+    fn a_descriptor_may_keep_a_namespace() {
+        let (net, mnt) = (File::open("/proc/self/ns/net").unwrap(), File::open("/proc/self/ns/mnt").unwrap());
+        let fd = |file: &File| file.as_raw_fd().cast_unsigned();
+        let (pid, inode) = (std::process::id(), own());
+        let mut found = Found::default();
+        found.add_held(mnt.metadata().unwrap().ino() as u32, pid, fd(&mnt));
+        found.add_held(inode + 1, pid, fd(&net));
+        assert!(found.namespaces.is_empty(), "{found:?}");
+        for pid in [pid, pid, 1, 2, 3, 4] {
+            found.add_held(inode, pid, fd(&net));
+        }
+        assert!(found.has(inode) && !found.has(inode + 1));
+        assert_eq!(found.namespaces[0].ways.len(), MAX_WAYS);
+        assert!(open(&found.namespaces[0].ways[0].path(), inode).unwrap().is_some());
+        // The descriptor leads to another namespace.
+        let gone = Namespace { inode: inode + 1, ways: vec![Way::Descriptor { pid, fd: fd(&net) }] };
+        assert!(matches!(gone.enter(), Err(EnterError::Gone)));
         assert_eq!(
             (inode_of("net:[12]"), inode_of("mnt:[12]"), inode_of("/dev/null")),
             (Some(12), None, None)
         );
-        Ok(())
+    }
+
+    #[test]
+    fn namespaces_without_sockets_are_known_by_the_counts_of_the_kernel() {
+        let counts = |inuse: u32, tw: u32| {
+            format!(
+                "sockets: used 12\nTCP: inuse {inuse} orphan 0 tw {tw} alloc 3 mem 0\nUDP: inuse 9 mem 0\n"
+            )
+        };
+        let counts6 = |inuse: u32| format!("TCP6: inuse {inuse}\nUDP6: inuse 4\n");
+        assert!(counts_no_sockets(&counts(0, 0), &counts6(0)));
+        assert!(counts_no_sockets(&counts(0, 0), ""));
+        assert!(!counts_no_sockets(&counts(1, 0), &counts6(0)));
+        assert!(!counts_no_sockets(&counts(0, 1), &counts6(0)));
+        assert!(!counts_no_sockets(&counts(0, 0), &counts6(1)));
+        assert!(!counts_no_sockets("", ""));
+    }
+
+    #[test]
+    fn own_namespace_has_a_socket_while_one_listens() {
+        let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(may_have_sockets());
     }
 }

@@ -52,6 +52,7 @@ impl Refusal {
                  the host, or in a container with --privileged"
                     .into()
             }
+            errno @ Some(libc::EMFILE | libc::ENFILE) => without_descriptors(errno).unwrap_or_default().into(),
             Some(libc::ENOMEM | libc::E2BIG) => "the kernel has not enough memory: try a smaller --buffer-size".into(),
             // A kernel answers EINVAL to an unknown command or flag.
             Some(libc::EINVAL | libc::ENOENT | libc::EOPNOTSUPP) => format!(
@@ -62,6 +63,17 @@ impl Refusal {
             .into(),
             _ => "run with -vv for details".into(),
         }
+    }
+}
+
+/// The remedy for a lack of file descriptors, if `errno` says so. conntrace has raised its soft limit before.
+pub(crate) const fn without_descriptors(errno: Option<i32>) -> Option<&'static str> {
+    match errno {
+        Some(libc::EMFILE) => {
+            Some("raise the hard limit of open files (ulimit -n): conntrace uses all of it")
+        }
+        Some(libc::ENFILE) => Some("all files of this host are in use: raise sysctl fs.file-max"),
+        _ => None,
     }
 }
 

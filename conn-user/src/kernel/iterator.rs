@@ -10,9 +10,11 @@ use std::sync::Mutex;
 
 use conn_common::name;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
+use nix::libc;
 
 use crate::event::decode::{self, DecodeError};
-use crate::host::namespace::Namespace;
+use crate::host::namespace::{self, EnterError, Namespace};
+use crate::host::refusal;
 use crate::kernel::map::MapError;
 use crate::kernel::probe::{Probe, ProbeError};
 use crate::kernel::syscall;
@@ -36,6 +38,14 @@ pub enum WalkError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A network namespace could not be entered for lack of memory or descriptors. A retry may help.
+    #[error("entering network namespace {inode}")]
+    Enter {
+        /// The inode number of the namespace.
+        inode: u32,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The iterator wrote something that is no row. A retry does not help.
     #[error("listing the {rows}: {source}: this is a bug in conntrace, please report it")]
     Row {
@@ -49,8 +59,52 @@ pub enum WalkError {
 impl WalkError {
     /// The remedy, if one is known.
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
-        if let Self::Probe(error) = self { error.remedy() } else { None }
+        match self {
+            Self::Probe(error) => error.remedy(),
+            Self::Read { source, .. } | Self::Enter { source, .. } => {
+                refusal::without_descriptors(source.raw_os_error()).map(Cow::from)
+            }
+            Self::Map(error) => error.remedy().map(Cow::from),
+            Self::Row { .. } => None,
+        }
     }
+}
+
+/// The result of walks in several namespaces, by inode number.
+#[derive(Debug, Default)]
+pub(crate) struct Walked {
+    /// The namespaces that were walked, or have no sockets.
+    pub done: BTreeSet<u32>,
+    /// The namespaces that could not be entered, and why.
+    pub refused: Vec<(u32, io::Error)>,
+    /// The namespaces to which no way leads any more.
+    pub gone: Vec<u32>,
+}
+
+impl Walked {
+    /// Adds the result of more walks.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.done.extend(other.done);
+        self.refused.extend(other.refused);
+        self.gone.extend(other.gone);
+    }
+
+    /// Warns of the namespaces that could not be entered.
+    pub(crate) fn warn(&self) {
+        for (inode, error) in &self.refused {
+            log::warn!(
+                "conntrace cannot enter network namespace {inode} ({error}): connections there are shown from their \
+                 next event on"
+            );
+        }
+    }
+}
+
+/// What became of one namespace.
+enum Outcome {
+    Done,
+    Refused(io::Error),
+    Gone,
 }
 
 /// The kernel's page for one read of an iterator (`PAGE_SIZE << 3`, `bpf_seq_read()`). A read that has
@@ -85,6 +139,14 @@ impl SocketIterator {
     /// The kernel refuses.
     pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::TCP_LIST, "sockets", decode::socket_row)
+    }
+
+    /// The iterator over the sockets that are in another namespace than the task that has them open.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn foreign(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::FOREIGN_LIST, "sockets", decode::socket_row)
     }
 }
 
@@ -144,35 +206,47 @@ impl<R> RowIterator<R> {
         self.walk(&mut each, || format!("with {}", self.name))
     }
 
-    /// Visits each row of a walk in each of the namespaces, several at a time. Returns the inode numbers of the
-    /// namespaces that were walked. A namespace that cannot be entered is left out, with a warning: its sockets
-    /// are seen at their next event.
+    /// Visits each row of a walk in each of the namespaces, several at a time. A namespace that `may_skip` by its inode
+    /// number is not walked if the kernel counts no socket there.
     ///
     /// # Errors
-    /// The kernel refuses, or writes what is no row.
+    /// The kernel refuses to walk, lacks memory or descriptors, or writes what is no row.
     pub(crate) fn each_in(
         &self,
         namespaces: &[Namespace],
+        may_skip: impl Fn(u32) -> bool + Sync,
         each: impl FnMut(R) + Send,
-    ) -> Result<BTreeSet<u32>, WalkError> {
+    ) -> Result<Walked, WalkError> {
         let each = Mutex::new(each);
-        // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
-        let walked = thread_pool::each(namespaces.iter(), |namespace| {
-            let what = || format!("the sockets of network namespace {}", namespace.inode);
-            let walk = || self.walk(|row| locked(&each)(row), what);
-            match namespace.enter(walk) {
-                Ok(walked) => walked.map(|()| Some(namespace.inode)),
-                Err(error) => {
-                    log::warn!(
-                        "conntrace cannot enter network namespace {} ({error}): connections there are shown from \
-                         their next event on",
-                        namespace.inode
-                    );
-                    Ok(None)
+        let outcomes = thread_pool::each(namespaces.iter(), |namespace| {
+            let inode = namespace.inode;
+            let outcome = match namespace.enter() {
+                // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
+                Ok(()) if may_skip(inode) && !namespace::may_have_sockets() => Outcome::Done,
+                Ok(()) => {
+                    self.walk(
+                        |row| locked(&each)(row),
+                        || format!("the sockets of network namespace {inode}"),
+                    )?;
+                    Outcome::Done
                 }
-            }
+                Err(EnterError::Gone) => Outcome::Gone,
+                Err(EnterError::Refused(source)) if is_shortage(&source) => {
+                    return Err(WalkError::Enter { inode, source });
+                }
+                Err(EnterError::Refused(error)) => Outcome::Refused(error),
+            };
+            Ok((inode, outcome))
         })?;
-        Ok(walked.into_iter().flatten().collect())
+        let mut walked = Walked::default();
+        for (inode, outcome) in outcomes {
+            match outcome {
+                Outcome::Done => _ = walked.done.insert(inode),
+                Outcome::Refused(error) => walked.refused.push((inode, error)),
+                Outcome::Gone => walked.gone.push(inode),
+            }
+        }
+        Ok(walked)
     }
 
     fn walk(&self, mut each: impl FnMut(R), what: impl Fn() -> String) -> Result<(), WalkError> {
@@ -196,5 +270,27 @@ impl<R> RowIterator<R> {
             each((self.decode)(row).map_err(|source| WalkError::Row { rows: self.rows, source })?);
         }
         Ok(())
+    }
+}
+
+/// True if the system lacks descriptors or memory for now.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::refusal::chain;
+
+    #[test]
+    fn lack_of_descriptors_has_a_remedy() {
+        let of = |errno| WalkError::Read {
+            what: "with tcp_list".into(),
+            source: io::Error::from_raw_os_error(errno),
+        };
+        assert_eq!(chain(&of(libc::EMFILE)), "walking with tcp_list: Too many open files (os error 24)");
+        assert!(of(libc::EMFILE).remedy().is_some_and(|remedy| remedy.contains("ulimit -n")));
+        assert_eq!(of(libc::ENOMEM).remedy(), None);
     }
 }

@@ -10,7 +10,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{self, Map, MapData};
 
-use crate::host::refusal::{chain, errno};
+use crate::host::refusal::{self, chain, errno};
 use crate::kernel::plain::{Cell, Plain};
 
 /// The outcome of a map operation.
@@ -75,6 +75,11 @@ impl MapError {
     /// The kernel's error number, if the kernel refused.
     pub fn errno(&self) -> Option<i32> {
         if let Self::Kernel { source, .. } = self { source.raw_os_error() } else { None }
+    }
+
+    /// The remedy, if one is known.
+    pub fn remedy(&self) -> Option<&'static str> {
+        refusal::without_descriptors(self.errno())
     }
 }
 

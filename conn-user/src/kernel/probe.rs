@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, Once};
 use std::thread::{self, ScopedJoinHandle};
 
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use conn_common::name;
+use nix::libc;
 
 use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::offsets::{Offsets, OffsetsError};
@@ -77,6 +78,7 @@ impl ProbeError {
         match self {
             Self::Offsets(error) => Some(error.remedy().into()),
             Self::Refused(refusal) => Some(refusal.remedy()),
+            Self::Map(error) => error.remedy().map(Cow::from),
             _ => None,
         }
     }
@@ -89,6 +91,7 @@ pub struct Probe {
     btf: Mutex<KernelBtf>,
     accept_parameters: Option<u32>,
     sight: Sight,
+    lists_half_open: bool,
 }
 
 impl fmt::Debug for Probe {
@@ -123,10 +126,16 @@ impl Probe {
                 btf: Mutex::new(joined(btf)?),
                 accept_parameters: layout.accept_parameters,
                 sight: Sight::of_listeners(&layout),
+                lists_half_open: options.listed & name::LIST_HALF_OPEN != 0,
             })
         })?;
         filter_maps::fill(&probe, &options.filter)?;
         Ok(probe)
+    }
+
+    /// True if the socket iterator also writes half-open connections.
+    pub(crate) const fn lists_half_open(&self) -> bool {
+        self.lists_half_open
     }
 
     /// The object, for this folder.
@@ -221,13 +230,26 @@ impl Probe {
     }
 
     /// Notes that all sockets of these namespaces (inode numbers) are adopted: from now on a socket that the
-    /// programs do not remember is new.
+    /// programs do not remember is new. A namespace for which the map has no room is not noted: a socket there counts as
+    /// preexisting.
     ///
     /// # Errors
     /// The map cannot be written.
     pub(super) fn note_walked(&self, namespaces: &BTreeSet<u32>) -> Result<(), MapError> {
+        static WARN: Once = Once::new();
         let mut walked = self.map::<HashMap<u32, u8>>(name::WALKED)?;
-        namespaces.iter().try_for_each(|&netns| walked.insert(netns, 1))
+        namespaces.iter().try_for_each(|&netns| match walked.insert(netns, 1) {
+            Err(error) if error.errno() == Some(libc::E2BIG) => {
+                WARN.call_once(|| {
+                    log::warn!(
+                        "there are more network namespaces than conntrace keeps: in the others, a connection whose \
+                         beginning was missed counts as preexisting"
+                    );
+                });
+                Ok(())
+            }
+            noted => noted,
+        })
     }
 
     /// A typed handle of a map. The handle owns a descriptor, so that it may be used on any thread.
@@ -282,7 +304,7 @@ fn load_program(name: &'static str, program: &mut Program, btf: &Btf) -> Result<
         name::SET_STATE | name::SET_STATE_AGAIN => "inet_sock_set_state",
         name::DESTROY_SOCK => "tcp_destroy_sock",
         name::TCP_ADOPT | name::TCP_LIST => "tcp",
-        name::FILE_LIST | name::FILE_CLAIM | name::NAMESPACE_LIST => "task_file",
+        name::FILE_LIST | name::FILE_CLAIM | name::NAMESPACE_LIST | name::FOREIGN_LIST => "task_file",
         _ => "socket operations",
     };
     match program {

@@ -1,14 +1,16 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::thread;
 
 use conn_common::name;
 use conn_common::owner::Owner;
-use conn_common::row::{HolderRow, SocketRow};
+use conn_common::row::{HolderRow, NO_DESCRIPTOR, SocketRow};
 
 use crate::host::namespace::{self, Found, Namespace};
-use crate::kernel::iterator::{AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError};
+use crate::kernel::iterator::{
+    AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
+};
 use crate::kernel::probe::Probe;
 
 /// Finds all namespaces and adopts their sockets. Another thread looks meanwhile for namespaces that only files
@@ -19,14 +21,15 @@ use crate::kernel::probe::Probe;
 /// # Errors
 /// The kernel refuses to walk its sockets or tasks.
 pub(crate) fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, WalkError> {
-    let found = namespace::all().namespaces;
+    let found = namespace::all();
     let files = if owners { NamespaceIterator::with_owners(probe) } else { NamespaceIterator::new(probe) }?;
     thread::scope(|scope| {
-        let searched = scope.spawn(|| held_namespaces(&files, &found));
-        let mut walked = adopt(probe, &found)?;
-        let held = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        walked.extend(adopt(probe, &held)?);
-        Ok(walked)
+        let searched = scope.spawn(|| kept_namespaces(&files, &found));
+        let mut walked = adopt(probe, &found.namespaces)?;
+        let kept = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        walked.add(adopt(probe, &kept.namespaces)?);
+        walked.warn();
+        Ok(walked.done)
     })
 }
 
@@ -36,50 +39,88 @@ pub(crate) fn adopting_programs(owners: bool) -> [&'static str; 2] {
 }
 
 /// Makes the programs remember every socket of the namespaces. A hook that runs meanwhile finds a socket either
-/// remembered or not, never half. Returns the inode numbers of the namespaces that were walked.
+/// remembered or not, never half.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets.
-pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<BTreeSet<u32>, WalkError> {
-    let walked = AdoptIterator::new(probe)?.each_in(namespaces, |()| {})?;
-    probe.note_walked(&walked)?;
+pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<Walked, WalkError> {
+    let adopting = AdoptIterator::new(probe)?;
+    let walked = each_way(namespaces, |namespaces| adopting.each_in(namespaces, |_| true, |()| {}))?;
+    probe.note_walked(&walked.done)?;
     Ok(walked)
 }
 
-/// Visits every TCP socket of the namespaces that the probe's filters let through. Returns the inode numbers of
-/// the namespaces that were walked.
+/// Visits every TCP socket of the namespaces that the probe's filters let through. Of a hidden namespace, only sockets
+/// are visited that a process has open, without their lock. A namespace that `may_skip` by its inode number is not
+/// walked if the kernel counts no socket there: a half-open connection whose listener is gone is not counted.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets, or writes what is no row.
 pub(crate) fn list(
     probe: &Probe,
-    namespaces: &[Namespace],
-    each: impl FnMut(SocketRow) + Send,
-) -> Result<BTreeSet<u32>, WalkError> {
-    SocketIterator::new(probe)?.each_in(namespaces, each)
+    found: &Found,
+    may_skip: impl Fn(u32) -> bool + Sync,
+    mut each: impl FnMut(SocketRow) + Send,
+) -> Result<Walked, WalkError> {
+    let sockets = SocketIterator::new(probe)?;
+    let walked = each_way(&found.namespaces, |namespaces| sockets.each_in(namespaces, &may_skip, &mut each))?;
+    if !found.hidden.is_empty() {
+        let mut seen = HashSet::new();
+        SocketIterator::foreign(probe)?.each(|row| {
+            // Several descriptors and processes may have the same socket.
+            if found.hidden.contains(&row.connection.netns) && seen.insert(row.cookie) {
+                each(row);
+            }
+        })?;
+    }
+    Ok(walked)
 }
 
-/// All network namespaces that can be found: by their threads, their mounts and the files that keep them.
+/// Walks, and walks once more where the way into a namespace had gone and another one is found.
+fn each_way(
+    namespaces: &[Namespace],
+    mut walk: impl FnMut(&[Namespace]) -> Result<Walked, WalkError>,
+) -> Result<Walked, WalkError> {
+    let mut walked = walk(namespaces)?;
+    if !walked.gone.is_empty() {
+        let gone = std::mem::take(&mut walked.gone);
+        let mut again = namespace::all().namespaces;
+        again.retain(|namespace| gone.contains(&namespace.inode));
+        walked.add(walk(&again)?);
+    }
+    Ok(walked)
+}
+
+/// All network namespaces that can be found: by their threads, their mounts, the files that keep them and the sockets
+/// that processes have open.
 ///
 /// # Errors
 /// The kernel refuses to walk its tasks, or writes what is no row.
 pub(crate) fn all_namespaces(probe: &Probe) -> Result<Found, WalkError> {
     let files = NamespaceIterator::new(probe)?;
     let mut found = namespace::all();
-    found.namespaces.extend(held_namespaces(&files, &found.namespaces)?);
+    let kept = kept_namespaces(&files, &found)?;
+    found.namespaces.extend(kept.namespaces);
+    found.namespaces.sort_by_key(|namespace| namespace.inode);
+    found.hidden = kept.hidden;
     Ok(found)
 }
 
 /// The network namespaces that open files keep, without the `known` ones.
-fn held_namespaces(files: &NamespaceIterator, known: &[Namespace]) -> Result<Vec<Namespace>, WalkError> {
-    let mut held: Vec<Namespace> = Vec::new();
+fn kept_namespaces(files: &NamespaceIterator, known: &Found) -> Result<Found, WalkError> {
+    let mut kept = Found::default();
     files.each(|row| {
         let inode = row.inode as u32;
-        if known.iter().chain(&held).all(|known| known.inode != inode) {
-            held.extend(Namespace::held(row.pid, row.fd));
+        if known.has(inode) {
+        } else if row.fd == NO_DESCRIPTOR {
+            kept.hidden.insert(inode);
+        } else {
+            kept.add_held(inode, row.pid, row.fd);
         }
     })?;
-    Ok(held)
+    let Found { namespaces, hidden, .. } = &mut kept;
+    hidden.retain(|inode| namespaces.iter().all(|namespace| namespace.inode != *inode));
+    Ok(kept)
 }
 
 /// The processes that have each socket open: each process once.

@@ -121,6 +121,18 @@ impl AttemptCounts {
         }
     }
 
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let plus = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        Self {
+            attempts: plus(self.attempts, other.attempts),
+            half_open: plus(self.half_open, other.half_open),
+            abandoned: plus(self.abandoned, other.abandoned),
+            dropped: plus(self.dropped, other.dropped),
+            refused_by_us: plus(self.refused_by_us, other.refused_by_us),
+        }
+    }
+
     /// In the order of [`NAMES`].
     const fn numbers(&self) -> [Option<u64>; NAMES.len()] {
         [self.attempts, self.half_open, self.abandoned, self.dropped, self.refused_by_us]

@@ -1,22 +1,24 @@
 //! A comparison of the ledger with the kernel's sockets.
 //!
-//! The ledger's own sums always balance, so the proof that they are right comes from the kernel's socket tables.
-//! A slot that changed while the tables were walked is left out. Any other slot must have as many open connections
-//! as the tables, state by state.
+//! The ledger's own sums always balance, so the proof that they are right comes from the kernel's socket tables. They are
+//! compared by namespace, direction, service port and state, and together where namespaces share a part of the ledger.
+//! A part that stood still while the tables were walked must have as many open connections as the tables; a part that
+//! moved must have them between bounds. Namespaces that cannot be walked are left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use conn_common::ledger::Slot;
+use conn_common::ledger::Totals;
 use conn_common::row::SocketRow;
 use conn_common::state;
 
 use crate::ledger::attempts::{self, Queues, Waiting};
-use crate::ledger::reader::Ledger;
+use crate::ledger::passages::{Part, Parts, Passages, STATES, bounds};
+use crate::ledger::reader::{Ledger, SHARED};
 
-/// Open sockets by direction, service port and state.
+/// Open sockets by namespace, direction, service port and state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketTally {
-    open: BTreeMap<(u8, u16, u8), u64>,
+    open: BTreeMap<Part, [u64; STATES]>,
     /// The queues of listeners, by port.
     pub queues: BTreeMap<u16, Queues>,
 }
@@ -30,29 +32,39 @@ impl SocketTally {
             queues.half_open += u64::from(row.half_open);
             queues.drops += u64::from(row.drops);
         } else if state::is_open(connection.state) {
-            *self.open.entry((connection.direction, connection.dport, connection.state)).or_default() += 1;
+            let part = (connection.netns, connection.direction, connection.dport);
+            self.open.entry(part).or_default()[usize::from(state::slot(connection.state))] += 1;
         }
     }
 
     /// Open connections in all.
     pub(crate) fn total(&self) -> u64 {
-        self.open.values().sum()
+        self.open.values().flatten().sum()
+    }
+
+    /// Open connections in a namespace.
+    fn in_netns(&self, netns: u32) -> u64 {
+        self.open.range((netns, 0, 0)..=(netns, u8::MAX, u16::MAX)).flat_map(|(_, states)| states).sum()
     }
 }
 
 /// A number of open connections that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Direction of the slot.
+    /// Inode number of the network namespace; 0 for several that share a part of the ledger.
+    pub netns: u32,
+    /// Direction of the part.
     pub direction: u8,
-    /// Service port of the slot.
+    /// Service port of the part.
     pub port: u16,
     /// TCP state.
     pub state: u8,
-    /// Open connections by the ledger.
+    /// Open connections by the ledger: of a part that moved, the nearest number that it may have had.
     pub ledger: i64,
     /// Open sockets in the kernel.
     pub kernel: u64,
+    /// True if the part moved, so that the difference may be larger.
+    pub moved: bool,
 }
 
 impl Difference {
@@ -60,66 +72,136 @@ impl Difference {
     pub(crate) fn excess(&self) -> i64 {
         self.ledger.saturating_sub_unsigned(self.kernel)
     }
+
+    /// The difference that both passes found: of parts that stood still the same one, of others the smaller one.
+    fn confirmed_by(&self, other: &Self) -> Option<Self> {
+        let place = |one: &Self| (one.netns, one.direction, one.port, one.state, one.excess() > 0);
+        if place(self) != place(other) {
+            return None;
+        }
+        if !self.moved && !other.moved {
+            return (self == other).then_some(*self);
+        }
+        Some(if self.excess().abs() <= other.excess().abs() { *self } else { *other })
+    }
+}
+
+/// A namespace with open connections that was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Hidden {
+    /// Inode number.
+    pub netns: u32,
+    /// Open connections by the ledger.
+    pub open: i64,
+    /// Open sockets that a process has a descriptor of.
+    pub seen: u64,
 }
 
 /// The findings of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Audit {
-    /// Slots that did not move during the walk and were compared.
+    /// Parts that stood still during the walk and were compared to the unit.
     pub compared: u64,
-    /// Slots that moved and could not be compared.
+    /// Parts that moved and were compared between bounds.
     pub moved: u64,
-    /// Open sockets in the kernel, moved slots included.
+    /// Open sockets in the kernel.
     pub kernel_open: u64,
-    /// Namespaces with open connections that cannot be walked: no thread is in them, no file keeps them.
-    /// If there are any, nothing is compared.
-    pub hidden_netns: u64,
+    /// Namespaces with open connections that cannot be walked: no thread is in them, no file keeps them. They are left
+    /// out, unless processes have all of their sockets open.
+    pub hidden: Vec<Hidden>,
+    /// The namespaces that were walked.
+    pub walked: BTreeSet<u32>,
     /// Where the ledger was wrong. Empty if nothing differed.
     pub differences: Vec<Difference>,
+    /// How many phantoms each of the walked namespaces has at the least, at the ports taken together.
+    pub phantoms: BTreeMap<u32, i64>,
     /// The queues of listeners, compared with the ledger, by port.
     pub waiting: BTreeMap<u16, Waiting>,
 }
 
 impl Audit {
-    /// Compares two readings of the ledger, before and after a walk, with the sockets of the walk.
-    pub(crate) fn compare(before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
-        let waiting = attempts::waiting(before, after, &tally.queues);
-        let mut audit = Self { kernel_open: tally.total(), waiting, ..Self::default() };
-        let keys: std::collections::BTreeSet<(u8, u16)> = after
-            .ports
-            .keys()
-            .copied()
-            .chain(tally.open.keys().map(|&(direction, port, _)| (direction, port)))
-            .collect();
-        for key in keys {
-            let (then, now) = (before.ports.get(&key), after.ports.get(&key));
-            if then != now {
-                audit.moved += 1;
-                continue;
-            }
-            audit.compared += 1;
-            let slot = now.copied().unwrap_or(Slot::ZERO);
-            for state in state::OPEN {
-                let kernel = tally.open.get(&(key.0, key.1, state)).copied().unwrap_or(0);
-                let difference =
-                    Difference { direction: key.0, port: key.1, state, ledger: slot.open_in(state), kernel };
-                if difference.excess() != 0 {
-                    audit.differences.push(difference);
+    /// Compares two readings of the ledger, before and after a walk, with the sockets of the walk. `tally` also has the
+    /// sockets that were seen in namespaces that were not walked.
+    pub(crate) fn compare(
+        before: &Ledger,
+        after: &Ledger,
+        tally: &SocketTally,
+        walked: BTreeSet<u32>,
+    ) -> Self {
+        let hidden = hidden(before, after, tally, &walked);
+        let is_shown = |netns: u32| hidden.iter().all(|hidden| hidden.netns != netns);
+        let group = |part| if after.is_shared(part) { (SHARED, part.1, part.2) } else { part };
+        let grouped = |parts: &Parts| {
+            let mut groups = Parts::new();
+            for (&part, passages) in parts {
+                let group = group(part);
+                // A shared part has the hidden ones, too.
+                if group.0 == SHARED || is_shown(group.0) {
+                    groups.entry(group).or_default().add(passages);
                 }
             }
+            groups
+        };
+        let (then, now) = (grouped(&before.parts), grouped(&after.parts));
+        let mut sockets: BTreeMap<Part, [u64; STATES]> = BTreeMap::new();
+        for (&part, states) in tally.open.iter().filter(|((netns, ..), _)| is_shown(*netns)) {
+            let sum = sockets.entry(group(part)).or_default();
+            sum.iter_mut().zip(states).for_each(|(sum, number)| *sum += number);
         }
-        audit
+        let waiting = attempts::waiting(before, after, &tally.queues);
+        let mut audit = Self { kernel_open: tally.total(), waiting, ..Self::default() };
+        let keys: BTreeSet<&Part> = now.keys().chain(sockets.keys()).collect();
+        for &(netns, direction, port) in keys {
+            let key = (netns, direction, port);
+            // A hidden namespace may have any of its connections in a part that it shares.
+            let may_share = |hidden: &&Hidden| {
+                after.sharing.contains(&hidden.netns)
+                    || after.parts.contains_key(&(hidden.netns, direction, port))
+            };
+            let slack = match netns {
+                SHARED => hidden.iter().filter(may_share).map(|hidden| hidden.open.max(0)).sum(),
+                _ => 0,
+            };
+            let of = |parts: &Parts| parts.get(&key).copied().unwrap_or_default();
+            audit.compare_part(
+                key,
+                (&of(&then), &of(&now)),
+                slack,
+                &sockets.get(&key).copied().unwrap_or_default(),
+            );
+        }
+        audit.phantoms = phantoms(before, after, tally, &walked);
+        Self { hidden, walked, ..audit }
     }
 
-    /// An audit without a comparison, because `hidden` namespaces with open connections cannot be walked.
-    pub(crate) fn incomplete(hidden: usize, before: &Ledger, after: &Ledger, tally: &SocketTally) -> Self {
-        let waiting = attempts::waiting(before, after, &tally.queues);
-        Self { kernel_open: tally.total(), hidden_netns: hidden as u64, waiting, ..Self::default() }
+    fn compare_part(
+        &mut self,
+        (netns, direction, port): Part,
+        (then, now): (&Passages, &Passages),
+        slack: i64,
+        sockets: &[u64; STATES],
+    ) {
+        let moved = then != now || slack > 0;
+        *if moved { &mut self.moved } else { &mut self.compared } += 1;
+        for (at, (&state, &kernel)) in state::OPEN.iter().zip(sockets).enumerate() {
+            let (least, most) = bounds(then, now, at);
+            let least = least.saturating_sub(slack);
+            let found = kernel.cast_signed();
+            let ledger = if found < least {
+                least
+            } else if found > most {
+                most
+            } else {
+                continue;
+            };
+            self.differences.push(Difference { netns, direction, port, state, ledger, kernel, moved });
+        }
     }
 
     /// The differences that `other` has, too.
     pub(crate) fn also_in(&self, other: &Self) -> Vec<Difference> {
-        self.differences.iter().filter(|difference| other.differences.contains(difference)).copied().collect()
+        let confirmed = |one: &Difference| other.differences.iter().find_map(|two| one.confirmed_by(two));
+        self.differences.iter().filter_map(confirmed).collect()
     }
 
     /// True if nothing that could be compared differed.
@@ -128,69 +210,54 @@ impl Audit {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use conn_common::connection::{Connection, IN, OUT};
-    use conn_common::protocol::TCP;
-    use conn_common::state::{CLOSE_WAIT, ESTABLISHED, LISTEN};
-    use conn_common::traffic::Traffic;
-
-    use super::*;
-
-    fn row(direction: u8, port: u16, state: u8) -> SocketRow {
-        SocketRow {
-            cookie: 0,
-            at_least_jiffies: 0,
-            protocol: TCP,
-            is_hint: 0,
-            mptcp_inode: 0,
-            uid: 0,
-            reserved: [0; 6],
-            traffic: Traffic::NONE,
-            connection: Connection { direction, dport: port, state, ..Connection::UNSEEN },
-            half_open: 0,
-            drops: 0,
-        }
-    }
-
-    fn ledger(slots: &[(u8, u16, u8)]) -> Ledger {
-        let mut ledger = Ledger::default();
-        for &(direction, port, state) in slots {
-            ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).count_preexisting(state);
-        }
-        ledger
-    }
-
-    fn tally(rows: &[(u8, u16, u8)]) -> SocketTally {
-        let mut tally = SocketTally::default();
-        for &(direction, port, state) in rows {
-            tally.count(&row(direction, port, state));
-        }
-        tally
-    }
-
-    #[test]
-    fn equal_numbers_hold() {
-        let sockets = [(IN, 22, ESTABLISHED), (OUT, 443, CLOSE_WAIT), (OUT, 443, CLOSE_WAIT)];
-        let ledger = ledger(&sockets);
-        let audit = Audit::compare(&ledger, &ledger, &tally(&sockets));
-        assert!(audit.holds());
-        assert_eq!((audit.compared, audit.moved, audit.kernel_open), (2, 0, 3));
-    }
-
-    #[test]
-    fn phantoms_and_unknown_sockets_differ() {
-        let phantoms = ledger(&[(IN, 22, ESTABLISHED)]);
-        let audit = Audit::compare(&phantoms, &phantoms, &tally(&[(OUT, 80, ESTABLISHED), (IN, 80, LISTEN)]));
-        let excess: Vec<_> = audit.differences.iter().map(|d| (d.direction, d.port, d.excess())).collect();
-        assert_eq!(excess, [(IN, 22, 1), (OUT, 80, -1)]);
-    }
-
-    #[test]
-    fn moved_slots_are_left_out() {
-        let (before, after) = (ledger(&[]), ledger(&[(IN, 22, ESTABLISHED)]));
-        let audit = Audit::compare(&before, &after, &tally(&[]));
-        assert!(audit.holds());
-        assert_eq!((audit.compared, audit.moved), (0, 1));
-    }
+/// The namespaces that were not walked and have open connections, without those whose connections are all seen.
+fn hidden(before: &Ledger, after: &Ledger, tally: &SocketTally, walked: &BTreeSet<u32>) -> Vec<Hidden> {
+    // A namespace that began after the search has nothing in the first reading.
+    let is_open = |ledger: &Ledger, netns| ledger.netns.get(netns).is_some_and(|totals| totals.open() != 0);
+    let counted = after.netns.keys().filter(|netns| is_open(before, netns) && is_open(after, netns)).copied();
+    let seen = tally.open.keys().map(|&(netns, ..)| netns);
+    let unwalked: BTreeSet<u32> = counted.chain(seen).filter(|netns| !walked.contains(netns)).collect();
+    let hidden = unwalked.into_iter().filter(|&netns| !is_all_seen(before, after, tally, netns));
+    let open = |netns| after.netns.get(&netns).map_or(0, Totals::open);
+    hidden.map(|netns| Hidden { netns, open: open(netns), seen: tally.in_netns(netns) }).collect()
 }
+
+/// True if the ledger has all open connections of a namespace in parts of its own, and each of them was seen.
+fn is_all_seen(before: &Ledger, after: &Ledger, tally: &SocketTally, netns: u32) -> bool {
+    let range = || (netns, 0, 0)..=(netns, u8::MAX, u16::MAX);
+    let mut parts = after
+        .parts
+        .range(range())
+        .map(|(part, _)| part)
+        .chain(tally.open.range(range()).map(|(part, _)| part));
+    !after.sharing.contains(&netns)
+        && parts.all(|part| {
+            let of = |parts: &Parts| parts.get(part).copied().unwrap_or_default();
+            let (then, now) = (of(&before.parts), of(&after.parts));
+            let sockets = tally.open.get(part).copied().unwrap_or_default();
+            let agrees = |at: usize| {
+                let (least, most) = bounds(&then, &now, at);
+                (least..=most).contains(&sockets[at].cast_signed())
+            };
+            !after.is_shared(*part) && (0..STATES).all(agrees)
+        })
+}
+
+/// The walked namespaces with phantoms, and how many each of them has at the least.
+fn phantoms(
+    before: &Ledger,
+    after: &Ledger,
+    tally: &SocketTally,
+    walked: &BTreeSet<u32>,
+) -> BTreeMap<u32, i64> {
+    let excess = |netns: u32| {
+        let begun = before.netns.get(&netns).map_or(0, |totals| totals.opened + totals.preexisting);
+        let ended = after.netns.get(&netns).map_or(0, |totals| totals.failed + totals.closed);
+        begun.wrapping_sub(ended).cast_signed().saturating_sub_unsigned(tally.in_netns(netns))
+    };
+    let counted = walked.iter().filter(|netns| after.netns.contains_key(netns));
+    counted.map(|&netns| (netns, excess(netns))).filter(|&(_, excess)| excess > 0).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use conn_common::counter::{self, END_UNSEEN, FLAGS_FAILED, NO_SOCKET, STORAGE_FA
 use conn_common::name;
 use tokio::time::timeout;
 
+use crate::host::namespace::{Found, Namespace};
+use crate::host::refusal::chain;
 use crate::kernel::counters::Counters;
 use crate::kernel::iterator::WalkError;
 use crate::kernel::map::MapError;
@@ -36,12 +38,20 @@ pub(crate) enum When {
 
 /// Time between two audits while no step was missed.
 const AUDIT_EVERY: Duration = Duration::from_secs(10);
-/// Time between two audits while the kernel's counts say that steps may have been missed.
+/// Time between two audits while the kernel's counts say that steps may have been missed, and after a failure.
 const AUDIT_IN_DOUBT: Duration = Duration::from_secs(1);
+/// An audit rests for so many times as long as it took, so that it takes 5 % of two CPUs at most.
+const REST: u32 = 20;
 /// How long a caller waits for an audit that is due, if there is an earlier one to show.
 const MAX_WAIT: Duration = Duration::from_millis(100);
+/// How long a caller waits for the first audit of all.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// How long the end of a run waits for its own audit, if there is an earlier one to show.
+const END_WAIT: Duration = Duration::from_millis(700);
+/// How long the end of a run waits for the only audit.
+const ONLY_WAIT: Duration = Duration::from_secs(5);
 
-/// Why there is no audit. The auditor goes on: the next request begins a new audit.
+/// Why there is no audit. An audit that fails ends no run: it is reported, and tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// The sockets could not be walked.
@@ -73,17 +83,26 @@ impl AuditError {
 pub(crate) struct Audited {
     /// The ledger, repairs included. It is the reading of the audit itself if `age` is 0.
     pub ledger: Ledger,
-    /// The findings of the audit.
-    pub audit: Audit,
-    /// How old the audit is.
-    pub age: Duration,
+    /// The last audit that was done.
+    pub audit: AgedAudit,
     /// Connections that the ledger had open and that were gone, and are counted as ended.
     pub repaired: u64,
 }
 
+/// An audit and its age.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AgedAudit {
+    /// The findings of the audit.
+    pub found: Audit,
+    /// How old the audit is; `None` if none was done yet.
+    pub age: Option<Duration>,
+    /// Why a later audit failed, or was not done yet.
+    pub failure: Option<String>,
+}
+
 type Answer = Result<Audited, AuditError>;
 
-/// Audits on request. Dropping it waits for the pass over the sockets that is under way.
+/// Audits on request. Dropping it ends neither the pass over the sockets that is under way nor waits for it.
 #[derive(Debug)]
 pub(crate) struct Auditor {
     shared: Arc<Shared>,
@@ -101,7 +120,11 @@ impl Auditor {
             counters: Counters::new(&session.probe)?,
             programs: session.probe.program_stats(),
             has_two_set_state: session.plan.hooks.set_state_again,
-            progress: Mutex::new(Progress { repairs: RepairMap::new(&session.probe)?, last: None }),
+            progress: Mutex::new(Progress {
+                repairs: RepairMap::new(&session.probe)?,
+                last: None,
+                failure: None,
+            }),
             stopped: AtomicBool::new(false),
         });
         let mut worker = Worker {
@@ -113,38 +136,35 @@ impl Auditor {
         Ok(Self { shared, audits: audits.map_err(|source| AuditError::Start { source })? })
     }
 
-    /// The ledger with an audit: a new one if that is wanted, else the last one. A due audit that takes longer than
-    /// 100 ms goes on in the background, and the caller gets the last one. Dropping the future is harmless.
-    /// Needs a tokio runtime with time.
+    /// The ledger with an audit: a new one if that is wanted, else the last one. An audit that takes too long goes on in
+    /// the background, and the caller gets the last one. Dropping the future is harmless. Needs a tokio runtime with
+    /// time.
     ///
     /// # Errors
-    /// The audit failed, this one or the one that went on without the caller.
+    /// The ledger cannot be read. An audit that failed is no error, but part of the answer.
     pub(crate) async fn audited(&mut self, when: When) -> Answer {
-        if when == When::Now {
-            self.audits.request();
-            return self.answer().await;
-        }
-        if let Some(finished) = self.audits.take_finished() {
-            // Its ledger is old, but an error is news.
-            finished?;
-        }
-        if !self.audits.is_pending() {
-            if !self.shared.is_due()? {
-                return self.shared.current();
+        let has_audit = self.shared.has_audit();
+        let limit = match when {
+            When::Now => {
+                self.audits.request();
+                if has_audit { END_WAIT } else { ONLY_WAIT }
             }
-            self.audits.request();
+            When::Due => {
+                // The ledger of a finished audit is old, and its failure is noted.
+                self.audits.take_finished();
+                if !self.audits.is_pending() {
+                    if !self.shared.is_due()? {
+                        return self.shared.current();
+                    }
+                    self.audits.request();
+                }
+                if has_audit { MAX_WAIT } else { FIRST_WAIT }
+            }
+        };
+        match timeout(limit, self.audits.answer()).await {
+            Ok(Some(Ok(audited))) => Ok(audited),
+            _ => self.shared.current(),
         }
-        if !self.shared.has_audit() {
-            return self.answer().await;
-        }
-        match timeout(MAX_WAIT, self.answer()).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => self.shared.current(),
-        }
-    }
-
-    async fn answer(&mut self) -> Answer {
-        self.audits.answer().await.unwrap_or(Err(AuditError::Stopped))
     }
 
     /// The programs' counters of themselves.
@@ -160,7 +180,7 @@ impl Auditor {
 
 impl Drop for Auditor {
     fn drop(&mut self) {
-        // `audits`, which is dropped next, waits for the thread.
+        // The thread begins no further pass.
         self.shared.stopped.store(true, Ordering::Relaxed);
     }
 }
@@ -180,13 +200,17 @@ struct Shared {
 #[derive(Debug)]
 struct Progress {
     repairs: RepairMap,
+    /// The last audit that was done.
     last: Option<Last>,
+    /// The last audit, if it failed: when, and why.
+    failure: Option<(Instant, String)>,
 }
 
-/// The last audit.
+/// The last audit that was done.
 #[derive(Debug)]
 struct Last {
     at: Instant,
+    took: Duration,
     doubts: u64,
     audit: Audit,
 }
@@ -204,20 +228,30 @@ impl Shared {
     fn is_due(&self) -> Result<bool, MapError> {
         let doubts = self.doubts()?;
         let progress = self.progress();
-        Ok(progress.last.as_ref().is_none_or(|last| is_due(last.at.elapsed(), doubts > last.doubts)))
+        if let Some((at, _)) = &progress.failure {
+            return Ok(at.elapsed() >= AUDIT_IN_DOUBT);
+        }
+        Ok(progress
+            .last
+            .as_ref()
+            .is_none_or(|last| is_due(last.at.elapsed(), last.took, doubts > last.doubts)))
     }
 
     /// The ledger as it is now, with the last audit.
     fn current(&self) -> Answer {
         let ledger = self.ledger()?;
         let progress = self.progress();
-        let last = progress.last.as_ref().ok_or(AuditError::Stopped)?;
-        Ok(Audited {
-            ledger,
-            audit: last.audit.clone(),
-            age: last.at.elapsed(),
-            repaired: progress.repairs.repairs().total(),
-        })
+        let mut audit = AgedAudit::default();
+        if let Some(last) = &progress.last {
+            audit.found = last.audit.clone();
+            audit.age = Some(last.at.elapsed());
+        } else {
+            audit.failure = Some("the first audit is still under way".into());
+        }
+        if let Some((_, failure)) = &progress.failure {
+            audit.failure = Some(failure.clone());
+        }
+        Ok(Audited { ledger, audit, repaired: progress.repairs.repairs().total() })
     }
 
     /// The ledger, with the repairs of earlier audits.
@@ -244,26 +278,52 @@ impl Shared {
     }
 }
 
-/// Whether the next audit is due, if the last one is so old. `in_doubt`: steps may have been missed since.
-fn is_due(age: Duration, in_doubt: bool) -> bool {
-    age >= if in_doubt { AUDIT_IN_DOUBT } else { AUDIT_EVERY }
+/// Whether the next audit is due, if the last one is so old and took so long. `in_doubt`: steps may have been missed
+/// since.
+fn is_due(age: Duration, took: Duration, in_doubt: bool) -> bool {
+    age >= (took * REST).max(if in_doubt { AUDIT_IN_DOUBT } else { AUDIT_EVERY })
 }
 
 /// The thread's own part.
 struct Worker {
     shared: Arc<Shared>,
     probe: Arc<Probe>,
-    /// The namespaces whose sockets were adopted, by inode number.
+    /// The namespaces whose sockets were adopted, by inode number, without those that are gone.
     adopted: BTreeSet<u32>,
 }
 
 impl Worker {
     fn audit(&mut self) -> Answer {
-        let doubts = self.shared.doubts()?;
-        let (ledger, audit) = passes::audit(self)?;
+        let begin = Instant::now();
+        let done = self.shared.doubts().map_err(AuditError::from).and_then(|doubts| {
+            let (ledger, audit) = passes::audit(self)?;
+            Ok((doubts, ledger, audit))
+        });
         let mut progress = self.shared.progress();
-        progress.last = Some(Last { at: Instant::now(), doubts, audit: audit.clone() });
-        Ok(Audited { ledger, audit, age: Duration::ZERO, repaired: progress.repairs.repairs().total() })
+        let (doubts, ledger, audit) = done.inspect_err(|error| {
+            let text = match error.remedy() {
+                Some(remedy) => format!("{}; {remedy}", chain(error)),
+                None => chain(error),
+            };
+            log::debug!("an audit failed: {text}");
+            progress.failure = Some((Instant::now(), text));
+        })?;
+        progress.failure = None;
+        progress.last =
+            Some(Last { at: Instant::now(), took: begin.elapsed(), doubts, audit: audit.clone() });
+        let audit = AgedAudit { found: audit, age: Some(Duration::ZERO), failure: None };
+        Ok(Audited { ledger, audit, repaired: progress.repairs.repairs().total() })
+    }
+
+    /// Adopts the sockets of the namespaces that were not adopted yet.
+    fn adopt_new(&mut self, found: &Found) -> Result<(), AuditError> {
+        self.adopted.retain(|&inode| found.has(inode));
+        let is_new = |namespace: &&Namespace| !self.adopted.contains(&namespace.inode);
+        let new: Vec<Namespace> = found.namespaces.iter().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            self.adopted.extend(sockets::adopt(&self.probe, &new)?.done);
+        }
+        Ok(())
     }
 }
 
@@ -274,34 +334,28 @@ impl World for Worker {
         if self.shared.stopped.load(Ordering::Relaxed) {
             return Err(AuditError::Stopped);
         }
+        let found = sockets::all_namespaces(&self.probe)?;
+        self.adopt_new(&found)?;
         let before = self.shared.ledger()?;
-        let namespaces = sockets::all_namespaces(&self.probe)?.namespaces;
-        if namespaces.iter().any(|namespace| !self.adopted.contains(&namespace.inode)) {
-            // The sockets of a namespace that is new, or was found only now, are not remembered yet.
-            self.adopted.extend(sockets::adopt(&self.probe, &namespaces)?);
-        }
+        let busy: BTreeSet<u32> = busy(&before).collect();
         let mut tally = SocketTally::default();
-        let walked = sockets::list(&self.probe, &namespaces, |row| tally.count(&row))?;
+        let is_idle = |inode| !busy.contains(&inode);
+        let walked = sockets::list(&self.probe, &found, is_idle, |row| tally.count(&row))?;
         // An audit loads no more programs than these.
         self.probe.release_btf();
         let after = self.shared.ledger()?;
-        let hidden = busy(&after).filter(|inode| !walked.contains(inode)).count();
-        let audit = if hidden == 0 {
-            Audit::compare(&before, &after, &tally)
-        } else {
-            Audit::incomplete(hidden, &before, &after, &tally)
-        };
+        let audit = Audit::compare(&before, &after, &tally, walked.done);
         Ok((after, audit))
     }
 
     fn adopt(&mut self) -> Result<(), AuditError> {
         let namespaces = sockets::all_namespaces(&self.probe)?.namespaces;
-        self.adopted.extend(sockets::adopt(&self.probe, &namespaces)?);
+        self.adopted.extend(sockets::adopt(&self.probe, &namespaces)?.done);
         Ok(())
     }
 
-    fn repair(&mut self, phantoms: &[Difference]) -> Result<(), AuditError> {
-        self.shared.progress().repairs.learn(phantoms);
+    fn repair(&mut self, confirmed: &[Difference], audit: &Audit) -> Result<(), AuditError> {
+        self.shared.progress().repairs.learn(confirmed, &audit.phantoms);
         Ok(())
     }
 }
@@ -317,9 +371,17 @@ mod tests {
 
     #[test]
     fn audit_is_due_after_ten_seconds_or_one_in_doubt() {
-        let seconds = Duration::from_secs_f64;
-        assert!(!is_due(seconds(9.9), false) && is_due(seconds(10.0), false));
-        assert!(!is_due(seconds(0.9), true) && is_due(seconds(1.0), true));
+        let (seconds, took) = (Duration::from_secs_f64, Duration::from_millis(1));
+        assert!(!is_due(seconds(9.9), took, false) && is_due(seconds(10.0), took, false));
+        assert!(!is_due(seconds(0.9), took, true) && is_due(seconds(1.0), took, true));
+    }
+
+    #[test]
+    fn audit_rests_for_twenty_times_as_long_as_it_took() {
+        let seconds = Duration::from_secs;
+        for in_doubt in [false, true] {
+            assert!(!is_due(seconds(59), seconds(3), in_doubt) && is_due(seconds(60), seconds(3), in_doubt));
+        }
     }
 
     #[test]

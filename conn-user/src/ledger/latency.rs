@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn quantiles_and_a_plot() {
-        let table = |terminal| lifetimes().table(&Services::default(), terminal).text();
+        let table = |terminal| lifetimes().table(&Services::default(), terminal).text(true);
         insta::assert_snapshot!(table(Terminal { utf8: true, ..Terminal::NONE }), @"
         PORT  DIR  SPAN       COUNT  P50    P90    P99     MAX     FROM    PLOT                               TO
          443  out  handshake     94  188us  375us  28.5ms  28.5ms  61.0us  ▁█▁     ▁                          31.3ms

@@ -17,8 +17,8 @@ pub(super) trait World {
     /// Makes the programs remember the sockets that they missed, and correct the states that they missed.
     fn adopt(&mut self) -> Result<(), Self::Error>;
 
-    /// Counts phantoms as ended from now on.
-    fn repair(&mut self, phantoms: &[Difference]) -> Result<(), Self::Error>;
+    /// Counts confirmed phantoms of `audit` as ended from now on.
+    fn repair(&mut self, confirmed: &[Difference], audit: &Audit) -> Result<(), Self::Error>;
 }
 
 /// Audits the ledger. A difference that two passes in a row find is repaired, and no longer in the returned ledger.
@@ -45,7 +45,7 @@ pub(super) fn audit<W: World>(world: &mut W) -> Result<(Ledger, Audit), W::Error
             world.adopt()?;
             adopted = true;
         } else {
-            world.repair(&confirmed)?;
+            world.repair(&confirmed, &audit)?;
         }
         (ledger, audit) = world.look()?;
     }
@@ -84,6 +84,8 @@ mod tests {
         fn look(&mut self) -> Result<(Ledger, Audit), Self::Error> {
             let differences = self.looks.pop_front().expect("the audit looked more often than expected");
             let difference = |(state, excess)| Difference {
+                netns: 1,
+                moved: false,
                 direction: IN,
                 port: 22,
                 state,
@@ -99,8 +101,8 @@ mod tests {
             Ok(())
         }
 
-        fn repair(&mut self, phantoms: &[Difference]) -> Result<(), Self::Error> {
-            let excesses: Vec<i64> = phantoms.iter().map(Difference::excess).collect();
+        fn repair(&mut self, confirmed: &[Difference], _: &Audit) -> Result<(), Self::Error> {
+            let excesses: Vec<i64> = confirmed.iter().map(Difference::excess).collect();
             self.done.push(format!("repair {excesses:?}"));
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! The ledger as the kernel keeps it, read while the programs go on counting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conn_common::assoc_table::TableSlot;
 use conn_common::connection::UNDIRECTED;
@@ -11,6 +11,7 @@ use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
 use crate::ledger::attempts::{self, AttemptReader};
+use crate::ledger::passages::{Part, Parts, Passages};
 
 /// Listeners of one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,18 @@ impl Listeners {
     pub fn open(&self) -> u64 {
         (self.opened + self.preexisting).saturating_sub(self.closed)
     }
+
+    /// Both together.
+    #[must_use]
+    pub(super) const fn plus(self, other: Self) -> Self {
+        Self {
+            opened: self.opened + other.opened,
+            preexisting: self.preexisting + other.preexisting,
+            closed: self.closed + other.closed,
+            dropped_before: self.dropped_before + other.dropped_before,
+            dropped: self.dropped + other.dropped,
+        }
+    }
 }
 
 /// One reading of the ledger.
@@ -47,11 +60,15 @@ pub struct Ledger {
     pub attempts: attempts::ByPort,
     /// Connections that were counted while no slot could be made. Their port is unknown.
     pub unattributed: Option<Slot>,
+    /// What an audit compares: the parts of the ports that a namespace has for itself, and those that several share.
+    pub(super) parts: Parts,
+    /// The namespaces with beginnings or ends in shared parts, by inode number.
+    pub(super) sharing: BTreeSet<u32>,
 }
 
 impl Ledger {
-    /// Adds the slot of a direction and service port, or of the listeners of a port.
-    fn add(&mut self, id: SlotId, slot: &Slot) {
+    /// Adds the slot of a direction and service port, or of the listeners of a port, in a namespace (0: in several).
+    fn add(&mut self, netns: u32, id: SlotId, slot: &Slot) {
         if id.is_listener {
             let listeners = self.listeners.entry(id.port).or_default();
             listeners.opened += slot.cells[listener::OPENED];
@@ -61,7 +78,14 @@ impl Ledger {
             listeners.dropped += slot.cells[listener::DROPPED];
         } else {
             self.ports.entry((id.direction, id.port)).or_insert(Slot::ZERO).add(slot);
+            self.parts.entry((netns, id.direction, id.port)).or_default().add(&Passages::of(slot));
         }
+    }
+
+    /// True if steps of this part may have been counted in a part that several namespaces share: where its CPU found the
+    /// slot of the part's own taken.
+    pub(super) fn is_shared(&self, (_, direction, port): Part) -> bool {
+        self.parts.contains_key(&(SHARED, direction, port))
     }
 
     /// All ports and directions added up, with what is unattributed.
@@ -83,6 +107,9 @@ pub struct LedgerReader {
     netns: Entries<Totals>,
     attempts: AttemptReader,
 }
+
+/// The namespace of parts that several namespaces share.
+pub(super) const SHARED: u32 = 0;
 
 /// How often a reading is repeated that caught a connection between two CPUs' slots.
 const TRIES: u32 = 5;
@@ -126,20 +153,23 @@ impl LedgerReader {
         let mut ledger = Ledger { attempts: self.attempts.read()?, ..Ledger::default() };
         self.table.each(|_, entry| {
             if let Some((netns, id)) = ledger::from_slot_key(entry.key) {
-                ledger.add(id, &entry.value);
+                ledger.add(netns, id, &entry.value);
                 if !id.is_listener {
                     ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));
                 }
             }
         })?;
-        self.slots.each(|key, slot| ledger.add(SlotId::from_bits(key), slot))?;
+        self.slots.each(|key, slot| ledger.add(SHARED, SlotId::from_bits(key), slot))?;
         for direction in 0..UNDIRECTED {
             let slot = self.unattributed.get(u32::from(direction))?;
             if slot != Slot::ZERO {
                 ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
             }
         }
-        self.netns.each(|inode, totals| ledger.netns.entry(inode).or_default().add(totals))?;
+        self.netns.each(|inode, totals| {
+            ledger.netns.entry(inode).or_default().add(totals);
+            ledger.sharing.insert(inode);
+        })?;
         Ok(ledger)
     }
 }

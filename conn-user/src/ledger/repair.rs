@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use conn_common::cause::Cause;
-use conn_common::ledger::{RepairKey, Slot};
+use conn_common::ledger::{RepairKey, Slot, Totals};
 use conn_common::{name, protocol};
 
 use crate::kernel::map::{HashMap, MapError};
 use crate::kernel::probe::Probe;
 use crate::ledger::audit::Difference;
-use crate::ledger::reader::Ledger;
+use crate::ledger::passages::Passages;
+use crate::ledger::reader::{Ledger, SHARED};
 
 /// The map of repairs. No program touches it, and one process writes it.
 #[derive(Debug)]
@@ -37,11 +38,11 @@ impl RepairMap {
         &self.repairs
     }
 
-    /// Counts phantoms as ended. A repair without room in the map is not made; the next audit finds the difference
-    /// again.
-    pub(crate) fn learn(&mut self, phantoms: &[Difference]) {
+    /// Counts phantoms as ended, see [`Repairs::learn`]. A repair without room in the map is not made; the next audit
+    /// finds the difference again.
+    pub(crate) fn learn(&mut self, differences: &[Difference], phantoms: &BTreeMap<u32, i64>) {
         let mut repairs = self.repairs.clone();
-        repairs.learn(phantoms);
+        repairs.learn(differences, phantoms);
         for (key, ends) in repairs.0 {
             if self.repairs.0.get(&key) == Some(&ends) {
                 continue;
@@ -59,23 +60,45 @@ impl RepairMap {
 pub(crate) struct Repairs(BTreeMap<RepairKey, u64>);
 
 impl Repairs {
-    /// Counts phantoms as ended: connections that the ledger has and the kernel lacks.
-    fn learn(&mut self, differences: &[Difference]) {
-        for difference in differences {
-            let key = RepairKey {
-                // An audit compares all namespaces together.
-                netns: 0,
-                port: difference.port,
-                protocol: protocol::TCP,
-                direction: difference.direction,
-                state: difference.state,
-                reserved: [0; 3],
-            };
+    /// Counts phantoms as ended: connections that the ledger has and the kernel lacks. `phantoms` says how many each
+    /// namespace has.
+    fn learn(&mut self, differences: &[Difference], phantoms: &BTreeMap<u32, i64>) {
+        let mut phantoms = phantoms.clone();
+        let (shared, own): (Vec<&Difference>, Vec<_>) =
+            differences.iter().partition(|one| one.netns == SHARED);
+        for difference in own.into_iter().chain(shared) {
             let excess = difference.excess();
-            let ended = self.0.entry(key).or_default();
-            // A hook saw an end that was repaired before: the repair is undone first.
-            let back = (*ended).min(excess.min(0).unsigned_abs());
-            *ended = *ended - back + excess.max(0).cast_unsigned();
+            let mut rest = excess.max(0).unsigned_abs();
+            // Which namespace had the connection at a shared port is not known, but how many each of them had.
+            let candidates =
+                phantoms.iter_mut().filter(|(netns, _)| [SHARED, **netns].contains(&difference.netns));
+            for (&netns, left) in candidates {
+                let ends = rest.min((*left).max(0).unsigned_abs());
+                *left = left.saturating_sub_unsigned(ends);
+                rest -= ends;
+                self.add(key(netns, difference), ends);
+            }
+            self.add(key(difference.netns, difference), rest);
+            self.undo(difference, excess.min(0).unsigned_abs());
+        }
+    }
+
+    fn add(&mut self, key: RepairKey, ends: u64) {
+        if ends > 0 {
+            *self.0.entry(key).or_default() += ends;
+        }
+    }
+
+    /// A hook saw ends that were repaired before: so many repairs are undone, if there are so many.
+    fn undo(&mut self, difference: &Difference, ends: u64) {
+        let mut rest = ends;
+        for (one, repaired) in &mut self.0 {
+            let belongs = one.netns == SHARED || [SHARED, one.netns].contains(&difference.netns);
+            if belongs && *one == key(one.netns, difference) {
+                let back = rest.min(*repaired);
+                *repaired -= back;
+                rest -= back;
+            }
         }
     }
 
@@ -84,6 +107,12 @@ impl Repairs {
         for (key, &ends) in &self.0 {
             let slot = ledger.ports.entry((key.direction, key.port)).or_insert(Slot::ZERO);
             slot.count_ends(key.state, Cause::Unknown, ends);
+            let mut ended = Slot::ZERO;
+            ended.count_ends(key.state, Cause::Unknown, ends);
+            ledger.parts.entry((key.netns, key.direction, key.port)).or_default().add(&Passages::of(&ended));
+            if key.netns != SHARED {
+                ledger.netns.entry(key.netns).or_default().add(&Totals::of(&ended));
+            }
         }
     }
 
@@ -93,40 +122,102 @@ impl Repairs {
     }
 }
 
+/// The key of a repair in a namespace, which is [`SHARED`] if it is not known.
+const fn key(netns: u32, difference: &Difference) -> RepairKey {
+    RepairKey {
+        netns,
+        port: difference.port,
+        protocol: protocol::TCP,
+        direction: difference.direction,
+        state: difference.state,
+        reserved: [0; 3],
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use conn_common::connection::IN;
     use conn_common::state::{ESTABLISHED, SYN_RECV};
 
     use super::*;
     use crate::ledger::audit::{Audit, SocketTally};
 
-    #[test]
-    fn repair_is_applied_once() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.ports.entry((IN, 22)).or_insert(Slot::ZERO);
+    /// Two connections, one established and one not, that are counted in the part of `part` and belong to `netns`.
+    fn ledger(part: u32, netns: u32) -> Ledger {
+        let mut slot = Slot::ZERO;
         slot.count_opened(SYN_RECV);
         slot.count_opened(SYN_RECV);
         slot.count_step(SYN_RECV, ESTABLISHED);
-        let raw = ledger.clone();
-        let mut repairs = Repairs::default();
-        repairs.learn(&Audit::compare(&raw, &raw, &SocketTally::default()).differences);
-        repairs.apply(&mut ledger);
-        let total = ledger.total();
-        assert_eq!((repairs.total(), total.open(), total.closed(), total.failed()), (2, 0, 1, 1));
-        assert!(Audit::compare(&ledger, &ledger, &SocketTally::default()).holds());
+        let mut ledger = Ledger::default();
+        ledger.ports.insert((IN, 22), slot);
+        ledger.parts.insert((part, IN, 22), Passages::of(&slot));
+        ledger.netns.insert(netns, Totals::of(&slot));
+        if part == SHARED {
+            ledger.sharing.insert(netns);
+        }
+        ledger
+    }
+
+    fn audit(ledger: &Ledger) -> Audit {
+        Audit::compare(ledger, ledger, &SocketTally::default(), BTreeSet::from([7]))
+    }
+
+    #[test]
+    fn repair_is_applied_once() {
+        for part in [7, SHARED] {
+            let mut ledger = ledger(part, 7);
+            let found = audit(&ledger);
+            let mut repairs = Repairs::default();
+            repairs.learn(&found.differences, &found.phantoms);
+            repairs.apply(&mut ledger);
+            let total = ledger.total();
+            assert_eq!((repairs.total(), total.open(), total.closed(), total.failed()), (2, 0, 1, 1));
+            // Once the namespace is gone, it must have nothing open.
+            assert_eq!(ledger.netns[&7], Totals { opened: 2, preexisting: 0, failed: 1, closed: 1 });
+            let gone = Audit::compare(&ledger, &ledger, &SocketTally::default(), BTreeSet::new());
+            assert!(audit(&ledger).holds() && gone.hidden.is_empty(), "{gone:?}");
+        }
     }
 
     #[test]
     fn late_end_undoes_its_repair() {
-        let difference =
-            |ledger, kernel| Difference { direction: IN, port: 22, state: ESTABLISHED, ledger, kernel };
+        for netns in [7, SHARED] {
+            let difference = |ledger, kernel| Difference {
+                netns,
+                direction: IN,
+                port: 22,
+                state: ESTABLISHED,
+                ledger,
+                kernel,
+                moved: false,
+            };
+            let phantoms = |open| BTreeMap::from([(6, 0), (7, open)]);
+            let mut repairs = Repairs::default();
+            repairs.learn(&[difference(3, 1)], &phantoms(2));
+            assert_eq!(repairs.total(), 2);
+            repairs.learn(&[difference(0, 1)], &phantoms(0));
+            assert_eq!(repairs.total(), 1);
+            repairs.learn(&[difference(0, 5)], &phantoms(0));
+            assert_eq!(repairs.total(), 0);
+        }
+    }
+
+    #[test]
+    fn phantoms_without_a_known_namespace_are_repaired_in_the_sum() {
         let mut repairs = Repairs::default();
-        repairs.learn(&[difference(3, 1)]);
-        assert_eq!(repairs.total(), 2);
-        repairs.learn(&[difference(0, 1)]);
-        assert_eq!(repairs.total(), 1);
-        repairs.learn(&[difference(0, 5)]);
-        assert_eq!(repairs.total(), 0);
+        let difference = Difference {
+            netns: SHARED,
+            direction: IN,
+            port: 22,
+            state: ESTABLISHED,
+            ledger: 3,
+            kernel: 0,
+            moved: true,
+        };
+        repairs.learn(&[difference], &BTreeMap::from([(7, 1)]));
+        let netns: Vec<_> = repairs.0.iter().map(|(key, &ends)| (key.netns, ends)).collect();
+        assert_eq!(netns, [(SHARED, 2), (7, 1)]);
     }
 }

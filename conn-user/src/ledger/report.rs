@@ -1,9 +1,7 @@
 //! One reading of the ledger with all that proves it, as data. [`Report::write`] makes text, CSV and JSON of it.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use conn_common::attempt::PortAttempts;
 use conn_common::cause::Cause;
 use conn_common::connection::IN;
 use conn_common::counter;
@@ -17,11 +15,17 @@ use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::counters::Failures;
 use crate::kernel::program_stats::Cost;
 use crate::ledger::attempts::{self, AttemptCounts};
-use crate::ledger::audit::{Audit, Difference};
+use crate::ledger::audit::{Audit, Difference, Hidden};
+use crate::ledger::auditor::AgedAudit;
 use crate::ledger::latency::Lifetimes;
-use crate::ledger::reader::{Ledger, Listeners};
+use crate::ledger::netns_totals::{self, GoneNetns, NetnsTotals};
+use crate::ledger::rates::{Baseline, Begun, Rates};
+use crate::ledger::reader::{Ledger, Listeners, SHARED};
 use crate::ledger::report_text;
 use crate::ledger::self_cost::SelfCost;
+
+/// How many namespaces that were left out a report names.
+pub(super) const MAX_HIDDEN: usize = 16;
 
 /// The parts of a report.
 #[derive(Debug)]
@@ -29,8 +33,7 @@ pub(super) struct Gathered<'a> {
     pub unix_ns: i64,
     pub ledger: &'a Ledger,
     pub sight: Sight,
-    pub audit: Audit,
-    pub audit_age: Duration,
+    pub audit: AgedAudit,
     pub counters: [u64; counter::COUNT],
     pub costs: BTreeMap<&'static str, Cost>,
     pub repaired: u64,
@@ -56,8 +59,10 @@ pub(crate) struct Report {
     pub tries: attempts::Summary,
     /// Listeners by port.
     pub listeners: Vec<ListenerCounts>,
-    /// Totals by network namespace.
+    /// Totals by network namespace, of those that exist.
     pub netns: Vec<NetnsTotals>,
+    /// Totals of the network namespaces that are gone; none if there are none.
+    pub netns_gone: Option<GoneNetns>,
     /// The sums that must agree.
     pub identity: Identity,
     /// The comparison with the sockets.
@@ -80,8 +85,8 @@ pub(crate) struct Report {
 /// The counts of one direction and service port, or of all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PortCounts {
-    /// Direction and port; none for the total.
-    pub key: Option<(u8, u16)>,
+    /// What is counted.
+    pub key: RowKey,
     /// The cells of the ledger.
     pub slot: Slot,
     /// Sockets that listen on the port; none for outgoing connections.
@@ -95,39 +100,43 @@ pub(crate) struct PortCounts {
 impl PortCounts {
     /// True of a port that has refused SYNs and nothing else.
     pub(super) fn is_refused_only(&self) -> bool {
-        self.key.is_some()
+        matches!(self.key, RowKey::Port(..))
             && self.slot == Slot::ZERO
             && self.listeners.is_none()
             && self.attempts.is_some_and(AttemptCounts::is_refused_only)
     }
-}
 
-/// Connections per second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rates {
-    /// Attempts and accepts.
-    pub opened: f64,
-    /// Ends of connections that were never established.
-    pub failed: f64,
-    /// Ends of established connections.
-    pub closed: f64,
-    /// Half-open requests that began.
-    pub attempts: f64,
-    /// SYNs that this host refused.
-    pub refused_by_us: f64,
-}
-
-impl Rates {
-    fn new(now: (&Slot, PortAttempts), then: (&Slot, PortAttempts), seconds: f64) -> Self {
-        let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        Self {
-            opened: per_second(now.0.opened(), then.0.opened()),
-            failed: per_second(now.0.failed(), then.0.failed()),
-            closed: per_second(now.0.closed(), then.0.closed()),
-            attempts: per_second(now.1.begun, then.1.begun),
-            refused_by_us: per_second(now.1.refused, then.1.refused),
+    /// The sum of rows; none if there are none.
+    pub(super) fn sum(rows: &[&Self]) -> Option<Self> {
+        let (first, others) = rows.split_first()?;
+        let mut sum = Self { key: RowKey::Others(rows.len()), ..**first };
+        for row in others {
+            sum.slot.add(&row.slot);
+            sum.listeners = joined(sum.listeners, row.listeners, Listeners::plus);
+            sum.attempts = joined(sum.attempts, row.attempts, AttemptCounts::plus);
+            sum.rates = joined(sum.rates, row.rates, Rates::plus);
         }
+        Some(sum)
     }
+}
+
+/// Both together, or the one that there is.
+fn joined<T>(one: Option<T>, other: Option<T>, plus: impl Fn(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(plus(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What a row of a report counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowKey {
+    /// A direction and service port.
+    Port(u8, u16),
+    /// So many others together.
+    Others(usize),
+    /// All of them.
+    Total,
 }
 
 /// Listeners of one port.
@@ -143,23 +152,6 @@ pub(crate) struct ListenerCounts {
     pub closed: u64,
     /// Listeners that exist now.
     pub open: u64,
-}
-
-/// Totals of one network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct NetnsTotals {
-    /// Its inode number.
-    pub netns: u32,
-    /// As [`Slot::opened`].
-    pub opened: u64,
-    /// As [`Slot::preexisting`].
-    pub preexisting: u64,
-    /// As [`Slot::failed`].
-    pub failed: u64,
-    /// As [`Slot::closed`].
-    pub closed: u64,
-    /// As [`Slot::open`].
-    pub open: i64,
 }
 
 /// `opened + preexisting = failed + closed + open`, over the whole ledger.
@@ -179,72 +171,43 @@ pub(crate) struct Identity {
     pub holds: bool,
 }
 
-/// An audit and its age.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AgedAudit {
-    /// The findings of the audit.
-    pub found: Audit,
-    /// How old the audit is.
-    pub age: Duration,
-}
-
 impl Report {
-    /// Makes a report. `since` is the ledger of the last report, and how many seconds old it is.
-    pub(super) fn new(gathered: Gathered<'_>, since: Option<(&Ledger, f64)>) -> Self {
-        let Gathered {
-            unix_ns,
-            ledger,
-            sight,
-            audit,
-            audit_age,
-            counters,
-            costs,
-            repaired,
-            lifetimes,
-            self_cost,
-        } = gathered;
+    /// Makes a report. `since` is what rates need of the last report, and how many seconds old it is.
+    pub(super) fn new(gathered: Gathered<'_>, since: Option<(&Baseline, f64)>) -> Self {
+        let Gathered { unix_ns, ledger, sight, audit, counters, costs, repaired, lifetimes, self_cost } =
+            gathered;
         let total = ledger.total();
         let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
         let is_equal = i128::from(left) == i128::from(right) + i128::from(total.open());
+        let (netns, netns_gone) = netns_totals::of(ledger, &audit.found);
         let mut time = Vec::new();
         clock::rfc3339(unix_ns, &mut time);
         Self {
             time: String::from_utf8_lossy(&time).into_owned(),
-            ports: ports(ledger, sight, &audit, since),
+            ports: ports(ledger, sight, &audit.found, since),
             total: PortCounts {
-                key: None,
+                key: RowKey::Total,
                 slot: total,
                 listeners: Some(all_listeners(ledger)),
-                attempts: Some(all_attempts(ledger, sight, &audit)),
+                attempts: Some(all_attempts(ledger, sight, &audit.found)),
                 rates: since.map(|(then, seconds)| {
-                    let sum = |ledger: &Ledger| attempts::sum(&ledger.attempts);
-                    Rates::new((&total, sum(ledger)), (&then.total(), sum(then)), seconds)
+                    Rates::new(Begun::of(&total, attempts::sum(&ledger.attempts)), then.total, seconds)
                 }),
             },
             unattributed: ledger.unattributed.map(|slot| slot.opened()),
             tries: attempts::Summary::new(sight, &ledger.attempts),
             listeners: ledger.listeners.iter().map(listener_counts).collect(),
-            netns: ledger
-                .netns
-                .iter()
-                .map(|(&netns, totals)| NetnsTotals {
-                    netns,
-                    opened: totals.opened,
-                    preexisting: totals.preexisting,
-                    failed: totals.failed,
-                    closed: totals.closed,
-                    open: totals.open(),
-                })
-                .collect(),
+            netns,
+            netns_gone,
             identity: Identity {
                 opened: total.opened(),
                 preexisting: total.preexisting(),
                 failed: total.failed(),
                 closed: total.closed(),
                 open: total.open(),
-                holds: is_equal && audit.holds() && Failures::of(&counters).total() == 0,
+                holds: is_equal && audit.found.holds() && Failures::of(&counters).total() == 0,
             },
-            audit: AgedAudit { found: audit, age: audit_age },
+            audit,
             counters,
             programs: costs,
             repaired,
@@ -266,36 +229,24 @@ impl Report {
 
 /// The ports by how many connections they had, then by direction and number. A port without a connection has a row if it
 /// had attempts.
-fn ports(ledger: &Ledger, sight: Sight, audit: &Audit, since: Option<(&Ledger, f64)>) -> Vec<PortCounts> {
-    let tried = ledger.attempts.keys().chain(audit.waiting.keys()).map(|&port| ((IN, port), Slot::ZERO));
-    let mut ports: BTreeMap<(u8, u16), Slot> = tried.collect();
-    ports.extend(ledger.ports.iter().map(|(&key, &slot)| (key, slot)));
-    let mut ports: Vec<_> = ports.into_iter().collect();
-    ports.sort_by_key(|&(key, slot)| (std::cmp::Reverse(slot.opened() + slot.preexisting()), key));
-    let counts = ports.into_iter().map(|(key, slot)| {
+fn ports(ledger: &Ledger, sight: Sight, audit: &Audit, since: Option<(&Baseline, f64)>) -> Vec<PortCounts> {
+    let tried = ledger.attempts.keys().chain(audit.waiting.keys()).map(|&port| (IN, port));
+    let keys: BTreeSet<(u8, u16)> = tried.chain(ledger.ports.keys().copied()).collect();
+    let slot = |key: (u8, u16)| ledger.ports.get(&key).unwrap_or(&Slot::ZERO);
+    let mut keys: Vec<_> = keys.into_iter().collect();
+    keys.sort_by_key(|&key| (std::cmp::Reverse(slot(key).opened() + slot(key).preexisting()), key));
+    let counts = keys.into_iter().map(|key| {
         let (direction, port) = key;
-        let tried = |ledger: &Ledger| {
-            if direction == IN {
-                ledger.attempts.get(&port).copied().unwrap_or_default()
-            } else {
-                PortAttempts::ZERO
-            }
-        };
+        let slot = *slot(key);
+        let tried = ledger.attempts.get(&port).filter(|_| direction == IN).copied().unwrap_or_default();
         PortCounts {
-            key: Some(key),
+            key: RowKey::Port(direction, port),
             slot,
             listeners: if direction == IN { ledger.listeners.get(&port).copied() } else { None },
             attempts: (direction == IN).then(|| {
-                AttemptCounts::new(
-                    sight,
-                    tried(ledger),
-                    audit.waiting.get(&port).copied().unwrap_or_default(),
-                )
+                AttemptCounts::new(sight, tried, audit.waiting.get(&port).copied().unwrap_or_default())
             }),
-            rates: since.map(|(then, seconds)| {
-                let slot_then = then.ports.get(&key).unwrap_or(&Slot::ZERO);
-                Rates::new((&slot, tried(ledger)), (slot_then, tried(then)), seconds)
-            }),
+            rates: since.map(|(then, seconds)| Rates::new(Begun::of(&slot, tried), then.port(key), seconds)),
         }
     });
     counts.collect()
@@ -307,13 +258,7 @@ fn all_attempts(ledger: &Ledger, sight: Sight, audit: &Audit) -> AttemptCounts {
 }
 
 fn all_listeners(ledger: &Ledger) -> Listeners {
-    ledger.listeners.values().fold(Listeners::default(), |sum, one| Listeners {
-        opened: sum.opened + one.opened,
-        preexisting: sum.preexisting + one.preexisting,
-        closed: sum.closed + one.closed,
-        dropped_before: sum.dropped_before + one.dropped_before,
-        dropped: sum.dropped + one.dropped,
-    })
+    ledger.listeners.values().fold(Listeners::default(), |sum, &one| sum.plus(one))
 }
 
 fn listener_counts((&port, one): (&u16, &Listeners)) -> ListenerCounts {
@@ -334,6 +279,7 @@ fn audit<S: Serializer>(audit: &AgedAudit, serializer: S) -> Result<S::Ok, S::Er
     /// A difference by the names of its direction and state.
     #[derive(Serialize)]
     struct Named {
+        netns: Option<u32>,
         direction: &'static str,
         port: u16,
         state: Option<String>,
@@ -343,17 +289,20 @@ fn audit<S: Serializer>(audit: &AgedAudit, serializer: S) -> Result<S::Ok, S::Er
 
     /// An audit as JSON has it.
     #[derive(Serialize)]
-    struct Fields {
-        age_seconds: f64,
+    struct Fields<'a> {
+        age_seconds: Option<f64>,
+        error: Option<&'a str>,
         kernel_open: u64,
         compared: u64,
         moved: u64,
-        hidden_netns: u64,
+        hidden_netns: usize,
+        hidden: &'a [Hidden],
         differences: Vec<Named>,
     }
 
-    let AgedAudit { found, age } = audit;
-    let named = |&Difference { direction, port, state, ledger, kernel }: &Difference| Named {
+    let AgedAudit { found, age, failure } = audit;
+    let named = |&Difference { netns, direction, port, state, ledger, kernel, .. }: &Difference| Named {
+        netns: Some(netns).filter(|&netns| netns != SHARED),
         direction: direction_name(direction),
         port,
         state: state::name(state).map(str::to_lowercase),
@@ -361,11 +310,13 @@ fn audit<S: Serializer>(audit: &AgedAudit, serializer: S) -> Result<S::Ok, S::Er
         kernel,
     };
     let fields = Fields {
-        age_seconds: age.as_secs_f64(),
+        age_seconds: age.map(|age| age.as_secs_f64()),
+        error: failure.as_deref(),
         kernel_open: found.kernel_open,
         compared: found.compared,
         moved: found.moved,
-        hidden_netns: found.hidden_netns,
+        hidden_netns: found.hidden.len(),
+        hidden: &found.hidden[..found.hidden.len().min(MAX_HIDDEN)],
         differences: found.differences.iter().map(named).collect(),
     };
     fields.serialize(serializer)

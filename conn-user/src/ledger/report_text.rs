@@ -1,39 +1,38 @@
 //! A report as a table for people, CSV, or JSON.
 
-use std::borrow::Cow;
-
-use conn_common::counter;
 use conn_common::state;
+use serde::ser::SerializeSeq as _;
 use serde::{Serialize as _, Serializer};
-use serde_json::json;
 
-use crate::event::state_name;
 use crate::host::services::Services;
 use crate::ledger::attempts::AttemptCounts;
-use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, direction_name};
+use crate::ledger::rates::Rates;
+use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, RowKey, direction_name};
 use crate::ledger::self_cost::SelfCost;
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 use crate::render::style::Terminal;
 
-/// The counters in a table: events in the ring, then losses, failures and repairs.
-const SHOWN: [u32; 16] = [
-    counter::PRODUCED,
-    counter::WAKEUPS,
-    counter::LOST,
-    counter::NO_SOCKET,
-    counter::STATE_OVERFLOWED,
-    counter::STORAGE_FAILED,
-    counter::STEP_STATELESS,
-    counter::LEDGER_FAILED,
-    counter::NETNS_FAILED,
-    counter::FLAGS_FAILED,
-    counter::STEP_REPAIRED,
-    counter::ADOPTED_LATE,
-    counter::CLOSED_LATE,
-    counter::END_UNSEEN,
-    counter::OWNER_FAILED,
-    counter::SPANS_FAILED,
-];
+/// How many ports a table names, the busiest first. All others are in one row.
+const BUSIEST: usize = 20;
+
+/// How a report is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReportStyle {
+    /// The format.
+    pub format: TableFormat,
+    /// Names of ports in tables; empty for numbers.
+    pub services: Services,
+    /// A table has all ports.
+    pub all_ports: bool,
+    /// A table ends with the whole proof.
+    pub proof: bool,
+    /// Table and CSV begin with the names of the columns.
+    pub header: bool,
+    /// The report is one of several: rows of CSV begin with the time.
+    pub is_repeated: bool,
+    /// Tables fit into it.
+    pub terminal: Terminal,
+}
 
 /// Columns that a narrow terminal leaves out, the first one first. The others take 40 characters.
 const DROPPABLE: [&str; 13] = [
@@ -53,133 +52,79 @@ const DROPPABLE: [&str; 13] = [
 ];
 
 impl Report {
-    /// The report in one of the formats. A table has the ports' names of `services`, and fits into the terminal.
-    pub(crate) fn write(&self, format: TableFormat, services: &Services, terminal: Terminal) -> String {
-        // In text, a line sums up the ports of a scan.
-        let is_shown = |port: &&PortCounts| format != TableFormat::Table || !port.is_refused_only();
-        let table = || {
-            table(self.ports.iter().filter(is_shown).chain([&self.total]), |port| {
-                NumberValue::port(port, services, format)
-            })
-        };
-        match format {
-            TableFormat::Csv => table().csv(),
-            // A JSON value sorts its fields.
-            TableFormat::Json => format!("{}\n", json!(self)),
-            TableFormat::Table => {
-                let lifetimes = self
-                    .lifetimes
-                    .as_ref()
-                    .map_or_else(String::new, |all| all.table(services, terminal).text());
-                format!("{}{lifetimes}{}", table().fitted(&DROPPABLE, terminal.width).text(), self.proof())
-            }
+    /// The report in the style.
+    pub(crate) fn write(&self, style: &ReportStyle) -> String {
+        match style.format {
+            TableFormat::Csv => self.csv(style),
+            TableFormat::Json => match serde_json::to_string(self) {
+                Ok(json) => json + "\n",
+                Err(error) => unreachable!("numbers and text are JSON: {error}"),
+            },
+            TableFormat::Table => self.text(style),
         }
     }
 
-    /// The lines of losses and repairs, of the audit, and of the identity.
-    fn proof(&self) -> String {
-        let audit = &self.audit.found;
-        let mut lines = self.tries.lines();
-        lines.extend(self.netns_lines());
-        let troubles = SHOWN
-            .map(|at| format!("{} {}", counter::NAMES[at as usize], self.counters[at as usize]))
-            .join(", ");
-        let missed: Vec<String> =
-            self.programs.iter().map(|(name, cost)| format!("{name} {}", cost.missed)).collect();
-        lines.extend([
-            format!("witness: {troubles}, repaired {}", self.repaired),
-            format!("skipped by the kernel: {}", missed.join(", ")),
-            format!(
-                "audit {:.1} s ago: {} open in the kernel; {} ports compared, {} moved meanwhile, {} differ",
-                self.audit.age.as_secs_f64(),
-                audit.kernel_open,
-                audit.compared,
-                audit.moved,
-                audit.differences.len()
-            ),
-        ]);
-        if audit.hidden_netns > 0 {
-            lines.push(format!(
-                "audit: network namespaces with open connections that cannot be entered: {}; nothing was compared",
-                audit.hidden_netns
-            ));
+    fn csv(&self, style: &ReportStyle) -> String {
+        let rows = self.ports.iter().chain([&self.total]);
+        let has_rates = style.is_repeated || self.total.rates.is_some();
+        let mut table = table(rows, has_rates, NumberValue::from);
+        if style.is_repeated {
+            table = table.with_first(
+                NumberColumn { name: "time", in_text: true },
+                &NumberValue::Text(self.time.clone()),
+            );
         }
-        lines.extend(audit.differences.iter().map(|difference| {
-            format!(
-                "audit: port {} {} {}: {} in the ledger, {} in the kernel",
-                difference.port,
-                direction_name(difference.direction),
-                state_name::name(difference.state).unwrap_or("-"),
-                difference.ledger,
-                difference.kernel
-            )
-        }));
-        lines.extend(self.self_cost.iter().flat_map(SelfCost::lines));
-        let identity = &self.identity;
-        lines.push(format!(
-            "opened {} + preexisting {} = failed {} + closed {} + open {}: {}",
-            identity.opened,
-            identity.preexisting,
-            identity.failed,
-            identity.closed,
-            identity.open,
-            self.verdict()
-        ));
-        lines.join("\n") + "\n"
+        table.csv(style.header)
     }
 
-    /// The totals of each namespace, if there are several.
-    fn netns_lines(&self) -> Vec<String> {
-        if self.netns.len() <= 1 {
-            return Vec::new();
-        }
-        let line = |netns: &crate::ledger::report::NetnsTotals| {
-            format!(
-                "netns {}: opened {} + preexisting {} = failed {} + closed {} + open {}",
-                netns.netns, netns.opened, netns.preexisting, netns.failed, netns.closed, netns.open
-            )
-        };
-        self.netns.iter().map(line).collect()
-    }
-
-    /// The verdict on the identity and the audit.
-    fn verdict(&self) -> Cow<'static, str> {
-        let failures = self.failures();
-        let verdict = if failures.total() > 0 {
-            return format!("DOES NOT HOLD: the programs failed ({failures})").into();
-        } else if !self.identity.holds {
-            "DOES NOT HOLD"
-        } else if self.audit.found.hidden_netns > 0 {
-            "the sums hold, the sockets could not be compared"
-        } else if self.audit.found.moved > 0 {
-            "holds, as far as ports stood still"
-        } else {
-            "holds"
-        };
-        verdict.into()
+    fn text(&self, style: &ReportStyle) -> String {
+        let most = if style.all_ports { usize::MAX } else { BUSIEST };
+        // A line sums up the ports of a scan.
+        let ports: Vec<&PortCounts> = self.ports.iter().filter(|port| !port.is_refused_only()).collect();
+        let (busiest, others) = ports.split_at(ports.len().min(most));
+        let others = PortCounts::sum(others);
+        let rows = busiest.iter().copied().chain(&others).chain([&self.total]);
+        let name = |port| NumberValue::port(port, &style.services, TableFormat::Table);
+        let table = table(rows, self.total.rates.is_some(), name).fitted(&DROPPABLE, style.terminal.width);
+        let lifetimes = self
+            .lifetimes
+            .as_ref()
+            .map_or_else(String::new, |all| all.table(&style.services, style.terminal).text(style.header));
+        let proof = if style.proof { self.proof() } else { self.conclusion() };
+        let lines: Vec<String> = self.self_cost.iter().flat_map(SelfCost::lines).chain(proof).collect();
+        format!("{}{lifetimes}{}\n", table.text(style.header), lines.join("\n"))
     }
 }
 
 /// The rows of a report as objects.
 pub(super) fn port_rows<S: Serializer>(ports: &[PortCounts], serializer: S) -> Result<S::Ok, S::Error> {
-    table(ports, NumberValue::from).json().serialize(serializer)
+    let mut rows = serializer.serialize_seq(Some(ports.len()))?;
+    // One row at a time: there may be 131,072.
+    for port in ports {
+        rows.serialize_element(&one_row(port))?;
+    }
+    rows.end()
 }
 
 /// One row of a report as an object.
 pub(super) fn port_row<S: Serializer>(port: &PortCounts, serializer: S) -> Result<S::Ok, S::Error> {
-    table([port], NumberValue::from).json()[0].serialize(serializer)
+    one_row(port).serialize(serializer)
+}
+
+fn one_row(port: &PortCounts) -> serde_json::Value {
+    table([port], port.rates.is_some(), NumberValue::from).json()[0].take()
 }
 
 /// The rows under the ledger's columns. `name` makes a value of a port.
 fn table<'a>(
     rows: impl IntoIterator<Item = &'a PortCounts>,
+    has_rates: bool,
     name: impl Fn(u16) -> NumberValue,
 ) -> NumberTable {
     let rows: Vec<&PortCounts> = rows.into_iter().collect();
-    let has_rates = rows.first().is_some_and(|row| row.rates.is_some());
     let most = rows.iter().filter_map(|row| row.attempts).reduce(AttemptCounts::largest);
     let mut table = NumberTable::new(&columns(has_rates, most.unwrap_or_default()));
-    table.rows.extend(rows.into_iter().map(|counts| row(counts, &name)));
+    table.rows.extend(rows.into_iter().map(|counts| row(counts, has_rates, &name)));
     table
 }
 
@@ -230,11 +175,15 @@ fn open_name(state: u8) -> &'static str {
 }
 
 /// One row, with a value per column.
-fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValue> {
+fn row(counts: &PortCounts, has_rates: bool, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValue> {
     let PortCounts { key, slot, listeners, attempts, rates } = counts;
+    let both = |name: String| vec![NumberValue::Text(name), NumberValue::Text("both".into())];
     let mut row = match *key {
-        Some((direction, port)) => vec![name(port), NumberValue::Text(direction_name(direction).into())],
-        None => vec![NumberValue::Text("total".into()), NumberValue::Text("both".into())],
+        RowKey::Port(direction, port) => {
+            vec![name(port), NumberValue::Text(direction_name(direction).into())]
+        }
+        RowKey::Others(count) => both(format!("{count} others")),
+        RowKey::Total => both("total".into()),
     };
     row.extend([
         slot.opened().into(),
@@ -252,32 +201,41 @@ fn row(counts: &PortCounts, name: impl Fn(u16) -> NumberValue) -> Vec<NumberValu
     row.extend(FAILED.map(|(cause, _)| NumberValue::from(slot.failed_by(cause))));
     row.extend(ENDED.map(|(cause, _)| NumberValue::from(slot.closed_by(cause))));
     row.extend(state::OPEN.map(|state| NumberValue::from(slot.open_in(state))));
-    if let Some(rates) = rates {
-        row.extend([rates.opened, rates.failed, rates.closed].map(NumberValue::Rate));
+    if has_rates {
         let attempts = attempts.unwrap_or_default();
-        let known =
-            |number: Option<u64>, rate| number.map_or(NumberValue::Unknown, |_| NumberValue::Rate(rate));
-        row.push(known(attempts.attempts, rates.attempts));
-        row.push(known(attempts.refused_by_us, rates.refused_by_us));
+        let rate = |known: bool, rate: fn(&Rates) -> f64| {
+            let rate = rates.as_ref().filter(|_| known).map(rate);
+            rate.map_or(NumberValue::Unknown, NumberValue::Rate)
+        };
+        row.extend([
+            rate(true, |rates| rates.opened),
+            rate(true, |rates| rates.failed),
+            rate(true, |rates| rates.closed),
+            rate(attempts.attempts.is_some(), |rates| rates.attempts),
+            rate(attempts.refused_by_us.is_some(), |rates| rates.refused_by_us),
+        ]);
     }
     row
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
     use conn_common::cause::Cause;
     use conn_common::connection::{IN, OUT};
+    use conn_common::counter;
     use conn_common::ledger::{Slot, Totals};
     use conn_common::state::{CLOSE_WAIT, ESTABLISHED, SYN_RECV, SYN_SENT};
-    use serde_json::Value as Json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
     use crate::kernel::attempt_hooks::Sight;
     use crate::kernel::program_stats::Cost;
     use crate::ledger::audit::{Audit, Difference};
+    use crate::ledger::auditor::AgedAudit;
+    use crate::ledger::rates::Baseline;
     use crate::ledger::reader::{Ledger, Listeners};
     use crate::ledger::report::Gathered;
 
@@ -297,40 +255,48 @@ mod tests {
             ports: BTreeMap::from([((IN, 22), ssh), ((OUT, 443), web)]),
             listeners: BTreeMap::from([(22, listeners)]),
             netns: BTreeMap::from([(4_026_531_840, Totals::of(&ssh)), (4_026_532_200, Totals::of(&web))]),
-            unattributed: None,
-            attempts: BTreeMap::new(),
+            ..Ledger::default()
         }
     }
 
-    fn report(audit: Audit, since: Option<(&Ledger, f64)>) -> Report {
+    fn gathered(ledger: &Ledger, audit: Audit) -> Gathered<'_> {
         let mut counters = [0; counter::COUNT];
         counters[counter::CLOSED_LATE as usize] = 3;
-        Report::new(
-            Gathered {
-                unix_ns: 1_700_000_000_123_456_789,
-                ledger: &ledger(),
-                sight: Sight { begun: true, refused: true, half_open: true, dropped: true },
-                audit,
-                audit_age: Duration::from_millis(1_250),
-                counters,
-                costs: BTreeMap::from([("set_state", Cost { runs: 0, run_ns: 0, missed: 7 })]),
-                repaired: 2,
-                lifetimes: None,
-                self_cost: None,
-            },
-            since,
-        )
+        Gathered {
+            unix_ns: 1_700_000_000_123_456_789,
+            ledger,
+            sight: Sight { begun: true, refused: true, half_open: true, dropped: true },
+            audit: AgedAudit { found: audit, age: Some(Duration::from_millis(1_250)), failure: None },
+            counters,
+            costs: BTreeMap::from([("set_state", Cost { runs: 0, run_ns: 0, missed: 7 })]),
+            repaired: 2,
+            lifetimes: None,
+            self_cost: None,
+        }
     }
 
-    fn audited() -> Audit {
-        let difference = Difference { direction: OUT, port: 443, state: SYN_SENT, ledger: 2, kernel: 1 };
+    pub(in crate::ledger) fn report(audit: Audit, since: Option<(&Baseline, f64)>) -> Report {
+        Report::new(gathered(&ledger(), audit), since)
+    }
+
+    pub(in crate::ledger) fn audited() -> Audit {
+        let difference = Difference {
+            netns: 4_026_532_200,
+            direction: OUT,
+            port: 443,
+            state: SYN_SENT,
+            ledger: 2,
+            kernel: 1,
+            moved: false,
+        };
         Audit { compared: 2, kernel_open: 2, differences: vec![difference], ..Audit::default() }
     }
 
     #[test]
     fn table_ends_with_the_proof() {
         let services = Services::parse("ssh 22/tcp");
-        insta::assert_snapshot!(report(audited(), None).write(TableFormat::Table, &services, Terminal::NONE), @"
+        let style = ReportStyle { services, header: true, proof: true, ..ReportStyle::default() };
+        insta::assert_snapshot!(report(audited(), None).write(&style), @"
         PORT   DIR   OPENED  PREEXISTING  ESTABLISHED  FAILED  CLOSED  OPEN  SENT  RECEIVED  RETRANS  LISTENERS
         443    out        2            1            0       0       1     2    0B        0B        0          -
         ssh    in         2            0            1       1       0     1    0B        0B        0          2
@@ -339,30 +305,17 @@ mod tests {
         netns 4026532200: opened 2 + preexisting 1 = failed 0 + closed 1 + open 2
         witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, states_overflowed 0, storage_failed 0, steps_stateless 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
         skipped by the kernel: set_state 7
-        audit 1.2 s ago: 2 open in the kernel; 2 ports compared, 0 moved meanwhile, 1 differ
-        audit: port 443 out syn_sent: 2 in the ledger, 1 in the kernel
+        audit 1.2 s ago: 2 open in the kernel; 2 counts compared, 0 moved meanwhile, 1 differ
+        audit: netns 4026532200 port 443 out syn_sent: 2 in the ledger, 1 in the kernel
         opened 4 + preexisting 1 = failed 1 + closed 1 + open 3: DOES NOT HOLD
         ");
     }
 
     #[test]
-    fn verdict_reports_incomplete_audits() {
-        let verdict = |audit: Audit| report(audit, None).verdict();
-        assert_eq!(verdict(Audit::default()), "holds");
-        assert_eq!(verdict(audited()), "DOES NOT HOLD");
-        assert_eq!(verdict(Audit { moved: 1, ..Audit::default() }), "holds, as far as ports stood still");
-        let hidden = Audit { hidden_netns: 1, ..Audit::default() };
-        assert_eq!(verdict(hidden), "the sums hold, the sockets could not be compared");
-    }
-
-    #[test]
     fn csv_has_rates_since_the_last_report() {
-        let before = Ledger::default();
-        let csv = report(audited(), Some((&before, 2.0))).write(
-            TableFormat::Csv,
-            &Services::default(),
-            Terminal::NONE,
-        );
+        let before = Baseline::of(&Ledger::default());
+        let style = ReportStyle { format: TableFormat::Csv, header: true, ..ReportStyle::default() };
+        let csv = report(audited(), Some((&before, 2.0))).write(&style);
         insta::assert_snapshot!(csv, @"
         port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,attempts,half_open,abandoned,dropped,refused_by_us,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s,attempts_per_s,refused_by_us_per_s
         443,out,2,1,0,0,1,2,0,0,0,,,,,,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5,,
@@ -373,8 +326,12 @@ mod tests {
 
     #[test]
     fn json_has_the_whole_report() {
-        let text =
-            report(audited(), None).write(TableFormat::Json, &Services::parse("ssh 22/tcp"), Terminal::NONE);
+        let style = ReportStyle {
+            format: TableFormat::Json,
+            services: Services::parse("ssh 22/tcp"),
+            ..ReportStyle::default()
+        };
+        let text = report(audited(), None).write(&style);
         let mut json: Json = serde_json::from_str(&text).unwrap();
         let ports = json["ports"].take();
         assert_eq!((&ports[0]["port"], &ports[0]["direction"]), (&json!(443), &json!("out")));
@@ -382,14 +339,81 @@ mod tests {
         assert_eq!((&json["total"]["port"], &json["total"]["open_syn_sent"]), (&json!("total"), &json!(2)));
         json["total"].take();
         json["witness"].take();
-        insta::assert_snapshot!(json.to_string(), @r#"{"attempts":{"refused_by_us":0,"refused_ports":0,"unknown":{}},"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"port":443,"state":"syn_sent"}],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
+        insta::assert_snapshot!(json.to_string(), @r#"{"attempts":{"refused_by_us":0,"refused_ports":0,"unknown":{}},"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"netns":4026532200,"port":443,"state":"syn_sent"}],"error":null,"hidden":[],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"netns_gone":null,"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
     }
 
     #[test]
     fn report_without_ports_keeps_the_total() {
         let mut report = report(audited(), None);
         report.ports.clear();
-        assert_eq!(report.write(TableFormat::Csv, &Services::default(), Terminal::NONE).lines().count(), 2);
+        let style = ReportStyle { format: TableFormat::Csv, header: true, ..ReportStyle::default() };
+        assert_eq!(report.write(&style).lines().count(), 2);
         assert_eq!(json!(report)["ports"], json!([]));
+    }
+
+    #[test]
+    fn reports_of_a_series_share_one_header_and_have_their_time() {
+        let style = ReportStyle { format: TableFormat::Csv, is_repeated: true, ..ReportStyle::default() };
+        let first = report(audited(), None).write(&ReportStyle { header: true, ..style.clone() });
+        let before = Baseline::of(&Ledger::default());
+        let next = report(audited(), Some((&before, 2.0))).write(&style);
+        let lines: Vec<&str> = first.lines().chain(next.lines()).collect();
+        assert!(
+            lines[0].starts_with("time,port,direction,opened,") && lines[0].ends_with(",refused_by_us_per_s")
+        );
+        assert_eq!(lines.len(), 1 + 3 + 3);
+        for line in &lines[1..] {
+            assert!(line.starts_with("2023-11-14T22:13:20.123456789Z,"), "{line}");
+            assert_eq!(line.split(',').count(), lines[0].split(',').count(), "{line}");
+        }
+        // The first report knows no rates.
+        assert!(lines[1].ends_with(",,,,,") && lines[4].ends_with(",1.0,0.0,0.5,,"), "{lines:?}");
+    }
+
+    #[test]
+    fn table_has_the_busiest_ports_and_the_sum_of_the_others() {
+        let mut report = report(audited(), None);
+        let mut slot = Slot::ZERO;
+        slot.count_opened(SYN_SENT);
+        let other = |port| PortCounts {
+            key: RowKey::Port(OUT, port),
+            slot,
+            listeners: None,
+            attempts: None,
+            rates: None,
+        };
+        report.ports.extend((1..=30).map(other));
+        let style = ReportStyle { header: true, ..ReportStyle::default() };
+        let lines = |style: &ReportStyle| report.write(style).lines().map(str::to_owned).collect::<Vec<_>>();
+        let short = lines(&style);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&short[BUSIEST + 1])[..4], ["12", "others", "both", "12"]);
+        assert_eq!(words(&short[BUSIEST + 2])[..2], ["total", "both"]);
+        let all = lines(&ReportStyle { all_ports: true, ..style.clone() });
+        assert_eq!(words(&all[33])[..2], ["total", "both"]);
+        assert!(!all.iter().any(|line| line.contains("others")), "{all:?}");
+        assert_eq!(lines(&ReportStyle { header: false, ..style })[..], short[1..]);
+    }
+
+    #[test]
+    fn gone_namespaces_are_one_sum() {
+        let json = |walked: &[u32]| {
+            let audit = Audit { walked: walked.iter().copied().collect(), ..audited() };
+            let mut ledger = ledger();
+            for netns in 1..=9 {
+                ledger.netns.insert(netns, Totals { opened: 2, preexisting: 1, failed: 0, closed: 3 });
+            }
+            json!(Report::new(gathered(&ledger, audit), None))
+        };
+        // Something is open in the first two.
+        let report = json(&[]);
+        assert_eq!(report["netns"].as_array().unwrap().len(), 2);
+        let gone =
+            json!({"namespaces": 9, "opened": 18, "preexisting": 9, "failed": 0, "closed": 27, "open": 0});
+        assert_eq!(report["netns_gone"], gone);
+        let report = json(&[1, 2, 3]);
+        assert_eq!(report["netns"].as_array().unwrap().len(), 5);
+        assert_eq!(report["netns_gone"]["namespaces"], 6);
+        assert!(json(&[1, 2, 3, 4, 5, 6, 7, 8, 9])["netns_gone"].is_null());
     }
 }

@@ -1,4 +1,4 @@
-//! Gathers the parts of a report, and remembers the last ledger for rates.
+//! Gathers the parts of a report, and remembers what rates need of the last one.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::{AuditError, Audited, Auditor, When};
 use crate::ledger::latency::{LifetimeReader, Lifetimes};
-use crate::ledger::reader::Ledger;
+use crate::ledger::rates::Baseline;
 use crate::ledger::report::{Gathered, Report};
 use crate::ledger::self_cost::SelfCostWatch;
 
@@ -23,7 +23,7 @@ pub(crate) struct Reporter<'a> {
     lifetimes: Option<LifetimeReader>,
     self_cost: Option<&'a SelfCostWatch>,
     sight: Sight,
-    last: Option<(Instant, Ledger)>,
+    last: Option<(Instant, Baseline)>,
 }
 
 impl<'a> Reporter<'a> {
@@ -55,7 +55,7 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
     pub(crate) async fn report(&mut self, when: When) -> Result<Report, AuditError> {
-        let Audited { mut ledger, mut audit, age, repaired } = self.auditor.audited(when).await?;
+        let Audited { mut ledger, mut audit, repaired } = self.auditor.audited(when).await?;
         ledger.ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));
         let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
@@ -63,7 +63,7 @@ impl<'a> Reporter<'a> {
             ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
         }
         ledger.attempts.retain(|&port, _| self.filter.matches_slot(IN, port));
-        audit.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));
+        audit.found.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));
         let taken = Instant::now();
         let counters = self.auditor.counters()?;
         let costs = self.auditor.programs().read();
@@ -74,7 +74,6 @@ impl<'a> Reporter<'a> {
             ledger: &ledger,
             sight: self.sight,
             audit,
-            audit_age: age,
             counters,
             costs,
             repaired,
@@ -82,7 +81,7 @@ impl<'a> Reporter<'a> {
             self_cost,
         };
         let report = Report::new(gathered, since);
-        self.last = Some((taken, ledger));
+        self.last = Some((taken, Baseline::of(&ledger)));
         Ok(report)
     }
 }

@@ -108,8 +108,8 @@ impl NumberTable {
     /// In one of the formats; JSON as one line.
     pub(crate) fn write(&self, format: TableFormat) -> String {
         match format {
-            TableFormat::Table => self.text(),
-            TableFormat::Csv => self.csv(),
+            TableFormat::Table => self.text(true),
+            TableFormat::Csv => self.csv(true),
             TableFormat::Json => format!("{}\n", self.json()),
         }
     }
@@ -165,8 +165,16 @@ impl NumberTable {
         shown.map(|at| cells(at).max().unwrap_or(0).max(title(self.columns[at].name).len())).collect()
     }
 
+    /// The same table with a first column that has one value.
+    #[must_use]
+    pub(crate) fn with_first(mut self, column: NumberColumn, value: &NumberValue) -> Self {
+        self.columns.insert(0, column);
+        self.rows.iter_mut().for_each(|row| row.insert(0, value.clone()));
+        self
+    }
+
     /// Aligned text: numbers to the right, words to the left, two blanks between.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, has_header: bool) -> String {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| self.columns[at].in_text).collect();
         let header = shown.iter().map(|&at| (title(self.columns[at].name), self.is_text_column(at)));
         let mut lines: Vec<Vec<(String, bool)>> = vec![header.collect()];
@@ -175,7 +183,7 @@ impl NumberTable {
         }
         let widths = self.widths();
         let mut out = String::new();
-        for line in lines {
+        for line in lines.into_iter().skip(usize::from(!has_header)) {
             let cells: Vec<String> = line
                 .iter()
                 .zip(&widths)
@@ -196,10 +204,13 @@ impl NumberTable {
     }
 
     /// Comma-separated values (RFC 4180, with line feeds). Unknown values are empty.
-    pub(crate) fn csv(&self) -> String {
-        let header: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
-        let mut out = header.join(",").into_bytes();
-        out.push(b'\n');
+    pub(crate) fn csv(&self, has_header: bool) -> String {
+        let mut out = Vec::new();
+        if has_header {
+            let header: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+            out.extend_from_slice(header.join(",").as_bytes());
+            out.push(b'\n');
+        }
         for row in &self.rows {
             for (at, value) in row.iter().enumerate() {
                 if at > 0 {
@@ -266,12 +277,12 @@ mod tests {
 
     #[test]
     fn one_table_in_three_formats() {
-        insta::assert_snapshot!(table().text(), @r#"
+        insta::assert_snapshot!(table().text(true), @r#"
         PORT  COMM   OPENED
           22  sshd        5
          443  a,"b"   12345
         "#);
-        insta::assert_snapshot!(table().csv(), @r#"
+        insta::assert_snapshot!(table().csv(true), @r#"
         port,comm,opened,refused
         22,sshd,5,1
         443,"a,""b""",12345,
@@ -287,7 +298,7 @@ mod tests {
         let mut table = NumberTable::new(&[NumberColumn { name: "comm", in_text: true }]);
         table.rows = vec![vec![NumberValue::Text("+1".into())], vec![(-1_i64).into()]];
         // A number stays a number.
-        assert_eq!(table.csv(), "comm\n\\x2b1\n-1\n");
+        assert_eq!(table.csv(true), "comm\n\\x2b1\n-1\n");
     }
 
     #[test]
@@ -298,12 +309,12 @@ mod tests {
             table
         };
         let widths = |width| {
-            let text = table().fitted(&["refused", "comm"], width).text();
+            let text = table().fitted(&["refused", "comm"], width).text(true);
             text.lines().map(str::len).max().unwrap()
         };
         assert_eq!([None, Some(28), Some(27), Some(12), Some(3)].map(widths), [28, 28, 19, 12, 12]);
         // JSON and CSV have all columns.
-        assert_eq!(table().fitted(&["comm"], Some(1)).csv(), table().csv());
+        assert_eq!(table().fitted(&["comm"], Some(1)).csv(true), table().csv(true));
     }
 
     #[test]
@@ -332,11 +343,11 @@ mod tests {
         let columns = ["bytes_sent", "opened_per_s"].map(|name| NumberColumn { name, in_text: true });
         let mut table = NumberTable::new(&columns);
         table.rows.push(vec![NumberValue::Bytes(65_536), NumberValue::Rate(1.5)]);
-        insta::assert_snapshot!(table.text(), @"
+        insta::assert_snapshot!(table.text(true), @"
            SENT  OPENED/S
         64.0KiB       1.5
         ");
-        assert_eq!(table.csv(), "bytes_sent,opened_per_s\n65536,1.5\n");
+        assert_eq!(table.csv(true), "bytes_sent,opened_per_s\n65536,1.5\n");
     }
 
     #[test]

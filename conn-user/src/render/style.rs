@@ -164,7 +164,7 @@ pub struct Style {
 }
 
 /// The properties of standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Terminal {
     /// Width in characters; `None` if standard output is not a terminal, or a terminal without a size.
     pub width: Option<usize>,

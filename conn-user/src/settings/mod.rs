@@ -158,6 +158,12 @@ pub struct StatsSettings {
     pub format: TableFormat,
     /// Names of ports in tables; empty for numbers.
     pub services: Services,
+    /// Name all ports in tables.
+    pub all_ports: bool,
+    /// End tables with the whole proof.
+    pub proof: bool,
+    /// Print the names of the columns.
+    pub header: bool,
 }
 
 impl Settings {
@@ -315,6 +321,9 @@ impl StatsSettings {
             hooks: hook_set(&args.hooks)?,
             format: args.output,
             services: lookup.services().unless(args.numeric),
+            all_ports: args.all,
+            proof: args.proof,
+            header: !args.no_header,
         })
     }
 }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use conn_common::connection::{Connection, IN, OUT, PERHAPS_IN, UNDIRECTED};
 
-use crate::host::namespace::{self, Namespace};
+use crate::host::namespace;
 
 /// The ports that `connect()` chooses from where nothing else is set (`inet_init_net()`, Linux 4.2 and later).
 const DEFAULT_RANGE: RangeInclusive<u16> = 32_768..=60_999;
@@ -22,19 +22,14 @@ const LOOPBACK: [u8; 16] = 1_u128.to_be_bytes();
 type Address = (u8, [u8; 16]);
 
 /// The listeners of each network namespace, and the ports that it gives to connections.
-pub(super) struct Responders<'a> {
-    namespaces: &'a [Namespace],
+#[derive(Default)]
+pub(super) struct Responders {
     /// By network namespace and port.
     listeners: HashMap<(u32, u16), BTreeSet<Address>>,
     ranges: BTreeMap<u32, RangeInclusive<u16>>,
 }
 
-impl<'a> Responders<'a> {
-    /// No listeners yet. A walk meets the listeners of a namespace before its connections (`tcp_seek_last_pos()`).
-    pub(super) fn new(namespaces: &'a [Namespace]) -> Self {
-        Self { namespaces, listeners: HashMap::new(), ranges: BTreeMap::new() }
-    }
-
+impl Responders {
     /// Notes a listener.
     pub(super) fn note_listener(&mut self, listener: &Connection) {
         let addresses = self.listeners.entry((listener.netns, listener.dport)).or_default();
@@ -42,7 +37,8 @@ impl<'a> Responders<'a> {
     }
 
     /// Gives a connection in TIME_WAIT, whose `src` is this host's end, its direction if that is certain. Else makes the
-    /// end with the service port the responder.
+    /// end with the service port the responder. The thread must be in the namespace of the connection: that of the walk. A
+    /// walk meets the listeners of a namespace before its connections (`tcp_seek_last_pos()`).
     pub(super) fn direct(&mut self, connection: &mut Connection) {
         if connection.is_directed() {
             return;
@@ -75,12 +71,8 @@ impl<'a> Responders<'a> {
     }
 
     fn range(&mut self, netns: u32) -> RangeInclusive<u16> {
-        let range = self.ranges.entry(netns).or_insert_with(|| {
-            let namespace = self.namespaces.iter().find(|namespace| namespace.inode == netns);
-            let range = namespace.and_then(|namespace| namespace.enter(namespace::port_range).ok()?.ok());
-            range.unwrap_or(DEFAULT_RANGE)
-        });
-        range.clone()
+        let range = || namespace::port_range(netns).unwrap_or(DEFAULT_RANGE);
+        self.ranges.entry(netns).or_insert_with(range).clone()
     }
 }
 
@@ -118,7 +110,7 @@ mod tests {
     }
 
     fn directed(listeners: &[(u8, [u8; 16], u16)], mut connection: Connection) -> (u8, u16, bool) {
-        let mut responders = Responders::new(&[]);
+        let mut responders = Responders::default();
         for &(family, dst, dport) in listeners {
             let flags = LISTENER;
             responders.note_listener(&Connection { netns: 1, family, dst, dport, flags, ..connection });

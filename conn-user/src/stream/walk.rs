@@ -1,9 +1,8 @@
 //! A walk over the sockets that exist now, as a source.
 
-use std::collections::BTreeSet;
-
 use crate::error::Error;
-use crate::host::namespace::Namespace;
+use crate::host::namespace::Found;
+use crate::kernel::iterator::Walked;
 use crate::kernel::probe::Probe;
 use crate::kernel::sockets::{self, Holders};
 use crate::stream::source::{Batch, Item, Source, Take};
@@ -12,23 +11,21 @@ use crate::stream::time_wait::Responders;
 /// Every TCP socket of some network namespaces: one batch.
 pub(crate) struct SocketWalk<'a> {
     probe: &'a Probe,
-    namespaces: &'a [Namespace],
+    found: &'a Found,
     holders: &'a Holders,
-    walked: Option<BTreeSet<u32>>,
+    walked: Option<Walked>,
 }
 
 impl<'a> SocketWalk<'a> {
-    /// Walks the sockets of `namespaces` that the filters of `probe` let through. `holders` says which processes have
-    /// them open.
-    pub(crate) const fn new(probe: &'a Probe, namespaces: &'a [Namespace], holders: &'a Holders) -> Self {
-        Self { probe, namespaces, holders, walked: None }
+    /// Walks the sockets of the namespaces that were found, as far as the filters of `probe` let them through.
+    /// `holders` says which processes have them open.
+    pub(crate) const fn new(probe: &'a Probe, found: &'a Found, holders: &'a Holders) -> Self {
+        Self { probe, found, holders, walked: None }
     }
 
-    /// The first namespace that was not walked, by inode number.
+    /// The first namespace that could not be entered, by inode number.
     pub(crate) fn missed(&self) -> Option<u32> {
-        let walked = self.walked.as_ref();
-        let is_missed = |inode: &u32| walked.is_none_or(|walked| !walked.contains(inode));
-        self.namespaces.iter().map(|namespace| namespace.inode).find(is_missed)
+        self.walked.as_ref()?.refused.first().map(|&(inode, _)| inode)
     }
 }
 
@@ -38,8 +35,10 @@ impl Source for SocketWalk<'_> {
             return Ok(Batch::End);
         }
         let (holders, mut wanted) = (self.holders, true);
-        let mut responders = Responders::new(self.namespaces);
-        let walked = sockets::list(self.probe, self.namespaces, |mut row| {
+        let mut responders = Responders::default();
+        // The kernel does not count half-open connections.
+        let may_skip = |_| !self.probe.lists_half_open();
+        let walked = sockets::list(self.probe, self.found, may_skip, |mut row| {
             if row.is_hint != 0 {
                 responders.note_listener(&row.connection);
                 return;
@@ -47,6 +46,13 @@ impl Source for SocketWalk<'_> {
             responders.direct(&mut row.connection);
             wanted = wanted && take(Item::Socket(&row, holders.of(&row))).is_continue();
         })?;
+        walked.warn();
+        for inode in &self.found.hidden {
+            log::warn!(
+                "network namespace {inode} has no process and no file: connections there that no process has open \
+                 are missing"
+            );
+        }
         self.walked = Some(walked);
         Ok(Batch::Items)
     }

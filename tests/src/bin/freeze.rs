@@ -1,6 +1,6 @@
-//! Writes the running kernel's self-description that conntrace reads, for unit tests without a kernel: its BTF, cut to
-//! the types in use, as hexadecimal digits, and the format of the accept tracepoint. `cargo xtask vm --freeze` keeps
-//! both in files.
+//! Writes a kernel's self-description that conntrace reads, for unit tests without a kernel: its BTF, cut to the types in
+//! use, as hexadecimal digits, and the format of the accept tracepoint. `cargo xtask vm --freeze` keeps both in files. The
+//! BTF is that of the running kernel, or of the file that an argument names.
 
 #![expect(clippy::disallowed_macros, reason = "the output is the program's result")]
 #![expect(clippy::expect_used, reason = "a tool of the tests: a panic is the failure report")]
@@ -20,7 +20,8 @@ const FORMAT: &str = "/sys/kernel/tracing/events/syscalls/sys_exit_accept/format
 const LINE: usize = 60;
 
 fn main() {
-    let types = Types::parse(&fs::read(BTF).expect(BTF));
+    let path = std::env::args().nth(1).unwrap_or_else(|| BTF.to_owned());
+    let types = Types::parse(&fs::read(&path).expect(BTF));
     let fields = FIELDS.iter().chain(OPTIONAL).map(|field| (field.structure, field.path)).collect();
     let wanted = Wanted { fields, structures: vec![LOCKED_WALK], functions: vec![ACCEPT, GRAFT] };
     for line in types.cut(&wanted).to_bytes().chunks(LINE) {

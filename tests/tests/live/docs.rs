@@ -192,7 +192,7 @@ fn lifetimes(stage: &Stage) -> Vec<String> {
     });
     let (command, table) = lines.split_at(1);
     let table =
-        table.iter().skip_while(|line| !line.contains("SPAN")).take_while(|line| !line.contains("netns"));
+        table.iter().skip_while(|line| !line.contains("SPAN")).take_while(|line| !line.contains(" opened"));
     command.iter().chain(table).cloned().collect()
 }
 

@@ -167,8 +167,18 @@ fn events_in_quick_succession_wake_the_reader(_: &Host) -> Outcome {
     const CONNECTIONS: u64 = 200;
     let port = Port::claim();
     let filter = port.to_string();
-    let tracer =
-        Tracer::start(["-e", "NEW", "-o", "json", "--direction", "out", "--summary", "--dport", &filter]);
+    let tracer = Tracer::start([
+        "-v",
+        "-e",
+        "NEW",
+        "-o",
+        "json",
+        "--direction",
+        "out",
+        "--summary",
+        "--dport",
+        &filter,
+    ]);
     let server = Server::listen(port.v4());
     for _ in 0..CONNECTIONS {
         let pair = server.pair();

@@ -65,7 +65,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     let mut pipeline = Pipeline::new(&settings.filter)
         .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
     let mut counts = Counts::new(&settings.by);
-    let mut walk = SocketWalk::new(&probe, &found.namespaces, &holders);
+    let mut walk = SocketWalk::new(&probe, &found, &holders);
     pipeline.run(&mut walk, &mut counts)?;
     if let Some(missed) = walk.missed() {
         return Err(Error::Hidden { what: format!("network namespace {missed}") });
