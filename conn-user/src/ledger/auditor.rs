@@ -2,7 +2,7 @@
 //! ring must be read and reports printed.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -336,7 +336,9 @@ impl World for Worker {
         }
         let found = sockets::all_namespaces(&self.probe)?;
         self.adopt_new(&found)?;
-        let before = self.shared.ledger()?;
+        let mut before = self.shared.ledger()?;
+        // A comparison needs the parts alone, and the slots of very many ports take hundreds of megabytes.
+        before.ports = BTreeMap::new();
         let busy: BTreeSet<u32> = busy(&before).collect();
         let mut tally = SocketTally::default();
         let is_idle = |inode| !busy.contains(&inode);

@@ -17,8 +17,8 @@ use crate::stream::source::{Batch, Item, Source, Take};
 
 /// How long a batch may take. Under a flood the ring never is empty, and signals and deadlines wait for the batch.
 const MAX_BATCH: Duration = Duration::from_millis(50);
-/// After how many records the clock is read.
-const LOOK_EVERY: u32 = 64;
+/// After how many records the clock is read. An event may wait 20 ms for what files say.
+const LOOK_EVERY: u32 = 8;
 
 /// The ring, and the counter of events that found it full.
 pub(crate) struct LiveSource {

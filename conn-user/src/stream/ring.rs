@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::error::Error;
@@ -76,6 +77,9 @@ impl RingReader {
     /// # Errors
     /// The ring cannot be polled any more.
     pub(crate) async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
+        // Under a flood there always is a record, and no future would wait: the runtime would see no signal and no
+        // deadline.
+        yield_now().await;
         if quiet && self.is_asleep()? {
             return self.woken().await;
         }

@@ -1,6 +1,7 @@
 //! Readers that do not read: of standard output, of standard error, and none at all.
 
 use conn_tests::{
+    flood::{Ending, Flood},
     harness::{Outcome, tool},
     host::Host,
     needs_tracing,
@@ -19,6 +20,7 @@ use std::{
     io::Read as _,
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -139,6 +141,45 @@ fn an_unread_pipe_stops_no_reports(_: &Host) -> Outcome {
     let ended = pipe.start("stats -o json --interval 100ms --timeout 3s").await_end();
     assert!(begin.elapsed() < AT_ONCE + Duration::from_secs(6), "{:?}", begin.elapsed());
     assert!(ended.expect_code(0).contains("reports were not written"), "{ended:#?}");
+    Ok(())
+}
+
+/// The most memory that a process has used, bytes.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// What an unread pipe, a slow reader and a fast one must not exceed: the ring, four times as much text, and the program
+/// itself, with room for a build without optimisation.
+const MAX_MEMORY: u64 = 160 << 20;
+
+#[apply(needs_tracing)]
+fn a_flood_delays_no_signal_and_takes_no_memory(_: &Host) -> Outcome {
+    tool("/bin/sh")?;
+    for (arguments, redirection) in [
+        ("events -o json", ">/dev/null"),
+        ("life --top 5", ">/dev/null"),
+        ("stats --interval 100ms -o json", ">/dev/null"),
+    ] {
+        let tracer = shell(arguments, redirection).start();
+        let port = Port::claim();
+        let flood = Flood::new(port.number(), u64::MAX, Ending::Mixed).start();
+        while flood.made() < 20_000 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let memory = peak_memory(tracer.pid());
+        let begin = Instant::now();
+        tracer.signal(Signal::SIGINT);
+        let ended = tracer.await_end();
+        let took = begin.elapsed();
+        flood.stop();
+        println!("{arguments}: ended after {took:?}, at most {} MiB", memory >> 20);
+        assert!(took < AT_ONCE, "{arguments}: {took:?}");
+        assert_eq!(ended.code, Some(0), "{arguments}");
+        assert!(memory < MAX_MEMORY, "{arguments}: {memory}");
+    }
     Ok(())
 }
 
