@@ -327,7 +327,7 @@ mod tests {
             text("NetworkManager"),
             7.into(),
         ]);
-        let cut = |width| table.clone().cut(&["unit", "comm"], width, "~").text();
+        let cut = |width| table.clone().cut(&["unit", "comm"], width, "~").text(true);
         insta::assert_snapshot!(cut(Some(40)), @"
         UNIT                COMM            OPEN
         docker-aaaaaaaaaa~  NetworkManager     7
@@ -335,7 +335,7 @@ mod tests {
         for width in 26..120 {
             assert!(cut(Some(width)).lines().all(|line| line.len() <= width), "{width}");
         }
-        assert_eq!(cut(None), table.text());
+        assert_eq!(cut(None), table.text(true));
     }
 
     #[test]
