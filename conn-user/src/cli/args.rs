@@ -6,7 +6,7 @@ use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::environment::{self, OPTIONS};
-use crate::cli::{Cli, conntrack_compat};
+use crate::cli::{Cli, conntrack_compat, migration};
 use crate::complaint::{Complaint, complaint};
 use crate::error::UsageError;
 use crate::filter::expression::parser;
@@ -36,7 +36,7 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
         check_options(&args[..2], &words)?;
         args.splice(2..2, words);
     }
-    Cli::try_parse_from(args).map_err(refuse)
+    Cli::try_parse_from(&args).map_err(|error| refuse(error, &args))
 }
 
 /// Refuses unknown options and filters in [`OPTIONS`]. The message names the variable.
@@ -49,7 +49,7 @@ fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal
         )),
         // An unknown command is not a mistake in the variable.
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Ok(()),
-        Err(error) => match refuse(error) {
+        Err(error) => match refuse(error, words) {
             Refusal::Usage(error) => wrong(complaint!("{OPTIONS}: {error}")),
             Refusal::Clap(error) => {
                 let text = error.render().to_string();
@@ -60,20 +60,48 @@ fn check_options(command: &[OsString], words: &[OsString]) -> Result<(), Refusal
     }
 }
 
-/// Explains options of conntrack that conntrace does not have. clap reports other unknown options.
-fn refuse(mut error: clap::Error) -> Refusal {
+/// Explains options of conntrack and of other tools that conntrace does not have. clap reports other unknown options.
+fn refuse(mut error: clap::Error, args: &[OsString]) -> Refusal {
     // clap would suggest `--`, which makes the option a filter.
     error.remove(ContextKind::Suggested);
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
-        && let Some(why) = conntrack_compat::why(option)
     {
-        return Refusal::Usage(UsageError::Unknown(why));
+        let why = match (conntrack_compat::why(option), hint(option, args)) {
+            (Some(why), Some(hint)) => Some(complaint!("{why}. {hint}")),
+            (why, None) => why,
+            (None, Some(hint)) => Some(complaint!("there is no {option}. {hint}")),
+        };
+        if let Some(why) = why {
+            return Refusal::Usage(UsageError::Unknown(why));
+        }
+    }
+    // A value is missing: the option has none in other tools (`ss -s`).
+    if error.kind() == ErrorKind::InvalidValue
+        && matches!(error.get(ContextKind::InvalidValue), Some(ContextValue::String(value)) if value.is_empty())
+        && let Some(option) = args.last().and_then(|arg| arg.to_str()).filter(|arg| is_short(arg))
+        && let Some(hint) = hint(option, args)
+    {
+        return Refusal::Usage(UsageError::Unknown(complaint!("{option} takes a value. {hint}")));
     }
     Refusal::Clap(Box::new(error))
 }
 
-/// conntrack's command flags, and the command of each. `--count` is an option of `events`, so `-C` has no long form.
+/// The commands for what a short option means to other tools.
+fn hint(option: &str, args: &[OsString]) -> Option<String> {
+    let letter = option.strip_prefix('-').filter(|_| is_short(option))?.chars().next()?;
+    let words = args.iter().filter_map(|arg| arg.to_str());
+    let cluster = words.filter(|arg| is_short(arg)).find(|arg| arg.contains(letter)).unwrap_or(option);
+    migration::hint(letter, cluster)
+}
+
+/// True for a word of short options.
+fn is_short(arg: &str) -> bool {
+    arg.len() > 1 && arg.starts_with('-') && !arg.starts_with("--")
+}
+
+/// conntrack's command flags, and the command of each. `--count` is an option of `events`, so only a `--count` without
+/// a number is conntrack's `-C`.
 const COMMAND_FLAGS: [(&str, &str, &str); 4] = [
     ("-L", "--dump", "list"),
     ("-E", "--event", "events"),
@@ -104,32 +132,54 @@ pub fn rewrite_args(mut args: Vec<OsString>) -> Result<Vec<OsString>, Complaint>
         args.insert(first, command);
         return Ok(args);
     }
-    for at in options {
-        if let Some((command, rest)) = command_flag(&args[at]) {
-            args.remove(at);
-            if let Some(rest) = rest {
-                args.insert(at, rest);
-            } else if let Some(table) = args.get(at).and_then(|arg| arg.to_str()) {
-                if let Some(why) = conntrack_compat::table(table) {
-                    return Err(why);
-                }
-                // conntrack's own name for the table of connections.
-                if table == "conntrack" {
-                    args.remove(at);
-                }
+    let flag = options.clone().find_map(|at| Some((at, command_flag(&args[at])?)));
+    let alone = || options.clone().find(|&at| is_count_alone(&args, at)).map(|at| (at, ("count", None)));
+    if let Some((at, (command, rest))) = flag.or_else(alone) {
+        args.remove(at);
+        if let Some(rest) = rest {
+            args.insert(at, rest);
+        } else if let Some(table) = args.get(at).and_then(|arg| arg.to_str()) {
+            // `tcplife -L 80`; no filter begins with a number.
+            if let Some(hint) = hint(LIST, &[LIST.into()]).filter(|_| is_port(command, table)) {
+                return Err(complaint!("conntrack's -L prints the list and takes no port. {hint}"));
             }
-            args.insert(first, command.into());
-            if command == "list" {
-                args.insert(first + 1, "--dump".into());
+            if let Some(why) = conntrack_compat::table(table) {
+                return Err(why);
             }
-            return Ok(args);
+            // conntrack's own name for the table of connections.
+            if table == "conntrack" {
+                args.remove(at);
+            }
         }
+        args.insert(first, command.into());
+        if command == "list" {
+            args.insert(first + 1, "--dump".into());
+        }
+        return Ok(args);
     }
     let asks_for_help = word.is_some_and(|at| args[at] == "-h" || args[at] == "--help");
     if !asks_for_help {
         args.insert(first, "events".into());
     }
     Ok(args)
+}
+
+/// conntrack's flag of `list`.
+const LIST: &str = "-L";
+
+/// True if a port follows conntrack's flag of `list`, as with bcc's tools.
+fn is_port(command: &str, word: &str) -> bool {
+    command == "list" && word.split(',').all(|part| part.parse::<u16>().is_ok())
+}
+
+/// True if `--count` stands without a number, as conntrack's long form of `-C`.
+fn is_count_alone(args: &[OsString], at: usize) -> bool {
+    let next = args.get(at + 1).and_then(|arg| arg.to_str());
+    args[at] == "--count"
+        && next.is_none_or(|next| {
+            let is_option = next.starts_with('-') && next.parse::<i64>().is_err();
+            is_option || next == "conntrack" || conntrack_compat::table(next).is_some()
+        })
 }
 
 /// The command of a flag, and the rest of a cluster of short options (`-Ee NEW`).

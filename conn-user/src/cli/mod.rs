@@ -5,6 +5,7 @@ pub(crate) mod conntrack_compat;
 pub(crate) mod count;
 pub mod environment;
 pub(crate) mod filter;
+pub mod migration;
 pub(crate) mod output;
 #[cfg(test)]
 mod tests;

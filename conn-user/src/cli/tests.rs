@@ -205,8 +205,8 @@ fn options_of_conntrack_are_refused_by_name() {
     insta::assert_snapshot!(errors.join("\n"), @r#"
     -m 5: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
     --mark=5: conntrack's --mark has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
-    -c 1: conntrack's -c has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
-    -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    -c 1: conntrack's -c has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tnc is here: conntrace
+    -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n; ss -tln is here: conntrace list --listening -n
     --label-add x: conntrack's --label-add has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
     -w 1: conntrack's -w has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
     --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
@@ -219,13 +219,13 @@ fn options_of_conntrack_are_refused_by_name() {
     -z: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
     --zero: conntrack's --zero has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
     -Ez: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
-    -u ASSURED: conntrack's -u has no meaning here: a socket has no status bits of connection tracking. Use --state, or the reason of an end in -o json
-    -t 120: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time
-    -i 5: conntrack's -i has no meaning here: conntrace gives ids while it runs, so no id is known before. -o json shows them
+    -u ASSURED: conntrack's -u has no meaning here: a socket has no status bits of connection tracking. Use --state, or the reason of an end in -o json. netstat -tulpn is here: conntrace list --listening -n; ss -tulpn is here: conntrace list --listening -n
+    -t 120: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -t is here: conntrace list -o table --resolve; ss -t is here: conntrace list -o table; tcptracer -t is here: conntrace -e NEW,DESTROY -o table
+    -i 5: conntrack's -i has no meaning here: conntrace gives ids while it runs, so no id is known before. -o json shows them. ss -ti is here: conntrace list -o table --columns +srtt_us,retransmits
     -I: conntrack's -I has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     --create: conntrack's --create has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     -A: conntrack's -A has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
-    -D: conntrack's -D has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
+    -D: conntrack's -D has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking. tcplife -D 80 is here: conntrace life --direction out --dport 80
     -U: conntrack's -U has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     -F: conntrack's -F has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     -R x: conntrack's -R has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
@@ -236,4 +236,78 @@ fn options_of_conntrack_are_refused_by_name() {
     -S unconfirmed: there is no table "unconfirmed": it belongs to connection tracking, and conntrace has connections only
     expect: ["expect"]
     "#);
+}
+
+/// What ss, netstat and bcc mean by an option, which conntrack or conntrace means otherwise.
+#[test]
+fn options_of_other_tools_get_the_right_form() {
+    let errors = [
+        "-t",
+        "-a",
+        "-4",
+        "-6",
+        "-l",
+        "-tulpn",
+        "-tln",
+        "-H",
+        "-s",
+        "-D 80",
+        "-L 80",
+        "-L 80,443",
+        "-P 80",
+        "-T",
+        "life -L 80",
+        "life -D 80",
+        "list -t",
+        "list -a",
+        "count -4",
+        "-x",
+    ]
+    .map(|words| format!("{words}: {}", read(&format!("conntrace {words}"), None).unwrap_err()));
+    insta::assert_snapshot!(errors.join("\n"), @"
+    -t: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -t is here: conntrace list -o table --resolve; ss -t is here: conntrace list -o table; tcptracer -t is here: conntrace -e NEW,DESTROY -o table
+    -a: conntrack's -a has no meaning here: expectations belong to connection tracking. conntrace shows connections only. netstat -tan is here: conntrace list -o table -n --state all; ss -ta is here: conntrace list -o table --state all
+    -4: there is no -4. ss -t4 is here: conntrace list -o table -f ipv4
+    -6: there is no -6. ss -t6 is here: conntrace list -o table -f ipv6
+    -l: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n; ss -tln is here: conntrace list --listening -n
+    -tulpn: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -tulpn is here: conntrace list --listening -n; ss -tulpn is here: conntrace list --listening -n
+    -tln: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. ss -tln is here: conntrace list --listening -n
+    -H: there is no -H. ss -tH is here: conntrace list -o table --no-header
+    -s: -s takes a value. ss -s is here: conntrace count --by state; tcplife -s is here: conntrace life -o csv
+    -D 80: conntrack's -D has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking. tcplife -D 80 is here: conntrace life --direction out --dport 80
+    -L 80: conntrack's -L prints the list and takes no port. tcplife -L 80 is here: conntrace life --direction in --dport 80
+    -L 80,443: conntrack's -L prints the list and takes no port. tcplife -L 80 is here: conntrace life --direction in --dport 80
+    -P 80: there is no -P. tcpconnect -P 80 is here: conntrace -e NEW --direction out --dport 80; tcpaccept -P 80 is here: conntrace -e NEW --direction in --dport 80
+    -T: there is no -T. tcplife -T is here: conntrace life
+    life -L 80: there is no -L. tcplife -L 80 is here: conntrace life --direction in --dport 80
+    life -D 80: conntrack's -D has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking. tcplife -D 80 is here: conntrace life --direction out --dport 80
+    list -t: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -t is here: conntrace list -o table --resolve; ss -t is here: conntrace list -o table; tcptracer -t is here: conntrace -e NEW,DESTROY -o table
+    list -a: conntrack's -a has no meaning here: expectations belong to connection tracking. conntrace shows connections only. netstat -tan is here: conntrace list -o table -n --state all; ss -ta is here: conntrace list -o table --state all
+    count -4: there is no -4. ss -t4 is here: conntrace list -o table -f ipv4
+    -x: error: unexpected argument '-x' found
+    ");
+    // The forms are commands of conntrace.
+    for line in errors.iter().flat_map(|error| error.split("is here: ").skip(1)) {
+        let command = line.split("; ").next().unwrap();
+        assert!(read(command, None).is_ok(), "{command}");
+    }
+}
+
+#[test]
+fn count_without_a_number_is_conntracks() {
+    for (line, words) in [
+        ("conntrace --count", "conntrace count"),
+        ("conntrace --count --dport 80", "conntrace count --dport 80"),
+        ("conntrace --dport 80 --count", "conntrace count --dport 80"),
+        ("conntrace --count conntrack -f ipv4", "conntrace count -f ipv4"),
+        ("conntrace --count 5", "conntrace events --count 5"),
+        ("conntrace --count many", "conntrace events --count many"),
+        ("conntrace --count -5", "conntrace events --count -5"),
+        ("conntrace -E --count", "conntrace events --count"),
+        ("conntrace life --count", "conntrace life --count"),
+        ("conntrace --count -S", "conntrace stats --count"),
+    ] {
+        assert_eq!(rewritten(line), words, "{line}");
+    }
+    assert!(rewrite_args(["conntrace", "--count", "expect"].map(OsString::from).to_vec()).is_err());
 }

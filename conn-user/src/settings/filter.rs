@@ -2,6 +2,7 @@
 
 use conn_common::connection::{IN, OUT};
 
+use crate::cli::migration;
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
@@ -134,8 +135,11 @@ fn protocol(text: &str) -> Result<(), Complaint> {
     if text == "6" || text.eq_ignore_ascii_case("tcp") {
         return Ok(());
     }
+    // bcc's tools take a process there.
+    let hint = migration::hint('p', "-p").filter(|_| text.parse::<u32>().is_ok());
+    let hint = hint.map(|hint| format!(". {hint}")).unwrap_or_default();
     Err(complaint!(
-        "protocol {} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out",
+        "protocol {} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out{hint}",
         as_typed(text)
     ))
 }

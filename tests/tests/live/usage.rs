@@ -94,6 +94,25 @@ fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
 }
 
 #[apply(needs_nothing)]
+fn options_of_other_tools_get_the_right_form(_: &Host) -> Outcome {
+    for (words, instead) in [
+        (["-t"].as_slice(), "ss -t is here: conntrace list -o table"),
+        (&["-a"], "--state all"),
+        (&["-4"], "-f ipv4"),
+        (&["-l"], "conntrace list --listening"),
+        (&["-tulpn"], "ss -tulpn is here: conntrace list --listening -n"),
+        (&["-s"], "conntrace count --by state"),
+        (&["-p", "181"], "conntrace life --pid 181"),
+        (&["-D", "80"], "conntrace life --direction out --dport 80"),
+        (&["-L", "80"], "conntrace life --direction in --dport 80"),
+        (&["-P", "80"], "conntrace -e NEW --direction out --dport 80"),
+    ] {
+        is_wrong_usage(words, instead);
+    }
+    Ok(())
+}
+
+#[apply(needs_nothing)]
 fn wrong_options_of_the_environment_are_named(_: &Host) -> Outcome {
     for (options, named) in [("--no-such", "--no-such"), ("dport = 22", "options only"), ("'", "quote")] {
         let ended = Setup::new(["count"]).variable("CONNTRACE_OPTS", options).run();

@@ -1,7 +1,5 @@
 //! `conntrace help`, `conntrace -h`, and completions.
 
-pub mod migration;
-
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
@@ -9,6 +7,7 @@ use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::cli::migration;
 use crate::cli::topics::{CompletionsArgs, HelpArgs, Topic};
 use crate::column::Column;
 use crate::complaint::{as_typed, complaint};
@@ -272,7 +271,9 @@ mod tests {
     fn topics_take_half_a_screen() {
         for topic in Topic::value_variants() {
             let text = topic.text();
-            assert!(text.lines().count() <= 36, "{topic:?}: {}", text.lines().count());
+            // The commands of other tools take a screen.
+            let most = if *topic == Topic::From { 50 } else { 36 };
+            assert!(text.lines().count() <= most, "{topic:?}: {}", text.lines().count());
             for line in text.lines() {
                 let width = if *topic == Topic::From { 130 } else { WIDTH };
                 assert!(line.chars().count() <= width && !line.ends_with(' '), "{topic:?}: {line}");
