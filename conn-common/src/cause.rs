@@ -18,7 +18,7 @@ pub enum Cause {
     Abandoned = 4,
     /// No SYN was sent: there was no free port, or nothing to send yet (fast open).
     Local = 5,
-    /// An administrator killed it (ECONNABORTED, `ss -K`).
+    /// An administrator killed it (ECONNABORTED, `ss -K`), or a checkpoint took it away (`TCP_REPAIR`), which sends nothing.
     Aborted = 6,
     /// Not known, or an error that none of these is.
     Unknown = 7,
@@ -30,6 +30,9 @@ pub enum Cause {
     ResetByUs = 10,
     /// Its listener was closed before a task accepted it.
     NotAccepted = 11,
+    /// Reset after this end had closed, while its FIN was on its way (ECONNRESET): by the peer, or by us for data that the
+    /// peer still sent. `tcp_reset()` is called for both, and the socket does not show which of the two it was.
+    LateReset = 12,
 }
 
 /// The known facts of a connection at its end.
@@ -50,11 +53,13 @@ pub struct Ending {
     pub peer_closed: bool,
     /// The socket may not wait for the peer's FIN once no process has it (`TCP_LINGER2` below 0).
     pub never_lingers: bool,
+    /// The socket is in repair mode (`TCP_REPAIR`): its ends send nothing.
+    pub in_repair: bool,
 }
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
     /// All of them, by number.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Refused,
@@ -69,6 +74,7 @@ impl Cause {
         Self::ClosedByPeer,
         Self::ResetByUs,
         Self::NotAccepted,
+        Self::LateReset,
     ];
 
     /// The cause with this number.
@@ -90,8 +96,8 @@ impl Cause {
             // and icmpv6_err_convert have no others.
             101 | 113 | 112 | 64 | 13 | 92 => Self::Unreachable,
             // tcp_rcv_state_process() calls tcp_reset() on itself, too, before it answers data that come after close() by a
-            // reset. The socket does not show which of the two it was.
-            104 if matches!(end.from, FIN_WAIT1 | FIN_WAIT2) && !end.holds => Self::Unknown,
+            // reset.
+            104 if matches!(end.from, FIN_WAIT1 | FIN_WAIT2) && !end.holds => Self::LateReset,
             // tcp_reset(): EPIPE in CLOSE_WAIT, ECONNRESET elsewhere.
             104 | 32 => Self::ResetByPeer,
             103 => Self::Aborted,
@@ -110,6 +116,10 @@ impl Cause {
                 // A child that died in its handshake: a duplicate, or no memory.
                 Self::Unknown
             };
+        }
+        // tcp_disconnect() sends no reset then, and sets ECONNABORTED after this step.
+        if end.in_repair && end.holds {
+            return Self::Aborted;
         }
         match end.from {
             LAST_ACK => Self::ClosedByPeer,
@@ -141,6 +151,7 @@ impl Cause {
             Self::ClosedByPeer => "closed_by_peer",
             Self::ResetByUs => "reset_by_us",
             Self::NotAccepted => "not_accepted",
+            Self::LateReset => "late_reset",
         }
     }
 }
@@ -158,6 +169,7 @@ mod tests {
         holds: true,
         peer_closed: false,
         never_lingers: false,
+        in_repair: false,
     };
 
     #[test]
@@ -189,7 +201,10 @@ mod tests {
             (Ending { from: FIN_WAIT2, never_lingers: true, ..orphan }, Cause::ResetByUs),
             (Ending { from: FIN_WAIT2, never_lingers: true, peer_closed: true, ..orphan }, Cause::ClosedByUs),
             (Ending { from: FIN_WAIT1, error: 110, ..orphan }, Cause::TimedOut),
-            (Ending { from: FIN_WAIT1, error: 104, ..orphan }, Cause::Unknown),
+            (Ending { from: FIN_WAIT1, error: 104, ..orphan }, Cause::LateReset),
+            (Ending { in_repair: true, ..ORDERLY }, Cause::Aborted),
+            (Ending { from: CLOSE_WAIT, in_repair: true, ..ORDERLY }, Cause::Aborted),
+            (Ending { from: LAST_ACK, in_repair: true, peer_closed: true, ..orphan }, Cause::ClosedByPeer),
             (Ending { from: FIN_WAIT1, error: 104, ..ORDERLY }, Cause::ResetByPeer),
             (Ending { from: LAST_ACK, error: 104, peer_closed: true, ..orphan }, Cause::ResetByPeer),
             (Ending { from: CLOSING, peer_closed: true, ..orphan }, Cause::ClosedByUs),

@@ -10,9 +10,13 @@ pub struct Field {
     pub structure: &'static str,
     /// The member, with dots through nested structures.
     pub path: &'static str,
-    /// Its size in bytes, checked against the kernel's.
+    /// Its size in bytes, checked against the kernel's; [`BIT`] for one bit.
     pub size: u32,
 }
+
+/// The size of a field that is one bit. Its global holds its number, from the start of the structure: that of the byte
+/// times 8, and of the bit in that byte.
+pub const BIT: u32 = 0;
 
 /// The kernel's accept function. Kernels differ in how many parameters it has.
 pub const ACCEPT: &str = "inet_csk_accept";
@@ -67,6 +71,8 @@ fields! {
     TCP_LSNDTIME: "tcp_sock" "lsndtime" 4;
     ICSK_LRCVTIME: "inet_connection_sock" "icsk_ack.lrcvtime" 4;
     TCP_LINGER2: "tcp_sock" "linger2" 4;
+    TCP_REPAIR: "tcp_sock" "repair" 0;
+    TCP_FASTOPEN_REQ: "tcp_sock" "fastopen_req" 8;
     TCP_RCV_NXT: "tcp_sock" "rcv_nxt" 4;
     TCP_COPIED_SEQ: "tcp_sock" "copied_seq" 4;
     TCP_WRITE_SEQ: "tcp_sock" "write_seq" 4;

@@ -22,7 +22,7 @@ const TRAFFIC: usize = COLUMNS + 2;
 /// failure, from any other a close.
 const ENDS: usize = COLUMNS + 3;
 /// Rows behind those of all causes that are reserved for more causes.
-const RESERVED_ROWS: usize = 1;
+const RESERVED_ROWS: usize = 0;
 
 /// The first cell of [`BYTES_SENT`] and the other sums.
 pub const TRAFFIC_CELL: usize = TRAFFIC * COLUMNS;

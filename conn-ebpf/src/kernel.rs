@@ -7,6 +7,7 @@ use core::ptr;
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock};
 use conn_common::reset;
+use conn_common::state::SYN_SENT;
 
 use crate::config;
 
@@ -186,6 +187,22 @@ impl Tcp {
         read_u32(self.0, &config::TCP_LINGER2).cast_signed() < 0
     }
 
+    /// True in repair mode: a checkpoint makes or takes away the socket.
+    #[inline(always)]
+    pub(crate) fn in_repair(self) -> bool {
+        let bit = config::TCP_REPAIR.load();
+        // SAFETY: as in `field`.
+        let byte = unsafe { ptr::read_volatile(self.0.byte_add((bit / 8) as usize).cast::<u8>()) };
+        byte & 1 << (bit % 8) != 0
+    }
+
+    /// True while a fast open has something to send: its SYN leaves with the first write, which may come long after
+    /// `connect()` (`tcp_fastopen_defer_connect()`).
+    #[inline(always)]
+    pub(crate) fn opens_fast(self) -> bool {
+        !follow(self.0, &config::TCP_FASTOPEN_REQ).is_null()
+    }
+
     /// True once the peer's FIN arrived.
     #[inline(always)]
     pub(crate) fn peer_closed(self) -> bool {
@@ -286,9 +303,11 @@ impl Tcp {
             let bytes = read_u32(self.0, ahead).wrapping_sub(read_u32(self.0, behind));
             if bytes.cast_signed() < 0 { 0 } else { bytes }
         };
+        // Until the SYN of a fast open leaves, the kernel has not set `snd_una` (`tcp_connect_init()`).
+        let is_deferred = self.state() == SYN_SENT && self.segments().0 == 0;
         (
             difference(&config::TCP_RCV_NXT, &config::TCP_COPIED_SEQ),
-            difference(&config::TCP_WRITE_SEQ, &config::TCP_SND_UNA),
+            if is_deferred { 0 } else { difference(&config::TCP_WRITE_SEQ, &config::TCP_SND_UNA) },
         )
     }
 

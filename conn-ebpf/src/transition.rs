@@ -172,7 +172,9 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
         let held = connection.is(HELD);
         let error = tcp.error();
         let (peer_closed, never_lingers) = (tcp.peer_closed(), tcp.never_lingers());
-        let cause = Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers });
+        let in_repair = tcp.in_repair();
+        let cause =
+            Cause::of(Ending { from, error, sent, held, holds, peer_closed, never_lingers, in_repair });
         let cause = opaque(connection, (cause as u8).into()) as u8;
         ledger::record_end(tcp, connection, from, cause);
         ledger::record_lifetime(connection, now);
@@ -207,6 +209,9 @@ pub(crate) fn on_connect(mut socket: Socket<'_>) {
     let connection = socket.connection();
     if connection.is(TUPLE_KNOWN) {
         return;
+    }
+    if !mode::only_counts() && tcp.opens_fast() {
+        connection.attempt_ns = now();
     }
     set_addresses(tcp, connection, SYN_SENT);
     tuple::set_ports(tcp, connection, tcp.num());

@@ -25,6 +25,7 @@ mod live {
     mod event;
     mod exit;
     mod family;
+    mod fast_open;
     mod filter;
     mod filter_sets;
     mod format;

@@ -165,6 +165,7 @@ pub(crate) fn failed(error: i32, after_ns: u64) -> Enriched {
         holds: true,
         peer_closed: false,
         never_lingers: false,
+        in_repair: false,
     }));
     event
 }

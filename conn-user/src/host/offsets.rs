@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use btf_rs::{Backend, Btf, Type};
-use conn_common::layout::{ACCEPT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
+use conn_common::layout::{ACCEPT, BIT, FIELDS, Field, LOCKED_WALK, OPTIONAL};
 
 use crate::host::facts::{KERNEL_BTF, release};
 
@@ -147,14 +147,18 @@ fn structure(btf: &Btf, name: &str) -> Option<Type> {
     named.into_iter().find(|candidate| matches!(candidate, Type::Struct(_)))
 }
 
-/// The offset in bytes of a field of `structure`. `None` if the kernel lacks the field or has it in another size.
+/// The offset in bytes of a field of `structure`, or the number of a bit. `None` if the kernel lacks the field or has it in
+/// another size.
 fn offset(btf: &Btf, structure: Type, field: &Field) -> Option<u32> {
     let mut current = structure;
     let mut bits = 0;
     for name in field.path.split('.') {
-        let (at, member) = find_member(btf, &current, name)?;
+        let (at, member) = find_member(btf, &current, name, field.size == BIT)?;
         bits += at;
         current = member;
+    }
+    if field.size == BIT {
+        return Some(bits);
     }
     (size(btf, &current)? == field.size && bits % 8 == 0).then_some(bits / 8)
 }
@@ -171,20 +175,21 @@ fn parameters(btf: &Btf, function: &str) -> Option<u32> {
     })
 }
 
-/// Offset in bits and type of a member, looked for in nested structures without a name, too.
-fn find_member(btf: &Btf, structure: &Type, name: &str) -> Option<(u32, Type)> {
+/// Offset in bits and type of a member, looked for in nested structures without a name, too. Either a field of one bit is
+/// looked for, or one that is none.
+fn find_member(btf: &Btf, structure: &Type, name: &str, is_bit: bool) -> Option<(u32, Type)> {
     let (Type::Struct(members) | Type::Union(members)) = structure else { return None };
     for member in &members.members {
         let of_type = strip(btf, btf.resolve_chained_type(member).ok()?)?;
         match btf.resolve_name(member) {
             Ok(found) if found == name => {
                 // Bit fields have no address; 0 stands for none in a structure that has some.
-                return matches!(member.bitfield_size(), None | Some(0))
-                    .then(|| (member.bit_offset(), of_type));
+                let width = member.bitfield_size().unwrap_or(0);
+                return (width == u32::from(is_bit)).then(|| (member.bit_offset(), of_type));
             }
             Ok(found) if !found.is_empty() => {}
             _ => {
-                if let Some((at, inner)) = find_member(btf, &of_type, name) {
+                if let Some((at, inner)) = find_member(btf, &of_type, name, is_bit) {
                     return Some((member.bit_offset() + at, inner));
                 }
             }

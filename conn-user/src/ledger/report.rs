@@ -335,7 +335,7 @@ pub(super) const FAILED: [(Cause, &str); 8] = [
 ];
 
 /// Columns of the other ends.
-pub(super) const ENDED: [(Cause, &str); 9] = [
+pub(super) const ENDED: [(Cause, &str); 10] = [
     (Cause::ClosedByUs, "ended_closed_by_us"),
     (Cause::ClosedByPeer, "ended_closed_by_peer"),
     (Cause::ResetByUs, "ended_reset_by_us"),
@@ -344,5 +344,6 @@ pub(super) const ENDED: [(Cause, &str); 9] = [
     (Cause::Unreachable, "ended_unreachable"),
     (Cause::Aborted, "ended_aborted"),
     (Cause::NotAccepted, "ended_not_accepted"),
+    (Cause::LateReset, "ended_late_reset"),
     (Cause::Unknown, "ended_unknown"),
 ];

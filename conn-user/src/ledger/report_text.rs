@@ -317,10 +317,10 @@ pub(super) mod tests {
         let style = ReportStyle { format: TableFormat::Csv, header: true, ..ReportStyle::default() };
         let csv = report(audited(), Some((&before, 2.0))).write(&style);
         insta::assert_snapshot!(csv, @"
-        port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,attempts,half_open,abandoned,dropped,refused_by_us,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s,attempts_per_s,refused_by_us_per_s
-        443,out,2,1,0,0,1,2,0,0,0,,,,,,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5,,
-        22,in,2,0,1,1,0,1,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,1.0,0.5,0.0,0.0,0.0
-        total,both,4,1,1,1,1,3,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,2,0,1,0,0,0,0,0,2.0,0.5,0.5,0.0,0.0
+        port,direction,opened,preexisting,established,failed,closed,open,bytes_sent,bytes_received,retransmits,listeners,attempts,half_open,abandoned,dropped,refused_by_us,failed_refused,failed_timed_out,failed_unreachable,failed_reset_by_peer,failed_abandoned,failed_local,failed_aborted,failed_unknown,ended_closed_by_us,ended_closed_by_peer,ended_reset_by_us,ended_reset_by_peer,ended_timed_out,ended_unreachable,ended_aborted,ended_not_accepted,ended_late_reset,ended_unknown,open_syn_sent,open_syn_recv,open_established,open_fin_wait1,open_fin_wait2,open_close_wait,open_last_ack,open_closing,opened_per_s,failed_per_s,closed_per_s,attempts_per_s,refused_by_us_per_s
+        443,out,2,1,0,0,1,2,0,0,0,,,,,,,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,2,0,0,0,0,0,0,0,1.0,0.0,0.5,,
+        22,in,2,0,1,1,0,1,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0,0,0,0,0,1.0,0.5,0.0,0.0,0.0
+        total,both,4,1,1,1,1,3,0,0,0,2,0,0,0,0,0,0,1,0,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,2,0,1,0,0,0,0,0,2.0,0.5,0.5,0.0,0.0
         ");
     }
 

@@ -8,8 +8,10 @@ use conn_tests::{
     port::Port,
     tracer::{Setup, Tracer},
     traffic::{
+        Server,
         close::{self, First},
         fail, handshake, kill, listen, process,
+        socket::set_option,
     },
     truth::Truth,
 };
@@ -18,6 +20,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
     panic,
     process::Command,
     thread,
@@ -219,7 +222,7 @@ fn resets_have_their_reason(_: &Host) -> Outcome {
 }
 
 /// The client's kernel resets. What it shows of that is, but for rare moments, what it shows of a peer's reset;
-/// then the reason is unknown, and never the peer's.
+/// then the reason leaves open which of the two it was, and is never the peer's.
 #[apply(needs_tracing)]
 fn data_after_close_is_the_reason(_: &Host) -> Outcome {
     let ns = NetNs::new().unwrap();
@@ -233,7 +236,26 @@ fn data_after_close_is_the_reason(_: &Host) -> Outcome {
         names.iter().filter_map(|&name| ends.get(&(port.number(), direction.into(), name.into()))).sum()
     };
     assert_eq!(count("in", &[PEERS_RESET]), 2, "{ends:?}");
-    assert_eq!(count("out", &["ended_unknown", OUR_RESET]), 2, "{ends:?}");
+    assert_eq!(count("out", &["ended_late_reset", OUR_RESET]), 2, "{ends:?}");
+    Ok(())
+}
+
+/// A checkpoint takes a socket away. Its kernel sends nothing, so the peer's end goes on.
+#[apply(needs_tracing)]
+fn a_close_in_repair_mode_is_no_reset(_: &Host) -> Outcome {
+    let port = Port::claim();
+    let tracer = Setup::new(["-e", "DESTROY", "-o", "json", "--dport", &port.to_string()]).start();
+    let server = Server::listen(port.v4());
+    for is_client in [true, false] {
+        let pair = server.pair();
+        let (taken, direction, left) =
+            if is_client { (pair.client, "out", pair.server) } else { (pair.server, "in", pair.client) };
+        set_option(taken.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, 1);
+        drop(taken);
+        let end = super::owner::event(&tracer, "destroy", direction, pair.tuple.client.port());
+        assert_eq!((&end["reason"], &end["reset"]), (&"aborted".into(), &Value::Null), "{end}");
+        drop(left);
+    }
     Ok(())
 }
 
