@@ -95,7 +95,10 @@ pub(crate) fn subflows_have_owners<T>(others: impl FnOnce() -> T) -> Outcome {
         let call = client.next_report();
         let of = |kind: &str, direction: &str, from: Ipv4Addr| {
             tracer.await_json(&format!("{kind} {direction} from {from}"), |event| {
-                event["event"] == kind && event["direction"] == direction && event["src"] == from.to_string()
+                event["event"] == kind
+                    && event["direction"] == direction
+                    && event["src"] == from.to_string()
+                    && event["netns"] == ns.inum()
             })
         };
         // The kernel adds it once the first has carried data.

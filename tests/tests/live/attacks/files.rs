@@ -96,6 +96,10 @@ impl User {
                 Err(_) if path.exists() => {}
                 Err(error) => return Err(Skip(format!("cannot make {}: {error}", path.display()))),
             }
+            // systemd delegates the directory of a user's service manager. What is below was made by the user.
+            if path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"user@")) {
+                self.own(&path);
+            }
         }
         Ok(path)
     }

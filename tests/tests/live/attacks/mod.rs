@@ -1,6 +1,10 @@
 //! Attacks by an ordinary user, each beside what an honest run must show meanwhile.
 
 mod descriptors;
+mod dns;
 mod environment;
 mod files;
+mod floods;
+mod owners;
+mod scopes;
 mod storage;
