@@ -5,6 +5,7 @@ mod dns;
 mod environment;
 mod files;
 mod floods;
+mod namespaces;
 mod owners;
 mod scopes;
 mod storage;

@@ -1,0 +1,131 @@
+//! Namespaces of a user: neither many nor hidden ones end an observer or its audit.
+
+use conn_tests::{
+    attack::{Attacker, may_attack, namespaces, sockets},
+    harness::Outcome,
+    host::Host,
+    ledger::{Ledger, Report},
+    needs_tracing, needs_whole_machine,
+    netns::NetNs,
+    port::Port,
+    tracer::Setup,
+    traffic::{
+        Server,
+        close::{self, First},
+    },
+    usage,
+};
+use macro_rules_attribute::apply;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+/// Namespaces of a user beside an observer that may open fewer files.
+const MANY: usize = 300;
+/// Files that the observer may open: the usual soft limit of a shell is four times as much.
+const FILES: u64 = 256;
+/// Idle namespaces beside an observer that audits.
+const IDLE: usize = 400;
+/// How long the observer's use of the processor is measured.
+const MEASURED: Duration = Duration::from_secs(12);
+/// The largest share of a processor that audits of idle namespaces may take.
+const MOST_SHARE: f64 = 0.15;
+
+fn stats(more: &[&str]) -> Setup {
+    Setup::new(["stats", "-o", "json", "--interval", "200ms"]).arguments(more)
+}
+
+/// The audit compared something, and found the ledger right.
+fn audits(report: &Report) -> bool {
+    report.audit.compared > 0 && report.audit.differences.is_empty() && report.identity.holds
+}
+
+/// Waits for so many more reports.
+fn await_reports(ledger: &Ledger, more: usize) {
+    for _ in 0..more {
+        let seen = Cell::new(false);
+        ledger.await_report("a report", |_| seen.replace(true));
+    }
+}
+
+#[apply(needs_whole_machine)]
+fn more_namespaces_than_descriptors_end_no_run(_: &Host) -> Outcome {
+    may_attack()?;
+    let port = Port::claim();
+    let ledger = Ledger::of(stats(&["--dport", &port.to_string()]).files(FILES).start());
+    let attacker = Attacker::start("conn-many", |line| namespaces::keep_many(line, MANY));
+    attacker.await_ready();
+    let truth = NetNs::new().unwrap().run(|| close::orderly(port.v4(), 20, First::Client));
+    ledger.await_equal(&truth);
+    ledger.await_report("an audit beside many namespaces", audits);
+    // A start beside them works, too.
+    let other = stats(&["--dport", &port.to_string()]).files(FILES).start();
+    other.stop().expect_code(0);
+    let last = ledger.stop();
+    println!("many: {:?} {}", last.audit, last.to_text());
+    assert_eq!(last.differences(&truth), Vec::<String>::new());
+    drop(attacker);
+    Ok(())
+}
+
+/// The connection of an honest port is compared although another namespace hides.
+fn audit_goes_on(attack: impl FnOnce(u16) -> Attacker) -> Outcome {
+    may_attack()?;
+    let ports = Port::block(2);
+    let ledger = Ledger::start(&[], "200ms");
+    let ns = NetNs::new().unwrap();
+    let _held = ns.run(|| Server::listen(ports[1].v4()).pair());
+    let attacker = attack(ports[0].number());
+    attacker.await_ready();
+    await_reports(&ledger, 5);
+    let report = ledger.await_report("an audit beside what is hidden", audits);
+    println!("hidden: {:?}", report.audit);
+    let last = ledger.stop();
+    assert!(last.identity.holds, "{last:?}");
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn a_hidden_namespace_stops_no_audit(_: &Host) -> Outcome {
+    audit_goes_on(|port| Attacker::start("conn-hides", |line| namespaces::hide(line, port)))
+}
+
+#[apply(needs_tracing)]
+fn an_orphan_stops_no_audit(_: &Host) -> Outcome {
+    audit_goes_on(|port| Attacker::start("conn-orphan", |line| namespaces::orphan(line, port)))
+}
+
+#[apply(needs_tracing)]
+fn hidden_attempts_stop_no_audit(_: &Host) -> Outcome {
+    audit_goes_on(|port| Attacker::start("conn-hides", |line| namespaces::hide_attempts(line, 5, port)))
+}
+
+/// A port that moves all the time.
+#[apply(needs_whole_machine)]
+fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
+    audit_goes_on(|port| Attacker::start("conn-flood", |line| sockets::flood(line, port)))
+}
+
+/// A user has idle namespaces, and makes connections that give reason to doubt the ledger.
+#[apply(needs_whole_machine)]
+fn idle_namespaces_cost_little(_: &Host) -> Outcome {
+    may_attack()?;
+    let port = Port::claim();
+    let attacker = Attacker::start("conn-idle", |line| namespaces::inhabit_many(line, IDLE));
+    attacker.await_ready();
+    let doubt = Attacker::start("conn-starves", |line| sockets::keep_without_storage(line, port.number()));
+    doubt.await_ready();
+    let ledger = Ledger::of(stats(&super::storage::WITHOUT_TABLE).start());
+    await_reports(&ledger, 3);
+    let (before, began) = (usage::cpu(ledger.tracer().pid()), Instant::now());
+    while began.elapsed() < MEASURED {
+        await_reports(&ledger, 1);
+    }
+    let used = usage::cpu(ledger.tracer().pid()) - before;
+    let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
+    println!("idle: {share:.3} of a processor beside {IDLE} namespaces");
+    assert!(share < MOST_SHARE, "{share:.3} of a processor");
+    ledger.stop().check_identity();
+    Ok(())
+}
