@@ -10,6 +10,9 @@ pub const UPDATE: u8 = 1;
 /// A connection ended.
 pub const DESTROY: u8 = 2;
 
+/// A SYN arrived that has made no connection yet.
+pub const ATTEMPT: u8 = 6;
+
 /// One event. All integers are in the byte order of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -18,11 +21,12 @@ pub struct EventRecord {
     pub time_ns: u64,
     /// The socket's error at DESTROY, an errno number; 0 for none.
     pub error: u16,
-    /// [`NEW`], [`UPDATE`] or [`DESTROY`].
+    /// [`NEW`], [`UPDATE`], [`DESTROY`] or [`ATTEMPT`].
     pub kind: u8,
     /// The state before; [`crate::state::UNSEEN`] for NEW.
     pub old_state: u8,
-    /// At DESTROY a number of [`crate::cause::Cause`], the one that was counted. [`NO_CAUSE`] else.
+    /// At DESTROY a number of [`crate::cause::Cause`], the one that was counted. At ATTEMPT a number of
+    /// [`crate::attempt::Attempt`]. [`NO_CAUSE`] else.
     pub cause: u8,
     /// Where we reset the connection: what the socket shows of why, see [`crate::reset`].
     pub reset: u8,
@@ -37,7 +41,7 @@ pub struct EventRecord {
 }
 
 /// The version of [`EventRecord`]. It changes whenever the layout or the meaning of a field changes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// No end yet.
 pub const NO_CAUSE: u8 = 0xff;
 

@@ -132,4 +132,7 @@ fields! {
     SKB_HEAD: "sk_buff" "head" 8;
     SKB_NETWORK_HEADER: "sk_buff" "network_header" 2;
     SKB_TRANSPORT_HEADER: "sk_buff" "transport_header" 2;
+    SKB_DEV: "sk_buff" "dev" 8;
+    NETDEV_NET: "net_device" "nd_net.net" 8;
+    SOCK_OPS_SK: "bpf_sock_ops_kern" "sk" 8;
 }

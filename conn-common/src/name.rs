@@ -34,6 +34,10 @@ pub const FOREIGN_LIST: &str = "foreign_list";
 
 /// Program on `tcp:tcp_send_reset`: SYNs to ports on which no socket listens.
 pub const REFUSED: &str = "refused";
+/// Program on the cgroup v2 root's socket operations that writes an event for each half-open request.
+pub const REQUESTED: &str = "requested";
+/// Program on `skb:kfree_skb` that writes events of refused SYNs and dropped ACKs.
+pub const DISCARDED: &str = "discarded";
 
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
@@ -79,6 +83,12 @@ pub const SWITCHES: &str = "SWITCHES";
 
 /// Mask of event kinds that are wanted.
 pub const WANTED_KINDS: &str = "WANTED_KINDS";
+/// 1 if attempts that never become a connection go into the ring.
+pub const ATTEMPTS_WANTED: &str = "ATTEMPTS_WANTED";
+/// The drop reason of a SYN to a port on which no socket listens; 0 if [`REFUSED`] sees it.
+pub const DROP_NO_SOCKET: &str = "DROP_NO_SOCKET";
+/// The drop reason of an ACK that found the accept queue full; 0 if the kernel has none.
+pub const DROP_QUEUE_FULL: &str = "DROP_QUEUE_FULL";
 /// Mask of directions that are wanted.
 pub const WANTED_DIRECTIONS: &str = "WANTED_DIRECTIONS";
 /// Mask of families that are wanted.

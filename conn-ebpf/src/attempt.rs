@@ -1,11 +1,15 @@
-//! Attempts that never become a connection: counts per local port.
+//! Attempts that never become a connection: counts per local port, and events if the run wants them.
 
-use conn_common::attempt::PortAttempts;
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
+use conn_common::attempt::{Attempt, PortAttempts};
+use conn_common::connection::{Connection, IN};
+use conn_common::state::SYN_RECV;
 
 use crate::counter::add;
+use crate::emit::emit_attempt;
 use crate::gate::is_enabled;
 use crate::maps::ATTEMPTS;
-use crate::mode;
+use crate::{config, filter, mode};
 
 /// A half-open request begins on a port.
 #[inline(always)]
@@ -31,6 +35,26 @@ pub(crate) fn record_refused(port: u32) {
     if let Some(counts) = counts(port) {
         // SAFETY: as above.
         add(unsafe { &raw mut (*counts).refused }, 1);
+    }
+}
+
+/// True if the run wants an event of each attempt.
+#[inline(always)]
+pub(crate) fn is_wanted() -> bool {
+    config::ATTEMPTS_WANTED.load() != 0
+}
+
+/// Emits an attempt whose tuple and namespace are set, if the run wants it.
+#[inline(always)]
+pub(crate) fn emit_wanted(connection: &mut Connection, outcome: Attempt) {
+    // SAFETY: no preconditions.
+    let (now, cpu) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_smp_processor_id()) };
+    connection.id = Connection::id_at(now, cpu);
+    connection.attempt_ns = now;
+    connection.direction = IN;
+    connection.state = SYN_RECV;
+    if filter::wants(connection) && filter::wants_now(connection) {
+        emit_attempt(connection, outcome as u8);
     }
 }
 

@@ -17,6 +17,12 @@ macro_rules! globals {
 globals! {
     /// Mask of event kinds that go into the ring.
     WANTED_KINDS: u8 = 0;
+    /// 1 if attempts that never become a connection go into the ring.
+    ATTEMPTS_WANTED: u8 = 0;
+    /// The drop reason of a refused SYN, if the kernel shows it so only.
+    DROP_NO_SOCKET: u32 = 0;
+    /// The drop reason of an ACK that found the accept queue full.
+    DROP_QUEUE_FULL: u32 = 0;
     /// Mask of directions that go into the ring.
     WANTED_DIRECTIONS: u8 = 0;
     /// Mask of families that go into the ring.
@@ -73,6 +79,6 @@ offsets! {
     TW_SUBSTATE SOCKET_SK SOCKET_FILE FILE_CRED FILE_INODE FILE_PRIVATE_DATA FILES_FDT FDTABLE_FD INODE_INO INODE_SB SB_MAGIC NET_INUM
     TASK_TGID TASK_PID TASK_FLAGS TASK_EXIT_STATE TASK_COMM TASK_FILES TASK_NSPROXY NSPROXY_NET TASK_GROUP_LEADER TASK_START_BOOTTIME TASK_CRED
     CRED_UID CRED_USER_NS USER_NS_LEVEL USER_NS_PARENT USER_NS_OWNER TASK_CGROUPS CSS_SET_DFL_CGRP CGROUP_KN KERNFS_NODE_ID
-    SK_DROPS ICSK_QLEN SKB_HEAD SKB_NETWORK_HEADER SKB_TRANSPORT_HEADER
+    SK_DROPS ICSK_QLEN SKB_HEAD SKB_NETWORK_HEADER SKB_TRANSPORT_HEADER SKB_DEV NETDEV_NET SOCK_OPS_SK
     MPTCP_FIRST MPTCP_CONN_LIST SUBFLOW_NODE SUBFLOW_TCP_SOCK SUBFLOW_CONN ICSK_ULP_OPS ICSK_ULP_DATA ULP_NAME TW_TB TB_FASTREUSE
 }

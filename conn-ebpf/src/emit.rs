@@ -1,11 +1,13 @@
 //! Events into the ring, written in place.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use conn_common::cause::Cause;
 use conn_common::connection::Connection;
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
-use conn_common::event::{DESTROY, EventRecord, VERSION};
+use conn_common::event::{ATTEMPT, DESTROY, EventRecord, VERSION};
 use conn_common::protocol::TCP;
+use conn_common::state::UNSEEN;
 use conn_common::traffic::Traffic;
 
 use crate::counter::count;
@@ -20,6 +22,29 @@ pub(crate) struct EventHeader {
     pub old_state: u8,
     /// Number of the cause of an end, or `NO_CAUSE`.
     pub cause: u8,
+}
+
+/// Writes an attempt that has made no connection yet, with the number of its outcome.
+#[inline(never)]
+pub(crate) fn emit_attempt(connection: &Connection, outcome: u8) -> u32 {
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(LOST);
+        return 0;
+    };
+    entry.write(EventRecord {
+        time_ns: connection.attempt_ns,
+        error: 0,
+        kind: ATTEMPT,
+        old_state: UNSEEN,
+        cause: outcome,
+        reset: 0,
+        version: VERSION,
+        protocol: TCP,
+        traffic: Traffic::NONE,
+        connection: *connection,
+    });
+    submit(entry);
+    0
 }
 
 /// Writes one event. In its own function, so that each program holds it once.
@@ -43,6 +68,13 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHea
         traffic: if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE },
         connection: *connection,
     });
+    submit(entry);
+    0
+}
+
+/// Hands a written record to the reader, and wakes the reader if it sleeps.
+#[inline(always)]
+fn submit(entry: RingBufEntry<EventRecord>) {
     let mark = READER_SLEEPS.get_ptr_mut(0);
     let mut wakes = clear_mark(mark);
     entry.submit(u64::from(if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
@@ -60,7 +92,6 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHea
     if wakes {
         count(WAKEUPS);
     }
-    0
 }
 
 /// Clears the mark of a sleeping reader. True if the mark was set, so that this event wakes the reader. A wake-up

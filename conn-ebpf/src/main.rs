@@ -72,6 +72,18 @@ pub(crate) fn refused(ctx: BtfTracePointContext) -> i32 {
     hook::refused::on_event(&ctx)
 }
 
+/// A half-open request begins.
+#[sock_ops]
+pub(crate) fn requested(ctx: SockOpsContext) -> u32 {
+    hook::request::on_operation(&ctx)
+}
+
+/// The kernel drops a packet.
+#[btf_tracepoint(function = "kfree_skb")]
+pub(crate) fn discarded(ctx: BtfTracePointContext) -> i32 {
+    hook::discarded::on_event(&ctx)
+}
+
 /// A process accepts a connection.
 #[fentry(function = "security_sock_graft")]
 pub(crate) fn grafted(ctx: FEntryContext) -> i32 {

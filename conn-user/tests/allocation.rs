@@ -73,6 +73,7 @@ fn end(family: u8, old_state: u8) -> Enriched {
         error: 104,
         end,
         reset: None,
+        attempt: None,
         idle_ns: Some(7),
         at_least_ns: None,
         tracked: conntrace::event::tracked::Tracked::NONE,

@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod destroy_sock;
+pub(crate) mod discarded;
 pub(crate) mod refused;
 pub(crate) mod request;
 pub(crate) mod set_state;

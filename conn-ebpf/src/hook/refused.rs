@@ -4,6 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::programs::BtfTracePointContext;
+use conn_common::attempt::Attempt;
 
 use crate::attempt;
 use crate::gate::is_enabled;
@@ -24,6 +25,11 @@ pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
         && packet.is_syn()
     {
         attempt::record_refused(packet.dport().into());
+        if attempt::is_wanted()
+            && let Some(mut connection) = packet.connection(skb)
+        {
+            attempt::emit_wanted(&mut connection, Attempt::Refused);
+        }
     }
     0
 }

@@ -1,9 +1,92 @@
 //! Half-open requests, as socket operations show them. A request is no full socket, so only the fields of the context that
 //! every socket has are read.
 
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::BPF_SOCK_OPS_TIMEOUT_INIT;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::programs::SockOpsContext;
+use conn_common::attempt::Attempt;
+use conn_common::connection::Connection;
 
-use crate::attempt;
+use crate::gate::is_enabled;
+use crate::hook::sock_ops::GO_ON;
+use crate::{attempt, config};
+
+/// `AF_INET6`, `include/linux/socket.h`.
+const AF_INET6: u32 = 10;
+
+/// The third word of `::ffff:0:0/96`.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The hook of the program that writes an event for each request.
+#[inline(always)]
+pub(crate) fn on_operation(ctx: &SockOpsContext) -> u32 {
+    // SAFETY: a field of the context.
+    let is_full = unsafe { (*ctx.ops).is_fullsock } != 0;
+    if ctx.op() == BPF_SOCK_OPS_TIMEOUT_INIT && !is_full && is_enabled() {
+        let mut connection = connection(ctx);
+        attempt::emit_wanted(&mut connection, Attempt::HalfOpen);
+    }
+    GO_ON
+}
+
+/// The connection that the request asks for: tuple and namespace.
+#[inline(always)]
+fn connection(ctx: &SockOpsContext) -> Connection {
+    let mut connection = Connection { netns: netns(ctx).unwrap_or(0), ..Connection::UNSEEN };
+    // The upper half of the word, in network order (`include/uapi/linux/bpf.h`).
+    connection.sport = u16::from_be((ctx.remote_port() >> 16) as u16);
+    connection.dport = ctx.local_port() as u16;
+    // Volatile: LLVM merges two reads of the context into one at a computed offset, which the verifier refuses.
+    macro_rules! word {
+        ($($field:tt)+) => {
+            // SAFETY: a field of the context.
+            unsafe { (&raw const (*ctx.ops).$($field)+).read_volatile() }
+        };
+    }
+    let mut addresses = [[word!(remote_ip4), 0, 0, 0], [word!(local_ip4), 0, 0, 0]];
+    connection.family = 4;
+    if ctx.family() == AF_INET6 {
+        let v6 = [
+            [word!(remote_ip6[0]), word!(remote_ip6[1]), word!(remote_ip6[2]), word!(remote_ip6[3])],
+            [word!(local_ip6[0]), word!(local_ip6[1]), word!(local_ip6[2]), word!(local_ip6[3])],
+        ];
+        // A listener of both families has requests of IPv6 only. IPv4-mapped addresses become IPv4.
+        let [[first, second, third, last], [_, _, _, local]] = v6;
+        if first | second == 0 && third == MAPPED {
+            addresses = [[last, 0, 0, 0], [local, 0, 0, 0]];
+        } else {
+            connection.family = 6;
+            addresses = v6;
+        }
+    }
+    put(&mut connection.src, addresses[0]);
+    put(&mut connection.dst, addresses[1]);
+    connection
+}
+
+/// Puts the words of an address, which are in network order.
+#[inline(always)]
+fn put(to: &mut [u8; 16], words: [u32; 4]) {
+    for (part, word) in to.chunks_exact_mut(4).zip(words) {
+        part.copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+/// Inode number of the request's network namespace. The context hides the socket of a request, but not its own address.
+#[inline(always)]
+fn netns(ctx: &SockOpsContext) -> Option<u32> {
+    // SAFETY: the helper fails instead of faulting.
+    unsafe {
+        let read = |base: u64, global: &aya_ebpf::Global<u32>| {
+            bpf_probe_read_kernel((base + u64::from(global.load())) as *const u64).ok()
+        };
+        let context = ctx.as_ptr().byte_add(config::SOCK_OPS_SK.load() as usize);
+        let sk: u64 = bpf_probe_read_kernel(context.cast_const().cast()).ok()?;
+        let net = read(sk, &config::SKC_NET)?;
+        bpf_probe_read_kernel((net + u64::from(config::NET_INUM.load())) as *const u32).ok()
+    }
+}
 
 /// `TIMEOUT_INIT`: `tcp_conn_request()` asks for the timeout of each request that it queues. A socket that connects
 /// asks, too, and is a full one.

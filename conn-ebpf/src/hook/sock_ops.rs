@@ -18,7 +18,7 @@ use crate::hook::request;
 use crate::transition;
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
-const GO_ON: u32 = 1;
+pub(crate) const GO_ON: u32 = 1;
 
 /// The hook.
 #[inline(always)]

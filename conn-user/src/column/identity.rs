@@ -7,7 +7,7 @@ use conn_common::protocol;
 use super::{Cell, Column, ConventionNames, PLAIN, STREAM, Type, Unit};
 use crate::event::{direction, state_name};
 
-const KINDS: &[&str] = &["new", "update", "destroy", "open"];
+const KINDS: &[&str] = &["new", "update", "destroy", "attempt", "open"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "not in a container, or the files of its runtime have no name or are slow";

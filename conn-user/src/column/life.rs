@@ -1,9 +1,10 @@
 //! Columns of times, durations, and reasons of ends.
 
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::reset::Reset;
 
-use super::{Cell, Column, ConventionNames, END, END_AND_NOW, NO_ATTEMPT, NOW, PLAIN, Type, Unit};
+use super::{ATTEMPT, Cell, Column, ConventionNames, END, END_AND_NOW, NO_ATTEMPT, NOW, PLAIN, Type, Unit};
 
 const CAUSES: [&str; Cause::COUNT] = {
     let mut names = [""; Cause::COUNT];
@@ -25,7 +26,17 @@ const RESETS: [&str; Reset::ALL.len()] = {
     names
 };
 
-pub(super) static COLUMNS: [Column; 10] = [
+const ATTEMPTS: [&str; Attempt::ALL.len()] = {
+    let mut names = [""; Attempt::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Attempt::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+pub(super) static COLUMNS: [Column; 11] = [
     Column {
         id: "attempt_ns",
         title: "ATTEMPT_NS",
@@ -153,6 +164,18 @@ pub(super) static COLUMNS: [Column; 10] = [
         kinds: END,
         names: ConventionNames { otel: "error.type", ecs: "error.code" },
         get: |event, _| if event.error == 0 { Cell::Unknown } else { Cell::Errno(event.error) },
+        ..PLAIN
+    },
+    Column {
+        id: "attempt",
+        title: "ATTEMPT",
+        width: 9,
+        kind: Type::Word(&ATTEMPTS),
+        help: "the outcome of a SYN that has made no connection yet: a listener took it (half_open), this host answered \
+               with a reset because no socket listens (refused), or the accept queue was full (dropped)",
+        kinds: ATTEMPT,
+        names: ConventionNames { otel: "conntrace.attempt.outcome", ecs: "conntrace.attempt.outcome" },
+        get: |event, _| Cell::word(event.attempt.map(Attempt::name)),
         ..PLAIN
     },
 ];

@@ -20,9 +20,11 @@ use crate::host::clock::WallClock;
 pub(crate) type Kinds = u8;
 
 /// Every kind.
-pub(crate) const ANY: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit() | Kind::Open.bit();
-/// The kinds of the stream.
-pub(crate) const STREAM: Kinds = ANY & !Kind::Open.bit();
+pub(crate) const ANY: Kinds = STREAM | ATTEMPT | NOW;
+/// The kinds of a connection in the stream.
+pub(crate) const STREAM: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit();
+/// Attempts that never become a connection.
+pub(crate) const ATTEMPT: Kinds = Kind::Attempt.bit();
 /// Ends.
 pub(crate) const END: Kinds = Kind::Destroy.bit();
 /// Open connections.

@@ -18,8 +18,17 @@ fn names_are_unique_and_simple() {
 #[test]
 fn values_are_of_their_columns_type() {
     use crate::event::tests::*;
-    let events =
-        [new_out(), established(), closed(), failed(111, 1), preexisting(), reset(), new_in_v6(), open()];
+    let events = [
+        new_out(),
+        established(),
+        closed(),
+        failed(111, 1),
+        preexisting(),
+        reset(),
+        new_in_v6(),
+        open(),
+        attempt(),
+    ];
     let clock = WallClock::with_offset(0);
     for column in Column::all() {
         let mut known = false;

@@ -15,6 +15,7 @@ use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::host::facts::Host;
+use crate::host::plan::HookSet;
 use crate::kernel::counters::Failures;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
@@ -65,11 +66,13 @@ pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
 }
 
 fn options(settings: &EventsSettings) -> Options {
+    // A run that wants nothing of connections watches none.
+    let only_attempts = settings.kinds.is_only(Kind::Attempt) && !settings.summary;
     Options {
         kinds: settings.kinds.mask(),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
-        hooks: settings.hooks,
+        hooks: settings.hooks.or_else(|| only_attempts.then_some(HookSet::NONE)),
         // NEW comes before a process can accept; later events name the process that did.
         owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
             name::HOLDERS

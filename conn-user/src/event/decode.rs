@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Buf as _;
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, VERSION};
@@ -36,6 +37,9 @@ pub enum DecodeError {
     /// The event kind has no meaning.
     #[error("unknown event kind {0}")]
     Kind(u8),
+    /// The outcome of an attempt has no meaning.
+    #[error("unknown outcome {0} of an attempt")]
+    Attempt(u8),
     /// The TCP state has no meaning.
     #[error("unknown TCP state {0}")]
     State(u8),
@@ -109,6 +113,7 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         error: 0,
         end: None,
         reset: None,
+        attempt: if kind == Kind::Attempt { Attempt::from_number(cause) } else { None },
         idle_ns: None,
         at_least_ns: None,
         tracked: Tracked::NONE,
@@ -152,6 +157,7 @@ pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRa
         error: 0,
         end: None,
         reset: None,
+        attempt: None,
         idle_ns: idle_ns(connection, &row.traffic, rate),
         at_least_ns: at_least.and_then(|ticks| rate.at_least_ns(ticks)),
         tracked: Tracked::NONE,
@@ -242,8 +248,11 @@ fn check(record: &EventRecord) -> Result<Kind, DecodeError> {
         return Err(DecodeError::Direction(direction));
     }
     check_tuple(record.protocol, family, state)?;
+    if kind == Kind::Attempt && Attempt::from_number(record.cause).is_none() {
+        return Err(DecodeError::Attempt(record.cause));
+    }
     if state::name_in(record.protocol, record.old_state).is_none()
-        && !(kind == Kind::New && record.old_state == UNSEEN)
+        && !(matches!(kind, Kind::New | Kind::Attempt) && record.old_state == UNSEEN)
     {
         return Err(DecodeError::State(record.old_state));
     }

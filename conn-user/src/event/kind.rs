@@ -14,12 +14,14 @@ pub enum Kind {
     Update,
     /// A connection ended.
     Destroy,
+    /// A SYN arrived that has made no connection yet. Only on demand.
+    Attempt,
     /// A connection is open now: a walk found it. This kind is not in the stream, and no option chooses it.
     Open,
 }
 
 impl Kind {
-    /// Those of the stream, in the order of a connection's life.
+    /// Those of a connection in the stream, in the order of a connection's life.
     pub const ALL: [Self; 3] = [Self::New, Self::Update, Self::Destroy];
 
     /// The kind with the number that records have it by.
@@ -28,6 +30,7 @@ impl Kind {
             event::NEW => Some(Self::New),
             event::UPDATE => Some(Self::Update),
             event::DESTROY => Some(Self::Destroy),
+            event::ATTEMPT => Some(Self::Attempt),
             _ => None,
         }
     }
@@ -38,13 +41,16 @@ impl Kind {
             Self::New => bit(event::NEW),
             Self::Update => bit(event::UPDATE),
             Self::Destroy => bit(event::DESTROY),
+            Self::Attempt => bit(event::ATTEMPT),
             Self::Open => 1 << 7,
         }
     }
 
     /// The kind with this word.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::New, Self::Update, Self::Destroy, Self::Open].into_iter().find(|kind| kind.name() == name)
+        [Self::New, Self::Update, Self::Destroy, Self::Attempt, Self::Open]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 
     /// The word for it in JSON.
@@ -53,6 +59,7 @@ impl Kind {
             Self::New => "new",
             Self::Update => "update",
             Self::Destroy => "destroy",
+            Self::Attempt => "attempt",
             Self::Open => "open",
         }
     }
@@ -62,12 +69,14 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindSet(u8);
 
-/// The words of conntrack's `--event-mask` and their bits. Their first letters differ, so any prefix is unambiguous.
-const WORDS: [(&str, u8); 4] = [
+/// The words of conntrack's `--event-mask` and their bits, and one of ours. Of two words with the same prefix, the first
+/// one counts. `ALL` has no attempts: a flood of them must not drown connections.
+const WORDS: [(&str, u8); 5] = [
     ("ALL", ANY_KIND),
     ("NEW", bit(event::NEW)),
     ("UPDATES", bit(event::UPDATE)),
     ("DESTROY", bit(event::DESTROY)),
+    ("ATTEMPT", bit(event::ATTEMPT)),
 ];
 
 impl KindSet {
@@ -95,6 +104,11 @@ impl KindSet {
         self.0 & kind.bit() != 0
     }
 
+    /// True if `kind` was chosen and nothing else.
+    pub const fn is_only(self, kind: Kind) -> bool {
+        self.0 == kind.bit()
+    }
+
     /// The bits as the kernel programs take them, see [`conn_common::filter`].
     pub const fn mask(self) -> u8 {
         self.0
@@ -108,7 +122,7 @@ fn word(word: &str) -> Result<u8, Complaint> {
     };
     WORDS.iter().find(|(name, _)| is_prefix(name)).map(|&(_, bits)| bits).ok_or_else(|| {
         complaint!(
-            "unknown event kind {}: use ALL, NEW, UPDATES or DESTROY, separated by commas",
+            "unknown event kind {}: use ALL, NEW, UPDATES, DESTROY or ATTEMPT, separated by commas",
             as_typed(word)
         )
     })
@@ -130,6 +144,8 @@ mod tests {
             ("d,NEW", 0b101),
             ("new, upd", 0b011),
             ("ALL", 0b111),
+            ("ATTEMPT", 0b100_0000),
+            ("ALL,att", 0b100_0111),
             ("a", 0b111),
         ] {
             assert_eq!(mask(text), Ok(expected), "{text}");
@@ -138,7 +154,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_word_that_is_wrong() {
-        insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES or DESTROY, separated by commas"#);
+        insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY or ATTEMPT, separated by commas"#);
         for text in ["", "NEW,", "UPDATESS", "é", "nеw"] {
             assert!(KindSet::parse(text).is_err(), "{text}");
         }

@@ -14,6 +14,7 @@ pub(crate) mod workload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, OUT, UNDIRECTED};
 use conn_common::owner::SOURCES;
@@ -48,6 +49,8 @@ pub struct Event {
     pub end: Option<Cause>,
     /// Why this host reset the connection; `None` if it did not, or if that is not certain.
     pub reset: Option<Reset>,
+    /// The outcome of an attempt so far; `None` for other kinds.
+    pub attempt: Option<Attempt>,
     /// Time without payload in either direction until the end, or until now; `None` if it is unknown.
     pub idle_ns: Option<u64>,
     /// The time for which the connection existed at least; `None` unless it is older than conntrace, and before its

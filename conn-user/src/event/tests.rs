@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use conn_common::cause::Ending;
 use conn_common::connection::{IN, LISTENER, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
-use conn_common::event::{EventRecord, NEW, NO_CAUSE};
+use conn_common::event::{ATTEMPT as TRIED, DESTROY, EventRecord, NEW, NO_CAUSE, UPDATE};
 use conn_common::owner::{ACCEPT, COMM, CONNECT, Owner as Record};
 use conn_common::row::SocketRow;
 use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
@@ -82,6 +82,7 @@ pub(crate) fn new_out() -> Enriched {
         error: 0,
         end: None,
         reset: None,
+        attempt: None,
         idle_ns: None,
         at_least_ns: None,
         tracked: Tracked::NONE,
@@ -99,6 +100,14 @@ pub(crate) fn new_in_v6() -> Enriched {
     event.connection.direction = IN;
     event.connection.state = SYN_RECV;
     without_owner(event)
+}
+
+/// A SYN to port 22 that a listener took.
+pub(crate) fn attempt() -> Enriched {
+    let mut event = new_in_v6();
+    event.kind = Kind::Attempt;
+    event.attempt = Some(Attempt::HalfOpen);
+    event
 }
 
 pub(crate) fn without_owner(mut event: Enriched) -> Enriched {
@@ -264,13 +273,14 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
         idle_jiffies: counts[7],
     });
     let ending = (any::<u16>(), 0..=Cause::COUNT as u8, any::<u8>());
-    (0_u8..3, state, TIMES, ending, traffic, connection).prop_map(
+    let kind = prop_oneof![Just(NEW), Just(UPDATE), Just(DESTROY), Just(TRIED)];
+    (kind, state, TIMES, ending, traffic, connection).prop_map(
         |(kind, old_state, time_ns, (error, cause, reset), traffic, connection)| EventRecord {
             time_ns,
             error,
             kind,
-            old_state: if kind == NEW { UNSEEN } else { old_state },
-            cause,
+            old_state: if matches!(kind, NEW | TRIED) { UNSEEN } else { old_state },
+            cause: if kind == TRIED { cause % Attempt::ALL.len() as u8 } else { cause },
             reset,
             version: conn_common::event::VERSION,
             protocol: conn_common::protocol::TCP,
@@ -285,9 +295,11 @@ pub(crate) fn record(event: &Event) -> EventRecord {
     EventRecord {
         time_ns: event.time_ns,
         error: event.error,
-        kind: Kind::ALL.iter().position(|&kind| kind == event.kind).unwrap() as u8,
+        kind: event.kind.bit().trailing_zeros() as u8,
         old_state: event.old_state,
-        cause: event.end.map_or(NO_CAUSE, |cause| cause as u8),
+        cause: event
+            .attempt
+            .map_or_else(|| event.end.map_or(NO_CAUSE, |cause| cause as u8), |attempt| attempt as u8),
         reset: 0,
         version: conn_common::event::VERSION,
         protocol: conn_common::protocol::TCP,

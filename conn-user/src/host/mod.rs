@@ -5,6 +5,7 @@ pub mod allocator;
 mod capabilities;
 pub mod clock;
 pub mod descriptors;
+pub(crate) mod drop_reason;
 pub mod facts;
 pub mod lookup;
 pub(crate) mod mounts;

@@ -1,14 +1,19 @@
 //! Hooks that see attempts which never become a connection. A kernel may lack any of them, and the run goes on without.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 use aya::Btf;
-use aya::programs::{BtfTracePoint, Program};
+use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use conn_common::filter::{ANY_DIRECTION, LISTENERS};
 use conn_common::name;
 
 use crate::filter::KernelPart;
+use crate::host::drop_reason::DropReasons;
 use crate::host::offsets::Offsets;
+use crate::host::plan::Plan;
+use crate::kernel::load_options::Options;
 
 /// What this host and this run see of attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +65,88 @@ impl Sight {
 
 /// The tracepoint of resets that this host sends.
 const SEND_RESET: &str = "tcp_send_reset";
+/// The tracepoint of packets that the kernel drops.
+const KFREE_SKB: &str = "kfree_skb";
 
-/// Loads and attaches the program that sees refused SYNs. False if this kernel does not show them (before 6.10).
-pub(super) fn attach_refused(programs: &mut BTreeMap<&str, &mut Program>, btf: &Btf) -> bool {
-    let Some(Program::BtfTracePoint(program)) = programs.get_mut(name::REFUSED).map(|program| &mut **program)
-    else {
+/// The programs for attempts that are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Refused SYNs are counted.
+    pub refused: bool,
+    /// Half-open requests have events.
+    pub requested: bool,
+    /// Refused SYNs have events.
+    pub refused_events: bool,
+    /// ACKs that find the accept queue full have events.
+    pub dropped_events: bool,
+}
+
+impl Attached {
+    /// What a run that asks for events of attempts does not see here, and why.
+    fn unseen(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.requested, "half_open: sock_ops cannot be attached to the root of cgroup v2"),
+            (self.refused_events, "refused: the kernel shows no refused SYNs before Linux 5.17"),
+            (self.dropped_events, "dropped: the kernel shows no dropped ACKs before Linux 6.15"),
+        ]
+        .into_iter()
+        .filter_map(|(seen, reason)| (!seen).then_some(reason))
+    }
+}
+
+/// Loads and attaches the programs that the run asks for. Those that this kernel refuses are left out.
+pub(super) fn attach(
+    programs: &mut BTreeMap<&str, &mut Program>,
+    btf: &Btf,
+    plan: &Plan,
+    options: &Options,
+    reasons: DropReasons,
+) -> Attached {
+    let mut attached = Attached::default();
+    if options.counts || options.wants_attempts() {
+        attached.refused = attach_tracepoint(programs, btf, name::REFUSED, SEND_RESET);
+    }
+    if options.wants_attempts() {
+        attached.requested = plan.cgroup_root.as_deref().is_some_and(|root| attach_requested(programs, root));
+        let has_reason = reasons.no_socket != 0 || reasons.queue_full != 0;
+        let discarded = has_reason && attach_tracepoint(programs, btf, name::DISCARDED, KFREE_SKB);
+        attached.refused_events = attached.refused || discarded && reasons.no_socket != 0;
+        attached.dropped_events = discarded && reasons.queue_full != 0;
+        for unseen in attached.unseen() {
+            log::warn!("some attempts are not seen here: {unseen}");
+        }
+    }
+    attached
+}
+
+fn attach_tracepoint(
+    programs: &mut BTreeMap<&str, &mut Program>,
+    btf: &Btf,
+    name: &str,
+    tracepoint: &str,
+) -> bool {
+    let Some(Program::BtfTracePoint(program)) = programs.get_mut(name).map(|program| &mut **program) else {
         return false;
     };
-    let attached = program.load(SEND_RESET, btf).and_then(|()| BtfTracePoint::attach(program));
+    let attached = program.load(tracepoint, btf).and_then(|()| program.attach());
+    is_attached(name, attached.map(drop))
+}
+
+fn attach_requested(programs: &mut BTreeMap<&str, &mut Program>, root: &Path) -> bool {
+    let name = name::REQUESTED;
+    let Some(Program::SockOps(program)) = programs.get_mut(name).map(|program| &mut **program) else {
+        return false;
+    };
+    let attached = File::open(root).map_err(ProgramError::from).and_then(|root| {
+        program.load()?;
+        program.attach(root, CgroupAttachMode::Single)
+    });
+    is_attached(name, attached.map(drop))
+}
+
+fn is_attached(name: &str, attached: Result<(), ProgramError>) -> bool {
     if let Err(error) = &attached {
-        log::debug!("no program for refused SYNs: {error}");
+        log::debug!("no program {name}: {error}");
     }
     attached.is_ok()
 }

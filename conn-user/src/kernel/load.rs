@@ -5,6 +5,7 @@ use conn_common::assoc_table::SCRATCH_SLOTS;
 use conn_common::{attempt, layout, ledger, listener, name};
 
 use crate::host::accept_hook;
+use crate::host::drop_reason::DropReasons;
 use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, chain, errno};
@@ -29,6 +30,7 @@ pub(super) fn load(
     plan: &Plan,
     options: &Options,
     layout: &Offsets,
+    reasons: DropReasons,
 ) -> Result<Ebpf, Refusal> {
     let flag = |on: bool| u8::from(on);
     let connect_is_seen = flag(plan.hooks.sock_ops);
@@ -44,6 +46,8 @@ pub(super) fn load(
     let overflow = options.overflow_states(plan.open_files);
     let keys = ledger::KEYS * plan.shards;
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
+
+    let (kinds, attempts_wanted) = (options.connection_kinds(), flag(options.wants_attempts()));
 
     let mut loader: EbpfLoader<'_> = loader;
     loader
@@ -65,7 +69,10 @@ pub(super) fn load(
         .map_max_entries(name::OVERFLOW_COUNTED, if only_counts { overflow } else { 1 })
         .override_global(name::HAS_SCRATCH, &has_scratch, true)
         .override_global(name::TABLE_BITS, &table_bits, true)
-        .override_global(name::WANTED_KINDS, &options.kinds, true)
+        .override_global(name::WANTED_KINDS, &kinds, true)
+        .override_global(name::ATTEMPTS_WANTED, &attempts_wanted, true)
+        .override_global(name::DROP_NO_SOCKET, &reasons.no_socket, true)
+        .override_global(name::DROP_QUEUE_FULL, &reasons.queue_full, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
         .map_max_entries(name::SPANS, if options.durations { keys } else { 1 })
         .override_global(name::SPANS_ON, &durations_on, true)

@@ -1,6 +1,7 @@
 //! The options of the kernel programs for a run.
 
-use conn_common::filter::{ANY_DIRECTION, LISTENERS};
+use conn_common::event::ATTEMPT;
+use conn_common::filter::{ANY_DIRECTION, LISTENERS, bit};
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
@@ -86,9 +87,19 @@ impl Options {
         self
     }
 
+    /// The event kinds of connections.
+    pub(crate) const fn connection_kinds(&self) -> u8 {
+        self.kinds & !bit(ATTEMPT)
+    }
+
+    /// True if the run wants an event of each attempt that has made no connection yet.
+    pub(crate) const fn wants_attempts(&self) -> bool {
+        self.kinds & bit(ATTEMPT) != 0
+    }
+
     /// True if the run needs neither events nor owners nor times.
     pub(crate) fn only_counts(&self) -> bool {
-        self.kinds == 0 && !self.durations
+        self.connection_kinds() == 0 && !self.durations
     }
 
     /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if

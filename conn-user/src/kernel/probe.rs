@@ -15,10 +15,11 @@ use conn_common::name;
 use nix::libc;
 
 use crate::host::accept_hook::{AcceptHook, Search};
+use crate::host::drop_reason::DropReasons;
 use crate::host::offsets::{Offsets, OffsetsError};
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
-use crate::kernel::attempt_hooks::Sight;
+use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::btf::KernelBtf;
 use crate::kernel::layout_hash::layout_hash;
 use crate::kernel::load_options::Options;
@@ -92,6 +93,7 @@ pub struct Probe {
     accept_parameters: Option<u32>,
     sight: Sight,
     lists_half_open: bool,
+    reasons: DropReasons,
 }
 
 impl fmt::Debug for Probe {
@@ -114,7 +116,9 @@ impl Probe {
             loader.btf(None);
             let btf = scope.spawn(KernelBtf::probe);
             let layout = joined(layout)?;
-            let ebpf = load::load(loader, plan, options, &layout)?;
+            let reasons =
+                if options.wants_attempts() { DropReasons::probe() } else { DropReasons::default() };
+            let ebpf = load::load(loader, plan, options, &layout, reasons)?;
             if log::log_enabled!(log::Level::Debug) {
                 match layout_hash(&ebpf, plan, options, &layout) {
                     Ok(hash) => log::debug!("layout of the maps: {hash:016x}"),
@@ -127,6 +131,7 @@ impl Probe {
                 accept_parameters: layout.accept_parameters,
                 sight: Sight::of_listeners(&layout),
                 lists_half_open: options.listed & name::LIST_HALF_OPEN != 0,
+                reasons,
             })
         })?;
         filter_maps::fill(&probe, &options.filter)?;
@@ -154,21 +159,23 @@ impl Probe {
         if names.iter().all(is_loaded) { Ok(()) } else { self.load_beside(&mut ebpf, names, |_, _| ()) }
     }
 
-    /// [`Self::load_programs`], and meanwhile what a kernel may lack, which is attached, too: the program that sees refused
-    /// SYNs, if `counts`, and that of the first hook of `accepts` that the host allows.
+    /// [`Self::load_programs`], and meanwhile what a kernel may lack, which is attached, too: the programs that see attempts
+    /// which never become a connection, if the run asks for these, and that of the first hook of `accepts` that the host
+    /// allows.
     ///
     /// # Errors
     /// What the kernel refuses of the named programs, with the remedy.
     pub fn load_programs_and_more(
         &self,
         names: &[&'static str],
-        counts: bool,
+        plan: &Plan,
+        options: &Options,
         accepts: &[AcceptHook],
-    ) -> Result<(Search, bool), ProbeError> {
-        let parameters = self.accept_parameters;
+    ) -> Result<(Search, Attached), ProbeError> {
+        let (parameters, reasons) = (self.accept_parameters, self.reasons);
         self.load_beside(&mut self.ebpf(), names, |mut others, btf| {
-            let sees_refused = counts && attempt_hooks::attach_refused(&mut others, btf);
-            (accept_search::search(accepts, parameters, others, btf), sees_refused)
+            let attempts = attempt_hooks::attach(&mut others, btf, plan, options, reasons);
+            (accept_search::search(accepts, parameters, others, btf), attempts)
         })
     }
 
@@ -281,8 +288,15 @@ impl Probe {
     /// Descriptors of the attached hooks, to read the kernel's counts of them.
     pub fn program_stats(&self) -> ProgramStats {
         let ebpf = self.ebpf();
-        let names =
-            [name::SET_STATE, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SOCK_OPS, name::REFUSED];
+        let names = [
+            name::SET_STATE,
+            name::SET_STATE_AGAIN,
+            name::DESTROY_SOCK,
+            name::SOCK_OPS,
+            name::REFUSED,
+            name::REQUESTED,
+            name::DISCARDED,
+        ];
         let fd = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
         ProgramStats(names.into_iter().filter_map(|name| Some((name, fd(name)?))).collect())
     }

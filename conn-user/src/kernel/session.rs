@@ -7,8 +7,8 @@ use conn_common::name;
 
 use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::facts::Host;
-use crate::host::plan::{self, Degradation, Plan, PlanError, plan};
-use crate::kernel::attempt_hooks::Sight;
+use crate::host::plan::{self, Degradation, HookSet, Plan, PlanError, plan};
+use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::counters::Counters;
 use crate::kernel::iterator::WalkError;
 use crate::kernel::load_options::Options;
@@ -67,18 +67,27 @@ impl Session {
         }
         let probe = Probe::load(&plan, options)?;
         let counters = Arc::new(Counters::new(&probe)?);
-        let ((accepts, refused), asks_owners) =
+        let ((accepts, attempts), asks_owners) =
             (load_programs(&probe, &plan, options)?, asks_owners(options));
-        let sight = Sight { begun: plan.hooks.sock_ops, refused, ..probe.sight().filtered(&options.filter) };
+        let sight = Sight {
+            begun: plan.hooks.sock_ops,
+            refused: attempts.refused,
+            ..probe.sight().filtered(&options.filter)
+        };
         probe.attach_hooks(&plan)?;
         probe.enable()?;
         if options.kinds != 0 {
             // Without events, the first report loads more programs.
             probe.release_btf();
         }
-        let adopted = sockets::adopt_all(&probe, asks_owners)?;
+        let adopted = if watches(&plan) { sockets::adopt_all(&probe, asks_owners)? } else { BTreeSet::new() };
         Ok(Self { probe: Arc::new(probe), counters, plan, accepts, sight, adopted })
     }
+}
+
+/// True if a hook watches connections. Otherwise there is nothing to adopt.
+fn watches(plan: &Plan) -> bool {
+    plan.hooks != HookSet::NONE
 }
 
 /// True if the programs note owners, those of listeners included: a connection that is not accepted yet has its
@@ -87,10 +96,11 @@ fn asks_owners(options: &Options) -> bool {
     options.owners != name::NO_OWNERS
 }
 
-/// Loads the hooks and the iterators of the start. Returns the hook that sees accepts, if the run asks for it, and whether
-/// refused SYNs are seen.
-fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<(Search, bool), ProbeError> {
+/// Loads the hooks and the iterators of the start. Returns the hook that sees accepts, if the run asks for it, and those
+/// that see attempts.
+fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<(Search, Attached), ProbeError> {
     let start = sockets::adopting_programs(asks_owners(options));
+    let start = start.into_iter().filter(|_| watches(plan));
     let programs = plan.hooks.programs().chain(start).collect::<Vec<_>>();
     let asks_accepts = options.owners == name::HOLDERS;
     let hooks = match options.accept_hook {
@@ -98,14 +108,14 @@ fn load_programs(probe: &Probe, plan: &Plan, options: &Options) -> Result<(Searc
         Some(forced) => vec![forced],
         None => AcceptHook::ALL.to_vec(),
     };
-    let (accepts, refused) = probe.load_programs_and_more(&programs, options.counts, &hooks)?;
+    let (accepts, attempts) = probe.load_programs_and_more(&programs, plan, options, &hooks)?;
     if let Some(hook) = accepts.hook {
         log::debug!("who accepts a connection is seen by: {}", hook.name());
     }
     if asks_accepts && let Some(degradation) = plan::accepts(accepts.hook) {
         log_degradation(&degradation);
     }
-    Ok((accepts, refused))
+    Ok((accepts, attempts))
 }
 
 /// Warns of a degradation, or mentions it with `-v`.

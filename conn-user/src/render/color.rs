@@ -21,6 +21,7 @@ pub(super) fn kind(event: &Enriched) -> &'static [u8] {
         Kind::Update | Kind::Open => UPDATE,
         Kind::Destroy if event.is_failed() => FAILED,
         Kind::Destroy => DESTROY,
+        Kind::Attempt => UPDATE,
     }
 }
 

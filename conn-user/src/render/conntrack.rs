@@ -7,6 +7,7 @@
 //!
 //! The optional timeout is left out: a socket has no such timer.
 
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::WAS_ESTABLISHED;
 use conn_common::state;
@@ -55,6 +56,7 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         Kind::New => b"    [NEW]",
         Kind::Update => b" [UPDATE]",
         Kind::Destroy => b"[DESTROY]",
+        Kind::Attempt => b"[ATTEMPT]",
         Kind::Open => b"",
     };
     if event.kind != Kind::Open {
@@ -133,6 +135,11 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     let length = event.lifetime_ns().or(event.age_ns());
     match event.kind {
         Kind::New | Kind::Update => return,
+        Kind::Attempt => {
+            out.extend_from_slice(b" attempt=");
+            out.extend_from_slice(event.attempt.map_or("-", Attempt::name).as_bytes());
+            return;
+        }
         Kind::Destroy => out.extend_from_slice(b" lifetime"),
         Kind::Open => out.extend_from_slice(b" age"),
     }
@@ -183,10 +190,11 @@ pub(super) const fn state_name(number: u8) -> &'static str {
 /// silence. A refusal is an answer.
 pub(super) fn is_unreplied(event: &Enriched) -> bool {
     let connection = &event.connection;
-    if !event.is_out() {
+    if !event.is_out() && event.kind != Kind::Attempt {
         return false;
     }
     match event.kind {
+        Kind::Attempt => true,
         Kind::New | Kind::Update | Kind::Open => connection.state == state::SYN_SENT,
         Kind::Destroy => {
             event.old_state == state::SYN_SENT
@@ -234,6 +242,7 @@ mod tests {
             without_owner(new_out()),
             nasty(),
             open(),
+            attempt(),
         ]), @r"
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
          [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
@@ -244,6 +253,7 @@ mod tests {
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=- comm=- owner=-
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff owner=connect src_name=x\x20dst\x3d1\x0a\x1b\x5b2J
         tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect holders=2 src_name=laptop.example dst_name=web.example age=10.000000000
+        [ATTEMPT] tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 [UNREPLIED] src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 dir=in pid=- comm=- owner=- attempt=half_open
         ");
     }
 
@@ -308,7 +318,8 @@ mod tests {
     fn follows_grammar(line: &str, kind: Kind, extras: ConntrackFields) -> bool {
         let mut words = line.split_ascii_whitespace().peekable();
         let tuple = ["src=", "dst=", "sport=", "dport="];
-        let mut ok = kind == Kind::Open || matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]"));
+        let mut ok = kind == Kind::Open
+            || matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]" | "[ATTEMPT]"));
         if extras.extended {
             ok &= matches!(
                 (words.next(), words.next()),
@@ -335,7 +346,17 @@ mod tests {
         for key in ["dir=", "pid=", "comm=", "owner="] {
             ok &= words.next().is_some_and(|word| word.starts_with(key));
         }
-        for key in ["holders=", "src_name=", "dst_name=", "lifetime", "age", "failed=", "reason=", "reset="] {
+        for key in [
+            "holders=",
+            "src_name=",
+            "dst_name=",
+            "lifetime",
+            "age",
+            "failed=",
+            "reason=",
+            "reset=",
+            "attempt=",
+        ] {
             words.next_if(|word| word.starts_with(key));
         }
         ok && words.next().is_none()

@@ -26,6 +26,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
             Kind::New => r#"["connection","start"]"#,
             Kind::Update => r#"["connection","change"]"#,
             Kind::Destroy => r#"["connection","end"]"#,
+            Kind::Attempt => r#"["connection","start"]"#,
             Kind::Open => r#"["connection","info"]"#,
         },
     );

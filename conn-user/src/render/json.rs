@@ -2,6 +2,7 @@
 //! `null`; a field that only an end has is absent before. A line reads back as its event, see
 //! [`super::json_read`].
 
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
 use conn_common::protocol;
@@ -33,7 +34,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.optional("protocol", protocol::name(event.protocol), Object::word);
     object.optional("state", state_name::name(connection.state), Object::word);
-    if event.kind != Kind::Open {
+    if !matches!(event.kind, Kind::Open | Kind::Attempt) {
         object.optional("old_state", state_name::name(event.old_state), Object::word);
     }
     object.address("src", event.src());
@@ -69,6 +70,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     match event.kind {
         Kind::New | Kind::Update => {}
         Kind::Destroy => end(event, &mut object),
+        Kind::Attempt => object.optional("attempt", event.attempt.map(Attempt::name), Object::word),
         Kind::Open => now(event, &mut object),
     }
     if let Some(owner) = owner {
@@ -162,6 +164,7 @@ mod tests {
             preexisting(),
             nasty(),
             open(),
+            attempt(),
         ]), @r#"
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":1767323045999999993,"schema":1}
         {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"process_start_ns":1767323045999999993,"schema":1}
@@ -171,6 +174,7 @@ mod tests {
         {"event":"destroy","time":"2026-01-02T03:05:07.000000042Z","time_ns":1767323107000000042,"id":1024000000003,"direction":"out","family":"ipv4","protocol":"tcp","state":"close","old_state":"close_wait","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","holders":null,"cgroup":null,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"preexisting":true,"attempt_ns":null,"established_ns":null,"handshake_ns":null,"lifetime_ns":null,"at_least_ns":61000000042,"failed":false,"reason":"reset_by_peer","reset":null,"error":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":2004000000,"process_start_ns":null,"schema":1}
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"x dst=1\n\u001b[2J","dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"comm_hex":"780a5b4e45575d207069643d311bff","process_start_ns":1767323045999999993,"schema":1}
         {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"laptop.example","dst_name":"web.example","pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":2,"cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","container_name":"app","container_user":1000,"pod":"web-1","pod_namespace":"prod","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","user_unit":"app.service","netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":4000000,"receive_queue":12,"send_queue":3456,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"attempt","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","holders":null,"cgroup":null,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"attempt":"half_open","process_start_ns":null,"schema":1}
         "#);
     }
 

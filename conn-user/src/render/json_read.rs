@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{
     Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED,
@@ -103,6 +104,7 @@ struct Fields {
     at_least_ns: Option<u64>,
     reason: Option<String>,
     reset: Option<String>,
+    attempt: Option<String>,
     error: Option<String>,
     idle_ns: Option<u64>,
     #[serde(flatten)]
@@ -176,6 +178,9 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         })?,
         reset: optional("reset", fields.reset.as_deref(), |name| {
             Reset::ALL.into_iter().find(|reset| reset.name() == name)
+        })?,
+        attempt: optional("attempt", fields.attempt.as_deref(), |name| {
+            Attempt::ALL.into_iter().find(|attempt| attempt.name() == name)
         })?,
         idle_ns: fields.idle_ns,
         at_least_ns: fields.at_least_ns,

@@ -20,6 +20,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
             Kind::New => "conntrace.connection.new",
             Kind::Update => "conntrace.connection.update",
             Kind::Destroy => "conntrace.connection.destroy",
+            Kind::Attempt => "conntrace.connection.attempt",
             Kind::Open => "conntrace.connection.open",
         },
     );

@@ -9,7 +9,7 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
     let connection = &event.connection;
     out.extend_from_slice(match event.kind {
         // For an open connection, as with `conntrack -L -o save`: the entry to create again.
-        Kind::New | Kind::Open => b"-A",
+        Kind::New | Kind::Open | Kind::Attempt => b"-A",
         Kind::Update => b"-U",
         Kind::Destroy => b"-D",
     });

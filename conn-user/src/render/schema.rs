@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::column::{ANY, Column, END, END_AND_NOW, Kinds, NOW, STREAM, Type, Unit};
+use crate::column::{ANY, ATTEMPT, Column, END, END_AND_NOW, Kinds, NOW, STREAM, Type, Unit};
 use crate::event::kind::Kind;
 use crate::render::json::SCHEMA;
 
 /// Every kind, with its bit.
-const KINDS: [Kind; 4] = [Kind::New, Kind::Update, Kind::Destroy, Kind::Open];
+const KINDS: [Kind; 5] = [Kind::New, Kind::Update, Kind::Destroy, Kind::Attempt, Kind::Open];
 
 /// The schema of a line of `-o json`.
 pub fn json() -> Value {
@@ -181,6 +181,7 @@ fn kinds(kinds: Kinds) -> &'static str {
         ANY => "all",
         STREAM => "new, update, destroy",
         END => "destroy",
+        ATTEMPT => "attempt",
         NOW => "open",
         END_AND_NOW => "destroy, open",
         _ => "some",

@@ -9,15 +9,22 @@ use conn_tests::{
     netns::{End, NetNs},
     port::Port,
     snmp::Snmp,
+    tracer::Setup,
     traffic::{
         Server, handshake,
         listen::await_children,
-        socket::{begin_connect, connect, tcp},
+        socket::{begin_connect, connect, set_option, tcp},
         syn::{SynSender, sources_v4, sources_v6},
     },
 };
 use macro_rules_attribute::apply;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd as _,
+};
 
 /// A victim and an attacker. Answers of the victim reach nobody.
 struct Range {
@@ -272,5 +279,131 @@ fn clients_in_the_middle_of_a_flood_are_counted(_: &Host) -> Outcome {
     let found = report.attempts(number);
     let snmp = Snmp::of(&range.victim);
     assert_eq!(found.dropped, Some(snmp.get("TcpExt.ListenDrops")));
+    Ok(())
+}
+
+/// The first `count` events of `-e KINDS -o json` on the range's port.
+fn events(range: &Range, kinds: &str, more: &[&str], act: impl FnOnce(), count: usize) -> Vec<Value> {
+    let (port, count) = (range.port.to_string(), count.to_string());
+    let arguments = ["-e", kinds, "-o", "json", "--dport", &port, "--count", &count];
+    let tracer = Setup::new(arguments.into_iter().chain(more.iter().copied())).start();
+    act();
+    let ended = tracer.await_end();
+    ended.expect_code(0);
+    ended.stdout.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[apply(needs_tracing)]
+fn each_half_open_request_is_an_event_with_its_source(_: &Host) -> Outcome {
+    let range = Range::new("0");
+    let _listener = range.listen(Ipv6Addr::UNSPECIFIED, 4_096);
+    let to_v6 = SocketAddr::new(range.end.v6.into(), range.port.number());
+    let act = || {
+        range.send(sources_v4().take(300), range.v4());
+        range.send(sources_v6().take(200), to_v6);
+    };
+    let events = events(&range, "ATTEMPT", &[], act, 500);
+    let found: BTreeSet<SocketAddr> = events
+        .iter()
+        .map(|event| {
+            assert_eq!((&event["event"], &event["attempt"]), (&json!("attempt"), &json!("half_open")));
+            assert_eq!((&event["state"], &event["direction"]), (&json!("syn_recv"), &json!("in")));
+            assert_eq!(event["netns"], json!(range.victim.inum()));
+            let ip: IpAddr = event["src"].as_str().unwrap().parse().unwrap();
+            let here: IpAddr = if ip.is_ipv4() { range.end.v4.into() } else { range.end.v6.into() };
+            assert_eq!(event["dst"].as_str().unwrap().parse::<IpAddr>().unwrap(), here);
+            SocketAddr::new(ip, event["sport"].as_u64().unwrap() as u16)
+        })
+        .collect();
+    assert_eq!(found, sources_v4().take(300).chain(sources_v6().take(200)).collect());
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn each_refused_syn_is_an_event_with_its_source(_: &Host) -> Outcome {
+    let range = Range::new("1");
+    let to_v6 = SocketAddr::new(range.end.v6.into(), range.port.number());
+    let act = || {
+        range.send(sources_v4().take(30), range.v4());
+        range.send(sources_v6().take(20), to_v6);
+    };
+    let events = events(&range, "ATTEMPT", &[], act, 50);
+    assert!(events.iter().all(|event| event["attempt"] == "refused"), "{events:?}");
+    assert!(events.iter().all(|event| event["netns"] == json!(range.victim.inum())), "{events:?}");
+    let ports: BTreeSet<u64> = events.iter().map(|event| event["sport"].as_u64().unwrap()).collect();
+    assert_eq!(ports, (1_024..1_054).collect());
+    Ok(())
+}
+
+/// `ALL` has no attempts, and the filter of addresses chooses among them in the kernel.
+#[apply(needs_tracing)]
+fn attempts_are_chosen_by_kind_and_filter(_: &Host) -> Outcome {
+    let range = Range::new("0");
+    let listener = range.listen(range.end.v4, 4_096);
+    let act = || {
+        range.send(sources_v4().take(20), range.v4());
+        let client = range.attacker.run(|| connect(range.v4()));
+        drop(range.victim.run(|| listener.accept()));
+        drop(client);
+    };
+    let all = events(&range, "ALL", &[], act, 2);
+    assert!(all.iter().all(|event| event["event"] != "attempt"), "{all:?}");
+    let act = || {
+        range.send(sources_v4().take(40), range.v4());
+    };
+    let chosen = events(&range, "all,attempt", &["--src", "10.128.0.20/31"], act, 2);
+    let sources: Vec<_> = chosen.iter().map(|event| event["src"].as_str().unwrap()).collect();
+    assert_eq!(sources, ["10.128.0.20", "10.128.0.21"]);
+    Ok(())
+}
+
+/// A last ACK that finds the accept queue full. The request waits for data, so it is there before the queue is full.
+#[apply(needs_tracing)]
+fn ack_that_finds_the_queue_full_is_an_event(_: &Host) -> Outcome {
+    let range = Range::new("1");
+    let listener = range.listen(range.end.v4, 5);
+    range
+        .victim
+        .run(|| set_option(listener.socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 5));
+    let (first, second) = range.attacker.run(|| (connect(range.v4()), connect(range.v4())));
+    let port = range.port.to_string();
+    let tracer = Setup::new(["-e", "ATTEMPT", "-o", "json", "--dport", &port]).start();
+    if tracer.has_stderr(|line| line.contains("dropped: the kernel shows no")) {
+        return Err(Skip("this kernel shows no ACK that finds the accept queue full".into()));
+    }
+    range.victim.run(|| listener.socket.listen(0)).unwrap();
+    (&first).write_all(b"x").unwrap();
+    range.victim.run(|| await_children(&listener, 1));
+    (&second).write_all(b"x").unwrap();
+    let line = tracer.await_stdout("a dropped ACK", |line| line.contains("\"dropped\""));
+    let event: Value = serde_json::from_str(&line).unwrap();
+    let tuple = second.local_addr().unwrap().as_socket().unwrap();
+    assert_eq!((&event["attempt"], &event["netns"]), (&json!("dropped"), &json!(range.victim.inum())));
+    assert_eq!(event["src"].as_str().unwrap().parse::<IpAddr>().unwrap(), tuple.ip());
+    assert_eq!(event["sport"], json!(tuple.port()));
+    Ok(())
+}
+
+/// Attempts that find no room in the ring are counted.
+#[apply(needs_tracing)]
+fn attempts_without_room_are_lost_and_counted(_: &Host) -> Outcome {
+    let range = Range::new("0");
+    for limit in ["net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"] {
+        range.victim.sysctl(limit, "65535").unwrap();
+    }
+    let _listener = range.listen(range.end.v4, 65_535);
+    let port = range.port.to_string();
+    let sent = 20_000;
+    let tracer =
+        Setup::new(["-e", "ATTEMPT", "-o", "json", "--dport", &port, "--buffer-size", "64K"]).start();
+    range.send(sources_v4().take(sent), range.v4());
+    let ended = tracer.stop();
+    let lines = ended.stdout.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let counts = lines.fold((0, 0), |(shown, lost), line| match line["lost"].as_u64() {
+        Some(count) => (shown, lost + count),
+        None => (shown + 1, lost),
+    });
+    assert_eq!(counts.0 + counts.1, sent as u64, "{counts:?}");
+    assert!(counts.1 > 0, "the ring had room for all: {counts:?}");
     Ok(())
 }

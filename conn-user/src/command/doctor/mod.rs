@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::host::accept_hook::AcceptHook;
+use crate::host::drop_reason::DropReasons;
 use crate::host::facts::Host;
 use crate::host::plan::{Degradation, HookSet, accepts};
+use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::supported;
 use crate::output::stdout;
 use crate::render::number_table::TableFormat;
@@ -49,6 +51,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
         Ok(checked) => {
             findings.plan = plan(checked.plan.hooks, checked.accepts.hook);
             findings.plan.push(Fact { name: "attempts", value: checked.sight.describe() });
+            findings.plan.push(Fact { name: "events of attempts", value: events(checked.sight) });
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();
@@ -107,6 +110,21 @@ fn plan(hooks: HookSet, accept: Option<AcceptHook>) -> Vec<Fact> {
         Fact { name: "accepts", value: accept.map_or("listener's owner only", AcceptHook::name).into() },
         Fact { name: "existing sockets", value: "iterators over sockets and files".into() },
     ]
+}
+
+/// The outcomes of attempts that have events (`-e ATTEMPT`).
+fn events(sight: Sight) -> String {
+    let reasons = DropReasons::probe();
+    let (yes, refused) = ("yes", sight.refused || reasons.no_socket != 0);
+    [
+        format!("half_open: {}", if sight.begun { yes } else { "no, sock_ops is not attached" }),
+        format!("refused: {}", if refused { yes } else { "no, Linux 5.17 and later show them" }),
+        format!(
+            "dropped: {}",
+            if reasons.queue_full != 0 { yes } else { "no, Linux 6.15 and later show them" }
+        ),
+    ]
+    .join("\n")
 }
 
 impl Findings {

@@ -179,7 +179,7 @@ mod tests {
           help       Explain a command or a topic
 
         Options of events, the default; most other commands have them, too:
-          -e, --event-mask KINDS   NEW, UPDATES, DESTROY, ALL; or shorter: -e n,d
+          -e, --event-mask KINDS   NEW, UPDATES, DESTROY, ALL; ATTEMPT; shorter: n,d
           --dport, --sport PORTS   service port, initiator's port: 22, ssh, 8000-8099
           -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 excludes
           --direction in|out       opened by the peer, or by this host; a connection
@@ -301,7 +301,7 @@ mod tests {
           dst dport src_name dst_name pid tid uid comm thread owner holders cgroup
           container container_name container_user pod pod_namespace unit user_unit
           netns preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
-          at_least_ns failed reason reset error bytes_sent bytes_received
+          at_least_ns failed reason reset error attempt bytes_sent bytes_received
           segments_sent segments_received retransmits srtt_us min_rtt_us idle_ns
           receive_queue send_queue
           local peer started handshake lifetime age idle slice user_slice processes
@@ -333,6 +333,8 @@ mod tests {
         NEW is the attempt. For out, the SYN is about to leave (SYN_SENT). For in, the
         handshake is almost complete, and the kernel has made the socket (SYN_RECV).
         UPDATE is every later change of state. DESTROY is the step to CLOSE.
+        ATTEMPT is a SYN that made no connection yet: half_open (a listener took it),
+        refused (no socket listens) or dropped (accept queue full). ALL leaves it out.
 
         TIME_WAIT has no events, because the kernel has already freed the socket. It is
         not part of a lifetime, and not counted as open. The same is usually true of
