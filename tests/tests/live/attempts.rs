@@ -93,6 +93,15 @@ fn known(attempts: u64, half_open: u64, abandoned: u64, dropped: u64) -> Attempt
     }
 }
 
+/// The attempts, those that are half-open or were, and the drops. On a busy machine, a request may have timed out.
+fn settled(found: Attempts) -> (u64, u64, u64) {
+    let numbers = (found.attempts, found.half_open, found.abandoned, found.dropped);
+    let (Some(attempts), Some(half_open), Some(abandoned), Some(dropped)) = numbers else {
+        panic!("{found:?}")
+    };
+    (attempts, half_open + abandoned, dropped)
+}
+
 /// The attempts without the number that old kernels do not have.
 fn without_refused(attempts: Attempts) -> Attempts {
     Attempts { refused_by_us: None, ..attempts }
@@ -104,13 +113,13 @@ fn flood_without_cookies_fills_the_queue(_: &Host) -> Outcome {
     let _listener = range.listen(range.end.v4, 64);
     let ledger = range.stats();
     range.send(sources_v4().take(50), range.v4());
-    range.await_attempts(&ledger, "fifty requests", |found| without_refused(found) == known(50, 50, 0, 0));
+    range.await_attempts(&ledger, "fifty requests", |found| found.attempts == Some(50));
     range.send(sources_v4().skip(50).take(1_000), range.v4());
     let snmp = Snmp::of(&range.victim);
     let dropped = snmp.get("TcpExt.ListenDrops");
     assert!(dropped > 900, "{dropped}");
     let found = range.last(ledger);
-    assert_eq!(without_refused(found), known(1_050 - dropped, 1_050 - dropped, 0, dropped));
+    assert_eq!(settled(found), (1_050 - dropped, 1_050 - dropped, dropped));
     Ok(())
 }
 
@@ -123,7 +132,7 @@ fn flood_with_cookies_begins_what_the_queue_holds(_: &Host) -> Outcome {
     let cookies = Snmp::of(&range.victim).get("TcpExt.SyncookiesSent");
     assert!(cookies > 800, "{cookies}");
     let found = range.last(ledger);
-    assert_eq!(without_refused(found), known(1_000 - cookies, 1_000 - cookies, 0, 0));
+    assert_eq!(settled(found), (1_000 - cookies, 1_000 - cookies, 0));
     Ok(())
 }
 
@@ -184,7 +193,7 @@ fn retried_syn_is_one_attempt(_: &Host) -> Outcome {
         range.send(sources_v4().take(10), range.v4());
     }
     // The listener counts a SYN that changes nothing as dropped, though it answers (`tcp_check_req()`).
-    assert_eq!(without_refused(range.last(ledger)), known(10, 10, 0, 20));
+    assert_eq!(settled(range.last(ledger)), (10, 10, 20));
     Ok(())
 }
 
@@ -196,7 +205,7 @@ fn requests_of_both_families_are_counted(_: &Host) -> Outcome {
     let to_v6 = SocketAddr::new(range.end.v6.into(), range.port.number());
     range.send(sources_v6().take(30), to_v6);
     range.send(sources_v4().take(12), range.v4());
-    assert_eq!(without_refused(range.last(ledger)), known(42, 42, 0, 0));
+    assert_eq!(settled(range.last(ledger)), (42, 42, 0));
     Ok(())
 }
 
@@ -276,9 +285,9 @@ fn clients_in_the_middle_of_a_flood_are_counted(_: &Host) -> Outcome {
     let numbers = report.numbers(conn_tests::truth::Direction::In, number);
     assert_eq!(numbers.opened, clients);
     assert_eq!(numbers.opened, Snmp::of(&range.victim).get("Tcp.PassiveOpens"));
-    let found = report.attempts(number);
-    let snmp = Snmp::of(&range.victim);
-    assert_eq!(found.dropped, Some(snmp.get("TcpExt.ListenDrops")));
+    // Beside the SYNs that found no room, a listener counts those that were sent again.
+    let drops = Snmp::of(&range.victim).get("TcpExt.ListenDrops");
+    assert!(report.attempts(number).dropped >= Some(drops), "{drops}: {:?}", report.attempts(number));
     Ok(())
 }
 
