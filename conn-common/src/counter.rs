@@ -49,6 +49,10 @@ counters! {
     STEP_STATELESS = 14, "steps_stateless";
     /// A socket's state that found no way in the table: it is kept where a hook works slower.
     STATE_OVERFLOWED = 15, "states_overflowed";
+    /// A step that was counted in a slot behind the table: the way of its port was taken. It took longer.
+    LEDGER_OVERFLOWED = 16, "ledger_overflowed";
+    /// A duration that was counted with those of other ports: all histograms of ports were taken.
+    SPANS_SHARED = 17, "spans_shared";
 }
 
 /// The counters of failures: while one of them is not 0, an event, a count or an owner may be missing or wrong.
@@ -67,6 +71,6 @@ pub const FAILURES: [u32; 8] = [
 mod tests {
     #[test]
     fn cells_are_dense() {
-        assert_eq!(super::COUNT, super::STATE_OVERFLOWED as usize + 1);
+        assert_eq!(super::COUNT, super::SPANS_SHARED as usize + 1);
     }
 }

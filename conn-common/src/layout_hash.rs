@@ -15,6 +15,7 @@ use crate::listener::{ListenerKey, ListenerNote, MptcpNote};
 use crate::name::Switches;
 use crate::owner::Owner;
 use crate::protocol::TCP;
+use crate::small_slot::SmallSlot;
 use crate::traffic::Traffic;
 use crate::{counter, event, ledger, state};
 
@@ -96,6 +97,7 @@ pub const RECORDS: LayoutHash = {
         send_queue idle_jiffies
     });
     let hash = record!(hash, Slot { cells });
+    let hash = record!(hash, SmallSlot { uses sums words });
     let hash = record!(hash, Totals { opened preexisting failed closed });
     let hash = record!(hash, RepairKey { netns port protocol direction state reserved });
     let hash = record!(hash, Durations { handshake lifetime });

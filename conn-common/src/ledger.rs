@@ -125,9 +125,24 @@ pub const fn key(shard: u32, slot_id: u32) -> u32 {
     shard << SHARD_BIT | slot_id
 }
 
-/// Keys per shard: incoming and outgoing connections and listeners of each port. A map with this many entries for each
-/// shard cannot fill up.
+/// Keys of one shard: incoming and outgoing connections and listeners of each port. A map with this many entries cannot
+/// fill up.
 pub const KEYS: u32 = 3 << 16;
+
+/// Whole slots behind the table, for each shard: 2 MiB.
+pub const WHOLE_SLOTS: u32 = 1 << 10;
+
+/// Small slots that belong to one namespace: 12 MiB.
+pub const SMALL_SLOTS: u32 = 1 << 16;
+
+/// Histograms, for each shard: 4 MiB.
+pub const HISTOGRAMS: u32 = 1 << 10;
+
+/// The index of the durations of all ports of a direction that have no histogram.
+#[inline(always)]
+pub const fn rest_index(shard: u32, direction: u8) -> u32 {
+    shard << 2 | (direction & 3) as u32
+}
 
 /// Each shard has `1 << TABLE_BITS` slots of the table, see [`way`].
 pub const TABLE_BITS: u32 = 8;
@@ -138,6 +153,9 @@ pub const TABLE_BITS: u32 = 8;
 pub const fn slot_key(netns: u32, slot_id: u32) -> u64 {
     (netns as u64) << 32 | 1 << 31 | slot_id as u64
 }
+
+/// The bits of a slot's id in a slot key.
+pub const ID_BITS: u32 = (1 << SHARD_BIT) - 1;
 
 /// Namespace and slot of a slot key, or `None` for the key of a free slot.
 #[inline(always)]

@@ -22,5 +22,6 @@ pub mod owner;
 pub mod protocol;
 pub mod reset;
 pub mod row;
+pub mod small_slot;
 pub mod state;
 pub mod traffic;

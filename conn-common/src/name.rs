@@ -62,6 +62,12 @@ pub const OVERFLOW_COUNTED: &str = "OVERFLOW_COUNTED";
 pub const DISPLACED: &str = "DISPLACED";
 /// The ledger, see [`crate::ledger`].
 pub const LEDGER: &str = "LEDGER";
+/// Small slots by namespace, see [`crate::small_slot`].
+pub const SMALL_SLOTS: &str = "SMALL_SLOTS";
+/// Small slots that all namespaces share.
+pub const SHARED_SLOTS: &str = "SHARED_SLOTS";
+/// Durations of ports without a histogram of their own, by shard and direction, see [`crate::ledger::rest_index`].
+pub const SPANS_REST: &str = "SPANS_REST";
 /// Slots of the ledger that are found without a hash lookup, see [`crate::ledger::way`].
 pub const LEDGER_SLOTS: &str = "LEDGER_SLOTS";
 /// Histograms of handshakes and lifetimes, by the keys of [`LEDGER`].
@@ -118,8 +124,8 @@ pub const COUNTS_ON: &str = "COUNTS_ON";
 /// Binary logarithm of the slots of [`SOCKET_STATES`] or [`COUNTED_STATES`], whichever the run uses, without the scratch
 /// slots.
 pub const TABLE_BITS: &str = "TABLE_BITS";
-/// 1 if the programs may use scratch slots.
-pub const HAS_SCRATCH: &str = "HAS_SCRATCH";
+/// 1 if the programs may use compare-and-exchange, and so scratch slots and small ledger slots.
+pub const HAS_EXCHANGE: &str = "HAS_EXCHANGE";
 /// 1 if the run uses [`LEDGER_SLOTS`].
 pub const LEDGER_HAS_TABLE: &str = "LEDGER_HAS_TABLE";
 /// 1 if handshakes and lifetimes go into histograms.

@@ -43,8 +43,8 @@ globals! {
     LEDGER_HAS_TABLE: u8 = 0;
     /// Binary logarithm of the number of slots in the tables of sockets; 0 if there is none.
     TABLE_BITS: u32 = 0;
-    /// 1 if the programs may use scratch slots.
-    HAS_SCRATCH: u8 = 0;
+    /// 1 if the programs may use compare-and-exchange.
+    HAS_EXCHANGE: u8 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
     /// Offset of a system call's result in the record of its exit.

@@ -12,6 +12,7 @@ use conn_common::ledger::{RepairKey, Slot, Totals};
 use conn_common::listener::{CAPACITY, ListenerKey, ListenerNote, MptcpNote};
 use conn_common::name::Switches;
 use conn_common::owner::{Owner, PendingOwner};
+use conn_common::small_slot::SmallSlot;
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
 const ON_DEMAND: usize = 1;
@@ -58,19 +59,27 @@ pub(crate) static STORED_COUNTED: SkStorage<Counted> = SkStorage::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<EventRecord, { 8 << 20 }> = RingBuf::new();
 
-/// Ledger slots, inserted at the first step of a (direction, port) on a shard, never deleted. The loader sets the size to
-/// all keys of all shards, so it cannot fill up.
+/// Whole ledger slots behind the table, inserted when a (direction, port) on a shard has more steps or cells than a small
+/// slot takes, never deleted. The loader sets the size.
 #[btf_map]
-pub(crate) static LEDGER: HashMap<u32, Slot, { conn_common::ledger::KEYS as usize }, ON_DEMAND> =
-    HashMap::new();
+pub(crate) static LEDGER: HashMap<u32, Slot, 1, ON_DEMAND> = HashMap::new();
 
-/// Ledger slots that are found without a hash lookup, acquired at the first step of a (namespace, direction, port) on a
-/// shard and never released. The loader sets the size for all shards.
+/// Small slots, inserted at the first step of a (namespace, direction, port), never deleted. May fill up.
+#[btf_map]
+pub(crate) static SMALL_SLOTS: HashMap<u64, SmallSlot, 1, ON_DEMAND> = HashMap::new();
+
+/// Small slots of (direction, port) in all namespaces that found no room in `SMALL_SLOTS`, never deleted. The loader sets
+/// the size to all keys, so it cannot fill up.
+#[btf_map]
+pub(crate) static SHARED_SLOTS: HashMap<u32, SmallSlot, 1, ON_DEMAND> = HashMap::new();
+
+/// Ledger slots that are found without a hash lookup, acquired by a (namespace, direction, port) on a shard once it
+/// has many steps, and never released. The loader sets the size for all shards.
 #[btf_map]
 pub(crate) static LEDGER_SLOTS: Array<TableSlot<Slot>, 1> = Array::new();
 
-/// Histograms by the keys of `LEDGER`, inserted at the first duration, never deleted. The loader sets the size
-/// to all keys of all shards if the run asks for histograms.
+/// Histograms by shard, direction and port, inserted at the first duration, never deleted. May fill up. The loader sets the
+/// size if the run asks for histograms.
 #[btf_map]
 pub(crate) static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 
@@ -78,6 +87,10 @@ pub(crate) static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 /// copy of so many entries would take milliseconds.
 #[btf_map]
 pub(crate) static ATTEMPTS: Array<PortAttempts, 1, MAPPED> = Array::new();
+
+/// Durations of ports that found no room in `SPANS`, see `conn_common::ledger::rest_index`. The loader sets the size.
+#[btf_map]
+pub(crate) static SPANS_REST: Array<Durations, 1> = Array::new();
 
 /// Steps whose slot could not be created, by direction, so that the totals stay exact.
 #[btf_map]

@@ -50,7 +50,7 @@ impl<A: SlotArray> Words for ArrayWords<A> {
 /// The word is an aligned cell of a map value.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
+pub(crate) unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
     let found: u64;
     // SAFETY: see above.
     unsafe {
@@ -67,7 +67,7 @@ unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
 
 /// The same for clippy, which may have no BPF target and does not know its registers.
 #[cfg(not(target_arch = "bpf"))]
-unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
+pub(crate) unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64 {
     // SAFETY: see above.
     let found = unsafe { AtomicU64::from_ptr(word) }.compare_exchange(old, new, SeqCst, SeqCst);
     found.unwrap_or_else(|found| found)

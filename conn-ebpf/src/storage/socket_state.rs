@@ -278,7 +278,7 @@ pub(crate) fn has_table() -> bool {
 /// True if the programs may use scratch slots.
 #[inline(always)]
 fn has_scratch() -> bool {
-    config::HAS_SCRATCH.load() != 0
+    config::HAS_EXCHANGE.load() != 0
 }
 
 /// The index of the first way of this socket, if the run has tables.

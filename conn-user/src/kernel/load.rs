@@ -42,9 +42,12 @@ pub(super) fn load(
     let table_slots = 1 << table_bits;
     let states = table_slots + plan.cpus * SCRATCH_SLOTS;
     let only_counts = options.only_counts();
-    let has_scratch = flag(load_options::HAS_TABLES);
+    let has_exchange = flag(load_options::HAS_TABLES);
     let overflow = options.overflow_states(plan.open_files);
-    let keys = ledger::KEYS * plan.shards;
+    let ledger_keys = |entries: u32| if options.counts { entries } else { 1 };
+    let small_slots = |entries: u32| ledger_keys(if load_options::HAS_TABLES { entries } else { 1 });
+    // Without small slots, each port has a whole one.
+    let whole_slots = if load_options::HAS_TABLES { ledger::WHOLE_SLOTS } else { ledger::KEYS };
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
 
     let (kinds, attempts_wanted) = (options.connection_kinds(), flag(options.wants_attempts()));
@@ -54,7 +57,9 @@ pub(super) fn load(
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::PENDING_OVERFLOW, options.pending_owners(plan.open_files))
         .map_max_entries(name::PENDING_OWNERS, if options.owners == name::HOLDERS { table_slots } else { 1 })
-        .map_max_entries(name::LEDGER, if options.counts { keys } else { 1 })
+        .map_max_entries(name::LEDGER, ledger_keys(whole_slots * plan.shards))
+        .map_max_entries(name::SMALL_SLOTS, small_slots(ledger::SMALL_SLOTS))
+        .map_max_entries(name::SHARED_SLOTS, small_slots(ledger::KEYS))
         .map_max_entries(
             name::LEDGER_SLOTS,
             if ledger_has_table == 0 { 1 } else { plan.shards << ledger::TABLE_BITS },
@@ -67,14 +72,15 @@ pub(super) fn load(
         .map_max_entries(name::COUNTED_STATES, if only_counts { states } else { 1 })
         .map_max_entries(name::OVERFLOW_STATES, if only_counts { 1 } else { overflow })
         .map_max_entries(name::OVERFLOW_COUNTED, if only_counts { overflow } else { 1 })
-        .override_global(name::HAS_SCRATCH, &has_scratch, true)
+        .override_global(name::HAS_EXCHANGE, &has_exchange, true)
         .override_global(name::TABLE_BITS, &table_bits, true)
         .override_global(name::WANTED_KINDS, &kinds, true)
         .override_global(name::ATTEMPTS_WANTED, &attempts_wanted, true)
         .override_global(name::DROP_NO_SOCKET, &reasons.no_socket, true)
         .override_global(name::DROP_QUEUE_FULL, &reasons.queue_full, true)
         .override_global(name::CONNECT_IS_SEEN, &connect_is_seen, true)
-        .map_max_entries(name::SPANS, if options.durations { keys } else { 1 })
+        .map_max_entries(name::SPANS, if options.durations { ledger::HISTOGRAMS * plan.shards } else { 1 })
+        .map_max_entries(name::SPANS_REST, if options.durations { plan.shards << 2 } else { 1 })
         .override_global(name::SPANS_ON, &durations_on, true)
         .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)

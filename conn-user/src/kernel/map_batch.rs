@@ -19,20 +19,20 @@ use crate::kernel::syscall::{Batch, lookup_batch};
 /// How many entries one call asks for at first.
 const CAPACITY: usize = 256;
 
-/// A map from a number to `V`, from which no program deletes; of an array, all entries.
+/// A map from `K` to `V`, from which no program deletes; of an array, all entries.
 #[derive(Debug)]
-pub(crate) struct Entries<V> {
+pub(crate) struct Entries<V, K = u32> {
     name: &'static str,
     map: MapData,
-    values: PhantomData<fn() -> V>,
+    values: PhantomData<fn() -> (K, V)>,
 }
 
-impl<V: Plain> Entries<V> {
+impl<K: Plain, V: Plain> Entries<V, K> {
     /// Visits each entry once. An entry that is made during the walk may be visited or not.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(crate) fn each(&self, mut visit: impl FnMut(u32, &V)) -> Result<(), MapError> {
+    pub(crate) fn each(&self, mut visit: impl FnMut(K, &V)) -> Result<(), MapError> {
         let mut batch = Batch { keys: Vec::new(), values: Vec::new(), next: None };
         let (mut from, mut room) = (None, CAPACITY);
         loop {
@@ -57,12 +57,14 @@ impl<V: Plain> Entries<V> {
     }
 }
 
-impl<V: Plain> Handle for Entries<V> {
+impl<K: Plain, V: Plain> Handle for Entries<V, K> {
     fn open(name: &'static str, map: Map) -> Result<Self, MapError> {
         // Compares the sizes of keys and values, which `lookup_batch` needs.
         let checked = match &map {
-            Map::Array(_) => Array::<_, Cell<V>>::try_from(&map).map(|_| ()),
-            _ => HashMap::<_, u32, Cell<V>>::try_from(&map).map(|_| ()),
+            Map::Array(_) if size_of::<K>() == size_of::<u32>() => {
+                Array::<_, Cell<V>>::try_from(&map).map(|_| ())
+            }
+            _ => HashMap::<_, Cell<K>, Cell<V>>::try_from(&map).map(|_| ()),
         };
         match (checked, map) {
             (Ok(()), Map::Array(map) | Map::HashMap(map)) => Ok(Self { name, map, values: PhantomData }),

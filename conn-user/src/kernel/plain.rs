@@ -8,6 +8,7 @@ use conn_common::attempt::PortAttempts;
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
 
+use conn_common::small_slot::{SUMS, SmallSlot, WORDS};
 use conn_common::{counter, filter, name};
 
 /// A key or value of a map.
@@ -46,5 +47,6 @@ plain! {
     Totals: u64 u64 u64 u64;
     PortAttempts: u64 u64 u64;
     RepairKey: u32 u16 u8 u8 u8 [u8; 3];
+    SmallSlot: u64 [u64; SUMS] [u64; WORDS];
     Durations: [u64; BUCKETS] [u64; BUCKETS];
 }

@@ -52,9 +52,9 @@ struct IterCreate {
 
 /// One part of a map.
 #[derive(Debug)]
-pub(super) struct Batch<V> {
+pub(super) struct Batch<K, V> {
     /// The keys of the entries.
-    pub keys: Vec<u32>,
+    pub keys: Vec<K>,
     /// The values, in the order of `keys`.
     pub values: Vec<V>,
     /// Where the next part begins; none after the last one.
@@ -64,16 +64,16 @@ pub(super) struct Batch<V> {
 /// Reads up to `room` entries of `map`, from bucket (or array index) `from` on. `buffers` is reused memory.
 ///
 /// # Safety
-/// The map's keys have four bytes, and its values the size of `V`: the kernel writes so many bytes an entry.
+/// The map's keys have the size of `K`, and its values that of `V`: the kernel writes so many bytes an entry.
 ///
 /// # Errors
 /// `ENOSPC`: the next bucket alone has more than `room` entries. Others: the kernel refuses.
-pub(super) unsafe fn lookup_batch<V: Plain>(
+pub(super) unsafe fn lookup_batch<K: Plain, V: Plain>(
     map: BorrowedFd<'_>,
     from: Option<u32>,
     room: usize,
-    buffers: Batch<V>,
-) -> (Batch<V>, io::Result<()>) {
+    buffers: Batch<K, V>,
+) -> (Batch<K, V>, io::Result<()>) {
     let mut batch = buffers;
     batch.keys.clear();
     batch.keys.reserve(room);
@@ -105,7 +105,7 @@ pub(super) unsafe fn lookup_batch<V: Plain>(
         batch.next = None;
     }
     let read = room.min(attributes.count as usize);
-    // SAFETY: the kernel has written `read` keys and values, and any bytes are a key and a `Plain` value.
+    // SAFETY: the kernel has written `read` keys and values, and any bytes are a `Plain` key and value.
     unsafe {
         batch.keys.set_len(read);
         batch.values.set_len(read);

@@ -6,6 +6,7 @@ use conn_common::assoc_table::TableSlot;
 use conn_common::connection::UNDIRECTED;
 use conn_common::ledger::{self, Slot, SlotId, Totals, listener};
 use conn_common::name;
+use conn_common::small_slot::SmallSlot;
 
 use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
@@ -103,6 +104,8 @@ impl Ledger {
 pub struct LedgerReader {
     table: Entries<TableSlot<Slot>>,
     slots: Entries<Slot>,
+    small: Entries<SmallSlot, u64>,
+    shared: Entries<SmallSlot>,
     unattributed: Array<Slot>,
     netns: Entries<Totals>,
     attempts: AttemptReader,
@@ -123,6 +126,8 @@ impl LedgerReader {
         Ok(Self {
             table: probe.map(name::LEDGER_SLOTS)?,
             slots: probe.map(name::LEDGER)?,
+            small: probe.map(name::SMALL_SLOTS)?,
+            shared: probe.map(name::SHARED_SLOTS)?,
             unattributed: probe.map(name::UNATTRIBUTED)?,
             netns: probe.map(name::NETNS)?,
             attempts: AttemptReader::new(probe)?,
@@ -151,14 +156,17 @@ impl LedgerReader {
 
     fn read_once(&self) -> Result<Ledger, MapError> {
         let mut ledger = Ledger { attempts: self.attempts.read()?, ..Ledger::default() };
-        self.table.each(|_, entry| {
-            if let Some((netns, id)) = ledger::from_slot_key(entry.key) {
-                ledger.add(netns, id, &entry.value);
+        let mut add_of_netns = |key, slot: &Slot| {
+            if let Some((netns, id)) = ledger::from_slot_key(key) {
+                ledger.add(netns, id, slot);
                 if !id.is_listener {
-                    ledger.netns.entry(netns).or_default().add(&Totals::of(&entry.value));
+                    ledger.netns.entry(netns).or_default().add(&Totals::of(slot));
                 }
             }
-        })?;
+        };
+        self.table.each(|_, entry| add_of_netns(entry.key, &entry.value))?;
+        self.small.each(|key, small| add_of_netns(key, &small.to_slot()))?;
+        self.shared.each(|id, small| ledger.add(SHARED, SlotId::from_bits(id), &small.to_slot()))?;
         self.slots.each(|key, slot| ledger.add(SHARED, SlotId::from_bits(key), slot))?;
         for direction in 0..UNDIRECTED {
             let slot = self.unattributed.get(u32::from(direction))?;
