@@ -23,17 +23,17 @@ pub fn of(pid: u32, name: &str) -> Map {
     Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
 }
 
-/// Fills a hash map whose values are `N` words with keys that no socket has.
+/// Fills a hash map whose values are `N` words with keys that no socket and no port has.
 ///
 /// # Panics
 /// The process has no such map, or its values have another size.
-pub fn fill<const N: usize>(pid: u32, name: &str)
+pub fn fill<K: Pod + From<u32>, const N: usize>(pid: u32, name: &str)
 where
     [u64; N]: Pod,
 {
-    let mut map = HashMap::<_, u64, [u64; N]>::try_from(of(pid, name)).unwrap();
-    for key in NO_SOCKET.. {
-        match map.insert(key, [0; N], 0) {
+    let mut map = HashMap::<_, K, [u64; N]>::try_from(of(pid, name)).unwrap();
+    for key in 0_u32.. {
+        match map.insert(K::from(u32::MAX - key), [0; N], 0) {
             Ok(()) => {}
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
                 return;

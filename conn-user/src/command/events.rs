@@ -112,6 +112,9 @@ async fn watch(settings: &EventsSettings, session: &mut Session, search: Search)
         }
         quiet = pipeline.run(&mut source, &mut *consumer)? == Batch::Idle;
         stop |= pipeline.is_complete();
+        if let Some(notice) = source.take_notice() {
+            consumer.notice(&notice);
+        }
         if consumer.flush()? == Written::Closed {
             return Ok(());
         }

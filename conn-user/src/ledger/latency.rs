@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conn_common::histogram::{self, Durations, Histogram};
-use conn_common::ledger::SlotId;
+use conn_common::ledger::{self, SlotId};
 use conn_common::name;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
@@ -19,7 +19,10 @@ use crate::render::style::Terminal;
 
 /// Reads the histograms.
 #[derive(Debug)]
-pub(crate) struct LifetimeReader(Entries<Durations>);
+pub(crate) struct LifetimeReader {
+    ports: Entries<Durations>,
+    rest: Entries<Durations>,
+}
 
 impl LifetimeReader {
     /// Opens the map.
@@ -27,7 +30,7 @@ impl LifetimeReader {
     /// # Errors
     /// The map cannot be opened.
     pub(crate) fn new(probe: &Probe) -> Result<Self, MapError> {
-        probe.map(name::SPANS).map(Self)
+        Ok(Self { ports: probe.map(name::SPANS)?, rest: probe.map(name::SPANS_REST)? })
     }
 
     /// One reading, by direction and service port.
@@ -35,27 +38,39 @@ impl LifetimeReader {
     /// # Errors
     /// The map cannot be read.
     pub(crate) fn read(&self) -> Result<Lifetimes, MapError> {
-        let mut all: BTreeMap<(u8, u16), Durations> = BTreeMap::new();
-        self.0.each(|key, durations| {
-            let SlotId { direction, port, .. } = SlotId::from_bits(key);
+        let mut all: BTreeMap<(u8, Option<u16>), Durations> = BTreeMap::new();
+        let mut add = |direction, port, durations: &Durations| {
             let sum = all.entry((direction, port)).or_insert(Durations::ZERO);
             sum.handshake.add(&durations.handshake);
             sum.lifetime.add(&durations.lifetime);
+        };
+        self.ports.each(|key, durations| {
+            let SlotId { direction, port, .. } = SlotId::from_bits(key);
+            add(direction, Some(port), durations);
+        })?;
+        self.rest.each(|at, durations| {
+            if *durations != Durations::ZERO {
+                add(ledger::rest_direction(at), None, durations);
+            }
         })?;
         Ok(Lifetimes(all))
     }
 }
 
-/// Histograms by direction ([`conn_common::connection::IN`] or `OUT`) and service port.
+/// Histograms by direction ([`conn_common::connection::IN`] or `OUT`) and service port. Ports beyond the room of the kernel's
+/// map have one histogram together, without a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lifetimes(pub BTreeMap<(u8, u16), Durations>);
+pub(crate) struct Lifetimes(pub BTreeMap<(u8, Option<u16>), Durations>);
+
+/// The ports that share a histogram, in a table.
+const OTHER_PORTS: &str = "others";
 
 /// The quantiles that are shown, per mille, and their names. The last is the longest.
 const QUANTILES: [(u64, &str); 4] = [(500, "p50"), (900, "p90"), (990, "p99"), (1_000, "max")];
 
 impl Lifetimes {
     /// The histograms with names of their own, the most used port first.
-    fn rows(&self) -> impl Iterator<Item = (u8, u16, &'static str, &Histogram)> {
+    fn rows(&self) -> impl Iterator<Item = (u8, Option<u16>, &'static str, &Histogram)> {
         let mut ports: Vec<_> = self.0.iter().collect();
         ports.sort_by_key(|&(&key, durations)| (std::cmp::Reverse(durations.handshake.count()), key));
         ports.into_iter().flat_map(|(&(direction, port), durations)| {
@@ -74,7 +89,9 @@ impl Lifetimes {
                 ns.map_or(NumberValue::Unknown, |ns| NumberValue::Text(human::duration_text(ns)))
             };
             let mut row = vec![
-                NumberValue::port(port, services, TableFormat::Table),
+                port.map_or(NumberValue::Text(OTHER_PORTS.into()), |port| {
+                    NumberValue::port(port, services, TableFormat::Table)
+                }),
                 NumberValue::Text(direction::name(direction).unwrap_or("-").into()),
                 NumberValue::Text(span.into()),
                 histogram.count().into(),
@@ -175,7 +192,7 @@ mod tests {
         for (ns, count) in [(1_000_000_000, 50), (3_600_000_000_000, 2), (12, 1)] {
             durations.lifetime.counts[histogram::bucket(ns)] += count;
         }
-        Lifetimes(BTreeMap::from([((OUT, 443), durations), ((IN, 22), Durations::ZERO)]))
+        Lifetimes(BTreeMap::from([((OUT, Some(443)), durations), ((IN, Some(22)), Durations::ZERO)]))
     }
 
     #[test]

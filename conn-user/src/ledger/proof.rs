@@ -10,7 +10,7 @@ use crate::ledger::netns_totals::Sums;
 use crate::ledger::report::{MAX_HIDDEN, Report, direction_name};
 
 /// The counters of a proof: events in the ring and other work, then losses, failures and repairs.
-const SHOWN: [u32; 16] = [
+const SHOWN: [u32; 18] = [
     counter::PRODUCED,
     counter::WAKEUPS,
     counter::LOST,
@@ -18,6 +18,7 @@ const SHOWN: [u32; 16] = [
     counter::STATE_OVERFLOWED,
     counter::STORAGE_FAILED,
     counter::STEP_STATELESS,
+    counter::LEDGER_OVERFLOWED,
     counter::LEDGER_FAILED,
     counter::NETNS_FAILED,
     counter::FLAGS_FAILED,
@@ -26,10 +27,26 @@ const SHOWN: [u32; 16] = [
     counter::CLOSED_LATE,
     counter::END_UNSEEN,
     counter::OWNER_FAILED,
+    counter::SPANS_SHARED,
     counter::SPANS_FAILED,
 ];
 /// Those of [`SHOWN`] that count work and no trouble.
-const WORK: [u32; 3] = [counter::PRODUCED, counter::WAKEUPS, counter::STATE_OVERFLOWED];
+const WORK: [u32; 5] = [
+    counter::PRODUCED,
+    counter::WAKEUPS,
+    counter::STATE_OVERFLOWED,
+    counter::LEDGER_OVERFLOWED,
+    counter::SPANS_SHARED,
+];
+/// Counters of full tables, and the consequence.
+const OVERFLOWS: [(u32, &str); 3] = [
+    (counter::STATE_OVERFLOWED, "the table of sockets is full, so that such sockets cost more"),
+    (
+        counter::LEDGER_OVERFLOWED,
+        "the table of counts has no room for a busy port, so that such steps cost more",
+    ),
+    (counter::SPANS_SHARED, "there are more ports than histograms, so that the others have one together"),
+];
 /// How many differences a report for people names.
 const MAX_DIFFERENCES: usize = 20;
 
@@ -47,10 +64,8 @@ impl Report {
             if troubles.is_empty() { "nothing missed or lost".into() } else { troubles.join(", ") };
         let mut lines = self.tries.lines();
         lines.push(format!("{}: {}; {}; {troubles}", self.verdict(), self.sums(), self.comparison()));
-        if self.counters[counter::STATE_OVERFLOWED as usize] != 0 {
-            let overflowed = self.counter(counter::STATE_OVERFLOWED);
-            lines.push(format!("{overflowed}: the table of sockets is full, so that such sockets cost more"));
-        }
+        let overflows = OVERFLOWS.into_iter().filter(|&(at, _)| self.counters[at as usize] != 0);
+        lines.extend(overflows.map(|(at, consequence)| format!("{}: {consequence}", self.counter(at))));
         if let Some(failure) = &self.audit.failure
             && self.audit.age.is_some()
         {

@@ -303,7 +303,7 @@ pub(super) mod tests {
         total  both       4            1            1       1       1     3    0B        0B        0          2
         netns 4026531840: opened 2 + preexisting 0 = failed 1 + closed 0 + open 1
         netns 4026532200: opened 2 + preexisting 1 = failed 0 + closed 1 + open 2
-        witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, states_overflowed 0, storage_failed 0, steps_stateless 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_failed 0, repaired 2
+        witness: events_produced 0, wakeups 0, events_lost 0, no_socket 0, states_overflowed 0, storage_failed 0, steps_stateless 0, ledger_overflowed 0, ledger_failed 0, netns_failed 0, flags_failed 0, steps_repaired 0, adopted_late 0, closed_late 3, ends_unseen 0, owner_failed 0, spans_shared 0, spans_failed 0, repaired 2
         skipped by the kernel: set_state 7
         audit 1.2 s ago: 2 open in the kernel; 2 counts compared, 0 moved meanwhile, 1 differ
         audit: netns 4026532200 port 443 out syn_sent: 2 in the ledger, 1 in the kernel

@@ -60,7 +60,10 @@ impl<'a> Reporter<'a> {
         ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));
         let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
-            ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
+            // A histogram of several ports may be of ports that pass.
+            ports.retain(|&(direction, port), _| {
+                port.is_none_or(|port| self.filter.matches_slot(direction, port))
+            });
         }
         ledger.attempts.retain(|&port, _| self.filter.matches_slot(IN, port));
         audit.found.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));

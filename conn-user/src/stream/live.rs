@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conn_common::counter::LOST;
+use conn_common::counter::{self, LEDGER_OVERFLOWED, LOST, STATE_OVERFLOWED};
 
 use crate::error::Error;
 use crate::event::decode;
@@ -12,11 +12,14 @@ use crate::host::clock::boot_now_ns;
 use crate::kernel::counters::Counters;
 use crate::kernel::session::Session;
 use crate::stream::losses::LossWatch;
+use crate::stream::notice::Notice;
 use crate::stream::ring::RingReader;
 use crate::stream::source::{Batch, Item, Source, Take};
 
 /// How long a batch may take. Under a flood the ring never is empty, and signals and deadlines wait for the batch.
 const MAX_BATCH: Duration = Duration::from_millis(50);
+/// So many states or steps that found no room in a table are worth a notice: a few may share their ways by chance.
+const MANY: u64 = 1_000;
 /// After how many records the clock is read. An event may wait 20 ms for what files say.
 const LOOK_EVERY: u32 = 8;
 
@@ -25,6 +28,15 @@ pub(crate) struct LiveSource {
     ring: RingReader,
     counters: Arc<Counters>,
     losses: LossWatch,
+    overflow: Overflow,
+}
+
+/// What found no room in the tables.
+#[derive(Debug, Default)]
+struct Overflow {
+    states: u64,
+    steps: u64,
+    is_noted: bool,
 }
 
 impl LiveSource {
@@ -37,7 +49,16 @@ impl LiveSource {
             ring: RingReader::new(&session.probe, ring_bytes)?,
             counters: Arc::clone(&session.counters),
             losses: LossWatch::new(ring_bytes, boot_now_ns()),
+            overflow: Overflow::default(),
         })
+    }
+
+    /// A notice that a table is full, once.
+    pub(crate) fn take_notice(&mut self) -> Option<Notice> {
+        let Overflow { states, steps, is_noted } = &mut self.overflow;
+        let is_due = !*is_noted && (*states).max(*steps) >= MANY;
+        *is_noted |= is_due;
+        is_due.then_some(Notice::Overflowed { states: *states, steps: *steps })
     }
 
     /// Waits until another batch is worthwhile. `quiet` if the last batch was idle.
@@ -51,7 +72,7 @@ impl LiveSource {
 
 impl Source for LiveSource {
     fn next_batch(&mut self, take: &mut Take<'_>) -> Result<Batch, Error> {
-        let Self { ring, counters, losses } = self;
+        let Self { ring, counters, losses, overflow } = self;
         let (mut failed, mut taken_records) = (None, 0_u32);
         let begin = Instant::now();
         let records = ring.drain(|record| {
@@ -59,7 +80,7 @@ impl Source for LiveSource {
             taken_records += 1;
             let is_over = taken_records % LOOK_EVERY == 0 && begin.elapsed() >= MAX_BATCH;
             if decode::time_ns(record).is_some_and(|time_ns| losses.taken(record.len(), time_ns)) {
-                match found(losses, counters) {
+                match found(losses, overflow, counters) {
                     Ok(Some(item)) => _ = take(item),
                     Ok(None) => {}
                     Err(error) => failed = Some(error),
@@ -70,7 +91,7 @@ impl Source for LiveSource {
         if let Some(error) = failed {
             return Err(error);
         }
-        if let Some(item) = found(losses, counters)?
+        if let Some(item) = found(losses, overflow, counters)?
             && let ControlFlow::Break(()) = take(item)
         {
             return Ok(Batch::Items);
@@ -80,6 +101,13 @@ impl Source for LiveSource {
 }
 
 /// Losses that the kernel has counted since the last look.
-fn found(losses: &mut LossWatch, counters: &Counters) -> Result<Option<Item<'static>>, Error> {
-    Ok(losses.look(counters.read()?[LOST as usize], boot_now_ns()).map(Item::Lost))
+fn found(
+    losses: &mut LossWatch,
+    overflow: &mut Overflow,
+    counters: &Counters,
+) -> Result<Option<Item<'static>>, Error> {
+    let counts: [u64; counter::COUNT] = counters.read()?;
+    overflow.states = counts[STATE_OVERFLOWED as usize];
+    overflow.steps = counts[LEDGER_OVERFLOWED as usize];
+    Ok(losses.look(counts[LOST as usize], boot_now_ns()).map(Item::Lost))
 }

@@ -12,6 +12,13 @@ pub(crate) enum Notice {
     Lost(u64),
     /// So many events were dropped, since standard output took nothing.
     Unwritten(u64),
+    /// So many socket states and steps found no room in the tables of the programs.
+    Overflowed {
+        /// States of sockets.
+        states: u64,
+        /// Steps of the ledger.
+        steps: u64,
+    },
     /// The fate of all events of the run.
     Accounting(EventAccounting),
     /// So many open connections may be older than the least age that was asked for.
@@ -50,6 +57,11 @@ impl fmt::Display for Notice {
                 f,
                 "conntrace: {count} events were not written, because the reader of standard output was too slow. Use \
                  a faster reader, or a filter"
+            ),
+            Self::Overflowed { states, steps } => writeln!(
+                f,
+                "conntrace: a table of the kernel programs is full: {states} states of sockets and {steps} steps of the \
+                 ledger are kept where the programs work slower. Nothing is lost, but connections cost more"
             ),
             Self::Accounting(accounting) => writeln!(f, "conntrace: {accounting}"),
             Self::UndecidedAge(count) => writeln!(

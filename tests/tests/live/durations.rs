@@ -1,14 +1,17 @@
 //! Spans and times of day, against the generator's own clock: it reads the clock before and after each step,
 //! so that what conntrace says must lie between two spans that are known.
 
+use conn_common::{histogram::Durations, name};
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
-    needs_tracing,
+    map, needs_tracing,
+    netns::NetNs,
     port::Port,
     tracer::{self, Setup, Tracer},
     traffic::{
         Server,
+        close::{self, First},
         socket::{await_error, connect},
     },
     truth::Tuple,
@@ -263,5 +266,29 @@ fn another_time_namespace_shifts_no_time(_: &Host) -> Outcome {
     for direction in ["out", "in"] {
         life.check(direction, &end_of(&tracer, direction, life.tuple, life.begin[0]));
     }
+    Ok(())
+}
+
+/// Beyond the room for histograms of ports, one histogram per direction has the rest.
+#[apply(needs_tracing)]
+fn durations_beyond_the_room_are_counted_together(_: &Host) -> Outcome {
+    const CONNECTIONS: usize = 20;
+    let port = Port::claim();
+    let arguments = ["stats", "--lifetimes", "-o", "json", "--dport", &port.to_string()];
+    let tracer = Setup::new(arguments).start();
+    map::fill::<u32, { size_of::<Durations>() / 8 }>(tracer.pid(), name::SPANS);
+    NetNs::new().unwrap().run(|| close::orderly(port.v4(), CONNECTIONS, First::Client));
+    let ended = tracer.stop();
+    ended.expect_code(0);
+    let report: Value = serde_json::from_str(ended.stdout.last().expect("a report")).expect("JSON");
+    let rest = |direction: &str| -> u64 {
+        let rows = report["lifetimes"].as_array().expect("rows").iter();
+        let rest = rows.filter(|row| row["port"].is_null() && row["direction"] == direction);
+        rest.filter(|row| row["span"] == "lifetime").map(|row| row["count"].as_u64().expect("a count")).sum()
+    };
+    // Other connections of the host are there, too.
+    assert!(rest("in") >= CONNECTIONS as u64 && rest("out") >= CONNECTIONS as u64, "{report}");
+    assert!(report["witness"]["spans_shared"].as_u64() >= Some(4 * CONNECTIONS as u64), "{report}");
+    assert_eq!(report["witness"]["spans_failed"], 0, "{report}");
     Ok(())
 }

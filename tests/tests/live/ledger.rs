@@ -1,11 +1,13 @@
 //! The ledger against the truth, one kind of traffic at a time, and all of it at once.
 
+use aya::maps::HashMap;
 use conn_common::{ledger::CELLS, name};
 use conn_tests::{
+    flood::{Ending, Flood},
     harness::{Outcome, Test},
     host::{Host, Need},
     ledger::{Ledger, Report},
-    map::Table,
+    map::{self, Table},
     needs_tracing,
     netns::NetNs,
     port::Port,
@@ -15,7 +17,7 @@ use conn_tests::{
         close::{self, First},
         fail,
     },
-    truth::Truth,
+    truth::{Direction, Truth},
 };
 use macro_rules_attribute::apply;
 use std::{net::Ipv4Addr, thread};
@@ -145,6 +147,60 @@ fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
     for (ns, (count, times)) in namespaces.iter().zip([(5, 2), (6, 1)]) {
         assert_eq!(totals(&report, ns), (2 * count + 2 * times, 0, 2 * times, 2 * count, 0));
     }
+    Ok(())
+}
+
+/// Ports of which few connections are known have small slots, and share one with all CPUs.
+#[apply(needs_tracing)]
+fn ports_with_few_connections_take_no_whole_slot(_: &Host) -> Outcome {
+    const PORTS: u16 = 3_000;
+    let first = Port::claim().number();
+    let ledger = Ledger::start_with(&[], "200ms", &["--total"]);
+    let tracer = ledger.tracer().pid();
+    let whole =
+        || HashMap::<_, u32, [u64; CELLS]>::try_from(map::of(tracer, name::LEDGER)).unwrap().keys().count();
+    let before = whole();
+    // A namespace of its own has all ports free.
+    let truth = NetNs::new().unwrap().run(|| {
+        let mut truth = Truth::default();
+        for port in (0..PORTS).map(|nth| first.wrapping_add(nth).max(1)) {
+            truth += fail::refused((Ipv4Addr::LOCALHOST, port).into(), 1);
+        }
+        truth
+    });
+    let opened: u64 = truth.counts.values().map(|counts| counts.opened).sum();
+    assert!(opened >= PORTS.into());
+    ledger.await_report("all attempts", |report| report.total.opened >= opened);
+    // Other tests may have busy ports meanwhile.
+    let made = whole() - before;
+    assert!(made < usize::from(PORTS) / 10, "{made} whole slots for {PORTS} ports");
+    ledger.stop().check_identity();
+    Ok(())
+}
+
+/// Beyond each bound the next place counts: the table, small slots of namespaces, whole slots.
+#[apply(needs_tracing)]
+fn counts_are_exact_beyond_each_bound(_: &Host) -> Outcome {
+    let ports = Port::block(4);
+    let numbers: Vec<u16> = ports.iter().map(Port::number).collect();
+    let ledger = Ledger::start(&numbers, "100ms");
+    let tracer = ledger.tracer().pid();
+    let ns = NetNs::new().unwrap();
+    let flood = |port: &Port| ns.run(|| Flood::new(port.number(), 400, Ending::Mixed).run());
+    let mut truth = flood(&ports[0]);
+    Table::<{ 1 + CELLS }>::of(tracer, name::LEDGER_SLOTS)?.fill();
+    truth += flood(&ports[1]);
+    map::fill::<u64, 16>(tracer, name::SMALL_SLOTS);
+    truth += flood(&ports[2]);
+    map::fill::<u32, CELLS>(tracer, name::LEDGER);
+    truth += flood(&ports[3]);
+    truth += flood(&ports[0]);
+    let report = ledger.await_equal(&truth);
+    assert!(report.witness["ledger_overflowed"] > 1_000, "{}", report.to_text());
+    let last = ledger.stop();
+    last.check_identity();
+    let connections = 2 * 5 * 400;
+    assert_eq!(totals(&last, &ns), (connections, 0, 0, connections, 0));
     Ok(())
 }
 

@@ -104,9 +104,9 @@ fn connections_without_a_state_are_counted_and_shown(_: &Host) -> Outcome {
     let strict = ["-e", "NEW,DESTROY", "-o", "json", "--strict", "--dport", &port.to_string()];
     let tracer = Setup::new(strict).start();
     table::<{ COUNTED + 1 }>(ledger.tracer(), name::COUNTED_STATES)?.fill();
-    map::fill::<COUNTED>(ledger.tracer().pid(), name::OVERFLOW_COUNTED);
+    map::fill::<u64, COUNTED>(ledger.tracer().pid(), name::OVERFLOW_COUNTED);
     table::<{ STATE + 1 }>(&tracer, name::SOCKET_STATES)?.fill();
-    map::fill::<STATE>(tracer.pid(), name::OVERFLOW_STATES);
+    map::fill::<u64, STATE>(tracer.pid(), name::OVERFLOW_STATES);
     let truth = NoStorage::new().ns.run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
 
     let counts = |numbers: &Numbers| (numbers.opened, numbers.established, numbers.closed, numbers.open);
@@ -143,9 +143,9 @@ fn connections_without_a_state_are_counted_and_shown(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn verdict_of_a_report_names_the_failures(_: &Host) -> Outcome {
     let port = Port::claim().number();
-    let tracer = Setup::new(["stats", "--strict", "--dport", &port.to_string()]).start();
+    let tracer = Setup::new(["stats", "--strict", "--proof", "--dport", &port.to_string()]).start();
     table::<{ COUNTED + 1 }>(&tracer, name::COUNTED_STATES)?.fill();
-    map::fill::<COUNTED>(tracer.pid(), name::OVERFLOW_COUNTED);
+    map::fill::<u64, COUNTED>(tracer.pid(), name::OVERFLOW_COUNTED);
     NoStorage::new().ns.run(|| Flood::new(port, 50, Ending::Mixed).run());
     let ended = tracer.stop();
     ended.expect_code(3);
