@@ -17,7 +17,7 @@ use conn_tests::{
         close::{self, First},
         fail,
     },
-    truth::{Direction, Truth},
+    truth::Truth,
 };
 use macro_rules_attribute::apply;
 use std::{net::Ipv4Addr, thread};
