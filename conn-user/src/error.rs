@@ -50,7 +50,7 @@ pub enum Error {
         broken: bool,
     },
     /// Reading or writing failed.
-    #[error("{context}")]
+    #[error("{context} failed")]
     Io {
         /// The action that failed.
         context: String,
@@ -188,7 +188,10 @@ mod tests {
                 .into(),
             ProbeError::from(Refusal::with_errno("loading program set_state", Some(libc::EPERM))).into(),
             ProbeError::from(Refusal::new("attaching sock_ops")).into(),
-            Error::Io { context: "writing".into(), source: io::Error::from_raw_os_error(libc::ENOSPC) },
+            Error::Io {
+                context: "writing to standard output".into(),
+                source: io::Error::from_raw_os_error(libc::ENOSPC),
+            },
         ];
         let texts: Vec<String> =
             errors.iter().map(|error| format!("[{}] {}", error.exit_code(), error.report())).collect();
@@ -208,7 +211,7 @@ mod tests {
         [1] the kernel refused attaching sock_ops
         run with -vv for details
 
-        [1] writing: No space left on device (os error 28)
+        [1] writing to standard output failed: No space left on device (os error 28)
         ");
     }
 

@@ -131,6 +131,8 @@ fn page(command: &Command, name: &str, is_main: bool) -> String {
     let mut out = Vec::new();
     let examples = command.get_before_help().map(ToString::to_string).unwrap_or_default();
     let command = command.clone().display_name(name.to_owned()).bin_name(name.replace('-', " "));
+    // clap_mangen leaves out the text of an option that the short help leaves out.
+    let command = command.mut_args(|arg| arg.hide_short_help(false));
     let man = Man::new(command.disable_help_flag(true));
     man.render_title(&mut out).unwrap();
     man.render_name_section(&mut out).unwrap();
@@ -155,8 +157,8 @@ fn page(command: &Command, name: &str, is_main: bool) -> String {
         }
         literal(
             "EXIT STATUS",
-            "0  a normal end, also by Ctrl-C\n1  an error; with --exit-code: nothing was found\n\
-             2  wrong usage; with --exit-code: an error\n3  with --strict: a loss\n",
+            "0  normal end, also by Ctrl-C\n1  error; with --exit-code: nothing was found\n\
+             2  wrong usage; with --exit-code: any error\n3  with --strict: a loss\n",
             &mut text,
         );
     } else {

@@ -128,7 +128,7 @@ uid\t'User of that process'
 container\t'Container of that process'
 unit\t'systemd unit of that process'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l top -d 'Print only the N largest groups. Standard error counts the others' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'How to print' -r -f -a "table\t'Aligned columns for people'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
@@ -154,7 +154,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container 
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Numbers of ports instead of names in tables: 22, not ssh'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l min-age -d 'Only connections that are certainly at least this old: 5s, 2h' -r

@@ -8,11 +8,11 @@ use crate::render::number_table::TableFormat;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   conntrace count                       open TCP connections, one number
-  conntrace -C --dport 80               those of port 80
-  conntrace count --by port,state       a table
+  conntrace -C --dport 80               those with service port 80
+  conntrace count --by port,state       a table, by service port and state
   conntrace count --by peer --top 10    the ten hosts with most connections
-  conntrace count --by container        which container has most; also unit, pid, comm
-  conntrace count --netns .             of this network namespace only
+  conntrace count --by container        connections of each container; also unit, pid, comm
+  conntrace count --netns .             those of this network namespace only
   conntrace count --state listening --dport 80 --exit-code
                                         status 1 if nothing listens on port 80
 ";
@@ -34,7 +34,7 @@ pub struct CountArgs {
     /// End with status 1 if nothing was found, as grep does, and with status 2 after an error
     #[arg(long)]
     pub exit_code: bool,
-    /// How to print
+    /// Output format [default: table]
     #[arg(
         short,
         long,
@@ -44,7 +44,7 @@ pub struct CountArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
-    /// Numbers of ports instead of names in tables: 22, not ssh
+    /// Show port numbers instead of service names in tables: 22, not ssh
     #[arg(short, long)]
     pub numeric: bool,
     /// Which connections.

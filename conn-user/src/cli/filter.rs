@@ -94,7 +94,7 @@ pub struct FilterArgs {
         hide_short_help = true
     )]
     pub user_unit: Vec<String>,
-    /// A filter in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
+    /// Filter expression in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
 }

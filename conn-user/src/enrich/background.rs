@@ -37,7 +37,9 @@ impl<Q: Send + 'static, A: Send + 'static> Background<Q, A> {
         match thread::Builder::new().name("background".into()).spawn(job) {
             Ok(_) => Some(Self { questions, answers, received: Vec::new(), open: 0, max_wait }),
             Err(error) => {
-                log::warn!("no thread for names of containers and processes ({error}): they stay unknown");
+                log::warn!(
+                    "conntrace cannot start the thread that reads names of containers ({error}): they stay unknown"
+                );
                 None
             }
         }

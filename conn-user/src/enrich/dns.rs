@@ -74,7 +74,7 @@ impl Resolver {
         let questions = match serve(sender) {
             Ok(questions) => Some(questions),
             Err(error) => {
-                log::warn!("--resolve: names of {HOSTS} only: {error}");
+                log::warn!("--resolve uses {HOSTS} only: {error}");
                 None
             }
         };

@@ -31,7 +31,7 @@ pub enum WalkError {
     Map(#[from] MapError),
     /// The kernel refused to open or to read a walk. A retry helps if the reason was a lack of memory
     /// (`ENOMEM`) or of descriptors (`EMFILE`, `ENFILE`).
-    #[error("walking {what}")]
+    #[error("conntrace cannot walk {what}")]
     Read {
         /// The objects of the walk.
         what: String,
@@ -47,7 +47,7 @@ pub enum WalkError {
         source: io::Error,
     },
     /// The iterator wrote something that is no row. A retry does not help.
-    #[error("listing the {rows}: {source}: this is a bug in conntrace, please report it")]
+    #[error("a row of the {rows} cannot be read: {source}: this is a bug in conntrace, please report it")]
     Row {
         /// The subject of a row.
         rows: &'static str,
@@ -117,7 +117,6 @@ type Decode<R> = fn(&[u8]) -> Result<R, DecodeError>;
 /// A loaded iterator whose rows are `R`.
 #[derive(Debug)]
 pub(crate) struct RowIterator<R> {
-    name: &'static str,
     rows: &'static str,
     link: OwnedFd,
     decode: Decode<R>,
@@ -195,7 +194,7 @@ impl<R> RowIterator<R> {
         rows: &'static str,
         decode: Decode<R>,
     ) -> Result<Self, ProbeError> {
-        Ok(Self { name, rows, link: probe.link_iterator(name)?, decode })
+        Ok(Self { rows, link: probe.link_iterator(name)?, decode })
     }
 
     /// Visits each row of one walk. A walk over sockets covers the network namespace of this thread.
@@ -203,7 +202,7 @@ impl<R> RowIterator<R> {
     /// # Errors
     /// The kernel refuses, or writes what is no row.
     pub(crate) fn each(&self, mut each: impl FnMut(R)) -> Result<(), WalkError> {
-        self.walk(&mut each, || format!("with {}", self.name))
+        self.walk(&mut each, || format!("the {} of this host", self.rows))
     }
 
     /// Visits each row of a walk in each of the namespaces, several at a time. A namespace that `may_skip` by its inode
@@ -286,10 +285,13 @@ mod tests {
     #[test]
     fn lack_of_descriptors_has_a_remedy() {
         let of = |errno| WalkError::Read {
-            what: "with tcp_list".into(),
+            what: "the files of this host".into(),
             source: io::Error::from_raw_os_error(errno),
         };
-        assert_eq!(chain(&of(libc::EMFILE)), "walking with tcp_list: Too many open files (os error 24)");
+        assert_eq!(
+            chain(&of(libc::EMFILE)),
+            "conntrace cannot walk the files of this host: Too many open files (os error 24)"
+        );
         assert!(of(libc::EMFILE).remedy().is_some_and(|remedy| remedy.contains("ulimit -n")));
         assert_eq!(of(libc::ENOMEM).remedy(), None);
     }

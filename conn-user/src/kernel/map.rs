@@ -52,7 +52,7 @@ pub enum MapError {
         reason: String,
     },
     /// The kernel refused. Depending on the error number (`ENOMEM`, `E2BIG`), a retry may help.
-    #[error("{action} map {name}")]
+    #[error("{action} map {name} failed")]
     Kernel {
         /// The operation.
         action: MapAction,
@@ -259,7 +259,7 @@ mod tests {
         });
         let error = MapError::new("LEDGER", MapAction::Read, &refused);
         assert_eq!(error.errno(), Some(nix::libc::ENOMEM));
-        assert_eq!(chain(&error), "reading map LEDGER: Cannot allocate memory (os error 12)");
+        assert_eq!(chain(&error), "reading map LEDGER failed: Cannot allocate memory (os error 12)");
         let error = MapError::new(
             "LEDGER",
             MapAction::Open,

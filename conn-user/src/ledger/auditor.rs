@@ -61,7 +61,7 @@ pub enum AuditError {
     #[error(transparent)]
     Map(#[from] MapError),
     /// The auditor's thread could not be started.
-    #[error("starting the auditor")]
+    #[error("conntrace cannot start the auditor")]
     Start {
         /// The system's answer.
         source: io::Error,

@@ -42,7 +42,7 @@ impl Zone {
     pub(crate) fn local() -> Self {
         let named = std::env::var_os("TZ");
         if let Some(path) = named.as_deref().filter(|value| !is_readable(value)) {
-            log::warn!("TZ={} names no file of a time zone: times are UTC", path.display());
+            log::warn!("TZ={} is not a file of a time zone: times are UTC", path.display());
             return Self::utc();
         }
         Self::of(TimeZone::system)

@@ -41,10 +41,10 @@ pub enum Line {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The line is no JSON object, or lacks a field.
-    #[error("no line of -o json: {0}")]
+    #[error("this is not a line of -o json: {0}")]
     Json(#[from] serde_json::Error),
     /// The line is of a version that this reader does not know.
-    #[error("schema {0}, and only {SCHEMA} is known")]
+    #[error("the line has schema {0}, and conntrace knows schema {SCHEMA} only")]
     Schema(u64),
     /// A field has a value without a meaning.
     #[error("{key} has no meaning: {value:?}")]
@@ -368,7 +368,10 @@ mod tests {
             assert!(line.contains(from), "{line}");
             read(line.replace(from, to).as_bytes(), &CLOCK).unwrap_err().to_string()
         };
-        assert_eq!(error("\"schema\":1", "\"schema\":2"), "schema 2, and only 1 is known");
+        assert_eq!(
+            error("\"schema\":1", "\"schema\":2"),
+            "the line has schema 2, and conntrace knows schema 1 only"
+        );
         assert_eq!(error("\"destroy\"", "\"gone\""), "event has no meaning: \"gone\"");
         assert_eq!(error("\"close\"", "\"shut\""), "state has no meaning: \"shut\"");
         assert_eq!(error("\"closed_by_us\"", "\"x\""), "reason has no meaning: \"x\"");

@@ -150,7 +150,7 @@ fn join(thread: thread::JoinHandle<io::Result<Made>>) -> Result<Made, Error> {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        .map_err(|source| Error::Io { context: "making a connection to look at".into(), source })
+        .map_err(|source| Error::Io { context: "making the connection of the self-test".into(), source })
 }
 
 /// A whole connection: some bytes, closed by the client first.
