@@ -55,7 +55,9 @@ pub(super) fn of(ledger: &Ledger, audit: &Audit) -> (Vec<NetnsTotals>, Option<Go
     let exists = |(netns, totals): &(&u32, &Totals)| audit.walked.contains(netns) || totals.open() != 0;
     let (there, gone): (Vec<_>, Vec<_>) = ledger.netns.iter().partition(exists);
     let mut sum = Totals::ZERO;
-    gone.iter().for_each(|(_, totals)| sum.add(totals));
+    for (_, totals) in &gone {
+        sum.add(totals);
+    }
     let there = there.into_iter().map(|(&netns, totals)| NetnsTotals { netns, sums: Sums::of(totals) });
     let gone = GoneNetns { namespaces: gone.len() as u64, sums: Sums::of(&sum) };
     (there.collect(), Some(gone).filter(|gone| gone.namespaces > 0))

@@ -17,6 +17,7 @@ const BUSIEST: usize = 20;
 
 /// How a report is written.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub(crate) struct ReportStyle {
     /// The format.
     pub format: TableFormat,

@@ -99,12 +99,11 @@ fn send_all(socket: &Socket, packets: &[[u8; PACKET]], lengths: &[usize], target
         let rest = &mut messages[done..];
         // SAFETY: the headers, parts and packets live until the call returns.
         let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
-        match usize::try_from(taken) {
-            Ok(taken) => done += taken,
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "sendmmsg: {error}");
-            }
+        if let Ok(taken) = usize::try_from(taken) {
+            done += taken;
+        } else {
+            let error = io::Error::last_os_error();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "sendmmsg: {error}");
         }
     }
 }

@@ -13,7 +13,9 @@ use conn_tests::{
     port::Port,
     scenario::{self, Scenario},
     test_family,
+    tracer::Setup,
     traffic::{
+        Server,
         close::{self, First},
         fail,
     },
@@ -215,4 +217,55 @@ fn some_refused(ns: &NetNs, port: &Port, count: usize) -> Truth {
 fn totals(report: &Report, ns: &NetNs) -> (u64, u64, u64, u64, i64) {
     let found = report.netns.iter().find(|totals| totals.netns == ns.inum()).unwrap();
     (found.opened, found.preexisting, found.failed, found.closed, found.open)
+}
+
+#[apply(needs_tracing)]
+fn csv_of_a_series_has_one_header_and_times(_: &Host) -> Outcome {
+    let port = Port::claim();
+    let arguments = ["stats", "-o", "csv", "--interval", "100ms", "--timeout", "1s", "--dport"];
+    let csv = |more: &[&str]| {
+        let setup = Setup::new(arguments).arguments([port.to_string()]).arguments(more);
+        let ended = setup.run();
+        ended.expect_code(0);
+        ended.stdout
+    };
+    let _pair = Server::listen(port.v4()).pair();
+    let lines = csv(&[]);
+    let (header, rows) = lines.split_first().unwrap();
+    assert!(
+        header.starts_with("time,port,direction,opened,") && header.contains(",opened_per_s,"),
+        "{header}"
+    );
+    let mut times: Vec<&str> = rows.iter().map(|row| row.split(',').next().unwrap()).collect();
+    assert!(rows.iter().all(|row| row.split(',').count() == header.split(',').count()), "{lines:#?}");
+    assert!(times.is_sorted(), "{times:?}");
+    times.dedup();
+    assert!(times.len() >= 2 && times.iter().all(|time| time.ends_with('Z')), "{times:?}");
+    let without = csv(&["--no-header"]);
+    assert!(!without.is_empty() && !without.iter().any(|line| line.starts_with("time,")), "{without:#?}");
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn table_fits_and_ends_with_the_verdict(_: &Host) -> Outcome {
+    let port = Port::claim();
+    let filter = port.to_string();
+    let _pair = Server::listen(port.v4()).pair();
+    for columns in [60, 80, 200] {
+        let arguments = ["stats", "-n", "--timeout", "300ms", "--dport", &filter];
+        let ended = Setup::new(arguments).on_terminal(columns).run();
+        ended.expect_code(0);
+        let at = ended.stdout.iter().position(|line| line.contains(" opened")).expect("a last line");
+        let (table, last) = ended.stdout.split_at(at);
+        assert!(table[0].starts_with("PORT") && table.len() >= 4, "{ended:#?}");
+        assert!(table.iter().all(|line| line.trim_end().len() <= usize::from(columns)), "{ended:#?}");
+        // Other connections of this host may be hidden, missed or on the move.
+        let verdicts = ["exact: ", "exact but for what is hidden: ", "NOT EXACT: "];
+        assert!(verdicts.iter().any(|verdict| last[0].starts_with(verdict)), "{ended:#?}");
+        let proof = Setup::new(arguments).arguments(["--proof"]).run();
+        proof.expect_code(0);
+        assert!(proof.stdout.iter().any(|line| line.starts_with("witness: ")), "{proof:#?}");
+        assert!(proof.stdout.last().is_some_and(|line| line.starts_with("opened ")), "{proof:#?}");
+    }
+    Ok(())
 }

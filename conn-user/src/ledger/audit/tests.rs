@@ -27,12 +27,12 @@ fn row(netns: u32, direction: u8, port: u16, state: u8) -> SocketRow {
     }
 }
 
-/// Adds a slot to the part of a namespace, or to that of several (`SHARED`), where it belongs to `netns`.
-fn add(ledger: &mut Ledger, part: u32, netns: u32, direction: u8, port: u16, slot: &Slot) {
+/// Adds a slot of `netns`, which is counted in the part of a namespace, or in that of several (`SHARED`).
+fn add(ledger: &mut Ledger, counted: u32, netns: u32, direction: u8, port: u16, slot: &Slot) {
     ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
-    ledger.parts.entry((part, direction, port)).or_default().add(&Passages::of(slot));
+    ledger.parts.entry((counted, direction, port)).or_default().add(&Passages::of(slot));
     ledger.netns.entry(netns).or_default().add(&Totals::of(slot));
-    if part == SHARED {
+    if counted == SHARED {
         ledger.sharing.insert(netns);
     }
 }
