@@ -33,6 +33,12 @@ pub const LISTENING: u8 = 1 << 6;
 /// The role of the socket: it is a listener, not a connection.
 pub const LISTENER: u8 = 1 << 7;
 
+/// The two fields that hold the index of an interface in events and rows: `last_sport` and `scratch`.
+#[inline(always)]
+pub const fn interface_halves(index: u32) -> [u16; 2] {
+    [index as u16, (index >> 16) as u16]
+}
+
 /// Bytes of a [`Connection`] that a run which only counts keeps: all that its ledger needs.
 pub const COUNTED: usize = 16;
 
@@ -68,11 +74,11 @@ pub struct Connection {
     pub state: u8,
     /// [`TUPLE_KNOWN`] and the other flags.
     pub flags: u8,
-    /// The source port of the connection before this one on the same socket: after a retry the kernel still
-    /// shows it. For the kernel programs only.
+    /// In socket state, the source port of the connection before this one on the same socket: after a retry the kernel
+    /// still shows it. In events and rows, one half of [`Self::interface`].
     pub last_sport: u16,
-    /// Scratch space of the kernel programs; has no meaning. Of two bytes: of a number that it loads as one byte, the
-    /// verifier follows more paths.
+    /// In socket state, scratch space of the kernel programs without a meaning. Of two bytes: of a number that it loads as
+    /// one byte, the verifier follows more paths. In events and rows, one half of [`Self::interface`].
     pub scratch: u16,
     /// Unique while conntrace runs; a socket that connects again gets a new one. See
     /// [`Self::first_seen_ns`]. A run that only counts keeps no field from here on, see [`COUNTED`].
@@ -146,6 +152,23 @@ impl Connection {
     /// True of a listener, and if it is known which end opened the connection: then `dport` is the service port.
     pub const fn is_directed(&self) -> bool {
         !matches!(self.direction, UNDIRECTED | PERHAPS_IN) || self.is_listener()
+    }
+
+    /// True if the initiator, or what stands in its place, is this host.
+    pub const fn is_src_ours(&self) -> bool {
+        matches!(self.direction, OUT | UNDIRECTED) && !self.is_listener()
+    }
+
+    /// In events and rows, the index of the interface that the socket is bound to, in its network namespace; 0 for none.
+    /// A socket with a link-local peer is bound to the interface of that link.
+    pub const fn interface(&self) -> u32 {
+        (self.scratch as u32) << 16 | self.last_sport as u32
+    }
+
+    /// Sets [`Self::interface`].
+    #[inline(always)]
+    pub const fn set_interface(&mut self, index: u32) {
+        [self.last_sport, self.scratch] = interface_halves(index);
     }
 
     /// Sets `flag`.

@@ -1,7 +1,7 @@
 //! The filter that the kernel programs apply before an event reaches the ring. The decision is written once, over
 //! [`Filter`]: the programs implement it by frozen globals and maps, tests by the same contents in memory.
 
-use crate::connection::{Connection, LISTENER, UNDIRECTED};
+use crate::connection::{Connection, LISTENER, OUT, UNDIRECTED};
 use crate::owner::{COMM, Owner};
 
 /// Both directions.
@@ -59,13 +59,13 @@ pub const fn port_place(port: u16) -> (usize, u64) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Set {
-    /// Initiators' addresses.
+    /// Initiators' addresses; with [`ADDRESSES_BY_SIDE`] those of this host.
     Src,
-    /// Responders' addresses.
+    /// Responders' addresses; with [`ADDRESSES_BY_SIDE`] those of peers.
     Dst,
-    /// Initiators' ports.
+    /// Initiators' ports; with [`PORTS_BY_SIDE`] those of this host.
     Sport,
-    /// Responders' ports.
+    /// Responders' ports; with [`PORTS_BY_SIDE`] those of peers.
     Dport,
     /// Network namespaces.
     Netns,
@@ -77,6 +77,8 @@ pub enum Set {
     Cgroup,
     /// Names of owners' processes.
     Comm,
+    /// Marks of sockets: one value under a mask.
+    Mark,
 }
 
 /// The effect of a set.
@@ -91,8 +93,21 @@ pub enum Mode {
     Except,
 }
 
-/// Two bits for each [`Set`].
+/// Two bits for each [`Set`], and flags above them.
 pub type Modes = u32;
+
+/// The sets of ports are of this host and of the peer, not of the initiator and of the responder.
+pub const PORTS_BY_SIDE: Modes = 1 << 31;
+/// The same for addresses.
+pub const ADDRESSES_BY_SIDE: Modes = 1 << 30;
+/// One of the two sets of ports suffices; otherwise both must let a connection through.
+pub const EITHER_PORT: Modes = 1 << 29;
+/// The same for addresses.
+pub const EITHER_ADDRESS: Modes = 1 << 28;
+/// User space decides on marks: records carry them.
+pub const SHOWS_MARK: Modes = 1 << 27;
+
+const _: () = assert!((Set::Mark as u32 + 1) * 2 <= 27);
 
 /// `modes` with the mode of one set.
 pub const fn with_mode(modes: Modes, set: Set, mode: Mode) -> Modes {
@@ -201,22 +216,94 @@ pub trait Filter {
     fn has_address(&self, set: Set, address: [u8; 16]) -> bool;
     /// True if the value's set has it.
     fn has_value(&self, value: &Value) -> bool;
+    /// True if the mark is the wanted one under the wanted mask.
+    fn has_mark(&self, mark: u32) -> bool;
 }
 
 /// True if the fields pass that never change: evaluated once, when the tuple is known.
 #[inline(always)]
 pub fn wants_tuple(filter: &impl Filter, connection: &Connection) -> bool {
     let modes = filter.modes();
-    let family = connection.family;
     filter.directions() & direction_bit(connection) != 0
-        && filter.families() & family_bit(family) != 0
-        && passes(mode(modes, Set::Dport), || filter.has_port(Set::Dport, connection.dport))
-        && passes(mode(modes, Set::Sport), || filter.has_port(Set::Sport, connection.sport))
+        && filter.families() & family_bit(connection.family) != 0
+        && both(
+            modes & EITHER_PORT != 0,
+            || passes(mode(modes, Set::Dport), || filter.has_port(Set::Dport, ports(modes, connection)[1])),
+            || passes(mode(modes, Set::Sport), || filter.has_port(Set::Sport, ports(modes, connection)[0])),
+        )
         && passes(mode(modes, Set::Netns), || {
             filter.has_value(&Value::number(Set::Netns, connection.netns.into()))
         })
-        && passes(mode(modes, Set::Src), || filter.has_address(Set::Src, address(family, &connection.src)))
-        && passes(mode(modes, Set::Dst), || filter.has_address(Set::Dst, address(family, &connection.dst)))
+        && both(
+            modes & EITHER_ADDRESS != 0,
+            || passes(mode(modes, Set::Src), || filter.has_address(Set::Src, first(modes, connection))),
+            || passes(mode(modes, Set::Dst), || filter.has_address(Set::Dst, second(modes, connection))),
+        )
+}
+
+/// True if both tests hold; with `either`, if one of them does. The second runs only if it decides.
+#[inline(always)]
+fn both(either: bool, first: impl FnOnce() -> bool, second: impl FnOnce() -> bool) -> bool {
+    if first() == either { either } else { second() }
+}
+
+/// All ones if the sets with the flag are by side and the responder is this host, else 0. Without a branch, which the
+/// verifier would follow both ways.
+#[inline(always)]
+const fn turned(modes: Modes, by_side: Modes, connection: &Connection) -> u64 {
+    const { assert!(OUT & 1 == 1 && UNDIRECTED & 1 == 1 && LISTENER >> 7 == 1) };
+    let is_responder_ours = !connection.direction & 1 | connection.flags >> 7;
+    let is_by_side = (modes & by_side != 0) as u64;
+    (is_responder_ours as u64 & is_by_side).wrapping_neg()
+}
+
+/// The two ports that the sets `Sport` and `Dport` test.
+#[inline(always)]
+const fn ports(modes: Modes, connection: &Connection) -> [u16; 2] {
+    let Connection { sport, dport, .. } = *connection;
+    let change = (sport ^ dport) & turned(modes, PORTS_BY_SIDE, connection) as u16;
+    [sport ^ change, dport ^ change]
+}
+
+/// The address that the set `Src` tests.
+#[inline(always)]
+const fn first(modes: Modes, connection: &Connection) -> [u8; 16] {
+    address(connection.family, &select(modes, connection, &connection.src, &connection.dst))
+}
+
+/// The address that the set `Dst` tests.
+#[inline(always)]
+const fn second(modes: Modes, connection: &Connection) -> [u8; 16] {
+    address(connection.family, &select(modes, connection, &connection.dst, &connection.src))
+}
+
+#[inline(always)]
+const fn select(modes: Modes, connection: &Connection, plain: &[u8; 16], other: &[u8; 16]) -> [u8; 16] {
+    // In words of 64 bits: LLVM makes a call of a selection of 128.
+    let mask = turned(modes, ADDRESSES_BY_SIDE, connection);
+    let [plain_low, plain_high] = words(plain);
+    let [other_low, other_high] = words(other);
+    from_words([plain_low & !mask | other_low & mask, plain_high & !mask | other_high & mask])
+}
+
+/// The two halves of an address, in the order of memory.
+#[inline(always)]
+const fn words(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}
+
+#[inline(always)]
+const fn from_words([low, high]: [u64; 2]) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h] = low.to_ne_bytes();
+    let [i, j, k, l, m, n, o, p] = high.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// True if the socket's mark passes: evaluated for each event, since a mark may change.
+#[inline(always)]
+pub fn wants_mark(filter: &impl Filter, mark: impl FnOnce() -> u32) -> bool {
+    passes(mode(filter.modes(), Set::Mark), || filter.has_mark(mark()))
 }
 
 /// True if the state passes.

@@ -50,6 +50,7 @@ fields! {
     SKC_V6_DADDR: "sock_common" "skc_v6_daddr" 16;
     SKC_V6_RCV_SADDR: "sock_common" "skc_v6_rcv_saddr" 16;
     SK_ERR: "sock" "sk_err" 4;
+    SK_MARK: "sock" "sk_mark" 4;
     SK_SOCKET: "sock" "sk_socket" 8;
     SK_SHUTDOWN: "sock" "sk_shutdown" 1;
     SK_LINGERTIME: "sock" "sk_lingertime" 8;

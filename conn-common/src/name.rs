@@ -113,6 +113,10 @@ pub const SOURCES: &str = "SOURCES";
 pub const DESTINATIONS: &str = "DESTINATIONS";
 /// Single values of the filter's other sets, see [`crate::filter::Value`].
 pub const VALUES: &str = "VALUES";
+/// The bits of a mark that count.
+pub const MARK_MASK: &str = "MARK_MASK";
+/// The wanted mark under [`MARK_MASK`].
+pub const WANTED_MARK: &str = "WANTED_MARK";
 /// 1 if sock_ops is attached, so that TCP_CONNECT shows the whole tuple.
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 /// How much the run needs of owners: [`NO_OWNERS`] and the others.

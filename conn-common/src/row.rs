@@ -20,12 +20,14 @@ pub struct SocketRow {
     pub at_least_jiffies: u32,
     /// The user that the socket belongs to, in the initial user namespace; 0 for mini-sockets.
     pub uid: u32,
+    /// The socket's mark, if the run asks for it; 0 for mini-sockets.
+    pub mark: u32,
     /// The layer-4 protocol, see [`crate::protocol`].
     pub protocol: u8,
     /// 1 for a listener that the run did not ask for: it only shows which connections in `TIME_WAIT` came in.
     pub is_hint: u8,
     /// Explicit padding.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
     /// Half-open requests in the queue of a listener; 0 for other sockets.

@@ -20,7 +20,8 @@ pub struct Traffic {
     pub min_rtt_us: u32,
     /// Bytes that wait for the process; for a listener, connections that wait to be accepted.
     pub receive_queue: u32,
-    /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog).
+    /// Bytes sent and not acknowledged, or not sent yet; for a listener, how many may wait (the backlog). In the record of
+    /// an event the socket's mark, if the run asks for it.
     pub send_queue: u32,
     /// For how long no payload was sent or received, in ticks; since the connection was established if there was none.
     /// Undefined before that.

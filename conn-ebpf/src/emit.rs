@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use conn_common::cause::Cause;
-use conn_common::connection::Connection;
+use conn_common::connection::{Connection, interface_halves};
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
 use conn_common::event::{ATTEMPT, DESTROY, EventRecord, VERSION};
 use conn_common::protocol::TCP;
@@ -11,6 +11,7 @@ use conn_common::state::UNSEEN;
 use conn_common::traffic::Traffic;
 
 use crate::counter::count;
+use crate::filter;
 use crate::kernel::Tcp;
 use crate::maps::{EVENTS, READER_SLEEPS};
 use crate::traffic::{now_jiffies, traffic};
@@ -56,6 +57,11 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHea
         return 0;
     };
     let ends = kind == DESTROY;
+    let mut traffic = if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE };
+    if filter::shows_mark() {
+        traffic.send_queue = tcp.mark();
+    }
+    let [last_sport, scratch] = interface_halves(tcp.interface());
     entry.write(EventRecord {
         time_ns: now,
         error: if ends { tcp.error() } else { 0 },
@@ -65,8 +71,8 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHea
         reset: if cause == Cause::ResetByUs as u8 { tcp.reset_flags() } else { 0 },
         version: VERSION,
         protocol: TCP,
-        traffic: if ends { traffic(tcp, false, now_jiffies()) } else { Traffic::NONE },
-        connection: *connection,
+        traffic,
+        connection: Connection { last_sport, scratch, ..*connection },
     });
     submit(entry);
     0

@@ -3,10 +3,11 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use conn_common::connection::Connection;
 use conn_common::filter::{
-    Filter, Mode, Modes, PortBits, Set, Value, bit, mode as set_mode, passes, port_place, wants_owner,
-    wants_state, wants_tuple,
+    EITHER_PORT, Filter, Mode, Modes, PORTS_BY_SIDE, PortBits, SHOWS_MARK, Set, Value, bit, mode as set_mode,
+    passes, port_place, wants_mark, wants_owner, wants_state, wants_tuple,
 };
 
+use crate::kernel::Tcp;
 use crate::maps::{DESTINATIONS, SOURCES, VALUES};
 use crate::{config, mode};
 
@@ -57,6 +58,11 @@ impl Filter for Run {
     fn has_value(&self, value: &Value) -> bool {
         VALUES.get_ptr(value).is_some()
     }
+
+    #[inline(always)]
+    fn has_mark(&self, mark: u32) -> bool {
+        mark & config::MARK_MASK.load() == config::WANTED_MARK.load()
+    }
 }
 
 /// True if the connection passes the filters: evaluated once, when the tuple is known. In its own function, like the
@@ -72,6 +78,18 @@ pub(crate) fn wants_now(connection: &Connection) -> bool {
     wants_state(&Run, connection.state) && wants_owner(&Run, &connection.owner)
 }
 
+/// True if the socket's mark passes: evaluated for each event.
+#[inline(always)]
+pub(crate) fn wants_mark_of(tcp: Tcp) -> bool {
+    wants_mark(&Run, || tcp.mark())
+}
+
+/// True if user space decides on marks.
+#[inline(always)]
+pub(crate) fn shows_mark() -> bool {
+    Run.modes() & SHOWS_MARK != 0
+}
+
 /// True if the run wants sockets in this state listed.
 #[inline(always)]
 pub(crate) fn lists(state: u8) -> bool {
@@ -85,11 +103,13 @@ pub(crate) fn wants_kind(kind: u8) -> bool {
 }
 
 /// True if the ports of a socket alone may show that the run wants nothing of it. A run with a ledger wants all sockets.
-/// If no hook sees connects, a socket gets its source port unseen.
+/// If no hook sees connects, a socket gets its source port unseen. Ports of this host and of the peer do not suffice: each
+/// is known at another step.
 #[inline(always)]
 pub(crate) fn may_pass_over() -> bool {
     !mode::has_ledger()
         && config::CONNECT_IS_SEEN.load() != 0
+        && Run.modes() & (PORTS_BY_SIDE | EITHER_PORT) == 0
         && !matches!(set_mode(Run.modes(), Set::Dport), Mode::Any)
 }
 

@@ -124,12 +124,6 @@ impl Tcp {
         u16::from_be(field(self.0, &config::SKC_DPORT))
     }
 
-    /// The index of the interface that the socket is bound to, in its namespace; 0 for none.
-    #[inline(always)]
-    pub(crate) fn interface(self) -> u32 {
-        read_u32(self.0, &config::SKC_BOUND_DEV_IF)
-    }
-
     /// The inode number of the MPTCP socket that this socket is a subflow of: MPTCP gives its own `struct socket` to all
     /// subflows (`mptcp_sock_graft()`). 0 for any other socket.
     #[inline(always)]
@@ -166,6 +160,19 @@ impl Tcp {
     #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
         read_u32(follow(self.0, &config::SKC_NET), &config::NET_INUM)
+    }
+
+    /// The index of the interface that the socket is bound to, in its namespace; 0 for none. The kernel binds each socket
+    /// with a link-local peer (`tcp_v6_connect()`, `tcp_v6_init_req()`). Mini-sockets have the field, too.
+    #[inline(always)]
+    pub(crate) fn interface(self) -> u32 {
+        read_u32(self.0, &config::SKC_BOUND_DEV_IF)
+    }
+
+    /// The mark of the packets that the socket sends (`SO_MARK`).
+    #[inline(always)]
+    pub(crate) fn mark(self) -> u32 {
+        read_u32(self.0, &config::SK_MARK)
     }
 
     /// The socket's error, an errno number.

@@ -286,7 +286,11 @@ fn announce_new(tcp: Tcp, connection: &mut Connection) {
 /// Emits an event if the run wants it.
 #[inline(always)]
 pub(crate) fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
-    if filter::wants_kind(header.kind) && connection.is(WANTED) && filter::wants_now(connection) {
+    if filter::wants_kind(header.kind)
+        && connection.is(WANTED)
+        && filter::wants_now(connection)
+        && filter::wants_mark_of(tcp)
+    {
         emit(tcp, connection, now, header);
     }
 }

@@ -63,7 +63,7 @@ const FILTERS: [(&str, &[&str]); 7] = [
     ("--comm web", &["--comm", "web"]),
     ("--pid 7", &["--pid", "7"]),
     ("--state established", &["--state", "established"]),
-    ("dport or src", &["( dport = :443 or src = 10.0.0.0/8 ) and not dst 192.168.0.0/16"]),
+    ("service or client", &["( service = :443 or client = 10.0.0.0/8 ) and not server 192.168.0.0/16"]),
 ];
 
 /// Service ports in the ledger that is read.
@@ -203,10 +203,11 @@ fn decoding(criterion: &mut Criterion) {
             traffic,
             at_least_jiffies: 3,
             protocol: conn_common::protocol::TCP,
+            mark: 0,
             is_hint: 0,
             mptcp_inode: 0,
             uid: 0,
-            reserved: [0; 6],
+            reserved: [0; 2],
             connection,
             half_open: 0,
             drops: 0,

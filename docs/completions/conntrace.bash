@@ -47,7 +47,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --help --version events count list life stats doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +213,14 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --error)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -243,7 +251,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -f -v -h --by --top --exit-code --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --verbose --help"
+            opts="-o -n -p -s -d -r -q -f -v -h --by --top --exit-code --output --numeric --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -385,6 +393,14 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --error)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -415,7 +431,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --verbose --help"
+            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --strict --summary --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -581,6 +597,14 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --error)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -611,7 +635,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --witnesses --accept-hook --verbose --help"
+            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --strict --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,6 +809,14 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --error)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -801,7 +833,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --verbose --help"
+            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --proto --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -948,6 +980,14 @@ _conntrace() {
                     return 0
                     ;;
                 --user-unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --error)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

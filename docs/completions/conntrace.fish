@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -55,6 +55,8 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l cgroup -d 'Only own
 complete -c conntrace -n "__fish_conntrace_needs_command" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
@@ -64,6 +66,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l no-header -d 'Leave
 complete -c conntrace -n "__fish_conntrace_needs_command" -l utc -d 'Print times in UTC instead of local time. csv, json and logfmt always have UTC'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh. Cancels an earlier --resolve'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_needs_command" -s V -l version -d 'Print version'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "events" -d 'Print events as they happen, until Ctrl-C (the default; -E as in conntrack)'
@@ -105,6 +108,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l cgroup -d
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
@@ -113,6 +118,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l utc -d 'Print times in UTC instead of local time. csv, json and logfmt always have UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh. Cancels an earlier --resolve'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'Group the count by one or more of these keys: a table, the largest group first' -r -f -a "port\t'Service port'
@@ -153,8 +159,11 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l cgroup -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l min-age -d 'Only connections that are certainly at least this old: 5s, 2h' -r
@@ -192,6 +201,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l cgroup -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
@@ -199,6 +210,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l utc -d 'Print times in UTC instead of local time. csv, json and logfmt always have UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh. Cancels an earlier --resolve'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l min -d 'Only connections that lasted at least this long: 5s, 1m30s' -r
@@ -239,6 +251,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l cgroup -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l container -d 'Only owners in these containers: names, ids, first digits of ids, or patterns like \'web*\'. NAME@USER is a container of a user\'s runtime, NAME@* one of any user\'s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'Only owners in these systemd units, or below these slices: nginx, ssh.service, system.slice, \'php*\'' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
@@ -246,6 +260,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Print times in UTC instead of local time. csv, json and logfmt always have UTC'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh. Cancels an earlier --resolve'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Print a report with rates at this interval: 1s, 500ms. Without it, there is one report at the end' -r

@@ -28,6 +28,7 @@ mod live {
     mod fast_open;
     mod filter;
     mod filter_sets;
+    mod filter_ss;
     mod format;
     mod hook_matrix;
     mod kernel_refusal;

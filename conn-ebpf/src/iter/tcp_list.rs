@@ -22,9 +22,10 @@ pub(crate) const EMPTY_ROW: SocketRow = SocketRow {
     traffic: Traffic::NONE,
     at_least_jiffies: 0,
     uid: 0,
+    mark: 0,
     protocol: TCP,
     is_hint: 0,
-    reserved: [0; 6],
+    reserved: [0; 2],
     connection: Connection::UNSEEN,
     half_open: 0,
     drops: 0,
@@ -57,7 +58,7 @@ pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
     connection.netns = tcp.netns();
     tuple::set_of_existing(tcp, connection, connection.state);
     tuple::set_addresses(tcp, connection, connection.state);
-    if !filter::lists(connection.state) || !filter::wants(connection) {
+    if !filter::lists(connection.state) || !filter::wants(connection) || !filter::wants_mark_of(tcp) {
         return false;
     }
     if connection.state == LISTEN {
@@ -72,6 +73,10 @@ pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
     }
     row.mptcp_inode = tcp.mptcp_inode();
     row.uid = tcp.uid();
+    connection.set_interface(tcp.interface());
+    if filter::shows_mark() {
+        row.mark = tcp.mark();
+    }
     // SAFETY: a socket that the verifier knows.
     row.cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
     true
@@ -100,6 +105,7 @@ fn mini(sk: Tcp, connection: &mut Connection) -> bool {
     tuple::set_addresses(sk, connection, connection.state);
     tuple::set_ports(sk, connection, sk.num());
     connection.netns = sk.netns();
+    connection.set_interface(sk.interface());
     if !is_directed {
         connection.direction = UNDIRECTED;
     }

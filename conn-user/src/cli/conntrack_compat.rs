@@ -37,7 +37,10 @@ const REFUSED: [(&[&str], &str); 18] = [
     (&["-U", "--update"], CHANGE),
     (&["-F", "--flush"], CHANGE),
     (&["-R", "--load-file"], CHANGE),
-    (&["-G", "--get"], "use a filter to find one connection: 'src 192.0.2.7:40000 and dst 192.0.2.22:22'"),
+    (
+        &["-G", "--get"],
+        "use a filter to find one connection: 'client 192.0.2.7:40000 and server 192.0.2.22:22'",
+    ),
     (&["--tuple-src", "--tuple-dst", "--helper", "--timeout-policy", "-a"], EXPECT),
 ];
 

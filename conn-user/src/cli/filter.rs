@@ -94,7 +94,17 @@ pub struct FilterArgs {
         hide_short_help = true
     )]
     pub user_unit: Vec<String>,
-    /// Filter expression in the language of ss: 'dport = :ssh or src 10.0.0.0/8 and not state time-wait'
+    /// Only connections that ended without ever being established
+    #[arg(long)]
+    pub failed: bool,
+    /// Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)
+    #[arg(long, value_name = "REASON[,REASON...]")]
+    pub reason: Vec<String>,
+    /// Only ends with these errors: ECONNREFUSED, 111; - for no error
+    #[arg(long, value_name = "ERROR[,ERROR...]")]
+    pub error: Vec<String>,
+    /// Filter expression in the language of ss, where src is this host; client, server and service are its own words:
+    /// 'service = :ssh or client 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
 }

@@ -28,6 +28,8 @@ Examples:
   conntrace                             every event of every connection
   conntrace -e NEW --dport 22           SSH attempts, from or to this host
   conntrace --dport ssh --direction in  only SSH connections from others
+  conntrace 'sport = :ssh'              connections to port 22 of this host, as in ss
+  conntrace --failed                    connections that failed, with the reason
   conntrace -e DESTROY -o timestamp     ends, with lifetime and reason
   conntrace -o json --count 9 | jq .    the next nine events as JSON
 
@@ -301,7 +303,7 @@ pub struct StatsArgs {
     /// Only connections that the peer opened (in), or that this host opened (out)
     #[arg(long, value_name = "in|out", hide_possible_values = true)]
     pub direction: Option<Direction>,
-    /// Filter expression of ports and directions, in the language of ss: 'dport = :ssh or direction out'
+    /// Filter expression of service ports and directions, in the language of ss: 'service = :ssh or direction out'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
     /// Which hooks. Hidden, so behind all that help shows.

@@ -229,7 +229,7 @@ fn options_of_conntrack_are_refused_by_name() {
     -U: conntrack's -U has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     -F: conntrack's -F has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
     -R x: conntrack's -R has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
-    -G: conntrack's -G has no meaning here: use a filter to find one connection: 'src 192.0.2.7:40000 and dst 192.0.2.22:22'
+    -G: conntrack's -G has no meaning here: use a filter to find one connection: 'client 192.0.2.7:40000 and server 192.0.2.22:22'
     --tuple-src 192.0.2.1: conntrack's --tuple-src has no meaning here: expectations belong to connection tracking. conntrace shows connections only
     -E expect: there is no table "expect": it belongs to connection tracking, and conntrace has connections only
     -C dying: there is no table "dying": it belongs to connection tracking, and conntrace has connections only

@@ -13,7 +13,7 @@ const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "not in a container, or the files of its runtime have no name or are slow";
 const NO_HOST: &str = "without --resolve, if there is no name, or until it is known";
 
-pub(super) static COLUMNS: [Column; 32] = [
+pub(super) static COLUMNS: [Column; 34] = [
     Column {
         id: "event",
         title: "EVENT",
@@ -344,6 +344,27 @@ pub(super) static COLUMNS: [Column; 32] = [
         help: "inode number of the socket's network namespace, as in /proc/PID/ns/net",
         names: ConventionNames { otel: "conntrace.netns.inode", ecs: "conntrace.netns.inode" },
         get: |event, _| Cell::Number(event.connection.netns.into()),
+        ..PLAIN
+    },
+    Column {
+        id: "interface",
+        title: "INTERFACE",
+        width: 9,
+        kind: Type::Text,
+        help: "the network interface that the socket is bound to, by name; a socket with a link-local peer is always bound",
+        unknown: "the socket is not bound to an interface, or the name is not known",
+        names: ConventionNames { otel: "network.interface.name", ecs: "conntrace.interface.name" },
+        get: |event, _| Cell::text(event.interface.as_deref()),
+        ..PLAIN
+    },
+    Column {
+        id: "interface_index",
+        title: "IFINDEX",
+        width: 7,
+        help: "the network interface that the socket is bound to, by its index in the socket's network namespace",
+        unknown: "the socket is not bound to an interface",
+        names: ConventionNames { otel: "conntrace.interface.index", ecs: "conntrace.interface.id" },
+        get: |event, _| Cell::number(event.interface_index()),
         ..PLAIN
     },
     Column {

@@ -25,7 +25,7 @@ fn values_are_of_their_columns_type() {
         failed(111, 1),
         preexisting(),
         reset(),
-        new_in_v6(),
+        link_local(),
         open(),
         attempt(),
     ];

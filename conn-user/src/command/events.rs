@@ -14,6 +14,7 @@ use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
+use crate::filter::expression::PredicateKind;
 use crate::host::facts::Host;
 use crate::host::plan::HookSet;
 use crate::kernel::counters::Failures;
@@ -55,7 +56,9 @@ const MIN_QUEUE: usize = 1 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log();
+    let kinds: Vec<Kind> =
+        Kind::ALL.into_iter().chain([Kind::Attempt]).filter(|&kind| settings.kinds.contains(kind)).collect();
+    settings.filter.log(&kinds);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
@@ -209,8 +212,11 @@ fn stages(
     let names = if settings.top.is_some() { LookUp::AtEnd } else { LookUp::AtOnce };
     let shows_command_lines = renderer.shows(&command_line::COLUMNS);
     let wanted = Wanted {
-        workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
-        filters_containers: !settings.workload.containers.is_empty(),
+        workloads: !settings.workload.is_empty()
+            || settings.filter.asks_for_workloads()
+            || renderer.shows(&cgroup::COLUMNS),
+        filters_containers: !settings.workload.containers.is_empty()
+            || settings.filter.decides(PredicateKind::Container),
         command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
         names: if settings.style.resolve { names } else { LookUp::Never },
     };

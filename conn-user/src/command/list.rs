@@ -13,8 +13,10 @@ use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::Event;
 use crate::event::enriched::Enriched;
+use crate::event::kind::Kind;
 use crate::event::lost::Lost;
 use crate::event::sort_key::SocketKey;
+use crate::filter::expression::PredicateKind;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
@@ -39,7 +41,7 @@ use crate::stream::walk::SocketWalk;
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
     let plan = plan(host, None)?;
-    settings.filter.log();
+    settings.filter.log(&[Kind::Open]);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let options = Options::for_sockets(&settings.filter, settings.listening);
     let probe = Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC, ..options })?;
@@ -83,8 +85,11 @@ fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, 
     let renderer = Renderer::new(&style, subject, terminal);
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
     let wanted = Wanted {
-        workloads: !settings.workload.is_empty() || renderer.shows(&cgroup::COLUMNS),
-        filters_containers: !settings.workload.containers.is_empty(),
+        workloads: !settings.workload.is_empty()
+            || settings.filter.asks_for_workloads()
+            || renderer.shows(&cgroup::COLUMNS),
+        filters_containers: !settings.workload.containers.is_empty()
+            || settings.filter.decides(PredicateKind::Container),
         command_lines: at_end(renderer.shows(&command_line::COLUMNS)),
         names: at_end(settings.style.resolve),
     };

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::kind::Kind;
 use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
 use crate::kernel::session::Session;
@@ -27,7 +28,7 @@ const MAX_WAITING: usize = 4 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log();
+    settings.filter.log(&Kind::ALL);
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let session = Session::start(
         host,

@@ -7,6 +7,7 @@ pub(crate) mod command_line;
 pub(crate) mod container_names;
 pub(crate) mod dns;
 pub(crate) mod existing;
+pub(crate) mod interface;
 mod runtime_files;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use crate::enrich::cgroup::Workloads;
 use crate::enrich::command_line::CommandLines;
 use crate::enrich::dns::Resolver;
+use crate::enrich::interface::Interfaces;
 use crate::event::Event;
 use crate::event::enriched::Enriched;
 use crate::event::workload::Workload;
@@ -51,6 +53,7 @@ pub(crate) struct Enricher {
     workloads: Option<Workloads>,
     command_lines: Option<CommandLines>,
     resolver: Option<Resolver>,
+    interfaces: Interfaces,
 }
 
 impl Enricher {
@@ -61,6 +64,7 @@ impl Enricher {
             workloads: wanted.workloads.then(|| Workloads::new(cgroup_root, wanted.filters_containers)),
             command_lines: (wanted.command_lines != LookUp::Never).then(CommandLines::of_host),
             resolver: (wanted.names != LookUp::Never).then(Resolver::start),
+            interfaces: Interfaces::default(),
         }
     }
 
@@ -74,9 +78,15 @@ impl Enricher {
         self.workloads.as_mut()?.get(cgroup)
     }
 
+    /// The name of the interface that an event's socket is bound to; `None` if it is not bound, or the name is unknown.
+    pub(crate) fn interface(&mut self, event: &Event) -> Option<Arc<str>> {
+        self.interfaces.get(&event.connection)
+    }
+
     /// Fills in what is looked up at once, beside the workload.
     pub(crate) fn enrich(&mut self, event: &Event, workload: Option<Arc<Workload>>) -> Enriched {
-        let mut enriched = Enriched { workload, ..Enriched::from(*event) };
+        let interface = self.interface(event);
+        let mut enriched = Enriched { workload, interface, ..Enriched::from(*event) };
         if let Some(command_lines) = &mut self.command_lines
             && self.wanted.command_lines == LookUp::AtOnce
         {

@@ -136,6 +136,11 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
     Ok(event)
 }
 
+/// The mark of the socket of a record, if the run asks the programs for marks. For bytes that [`decode`] accepts.
+pub fn mark(bytes: &[u8]) -> Option<u32> {
+    read::<EventRecord>(bytes).ok().map(|record| record.traffic.send_queue)
+}
+
 /// When the event of a record happened, nanoseconds of `CLOCK_BOOTTIME`; `None` for bytes that are no record. Faster
 /// than decoding the record.
 pub fn time_ns(bytes: &[u8]) -> Option<u64> {
@@ -175,8 +180,6 @@ fn idle_ns(connection: &Connection, traffic: &Traffic, rate: TickRate) -> Option
 fn plain(connection: &Connection) -> Connection {
     let mut plain = Connection {
         flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED | LISTENER),
-        last_sport: 0,
-        scratch: 0,
         owner: owner(&connection.owner),
         ..*connection
     };
@@ -345,8 +348,6 @@ mod tests {
         let owner = std::mem::offset_of!(Connection, owner);
         let plain = decode(&bytes, RATE)?;
         set(&mut bytes, std::mem::offset_of!(Connection, flags), !(PREEXISTING | WAS_ESTABLISHED | LISTENER));
-        set(&mut bytes, std::mem::offset_of!(Connection, scratch), 1);
-        set(&mut bytes, std::mem::offset_of!(Connection, last_sport), 1);
         set(&mut bytes, std::mem::offset_of!(Connection, src) + 4, 1);
         set(&mut bytes, owner + std::mem::offset_of!(Owner, flags), 1);
         set(&mut bytes, owner + std::mem::offset_of!(Owner, comm) + 1, b'x');

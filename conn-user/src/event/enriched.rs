@@ -27,12 +27,22 @@ pub struct Enriched {
     pub src_name: Option<Arc<str>>,
     /// The name of the responder's address.
     pub dst_name: Option<Arc<str>>,
+    /// The name of the interface that the socket is bound to.
+    pub interface: Option<Arc<str>>,
 }
 
 impl From<Event> for Enriched {
     /// An event about which nothing else is known.
     fn from(event: Event) -> Self {
-        Self { event, all_holders: None, workload: None, command_line: None, src_name: None, dst_name: None }
+        Self {
+            event,
+            all_holders: None,
+            workload: None,
+            command_line: None,
+            src_name: None,
+            dst_name: None,
+            interface: None,
+        }
     }
 }
 

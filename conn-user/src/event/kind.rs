@@ -2,6 +2,10 @@
 
 use conn_common::event;
 use conn_common::filter::{ANY_KIND, bit};
+use conn_common::state::{
+    CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+    TIME_WAIT,
+};
 
 use crate::complaint::{Complaint, as_typed, complaint};
 
@@ -51,6 +55,28 @@ impl Kind {
         [Self::New, Self::Update, Self::Destroy, Self::Attempt, Self::Open]
             .into_iter()
             .find(|kind| kind.name() == name)
+    }
+
+    /// The states that a connection can have in events of this kind, see [`conn_common::state`].
+    pub const fn states(self) -> &'static [u8] {
+        match self {
+            Self::New => &[SYN_SENT, SYN_RECV],
+            Self::Update => &[SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING],
+            Self::Destroy => &[CLOSE],
+            Self::Attempt => &[SYN_RECV],
+            Self::Open => &[
+                SYN_SENT,
+                SYN_RECV,
+                ESTABLISHED,
+                FIN_WAIT1,
+                FIN_WAIT2,
+                TIME_WAIT,
+                CLOSE_WAIT,
+                LAST_ACK,
+                CLOSING,
+                LISTEN,
+            ],
+        }
     }
 
     /// The word for it in JSON.

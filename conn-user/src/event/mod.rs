@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, OUT, UNDIRECTED};
+use conn_common::connection::{Connection, OUT};
 use conn_common::owner::SOURCES;
 use conn_common::reset::Reset;
 use conn_common::state;
@@ -140,7 +140,7 @@ impl Event {
 
     /// True if the initiator (or what stands in its place) is this end.
     pub fn is_src_ours(&self) -> bool {
-        matches!(self.connection.direction, OUT | UNDIRECTED) && !self.connection.is_listener()
+        self.connection.is_src_ours()
     }
 
     /// The end that opened it.
@@ -151,6 +151,11 @@ impl Event {
     /// The end that was asked for the connection.
     pub fn responder(&self) -> SocketAddr {
         SocketAddr::new(self.dst(), self.connection.dport)
+    }
+
+    /// The index of the interface that the socket is bound to, in its network namespace; `None` if it is not bound.
+    pub fn interface_index(&self) -> Option<u32> {
+        Some(self.connection.interface()).filter(|&index| index != 0)
     }
 
     /// True if it is known which end opened it, and so which port is the service's.

@@ -110,6 +110,16 @@ pub(crate) fn attempt() -> Enriched {
     event
 }
 
+/// A peer on the link of the interface v0 connects to this host.
+pub(crate) fn link_local() -> Enriched {
+    let mut event = new_in_v6();
+    event.connection.src = "fe80::7".parse::<Ipv6Addr>().unwrap().octets();
+    event.connection.dst = "fe80::22".parse::<Ipv6Addr>().unwrap().octets();
+    event.connection.set_interface(65_539);
+    event.interface = Some("v0".into());
+    event
+}
+
 pub(crate) fn without_owner(mut event: Enriched) -> Enriched {
     event.connection.owner = Record::NONE;
     event
@@ -326,10 +336,11 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
                     traffic,
                     at_least_jiffies,
                     protocol: conn_common::protocol::TCP,
+                    mark: 0,
                     is_hint: 0,
                     mptcp_inode: 0,
                     uid: 0,
-                    reserved: [0; 6],
+                    reserved: [0; 2],
                     connection,
                     half_open: 0,
                     drops: 0,

@@ -5,12 +5,13 @@ use std::fmt;
 
 use conn_common::connection::{IN, OUT};
 use conn_common::filter::{
-    ANY_DIRECTION, ANY_FAMILY, ANY_STATE, Filter, Mode, Modes, PORT_WORDS, PortBits, Set, Value, bit,
-    family_bit, mode, port_place, state_bit, with_mode,
+    ADDRESSES_BY_SIDE, ANY_DIRECTION, ANY_FAMILY, ANY_STATE, EITHER_ADDRESS, EITHER_PORT, Filter, Mode,
+    Modes, PORT_WORDS, PORTS_BY_SIDE, PortBits, SHOWS_MARK, Set, Value, bit, family_bit, mode, port_place,
+    state_bit, with_mode,
 };
 
-use crate::filter::expression::Field;
 use crate::filter::expression::field::UNKNOWN;
+use crate::filter::expression::{Field, Predicate, Test};
 use crate::filter::value::prefix::{self, Block};
 use crate::filter::value::ranges::Ranges;
 
@@ -28,16 +29,20 @@ pub struct KernelPart {
     pub families: u8,
     /// Mask of states.
     pub states: u16,
-    /// The mode of each set: any, only, or except.
+    /// The mode of each set: any, only, or except. Its flags say which ends the ports and addresses are of.
     pub modes: Modes,
-    /// Service ports, if the filter tests them.
+    /// Service ports or the peer's ports, if the filter tests them.
     pub dports: Option<Box<PortBits>>,
-    /// Source ports, if the filter tests them.
+    /// Source ports or this host's ports, if the filter tests them.
     pub sports: Option<Box<PortBits>>,
-    /// Prefixes of initiators.
+    /// Prefixes of initiators, or of this host.
     pub sources: Vec<Block>,
-    /// Prefixes of responders.
+    /// Prefixes of responders, or of peers.
     pub destinations: Vec<Block>,
+    /// The wanted mark.
+    pub mark: u32,
+    /// The bits of a mark that count.
+    pub mark_mask: u32,
     /// Single values of the other sets.
     pub values: HashSet<Value>,
 }
@@ -73,6 +78,8 @@ impl KernelPart {
             sports: None,
             sources: Vec::new(),
             destinations: Vec::new(),
+            mark: 0,
+            mark_mask: 0,
             values: HashSet::new(),
         }
     }
@@ -91,24 +98,38 @@ impl KernelPart {
                 let has = |family: u8| if set.contains(family.into()) { family_bit(family) } else { 0 };
                 self.families = has(4) | has(6);
             }
-            Field::Dport => {
+            Field::Service | Field::Dport => {
+                if !self.takes_ends_of(field) {
+                    return false;
+                }
                 self.dports = Some(ports(set));
                 self.modes = with_mode(self.modes, Set::Dport, Mode::Only);
             }
-            Field::Sport => {
+            Field::ClientPort | Field::Sport => {
+                if !self.takes_ends_of(field) {
+                    return false;
+                }
                 self.sports = Some(ports(set));
                 self.modes = with_mode(self.modes, Set::Sport, Mode::Only);
             }
-            Field::Src => {
+            Field::Client | Field::Src => {
                 let Some((mode, blocks)) = prefixes(set) else { return false };
+                if !self.takes_ends_of(field) {
+                    return false;
+                }
                 self.sources = blocks;
                 self.modes = with_mode(self.modes, Set::Src, mode);
             }
-            Field::Dst => {
+            Field::Server | Field::Dst => {
                 let Some((mode, blocks)) = prefixes(set) else { return false };
+                if !self.takes_ends_of(field) {
+                    return false;
+                }
                 self.destinations = blocks;
                 self.modes = with_mode(self.modes, Set::Dst, mode);
             }
+            // Only the end of a connection, and user space, know these.
+            Field::Failed | Field::Reason | Field::Error | Field::Lifetime | Field::Bytes => return false,
             Field::Netns => return self.takes_values(field, Set::Netns, set),
             Field::Pid => return self.takes_values(field, Set::Pid, set),
             Field::Uid => return self.takes_values(field, Set::Uid, set),
@@ -116,6 +137,63 @@ impl KernelPart {
             Field::Comm => return self.takes_values(field, Set::Comm, set),
         }
         true
+    }
+
+    /// Decides which ends the sets of ports or addresses are of: by role, or by side. False if they are of the others
+    /// already.
+    fn takes_ends_of(&mut self, field: Field) -> bool {
+        let by_side = match field {
+            Field::Sport | Field::Dport => PORTS_BY_SIDE,
+            Field::Src | Field::Dst => ADDRESSES_BY_SIDE,
+            Field::ClientPort | Field::Service => {
+                return self.has_no_set(true) || self.modes & PORTS_BY_SIDE == 0;
+            }
+            _ => return self.has_no_set(false) || self.modes & ADDRESSES_BY_SIDE == 0,
+        };
+        let takes = self.modes & by_side != 0 || self.has_no_set(field.is_port());
+        if takes {
+            self.modes |= by_side;
+        }
+        takes
+    }
+
+    /// True if there is no set of ports, or of addresses.
+    fn has_no_set(&self, of_ports: bool) -> bool {
+        let sets = if of_ports { [Set::Sport, Set::Dport] } else { [Set::Src, Set::Dst] };
+        sets.into_iter().all(|set| matches!(mode(self.modes, set), Mode::Any))
+    }
+
+    /// Takes over an `or` of the two ports, or of the two addresses, of a connection. False if the kernel has no form for
+    /// it, or other sets in its place.
+    pub(super) fn takes_either(&mut self, one: &Test, other: &Test) -> bool {
+        let (ports, flag) = match (one.field, other.field) {
+            (Field::Sport, Field::Dport) | (Field::ClientPort, Field::Service) => (true, EITHER_PORT),
+            (Field::Src, Field::Dst) | (Field::Client, Field::Server) => (false, EITHER_ADDRESS),
+            _ => return false,
+        };
+        let before = self.clone();
+        if self.has_no_set(ports) && self.takes(one.field, &one.set) && self.takes(other.field, &other.set) {
+            self.modes |= flag;
+            return true;
+        }
+        *self = before;
+        false
+    }
+
+    /// Takes over a predicate, or its negation. False if user space decides it.
+    pub(super) fn takes_predicate(&mut self, predicate: &Predicate, holds: bool) -> bool {
+        let Predicate::Mark { mark, mask } = *predicate else { return false };
+        if !matches!(mode(self.modes, Set::Mark), Mode::Any) {
+            return false;
+        }
+        (self.mark, self.mark_mask) = (mark, mask);
+        self.modes = with_mode(self.modes, Set::Mark, if holds { Mode::Only } else { Mode::Except });
+        true
+    }
+
+    /// Lets records carry marks, on which user space decides.
+    pub(super) const fn show_marks(&mut self) {
+        self.modes |= SHOWS_MARK;
     }
 
     /// Takes over the wanted values, or the unwanted ones, if either are few.
@@ -129,30 +207,11 @@ impl KernelPart {
         self.values.extend(members.numbers().map(|number| match name {
             _ if number == UNKNOWN => Value::unknown(name),
             Set::Comm => Value::name(name, &number.to_be_bytes()),
-            // Only names and addresses have more than 64 bits.
+            // Only names and addresses have more than 64 bits, and an unknown value of any field was handled above.
             _ => Value::number(name, number as u64),
         }));
         self.modes = with_mode(self.modes, name, mode);
         true
-    }
-
-    /// True if the kernel decides on the field.
-    pub(super) fn has(&self, field: Field) -> bool {
-        let has = |set| !matches!(mode(self.modes, set), Mode::Any);
-        match field {
-            Field::State => self.states != ANY_STATE,
-            Field::Direction => self.directions != ANY_DIRECTION,
-            Field::Family => self.families != ANY_FAMILY,
-            Field::Src => has(Set::Src),
-            Field::Dst => has(Set::Dst),
-            Field::Sport => has(Set::Sport),
-            Field::Dport => has(Set::Dport),
-            Field::Netns => has(Set::Netns),
-            Field::Pid => has(Set::Pid),
-            Field::Uid => has(Set::Uid),
-            Field::Cgroup => has(Set::Cgroup),
-            Field::Comm => has(Set::Comm),
-        }
     }
 }
 
@@ -168,7 +227,7 @@ fn ports(set: &Ranges) -> Box<PortBits> {
 
 /// The wanted prefixes or the unwanted ones, whichever are fewer.
 fn prefixes(set: &Ranges) -> Option<(Mode, Vec<Block>)> {
-    let rest = Field::Src.domain().without(set);
+    let rest = Field::Client.domain().without(set);
     let some = |set: &Ranges| prefix::blocks(set).take(MAX_PREFIXES + 1).collect::<Vec<_>>();
     let (wanted, unwanted) = (some(set), some(&rest));
     let (mode, blocks) =
@@ -211,5 +270,9 @@ impl Filter for KernelPart {
 
     fn has_value(&self, value: &Value) -> bool {
         self.values.contains(value)
+    }
+
+    fn has_mark(&self, mark: u32) -> bool {
+        mark & self.mark_mask == self.mark
     }
 }

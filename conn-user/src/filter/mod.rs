@@ -1,10 +1,12 @@
 //! The filter of connections: options and expression as one value, in two parts. The kernel decides its part, user
 //! space the rest, on each event that the kernel lets through.
 
+mod explain;
 pub(crate) mod expression;
 pub(crate) mod kernel_part;
 pub(crate) mod lifetimes;
 pub(crate) mod sockets;
+pub mod subject;
 pub(crate) mod syntax_error;
 pub(crate) mod value;
 pub(crate) mod workload;
@@ -15,11 +17,9 @@ use conn_common::connection::Connection;
 use conn_common::state::LISTEN;
 
 pub use self::kernel_part::KernelPart;
-use crate::filter::expression::{Expression, Field, Test};
+use crate::filter::expression::{Expression, Field, PredicateKind};
+use crate::filter::subject::Subject;
 use crate::filter::value::ranges::Ranges;
-
-/// The log lists at most this many values of a test.
-const MAX_LISTED: usize = 16;
 
 /// A filter of connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Filter {
     whole: Option<Expression>,
     /// The kernel's part.
     kernel_part: KernelPart,
+    /// The same as an expression.
+    in_kernel: Option<Expression>,
     /// The part that the kernel cannot decide.
     rest: Option<Expression>,
     /// For each field, a set that contains the value of every connection that passes. Fields without such a bound are
@@ -56,17 +58,43 @@ impl Filter {
             .filter_map(|field| Some((field, bound(whole.as_ref()?, field)?)))
             .collect();
         let mut kernel_part = KernelPart::all();
-        let taken: Vec<Field> = bounds
-            .iter()
-            .filter(|(field, set)| kernel_part.takes(**field, set))
-            .map(|(field, _)| *field)
-            .collect();
+        let mut in_kernel = Vec::new();
+        let mut taken = Vec::new();
+        for (&field, set) in &bounds {
+            if kernel_part.takes(field, set) {
+                taken.push(field);
+                in_kernel.push(Expression::test(field, set.clone()));
+            }
+        }
         // The bound of a single test decides. The bounds of other terms only narrow.
-        let rest = terms.into_iter().filter(|term| match term {
-            Expression::Test(test) => !taken.contains(&test.field),
-            _ => true,
+        let rest = terms.into_iter().filter(|term| {
+            let takes = match term {
+                Expression::Test(test) => return !taken.contains(&test.field),
+                Expression::Predicate(predicate) => kernel_part.takes_predicate(predicate, true),
+                Expression::Not(inner) => {
+                    matches!(&**inner, Expression::Predicate(predicate) if kernel_part.takes_predicate(predicate, false))
+                }
+                Expression::Or(terms) => match &terms[..] {
+                    [Expression::Test(a), Expression::Test(b)] => {
+                        let (a, b) = if a.field < b.field { (a, b) } else { (b, a) };
+                        kernel_part.takes_either(a, b)
+                    }
+                    _ => false,
+                },
+                Expression::And(_) => false,
+            };
+            if takes {
+                in_kernel.push(term.clone());
+            }
+            !takes
         });
-        Self { rest: Expression::all_of(rest.collect()), whole, kernel_part, bounds, all_states }
+        let rest = Expression::all_of(rest.collect());
+        // A list judges by the whole filter.
+        if whole.as_ref().is_some_and(|whole| whole.has_predicate(PredicateKind::Mark)) {
+            kernel_part.show_marks();
+        }
+        let in_kernel = Expression::all_of(in_kernel);
+        Self { rest, whole, kernel_part, in_kernel, bounds, all_states }
     }
 
     /// The kernel's part.
@@ -75,18 +103,28 @@ impl Filter {
     }
 
     /// True if a connection passes.
-    pub fn matches(&self, connection: &Connection) -> bool {
-        self.whole.as_ref().is_none_or(|whole| whole.matches(connection))
+    pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
+        self.whole.as_ref().is_none_or(|whole| whole.matches(&subject.into()))
     }
 
     /// True if a connection passes that the kernel has let through.
-    pub fn matches_rest(&self, connection: &Connection) -> bool {
-        self.rest.as_ref().is_none_or(|rest| rest.matches(connection))
+    pub fn matches_rest<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
+        self.rest.as_ref().is_none_or(|rest| rest.matches(&subject.into()))
     }
 
     /// True if the filter tests one of the fields.
     pub fn asks_for(&self, is_one: impl Fn(Field) -> bool) -> bool {
         self.fields().any(is_one)
+    }
+
+    /// True if the filter has a predicate of this kind that user space decides.
+    pub fn decides(&self, kind: PredicateKind) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.has_predicate(kind))
+    }
+
+    /// True if the filter asks for containers or units.
+    pub fn asks_for_workloads(&self) -> bool {
+        PredicateKind::ALL.into_iter().any(|kind| kind.is_of_workloads() && self.decides(kind))
     }
 
     /// The fields that the filter tests.
@@ -107,30 +145,18 @@ impl Filter {
     /// True if a slot of the ledger may count connections that pass. A slot knows direction and service port only.
     pub fn matches_slot(&self, direction: u8, port: u16) -> bool {
         let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
-        if !self.asks_for(|field| !matches!(field, Field::Direction | Field::Dport)) {
+        let knows = |field| matches!(field, Field::Direction | Field::Service);
+        if !self.asks_for(|field| !knows(field)) && !self.has_predicate() {
             return self.matches(&connection);
         }
-        [Field::Direction, Field::Dport]
-            .iter()
-            .all(|field| self.bounds.get(field).is_none_or(|set| set.contains(field.of(&connection))))
+        [Field::Direction, Field::Service].iter().all(|field| {
+            self.bounds.get(field).is_none_or(|set| set.contains(field.of(&(&connection).into())))
+        })
     }
 
-    /// Logs with `-v` which part the kernel decides. Warns if no connection can pass.
-    pub fn log(&self) {
-        let short_test = |field: &Field, set: &Ranges| short(&Test { field: *field, set: set.clone() });
-        let in_kernel = self.bounds.iter().filter(|(field, _)| self.kernel_part.has(**field));
-        let in_kernel: Vec<String> = in_kernel.map(|(field, set)| short_test(field, set)).collect();
-        let all = "every connection";
-        log::debug!(
-            "filter in the kernel: {}",
-            if in_kernel.is_empty() { all.into() } else { in_kernel.join(" and ") }
-        );
-        if matches!(&self.whole, Some(Expression::Test(test)) if test.set.is_empty()) {
-            log::warn!("no connection can pass this filter: what it asks for excludes each other");
-        }
-        if let Some(rest) = &self.rest {
-            log::debug!("filter here, on what the kernel lets through: {}", short_expression(rest));
-        }
+    fn has_predicate(&self) -> bool {
+        let whole = self.whole.as_ref();
+        whole.is_some_and(|whole| PredicateKind::ALL.into_iter().any(|kind| whole.has_predicate(kind)))
     }
 }
 
@@ -138,7 +164,7 @@ impl Filter {
 fn says_all_states(expression: &Expression) -> bool {
     match expression {
         Expression::Test(test) => test.field == Field::State && test.set == Field::State.domain(),
-        Expression::Not(_) => false,
+        Expression::Not(_) | Expression::Predicate(_) => false,
         Expression::And(terms) | Expression::Or(terms) => terms.iter().any(says_all_states),
     }
 }
@@ -154,29 +180,8 @@ fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
             let bounds: Option<Vec<Ranges>> = terms.iter().map(|term| bound(term, field)).collect();
             Ranges::in_any(&bounds?).filter(|any| *any != field.domain())
         }
-        // Simplified expressions have no negation.
-        Expression::Not(_) => None,
-    }
-}
-
-/// A test as a short text, for any number of values.
-fn short(test: &Test) -> String {
-    match test.weight() {
-        0..=MAX_LISTED => test.to_string(),
-        many => format!("{} in a set of {many}", test.field.word()),
-    }
-}
-
-fn short_expression(expression: &Expression) -> String {
-    let join = |terms: &[Expression], with: &str| {
-        let terms: Vec<String> = terms.iter().map(|term| format!("({})", short_expression(term))).collect();
-        terms.join(with)
-    };
-    match expression {
-        Expression::Test(test) => short(test),
-        Expression::Not(term) => format!("not ({})", short_expression(term)),
-        Expression::And(terms) => join(terms, " and "),
-        Expression::Or(terms) => join(terms, " or "),
+        // Of simplified expressions, only predicates are negated.
+        Expression::Not(_) | Expression::Predicate(_) => None,
     }
 }
 
@@ -205,19 +210,40 @@ mod tests {
     #[test]
     fn kernel_decides_what_it_can() {
         for text in [
-            "dport = 22",
-            "dport != 22 and src 10.0.0.0/8 and state established",
-            "dport = 22 or dport = 80",
+            "service = 22",
+            "service != 22 and client 10.0.0.0/8 and state established",
+            "service = 22 or service = 80",
+            "service = 22 or client-port = 23",
+            "client 10.0.0.0/8 or server 10.0.0.0/8",
+            // As pasted from ss.
+            "sport = :443",
+            "( dport = :ssh or sport = :ssh )",
+            "state fin-wait-1 ( sport = :http or sport = :https ) dst 193.233.7/24",
+            "( src 0.0.0.0 or src 10.0.0.1 ) and dst 10.0.0.2",
+            "src 10.0.0.1 and ( sport = 22 and dport = 50312 )",
+            "src 10/8 or dst 10/8",
+            "( sport = :80 or dport = :80 ) and ( src 10/8 or dst 10/8 ) and not state time-wait",
+            "sport > :1024 and dport < :1024",
+            "fwmark = 0x1/0xff and autobound",
+            "not fwmark = 7",
+            "service = 22 and src 10.0.0.1",
             "pid = 7,8 and comm != curl and uid = - and netns = blue and cgroup = /web",
-            "direction in and family ipv6 and sport > 1024",
+            "direction in and family ipv6 and client-port > 1024",
             "uid >= 1000",
             "not (dport = 22 or src 10.0.0.0/8)",
+            "not (dport = 22 or sport = 22)",
         ] {
             assert_eq!(filter(text).rest, None, "{text}");
         }
         for (text, rest) in [
             ("uid >= 100000 and dport = 22", "uid = 100000-4294967295"),
             ("dport = 22 or src 10.0.0.0/8", "dport = 22 or src = 10.0.0.0/8"),
+            // One kind of ends of ports is in the kernel.
+            ("service = 22 and sport = 22", "sport = 22"),
+            ("dport = 22 or sport = 22 or pid = 7", "dport = 22 or sport = 22 or pid = 7"),
+            ("failed and service = 22 and bytes > 1K", "failed and bytes >= 1025"),
+            ("service = 22 and ( fwmark = 1 or unit = nginx )", "fwmark = 0x1 or unit = nginx"),
+            ("dev = eth0 and src fe80::1%eth0", "dev = eth0 and dev = eth0"),
         ] {
             assert_eq!(filter(text).rest.unwrap().to_string(), rest);
         }
@@ -225,7 +251,7 @@ mod tests {
 
     #[test]
     fn or_narrows_the_kernel_part() {
-        let it = filter("dport = 22 or (dport >= 8000 and dst 10.0.0.0/8)");
+        let it = filter("service = 22 or (service >= 8000 and server 10.0.0.0/8)");
         let on = |port| Connection { dport: port, family: 4, state: 1, ..Connection::UNSEEN };
         assert_eq!([22, 80, 8000].map(|port| kernel(&it, &on(port))), [true, false, true]);
         assert_eq!([22, 8000].map(|port| it.matches_rest(&on(port))), [true, false]);
@@ -244,13 +270,13 @@ mod tests {
 
     #[test]
     fn slots_match_by_direction_and_port() {
-        let it = filter("dport = 22 and direction in or dport = 80 and direction out");
+        let it = filter("service = 22 and direction in or service = 80 and direction out");
         assert_eq!(
             [(IN, 22), (OUT, 22), (IN, 80), (OUT, 80)]
                 .map(|(direction, port)| it.matches_slot(direction, port)),
             [true, false, false, true]
         );
-        let it = filter("dport = 22 and pid = 7");
+        let it = filter("service = 22 and pid = 7");
         assert!(it.matches_slot(IN, 22) && !it.matches_slot(IN, 23));
         assert!(Filter::all().matches_slot(OUT, 0));
     }
@@ -264,7 +290,7 @@ mod tests {
             let filter = Filter::new(Some(expression.clone()));
             for it in &connections {
                 let both = kernel(&filter, it) && filter.matches_rest(it);
-                prop_assert_eq!(both, expression.matches(it), "{} on {:?}", &expression, it);
+                prop_assert_eq!(both, expression.matches(&it.into()), "{} on {:?}", &expression, it);
                 prop_assert_eq!(filter.matches(it), both);
                 prop_assert!(!both || filter.matches_slot(it.direction, it.dport));
             }

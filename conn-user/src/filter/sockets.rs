@@ -1,11 +1,11 @@
 //! Rows of the socket iterators as connections, and the filter on them, for `list` and `count`.
 
-use conn_common::connection::{Connection, PREEXISTING, TUPLE_KNOWN, WAS_ESTABLISHED};
+use conn_common::connection::{
+    Connection, PERHAPS_IN, PREEXISTING, TUPLE_KNOWN, UNDIRECTED, WAS_ESTABLISHED,
+};
 use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 use conn_common::state::{self, CLOSE, NEW_SYN_RECV, SYN_RECV};
-
-use crate::filter::Filter;
 
 /// The connection of a row. The id is the socket's cookie, which `ss -e` shows after `sk:`.
 pub(crate) fn connection(row: &SocketRow) -> Connection {
@@ -20,30 +20,31 @@ pub(crate) fn connection(row: &SocketRow) -> Connection {
     connection
 }
 
-/// The connection with its first holder that passes the filter, or without a holder if it has none. Holders with the
+/// The connection with its first holder that passes, or without a holder if it has none. Holders with the
 /// socket's user `uid` come first, then those with a lower process id: a process of another user may have got the socket.
 /// The opener of a connection in TIME_WAIT is not known, so such a connection passes if it passes in either direction.
 pub(crate) fn wanted(
-    filter: &Filter,
     connection: Connection,
     uid: u32,
     holders: Option<&[Owner]>,
+    mut passes: impl FnMut(&Connection) -> bool,
 ) -> Option<Connection> {
-    let passes = |connection: &Connection| {
+    let mut passes = |connection: &Connection| {
         let turned = || Connection {
             src: connection.dst,
             dst: connection.src,
             sport: connection.dport,
             dport: connection.sport,
+            direction: if connection.direction == UNDIRECTED { PERHAPS_IN } else { UNDIRECTED },
             ..*connection
         };
-        filter.matches(connection) || (!connection.is_directed() && filter.matches(&turned()))
+        passes(connection) || (!connection.is_directed() && passes(&turned()))
     };
     // The socket has just ended and leaves the kernel's tables.
     if connection.state == CLOSE {
         return None;
     }
-    let Some(holders) = holders else { return Some(connection).filter(passes) };
+    let Some(holders) = holders else { return Some(connection).filter(|connection| passes(connection)) };
     let count = u16::try_from(holders.len()).unwrap_or(u16::MAX);
     let of = |own: bool| holders.iter().filter(move |holder| (holder.uid == uid) == own);
     of(true)

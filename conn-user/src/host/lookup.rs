@@ -1,12 +1,13 @@
 //! Names on the command line that stand for numbers on this host.
 
 use std::fs;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::host::facts::Host;
 use crate::host::services::Services;
 
@@ -14,6 +15,8 @@ use crate::host::services::Services;
 const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 /// The network namespace that conntrace runs in.
 const OWN_NETNS: (&str, &str) = (".", "/proc/self/ns/net");
+/// The range of ports that the kernel chooses from, of the network namespace of the reading thread.
+const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Largest process id (`PID_MAX_LIMIT`). Inode numbers of namespaces are larger (`PROC_DYNAMIC_FIRST`, and since 6.17
 /// fixed numbers just below).
 const LAST_PROCESS: u32 = 1 << 22;
@@ -28,6 +31,10 @@ pub trait Lookup {
     fn netns(&self, name: &str) -> Result<u32, Complaint>;
     /// The id of a cgroup by its path.
     fn cgroup(&self, path: &str) -> Result<u64, Complaint>;
+    /// The addresses of a host.
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, Complaint>;
+    /// The first and the last port that the kernel chooses for sockets without one.
+    fn local_ports(&self) -> (u16, u16);
 }
 
 /// The names of this host.
@@ -52,7 +59,7 @@ impl Lookup for HostLookup {
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint> {
         User::from_name(name)
             .map(|user| user.map(|user| user.uid.as_raw()))
-            .map_err(|error| complaint!("looking up the user {name:?}: {error}"))
+            .map_err(|error| complaint!("looking up the user {}: {error}", as_typed(name)))
     }
 
     fn netns(&self, name: &str) -> Result<u32, Complaint> {
@@ -70,12 +77,16 @@ impl Lookup for HostLookup {
         if name.contains('/') {
             return inode(Path::new(name)).map_err(|error| complaint!("network namespace {name}: {error}"));
         }
-        NETNS_DIRECTORIES.iter().find_map(|directory| inode(&Path::new(directory).join(name)).ok()).ok_or_else(|| {
-            complaint!(
-                "no network namespace {name:?} in {}: write a name, a path, a process id or an inode number",
-                NETNS_DIRECTORIES.join(" or ")
-            )
-        })
+        NETNS_DIRECTORIES
+            .iter()
+            .find_map(|directory| inode(&Path::new(directory).join(name)).ok())
+            .ok_or_else(|| {
+                complaint!(
+                    "no network namespace {} in {}: write a name, a path, a process id or an inode number",
+                    as_typed(name),
+                    NETNS_DIRECTORIES.join(" or ")
+                )
+            })
     }
 
     fn cgroup(&self, path: &str) -> Result<u64, Complaint> {
@@ -93,6 +104,24 @@ impl Lookup for HostLookup {
             Err(error) => Err(complaint!("no cgroup {}: {error}", full.display())),
         }
     }
+
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, Complaint> {
+        let found = (name, 0).to_socket_addrs().map_err(|error| {
+            complaint!("no address of the host {}: {error}: write an address or a prefix", as_typed(name))
+        })?;
+        Ok(found.map(|address| address.ip().to_canonical()).collect())
+    }
+
+    fn local_ports(&self) -> (u16, u16) {
+        // As ss: without the file, the range of Linux 2.2.
+        fs::read_to_string(LOCAL_PORTS).ok().and_then(|text| port_range(&text)).unwrap_or((1024, 4999))
+    }
+}
+
+/// The two numbers of a range of ports.
+fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.trim().split_once(char::is_whitespace)?;
+    Some((low.parse().ok()?, high.trim().parse().ok()?))
 }
 
 /// The inode number of a namespace's file.
@@ -107,6 +136,8 @@ fn inode(path: &Path) -> Result<u32, Complaint> {
 #[cfg(test)]
 pub mod fixed {
     //! Names for tests.
+
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::{Complaint, Lookup, Services, complaint};
 
@@ -141,6 +172,16 @@ pub mod fixed {
         }
         fn cgroup(&self, path: &str) -> Result<u64, Complaint> {
             if path == "/web" { Ok(77) } else { Err(complaint!("no cgroup {path}")) }
+        }
+        fn host(&self, name: &str) -> Result<Vec<IpAddr>, Complaint> {
+            if name == "localhost" {
+                Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+            } else {
+                Err(complaint!("no address of the host {name}"))
+            }
+        }
+        fn local_ports(&self) -> (u16, u16) {
+            (32_768, 60_999)
         }
     }
 }

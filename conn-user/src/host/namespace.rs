@@ -77,6 +77,19 @@ pub(crate) enum EnterError {
 }
 
 impl Namespace {
+    /// The namespace with this inode number, through process `pid` or a mount. `None` if neither is in it.
+    pub(crate) fn find(inode: u32, pid: u32) -> Option<Self> {
+        let mut found = Self { inode, ways: Vec::new() };
+        let thread = Way::Thread { pid, tid: pid };
+        for way in std::iter::once(thread).chain(bound_namespaces()) {
+            if fs::metadata(way.path()).is_ok_and(|file| file.ino() == u64::from(inode)) {
+                found.add(way);
+            }
+        }
+        let is_own = fs::metadata(OWN).is_ok_and(|own| own.ino() == u64::from(inode));
+        (is_own || !found.ways.is_empty()).then_some(found)
+    }
+
     fn add(&mut self, way: Way) {
         let is_new = |known: &Way| way.pid().map_or(*known != way, |pid| known.pid() != Some(pid));
         if self.ways.len() < MAX_WAYS && self.ways.iter().all(is_new) {

@@ -18,6 +18,8 @@ pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a KernelPart) {
         .override_global(name::WANTED_FAMILIES, &pushed.families, true)
         .override_global(name::WANTED_STATES, &pushed.states, true)
         .override_global(name::SET_MODES, &pushed.modes, true)
+        .override_global(name::MARK_MASK, &pushed.mark_mask, true)
+        .override_global(name::WANTED_MARK, &pushed.mark, true)
         .map_max_entries(name::SOURCES, room(pushed.sources.len()))
         .map_max_entries(name::DESTINATIONS, room(pushed.destinations.len()))
         .map_max_entries(name::VALUES, room(pushed.values.len()));

@@ -2,9 +2,10 @@
 
 use conn_common::event::ATTEMPT;
 use conn_common::filter::{ANY_DIRECTION, LISTENERS, bit};
-use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT};
+use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
+use crate::filter::expression::Field;
 use crate::filter::{Filter, KernelPart};
 use crate::host::accept_hook::AcceptHook;
 use crate::host::plan::HookSet;
@@ -70,6 +71,8 @@ impl Options {
         let listed = asked(TIME_WAIT, LIST_TIME_WAIT)
             | asked(FIN_WAIT2, LIST_TIME_WAIT)
             | asked(SYN_RECV, LIST_HALF_OPEN);
+        let needs_traffic = filter.asks_for(|field| matches!(field, Field::Bytes | Field::Lifetime));
+        let listed = listed | if needs_traffic { LIST_TRAFFIC } else { 0 };
         Self { listed, ..Self::lists(filter) }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{
-    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED,
+    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED, interface_halves,
 };
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::reset::Reset;
@@ -98,6 +98,8 @@ struct Fields {
     unit: Option<String>,
     user_unit: Option<String>,
     netns: u32,
+    interface: Option<String>,
+    interface_index: Option<u32>,
     preexisting: bool,
     attempt_ns: Option<i64>,
     established_ns: Option<i64>,
@@ -199,6 +201,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         command_line: None,
         src_name: fields.src_name.map(Into::into),
         dst_name: fields.dst_name.map(Into::into),
+        interface: fields.interface.map(Into::into),
     })
 }
 
@@ -218,8 +221,11 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
     // The idle time is known of connections that were established, see `decode`.
     let established = if fields.idle_ns.is_some() { WAS_ESTABLISHED } else { 0 };
     let preexisting = if fields.preexisting { PREEXISTING } else { 0 };
+    let [last_sport, scratch] = interface_halves(fields.interface_index.unwrap_or(0));
     Ok(Connection {
         netns: fields.netns,
+        last_sport,
+        scratch,
         sport: fields.sport,
         dport: fields.dport,
         family: if fields.src.is_ipv6() { 6 } else { 4 },

@@ -7,7 +7,7 @@ use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
 use crate::filter::Filter;
-use crate::filter::expression::{self, Expression, Field, value};
+use crate::filter::expression::{self, Expression, Field, PredicateKind, value};
 use crate::filter::value::list::ValueList;
 use crate::filter::value::ranges::Ranges;
 use crate::filter::workload::{ContainerPattern, UnitPattern, WorkloadFilter};
@@ -21,26 +21,30 @@ use crate::settings::optional;
 pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     optional("--proto", args.proto.as_deref(), protocol)?;
     let lists = [
-        ("--src", Field::Src, &args.src),
-        ("--dst", Field::Dst, &args.dst),
+        // Options have conntrack's words: which end opened the connection.
+        ("--src", Field::Client, &args.src),
+        ("--dst", Field::Server, &args.dst),
         // A reply goes in the opposite direction.
-        ("--reply-src", Field::Dst, &args.reply_src),
-        ("--reply-dst", Field::Src, &args.reply_dst),
-        ("--dport", Field::Dport, &args.dport),
-        ("--sport", Field::Sport, &args.sport),
-        ("--reply-port-src", Field::Dport, &args.reply_port_src),
-        ("--reply-port-dst", Field::Sport, &args.reply_port_dst),
+        ("--reply-src", Field::Server, &args.reply_src),
+        ("--reply-dst", Field::Client, &args.reply_dst),
+        ("--dport", Field::Service, &args.dport),
+        ("--sport", Field::ClientPort, &args.sport),
+        ("--reply-port-src", Field::Service, &args.reply_port_src),
+        ("--reply-port-dst", Field::ClientPort, &args.reply_port_dst),
         ("--state", Field::State, &args.state),
         ("--pid", Field::Pid, &args.pid),
         ("--comm", Field::Comm, &args.comm),
         ("--uid", Field::Uid, &args.uid),
         ("--netns", Field::Netns, &args.netns),
         ("--cgroup", Field::Cgroup, &args.cgroup),
+        ("--reason", Field::Reason, &args.reason),
+        ("--error", Field::Error, &args.error),
     ];
     let mut terms = Vec::new();
     for (option, field, texts) in lists {
         terms.extend(list(option, field, texts, lookup)?);
     }
+    terms.extend(args.failed.then(|| Expression::test(Field::Failed, Ranges::one(1))));
     terms.extend(args.direction.map(direction));
     terms.extend(args.family.map(|family| {
         let number = match family {
@@ -83,13 +87,19 @@ fn each<T>(
 pub(crate) fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     let expression = typed(&args.expression, lookup)?;
     let fields = expression.iter().flat_map(Expression::fields);
-    if let Some(field) = fields.into_iter().find(|field| !matches!(field, Field::Dport | Field::Direction)) {
+    let fields = fields.into_iter().filter(|field| !matches!(field, Field::Service | Field::Direction));
+    let has = |kind: &PredicateKind| expression.iter().any(|expression| expression.has_predicate(*kind));
+    let predicates = PredicateKind::ALL.into_iter().filter(has).map(PredicateKind::word);
+    if let Some(word) = fields.map(Field::word).chain(predicates).next() {
+        let hint = match word {
+            "sport" | "dport" => "write service = :22, or use events or count",
+            _ => "use events or count for it",
+        };
         return Err(UsageError::Field(complaint!(
-            "stats counts by dport and direction and knows no {}: use events or count for it",
-            field.word()
+            "stats counts by service and direction and knows no {word}: {hint}"
         )));
     }
-    let ports = list("--dport", Field::Dport, &args.dport, lookup)?;
+    let ports = list("--dport", Field::Service, &args.dport, lookup)?;
     let terms = ports.into_iter().chain(args.direction.map(direction)).chain(expression);
     Ok(Filter::new(Expression::all_of(terms.collect())))
 }
@@ -109,14 +119,14 @@ fn list(
     texts: &[String],
     lookup: &dyn Lookup,
 ) -> Result<Option<Expression>, UsageError> {
-    let mut all: ValueList<Ranges> = ValueList { wanted: Vec::new(), unwanted: Vec::new() };
+    let mut all = ValueList { wanted: Vec::new(), unwanted: Vec::new() };
     for text in texts {
-        let ValueList { wanted, unwanted } = value::sets(field, text, lookup)
+        let ValueList { wanted, unwanted } = value::option(field, text, lookup)
             .map_err(|error| UsageError::value(option, text, error.complaint))?;
         all.wanted.extend(wanted);
         all.unwanted.extend(unwanted);
     }
-    Ok((!texts.is_empty()).then(|| Expression::test(field, value::set(field, &all))))
+    Ok((!texts.is_empty()).then(|| value::join(field, all)))
 }
 
 /// The expression after the options, in one or several arguments.
@@ -125,8 +135,16 @@ fn typed(words: &[String], lookup: &dyn Lookup) -> Result<Option<Expression>, Us
         return Ok(None);
     }
     let text = words.join(" ");
-    match expression::parse(&text, lookup) {
-        Ok(expression) => Ok(Some(expression)),
+    match expression::parser::parse_all(&text, lookup) {
+        Ok(parsed) => {
+            if parsed.mixes {
+                log::warn!(
+                    "filter: and binds more than or here, as the manual of ss says; ss itself takes them from left to \
+                     right: use parentheses"
+                );
+            }
+            Ok(Some(parsed.expression))
+        }
         Err(error) => Err(UsageError::Expression { typed: text, error }),
     }
 }

@@ -1,7 +1,6 @@
 //! The meaning of the command line: validated settings of each command. Nothing here asks the system. Every error
 //! names the option, the mistake, and the remedy.
 
-pub(crate) mod duration;
 pub(crate) mod filter;
 pub(crate) mod style;
 #[cfg(test)]
@@ -20,6 +19,7 @@ use crate::event::kind::KindSet;
 use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::value::duration;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::lookup::Lookup;

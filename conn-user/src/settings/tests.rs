@@ -92,7 +92,6 @@ fn errors_name_the_option_and_the_remedy() {
         "--dport !",
         "--dport 22,!!80",
         "-s localhost",
-        "-d 10.0.0.1/8",
         "-d 10.0.0.1:22",
         "-r 300.0.0.1",
         "-q ::/129",
@@ -134,8 +133,7 @@ fn errors_name_the_option_and_the_remedy() {
     --sport: the range 9-8 is reversed: write 8-9
     --dport: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
     --dport: unknown service "!80": not in /etc/services; use a number
-    --src: "localhost" is no address, and names are not looked up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
-    --dst: 10.0.0.1/8 has bits behind its length: write 10.0.0.0/8, or 10.0.0.1 for the host
+    --src: "localhost" is no address, and options look no names up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
     --dst: "10.0.0.1:22" has a port: ports have options of their own, --sport and --dport
     --reply-src: "300.0.0.1" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
     --reply-dst: "129" is no prefix length: :: takes 0 to 128
@@ -147,11 +145,11 @@ fn errors_name_the_option_and_the_remedy() {
     --uid: no user "nobody-here" on this host: write a number, a login name, a range like 1000-1999, or - for an unknown owner
     --netns: no network namespace "red"
     --cgroup: no cgroup /nowhere
-    --comm: "a\\b" has a lone backslash: write \\ for it, and \x20 for a byte
+    --comm: "a\b" has a lone backslash: write \\ for it, and \x20 for a byte
     filter: unknown service "sshh": not in /etc/services; use a number
       dport = :sshh
               ^^^^^
-    filter: a test is missing here: write one like dport = :22 or src 10.0.0.0/8
+    filter: a test is missing here: write one like service = :22 or client 10.0.0.0/8
       src 10.0.0.0/8 or
                        ^
     --output: unknown format "yaml": use conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs, and with conntrack and xml also timestamp, id, extended, ktimestamp
@@ -196,15 +194,20 @@ fn reply_options_swap_source_and_destination() {
 #[test]
 fn options_and_expression_are_one_filter() {
     for (options, expression) in [
-        ("--dport 22,80 --dport !80", "dport = 22"),
-        ("-s 10.0.0.0/8 -f ipv4 --direction in", "src 10.0.0.0/8 direction in family ipv4"),
+        ("--dport 22,80 --dport !80", "service = 22"),
+        ("-s 10.0.0.0/8 -f ipv4 --direction in", "client 10.0.0.0/8 direction in family ipv4"),
         ("--state ESTABLISHED,FIN_WAIT", "state established,fin-wait-1,fin-wait-2"),
         ("--pid 1-5,! 3", "pid <= 5 pid != 0,3 not pid = -"),
         (
             "--comm curl,- --uid root --netns blue --cgroup /web",
             "comm = curl,- uid 0 netns /run/netns/blue cgroup 77",
         ),
-        ("-d !::/0 dport = 22", "not dst ::/0 and dport = ssh"),
+        ("-d !::/0 service = 22", "not server ::/0 and service = ssh"),
+        ("-s fe80::1%v0,10/8", "client fe80::1%v0,10.0.0.0/8"),
+        (
+            "--failed --reason refused,timed-out --error ECONNREFUSED",
+            "reason = refused,timed_out error = 111 failed",
+        ),
     ] {
         let options = options.replace(",! ", ",!");
         assert_eq!(settings(&options).unwrap().filter, settings(expression).unwrap().filter, "{options}");
@@ -221,10 +224,14 @@ fn stats_knows_ports_and_directions() {
             Err(error) => Err(error.to_string()),
         }
     };
-    let ours = filter(&["--dport", "!22", "direction in or dport = 80"]).unwrap();
+    let ours = filter(&["--dport", "!22", "direction in or service = 80"]).unwrap();
     assert_eq!(
         [(0, 80), (0, 22), (1, 80), (1, 81)].map(|(to, port)| ours.matches_slot(to, port)),
         [true, false, true, false]
     );
-    insta::assert_snapshot!(filter(&["dport = 22 and pid = 5"]).unwrap_err(), @"filter: stats counts by dport and direction and knows no pid: use events or count for it");
+    insta::assert_snapshot!([["service = 22 and pid = 5"], ["sport = :22"], ["dev = eth0"]].map(|words| filter(&words).unwrap_err()).join("\n"), @r#"
+    filter: stats counts by service and direction and knows no pid: use events or count for it
+    filter: stats counts by service and direction and knows no sport: write service = :22, or use events or count
+    filter: stats counts by service and direction and knows no dev: use events or count for it
+    "#);
 }

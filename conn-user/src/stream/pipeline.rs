@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use conn_common::connection::Connection;
 use conn_common::owner::Owner;
 
 use crate::enrich::Enricher;
@@ -11,8 +12,10 @@ use crate::event::Event;
 use crate::event::decode;
 use crate::event::workload::Workload;
 use crate::filter::Filter;
+use crate::filter::expression::PredicateKind;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::sockets;
+use crate::filter::subject::Subject;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::clock::{WallClock, boot_now_ns};
 use crate::host::ticks::TickRate;
@@ -125,7 +128,12 @@ impl Pipeline {
             }
             Item::Record(bytes) => match decode::decode(bytes, self.rate) {
                 Ok(event) => {
-                    let passes = self.kernel_rest.matches_rest(&event.connection);
+                    let mark = if self.kernel_rest.decides(PredicateKind::Mark) {
+                        decode::mark(bytes)
+                    } else {
+                        None
+                    };
+                    let passes = self.judge(&event, mark, |filter, subject| filter.matches_rest(subject));
                     self.pass_on(&event, passes, consumer);
                 }
                 Err(error) => {
@@ -134,12 +142,17 @@ impl Pipeline {
                 }
             },
             Item::Socket(row, holders) => {
-                let found = sockets::wanted(&self.kernel_rest, sockets::connection(row), row.uid, holders);
+                // A mini-socket has no cookie, and shows no mark.
+                let mark = Some(row.mark).filter(|_| row.cookie != 0);
+                let (walked_ns, rate) = (self.walked_ns, self.rate);
+                let open = |connection: &Connection| decode::open(row, connection, walked_ns, rate);
+                let found = sockets::wanted(sockets::connection(row), row.uid, holders, |connection| {
+                    self.judge(&open(connection), mark, |filter, subject| filter.matches(subject))
+                });
                 match found {
                     Some(connection) => {
-                        let event = decode::open(row, &connection, self.walked_ns, self.rate);
                         let holders = holders.filter(|holders| holders.len() > 1);
-                        self.pass_on_held(&event, holders, true, consumer);
+                        self.pass_on_held(&open(&connection), holders, true, consumer);
                     }
                     None => self.accounting.filtered += 1,
                 }
@@ -150,6 +163,26 @@ impl Pipeline {
             }
         }
         if self.is_complete() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// True if an event passes the filter. What only the host knows is looked up if the filter asks for it.
+    fn judge(
+        &mut self,
+        event: &Event,
+        mark: Option<u32>,
+        matches: impl FnOnce(&Filter, Subject<'_>) -> bool,
+    ) -> bool {
+        let filter = &self.kernel_rest;
+        let asks = |kind| filter.decides(kind);
+        let workload = if filter.asks_for_workloads() { self.enricher.workload(event) } else { None };
+        let interface = if asks(PredicateKind::Interface) { self.enricher.interface(event) } else { None };
+        let subject = Subject {
+            mark,
+            interface: interface.as_deref(),
+            workload: workload.as_deref(),
+            ..Subject::from(event)
+        };
+        matches(filter, subject)
     }
 
     /// Enriches an event and hands it to the consumer, unless a filter rejects it.

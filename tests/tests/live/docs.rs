@@ -165,7 +165,7 @@ fn listening(_: &Stage) -> Vec<String> {
 }
 
 fn filter(_: &Stage) -> Vec<String> {
-    let words = ["-v", "dport = :22 or dport >= :8000 and comm != curl", "--timeout", "1s"];
+    let words = ["-v", "service = :22 or ( service >= :8000 and comm != curl )", "--timeout", "1s"];
     let (command, other): (Vec<_>, Vec<_>) =
         ask(80, &words).into_iter().partition(|line| line.starts_with('$'));
     let other = other.into_iter().filter(|line| line.contains(" filter "));

@@ -2,7 +2,7 @@
 //! must not match is made first, and what has not come by the time of the last match was kept out.
 
 use conn_tests::{
-    harness::{Outcome, Skip},
+    harness::Outcome,
     host::Host,
     line::{Kind, Line},
     needs_tracing,
@@ -13,18 +13,12 @@ use conn_tests::{
         Server,
         close::{self, First},
         process,
-        socket::await_end,
     },
     truth::Tuple,
 };
 use macro_rules_attribute::apply;
 use nix::unistd::Uid;
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::{Ipv4Addr, Shutdown},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 
 /// A connection to this address of the loopback network.
 fn connection(port: &Port, last: u8) -> Tuple {
@@ -203,7 +197,7 @@ fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
     let ports = Port::block(3);
     let [a, b, c] = [0, 1, 2].map(|n: usize| ports[n].number());
     let filter = format!(
-        "dport = :{a} or ( dport >= :{b} and dport <= :{b} and dst 127.0.9.0/31 ) and not state time-wait"
+        "service = :{a} or ( service >= :{b} and service <= :{b} and server 127.0.9.0/31 ) and not state time-wait"
     );
     let tracer = Tracer::start(["-v", "-e", "NEW", &filter]);
     connection(&ports[1], 2);
@@ -212,7 +206,7 @@ fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
     shows_only(&tracer, &wanted);
     let ended = tracer.stop();
     let messages = ended.expect_code(0);
-    assert!(messages.contains(&format!("filter in the kernel: dport = {a}")), "{messages}");
+    assert!(messages.contains(&format!("filter in the kernel: the service port is {a}")), "{messages}");
     assert!(!messages.contains(&format!("{c}")), "{messages}");
     assert!(messages.contains("filter here, on what the kernel lets through: "), "{messages}");
     // Both ends of the connection that only the second part filters out.
@@ -223,7 +217,7 @@ fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn expressions_and_options_combine_with_and(_: &Host) -> Outcome {
     let ports = Port::block(2);
-    let tracer = Tracer::start(["-e", "NEW", "--dport", &ports[0].to_string(), "dst", "127.0.9.1"]);
+    let tracer = Tracer::start(["-e", "NEW", "--dport", &ports[0].to_string(), "server", "127.0.9.1"]);
     connection(&ports[0], 2);
     connection(&ports[1], 1);
     shows_only(&tracer, &[connection(&ports[0], 1)]);
@@ -234,7 +228,7 @@ fn expressions_and_options_combine_with_and(_: &Host) -> Outcome {
 fn options_from_the_environment_apply(_: &Host) -> Outcome {
     let ports = Port::block(2);
     let options = format!("-e NEW --dport {}", ports[0]);
-    let tracer = Setup::new(["dst", "127.0.9.1"]).variable("CONNTRACE_OPTS", &options).start();
+    let tracer = Setup::new(["server", "127.0.9.1"]).variable("CONNTRACE_OPTS", &options).start();
     connection(&ports[0], 2);
     connection(&ports[1], 1);
     shows_only(&tracer, &[connection(&ports[0], 1)]);
@@ -269,7 +263,7 @@ fn count_applies_every_filter(_: &Host) -> Outcome {
         (vec!["--dport", &both, "pid", "!=", &own], 0),
         (vec!["--dport", &both, "--uid", &Uid::effective().to_string()], 6),
         (vec!["--dport", &both, "--comm", "-"], 0),
-        (vec![&format!("dport = :{a} and dst 127.0.9.2 or dport = :{b} and direction in")], 3),
+        (vec![&format!("service = :{a} and server 127.0.9.2 or service = :{b} and direction in")], 3),
     ] {
         assert_eq!(count(&words), number, "{words:?}");
     }
@@ -279,7 +273,8 @@ fn count_applies_every_filter(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn stats_apply_port_and_direction_filters(_: &Host) -> Outcome {
     let ports = Port::block(2);
-    let filter = format!("dport = :{} and direction in or dport = :{} and direction out", ports[0], ports[1]);
+    let filter =
+        format!("service = :{} and direction in or service = :{} and direction out", ports[0], ports[1]);
     let tracer = Setup::new(["stats", "-o", "csv", &filter]).start();
     connection(&ports[0], 1);
     connection(&ports[1], 1);
@@ -292,71 +287,5 @@ fn stats_apply_port_and_direction_filters(_: &Host) -> Outcome {
     };
     assert!(has(&ports[0], "in") && has(&ports[1], "out"), "{rows:?}");
     assert!(!has(&ports[0], "out") && !has(&ports[1], "in"), "{rows:?}");
-    Ok(())
-}
-
-/// Of connections that were opened here, src is this side for both.
-#[apply(needs_tracing)]
-fn expressions_select_what_ss_selects(_: &Host) -> Outcome {
-    if Command::new("ss").arg("-V").output().is_err() {
-        return Err(Skip("there is no ss (iproute2)".into()));
-    }
-    let (ns, ports) = (NetNs::new().unwrap(), Port::block(2));
-    let [a, b] = [0, 1].map(|n: usize| ports[n].number());
-    let _stays = ns.settle();
-    let held = ns.run(|| {
-        let addresses = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 3)]
-            .map(|(port, last): (usize, u8)| ports[port].at(Ipv4Addr::new(127, 0, 9, last)));
-        let servers = addresses.into_iter().chain([ports[0].v6()]).map(Server::listen);
-        let held: Vec<_> = servers.map(|server| (server.pair(), server.pair(), server)).collect();
-        // One of them is half closed.
-        held[0].0.client.shutdown(Shutdown::Write).unwrap();
-        await_end(&held[0].0.server);
-        held
-    });
-    let sources: Vec<u16> = held.iter().map(|(pair, ..)| pair.tuple.client.port()).collect();
-    let [low, high] = [sources.iter().min().unwrap(), sources.iter().max().unwrap()];
-    for expression in [
-        format!("dport = :{a}"),
-        format!("dport != :{a}"),
-        format!("dport > :{a}"),
-        format!("dport ge :{b}"),
-        format!("dport lt :{b}"),
-        format!("sport = :{low} or sport eq :{high}"),
-        format!("sport >= :{low} and sport <= :{high}"),
-        format!("sport > :{low} sport < :{high}"),
-        "dst 127.0.9.0/31".into(),
-        "not dst 127.0.9.0/31".into(),
-        "! dst = 127.0.9.0".into(),
-        format!("dst 127.0.9.0:{a}"),
-        format!("dst *:{b}"),
-        "dst [::1]".into(),
-        format!("dst [::1]:{a}"),
-        "src 127.0.0.0/8".into(),
-        "src 10.0.0.0/8".into(),
-        format!("( dst 127.0.9.0 or dst 127.0.9.3 ) and dport = :{b}"),
-        format!("( dst 127.0.9.0 | dst 127.0.9.3 ) & not dport = :{b}"),
-        format!("( ( dst 127.0.9.1 ) || ! ( dport = :{a} && sport >= :{high} ) )"),
-        format!("! ( dport = :{a} or dst 127.0.9.3 ) or dst 127.0.9.2"),
-    ] {
-        // Only the ends that connected have these as the ports of their peers.
-        let only = format!("( dport = :{a} or dport = :{b} ) and ( {expression} )");
-        let ss = |states: &[&str]| {
-            let arguments =
-                ["-tnH"].iter().chain(states).chain([&only.as_str()]).copied().collect::<Vec<_>>();
-            let ss = ns.run(|| Command::new("ss").args(&arguments).output().unwrap());
-            assert!(ss.status.success() && ss.stderr.is_empty(), "{arguments:?}: {ss:?}");
-            ss.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count()
-        };
-        let count = |states: &[&str]| {
-            let netns = ns.inum().to_string();
-            let options = ["count", "--netns", &netns, "--direction", "out"];
-            let ended = Setup::new(options.iter().chain(states).chain([&expression.as_str()])).run();
-            ended.expect_code(0);
-            ended.stdout.concat().parse::<usize>().unwrap()
-        };
-        let open = ["state", "connected", "exclude", "bucket"];
-        assert_eq!(count(&open), ss(&open), "{expression}");
-    }
     Ok(())
 }

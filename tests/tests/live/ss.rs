@@ -141,7 +141,7 @@ fn filters_select_what_ss_selects(_: &Host) -> Outcome {
         (&["--sport", &client], &format!("sport = :{client} or dport = :{client}")),
         (&["--src", "::1"], "src [::1]"),
         (&["--dst", "127.0.0.0/8"], "dst 127.0.0.0/8"),
-        (&["dport = :7002 or src 127.0.0.1"], "sport = :7002 or dport = :7002 or src 127.0.0.1"),
+        (&["service = :7002 or src 127.0.0.1"], "sport = :7002 or dport = :7002 or src 127.0.0.1"),
     ] {
         let (ours, theirs) = ([&["--state", "all"], ours].concat(), ["exclude", "listening", theirs]);
         agree(&ns, &ours, &theirs)?;

@@ -15,8 +15,9 @@ use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, Wanted};
 use crate::error::Error;
 use crate::event::enriched::Enriched;
+use crate::event::kind::Kind;
 use crate::event::lost::Lost;
-use crate::filter::expression::Field;
+use crate::filter::expression::{Field, PredicateKind};
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
@@ -39,13 +40,14 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log();
+    settings.filter.log(&[Kind::Open]);
     let plan = plan(host, None)?;
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
         || !settings.workload.is_empty()
+        || settings.filter.asks_for_workloads()
         || settings.filter.asks_for(Field::is_owners);
     let files = needs_holders.then_some(name::FILE_LIST);
     let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
@@ -59,8 +61,11 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
-    let workloads = !settings.workload.is_empty() || settings.by.iter().any(|group| group.is_workloads());
-    let filters_containers = !settings.workload.containers.is_empty();
+    let workloads = !settings.workload.is_empty()
+        || settings.filter.asks_for_workloads()
+        || settings.by.iter().any(|group| group.is_workloads());
+    let filters_containers =
+        !settings.workload.containers.is_empty() || settings.filter.decides(PredicateKind::Container);
     let wanted = Wanted { workloads, filters_containers, ..Wanted::default() };
     let mut pipeline = Pipeline::new(&settings.filter)
         .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);

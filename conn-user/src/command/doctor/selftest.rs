@@ -81,7 +81,7 @@ pub(super) fn run(host: &Host) -> Result<Checked, Error> {
     let place = Place::prepare()?;
     // Only this port: whatever else the host does must not fill the ring.
     let port = Ranges::one(place.port.into());
-    let filter = Filter::new(Some(Expression::test(Field::Dport, port)));
+    let filter = Filter::new(Some(Expression::test(Field::Service, port)));
     let options = Options {
         kinds: ANY_KIND,
         ring_bytes: DEFAULT_RING_BYTES,

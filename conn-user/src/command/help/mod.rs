@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn short_help_fits_a_screen() {
         let short = short();
-        insta::assert_snapshot!(short, @"
+        insta::assert_snapshot!(short, @r#"
         Shows every TCP connection of this host as it opens, fails and closes
 
         Examples:
@@ -186,7 +186,8 @@ mod tests {
                                    within this host has both ends here: shown twice
           -f, --family ipv4|ipv6   address family
           --state, --pid, --comm, --uid, --netns, --cgroup
-          EXPRESSION               'dport = :ssh and not src 10.0.0.0/8', as in ss
+          --failed, --reason R     failed connections, or ends for a reason: refused
+          EXPRESSION               'dst 10.0.0.0/8 and not sport = :ssh', as in ss
           -o, --output FORMAT      conntrack, table, json, csv, logfmt, xml, save,
                                    json-otel, json-ecs; timestamp, id, extended
           --columns NAMES          columns of table, csv, logfmt and json
@@ -198,7 +199,7 @@ mod tests {
 
         conntrace --help lists all options, conntrace help COMMAND those of one command,
         conntrace help the topics: filters, formats, states, exactness, from.
-        ");
+        "#);
         assert!(short.lines().count() <= 45);
         assert!(short.lines().all(|line| line.chars().count() <= WIDTH));
         let mut lines = short.lines().skip_while(|line| *line != "Examples:").skip(1);
@@ -300,10 +301,10 @@ mod tests {
           event time time_ns id direction family protocol state old_state src sport
           dst dport src_name dst_name pid tid uid comm thread owner holders cgroup
           container container_name container_user pod pod_namespace unit user_unit
-          netns preexisting attempt_ns established_ns handshake_ns lifetime_ns age_ns
-          at_least_ns failed reason reset error attempt bytes_sent bytes_received
-          segments_sent segments_received retransmits srtt_us min_rtt_us idle_ns
-          receive_queue send_queue
+          netns interface interface_index preexisting attempt_ns established_ns
+          handshake_ns lifetime_ns age_ns at_least_ns failed reason reset error
+          attempt bytes_sent bytes_received segments_sent segments_received
+          retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue
           local peer started handshake lifetime age idle slice user_slice processes
           cmdline
 

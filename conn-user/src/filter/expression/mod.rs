@@ -4,8 +4,10 @@
 //! tests of one field are one test again.
 
 pub(crate) mod field;
+pub(crate) mod host;
 pub(crate) mod lexer;
 pub(crate) mod parser;
+pub(crate) mod predicate;
 pub(crate) mod print;
 pub(crate) mod state;
 pub(crate) mod value;
@@ -15,10 +17,12 @@ pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 
-use conn_common::connection::Connection;
-
 pub(crate) use self::field::Field;
+#[cfg(test)]
 pub(crate) use self::parser::parse;
+pub(crate) use self::predicate::{Predicate, PredicateKind};
+use crate::filter::expression::field::UNKNOWN;
+use crate::filter::subject::Subject;
 use crate::filter::value::ranges::Ranges;
 
 /// A test: is the value of the field in the set?
@@ -32,8 +36,18 @@ pub struct Test {
 
 impl Test {
     /// True if the connection passes.
-    pub fn matches(&self, connection: &Connection) -> bool {
-        self.set.contains(self.field.of(connection))
+    pub fn matches(&self, subject: &Subject<'_>) -> bool {
+        let value = self.field.of(subject);
+        if self.field == Field::Lifetime
+            && value == UNKNOWN
+            && let Some(at_least) = subject.event.and_then(|event| event.at_least_ns)
+        {
+            // The connection is older than conntrace. The test passes if every lifetime that is possible passes.
+            let possible = Ranges::between(at_least.into(), self.field.largest());
+            let passing = self.set.intersection(&possible);
+            return passing == possible || !passing.is_empty() && self.set.contains(UNKNOWN);
+        }
+        self.set.contains(value)
     }
 }
 
@@ -42,6 +56,8 @@ impl Test {
 pub enum Expression {
     /// One test.
     Test(Test),
+    /// One test that no set of numbers can express.
+    Predicate(Predicate),
     /// The negation.
     Not(Box<Self>),
     /// All of two or more terms.
@@ -73,12 +89,23 @@ impl Expression {
     }
 
     /// True if the connection passes.
-    pub fn matches(&self, connection: &Connection) -> bool {
+    pub fn matches(&self, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Test(test) => test.matches(connection),
-            Self::Not(term) => !term.matches(connection),
-            Self::And(terms) => terms.iter().all(|term| term.matches(connection)),
-            Self::Or(terms) => terms.iter().any(|term| term.matches(connection)),
+            Self::Test(test) => test.matches(subject),
+            Self::Predicate(predicate) => predicate.matches(subject),
+            Self::Not(term) => !term.matches(subject),
+            Self::And(terms) => terms.iter().all(|term| term.matches(subject)),
+            Self::Or(terms) => terms.iter().any(|term| term.matches(subject)),
+        }
+    }
+
+    /// True if a predicate of this kind is part of the expression.
+    pub fn has_predicate(&self, kind: PredicateKind) -> bool {
+        match self {
+            Self::Test(_) => false,
+            Self::Predicate(predicate) => predicate.kind() == kind,
+            Self::Not(term) => term.has_predicate(kind),
+            Self::And(terms) | Self::Or(terms) => terms.iter().any(|term| term.has_predicate(kind)),
         }
     }
 
@@ -86,12 +113,14 @@ impl Expression {
     pub fn fields(&self) -> Vec<Field> {
         match self {
             Self::Test(test) => vec![test.field],
+            Self::Predicate(_) => Vec::new(),
             Self::Not(term) => term.fields(),
             Self::And(terms) | Self::Or(terms) => terms.iter().flat_map(Self::fields).collect(),
         }
     }
 
-    /// An equivalent, shorter expression: negations move into the tests, and neighbouring tests of one field merge.
+    /// An equivalent, shorter expression: negations move into the tests, and neighbouring tests of one field merge. Only
+    /// predicates keep a negation.
     #[must_use]
     pub fn simplified(self) -> Self {
         self.simplify(false)
@@ -102,6 +131,8 @@ impl Expression {
             Self::Test(Test { field, set }) => {
                 Self::test(field, if negate { field.domain().without(&set) } else { set })
             }
+            Self::Predicate(_) if negate => self.negated(),
+            Self::Predicate(_) => self,
             Self::Not(term) => term.simplify(!negate),
             Self::And(terms) => merge(terms, negate, !negate),
             Self::Or(terms) => merge(terms, negate, negate),

@@ -1,8 +1,8 @@
 //! From tokens to an expression. `or` binds least, then `and`, which is optional, then `not`.
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::expression::lexer::{Comparison, Span, Token, TokenKind, tokens};
-use crate::filter::expression::{Expression, Field, Test, value};
+use crate::filter::expression::{Expression, Field, PredicateKind, Test, value};
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::ranges::Ranges;
 use crate::host::lookup::Lookup;
@@ -10,11 +10,11 @@ use crate::host::lookup::Lookup;
 /// The deepest nesting of parentheses and `not`.
 const DEPTH: usize = 100;
 
+/// For messages.
+const TEST_MISSING: &str = "a test is missing here: write one like service = :22 or client 10.0.0.0/8";
+
 /// Words of ss and conntrack for fields that conntrace does not have, and why.
-const REFUSED: [(&str, &str); 9] = [
-    ("dev", "a connection is not tied to a device: ask for its addresses with src and dst"),
-    ("fwmark", "conntrace does not read marks of sockets: ask for ports, addresses or owners"),
-    ("autobound", "how a port was chosen is not recorded: ask for a range of sport, like sport >= 32768"),
+const REFUSED: [(&str, &str); 6] = [
     ("ct", "connection tracking is not used: ask for state"),
     ("proto", "there is only TCP: leave it out"),
     ("expect", "expectations are a table of connection tracking: conntrace has connections only"),
@@ -23,16 +23,35 @@ const REFUSED: [(&str, &str); 9] = [
     ("conntrack", "it is a table of connection tracking, and meant anyway: leave it out"),
 ];
 
+/// An expression, and whether ss reads it in the same way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    /// The expression, by the rules of the manual of ss.
+    pub expression: Expression,
+    /// `and` follows `or` without parentheses. Against its manual, ss as of 6.18 takes both from left to right.
+    pub mixes: bool,
+}
+
 /// Parses an expression.
 ///
 /// # Errors
 /// The first mistake and its position.
+#[cfg(test)]
 pub(crate) fn parse(text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
+    parse_all(text, lookup).map(|parsed| parsed.expression)
+}
+
+/// Parses an expression, and notes what ss reads in another way.
+///
+/// # Errors
+/// The first mistake and its position.
+pub(crate) fn parse_all(text: &str, lookup: &dyn Lookup) -> Result<Parsed, SyntaxError> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end: text.trim_end().len(), lookup };
-    let expression = parser.either()?;
+    let end = text.trim_end().len();
+    let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end, mixes: false, lookup };
+    let expression = parser.whole()?;
     match parser.peek() {
-        None => Ok(expression),
+        None => Ok(Parsed { expression, mixes: parser.mixes }),
         Some(Token { kind: TokenKind::Close, span }) => {
             Err(SyntaxError::new(span.start, 1, "this ) closes nothing: take it out, or write the ( before"))
         }
@@ -53,7 +72,8 @@ pub(crate) fn begins(word: &str) -> bool {
 fn is_field(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     Field::by_word(&word).is_some()
-        || word == "exclude"
+        || PredicateKind::by_word(&word).is_some()
+        || ["exclude", "excl", "autobound"].contains(&word.as_str())
         || REFUSED.iter().any(|(refused, _)| *refused == word)
 }
 
@@ -63,6 +83,7 @@ struct Parser<'a> {
     depth: usize,
     /// The position of what is missing at the end.
     end: usize,
+    mixes: bool,
     lookup: &'a dyn Lookup,
 }
 
@@ -85,11 +106,7 @@ impl<'a> Parser<'a> {
 
     fn unexpected(token: &Token) -> SyntaxError {
         let Span { start, end } = token.span;
-        SyntaxError::new(
-            start,
-            end - start,
-            "a test is missing here: write one like dport = :22 or src 10.0.0.0/8",
-        )
+        SyntaxError::new(start, end - start, TEST_MISSING)
     }
 
     fn missing(&self, what: impl Into<Complaint>) -> SyntaxError {
@@ -99,34 +116,56 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The whole expression. As in ss, states at the beginning stand apart: they hold together with all that follows, unless
+    /// an operator follows them.
+    fn whole(&mut self) -> Result<Expression, SyntaxError> {
+        let Some(states) = self.states()? else { return self.either() };
+        match self.peek().map(|token| &token.kind) {
+            None => Ok(states),
+            Some(TokenKind::And | TokenKind::Or) => {
+                self.next = 0;
+                self.either()
+            }
+            Some(_) => Ok(Expression::And(vec![states, self.either()?])),
+        }
+    }
+
+    /// A row of `state` and `exclude` without operators between them; `None` if there is none here. No connection has two
+    /// states, so `state` adds states, and `exclude` takes states away.
+    fn states(&mut self) -> Result<Option<Expression>, SyntaxError> {
+        let mut states: Option<Ranges> = None;
+        while self.at_state() {
+            let excludes = self.at_word(&["exclude", "excl"]);
+            let Expression::Test(Test { set, .. }) = self.test()? else { break };
+            states = Some(match states {
+                None => set,
+                Some(before) if excludes => before.intersection(&set),
+                Some(before) => before.union(&set),
+            });
+        }
+        Ok(states.map(|states| Expression::test(Field::State, states)))
+    }
+
     fn either(&mut self) -> Result<Expression, SyntaxError> {
-        let mut terms = vec![self.all()?];
+        let mut terms = vec![self.all()?.0];
         while self.takes(&TokenKind::Or) {
-            terms.push(self.all()?);
+            let (term, joins) = self.all()?;
+            self.mixes |= joins;
+            terms.push(term);
         }
         Ok(join(terms, Expression::Or))
     }
 
-    fn all(&mut self) -> Result<Expression, SyntaxError> {
-        let mut was_state = self.at_state();
+    /// Terms that all must hold, and true if there are several.
+    fn all(&mut self) -> Result<(Expression, bool), SyntaxError> {
         let mut terms = vec![self.term()?];
         loop {
             let joined = self.takes(&TokenKind::And);
             if !joined && !self.at_term() {
-                return Ok(join(terms, Expression::And));
+                let joins = terms.len() > 1;
+                return Ok((join(terms, Expression::And), joins));
             }
-            let is_state = self.at_state();
-            let term = self.term()?;
-            // As in ss, `state established state syn-sent` means either state, since no connection has both.
-            match (&term, terms.last_mut()) {
-                (Expression::Test(Test { set, .. }), Some(Expression::Test(last)))
-                    if is_state && was_state && !joined =>
-                {
-                    last.set = last.set.union(set);
-                }
-                _ => terms.push(term),
-            }
-            was_state = is_state;
+            terms.push(self.term()?);
         }
     }
 
@@ -137,17 +176,25 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// True if a plain `state` begins here, without `!=`.
+    /// True if the next token is one of these words.
+    fn at_word(&self, words: &[&str]) -> bool {
+        let is_one = |word: &String| words.iter().any(|one| word.eq_ignore_ascii_case(one));
+        self.peek().is_some_and(|token| matches!(&token.kind, TokenKind::Word(word) if is_one(word)))
+    }
+
+    /// True if a plain `state` or `exclude` begins here, without `!=`.
     fn at_state(&self) -> bool {
-        let is_state = |token: &Token| matches!(&token.kind, TokenKind::Word(word) if word.eq_ignore_ascii_case("state"));
         let unequal = TokenKind::Compare(Comparison::Unequal);
-        self.peek().is_some_and(is_state)
+        self.at_word(&["state", "exclude", "excl"])
             && self.tokens.get(self.next + 1).is_none_or(|token| token.kind != unequal)
     }
 
     fn term(&mut self) -> Result<Expression, SyntaxError> {
+        if let Some(states) = self.states()? {
+            return Ok(states);
+        }
         let Some(token) = self.peek() else {
-            return Err(self.missing("a test is missing here: write one like dport = :22 or src 10.0.0.0/8"));
+            return Err(self.missing(TEST_MISSING));
         };
         if !matches!(token.kind, TokenKind::Not | TokenKind::Open) {
             return self.test();
@@ -181,6 +228,21 @@ impl<'a> Parser<'a> {
     }
 
     fn test(&mut self) -> Result<Expression, SyntaxError> {
+        if let Some(TokenKind::Word(word)) = self.peek().map(|token| &token.kind) {
+            let word = word.to_ascii_lowercase();
+            if word == "autobound" {
+                self.next += 1;
+                return Ok(value::autobound(self.lookup));
+            }
+            if word == Field::Failed.word() {
+                self.next += 1;
+                return Ok(Expression::test(Field::Failed, Ranges::one(1)));
+            }
+            if let Some(kind) = PredicateKind::by_word(&word) {
+                self.next += 1;
+                return self.predicate(kind);
+            }
+        }
         let (field, negate) = self.field()?;
         let comparison = match self.peek() {
             Some(Token { kind: TokenKind::Compare(comparison), span }) => {
@@ -198,6 +260,33 @@ impl<'a> Parser<'a> {
         Ok(if negate { opposite(term) } else { term })
     }
 
+    /// The test of a predicate behind its word.
+    fn predicate(&mut self, kind: PredicateKind) -> Result<Expression, SyntaxError> {
+        let comparison = match self.peek() {
+            Some(Token { kind: TokenKind::Compare(comparison), .. }) => *comparison,
+            _ => Comparison::Equal,
+        };
+        if let Some(Token { kind: TokenKind::Compare(_), span }) = self.peek() {
+            if !matches!(comparison, Comparison::Equal | Comparison::Unequal) {
+                let complaint = complaint!("{} has no order: use = or !=", kind.word());
+                return Err(SyntaxError::new(span.start, span.end - span.start, complaint));
+            }
+            self.next += 1;
+        }
+        let missing = complaint!("a value is missing behind {}: {}", kind.word(), value::predicate_how(kind));
+        let Some(token) = self.peek() else { return Err(self.missing(missing)) };
+        let start = token.span.start;
+        let (text, quoted) = match &token.kind {
+            TokenKind::Word(text) => (text, false),
+            TokenKind::Quoted(text) => (text, true),
+            _ => return Err(self.missing(missing)),
+        };
+        let expression = value::predicate(kind, text, quoted, self.lookup)
+            .map_err(|error| SyntaxError::new(start + error.at, error.len, error.complaint))?;
+        self.next += 1;
+        Ok(if comparison == Comparison::Unequal { opposite(expression) } else { expression })
+    }
+
     /// The field of a test, and true if `exclude` negates the test.
     fn field(&mut self) -> Result<(Field, bool), SyntaxError> {
         let Some(token) = self.take() else { return Err(self.missing("a test is missing here")) };
@@ -207,15 +296,19 @@ impl<'a> Parser<'a> {
             TokenKind::Word(word) => word.to_ascii_lowercase(),
             _ => return Err(Self::unexpected(token)),
         };
-        if word == "exclude" {
+        if word == "exclude" || word == "excl" {
             return Ok((Field::State, true));
         }
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == word) {
             return Err(wrong(complaint!("{word} cannot be asked for: {why}")));
         }
         Field::by_word(&word).map(|field| (field, false)).ok_or_else(|| {
-            let words = Field::ALL.map(Field::word).join(", ");
-            wrong(complaint!("{word:?} cannot be asked for: use {words}"))
+            let words =
+                Field::ALL.map(Field::word).into_iter().chain(PredicateKind::ALL.map(PredicateKind::word));
+            let words = words.collect::<Vec<_>>().join(", ");
+            // The word as typed, not in lower case.
+            let TokenKind::Word(typed) = &token.kind else { return Self::unexpected(token) };
+            wrong(complaint!("{} cannot be asked for: use {words}", as_typed(typed)))
         })
     }
 
@@ -265,10 +358,7 @@ fn opposite(term: Expression) -> Expression {
 /// The known values on one side of a limit. An unknown owner is on neither side.
 fn beyond(field: Field, comparison: Comparison, limit: u128) -> Ranges {
     let below = limit.checked_sub(1).map_or(Ranges::EMPTY, |end| Ranges::between(0, end));
-    let known = match field {
-        Field::Sport | Field::Dport => Ranges::between(0, u16::MAX.into()),
-        _ => Ranges::between(0, u32::MAX.into()),
-    };
+    let known = Ranges::between(0, field.largest());
     let one = Ranges::one(limit);
     match comparison {
         Comparison::Less => below,

@@ -5,7 +5,7 @@ use conn_common::state::{
     TIME_WAIT,
 };
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::value::ranges::Ranges;
 
 /// How to write a state, for messages.
@@ -67,7 +67,7 @@ pub(crate) fn parse(text: &str) -> Result<Ranges, Complaint> {
         "big" => Ok(all().without(&of(&[SYN_RECV, TIME_WAIT]))),
         // conntrack has one name for both states.
         "finwait" => Ok(of(&[FIN_WAIT1, FIN_WAIT2])),
-        _ => Err(complaint!("unknown state {text:?}: {HOW}")),
+        _ => Err(complaint!("unknown state {text}: {HOW}", text = as_typed(text))),
     }
 }
 

@@ -1,20 +1,22 @@
 //! Values of fields: addresses, ports, names. Options and expressions share this syntax.
 
+use conn_common::cause::Cause;
 use conn_common::connection::UNDIRECTED;
 use conn_common::owner::COMM;
 
-use crate::complaint::{Complaint, complaint};
-use crate::event::direction;
+use crate::complaint::{Complaint, as_typed, complaint};
+use crate::event::{direction, errno};
 use crate::filter::expression::field::{self, Field, LISTEN, UNKNOWN};
-use crate::filter::expression::{Expression, Test, state};
+use crate::filter::expression::{Expression, Predicate, PredicateKind, Test, host, state};
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::list::{self, ValueList};
 use crate::filter::value::ranges::Ranges;
-use crate::filter::value::{port, prefix};
+use crate::filter::value::{duration, port, prefix, quantity};
+use crate::filter::workload::{ContainerPattern, UnitPattern};
 use crate::host::lookup::Lookup;
 
 /// Matches every value of any field.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 /// An unknown value of an owner, as in events.
 const NOT_KNOWN: &str = "-";
 
@@ -24,23 +26,32 @@ const NOT_KNOWN: &str = "-";
 /// The first wrong value.
 pub(crate) fn expression(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Expression, SyntaxError> {
     let list = list::parse(text, noun(field), how(field), |item| match field {
-        Field::Src | Field::Dst => host(field, item, lookup),
-        Field::Sport | Field::Dport => port_of_family(field, item, lookup),
+        _ if field.is_address() => host::address(field, item, lookup),
+        _ if field.is_port() => host::port(field, item, lookup),
         _ => one(field, item, lookup).map(|set| Expression::test(field, set)),
     })?;
     Ok(join(field, list))
 }
 
-/// Parses a list of values of an option.
+/// Parses a list of values of an option for each item. Addresses may have an interface behind `%`.
 ///
 /// # Errors
 /// The first wrong value.
-pub(crate) fn sets(field: Field, text: &str, lookup: &dyn Lookup) -> Result<ValueList<Ranges>, SyntaxError> {
-    list::parse(text, noun(field), how(field), |item| one(field, item, lookup))
+pub(crate) fn option(
+    field: Field,
+    text: &str,
+    lookup: &dyn Lookup,
+) -> Result<ValueList<Expression>, SyntaxError> {
+    list::parse(text, noun(field), how(field), |item| match item.split_once('%') {
+        Some((address, interface)) if field.is_address() => {
+            Ok(host::scoped(Expression::test(field, prefix::parse(address)?), interface))
+        }
+        _ => one(field, item, lookup).map(|set| Expression::test(field, set)),
+    })
 }
 
 /// The set that a list of sets means.
-pub(crate) fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
+fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
     let wanted = Ranges::in_any(&list.wanted).unwrap_or_else(|| field.domain());
     wanted.without(&Ranges::in_any(&list.unwanted).unwrap_or_default())
 }
@@ -51,12 +62,15 @@ pub(crate) fn set(field: Field, list: &ValueList<Ranges>) -> Ranges {
 /// The text is not a value of the field.
 pub(crate) fn limit(field: Field, text: &str, lookup: &dyn Lookup) -> Result<u128, Complaint> {
     let number = match field {
-        Field::Sport | Field::Dport => {
+        _ if field.is_port() => {
             let text = text.strip_prefix("*:").or(text.strip_prefix(':')).unwrap_or(text);
             port::port(text, lookup.services())?.into()
         }
+        Field::Lifetime => return duration::parse(text).map(|duration| duration.as_nanos()),
+        Field::Bytes => return quantity::bytes(text).map(u128::from),
         Field::Uid => user(text, lookup)?,
-        _ => number(text).ok_or_else(|| complaint!("{text:?} is no number: {}", how(field)))?,
+        _ => number(text)
+            .ok_or_else(|| complaint!("{text} is no number: {}", how(field), text = as_typed(text)))?,
     };
     Ok(number.into())
 }
@@ -75,8 +89,8 @@ pub(crate) fn quoted(field: Field, text: &str, lookup: &dyn Lookup) -> Result<Ra
 
 const fn noun(field: Field) -> &'static str {
     match field {
-        Field::Src | Field::Dst => "an address",
-        Field::Sport | Field::Dport => "a port",
+        Field::Client | Field::Server | Field::Src | Field::Dst => "an address",
+        Field::ClientPort | Field::Service | Field::Sport | Field::Dport => "a port",
         Field::State => "a state",
         Field::Direction => "a direction",
         Field::Family => "a family",
@@ -85,14 +99,19 @@ const fn noun(field: Field) -> &'static str {
         Field::Uid => "a user",
         Field::Cgroup => "a cgroup",
         Field::Comm => "a name",
+        Field::Failed => "yes or no",
+        Field::Reason => "a reason",
+        Field::Error => "an error",
+        Field::Lifetime => "a duration",
+        Field::Bytes => "a number of bytes",
     }
 }
 
 /// How to write a value of a field.
 pub(crate) const fn how(field: Field) -> &'static str {
     match field {
-        Field::Src | Field::Dst => prefix::HOW,
-        Field::Sport | Field::Dport => port::HOW,
+        Field::Client | Field::Server | Field::Src | Field::Dst => prefix::HOW,
+        Field::ClientPort | Field::Service | Field::Sport | Field::Dport => port::HOW,
         Field::State => state::HOW,
         Field::Direction => "write in or out, or - where it is not known",
         Field::Family => "write ipv4 or ipv6",
@@ -101,22 +120,107 @@ pub(crate) const fn how(field: Field) -> &'static str {
         Field::Uid => "write a number, a login name, a range like 1000-1999, or - for an unknown owner",
         Field::Cgroup => "write a path below the cgroup v2 root, an id, or - for an unknown owner",
         Field::Comm => "write the name of a process, or - for an unknown owner",
+        Field::Failed => "write failed or not failed",
+        Field::Reason => {
+            "write refused, timed_out, unreachable, reset_by_peer, abandoned, local, aborted, unknown, closed_by_us, \
+             closed_by_peer, reset_by_us or not_accepted; - for no end yet"
+        }
+        Field::Error => "write a name like ECONNREFUSED, a number, or - for no error",
+        Field::Lifetime => "write a number of seconds, or numbers with units like 1m30s or 500ms",
+        Field::Bytes => "write a number, or one with K, M, G or T",
     }
 }
 
+/// How to write a value of a predicate.
+pub(crate) const fn predicate_how(kind: PredicateKind) -> &'static str {
+    match kind {
+        PredicateKind::Mark => "write a number, or a number and a mask like 0x1/0xff",
+        PredicateKind::Interface => "write the name of an interface, or its index",
+        PredicateKind::Container => {
+            "write the name of a container, its id, the first digits of the id, or a pattern"
+        }
+        PredicateKind::Unit | PredicateKind::UserUnit => "write the name of a systemd unit, or a pattern",
+    }
+}
+
+/// Parses a list of values of a predicate.
+///
+/// # Errors
+/// The first wrong value.
+pub(crate) fn predicate(
+    kind: PredicateKind,
+    text: &str,
+    quoted: bool,
+    lookup: &dyn Lookup,
+) -> Result<Expression, SyntaxError> {
+    let one = |item: &str| {
+        Ok(Expression::Predicate(match kind {
+            PredicateKind::Mark => mark(item)?,
+            PredicateKind::Interface => Predicate::Interface(plain(item)?),
+            PredicateKind::Container => {
+                Predicate::Container(ContainerPattern::new(&plain(item)?, |user| lookup.user(user))?)
+            }
+            PredicateKind::Unit => Predicate::Unit(UnitPattern::new(&plain(item)?)?),
+            PredicateKind::UserUnit => Predicate::UserUnit(UnitPattern::new(&plain(item)?)?),
+        }))
+    };
+    if quoted {
+        return one(&text.replace('\\', "\\\\"))
+            .map_err(|complaint| SyntaxError::new(0, text.len(), complaint));
+    }
+    let ValueList { wanted, unwanted } = list::parse(text, kind.word(), predicate_how(kind), one)?;
+    let (wanted, unwanted) =
+        (Expression::any_of(wanted), Expression::any_of(unwanted).map(Expression::negated));
+    let terms: Vec<_> = wanted.into_iter().chain(unwanted).collect();
+    Expression::all_of(terms).ok_or_else(|| SyntaxError::new(0, text.len(), predicate_how(kind)))
+}
+
+/// A mark, or a mark and a mask, in the notation of C.
+fn mark(item: &str) -> Result<Predicate, Complaint> {
+    let number = |text: &str| {
+        let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(digits) => (digits, 16),
+            None if text.len() > 1 && text.starts_with('0') => (&text[1..], 8),
+            None => (text, 10),
+        };
+        u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+')).ok_or_else(|| {
+            complaint!(
+                "{text} is no mark: {how}",
+                text = as_typed(text),
+                how = predicate_how(PredicateKind::Mark)
+            )
+        })
+    };
+    Ok(match item.split_once('/') {
+        Some((mark, mask)) => Predicate::Mark { mark: number(mark)?, mask: number(mask)? },
+        None => Predicate::Mark { mark: number(item)?, mask: u32::MAX },
+    })
+}
+
+/// A name without the escapes of names in events.
+fn plain(item: &str) -> Result<String, Complaint> {
+    unescaped(item).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// As `autobound` of ss: this host's port is in the range from which the kernel chooses ports.
+pub(crate) fn autobound(lookup: &dyn Lookup) -> Expression {
+    let (low, high) = lookup.local_ports();
+    Expression::test(Field::Sport, Ranges::between(low.into(), high.into()))
+}
+
 /// One value or one range of values.
-fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
+pub(super) fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complaint> {
     if item == ANY {
         return Ok(field.domain());
     }
-    if item == NOT_KNOWN && field.is_owners() {
+    if item == NOT_KNOWN && field.may_be_unknown() {
         return Ok(Ranges::one(UNKNOWN));
     }
-    let wrong = || complaint!("{item:?} is not {}: {}", noun(field), how(field));
+    let wrong = || complaint!("{item} is not {}: {}", noun(field), how(field), item = as_typed(item));
     let lower = item.to_ascii_lowercase();
     Ok(match field {
-        Field::Src | Field::Dst => prefix::parse(item)?,
-        Field::Sport | Field::Dport => {
+        Field::Client | Field::Server | Field::Src | Field::Dst => prefix::parse(item)?,
+        Field::ClientPort | Field::Service | Field::Sport | Field::Dport => {
             let ports = port::range(item.strip_prefix(':').unwrap_or(item), lookup.services())?;
             Ranges::between((*ports.start()).into(), (*ports.end()).into())
         }
@@ -136,6 +240,23 @@ fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Ranges, Complain
         Field::Uid => range(item, |text| user(text, lookup))?,
         Field::Cgroup => range(item, |text| text.parse::<u64>().or_else(|_| lookup.cgroup(text)))?,
         Field::Comm => Ranges::one(name(&unescaped(item)?)),
+        Field::Failed => Ranges::one(match lower.as_str() {
+            "yes" | "true" => 1,
+            "no" | "false" => 0,
+            _ => return Err(wrong()),
+        }),
+        Field::Reason => {
+            let name = lower.replace('-', "_");
+            let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
+            Ranges::one(cause.ok_or_else(wrong)? as u128)
+        }
+        Field::Error => {
+            let known = number(item).and_then(|number| u16::try_from(number).ok());
+            let error = known.or_else(|| errno::from_name(&item.to_ascii_uppercase()));
+            Ranges::one(error.filter(|&error| error != 0).ok_or_else(wrong)?.into())
+        }
+        Field::Lifetime => range(item, |text| duration::parse(text).map(|duration| duration.as_nanos()))?,
+        Field::Bytes => range(item, quantity::bytes)?,
     })
 }
 
@@ -167,9 +288,9 @@ fn number(text: &str) -> Option<u32> {
 fn user(text: &str, lookup: &dyn Lookup) -> Result<u32, Complaint> {
     match number(text) {
         Some(uid) => Ok(uid),
-        None => {
-            lookup.user(text)?.ok_or_else(|| complaint!("no user {text:?} on this host: {}", how(Field::Uid)))
-        }
+        None => lookup.user(text)?.ok_or_else(|| {
+            complaint!("no user {text} on this host: {}", how(Field::Uid), text = as_typed(text))
+        }),
     }
 }
 
@@ -203,7 +324,8 @@ fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
             }
             _ => {
                 return Err(complaint!(
-                    "{text:?} has a lone backslash: write \\\\ for it, and \\x20 for a byte"
+                    "{text} has a lone backslash: write \\\\ for it, and \\x20 for a byte",
+                    text = as_typed(text)
                 ));
             }
         }
@@ -211,70 +333,8 @@ fn unescaped(text: &str) -> Result<Vec<u8>, Complaint> {
     Ok(bytes)
 }
 
-/// ss's `[FAMILY:]ADDRESS[:PORT]`, either part of which may be `*`.
-fn host(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
-    let port_field = if field == Field::Src { Field::Sport } else { Field::Dport };
-    let (family, rest) = family(item);
-    let (address, port) = split_host(rest)?;
-    let mut terms = Vec::from_iter(family);
-    if address != ANY {
-        terms.push(Expression::test(field, prefix::parse(&address)?));
-    }
-    if let Some(port) = port.filter(|&port| port != ANY) {
-        terms.push(Expression::test(port_field, one(port_field, port, lookup)?));
-    }
-    Ok(Expression::all_of(terms).unwrap_or_else(|| Expression::test(field, field.domain())))
-}
-
-/// The address and the port of a host.
-fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
-    let wrong =
-        || complaint!("{text:?} is no address with a port: write 192.0.2.7:22, [fd00::1]:22, or *:22");
-    if let Some(inside) = text.strip_prefix('[') {
-        let (address, behind) =
-            inside.split_once(']').ok_or_else(|| complaint!("a ] is missing in {text:?}"))?;
-        let (length, port) = match behind.split_once(':') {
-            Some((length, port)) => (length, Some(port)),
-            None => (behind, None),
-        };
-        if !(length.is_empty() || length.starts_with('/')) || port == Some("") {
-            return Err(wrong());
-        }
-        return Ok((format!("{address}{length}"), port));
-    }
-    // Without brackets, an IPv6 address has no port.
-    let colons = text.matches(':').count();
-    match text.split_once(':') {
-        Some((_, "")) => Err(wrong()),
-        Some(("", port)) if colons == 1 => Ok((ANY.into(), Some(port))),
-        Some((address, port)) if colons == 1 => Ok((address.into(), Some(port))),
-        _ => Ok((text.into(), None)),
-    }
-}
-
-/// ss's `[FAMILY:]:PORT`. Both colons are optional.
-fn port_of_family(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
-    let (family, rest) = family(item);
-    let port = rest.strip_prefix("*:").unwrap_or(rest);
-    let ports = Expression::test(field, one(field, port, lookup)?);
-    Ok(match family {
-        Some(family) => Expression::And(vec![family, ports]),
-        None => ports,
-    })
-}
-
-/// The family before an address, if any, and the rest.
-fn family(item: &str) -> (Option<Expression>, &str) {
-    for (word, number) in [("inet6:", 6), ("inet:", 4)] {
-        if let Some(rest) = item.strip_prefix(word) {
-            return (Some(Expression::test(Field::Family, Ranges::one(number))), rest);
-        }
-    }
-    (None, item)
-}
-
 /// The meaning of a list: one test if all items are tests of the field.
-fn join(field: Field, list: ValueList<Expression>) -> Expression {
+pub(crate) fn join(field: Field, list: ValueList<Expression>) -> Expression {
     let pure = |terms: &[Expression]| {
         let set = |term: &Expression| match term {
             Expression::Test(Test { field: asked, set }) if *asked == field => Some(set.clone()),

@@ -1,7 +1,7 @@
 //! Lists of values: `22,80,!8080`. Items with `!` are excluded from the others, or from everything if all items have
 //! `!`.
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::syntax_error::SyntaxError;
 
 /// The parsed items of a list.
@@ -36,11 +36,11 @@ pub(crate) fn parse<T>(
         };
         if word.is_empty() {
             let complaint = if unwanted {
-                complaint!("{what} is missing behind ! in {text:?}: {how}")
+                complaint!("{what} is missing behind ! in {text}: {how}", text = as_typed(text))
             } else if text.trim().is_empty() {
-                complaint!("{what} is missing in {text:?}: {how}")
+                complaint!("{what} is missing in {text}: {how}", text = as_typed(text))
             } else {
-                complaint!("{what} is missing beside a comma in {text:?}: {how}")
+                complaint!("{what} is missing beside a comma in {text}: {how}", text = as_typed(text))
             };
             return Err(wrong(complaint));
         }
@@ -56,7 +56,7 @@ mod tests {
 
     fn numbers(text: &str) -> Result<ValueList<u8>, SyntaxError> {
         parse(text, "a number", "write one", |item| {
-            item.parse().map_err(|_| complaint!("{item:?} is no number"))
+            item.parse().map_err(|_| complaint!("{item} is no number", item = as_typed(item)))
         })
     }
 

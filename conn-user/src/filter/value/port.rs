@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::host::services::Services;
 
 /// How to write a port, for messages.
@@ -52,9 +52,9 @@ pub(crate) fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
     if is_number(text) {
         return text.parse().map_err(|_| complaint!("port {text} is out of range: ports are 0 to 65535"));
     }
-    services
-        .port(text)
-        .ok_or_else(|| complaint!("unknown service {text:?}: not in /etc/services; use a number"))
+    services.port(text).ok_or_else(|| {
+        complaint!("unknown service {text}: not in /etc/services; use a number", text = as_typed(text))
+    })
 }
 
 /// True for digits, with or without a sign.

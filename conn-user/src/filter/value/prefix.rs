@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::value::ranges::Ranges;
 
 /// `::ffff:0:0`, the first IPv4 address.
@@ -22,8 +22,8 @@ pub(crate) fn ipv6() -> Ranges {
     Ranges::collect([(0, MAPPED - 1), (MAPPED_END + 1, u128::MAX)])
 }
 
-/// Parses an address, or a prefix with a length or an IPv4 netmask. Bits after the length must be zero: either part
-/// could be the mistake.
+/// Parses an address, or a prefix with a length or an IPv4 netmask. As in ss and conntrack, bits after the length do not
+/// count, and before a length missing numbers of an IPv4 address are 0: `10/8`.
 ///
 /// # Errors
 /// The text is not an address or a prefix.
@@ -32,40 +32,61 @@ pub(crate) fn parse(text: &str) -> Result<Ranges, Complaint> {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
     };
-    let address: IpAddr = address.parse().map_err(|_| no_address(text, address))?;
+    let is_short = length.is_some() && address.matches('.').count() < 3 && !address.contains(':');
+    let whole = if is_short { complete(address) } else { address.to_owned() };
+    let address: IpAddr = whole.parse().map_err(|_| no_address(text, address))?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let length = match length {
         None => bits,
-        Some(length) => prefix_length(length, bits)
-            .ok_or_else(|| complaint!("{length:?} is no prefix length: {address} takes 0 to {bits}"))?,
+        Some(length) => prefix_length(length, bits).ok_or_else(|| {
+            complaint!("{length} is no prefix length: {address} takes 0 to {bits}", length = as_typed(length))
+        })?,
     };
     let (first, host_bits) = match address {
         IpAddr::V4(v4) => (MAPPED | u128::from(v4.to_bits()), 32 - length),
         IpAddr::V6(v6) => (v6.to_bits(), 128 - length),
     };
     let host = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
-    if first & host != 0 {
-        let net = name(first & !host);
-        return Err(complaint!(
-            "{text} has bits behind its length: write {net}/{length}, or {address} for the host"
-        ));
-    }
+    let first = first & !host;
     let all = Ranges::between(first, first | host);
     // ::/0 is all of IPv6, and IPv4 is not IPv6.
     Ok(if is_ipv4(first, 128) { all } else { all.without(&ipv4()) })
 }
 
+/// An IPv4 address with its missing numbers, each of which is 0.
+pub(crate) fn complete(address: &str) -> String {
+    format!("{address}{}", ".0".repeat(3_usize.saturating_sub(address.matches('.').count())))
+}
+
+/// True if the text may be the name of a host.
+pub(crate) fn may_be_name(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+/// The number of an address.
+pub(crate) fn number_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => MAPPED | u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
 fn no_address(text: &str, address: &str) -> Complaint {
-    let looks_like_a_name = address.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && address.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
-    if looks_like_a_name {
-        return complaint!("{address:?} is no address, and names are not looked up: {HOW}");
+    if may_be_name(address) {
+        return complaint!(
+            "{address} is no address, and options look no names up: {HOW}",
+            address = as_typed(address)
+        );
     }
     let has_port = address.rsplit_once(':').is_some_and(|(host, _)| host.parse::<Ipv4Addr>().is_ok());
     if has_port || address.starts_with('[') {
-        return complaint!("{text:?} has a port: ports have options of their own, --sport and --dport");
+        return complaint!(
+            "{text} has a port: ports have options of their own, --sport and --dport",
+            text = as_typed(text)
+        );
     }
-    complaint!("{text:?} is no address: {HOW}")
+    complaint!("{text} is no address: {HOW}", text = as_typed(text))
 }
 
 /// A length, or a netmask like 255.255.0.0.
@@ -170,6 +191,12 @@ mod tests {
         }
         assert_eq!(written("10.0.0.0/255.0.0.0"), Ok("10.0.0.0/8".into()));
         assert_eq!(written("::ffff:10.0.0.0/104"), Ok("10.0.0.0/8".into()));
+        // As ss and conntrack have it.
+        assert_eq!(written("10.1.2.3/8"), Ok("10.0.0.0/8".into()));
+        assert_eq!(written("fd00::1/8"), Ok("fd00::/8".into()));
+        assert_eq!(written("10/8"), Ok("10.0.0.0/8".into()));
+        assert_eq!(written("193.233.7/24"), Ok("193.233.7.0/24".into()));
+        assert_eq!(written("::ffff:10.0.0.1/80"), Ok("::/80".into()));
         assert_eq!(written("192.0.2.7/32"), Ok("192.0.2.7".into()));
         assert_eq!(parse("::/0").unwrap(), ipv6());
         assert_eq!(parse("0.0.0.0/0").unwrap(), ipv4());
@@ -180,8 +207,6 @@ mod tests {
         let errors = [
             "",
             "10.0.0",
-            "10.0.0.1/8",
-            "fd00::1/8",
             "10.0.0.0/33",
             "::/129",
             "10.0.0.0/+8",
@@ -196,14 +221,12 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"), @r#"
         "" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
         "10.0.0" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
-        10.0.0.1/8 has bits behind its length: write 10.0.0.0/8, or 10.0.0.1 for the host
-        fd00::1/8 has bits behind its length: write fd00::/8, or fd00::1 for the host
         "33" is no prefix length: 10.0.0.0 takes 0 to 32
         "129" is no prefix length: :: takes 0 to 128
         "+8" is no prefix length: 10.0.0.0 takes 0 to 32
         "255.0.255.0" is no prefix length: 10.0.0.0 takes 0 to 32
         "" is no prefix length: 10.0.0.0 takes 0 to 32
-        "localhost" is no address, and names are not looked up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
+        "localhost" is no address, and options look no names up: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
         "10.0.0.1:22" has a port: ports have options of their own, --sport and --dport
         "[::1]:22" has a port: ports have options of their own, --sport and --dport
         "::1::2" is no address: write an address or a prefix: 192.0.2.7, 10.0.0.0/8, fd00::/8
