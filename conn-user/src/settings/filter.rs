@@ -137,7 +137,9 @@ fn typed(words: &[String], lookup: &dyn Lookup) -> Result<Option<Expression>, Us
     let text = words.join(" ");
     match expression::parser::parse_all(&text, lookup) {
         Ok(parsed) => {
-            if parsed.mixes {
+            // Words that ss does not have were not pasted from ss.
+            let is_from_ss = parsed.expression.fields().into_iter().all(Field::is_of_ss);
+            if parsed.mixes && is_from_ss {
                 log::warn!(
                     "filter: and binds more than or here, as the manual of ss says; ss itself takes them from left to \
                      right: use parentheses"

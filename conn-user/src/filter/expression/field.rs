@@ -156,6 +156,11 @@ impl Field {
         self.is_port() || matches!(self, Self::Pid | Self::Uid | Self::Lifetime | Self::Bytes)
     }
 
+    /// True if ss has the word, too.
+    pub const fn is_of_ss(self) -> bool {
+        matches!(self, Self::Src | Self::Dst | Self::Sport | Self::Dport | Self::State | Self::Cgroup)
+    }
+
     /// True if the field is a port.
     pub const fn is_port(self) -> bool {
         matches!(self, Self::ClientPort | Self::Service | Self::Sport | Self::Dport)
