@@ -229,9 +229,9 @@ fn stats_knows_ports_and_directions() {
         [(0, 80), (0, 22), (1, 80), (1, 81)].map(|(to, port)| ours.matches_slot(to, port)),
         [true, false, true, false]
     );
-    insta::assert_snapshot!([["service = 22 and pid = 5"], ["sport = :22"], ["dev = eth0"]].map(|words| filter(&words).unwrap_err()).join("\n"), @r#"
+    insta::assert_snapshot!([["service = 22 and pid = 5"], ["sport = :22"], ["dev = eth0"]].map(|words| filter(&words).unwrap_err()).join("\n"), @"
     filter: stats counts by service and direction and knows no pid: use events or count for it
     filter: stats counts by service and direction and knows no sport: write service = :22, or use events or count
     filter: stats counts by service and direction and knows no dev: use events or count for it
-    "#);
+    ");
 }

@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn short_help_fits_a_screen() {
         let short = short();
-        insta::assert_snapshot!(short, @r#"
+        insta::assert_snapshot!(short, @"
         Shows every TCP connection of this host as it opens, fails and closes
 
         Examples:
@@ -199,7 +199,7 @@ mod tests {
 
         conntrace --help lists all options, conntrace help COMMAND those of one command,
         conntrace help the topics: filters, formats, states, exactness, from.
-        "#);
+        ");
         assert!(short.lines().count() <= 45);
         assert!(short.lines().all(|line| line.chars().count() <= WIDTH));
         let mut lines = short.lines().skip_while(|line| *line != "Examples:").skip(1);
