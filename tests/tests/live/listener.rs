@@ -31,6 +31,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
+    slice,
 };
 
 /// The owner in the NEW of the server's end of a connection that is made now.
@@ -213,7 +214,7 @@ fn mptcp_sockets_have_owners(_: &Host) -> Outcome {
     let accepted = server.accept();
     let columns = ["--columns", "pid,comm,owner,holders"];
     let row = json!({"pid": pid, "comm": comm, "owner": "files", "holders": 1});
-    assert_eq!(list(&port, &[&["--listening"], &columns[..]].concat()), [row.clone()]);
+    assert_eq!(list(&port, &[&["--listening"], &columns[..]].concat()), slice::from_ref(&row));
     assert_eq!(list(&port, &columns), [row.clone(), row.clone()]);
     assert_eq!(list(&port, &[&["--pid", &pid.to_string()], &columns[..]].concat()), [row.clone(), row]);
     let counted = Setup::new(["count", "--by", "comm", "--dport", &port.to_string(), "-o", "json"]).run();
@@ -281,6 +282,7 @@ fn become_nobody() {
 fn all_descriptors_of(pid: u32) -> Vec<OwnedFd> {
     // SAFETY: system calls that return descriptors for us alone.
     let process = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32) };
+    // SAFETY: as above.
     let copy = |fd: i32| unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
     // SAFETY: as above.
     (3..20).map(copy).filter(|&fd| fd >= 0).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) }).collect()
