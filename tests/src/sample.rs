@@ -6,7 +6,7 @@
 use crate::{
     harness::Outcome,
     stage::Stage,
-    tracer::{Setup, Tracer},
+    tracer::{Setup, Tracer, without_failures},
 };
 use std::{
     cell::Cell,
@@ -18,7 +18,8 @@ use std::{
 /// How often a sample is made before its shape counts as wrong. Other connections of the host may come between.
 const TRIES: usize = 3;
 /// JSON fields whose values belong to the host and not to the sample.
-const OF_HOST: [&str; 6] = ["cgroup", "container", "container_name", "pod", "pod_namespace", "unit"];
+const OF_HOST: [&str; 8] =
+    ["cgroup", "container", "container_name", "container_user", "pod", "pod_namespace", "unit", "user_unit"];
 /// Options of samples of connections: of this host's, only the stage's.
 const STAGE: &str = "--src 192.0.2.7";
 /// Options of samples that no address chooses: the stage's ports.
@@ -124,6 +125,8 @@ fn words(line: &str) -> String {
     if line.starts_with("skipped by the kernel, seen by other hooks") {
         return String::new();
     }
+    // Other connections of the host may make the programs fail.
+    let line = &without_failures(line);
     let mut line = match (line.find(" ago, "), line.find(" between bounds")) {
         (Some(from), Some(to)) => line[..from + 4].to_owned() + &line[to + 15..],
         _ => line.to_owned(),

@@ -205,7 +205,7 @@ fn an_expression_splits_into_kernel_and_user_part(_: &Host) -> Outcome {
     let wanted = [connection(&ports[0], 5), connection(&ports[1], 1)];
     shows_only(&tracer, &wanted);
     let ended = tracer.stop();
-    let messages = ended.expect_code(0);
+    let messages = ended.expect_balance();
     assert!(messages.contains(&format!("filter in the kernel: the service port is {a}")), "{messages}");
     assert!(!messages.contains(&format!("{c}")), "{messages}");
     assert!(messages.contains("filter here, on what the kernel lets through: "), "{messages}");

@@ -142,7 +142,7 @@ fn earlier_connections_have_their_owners(_: &Host) -> Outcome {
     holder.await_ready();
     ns.run(|| await_ends(&port));
     let ended = tracer.stop();
-    assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
+    assert!(ended.expect_balance().contains("lost 0: holds"), "{}", ended.stderr);
 
     let mut ends = BTreeMap::<String, u16>::new();
     for line in BufReader::new(fs::File::open(&events.0).unwrap()).lines() {
@@ -207,7 +207,7 @@ fn crowd(ns: &NetNs, what: &str, may_miss: usize) {
     });
     assert_eq!(reports.len(), usize::from(SIDE) * CALLS);
     let ended = tracer.stop();
-    assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
+    assert!(ended.expect_balance().contains("lost 0: holds"), "{}", ended.stderr);
 
     let (mut callers, mut acceptors) = (Owners::new(), Owners::new());
     for report in &reports {

@@ -89,7 +89,7 @@ fn states_need_no_memory_of_the_observed_namespace(_: &Host) -> Outcome {
         assert_eq!((last.witness["storage_failed"], last.witness["steps_stateless"]), (0, 0), "{last:?}");
         last.check_identity();
         let ended = tracer.stop();
-        assert!(ended.expect_code(0).contains("lost 0: holds"), "{}", ended.stderr);
+        assert!(ended.expect_balance().contains("lost 0: holds"), "{}", ended.stderr);
         assert_eq!(ended.stdout.len(), 4 * 500);
     }
     Ok(())
