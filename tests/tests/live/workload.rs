@@ -175,7 +175,7 @@ fn units_have_the_names_of_systemd(_: &Host) -> Outcome {
         ];
         let ended = Setup::new(args).run();
         ended.expect_code(0);
-        assert_eq!(ended.stdout, [name.clone()], "{format}");
+        assert_eq!(ended.stdout, std::slice::from_ref(&name), "{format}");
     }
     let whole = [name.as_str(), name.strip_suffix(".service").unwrap()];
     let patterns = [format!("{group}@*"), format!(r"{group}@*\x2d?.service"), "[b-d]*-a.slice".into()];

@@ -1,5 +1,6 @@
 //! The keys of groups of connections, and their text.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use conn_common::state::LISTEN;
@@ -114,7 +115,8 @@ fn container(id: &str, user: Option<u32>, name: Option<&str>) -> String {
     let short = if is_id(id) { &id[..SHORT_ID] } else { id };
     let mut text = sanitize::text(name.unwrap_or(short).as_bytes());
     if let Some(user) = user {
-        text.push_str(&format!("@{user}"));
+        // Writing into a string does not fail.
+        _ = write!(text, "@{user}");
     }
     text
 }

@@ -167,7 +167,7 @@ fn text(settings: &CountSettings, counts: &Counts<'_>, terminal: Terminal) -> (S
         table.rows.push(row);
     }
     let left_out = rest.iter().map(|&(_, &count)| count).sum();
-    let rest = (!rest.is_empty()).then(|| Notice::SmallerGroups { groups: rest.len(), open: left_out });
+    let rest = (!rest.is_empty()).then_some(Notice::SmallerGroups { groups: rest.len(), open: left_out });
     if settings.format == TableFormat::Table {
         table = table.cut(&NAMES, terminal.width, terminal.ellipsis());
     }

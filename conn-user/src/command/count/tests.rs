@@ -19,7 +19,7 @@ fn settings(by: &[Group], format: TableFormat) -> CountSettings {
     }
 }
 
-fn counted<'a>(by: &'a [Group], events: impl IntoIterator<Item = Enriched>) -> Counts<'a> {
+fn counted(by: &[Group], events: impl IntoIterator<Item = Enriched>) -> Counts<'_> {
     let mut counts = Counts::new(by);
     for event in events {
         counts.event(&event, &WallClock::with_offset(0));
@@ -29,7 +29,7 @@ fn counted<'a>(by: &'a [Group], events: impl IntoIterator<Item = Enriched>) -> C
 
 #[test]
 fn without_groups_it_is_one_number() {
-    let counts = counted(&[], [new_out(), new_out()].map(Enriched::from));
+    let counts = counted(&[], [new_out(), new_out()]);
     assert_eq!(text(&settings(&[], TableFormat::Table), &counts, Terminal::NONE), ("2\n".into(), None));
     let none = Counts::new(&[]);
     assert_eq!(text(&settings(&[], TableFormat::Json), &none, Terminal::NONE).0, "{\"open\":0}\n");
@@ -42,7 +42,7 @@ fn groups_are_sorted_by_size() {
         let mut event = if port == 22 { new_out() } else { without_owner(new_out()) };
         event.connection.dport = port;
         event.connection.owner.comm[..5].copy_from_slice(b"a\tb c");
-        Enriched::from(event)
+        event
     });
     let counts = counted(&by, events);
     let settings = settings(&by, TableFormat::Table);
@@ -59,12 +59,12 @@ fn groups_are_sorted_by_size() {
 
 #[test]
 fn every_key_has_a_value() {
-    let (mut server, mut listener) = (Enriched::from(open()), Enriched::from(open()));
+    let (mut server, mut listener) = (open(), open());
     server.connection.direction = conn_common::connection::IN;
     listener.connection.set(conn_common::connection::LISTENER);
     listener.connection.state = conn_common::state::LISTEN;
     let by = [Group::Src, Group::Dst, Group::Peer, Group::Pid, Group::Uid, Group::Unit, Group::Netns];
-    let counts = counted(&by, [open(), server, listener, Enriched::from(without_owner(new_out()))]);
+    let counts = counted(&by, [open(), server, listener, without_owner(new_out())]);
     insta::assert_snapshot!(text(&settings(&by, TableFormat::Table), &counts, Terminal::NONE).0, @"
     SRC        DST           PEER           PID   UID  UNIT                                                                                NETNS  OPEN
     192.0.2.7  198.51.100.9  192.0.2.7     1234  1000  docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope  4026531840     1
@@ -80,7 +80,7 @@ fn containers_have_names_for_people_and_ids_for_programs() {
     let contained = |id: &str, user: Option<u32>, cgroup: u64| {
         let container = Some(Container::new(id.into(), user));
         let workload = Workload { container, ..Workload::default() };
-        let mut event = Enriched { workload: Some(Arc::new(workload)), ..Enriched::from(new_out()) };
+        let mut event = Enriched { workload: Some(Arc::new(workload)), ..new_out() };
         event.connection.owner.cgroup = cgroup;
         event
     };
@@ -92,7 +92,7 @@ fn containers_have_names_for_people_and_ids_for_programs() {
         contained(&id, Some(1_000), 9),
         contained(&other, Some(1_000), 10),
         contained("db", None, 11),
-        Enriched::from(new_out()),
+        new_out(),
     ];
     let mut counts = counted(&by, events);
     let key = |id: &str, user| Key::Container { id: id.into(), user };
