@@ -12,6 +12,7 @@
 pub mod attack;
 pub mod btf;
 pub mod dns;
+pub mod exclusive;
 pub mod exit;
 pub mod flood;
 pub mod harness;

@@ -94,6 +94,30 @@ pub struct Plan {
     pub degradations: Vec<Degradation>,
 }
 
+impl Plan {
+    /// The plan without a program that the kernel refused, and the degradation that it brings. `None` if no other plan
+    /// exists. `is_taken`: another program has the place for itself.
+    pub fn without(&self, program: &str, is_taken: bool) -> Option<Self> {
+        let hooks = self.hooks;
+        let (hooks, degradation) = match program {
+            name::SOCK_OPS if hooks.sock_ops => (
+                HookSet { sock_ops: false, set_state: true, set_state_again: true, ..hooks },
+                if is_taken { SOCK_OPS_TAKEN } else { SOCK_OPS_REFUSED },
+            ),
+            name::DESTROY_SOCK if hooks.destroy_sock => {
+                (HookSet { destroy_sock: false, ..hooks }, DESTROY_SOCK_REFUSED)
+            }
+            name::SET_STATE_AGAIN if hooks.set_state_again => {
+                (HookSet { set_state_again: false, ..hooks }, SET_STATE_AGAIN_REFUSED)
+            }
+            _ => return None,
+        };
+        let mut degradations = self.degradations.clone();
+        degradations.push(degradation);
+        Some(Self { hooks, degradations, ..self.clone() })
+    }
+}
+
 /// A feature that works less well on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Degradation {
@@ -132,6 +156,39 @@ pub const NO_NET_ADMIN: Degradation = Degradation {
     fact: "CAP_NET_ADMIN is missing",
     consequence: WITHOUT_SOCK_OPS,
     remedy: "run as root, or add the capability",
+    warn: true,
+};
+
+/// Another program has socket operations for itself.
+pub const SOCK_OPS_TAKEN: Degradation = Degradation {
+    fact: "another program has the socket operations of the cgroup v2 root for itself (attached without \
+           BPF_F_ALLOW_MULTI)",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "end that program, or let it attach with BPF_F_ALLOW_MULTI; `bpftool cgroup show /sys/fs/cgroup` names it",
+    warn: true,
+};
+
+/// The kernel refuses socket operations.
+pub const SOCK_OPS_REFUSED: Degradation = Degradation {
+    fact: "the kernel refuses the program on socket operations of the cgroup v2 root",
+    consequence: WITHOUT_SOCK_OPS,
+    remedy: "-v prints the kernel's answer",
+    warn: true,
+};
+
+/// The kernel refuses the hook on the destruction of sockets.
+pub const DESTROY_SOCK_REFUSED: Degradation = Degradation {
+    fact: "the kernel refuses the program on tcp_destroy_sock",
+    consequence: "an end that the other hooks miss is made good by the audit of stats only",
+    remedy: "-v prints the kernel's answer",
+    warn: true,
+};
+
+/// The kernel refuses the second program on the state tracepoint.
+pub const SET_STATE_AGAIN_REFUSED: Degradation = Degradation {
+    fact: "the kernel refuses a second program on inet_sock_set_state",
+    consequence: "steps for which the kernel skips the first one are made good by the next step, or by the audit of stats",
+    remedy: "-v prints the kernel's answer",
     warn: true,
 };
 
@@ -342,6 +399,26 @@ mod tests {
     fn shards_are_a_bounded_power_of_two() -> Result<(), PlanError> {
         for (cpus, shards) in [(1, 1), (3, 4), (8, 8), (96, 8)] {
             assert_eq!(plan(&Host { possible_cpus: cpus, ..good() }, None)?.shards, shards);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refused_hook_has_a_plan_without_it() -> Result<(), PlanError> {
+        let planned = plan(&good(), None)?;
+        let blind = planned.without(name::SOCK_OPS, true).unwrap();
+        assert_eq!(blind.hooks, plan(&Host { cgroup_root: None, ..good() }, None)?.hooks);
+        assert_eq!(blind.degradations, [SOCK_OPS_TAKEN]);
+        assert_eq!(planned.without(name::SOCK_OPS, false).unwrap().degradations, [SOCK_OPS_REFUSED]);
+        let single = blind.without(name::SET_STATE_AGAIN, false).unwrap();
+        assert_eq!(single.degradations, [SOCK_OPS_TAKEN, SET_STATE_AGAIN_REFUSED]);
+        let least = single.without(name::DESTROY_SOCK, false).unwrap();
+        assert_eq!(least.hooks, HookSet { set_state: true, ..HookSet::NONE });
+        // Each refusal leaves a smaller plan, and nothing works without the first program.
+        for program in
+            [name::SOCK_OPS, name::SET_STATE_AGAIN, name::DESTROY_SOCK, name::SET_STATE, "tcp_adopt"]
+        {
+            assert_eq!(least.without(program, false), None, "{program}");
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Attaching the planned hooks.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::Ebpf;
@@ -9,6 +10,7 @@ use conn_common::name;
 
 use crate::host::plan::Plan;
 use crate::kernel::probe::{Probe, ProbeError, refused};
+use crate::kernel::syscall;
 
 /// Bytes of one BPF instruction (`struct bpf_insn`).
 const INSTRUCTION: u32 = 8;
@@ -50,7 +52,11 @@ fn log_sizes(ebpf: &Ebpf) {
 
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ProbeError> {
     let program: &mut BtfTracePoint = program(ebpf, name)?;
-    program.attach().map(drop).map_err(|error| refused(format!("attaching {name}"), &error).into())
+    program.attach().map(drop).map_err(|error| ProbeError::Program {
+        name,
+        refusal: refused(format!("attaching {name}"), &error),
+        is_taken: false,
+    })
 }
 
 fn attach_sock_ops(ebpf: &mut Ebpf, root: &Path) -> Result<(), ProbeError> {
@@ -58,10 +64,11 @@ fn attach_sock_ops(ebpf: &mut Ebpf, root: &Path) -> Result<(), ProbeError> {
         .map_err(|source| ProbeError::CgroupRoot { path: root.display().to_string(), source })?;
     let program: &mut SockOps = program(ebpf, name::SOCK_OPS)?;
     // A link always lets other programs of the same kind run, too.
-    program
-        .attach(cgroup, CgroupAttachMode::Single)
-        .map(drop)
-        .map_err(|error| refused(format!("sock_ops on {}", root.display()), &error).into())
+    program.attach(&cgroup, CgroupAttachMode::Single).map(drop).map_err(|error| ProbeError::Program {
+        name: name::SOCK_OPS,
+        refusal: refused(format!("sock_ops on {}", root.display()), &error),
+        is_taken: syscall::sock_ops_are_taken(cgroup.as_fd()),
+    })
 }
 
 fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, ProbeError>

@@ -40,6 +40,16 @@ pub enum ProbeError {
     /// exit (`EPERM`).
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The kernel refused a program. The run may have another plan without it, see [`Plan::without`].
+    #[error("{refusal}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        refusal: Refusal,
+        /// Another program has the place for itself.
+        is_taken: bool,
+    },
     /// A map cannot be used.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -78,7 +88,7 @@ impl ProbeError {
     pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Offsets(error) => Some(error.remedy().into()),
-            Self::Refused(refusal) => Some(refusal.remedy()),
+            Self::Refused(refusal) | Self::Program { refusal, .. } => Some(refusal.remedy()),
             Self::Map(error) => error.remedy().map(Cow::from),
             _ => None,
         }
@@ -330,7 +340,11 @@ fn load_program(name: &'static str, program: &mut Program, btf: &Btf) -> Result<
             return Err(ProbeError::Mismatch { name, reason });
         }
     }
-    .map_err(|error| refused(format!("loading {name} for {hook}"), &error).into())
+    .map_err(|error| ProbeError::Program {
+        name,
+        refusal: refused(format!("loading {name} for {hook}"), &error),
+        is_taken: false,
+    })
 }
 
 /// A refusal of `what`. The verifier's log goes to the debug log: it is long and for developers.

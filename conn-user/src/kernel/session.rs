@@ -8,6 +8,7 @@ use conn_common::name;
 use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::facts::Host;
 use crate::host::plan::{self, Degradation, HookSet, Plan, PlanError, plan};
+use crate::host::refusal::chain;
 use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::counters::Counters;
 use crate::kernel::iterator::WalkError;
@@ -60,28 +61,54 @@ impl Session {
     /// What this host lacks or refuses, with the remedy.
     pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
         log::debug!("host: {host:?}");
-        let plan = plan(host, options.hooks)?;
-        log::debug!("plan: {plan:?}");
+        let mut plan = plan(host, options.hooks)?;
         for degradation in &plan.degradations {
             log_degradation(degradation);
         }
-        let probe = Probe::load(&plan, options)?;
+        loop {
+            log::debug!("plan: {plan:?}");
+            let refused = match Self::start_as_planned(&plan, options) {
+                // Hooks that the command line chooses are these or none.
+                Err(StartError::Probe(error)) if options.hooks.is_none() => error,
+                started => return started,
+            };
+            plan = match plan_without(&plan, &refused) {
+                Some(next) => next,
+                None => return Err(refused.into()),
+            };
+            log::debug!("{}", chain(&refused));
+            plan.degradations.last().into_iter().for_each(log_degradation);
+        }
+    }
+
+    /// Loads, attaches, switches on and adopts.
+    fn start_as_planned(plan: &Plan, options: &Options) -> Result<Self, StartError> {
+        let probe = Probe::load(plan, options)?;
         let counters = Arc::new(Counters::new(&probe)?);
         let ((accepts, attempts), asks_owners) =
-            (load_programs(&probe, &plan, options)?, asks_owners(options));
+            (load_programs(&probe, plan, options)?, asks_owners(options));
         let sight = Sight {
             begun: plan.hooks.sock_ops,
             refused: attempts.refused,
             ..probe.sight().filtered(&options.filter)
         };
-        probe.attach_hooks(&plan)?;
+        probe.attach_hooks(plan)?;
         probe.enable()?;
         if options.kinds != 0 {
             // Without events, the first report loads more programs.
             probe.release_btf();
         }
-        let adopted = if watches(&plan) { sockets::adopt_all(&probe, asks_owners)? } else { BTreeSet::new() };
-        Ok(Self { probe: Arc::new(probe), counters, plan, accepts, sight, adopted })
+        let adopted = if watches(plan) { sockets::adopt_all(&probe, asks_owners)? } else { BTreeSet::new() };
+        Ok(Self { probe: Arc::new(probe), counters, plan: plan.clone(), accepts, sight, adopted })
+    }
+}
+
+/// The plan without what the kernel refused, if there is one.
+fn plan_without(plan: &Plan, refused: &ProbeError) -> Option<Plan> {
+    match refused {
+        ProbeError::Program { name, is_taken, .. } => plan.without(name, *is_taken),
+        ProbeError::CgroupRoot { .. } => plan.without(name::SOCK_OPS, false),
+        _ => None,
     }
 }
 

@@ -18,6 +18,26 @@ const ITER_CREATE: libc::c_int = 33;
 /// `BPF_TRACE_ITER` of `enum bpf_attach_type`.
 const TRACE_ITER: u32 = 28;
 
+/// `BPF_PROG_QUERY`, since 4.15.
+const PROG_QUERY: libc::c_int = 16;
+/// `BPF_CGROUP_SOCK_OPS` of `enum bpf_attach_type`.
+const CGROUP_SOCK_OPS: u32 = 3;
+/// `BPF_F_ALLOW_MULTI`: the programs of a cgroup let others be attached beside them.
+const ALLOW_MULTI: u32 = 1 << 1;
+
+/// The member `query` of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct ProgQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    reserved: u32,
+}
+
 /// The member `batch` of `union bpf_attr`.
 #[derive(Debug)]
 #[repr(C)]
@@ -148,4 +168,23 @@ fn descriptor<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call returned a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// True if a program has the socket operations of a cgroup for itself, so that no other can be attached beside it. False
+/// if the kernel does not say so.
+pub(super) fn sock_ops_are_taken(cgroup: BorrowedFd<'_>) -> bool {
+    let mut query = ProgQuery {
+        target_fd: cgroup.as_raw_fd().cast_unsigned(),
+        attach_type: CGROUP_SOCK_OPS,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: 0,
+        prog_cnt: 0,
+        reserved: 0,
+    };
+    // SAFETY: the kernel reads and writes these attributes only, which outlive the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<ProgQuery>()) };
+    // Without room for their ids, the kernel counts the programs and fails with ENOSPC (`__cgroup_bpf_query()`).
+    let is_counted = done == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::ENOSPC);
+    is_counted && query.prog_cnt > 0 && query.attach_flags & ALLOW_MULTI == 0
 }

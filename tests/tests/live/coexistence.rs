@@ -2,6 +2,7 @@
 //! of them changes what it counts.
 
 use conn_tests::{
+    exclusive::Exclusive,
     harness::{Outcome, Skip, tool},
     host::Host,
     ledger::{Ledger, Report},
@@ -9,11 +10,17 @@ use conn_tests::{
     port::Port,
     scenario,
     tracer::{Setup, Tracer},
+    traffic::LIMIT,
     truth::Truth,
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 // They change the whole host, and look at what others do.
 /// Ends of several kinds.
@@ -58,6 +65,37 @@ fn another_conntrace_changes_no_count(_: &Host) -> Outcome {
     brief.stop().expect_code(0);
     truth += traffic(&ports)?;
     check(ledger, &truth);
+    Ok(())
+}
+
+/// A program that lets no other be attached to socket operations. conntrace goes on without that hook, and says why.
+#[apply(needs_whole_machine)]
+fn exclusive_sock_ops_change_no_count(_: &Host) -> Outcome {
+    let root = super::workload::cgroup_root()?;
+    let deadline = Instant::now() + *LIMIT;
+    let exclusive = loop {
+        match Exclusive::attach(&root) {
+            Ok(attached) => break attached,
+            // Another tracer of this host is there.
+            Err(error) if Instant::now() > deadline => {
+                return Err(Skip(format!("socket operations of {} are in use: {error}", root.display())));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let (ports, numbers) = ports();
+    let tracer = Setup::new(["-e", "NEW"]).start();
+    let ledger = Ledger::start(&numbers, "100ms");
+    drop(exclusive);
+    let ended = tracer.stop();
+    let text = ended.expect_code(0);
+    assert!(text.contains("has the socket operations") && !text.contains("seccomp"), "{text}");
+    let truth = traffic(&ports)?;
+    let last = check(ledger, &truth);
+    assert!(
+        last.programs.contains_key("set_state_again") && !last.programs.contains_key("sock_ops"),
+        "{last:?}"
+    );
     Ok(())
 }
 
