@@ -286,7 +286,7 @@ pub struct StatsArgs {
         hide_possible_values = true
     )]
     pub output: TableFormat,
-    /// Print no names of columns before a table or CSV
+    /// Leave out the line with the names of the columns, in table and csv
     #[arg(long)]
     pub no_header: bool,
     /// Show port numbers instead of service names in tables: 22, not ssh

@@ -77,7 +77,7 @@ impl EventTable {
         };
         table.widths = table.columns.iter().map(|column| compact(column)).collect();
         table.fit();
-        table.grow(|column| usual(column));
+        table.grow(usual);
         table
     }
 
@@ -401,7 +401,9 @@ mod tests {
             let mut renderer = Renderer::new(&style, View::Events, terminal(width));
             let mut out = Vec::new();
             renderer.begin(&mut out);
-            events.iter().for_each(|event| renderer.event(event, &CLOCK, &mut out));
+            for event in &events {
+                renderer.event(event, &CLOCK, &mut out);
+            }
             let text = String::from_utf8(out).unwrap();
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
             if width == 80 {
