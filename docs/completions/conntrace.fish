@@ -279,7 +279,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l all -d 'Pr
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l proof -d 'Print the whole proof below the table: sums per network namespace, every counter, and the audit. Without it, one line says whether the counts are exact, and only what is not zero follows'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l lifetimes -d 'Also print how long handshakes and connections took, per service port: count, p50, p90, p99 and the longest, each at most 9 % off, and a plot with a mark for each doubling'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l self -d 'Also print what conntrace itself costs: runs and run time of its kernel programs, CPU time and memory. The kernel measures the programs, which costs some time itself'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l no-header -d 'Print no names of columns before a table or CSV'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help'
