@@ -89,7 +89,7 @@ fn what(step: Step, retransmits: u32) -> u64 {
 /// (`btf_check_subprog_call()`, 5.6).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_behind_table(slot_key: u64, what: u64, sent: u64, received: u64) -> u64 {
+pub(super) extern "C" fn count_behind_table(slot_key: u64, what: u64, sent: u64, received: u64) -> u64 {
     let (cell, total) = (what & 0xff, what >> 8 & 0xff);
     let (amount, retransmits) = if what & IS_AMOUNT == 0 { (1, what >> 32) } else { (what >> 32, 0) };
     let (place, is_of_netns) = place(slot_key);
