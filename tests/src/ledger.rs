@@ -194,6 +194,41 @@ pub struct Program {
     pub run_ns: u64,
 }
 
+/// The kernel's counters of a namespace since the start, beside the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct KernelCounters {
+    pub netns: u64,
+    pub active_opens: u64,
+    pub passive_opens: u64,
+    pub estab_resets: u64,
+    pub syncookies_sent: u64,
+    pub syncookies_received: u64,
+    pub listen_drops: u64,
+    pub ledger_from: u64,
+    pub ledger_to: u64,
+    pub agrees: bool,
+}
+
+/// The second audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the report")]
+pub struct SecondAudit {
+    pub netns: Vec<KernelCounters>,
+    pub unknown: Vec<u64>,
+}
+
+impl SecondAudit {
+    /// The counters of a namespace.
+    ///
+    /// # Panics
+    /// The namespace was not read.
+    pub fn of(&self, netns: u64) -> KernelCounters {
+        let found = self.netns.iter().find(|one| one.netns == netns).copied();
+        found.unwrap_or_else(|| panic!("no counters of {netns}: {self:?}"))
+    }
+}
+
 /// One report.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the report")]
@@ -207,6 +242,7 @@ pub struct Report {
     pub audit: Audit,
     pub witness: BTreeMap<String, u64>,
     pub programs: BTreeMap<String, Program>,
+    pub kernel: SecondAudit,
     pub repaired: u64,
     pub unattributed: Option<u64>,
 }

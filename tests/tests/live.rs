@@ -31,6 +31,7 @@ mod live {
     mod filter_ss;
     mod format;
     mod hook_matrix;
+    mod kernel_counters;
     mod kernel_refusal;
     mod ledger;
     mod life;

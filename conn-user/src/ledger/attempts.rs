@@ -207,7 +207,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Sums up what the programs counted.
-    pub(super) fn new(sight: Sight, ports: &ByPort) -> Self {
+    pub(super) fn new(sight: Sight, is_audited: bool, ports: &ByPort) -> Self {
         let refused = ports.iter().filter(|(_, counts)| counts.refused != 0);
         let mut busiest: Vec<_> = refused.map(|(&port, counts)| (port, counts.refused)).collect();
         busiest.sort_by_key(|&(port, syns)| (std::cmp::Reverse(syns), port));
@@ -216,7 +216,7 @@ impl Summary {
         Self {
             refused_by_us: sight.refused.then(|| sum(ports).refused),
             refused_ports: sight.refused.then_some(count),
-            unknown: unknown(sight),
+            unknown: unknown(sight, is_audited),
             busiest,
         }
     }
@@ -236,15 +236,16 @@ impl Summary {
 }
 
 /// The numbers that this host does not show, and why.
-fn unknown(sight: Sight) -> BTreeMap<&'static str, &'static str> {
+fn unknown(sight: Sight, is_audited: bool) -> BTreeMap<&'static str, &'static str> {
     const NO_SOCK_OPS: &str = "sock_ops is not attached";
     const OLD_RESETS: &str = "before Linux 6.10, the kernel does not show resets without a socket";
     const NO_FIELD: &str = "this kernel's listeners have no such field, or the run has a filter";
+    let no_walk = if is_audited { NO_FIELD } else { "no audit was done yet" };
     [
         ("attempts", sight.begun, NO_SOCK_OPS),
-        ("half_open", sight.half_open, NO_FIELD),
-        ("abandoned", sight.begun && sight.half_open, if sight.begun { NO_FIELD } else { NO_SOCK_OPS }),
-        ("dropped", sight.dropped, NO_FIELD),
+        ("half_open", sight.half_open, no_walk),
+        ("abandoned", sight.begun && sight.half_open, if sight.begun { no_walk } else { NO_SOCK_OPS }),
+        ("dropped", sight.dropped, no_walk),
         ("refused_by_us", sight.refused, OLD_RESETS),
     ]
     .into_iter()
@@ -301,7 +302,7 @@ mod tests {
         let counts = PortAttempts { begun: 3, direct: 0, refused: 4 };
         let blind = AttemptCounts::new(Sight { begun: true, ..Sight::default() }, counts, Waiting::default());
         assert_eq!(blind, AttemptCounts { attempts: Some(3), ..AttemptCounts::default() });
-        let summary = Summary::new(Sight { refused: false, ..ALL }, &ByPort::from([(80, counts)]));
+        let summary = Summary::new(Sight { refused: false, ..ALL }, true, &ByPort::from([(80, counts)]));
         assert_eq!((summary.refused_by_us, summary.refused_ports), (None, None));
         insta::assert_snapshot!(summary.lines().join("\n"), @"not known: refused_by_us: before Linux 6.10, the kernel does not show resets without a socket");
     }
@@ -314,15 +315,15 @@ mod tests {
                 .map(|&(port, refused)| (port, PortAttempts { refused, ..PortAttempts::ZERO }))
                 .collect()
         };
-        let few = Summary::new(ALL, &refused(&[(22, 3), (80, 0), (23, 7)]));
+        let few = Summary::new(ALL, true, &refused(&[(22, 3), (80, 0), (23, 7)]));
         assert_eq!(few.lines(), ["refused by us: SYNs 10, ports 2: 7 to 23, 3 to 22"]);
         let scanned: Vec<(u16, u64)> = (1..=1_000).map(|port| (port, 1)).collect();
-        let scan = Summary::new(ALL, &refused(&scanned));
+        let scan = Summary::new(ALL, true, &refused(&scanned));
         assert_eq!((scan.refused_by_us, scan.refused_ports), (Some(1_000), Some(1_000)));
         assert_eq!(
             scan.lines(),
             ["refused by us: SYNs 1000, ports 1000: 1 to 1, 1 to 2, 1 to 3, 1 to 4, 1 to 5, ..."]
         );
-        assert_eq!(Summary::new(ALL, &ByPort::new()).lines(), [""; 0]);
+        assert_eq!(Summary::new(ALL, true, &ByPort::new()).lines(), [""; 0]);
     }
 }

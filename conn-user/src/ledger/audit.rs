@@ -12,6 +12,7 @@ use conn_common::row::SocketRow;
 use conn_common::state;
 
 use crate::ledger::attempts::{self, Queues, Waiting};
+use crate::ledger::kernel_counters::SecondAudit;
 use crate::ledger::passages::{Part, Parts, Passages, STATES, bounds};
 use crate::ledger::reader::{Ledger, SHARED};
 
@@ -117,6 +118,8 @@ pub(crate) struct Audit {
     pub phantoms: BTreeMap<u32, i64>,
     /// The queues of listeners, compared with the ledger, by port.
     pub waiting: BTreeMap<u16, Waiting>,
+    /// The comparison with the kernel's counters.
+    pub kernel: SecondAudit,
 }
 
 impl Audit {

@@ -23,6 +23,7 @@ use crate::kernel::session::Session;
 use crate::kernel::sockets;
 use crate::ledger::audit::{Audit, Difference, SocketTally};
 use crate::ledger::background::Background;
+use crate::ledger::kernel_counters::{self, Start};
 use crate::ledger::passes::{self, World};
 use crate::ledger::reader::{Ledger, LedgerReader};
 use crate::ledger::repair::RepairMap;
@@ -128,6 +129,7 @@ impl Auditor {
             stopped: AtomicBool::new(false),
         });
         let mut worker = Worker {
+            start: first_counters(session, &shared)?,
             shared: Arc::clone(&shared),
             probe: Arc::clone(&session.probe),
             adopted: session.adopted.clone(),
@@ -290,6 +292,16 @@ struct Worker {
     probe: Arc<Probe>,
     /// The namespaces whose sockets were adopted, by inode number, without those that are gone.
     adopted: BTreeSet<u32>,
+    /// The kernel's counters at the start.
+    start: Start,
+}
+
+/// The kernel's counters of all namespaces at the start.
+fn first_counters(session: &Session, shared: &Shared) -> Result<Start, AuditError> {
+    let found = sockets::all_namespaces(&session.probe)?;
+    let before = shared.ledger()?;
+    let counters = kernel_counters::read(&found.namespaces);
+    Ok(Start::new(&found, &before, counters, &shared.ledger()?))
 }
 
 impl Worker {
@@ -345,8 +357,10 @@ impl World for Worker {
         let walked = sockets::list(&self.probe, &found, is_idle, |row| tally.count(&row))?;
         // An audit loads no more programs than these.
         self.probe.release_btf();
+        let counters = kernel_counters::read(&found.namespaces);
         let after = self.shared.ledger()?;
-        let audit = Audit::compare(&before, &after, &tally, walked.done);
+        let mut audit = Audit::compare(&before, &after, &tally, walked.done);
+        audit.kernel = self.start.compare(&before, &counters, &after);
         Ok((after, audit))
     }
 

@@ -71,6 +71,7 @@ impl Report {
         {
             lines.push(format!("the last audit failed and is tried again: {failure}"));
         }
+        lines.extend(audit.kernel.lines());
         lines.extend(hidden_lines(&audit.hidden));
         lines.extend(difference_lines(&audit.differences));
         let skipped = self.skipped(|missed| missed > 0);
@@ -153,6 +154,7 @@ impl Report {
             lines.push(format!("audit failed: {failure}"));
         }
         lines.extend(hidden_lines(&audit.hidden));
+        lines.extend(audit.kernel.lines());
         lines.extend(difference_lines(&audit.differences));
         let identity = &self.identity;
         lines.push(format!(

@@ -17,6 +17,7 @@ use crate::kernel::program_stats::Cost;
 use crate::ledger::attempts::{self, AttemptCounts};
 use crate::ledger::audit::{Audit, Difference, Hidden};
 use crate::ledger::auditor::AgedAudit;
+use crate::ledger::kernel_counters::SecondAudit;
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::netns_totals::{self, GoneNetns, NetnsTotals};
 use crate::ledger::rates::{Baseline, Begun, Rates};
@@ -68,6 +69,9 @@ pub(crate) struct Report {
     /// The comparison with the sockets.
     #[serde(serialize_with = "audit")]
     pub audit: AgedAudit,
+    /// The comparison with the kernel's counters, by namespace.
+    #[serde(rename = "kernel")]
+    pub second: SecondAudit,
     /// The programs' counters of themselves, by name.
     #[serde(rename = "witness", serialize_with = "named_counters")]
     pub counters: [u64; counter::COUNT],
@@ -179,6 +183,10 @@ impl Report {
         let total = ledger.total();
         let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
         let is_equal = i128::from(left) == i128::from(right) + i128::from(total.open());
+        let second = audit.found.kernel.clone();
+        // Before the first audit, the queues are not known.
+        let is_audited = audit.age.is_some();
+        let sight = if is_audited { sight } else { Sight { half_open: false, dropped: false, ..sight } };
         let (netns, netns_gone) = netns_totals::of(ledger, &audit.found);
         let mut time = Vec::new();
         clock::rfc3339(unix_ns, &mut time);
@@ -195,7 +203,7 @@ impl Report {
                 }),
             },
             unattributed: ledger.unattributed.map(|slot| slot.opened()),
-            tries: attempts::Summary::new(sight, &ledger.attempts),
+            tries: attempts::Summary::new(sight, is_audited, &ledger.attempts),
             listeners: ledger.listeners.iter().map(listener_counts).collect(),
             netns,
             netns_gone,
@@ -208,6 +216,7 @@ impl Report {
                 holds: is_equal && audit.found.holds() && Failures::of(&counters).total() == 0,
             },
             audit,
+            second,
             counters,
             programs: costs,
             repaired,

@@ -16,6 +16,7 @@ use conn_tests::{
         socket::{begin_connect, connect, set_option, tcp},
         syn::{SynSender, sources_v4, sources_v6},
     },
+    truth::Direction,
 };
 use macro_rules_attribute::apply;
 use serde_json::{Value, json};
@@ -75,10 +76,9 @@ impl Range {
         report
     }
 
-    fn last(&self, ledger: Ledger) -> Attempts {
-        let report = ledger.stop();
-        report.check_identity();
-        report.attempts(self.port.number())
+    /// Waits for an audit that finds these attempts, half-open or abandoned requests, and drops.
+    fn await_settled(&self, ledger: &Ledger, expected: (u64, u64, u64)) -> Report {
+        self.await_attempts(ledger, "all attempts", |found| settled(found) == Some(expected))
     }
 }
 
@@ -94,12 +94,8 @@ fn known(attempts: u64, half_open: u64, abandoned: u64, dropped: u64) -> Attempt
 }
 
 /// The attempts, those that are half-open or were, and the drops. On a busy machine, a request may have timed out.
-fn settled(found: Attempts) -> (u64, u64, u64) {
-    let numbers = (found.attempts, found.half_open, found.abandoned, found.dropped);
-    let (Some(attempts), Some(half_open), Some(abandoned), Some(dropped)) = numbers else {
-        panic!("{found:?}")
-    };
-    (attempts, half_open + abandoned, dropped)
+fn settled(found: Attempts) -> Option<(u64, u64, u64)> {
+    Some((found.attempts?, found.half_open? + found.abandoned?, found.dropped?))
 }
 
 /// The attempts without the number that old kernels do not have.
@@ -118,8 +114,7 @@ fn flood_without_cookies_fills_the_queue(_: &Host) -> Outcome {
     let snmp = Snmp::of(&range.victim);
     let dropped = snmp.get("TcpExt.ListenDrops");
     assert!(dropped > 900, "{dropped}");
-    let found = range.last(ledger);
-    assert_eq!(settled(found), (1_050 - dropped, 1_050 - dropped, dropped));
+    range.await_settled(&ledger, (1_050 - dropped, 1_050 - dropped, dropped));
     Ok(())
 }
 
@@ -131,8 +126,8 @@ fn flood_with_cookies_begins_what_the_queue_holds(_: &Host) -> Outcome {
     range.send(sources_v4().take(1_000), range.v4());
     let cookies = Snmp::of(&range.victim).get("TcpExt.SyncookiesSent");
     assert!(cookies > 800, "{cookies}");
-    let found = range.last(ledger);
-    assert_eq!(settled(found), (1_000 - cookies, 1_000 - cookies, 0));
+    let report = range.await_settled(&ledger, (1_000 - cookies, 1_000 - cookies, 0));
+    assert_eq!(report.kernel.of(range.victim.inum()).syncookies_sent, cookies);
     Ok(())
 }
 
@@ -146,10 +141,10 @@ fn children_of_cookies_are_no_attempts_that_were_abandoned(_: &Host) -> Outcome 
         .map(|_| (range.attacker.run(|| connect(range.v4())), range.victim.run(|| listener.accept())))
         .collect();
     assert_eq!(Snmp::of(&range.victim).get("TcpExt.SyncookiesSent"), 8);
-    let report = ledger.stop();
-    let number = range.port.number();
-    assert_eq!(without_refused(report.attempts(number)), known(0, 0, 0, 0));
-    assert_eq!(report.numbers(conn_tests::truth::Direction::In, number).opened, 3);
+    let opened = |report: &Report| report.numbers(Direction::In, range.port.number()).opened;
+    ledger.await_report("three children", |report| opened(report) == 3);
+    let found = |found| without_refused(found) == known(0, 0, 0, 0);
+    range.await_attempts(&ledger, "no attempts", found);
     drop(pairs);
     Ok(())
 }
@@ -193,7 +188,7 @@ fn retried_syn_is_one_attempt(_: &Host) -> Outcome {
         range.send(sources_v4().take(10), range.v4());
     }
     // The listener counts a SYN that changes nothing as dropped, though it answers (`tcp_check_req()`).
-    assert_eq!(settled(range.last(ledger)), (10, 10, 20));
+    range.await_settled(&ledger, (10, 10, 20));
     Ok(())
 }
 
@@ -205,7 +200,7 @@ fn requests_of_both_families_are_counted(_: &Host) -> Outcome {
     let to_v6 = SocketAddr::new(range.end.v6.into(), range.port.number());
     range.send(sources_v6().take(30), to_v6);
     range.send(sources_v4().take(12), range.v4());
-    assert_eq!(settled(range.last(ledger)), (42, 42, 0));
+    range.await_settled(&ledger, (42, 42, 0));
     Ok(())
 }
 
@@ -254,9 +249,8 @@ fn full_accept_queue_drops(_: &Host) -> Outcome {
     let _later = range.listen(range.end.v4, 0);
     let _second = range.attacker.run(|| connect(range.v4()));
     range.send(sources_v4().take(4), range.v4());
-    let snmp = Snmp::of(&range.victim);
-    let last = range.last(ledger);
-    assert_eq!(last.dropped, Some(snmp.get("TcpExt.ListenDrops") - 7));
+    let drops = Snmp::of(&range.victim).get("TcpExt.ListenDrops") - 7;
+    range.await_attempts(&ledger, "drops of a later listener", |found| found.dropped == Some(drops));
     Ok(())
 }
 
@@ -280,14 +274,13 @@ fn clients_in_the_middle_of_a_flood_are_counted(_: &Host) -> Outcome {
         }
         assert_eq!(flood.join().unwrap(), 20_000);
     });
-    let report = ledger.stop();
+    let drops = Snmp::of(&range.victim).get("TcpExt.ListenDrops");
+    // Beside the SYNs that found no room, a listener counts those that were sent again.
+    let report = range.await_attempts(&ledger, "all drops", |found| found.dropped >= Some(drops));
     let number = range.port.number();
-    let numbers = report.numbers(conn_tests::truth::Direction::In, number);
+    let numbers = report.numbers(Direction::In, number);
     assert_eq!(numbers.opened, clients);
     assert_eq!(numbers.opened, Snmp::of(&range.victim).get("Tcp.PassiveOpens"));
-    // Beside the SYNs that found no room, a listener counts those that were sent again.
-    let drops = Snmp::of(&range.victim).get("TcpExt.ListenDrops");
-    assert!(report.attempts(number).dropped >= Some(drops), "{drops}: {:?}", report.attempts(number));
     Ok(())
 }
 
