@@ -275,9 +275,12 @@ fn clients_in_the_middle_of_a_flood_are_counted(_: &Host) -> Outcome {
         assert_eq!(flood.join().unwrap(), 20_000);
     });
     let drops = Snmp::of(&range.victim).get("TcpExt.ListenDrops");
-    // Beside the SYNs that found no room, a listener counts those that were sent again.
-    let report = range.await_attempts(&ledger, "all drops", |found| found.dropped >= Some(drops));
     let number = range.port.number();
+    // Beside the SYNs that found no room, a listener counts those that were sent again.
+    let report = ledger.await_report("all clients and drops", |report| {
+        let opened = report.numbers(Direction::In, number).opened;
+        opened == clients && report.attempts(number).dropped >= Some(drops)
+    });
     let numbers = report.numbers(Direction::In, number);
     assert_eq!(numbers.opened, clients);
     assert_eq!(numbers.opened, Snmp::of(&range.victim).get("Tcp.PassiveOpens"));
