@@ -288,12 +288,14 @@ const fn select(modes: Modes, connection: &Connection, plain: &[u8; 16], other: 
 
 /// The two halves of an address, in the order of memory.
 #[inline(always)]
+#[expect(clippy::many_single_char_names, reason = "sixteen bytes by position")]
 const fn words(address: &[u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
     [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 #[inline(always)]
+#[expect(clippy::many_single_char_names, reason = "sixteen bytes by position")]
 const fn from_words([low, high]: [u64; 2]) -> [u8; 16] {
     let [a, b, c, d, e, f, g, h] = low.to_ne_bytes();
     let [i, j, k, l, m, n, o, p] = high.to_ne_bytes();

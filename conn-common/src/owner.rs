@@ -101,6 +101,12 @@ pub struct PendingOwner {
     pub overflowed: u64,
 }
 
+const _: () = {
+    assert!(size_of::<PendingOwner>() == 72);
+    assert!(size_of::<Owner>() == 64);
+    assert!(core::mem::offset_of!(Owner, comm) == 32);
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,9 +127,3 @@ mod tests {
         }
     }
 }
-
-const _: () = {
-    assert!(size_of::<PendingOwner>() == 72);
-    assert!(size_of::<Owner>() == 64);
-    assert!(core::mem::offset_of!(Owner, comm) == 32);
-};

@@ -59,17 +59,17 @@ impl Filter {
             .collect();
         let mut kernel_part = KernelPart::all();
         let mut in_kernel = Vec::new();
-        let mut taken = Vec::new();
+        let mut decided = Vec::new();
         for (&field, set) in &bounds {
             if kernel_part.takes(field, set) {
-                taken.push(field);
+                decided.push(field);
                 in_kernel.push(Expression::test(field, set.clone()));
             }
         }
         // The bound of a single test decides. The bounds of other terms only narrow.
         let rest = terms.into_iter().filter(|term| {
             let takes = match term {
-                Expression::Test(test) => return !taken.contains(&test.field),
+                Expression::Test(test) => return !decided.contains(&test.field),
                 Expression::Predicate(predicate) => kernel_part.takes_predicate(predicate, true),
                 Expression::Not(inner) => {
                     matches!(&**inner, Expression::Predicate(predicate) if kernel_part.takes_predicate(predicate, false))
@@ -94,7 +94,7 @@ impl Filter {
             kernel_part.show_marks();
         }
         let in_kernel = Expression::all_of(in_kernel);
-        Self { rest, whole, kernel_part, in_kernel, bounds, all_states }
+        Self { whole, kernel_part, in_kernel, rest, bounds, all_states }
     }
 
     /// The kernel's part.

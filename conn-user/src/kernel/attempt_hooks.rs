@@ -17,6 +17,7 @@ use crate::kernel::load_options::Options;
 
 /// What this host and this run see of attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with a name")]
 pub struct Sight {
     /// Half-open requests that begin: `sock_ops` is attached.
     pub begun: bool,
@@ -70,6 +71,7 @@ const KFREE_SKB: &str = "kfree_skb";
 
 /// The programs for attempts that are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with a name")]
 pub struct Attached {
     /// Refused SYNs are counted.
     pub refused: bool,
@@ -129,7 +131,7 @@ fn attach_tracepoint(
         return false;
     };
     let attached = program.load(tracepoint, btf).and_then(|()| program.attach());
-    is_attached(name, attached.map(drop))
+    is_attached(name, &attached.map(drop))
 }
 
 fn attach_requested(programs: &mut BTreeMap<&str, &mut Program>, root: &Path) -> bool {
@@ -141,11 +143,11 @@ fn attach_requested(programs: &mut BTreeMap<&str, &mut Program>, root: &Path) ->
         program.load()?;
         program.attach(root, CgroupAttachMode::Single)
     });
-    is_attached(name, attached.map(drop))
+    is_attached(name, &attached.map(drop))
 }
 
-fn is_attached(name: &str, attached: Result<(), ProgramError>) -> bool {
-    if let Err(error) = &attached {
+fn is_attached(name: &str, attached: &Result<(), ProgramError>) -> bool {
+    if let Err(error) = attached {
         log::debug!("no program {name}: {error}");
     }
     attached.is_ok()

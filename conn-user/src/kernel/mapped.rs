@@ -72,6 +72,9 @@ impl<V: Plain> Handle for MappedArray<V> {
 
 impl<V> fmt::Debug for MappedArray<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MappedArray").field("name", &self.name).field("entries", &self.entries).finish()
+        f.debug_struct("MappedArray")
+            .field("name", &self.name)
+            .field("entries", &self.entries)
+            .finish_non_exhaustive()
     }
 }

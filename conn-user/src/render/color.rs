@@ -18,10 +18,9 @@ const NONE: &[u8] = b"\x1b[0m";
 pub(super) fn kind(event: &Enriched) -> &'static [u8] {
     match event.kind {
         Kind::New => NEW,
-        Kind::Update | Kind::Open => UPDATE,
+        Kind::Update | Kind::Open | Kind::Attempt => UPDATE,
         Kind::Destroy if event.is_failed() => FAILED,
         Kind::Destroy => DESTROY,
-        Kind::Attempt => UPDATE,
     }
 }
 

@@ -23,10 +23,9 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     document.raw(
         "event.type",
         match event.kind {
-            Kind::New => r#"["connection","start"]"#,
+            Kind::New | Kind::Attempt => r#"["connection","start"]"#,
             Kind::Update => r#"["connection","change"]"#,
             Kind::Destroy => r#"["connection","end"]"#,
-            Kind::Attempt => r#"["connection","start"]"#,
             Kind::Open => r#"["connection","info"]"#,
         },
     );

@@ -238,7 +238,6 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         src: address(fields.src),
         dst: address(fields.dst),
         owner: owner(&fields.owner, clock)?,
-        ..Connection::UNSEEN
     })
 }
 

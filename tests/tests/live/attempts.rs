@@ -72,8 +72,7 @@ impl Range {
 
     /// Waits until these are the attempts on the port.
     fn await_attempts(&self, ledger: &Ledger, what: &str, accept: impl Fn(Attempts) -> bool) -> Report {
-        let report = ledger.await_report(what, |report| accept(report.attempts(self.port.number())));
-        report
+        ledger.await_report(what, |report| accept(report.attempts(self.port.number())))
     }
 
     /// Waits for an audit that finds these attempts, half-open or abandoned requests, and drops.

@@ -154,7 +154,7 @@ impl Stage {
         ]
     }
 
-    /// The same in other states: in FIN_WAIT1 beside a peer that does not hear, half closed, and in TIME_WAIT on either
+    /// The same in other states: in `FIN_WAIT1` beside a peer that does not hear, half closed, and in `TIME_WAIT` on either
     /// side.
     fn other_states(&self) -> Vec<[Socket; 2]> {
         let of = |ip: &str| Some(SocketAddr::new(ip.parse().unwrap(), 0));

@@ -46,13 +46,12 @@ const LIMIT_FILE: &str = "/proc/sys/net/core/optmem_max";
 impl NoStorage {
     fn new() -> Self {
         let ns = NetNs::new().unwrap();
-        let global = match ns.run(|| fs::write(LIMIT_FILE, "1")) {
-            Ok(()) => None,
-            Err(_) => {
-                let before = fs::read_to_string(LIMIT_FILE).unwrap();
-                fs::write(LIMIT_FILE, "1").unwrap();
-                Some(before)
-            }
+        let global = if ns.run(|| fs::write(LIMIT_FILE, "1")).is_ok() {
+            None
+        } else {
+            let before = fs::read_to_string(LIMIT_FILE).unwrap();
+            fs::write(LIMIT_FILE, "1").unwrap();
+            Some(before)
         };
         Self { ns, global }
     }

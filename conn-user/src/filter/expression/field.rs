@@ -5,7 +5,7 @@ use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
 use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
-use crate::event::until_zero;
+use crate::event::{Event, until_zero};
 use crate::filter::expression::state;
 use crate::filter::subject::Subject;
 use crate::filter::value::prefix;
@@ -277,13 +277,13 @@ impl Field {
             Self::Uid => owners(owner.uid.into()),
             Self::Cgroup => owners(owner.cgroup.into()),
             Self::Comm => owners(comm(&owner.comm)),
-            Self::Failed => subject.event.is_some_and(|event| event.is_failed()).into(),
+            Self::Failed => subject.event.is_some_and(Event::is_failed).into(),
             Self::Reason => subject.event.and_then(|event| event.end).map_or(UNKNOWN, |end| end as u128),
             Self::Error => {
                 let error = subject.event.map_or(0, |event| event.error);
                 if error == 0 { UNKNOWN } else { error.into() }
             }
-            Self::Lifetime => subject.event.and_then(|event| event.lifetime_ns()).map_or(UNKNOWN, u128::from),
+            Self::Lifetime => subject.event.and_then(Event::lifetime_ns).map_or(UNKNOWN, u128::from),
             Self::Bytes => subject.bytes().map_or(UNKNOWN, u128::from),
         }
     }

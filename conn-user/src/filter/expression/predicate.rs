@@ -85,8 +85,8 @@ impl Predicate {
             Self::Mark { mark, mask } => subject.mark.is_some_and(|socket| socket & mask == *mark),
             Self::Interface(wanted) => {
                 let index = subject.connection.interface();
-                let is_index = wanted.parse() == Ok(index);
-                index != 0 && (is_index || subject.interface == Some(wanted)) || index == 0 && is_index
+                let is_name = || index != 0 && subject.interface == Some(wanted);
+                wanted.parse() == Ok(index) || is_name()
             }
             Self::Container(pattern) => {
                 let container = subject.workload.and_then(|workload| workload.container.as_ref());

@@ -43,6 +43,7 @@ fn web6() -> Connection {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of expressions")]
 fn expressions_match_as_in_ss() {
     for (text, on_ssh, on_web) in [
         ("dport = :ssh", true, false),

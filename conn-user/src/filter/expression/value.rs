@@ -192,7 +192,7 @@ fn mark(item: &str) -> Result<Predicate, Complaint> {
         })
     };
     Ok(match item.split_once('/') {
-        Some((mark, mask)) => Predicate::Mark { mark: number(mark)?, mask: number(mask)? },
+        Some((value, mask)) => Predicate::Mark { mark: number(value)?, mask: number(mask)? },
         None => Predicate::Mark { mark: number(item)?, mask: u32::MAX },
     })
 }

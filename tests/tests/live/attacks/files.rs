@@ -56,11 +56,11 @@ impl User {
             format!("root:x:0:0:root:/root:/bin/sh\nnobody:x:{USER}:{USER}::{}:/bin/sh\n", home.display());
         fs::write(directory.join("passwd"), users).unwrap();
         let user = Self { directory, cgroups: Vec::new() };
-        user.own(&home);
+        Self::own(&home);
         Ok(user)
     }
 
-    fn own(&self, path: &Path) {
+    fn own(path: &Path) {
         chown(path, Some(USER.into()), Some(USER.into())).unwrap();
     }
 
@@ -70,7 +70,7 @@ impl User {
         for part in [".local", "share", "docker", "containers", id] {
             path.push(part);
             let _ = fs::create_dir(&path);
-            self.own(&path);
+            Self::own(&path);
         }
         path.join("config.v2.json")
     }
@@ -98,7 +98,7 @@ impl User {
             }
             // systemd delegates the directory of a user's service manager. What is below was made by the user.
             if path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"user@")) {
-                self.own(&path);
+                Self::own(&path);
             }
         }
         Ok(path)
@@ -172,7 +172,7 @@ fn links_and_pipes_in_a_home_lead_nowhere(_: &Host) -> Outcome {
     symlink(&pipe, user.docker_file(&id(1))).unwrap();
     let own_pipe = user.docker_file(&id(2));
     mkfifo(&own_pipe, Mode::S_IRWXU).unwrap();
-    user.own(&own_pipe);
+    User::own(&own_pipe);
     symlink("/dev/ptmx", user.docker_file(&id(3))).unwrap();
     // A link of a directory, into a directory of root's.
     let elsewhere = user.of_root("elsewhere");
@@ -185,7 +185,7 @@ fn links_and_pipes_in_a_home_lead_nowhere(_: &Host) -> Outcome {
     fs::hard_link(&secret, user.docker_file(&id(5))).unwrap();
     let honest = user.docker_file(&id(6));
     fs::write(&honest, metadata(&id(6), "conn-honest")).unwrap();
-    user.own(&honest);
+    User::own(&honest);
     let scopes = (0..7).map(|number| user.scope(&id(number))).collect::<Result<Vec<_>, _>>()?;
     let (ends, ended) = trace(&user, &scopes, None)?;
     let text = ended.stdout.join("\n");
@@ -205,7 +205,7 @@ fn long_names_in_a_home_take_no_memory(_: &Host) -> Outcome {
     let mut user = User::new()?;
     let long = user.directory.join("long");
     fs::write(&long, metadata(&id(0), &"x".repeat(LONG))).unwrap();
-    user.own(&long);
+    User::own(&long);
     let mut scopes = Vec::new();
     for number in 0..LONG_NAMES {
         fs::hard_link(&long, user.docker_file(&id(number))).unwrap();

@@ -122,7 +122,7 @@ fn idle_namespaces_cost_little(_: &Host) -> Outcome {
     while began.elapsed() < MEASURED {
         await_reports(&ledger, 1);
     }
-    let used = usage::cpu(ledger.tracer().pid()) - before;
+    let used = usage::cpu(ledger.tracer().pid()).saturating_sub(before);
     let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
     println!("idle: {share:.3} of a processor beside {IDLE} namespaces");
     assert!(share < MOST_SHARE, "{share:.3} of a processor");
