@@ -161,7 +161,7 @@ pub(crate) fn bytes(number: u64, out: &mut Vec<u8>) {
     };
 }
 
-/// A number of bytes as text of its own, see [`bytes`].
+/// A number of bytes as text of its own, see [`bytes()`].
 pub(crate) fn bytes_text(number: u64) -> String {
     let mut out = Vec::new();
     bytes(number, &mut out);

@@ -55,7 +55,7 @@ pub(crate) fn begin_no_formula(start: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The name of a systemd unit, as text of its own. See [`unit`].
+/// The name of a systemd unit, as text of its own. See [`unit()`].
 pub(crate) fn unit_text(name: &str) -> String {
     let mut out = Vec::new();
     unit(name, &mut out);
