@@ -2,6 +2,7 @@
 //! that have ended, too, and are proof of another kind than the walk over sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::thread;
 
@@ -21,7 +22,7 @@ pub(crate) struct KernelCounters {
     pub passive_opens: u64,
     /// Handshakes that failed after a SYN, half-open requests that the peer reset included (`AttemptFails`).
     pub attempt_fails: u64,
-    /// Connections that went from ESTABLISHED or CLOSE_WAIT to CLOSE (`EstabResets`).
+    /// Connections that went from `ESTABLISHED` or `CLOSE_WAIT` to `CLOSE` (`EstabResets`).
     pub estab_resets: u64,
     /// Cookies that were sent (`SyncookiesSent`).
     pub syncookies_sent: u64,
@@ -206,7 +207,8 @@ impl SecondAudit {
             active + passive
         );
         if !self.unknown.is_empty() {
-            line += &format!("; not compared: {} network namespaces", self.unknown.len());
+            // Writing into a string does not fail.
+            _ = write!(line, "; not compared: {} network namespaces", self.unknown.len());
         }
         let mut lines = vec![line];
         lines.extend(differing.iter().take(NAMED).map(|one| {

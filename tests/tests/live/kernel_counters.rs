@@ -116,7 +116,7 @@ fn subflows_of_mptcp_are_in_both(_: &Host) -> Outcome {
 /// `TCP_REPAIR`: a socket is established without a SYN. The kernel does not count it, and the difference is shown.
 #[apply(needs_tracing)]
 fn repaired_sockets_are_the_ledgers_alone(_: &Host) -> Outcome {
-    let (_, report, counters) = watch(|server| {
+    let ((), report, counters) = watch(|server| {
         let _listener = Server::listen(server);
         let socket = tcp(server);
         set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, 1);
