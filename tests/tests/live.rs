@@ -29,6 +29,7 @@ mod live {
     mod filter;
     mod filter_sets;
     mod filter_ss;
+    mod filter_words;
     mod format;
     mod hook_matrix;
     mod kernel_counters;

@@ -1,6 +1,7 @@
 //! Options of conntrack without a meaning for sockets, with the reason and a replacement.
 
 use crate::complaint::{Complaint, as_typed, complaint};
+use crate::filter::value::prefix;
 
 const MARK: &str = "marks belong to packets and to connection tracking. Filter by port, address or owner instead: \
                     --dport, --src, --comm";
@@ -52,6 +53,15 @@ pub(crate) fn why(option: &str) -> Option<Complaint> {
     let name = option.split('=').next().unwrap_or(option);
     let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
     Some(complaint!("conntrack's {name} has no meaning here: {why}"))
+}
+
+/// Why conntrace refuses conntrack's `-n ADDRESS`. `None` for other words behind `-n`: here that is a flag, and an address
+/// begins no expression.
+pub(crate) fn source_nat(word: &str) -> Option<Complaint> {
+    let is_address = word.contains(['.', ':']) && prefix::parse(word).is_ok();
+    is_address.then(|| {
+        complaint!("-n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and {NAT}")
+    })
 }
 
 /// Why conntrace refuses a table of conntrack's. `None` for other words.

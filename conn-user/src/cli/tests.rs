@@ -170,6 +170,8 @@ fn options_of_conntrack_are_refused_by_name() {
         "-w 1",
         "--orig-zone 1",
         "--src-nat",
+        "-n 192.0.2.1",
+        "-L -n 2001:db8::/32",
         "-g 192.0.2.1",
         "--dst-nat",
         "-j",
@@ -211,6 +213,8 @@ fn options_of_conntrack_are_refused_by_name() {
     -w 1: conntrack's -w has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
     --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
     --src-nat: conntrack's --src-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    -n 192.0.2.1: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    -L -n 2001:db8::/32: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
     -g 192.0.2.1: conntrack's -g has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
     --dst-nat: conntrack's --dst-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
     -j: conntrack's -j has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket

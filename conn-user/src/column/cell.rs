@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use conn_common::owner::Owner;
 
+use crate::event::enriched::Link;
+
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
@@ -48,12 +50,14 @@ pub enum Cell<'a> {
     Errno(u16),
     /// A service port. Tables write its name, other formats its number.
     Service(u16),
-    /// An address. Tables write its name if known, other formats the address.
+    /// An address. Tables write its name if known, else the address with its scope, other formats the address.
     Address {
         /// The address.
         ip: IpAddr,
         /// Its name, if known.
         name: Option<&'a str>,
+        /// The interface of a link-local address.
+        scope: Option<Link<'a>>,
     },
     /// An address and a port.
     Endpoint {
@@ -61,6 +65,8 @@ pub enum Cell<'a> {
         socket: SocketAddr,
         /// The name of the address, if known.
         name: Option<&'a str>,
+        /// The interface of a link-local address.
+        scope: Option<Link<'a>>,
         /// The port is the service port.
         is_service: bool,
     },

@@ -132,13 +132,10 @@ fn lifetime<'a>(event: &'a Enriched, _: &WallClock) -> Cell<'a> {
 }
 
 fn end(event: &Enriched, is_initiator: bool) -> Cell<'_> {
-    if is_initiator {
-        Cell::Endpoint { socket: event.initiator(), name: event.src_name.as_deref(), is_service: false }
+    let (socket, name, is_service) = if is_initiator {
+        (event.initiator(), &event.src_name, false)
     } else {
-        Cell::Endpoint {
-            socket: event.responder(),
-            name: event.dst_name.as_deref(),
-            is_service: event.is_directed(),
-        }
-    }
+        (event.responder(), &event.dst_name, event.is_directed())
+    };
+    Cell::Endpoint { socket, name: name.as_deref(), scope: event.scope(socket.ip()), is_service }
 }

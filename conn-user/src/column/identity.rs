@@ -1,10 +1,13 @@
 //! Columns that identify a connection: tuple, state, and owner.
 
+use std::net::IpAddr;
+
 use conn_common::connection::PREEXISTING;
 use conn_common::owner::SOURCES;
 use conn_common::protocol;
 
 use super::{Cell, Column, ConventionNames, PLAIN, STREAM, Type, Unit};
+use crate::event::enriched::Enriched;
 use crate::event::{direction, state_name};
 
 const KINDS: &[&str] = &["new", "update", "destroy", "attempt", "open"];
@@ -116,9 +119,9 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "SRC",
         width: 15,
         kind: Type::Address,
-        help: "address of the initiator",
+        help: "address of the initiator; tables add the interface of a link-local address: fe80::1%eth0",
         names: ConventionNames { otel: "source.address", ecs: "source.ip" },
-        get: |event, _| Cell::Address { ip: event.src(), name: event.src_name.as_deref() },
+        get: |event, _| address(event, event.src(), event.src_name.as_deref()),
         ..PLAIN
     },
     Column {
@@ -135,9 +138,9 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "DST",
         width: 15,
         kind: Type::Address,
-        help: "address of the responder",
+        help: "address of the responder; tables add the interface as in src",
         names: ConventionNames { otel: "destination.address", ecs: "destination.ip" },
-        get: |event, _| Cell::Address { ip: event.dst(), name: event.dst_name.as_deref() },
+        get: |event, _| address(event, event.dst(), event.dst_name.as_deref()),
         ..PLAIN
     },
     Column {
@@ -381,3 +384,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         ..PLAIN
     },
 ];
+
+fn address<'a>(event: &'a Enriched, ip: IpAddr, name: Option<&'a str>) -> Cell<'a> {
+    Cell::Address { ip, name, scope: event.scope(ip) }
+}

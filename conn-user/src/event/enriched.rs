@@ -1,5 +1,6 @@
 //! An event with the host's names and files about it.
 
+use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::Arc;
@@ -29,6 +30,15 @@ pub struct Enriched {
     pub dst_name: Option<Arc<str>>,
     /// The name of the interface that the socket is bound to.
     pub interface: Option<Arc<str>>,
+}
+
+/// A network interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link<'a> {
+    /// Its name. Needs escapes.
+    Name(&'a str),
+    /// Its index in the namespace of the socket, where the name is not known.
+    Index(u32),
 }
 
 impl From<Event> for Enriched {
@@ -66,6 +76,20 @@ impl Enriched {
         let owner = &self.connection.owner;
         let owner = if owner.is_known() { slice::from_ref(owner) } else { &[] };
         self.all_holders.as_deref().unwrap_or(owner)
+    }
+
+    /// The interface that the socket is bound to; `None` if it is not bound.
+    pub fn link(&self) -> Option<Link<'_>> {
+        let index = self.interface_index()?;
+        Some(self.interface.as_deref().map_or(Link::Index(index), Link::Name))
+    }
+
+    /// The interface on which an address is valid; `None` for an address that is valid beyond one link (RFC 4007).
+    pub fn scope(&self, ip: IpAddr) -> Option<Link<'_>> {
+        match ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() => self.link(),
+            _ => None,
+        }
     }
 
     /// The id of the owner's container; `None` outside of containers.

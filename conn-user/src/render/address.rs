@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use super::integer;
+use crate::event::enriched::Link;
+use crate::render::sanitize;
 
 /// Appends an address.
 pub(super) fn address(address: IpAddr, out: &mut Vec<u8>) {
@@ -15,6 +17,23 @@ pub(super) fn address(address: IpAddr, out: &mut Vec<u8>) {
         // not fail.
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => _ = write!(out, "{address}"),
         IpAddr::V6(address) => ipv6(address.segments(), out),
+    }
+}
+
+/// Appends an address, and the interface of a link-local one behind `%`.
+pub(super) fn scoped(ip: IpAddr, scope: Option<Link<'_>>, out: &mut Vec<u8>) {
+    address(ip, out);
+    if let Some(scope) = scope {
+        out.push(b'%');
+        link(scope, out);
+    }
+}
+
+/// Appends the name of an interface, or its index.
+pub(super) fn link(link: Link<'_>, out: &mut Vec<u8>) {
+    match link {
+        Link::Name(name) => sanitize::word(name.as_bytes(), out),
+        Link::Index(index) => integer(index, out),
     }
 }
 

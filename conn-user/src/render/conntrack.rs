@@ -13,7 +13,7 @@ use conn_common::connection::WAS_ESTABLISHED;
 use conn_common::state;
 
 use super::color::{self, painted};
-use super::{Lost, RenderContext, address, integer};
+use super::{Lost, RenderContext, address, integer, link};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::{WallClock, digits};
@@ -125,6 +125,10 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     if let Some(holders) = event.holders().filter(|&holders| holders > 1) {
         out.extend_from_slice(b" holders=");
         integer(holders, out);
+    }
+    if let Some(interface) = event.link() {
+        out.extend_from_slice(b" interface=");
+        link(interface, out);
     }
     for (key, name) in [(&b" src_name="[..], &event.src_name), (b" dst_name=", &event.dst_name)] {
         if let Some(name) = name {
@@ -348,6 +352,7 @@ mod tests {
         }
         for key in [
             "holders=",
+            "interface=",
             "src_name=",
             "dst_name=",
             "lifetime",

@@ -4,10 +4,11 @@
 
 use std::net::IpAddr;
 
+use super::address::{address, scoped};
 use super::color::{self, painted};
+use super::integer;
 use super::json_writer::{error, plain};
 use super::style::{Terminal, View};
-use super::{address, integer};
 use crate::column::{Cell, Column, Columns, Type, named};
 use crate::event::enriched::Enriched;
 use crate::event::state_name;
@@ -279,14 +280,14 @@ fn text(cell: Cell<'_>, zone: &Zone, services: &Services, out: &mut Vec<u8>) {
         Cell::Errno(errno) => error(errno, out),
         Cell::Service(port) => service(port, services, out),
         Cell::Address { name: Some(name), .. } => sanitize::word(name.as_bytes(), out),
-        Cell::Address { ip, name: None } => address(ip, out),
-        Cell::Endpoint { socket, name, is_service } => {
+        Cell::Address { ip, name: None, scope } => scoped(ip, scope, out),
+        Cell::Endpoint { socket, name, scope, is_service } => {
             match (name, socket.ip()) {
                 (Some(name), _) => sanitize::word(name.as_bytes(), out),
                 (None, ip @ IpAddr::V4(_)) => address(ip, out),
                 (None, ip @ IpAddr::V6(_)) => {
                     out.push(b'[');
-                    address(ip, out);
+                    scoped(ip, scope, out);
                     out.push(b']');
                 }
             }

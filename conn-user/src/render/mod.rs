@@ -25,7 +25,7 @@ use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
 use crate::render::human::Zone;
 use crate::render::style::{Format, Style, Terminal, View};
-use address::address;
+use address::{address, link};
 use event_table::EventTable;
 
 /// Writes events in one format.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::column;
-use crate::event::tests::any_event;
+use crate::event::tests::{any_event, new_in_v6};
 use crate::host::services::Services;
 use crate::render::style::{Color, ConntrackFields};
 
@@ -131,4 +131,36 @@ fn strings_cut(line: &str) -> String {
         out.push(if inside && !quote { 'x' } else { c });
     }
     out
+}
+
+/// A connection between link-local addresses, whose interface has this name.
+fn on_link(name: Option<&str>) -> Enriched {
+    let mut event = Enriched::from(new_in_v6().event);
+    let connection = &mut event.connection;
+    for address in [&mut connection.src, &mut connection.dst] {
+        address[..4].copy_from_slice(&[0xfe, 0x80, 0, 0]);
+    }
+    event.connection.set_interface(3);
+    event.interface = name.map(Into::into);
+    event
+}
+
+#[test]
+fn link_local_addresses_show_their_interface() {
+    let events = [on_link(Some("eth0")), on_link(None), on_link(Some("a b%"))];
+    let table = lines(Format::Table, &events);
+    for (line, expected) in table.lines().zip(["fe80::7%eth0", "fe80::7%3", "fe80::7%a\\x20b%"]) {
+        assert!(line.split_whitespace().any(|word| word.contains(expected)), "{line}");
+    }
+    let plain = Format::Conntrack(ConntrackFields::default());
+    for (line, expected) in lines(plain, &events).lines().zip(["eth0", "3", "a\\x20b%"]) {
+        assert!(line.contains(" src=fe80::7 dst=fe80::22 "), "{line}");
+        assert!(line.ends_with(&format!(" owner=- interface={expected}")), "{line}");
+    }
+    let xml = lines(Format::Xml(ConntrackFields::default()), &events[..1]);
+    assert!(xml.contains("<src>fe80::7</src>") && xml.contains("<interface>eth0</interface>"), "{xml}");
+    // Other addresses are valid on every link.
+    let mut global = new_in_v6();
+    global.connection.set_interface(3);
+    assert!(!lines(Format::Table, &[global]).contains('%'));
 }

@@ -17,7 +17,7 @@ pub(super) const BEGIN: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<c
 pub(super) const END: &[u8] = b"</conntrack>\n";
 
 /// conntrace's own fields, in order.
-const OWN: [&str; 7] = ["direction", "pid", "comm", "owner", "lifetime", "age", "reason"];
+const OWN: [&str; 8] = ["direction", "pid", "comm", "owner", "interface", "lifetime", "age", "reason"];
 
 /// Appends the flow without a line end.
 pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {

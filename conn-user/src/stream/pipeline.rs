@@ -10,6 +10,7 @@ use crate::enrich::Enricher;
 use crate::error::Error;
 use crate::event::Event;
 use crate::event::decode;
+use crate::event::kind::Kind;
 use crate::event::workload::Workload;
 use crate::filter::Filter;
 use crate::filter::expression::PredicateKind;
@@ -128,12 +129,14 @@ impl Pipeline {
             }
             Item::Record(bytes) => match decode::decode(bytes, self.rate) {
                 Ok(event) => {
-                    let mark = if self.kernel_rest.decides(PredicateKind::Mark) {
-                        decode::mark(bytes)
+                    let passes = if event.kind == Kind::Attempt {
+                        // There is no socket whose mark the kernel could judge or show.
+                        self.judge(&event, None, |filter, subject| filter.matches(subject))
                     } else {
-                        None
+                        let asks_for_mark = self.kernel_rest.decides(PredicateKind::Mark);
+                        let mark = asks_for_mark.then(|| decode::mark(bytes)).flatten();
+                        self.judge(&event, mark, |filter, subject| filter.matches_rest(subject))
                     };
-                    let passes = self.judge(&event, mark, |filter, subject| filter.matches_rest(subject));
                     self.pass_on(&event, passes, consumer);
                 }
                 Err(error) => {

@@ -358,6 +358,20 @@ fn attempts_are_chosen_by_kind_and_filter(_: &Host) -> Outcome {
     let chosen = events(&range, "all,attempt", &["--src", "10.128.0.20/31"], act, 2);
     let sources: Vec<_> = chosen.iter().map(|event| event["src"].as_str().unwrap()).collect();
     assert_eq!(sources, ["10.128.0.20", "10.128.0.21"]);
+    // An attempt has no socket, so its mark is unknown.
+    let act = || {
+        range.send(sources_v4().skip(40).take(20), range.v4());
+        let client = range.attacker.run(|| connect(range.v4()));
+        drop(range.victim.run(|| listener.accept()));
+        drop(client);
+    };
+    let marked = events(&range, "NEW,ATTEMPT", &["fwmark = 0"], act, 1);
+    assert_eq!(marked[0]["event"], "new");
+    let act = || {
+        range.send(sources_v4().skip(60).take(2), range.v4());
+    };
+    let unmarked = events(&range, "ATTEMPT", &["not fwmark = 0"], act, 2);
+    assert!(unmarked.iter().all(|event| event["event"] == "attempt"), "{unmarked:?}");
     Ok(())
 }
 

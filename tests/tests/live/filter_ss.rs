@@ -20,6 +20,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     process::Command,
+    thread,
 };
 
 /// `(state, local, peer)`.
@@ -195,8 +196,12 @@ impl Stage {
             ended.expect_code(0);
             ended.stdout
         };
-        let listed = run(&["list", "-o", "json"]).iter().map(|line| of_json(line)).collect();
-        (listed, run(&["count"]).concat().parse().expect("a number"))
+        let (listed, counted) = thread::scope(|scope| {
+            let counted = scope.spawn(|| run(&["count"]).concat().parse().expect("a number"));
+            let listed = run(&["list", "-o", "json"]).iter().map(|line| of_json(line)).collect();
+            (listed, counted.join())
+        });
+        (listed, counted.expect("a count"))
     }
 
     /// The sockets that one of both selects alone, and how many ss selects. Sockets may end meanwhile, so ss looks before

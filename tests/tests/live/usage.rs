@@ -71,7 +71,7 @@ fn a_wrong_filter_is_marked(_: &Host) -> Outcome {
     is_wrong_usage(&["dport = 22", "and", "mark", "=", "5"], "mark");
     is_wrong_usage(&["stats", "pid = 5"], "pid");
     is_wrong_usage(&["-s", "localhost"], "localhost");
-    is_wrong_usage(&["-d", "10.0.0.1/8"], "10.0.0.0/8");
+    is_wrong_usage(&["192.0.2.1"], "src, dst, client or server");
     is_wrong_usage(&["--netns", "no-such-namespace"], "no-such-namespace");
     Ok(())
 }
@@ -82,6 +82,7 @@ fn options_of_conntrack_without_a_meaning_are_named(_: &Host) -> Outcome {
         (["-m", "5"].as_slice(), "--dport"),
         (&["-z"], "--interval"),
         (&["--src-nat"], "--src"),
+        (&["-n", "192.0.2.1"], "--src-nat"),
         (&["-E", "-u", "ASSURED"], "--state"),
         (&["-E", "-t", "120"], "--timeout"),
         (&["-w", "3"], "--netns"),

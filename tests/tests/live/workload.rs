@@ -4,9 +4,10 @@ use super::owner::{check_call, event, watch};
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
+    line::Kind,
     needs_tracing,
     port::Port,
-    tracer::Setup,
+    tracer::{Setup, Tracer},
     traffic::{
         LIMIT, Server,
         crew::{Call, Worker, call},
@@ -127,6 +128,32 @@ fn a_cgroup_is_named_by_its_inode(_: &Host) -> Outcome {
     };
     assert_eq!((listed("--container", &cgroup.id), listed("--container", "0123456789ab")), (1, 0));
     assert_eq!(listed("--unit", &format!("docker-{}.scope", cgroup.id)), 1);
+    // The words of an expression select the same.
+    let dport = port.to_string();
+    let counted = |filter: String| {
+        let ended =
+            Setup::new(["count", "--state", "listening", "--netns", ".", "--dport", &dport, &filter]).run();
+        ended.expect_code(0);
+        ended.stdout.concat()
+    };
+    let id = &cgroup.id;
+    assert_eq!(
+        [
+            format!("container {id}"),
+            format!("unit = docker-{id}.scope"),
+            format!("not ( container = {id} or unit = nginx )"),
+        ]
+        .map(counted),
+        ["1", "1", "0"]
+    );
+    let by_word = Tracer::start(["-e", "NEW", "--dport", &dport, &format!("container = {id}")]);
+    let both = Tracer::start(["-e", "NEW", "--dport", &dport]);
+    let again = self::call(address).tuple;
+    both.await_flow(Kind::New, "in", again);
+    both.await_flow(Kind::New, "out", again);
+    let shown = by_word.stop();
+    let directions: Vec<_> = shown.events().iter().map(|line| line.key("dir").map(str::to_owned)).collect();
+    assert_eq!(directions, [Some("in".into())], "{shown:#?}");
     drop(server);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use conn_common::state::LISTEN;
 
 use crate::cli::Group;
-use crate::event::enriched::Enriched;
+use crate::event::enriched::{Enriched, Link};
 use crate::event::state_name;
 use crate::event::workload::is_id;
 use crate::host::services::Services;
@@ -22,7 +22,11 @@ pub(super) enum Key {
     Port(u16),
     Number(u32),
     Word(&'static str),
-    Address(IpAddr),
+    Address {
+        ip: IpAddr,
+        /// The interface of a link-local address: its name, or its index.
+        scope: Option<String>,
+    },
     Container {
         id: String,
         /// The user whose runtime made the container; `None` for the host's runtimes.
@@ -44,9 +48,9 @@ pub(super) fn key(group: Group, event: &Enriched) -> Key {
         Group::Netns => Key::Number(connection.netns),
         // Nothing has connected to a listener.
         Group::Src | Group::Peer if connection.state == LISTEN => Key::Unknown,
-        Group::Src => Key::Address(event.src()),
-        Group::Dst => Key::Address(event.dst()),
-        Group::Peer => Key::Address(event.peer().ip()),
+        Group::Src => address(event, event.src()),
+        Group::Dst => address(event, event.dst()),
+        Group::Peer => address(event, event.peer().ip()),
         // No process holds a connection that is not accepted yet, or whose process has closed it.
         Group::Comm => owner.map_or(Key::Unknown, |owner| Key::Name(sanitize::comm(owner.comm))),
         Group::Pid => owner.map_or(Key::Unknown, |owner| Key::Number(owner.pid)),
@@ -56,6 +60,15 @@ pub(super) fn key(group: Group, event: &Enriched) -> Key {
             .map_or(Key::Unknown, |id| Key::Container { id: id.to_owned(), user: event.container_user() }),
         Group::Unit => event.unit().map_or(Key::Unknown, |unit| Key::Name(sanitize::unit_text(unit))),
     }
+}
+
+/// An address as a key: link-local addresses of different links are different keys.
+fn address(event: &Enriched, ip: IpAddr) -> Key {
+    let scope = event.scope(ip).map(|link| match link {
+        Link::Name(name) => sanitize::text(name.as_bytes()),
+        Link::Index(index) => index.to_string(),
+    });
+    Key::Address { ip, scope }
 }
 
 /// The columns of a group. A container has three for programs, one for people.
@@ -93,7 +106,8 @@ impl Key {
             Self::Port(port) => NumberValue::port(*port, services, format),
             Self::Number(number) => (*number).into(),
             Self::Word(word) => NumberValue::Text((*word).into()),
-            Self::Address(address) => NumberValue::Text(address.to_string()),
+            Self::Address { ip, scope: None } => NumberValue::Text(ip.to_string()),
+            Self::Address { ip, scope: Some(link) } => NumberValue::Text(format!("{ip}%{link}")),
             Self::Container { id, user } if is_table => NumberValue::Text(container(id, *user, name)),
             Self::Container { id, user } => {
                 let text = |text: &str| NumberValue::Text(sanitize::text(text.as_bytes()));

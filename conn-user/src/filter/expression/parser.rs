@@ -4,6 +4,7 @@ use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::expression::lexer::{Comparison, Span, Token, TokenKind, tokens};
 use crate::filter::expression::{Expression, Field, PredicateKind, Test, value};
 use crate::filter::syntax_error::SyntaxError;
+use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 use crate::host::lookup::Lookup;
 
@@ -308,6 +309,9 @@ impl<'a> Parser<'a> {
             let words = words.collect::<Vec<_>>().join(", ");
             // The word as typed, not in lower case.
             let TokenKind::Word(typed) = &token.kind else { return Self::unexpected(token) };
+            if typed.contains(['.', ':']) && prefix::parse(typed).is_ok() {
+                return wrong(complaint!("{typed} stands alone: write src, dst, client or server before it"));
+            }
             wrong(complaint!("{} cannot be asked for: use {words}", as_typed(typed)))
         })
     }

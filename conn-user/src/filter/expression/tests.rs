@@ -74,6 +74,7 @@ fn expressions_match_as_in_ss() {
         ("client [fd00::/8]:8080", false, true),
         ("client [fd00::]/8:8080", false, true),
         ("server inet:*:22", true, false),
+        ("service = *:22", true, false),
         ("server inet6:*", false, true),
         ("service = inet6::22", false, false),
         ("client ::/0", false, true),
