@@ -35,8 +35,11 @@ const HELD: usize = 3;
 /// How long the last of them lasts at least.
 const LONG: Duration = Duration::from_millis(100);
 
+/// Connections of [`ends`], and the direction of an end.
+type Ends = &'static [(usize, &'static str)];
+
 /// Words of the command line, and the ends that they select. Each selects one at least.
-const WORDS: [(&[&str], &[(usize, &str)]); 14] = [
+const WORDS: [(&[&str], Ends); 14] = [
     (&["failed"], &[(REFUSED, "out")]),
     (&["--failed"], &[(REFUSED, "out")]),
     (&["not failed and bytes < 1K"], &[(RESET, "in"), (RESET, "out"), (HELD, "in"), (HELD, "out")]),

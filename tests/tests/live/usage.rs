@@ -71,7 +71,7 @@ fn a_wrong_filter_is_marked(_: &Host) -> Outcome {
     is_wrong_usage(&["dport = 22", "and", "mark", "=", "5"], "mark");
     is_wrong_usage(&["stats", "pid = 5"], "pid");
     is_wrong_usage(&["-s", "localhost"], "localhost");
-    is_wrong_usage(&["192.0.2.1"], "src, dst, client or server");
+    is_wrong_usage(&["events", "192.0.2.1"], "src, dst, client or server");
     is_wrong_usage(&["--netns", "no-such-namespace"], "no-such-namespace");
     Ok(())
 }
