@@ -36,8 +36,8 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
         check_options(&args[..2], &words)?;
         args.splice(2..2, words);
     }
-    let values = args.windows(2).filter(|pair| pair[0] == "-n").filter_map(|pair| pair[1].to_str());
-    if let Some(why) = values.filter_map(conntrack_compat::source_nat).next() {
+    let mut values = args.windows(2).filter(|pair| pair[0] == "-n").filter_map(|pair| pair[1].to_str());
+    if let Some(why) = values.find_map(conntrack_compat::source_nat) {
         return Err(Refusal::Usage(UsageError::Unknown(why)));
     }
     Cli::try_parse_from(&args).map_err(|error| refuse(error, &args))
