@@ -10,6 +10,10 @@ pub const UPDATE: u8 = 1;
 /// A connection ended.
 pub const DESTROY: u8 = 2;
 
+/// A socket listens from now on.
+pub const LISTEN: u8 = 3;
+/// A listener ended.
+pub const CLOSED: u8 = 4;
 /// A SYN arrived that has made no connection yet.
 pub const ATTEMPT: u8 = 6;
 
@@ -21,9 +25,9 @@ pub struct EventRecord {
     pub time_ns: u64,
     /// The socket's error at DESTROY, an errno number; 0 for none.
     pub error: u16,
-    /// [`NEW`], [`UPDATE`], [`DESTROY`] or [`ATTEMPT`].
+    /// [`NEW`], [`UPDATE`], [`DESTROY`], [`LISTEN`], [`CLOSED`] or [`ATTEMPT`].
     pub kind: u8,
-    /// The state before; [`crate::state::UNSEEN`] for NEW.
+    /// The state before; [`crate::state::UNSEEN`] for NEW and LISTEN.
     pub old_state: u8,
     /// At DESTROY a number of [`crate::cause::Cause`], the one that was counted. At ATTEMPT a number of
     /// [`crate::attempt::Attempt`]. [`NO_CAUSE`] else.
@@ -41,7 +45,7 @@ pub struct EventRecord {
 }
 
 /// The version of [`EventRecord`]. It changes whenever the layout or the meaning of a field changes.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// No end yet.
 pub const NO_CAUSE: u8 = 0xff;
 

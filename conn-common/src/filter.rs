@@ -2,6 +2,7 @@
 //! [`Filter`]: the programs implement it by frozen globals and maps, tests by the same contents in memory.
 
 use crate::connection::{Connection, LISTENER, OUT, UNDIRECTED};
+use crate::event::{CLOSED, LISTEN};
 use crate::owner::{COMM, Owner};
 
 /// Both directions.
@@ -12,8 +13,10 @@ pub const LISTENERS: u8 = 1 << (UNDIRECTED | ROLE);
 const ROLE: u8 = 1 << 2;
 /// Both families.
 pub const ANY_FAMILY: u8 = 0b11;
-/// Every event kind.
+/// Every event kind of connections.
 pub const ANY_KIND: u8 = 0b111;
+/// The event kinds of listeners.
+pub const LISTENER_KINDS: u8 = bit(LISTEN) | bit(CLOSED);
 /// Every TCP state.
 pub const ANY_STATE: u16 = 0xffff;
 

@@ -85,7 +85,7 @@ pub(crate) fn enter(
     step: impl Fn() -> Step,
     no_memory: impl FnOnce(),
 ) -> Option<Entry> {
-    if mode::only_begins() && mode::skips(step().old) || !is_enabled() {
+    if mode::skips_step(&step) || !is_enabled() {
         return None;
     }
     enter_checked(sk, role, || is_of_listener(step().old, step().new), no_memory)

@@ -7,7 +7,7 @@ use conn_common::connection::{
     WAS_ESTABLISHED,
 };
 use conn_common::counter::ADOPTED_LATE;
-use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
+use conn_common::event::{CLOSED, DESTROY, LISTEN as LISTENS, NEW, NO_CAUSE, UPDATE};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
@@ -128,6 +128,11 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
     // would follow 3 % more instructions in `events`.
     if connection.direction == UNDIRECTED {
         if connection.is(LISTENING) {
+            if mode::shows_listeners() {
+                let header = EventHeader { kind: CLOSED, old_state: LISTEN, cause: NO_CAUSE };
+                // The owner may be in the note that the next line removes.
+                emit_listener(socket.reborrow(), now(), header);
+            }
             listener::record_end(socket.address());
             let Some(tcp) = socket.tcp() else { return 0 };
             ledger::record_listener_end(tcp, socket.connection());
@@ -230,6 +235,25 @@ pub(crate) fn on_listen(mut socket: Socket<'_>) {
     connection.set(LISTENING);
     ledger::record_listener_open(tcp, connection);
     listener::record_open(tcp, connection);
+    if mode::shows_listeners() {
+        let begin = connection.attempt_ns;
+        let header = EventHeader { kind: LISTENS, old_state: UNSEEN, cause: NO_CAUSE };
+        emit_listener(socket, begin, header);
+    }
+}
+
+/// Emits an event of a listener, if the run wants it.
+#[inline(never)]
+fn emit_listener(mut socket: Socket<'_>, now: u64, header: EventHeader) -> u32 {
+    let sk = socket.address();
+    let Some(tcp) = socket.tcp() else { return 0 };
+    let connection = socket.connection();
+    listener::complete_owner(sk, &mut connection.owner);
+    if filter::wants(connection) {
+        connection.set(WANTED);
+    }
+    emit_wanted(tcp, connection, now, header);
+    0
 }
 
 /// Sets the addresses, if the state has room for them.

@@ -37,6 +37,7 @@ mod live {
     mod ledger;
     mod life;
     mod list;
+    mod listen_events;
     mod listener;
     mod load;
     mod loss;

@@ -141,6 +141,17 @@ pub(crate) fn put_holder(sk: u64, owner: &Owner, task: u64, uid: u32, user: u32)
     0
 }
 
+/// Gives a listener that was there before the start the owner that the iterator of open files found.
+#[inline(always)]
+pub(crate) fn complete_owner(sk: *mut c_void, owner: &mut Owner) {
+    if owner.source != UNKNOWN {
+        owner.source = LISTENER;
+    } else if let Some(note) = LISTENERS.get_ptr(&(sk as u64)) {
+        // SAFETY: a map value, replaced as a whole.
+        *owner = unsafe { (*note).owner };
+    }
+}
+
 /// Records the end of a listener.
 #[inline(never)]
 pub(crate) fn record_end(sk: *mut c_void) -> u32 {

@@ -138,7 +138,8 @@ pub struct DoctorArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub struct EventsArgs {
     /// Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also
-    /// ATTEMPT (a SYN that made no connection yet), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d
+    /// ATTEMPT (a SYN that made no connection yet) and LISTEN (begin and end of a listener), which ALL leaves out. Case does not
+    /// matter, and words may be shortened: -e n,d
     #[arg(short, long, value_name = "KIND[,KIND...]")]
     pub event_mask: Vec<String>,
     /// When the stream ends, and how losses count.

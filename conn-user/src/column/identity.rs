@@ -10,7 +10,7 @@ use super::{Cell, Column, ConventionNames, PLAIN, STREAM, Type, Unit};
 use crate::event::enriched::Enriched;
 use crate::event::{direction, state_name};
 
-const KINDS: &[&str] = &["new", "update", "destroy", "attempt", "open"];
+const KINDS: &[&str] = &["new", "update", "destroy", "attempt", "listen", "closed", "open"];
 const FAMILIES: &[&str] = &["ipv4", "ipv6"];
 const NO_OWNER: &str = "owner unknown";
 const NO_NAME: &str = "not in a container, or the files of its runtime have no name or are slow";
@@ -21,8 +21,8 @@ pub(super) static COLUMNS: [Column; 34] = [
         id: "event",
         title: "EVENT",
         kind: Type::Word(KINDS),
-        help: "kind of the event: attempt (new), change of state (update), end (destroy), or a connection that is \
-               open now (open)",
+        help: "kind of the event: attempt (new), change of state (update), end (destroy), a SYN without a connection \
+               (attempt), begin or end of a listener (listen, closed), or a connection that is open now (open)",
         get: |event, _| Cell::Word(event.kind.name()),
         ..PLAIN
     },

@@ -42,7 +42,7 @@ pub(super) static COLUMNS: [Column; 11] = [
         title: "ATTEMPT_NS",
         width: 19,
         unit: Unit::UnixNanoseconds,
-        help: "time of the attempt",
+        help: "time of the attempt; of a listener, when it began to listen",
         unknown: NO_ATTEMPT,
         names: ConventionNames { otel: "conntrace.connection.attempt", ecs: "" },
         get: |event, clock| Cell::unix_ns(event.attempt_ns().map(|ns| clock.to_unix_ns(ns))),

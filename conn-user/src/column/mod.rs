@@ -20,11 +20,13 @@ use crate::host::clock::WallClock;
 pub(crate) type Kinds = u8;
 
 /// Every kind.
-pub(crate) const ANY: Kinds = STREAM | ATTEMPT | NOW;
+pub(crate) const ANY: Kinds = STREAM | ATTEMPT | LISTENER | NOW;
 /// The kinds of a connection in the stream.
 pub(crate) const STREAM: Kinds = Kind::New.bit() | Kind::Update.bit() | Kind::Destroy.bit();
 /// Attempts that never become a connection.
 pub(crate) const ATTEMPT: Kinds = Kind::Attempt.bit();
+/// Begins and ends of listeners.
+pub(crate) const LISTENER: Kinds = Kind::Listen.bit() | Kind::Closed.bit();
 /// Ends.
 pub(crate) const END: Kinds = Kind::Destroy.bit();
 /// Open connections.

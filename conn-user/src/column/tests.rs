@@ -28,6 +28,8 @@ fn values_are_of_their_columns_type() {
         link_local(),
         open(),
         attempt(),
+        listen(),
+        listener_closed(),
     ];
     let clock = WallClock::with_offset(0);
     for column in Column::all() {

@@ -56,8 +56,7 @@ const MIN_QUEUE: usize = 1 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
-    let kinds: Vec<Kind> =
-        Kind::ALL.into_iter().chain([Kind::Attempt]).filter(|&kind| settings.kinds.contains(kind)).collect();
+    let kinds: Vec<Kind> = Kind::STREAM.into_iter().filter(|&kind| settings.kinds.contains(kind)).collect();
     settings.filter.log(&kinds);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let mut session = Session::start(host, &options(settings))?;
@@ -87,6 +86,7 @@ fn options(settings: &EventsSettings) -> Options {
         ..Options::lists(&settings.filter)
     }
     .visiting_listeners()
+    .showing_listeners(&settings.filter)
 }
 
 async fn watch(settings: &EventsSettings, session: &mut Session, search: Search) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::protocol;
 use conn_common::reset::Reset;
 use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
-use conn_common::state::{self, NEW_SYN_RECV, SYN_RECV, UNSEEN};
+use conn_common::state::{self, LISTEN, NEW_SYN_RECV, SYN_RECV, UNSEEN};
 use conn_common::traffic::Traffic;
 
 use crate::event::Event;
@@ -43,7 +43,7 @@ pub enum DecodeError {
     /// The TCP state has no meaning.
     #[error("unknown TCP state {0}")]
     State(u8),
-    /// The direction is neither in nor out.
+    /// The direction is neither in nor out, or not that of a listener in an event of one.
     #[error("unknown direction {0}")]
     Direction(u8),
     /// Programs of another version wrote the record.
@@ -247,16 +247,21 @@ fn check(record: &EventRecord) -> Result<Kind, DecodeError> {
     }
     let kind = Kind::from_record(record.kind).ok_or(DecodeError::Kind(record.kind))?;
     let Connection { direction, family, state, .. } = record.connection;
-    if !matches!(direction, IN | OUT) || record.connection.is_listener() {
+    let fits = if kind.is_of_listeners() { direction == UNDIRECTED } else { matches!(direction, IN | OUT) };
+    if !fits || record.connection.is_listener() != kind.is_of_listeners() {
         return Err(DecodeError::Direction(direction));
     }
     check_tuple(record.protocol, family, state)?;
     if kind == Kind::Attempt && Attempt::from_number(record.cause).is_none() {
         return Err(DecodeError::Attempt(record.cause));
     }
-    if state::name_in(record.protocol, record.old_state).is_none()
-        && !(matches!(kind, Kind::New | Kind::Attempt) && record.old_state == UNSEEN)
-    {
+    let is_known = match kind {
+        Kind::Listen => record.old_state == UNSEEN,
+        Kind::Closed => record.old_state == LISTEN,
+        Kind::New | Kind::Attempt if record.old_state == UNSEEN => true,
+        _ => state::name_in(record.protocol, record.old_state).is_some(),
+    };
+    if !is_known {
         return Err(DecodeError::State(record.old_state));
     }
     Ok(kind)

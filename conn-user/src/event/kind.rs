@@ -1,7 +1,7 @@
 //! The kinds of events, by the names that conntrack gives them.
 
 use conn_common::event;
-use conn_common::filter::{ANY_KIND, bit};
+use conn_common::filter::{ANY_KIND, LISTENER_KINDS, bit};
 use conn_common::state::{
     CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     TIME_WAIT,
@@ -20,6 +20,10 @@ pub enum Kind {
     Destroy,
     /// A SYN arrived that has made no connection yet. Only on demand.
     Attempt,
+    /// A socket listens from now on. Only on demand.
+    Listen,
+    /// A listener ended. Only on demand.
+    Closed,
     /// A connection is open now: a walk found it. This kind is not in the stream, and no option chooses it.
     Open,
 }
@@ -28,6 +32,10 @@ impl Kind {
     /// Those of a connection in the stream, in the order of a connection's life.
     pub const ALL: [Self; 3] = [Self::New, Self::Update, Self::Destroy];
 
+    /// Those that the stream may have.
+    pub const STREAM: [Self; 6] =
+        [Self::New, Self::Update, Self::Destroy, Self::Attempt, Self::Listen, Self::Closed];
+
     /// The kind with the number that records have it by.
     pub const fn from_record(number: u8) -> Option<Self> {
         match number {
@@ -35,6 +43,8 @@ impl Kind {
             event::UPDATE => Some(Self::Update),
             event::DESTROY => Some(Self::Destroy),
             event::ATTEMPT => Some(Self::Attempt),
+            event::LISTEN => Some(Self::Listen),
+            event::CLOSED => Some(Self::Closed),
             _ => None,
         }
     }
@@ -46,15 +56,20 @@ impl Kind {
             Self::Update => bit(event::UPDATE),
             Self::Destroy => bit(event::DESTROY),
             Self::Attempt => bit(event::ATTEMPT),
+            Self::Listen => bit(event::LISTEN),
+            Self::Closed => bit(event::CLOSED),
             Self::Open => 1 << 7,
         }
     }
 
     /// The kind with this word.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::New, Self::Update, Self::Destroy, Self::Attempt, Self::Open]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::STREAM.into_iter().chain([Self::Open]).find(|kind| kind.name() == name)
+    }
+
+    /// True if events of this kind are of listeners.
+    pub const fn is_of_listeners(self) -> bool {
+        matches!(self, Self::Listen | Self::Closed)
     }
 
     /// The states that a connection can have in events of this kind, see [`conn_common::state`].
@@ -62,8 +77,9 @@ impl Kind {
         match self {
             Self::New => &[SYN_SENT, SYN_RECV],
             Self::Update => &[SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING],
-            Self::Destroy => &[CLOSE],
+            Self::Destroy | Self::Closed => &[CLOSE],
             Self::Attempt => &[SYN_RECV],
+            Self::Listen => &[LISTEN],
             Self::Open => &[
                 SYN_SENT,
                 SYN_RECV,
@@ -86,6 +102,8 @@ impl Kind {
             Self::Update => "update",
             Self::Destroy => "destroy",
             Self::Attempt => "attempt",
+            Self::Listen => "listen",
+            Self::Closed => "closed",
             Self::Open => "open",
         }
     }
@@ -95,18 +113,20 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindSet(u8);
 
-/// The words of conntrack's `--event-mask` and their bits, and one of ours. Of two words with the same prefix, the first
-/// one counts. `ALL` has no attempts: a flood of them must not drown connections.
-const WORDS: [(&str, u8); 5] = [
+/// The words of conntrack's `--event-mask` and their bits, and two of ours. Of two words with the same prefix, the first
+/// one counts. `ALL` has no attempts: a flood of them must not drown connections. It has no listeners: parsers of conntrack's
+/// lines know connections only.
+const WORDS: [(&str, u8); 6] = [
     ("ALL", ANY_KIND),
     ("NEW", bit(event::NEW)),
     ("UPDATES", bit(event::UPDATE)),
     ("DESTROY", bit(event::DESTROY)),
     ("ATTEMPT", bit(event::ATTEMPT)),
+    ("LISTEN", LISTENER_KINDS),
 ];
 
 impl KindSet {
-    /// Every kind.
+    /// Every kind of connections.
     pub const ALL: Self = Self(ANY_KIND);
     /// Ends only.
     pub const DESTROY: Self = Self(bit(event::DESTROY));
@@ -148,7 +168,7 @@ fn word(word: &str) -> Result<u8, Complaint> {
     };
     WORDS.iter().find(|(name, _)| is_prefix(name)).map(|&(_, bits)| bits).ok_or_else(|| {
         complaint!(
-            "unknown event kind {}: use ALL, NEW, UPDATES, DESTROY or ATTEMPT, separated by commas",
+            "unknown event kind {}: use ALL, NEW, UPDATES, DESTROY, ATTEMPT or LISTEN, separated by commas",
             as_typed(word)
         )
     })
@@ -173,6 +193,8 @@ mod tests {
             ("ATTEMPT", 0b100_0000),
             ("ALL,att", 0b100_0111),
             ("a", 0b111),
+            ("LISTEN", 0b1_1000),
+            ("all,l", 0b1_1111),
         ] {
             assert_eq!(mask(text), Ok(expected), "{text}");
         }
@@ -180,7 +202,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_word_that_is_wrong() {
-        insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY or ATTEMPT, separated by commas"#);
+        insta::assert_snapshot!(KindSet::parse("NEW,GONE").unwrap_err(), @r#"unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY, ATTEMPT or LISTEN, separated by commas"#);
         for text in ["", "NEW,", "UPDATESS", "é", "nеw"] {
             assert!(KindSet::parse(text).is_err(), "{text}");
         }
@@ -195,7 +217,10 @@ mod tests {
             assert_eq!(kind.bit(), bit(number));
             assert!(KindSet::ALL.contains(kind));
         }
-        assert_eq!(Kind::from_record(3), None);
+        assert_eq!(Kind::from_record(5), None);
+        for kind in Kind::STREAM {
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
         assert!(!KindSet::ALL.contains(Kind::Open));
     }
 }

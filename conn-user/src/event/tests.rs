@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use conn_common::cause::Ending;
 use conn_common::connection::{IN, LISTENER, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
-use conn_common::event::{ATTEMPT as TRIED, DESTROY, EventRecord, NEW, NO_CAUSE, UPDATE};
+use conn_common::event::{
+    ATTEMPT as TRIED, CLOSED, DESTROY, EventRecord, LISTEN as LISTENS, NEW, NO_CAUSE, UPDATE,
+};
 use conn_common::owner::{ACCEPT, COMM, CONNECT, Owner as Record};
 use conn_common::row::SocketRow;
-use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, SYN_RECV, SYN_SENT, UNSEEN};
+use conn_common::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT2, LISTEN, SYN_RECV, SYN_SENT, UNSEEN};
 use proptest::prelude::*;
 
 use super::*;
@@ -107,6 +109,30 @@ pub(crate) fn attempt() -> Enriched {
     let mut event = new_in_v6();
     event.kind = Kind::Attempt;
     event.attempt = Some(Attempt::HalfOpen);
+    event
+}
+
+/// nginx listens at port 80.
+pub(crate) fn listen() -> Enriched {
+    let mut event = new_out();
+    event.kind = Kind::Listen;
+    let connection = &mut event.connection;
+    (connection.direction, connection.state) = (UNDIRECTED, LISTEN);
+    connection.set(LISTENER);
+    (connection.sport, connection.dport) = (0, 80);
+    (connection.src, connection.dst) = ([0; 16], [0; 16]);
+    connection.owner.comm = name(b"nginx");
+    connection.owner.source = conn_common::owner::LISTENER;
+    event
+}
+
+/// The listener of [`listen`] ends after a minute.
+pub(crate) fn listener_closed() -> Enriched {
+    let mut event = listen();
+    event.kind = Kind::Closed;
+    event.time_ns += 60_000_000_000;
+    event.old_state = LISTEN;
+    event.connection.state = CLOSE;
     event
 }
 
@@ -263,7 +289,6 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
             family: rest.0,
             direction: rest.1,
             state: rest.2,
-            // The stream has no listeners.
             flags: rest.3 & !LISTENER,
             last_sport: 0,
             scratch: 0,
@@ -283,19 +308,27 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
         idle_jiffies: counts[7],
     });
     let ending = (any::<u16>(), 0..=Cause::COUNT as u8, any::<u8>());
-    let kind = prop_oneof![Just(NEW), Just(UPDATE), Just(DESTROY), Just(TRIED)];
+    let kind = prop_oneof![Just(NEW), Just(UPDATE), Just(DESTROY), Just(TRIED), Just(LISTENS), Just(CLOSED)];
     (kind, state, TIMES, ending, traffic, connection).prop_map(
         |(kind, old_state, time_ns, (error, cause, reset), traffic, connection)| EventRecord {
             time_ns,
             error,
             kind,
-            old_state: if matches!(kind, NEW | TRIED) { UNSEEN } else { old_state },
+            old_state: match kind {
+                NEW | TRIED | LISTENS => UNSEEN,
+                CLOSED => LISTEN,
+                _ => old_state,
+            },
             cause: if kind == TRIED { cause % Attempt::ALL.len() as u8 } else { cause },
             reset,
             version: conn_common::event::VERSION,
             protocol: conn_common::protocol::TCP,
             traffic,
-            connection,
+            connection: if matches!(kind, LISTENS | CLOSED) {
+                Connection { direction: UNDIRECTED, flags: connection.flags | LISTENER, ..connection }
+            } else {
+                connection
+            },
         },
     )
 }
@@ -331,6 +364,7 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
         (any_record(), prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED), Just(PERHAPS_IN)], any::<u32>())
             .prop_map(|(record, direction, at_least_jiffies)| {
                 let EventRecord { time_ns, traffic, connection, .. } = record;
+                let direction = if connection.is_listener() { UNDIRECTED } else { direction };
                 let row = SocketRow {
                     cookie: 7,
                     traffic,

@@ -28,7 +28,10 @@ impl Filter {
         if let Some((field, _)) = self.bounds.iter().find(|(_, set)| set.is_empty()) {
             return Some(format!("what it asks for excludes each other in {}", field.noun()));
         }
-        self.two_families().or_else(|| self.no_such_state(kinds)).or_else(|| self.no_end(kinds))
+        self.two_families()
+            .or_else(|| self.no_such_state(kinds))
+            .or_else(|| self.no_end(kinds))
+            .or_else(|| self.no_listener(kinds))
     }
 
     /// Two ends of different families.
@@ -80,6 +83,12 @@ impl Filter {
             "only DESTROY events have {}",
             if *field == Field::Failed { "failed" } else { field.noun() }
         ))
+    }
+
+    /// A direction, where there are only listeners.
+    fn no_listener(&self, kinds: &[Kind]) -> Option<String> {
+        let has_only = kinds.iter().all(|kind| kind.is_of_listeners());
+        (has_only && !self.admits_listeners()).then(|| "a listener is neither in nor out".to_owned())
     }
 }
 
@@ -177,6 +186,8 @@ mod tests {
         {
             assert_eq!(found(text, &[Kind::Update]), "", "{text}");
         }
+        assert_eq!(found("direction in", &[Kind::Listen]), "a listener is neither in nor out");
+        assert_eq!(found("direction listen", &[Kind::Listen]), "");
         assert_eq!(found("failed state closed", &Kind::ALL), "");
         assert_eq!(found("state time-wait", &[Kind::Open]), "");
     }

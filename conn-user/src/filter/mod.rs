@@ -17,7 +17,7 @@ use conn_common::connection::Connection;
 use conn_common::state::LISTEN;
 
 pub use self::kernel_part::KernelPart;
-use crate::filter::expression::{Expression, Field, PredicateKind};
+use crate::filter::expression::{Expression, Field, PredicateKind, field};
 use crate::filter::subject::Subject;
 use crate::filter::value::ranges::Ranges;
 
@@ -140,6 +140,11 @@ impl Filter {
     /// True if only listening sockets pass.
     pub fn is_of_listeners(&self) -> bool {
         self.bounds.get(&Field::State) == Some(&Ranges::one(LISTEN.into()))
+    }
+
+    /// True if the filter lets sockets without a direction pass that listen.
+    pub fn admits_listeners(&self) -> bool {
+        self.bounds.get(&Field::Direction).is_none_or(|set| set.contains(field::LISTEN))
     }
 
     /// True if a slot of the ledger may count connections that pass. A slot knows direction and service port only.

@@ -50,7 +50,7 @@ pub(super) fn load(
     let whole_slots = if load_options::HAS_TABLES { ledger::WHOLE_SLOTS } else { ledger::KEYS };
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
 
-    let (kinds, attempts_wanted) = (options.connection_kinds(), flag(options.wants_attempts()));
+    let (kinds, attempts_wanted) = (options.socket_kinds(), flag(options.wants_attempts()));
 
     let mut loader: EbpfLoader<'_> = loader;
     loader

@@ -1,7 +1,7 @@
 //! The options of the kernel programs for a run.
 
 use conn_common::event::ATTEMPT;
-use conn_common::filter::{ANY_DIRECTION, LISTENERS, bit};
+use conn_common::filter::{ANY_DIRECTION, LISTENER_KINDS, LISTENERS, bit};
 use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
 use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
@@ -90,8 +90,17 @@ impl Options {
         self
     }
 
-    /// The event kinds of connections.
-    pub(crate) const fn connection_kinds(&self) -> u8 {
+    /// The same, where the stream has the listeners that pass the filter, if the run wants events of them.
+    #[must_use]
+    pub(crate) fn showing_listeners(mut self, filter: &Filter) -> Self {
+        if self.kinds & LISTENER_KINDS != 0 && filter.admits_listeners() {
+            self.filter.directions |= LISTENERS;
+        }
+        self
+    }
+
+    /// The event kinds of sockets: of connections and listeners.
+    pub(crate) const fn socket_kinds(&self) -> u8 {
         self.kinds & !bit(ATTEMPT)
     }
 
@@ -102,7 +111,7 @@ impl Options {
 
     /// True if the run needs neither events nor owners nor times.
     pub(crate) fn only_counts(&self) -> bool {
-        self.connection_kinds() == 0 && !self.durations
+        self.socket_kinds() == 0 && !self.durations
     }
 
     /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if

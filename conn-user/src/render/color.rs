@@ -17,10 +17,10 @@ const NONE: &[u8] = b"\x1b[0m";
 /// The colour of a kind of event.
 pub(super) fn kind(event: &Enriched) -> &'static [u8] {
     match event.kind {
-        Kind::New => NEW,
+        Kind::New | Kind::Listen => NEW,
         Kind::Update | Kind::Open | Kind::Attempt => UPDATE,
         Kind::Destroy if event.is_failed() => FAILED,
-        Kind::Destroy => DESTROY,
+        Kind::Destroy | Kind::Closed => DESTROY,
     }
 }
 

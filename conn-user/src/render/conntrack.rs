@@ -57,6 +57,8 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         Kind::Update => b" [UPDATE]",
         Kind::Destroy => b"[DESTROY]",
         Kind::Attempt => b"[ATTEMPT]",
+        Kind::Listen => b" [LISTEN]",
+        Kind::Closed => b" [CLOSED]",
         Kind::Open => b"",
     };
     if event.kind != Kind::Open {
@@ -97,7 +99,7 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
 
 /// When it began and ended, in whole seconds of local time.
 fn bounds(event: &Enriched, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
-    let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
+    let end = Some(event.time_ns).filter(|_| matches!(event.kind, Kind::Destroy | Kind::Closed));
     for (key, ns) in [(&b" [start="[..], event.attempt_ns()), (b" [stop=", end)] {
         if let Some(ns) = ns {
             out.extend_from_slice(key);
@@ -138,7 +140,7 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
     }
     let length = event.lifetime_ns().or(event.age_ns());
     match event.kind {
-        Kind::New | Kind::Update => return,
+        Kind::New | Kind::Update | Kind::Listen | Kind::Closed => return,
         Kind::Attempt => {
             out.extend_from_slice(b" attempt=");
             out.extend_from_slice(event.attempt.map_or("-", Attempt::name).as_bytes());
@@ -199,6 +201,7 @@ pub(super) fn is_unreplied(event: &Enriched) -> bool {
     }
     match event.kind {
         Kind::Attempt => true,
+        Kind::Listen | Kind::Closed => false,
         Kind::New | Kind::Update | Kind::Open => connection.state == state::SYN_SENT,
         Kind::Destroy => {
             event.old_state == state::SYN_SENT
@@ -247,6 +250,8 @@ mod tests {
             nasty(),
             open(),
             attempt(),
+            listen(),
+            listener_closed(),
         ]), @r"
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
          [UPDATE] tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
@@ -258,6 +263,8 @@ mod tests {
             [NEW] tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=x\x0a\x5bNEW]\x20pid\x3d1\x1b\xff owner=connect src_name=x\x20dst\x3d1\x0a\x1b\x5b2J
         tcp      6 ESTABLISHED src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect holders=2 src_name=laptop.example dst_name=web.example age=10.000000000
         [ATTEMPT] tcp      6 SYN_RECV src=2001:db8::7 dst=2001:db8::22 sport=43210 dport=22 [UNREPLIED] src=2001:db8::22 dst=2001:db8::7 sport=22 dport=43210 dir=in pid=- comm=- owner=- attempt=half_open
+         [LISTEN] tcp      6 LISTEN src=0.0.0.0 dst=0.0.0.0 sport=0 dport=80 src=0.0.0.0 dst=0.0.0.0 sport=80 dport=0 dir=listen pid=1234 comm=nginx owner=listener
+         [CLOSED] tcp      6 CLOSE src=0.0.0.0 dst=0.0.0.0 sport=0 dport=80 src=0.0.0.0 dst=0.0.0.0 sport=80 dport=0 dir=listen pid=1234 comm=nginx owner=listener
         ");
     }
 
@@ -323,7 +330,10 @@ mod tests {
         let mut words = line.split_ascii_whitespace().peekable();
         let tuple = ["src=", "dst=", "sport=", "dport="];
         let mut ok = kind == Kind::Open
-            || matches!(words.next(), Some("[NEW]" | "[UPDATE]" | "[DESTROY]" | "[ATTEMPT]"));
+            || matches!(
+                words.next(),
+                Some("[NEW]" | "[UPDATE]" | "[DESTROY]" | "[ATTEMPT]" | "[LISTEN]" | "[CLOSED]")
+            );
         if extras.extended {
             ok &= matches!(
                 (words.next(), words.next()),

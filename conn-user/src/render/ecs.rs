@@ -26,6 +26,8 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
             Kind::New | Kind::Attempt => r#"["connection","start"]"#,
             Kind::Update => r#"["connection","change"]"#,
             Kind::Destroy => r#"["connection","end"]"#,
+            Kind::Listen => r#"["start"]"#,
+            Kind::Closed => r#"["end"]"#,
             Kind::Open => r#"["connection","info"]"#,
         },
     );

@@ -34,7 +34,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.optional("protocol", protocol::name(event.protocol), Object::word);
     object.optional("state", state_name::name(connection.state), Object::word);
-    if !matches!(event.kind, Kind::Open | Kind::Attempt) {
+    if matches!(event.kind, Kind::New | Kind::Update | Kind::Destroy) {
         object.optional("old_state", state_name::name(event.old_state), Object::word);
     }
     object.address("src", event.src());
@@ -70,7 +70,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("established_ns", event.established_ns().map(unix_ns), Object::integer);
     object.optional("handshake_ns", event.handshake_ns(), Object::integer);
     match event.kind {
-        Kind::New | Kind::Update => {}
+        Kind::New | Kind::Update | Kind::Listen | Kind::Closed => {}
         Kind::Destroy => end(event, &mut object),
         Kind::Attempt => object.optional("attempt", event.attempt.map(Attempt::name), Object::word),
         Kind::Open => now(event, &mut object),
@@ -167,6 +167,8 @@ mod tests {
             nasty(),
             open(),
             attempt(),
+            listen(),
+            listener_closed(),
         ]), @r#"
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":1767323045999999993,"schema":1}
         {"event":"update","time":"2026-01-02T03:04:06.001500000Z","time_ns":1767323046001500000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","old_state":"syn_sent","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"process_start_ns":1767323045999999993,"schema":1}
@@ -177,6 +179,8 @@ mod tests {
         {"event":"new","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"syn_sent","old_state":null,"src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"x dst=1\n\u001b[2J","dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"x\n[NEW] pid=1\u001b�","thread":"\"\\ \u202e","owner":"connect","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"comm_hex":"780a5b4e45575d207069643d311bff","process_start_ns":1767323045999999993,"schema":1}
         {"event":"open","time":"2026-01-02T03:04:16.000000000Z","time_ns":1767323056000000000,"id":41,"direction":"out","family":"ipv4","protocol":"tcp","state":"established","src":"192.0.2.7","sport":43210,"dst":"198.51.100.9","dport":443,"src_name":"laptop.example","dst_name":"web.example","pid":1234,"tid":1235,"uid":1000,"comm":"curl","thread":"resolver","owner":"connect","holders":2,"cgroup":6789,"container":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","container_name":"app","container_user":1000,"pod":"web-1","pod_namespace":"prod","unit":"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope","user_unit":"app.service","netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":1767323046001500000,"handshake_ns":1500000,"age_ns":10000000000,"at_least_ns":null,"bytes_sent":517,"bytes_received":65536,"segments_sent":49,"segments_received":51,"retransmits":2,"srtt_us":1480,"min_rtt_us":1390,"idle_ns":4000000,"receive_queue":12,"send_queue":3456,"process_start_ns":1767323045999999993,"schema":1}
         {"event":"attempt","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"in","family":"ipv6","protocol":"tcp","state":"syn_recv","src":"2001:db8::7","sport":43210,"dst":"2001:db8::22","dport":22,"src_name":null,"dst_name":null,"pid":null,"tid":null,"uid":null,"comm":null,"thread":null,"owner":"-","holders":null,"cgroup":null,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"attempt":"half_open","process_start_ns":null,"schema":1}
+        {"event":"listen","time":"2026-01-02T03:04:06.000000000Z","time_ns":1767323046000000000,"id":41,"direction":"listen","family":"ipv4","protocol":"tcp","state":"listen","src":"0.0.0.0","sport":0,"dst":"0.0.0.0","dport":80,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"nginx","thread":"resolver","owner":"listener","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":1767323045999999993,"schema":1}
+        {"event":"closed","time":"2026-01-02T03:05:06.000000000Z","time_ns":1767323106000000000,"id":41,"direction":"listen","family":"ipv4","protocol":"tcp","state":"close","src":"0.0.0.0","sport":0,"dst":"0.0.0.0","dport":80,"src_name":null,"dst_name":null,"pid":1234,"tid":1235,"uid":1000,"comm":"nginx","thread":"resolver","owner":"listener","holders":null,"cgroup":6789,"container":null,"container_name":null,"container_user":null,"pod":null,"pod_namespace":null,"unit":null,"user_unit":null,"netns":4026531840,"interface":null,"interface_index":null,"preexisting":false,"attempt_ns":1767323046000000000,"established_ns":null,"handshake_ns":null,"process_start_ns":1767323045999999993,"schema":1}
         "#);
     }
 
@@ -201,9 +205,18 @@ mod tests {
     /// The writer is by hand, for speed; what it writes is what the columns say, and what reading back needs.
     #[test]
     fn keys_and_values_are_those_of_the_columns() {
-        for event in
-            [new_out(), established(), closed(), reset(), failed(999, 1), preexisting(), nasty(), open()]
-        {
+        for event in [
+            new_out(),
+            established(),
+            closed(),
+            reset(),
+            failed(999, 1),
+            preexisting(),
+            nasty(),
+            open(),
+            listen(),
+            listener_closed(),
+        ] {
             let columns: Vec<&Column> = Column::native().collect();
             let mut out = Vec::new();
             json_writer::columns(&event, &columns, &CLOCK, &mut out);

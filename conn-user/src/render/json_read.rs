@@ -15,10 +15,11 @@ use conn_common::connection::{
 };
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::reset::Reset;
-use conn_common::state::UNSEEN;
+use conn_common::state::{LISTEN, UNSEEN};
 use conn_common::traffic::Traffic;
 use serde::Deserialize;
 
+use crate::event::direction::LISTEN as LISTENS;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::lost::Lost;
@@ -165,6 +166,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
     let connection = connection(&fields, clock)?;
     let old_state = match (kind, &fields.old_state) {
         (Kind::Open, _) => connection.state,
+        (Kind::Closed, _) => LISTEN,
         (_, None) => UNSEEN,
         (_, Some(name)) => state("old_state", name)?,
     };
@@ -215,11 +217,12 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         },
         Some("in") => IN,
         Some("out") => OUT,
-        Some("listen") => LISTENER,
+        Some(LISTENS) => UNDIRECTED,
         Some(word) => return Err(value("direction", word)),
     };
     // The idle time is known of connections that were established, see `decode`.
     let established = if fields.idle_ns.is_some() { WAS_ESTABLISHED } else { 0 };
+    let role = if fields.direction.as_deref() == Some(LISTENS) { LISTENER } else { 0 };
     let preexisting = if fields.preexisting { PREEXISTING } else { 0 };
     let [last_sport, scratch] = interface_halves(fields.interface_index.unwrap_or(0));
     Ok(Connection {
@@ -231,7 +234,7 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         family: if fields.src.is_ipv6() { 6 } else { 4 },
         direction,
         state: state("state", &fields.state)?,
-        flags: established | preexisting,
+        flags: established | preexisting | role,
         id: fields.id.unwrap_or(0),
         attempt_ns: moment("attempt_ns", fields.attempt_ns)?,
         established_ns: moment("established_ns", fields.established_ns)?,

@@ -21,6 +21,8 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
             Kind::Update => "conntrace.connection.update",
             Kind::Destroy => "conntrace.connection.destroy",
             Kind::Attempt => "conntrace.connection.attempt",
+            Kind::Listen => "conntrace.listener.listen",
+            Kind::Closed => "conntrace.listener.closed",
             Kind::Open => "conntrace.connection.open",
         },
     );

@@ -9,9 +9,9 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
     let connection = &event.connection;
     out.extend_from_slice(match event.kind {
         // For an open connection, as with `conntrack -L -o save`: the entry to create again.
-        Kind::New | Kind::Open | Kind::Attempt => b"-A",
+        Kind::New | Kind::Open | Kind::Attempt | Kind::Listen => b"-A",
         Kind::Update => b"-U",
-        Kind::Destroy => b"-D",
+        Kind::Destroy | Kind::Closed => b"-D",
     });
     let status: &[u8] = match (conntrack::is_unreplied(event), conntrack::is_assured(event)) {
         (true, _) => b" -u UNSET",

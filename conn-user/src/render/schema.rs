@@ -9,7 +9,8 @@ use crate::event::kind::Kind;
 use crate::render::json::SCHEMA;
 
 /// Every kind, with its bit.
-const KINDS: [Kind; 5] = [Kind::New, Kind::Update, Kind::Destroy, Kind::Attempt, Kind::Open];
+const KINDS: [Kind; 7] =
+    [Kind::New, Kind::Update, Kind::Destroy, Kind::Attempt, Kind::Listen, Kind::Closed, Kind::Open];
 
 /// The schema of a line of `-o json`.
 pub fn json() -> Value {

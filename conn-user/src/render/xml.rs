@@ -90,7 +90,7 @@ fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out
 
 /// When it began and ended, in nanoseconds since 1970 as conntrack has it.
 fn bounds(event: &Enriched, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
-    let end = Some(event.time_ns).filter(|_| event.kind == Kind::Destroy);
+    let end = Some(event.time_ns).filter(|_| matches!(event.kind, Kind::Destroy | Kind::Closed));
     let bounds = [("start", event.attempt_ns()), ("stop", end)];
     if bounds.iter().all(|(_, ns)| ns.is_none()) {
         return;

@@ -124,7 +124,7 @@ fn errors_name_the_option_and_the_remedy() {
         error.to_string()
     });
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    --event-mask: unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY or ATTEMPT, separated by commas
+    --event-mask: unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY, ATTEMPT or LISTEN, separated by commas
     --proto: protocol "udp" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out
     --proto: protocol "17" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out. tcplife -p 181 is here: conntrace life --pid 181; tcpconnect -p 181 is here: conntrace -e NEW --direction out --pid 181
     --dport: port 70000 is out of range: ports are 0 to 65535

@@ -179,7 +179,7 @@ mod tests {
           help       Explain a command or a topic
 
         Options of events, the default; most other commands have them, too:
-          -e, --event-mask KINDS   NEW, UPDATES, DESTROY, ALL; ATTEMPT; shorter: n,d
+          -e, --event-mask KINDS   NEW, UPDATES, DESTROY, ALL; ATTEMPT; LISTEN; or n,d
           --dport, --sport PORTS   service port, initiator's port: 22, ssh, 8000-8099
           -s, -d, --src, --dst A   addresses and prefixes; !10.0.0.0/8 excludes
           --direction in|out       opened by the peer, or by this host; a connection
@@ -335,7 +335,9 @@ mod tests {
         handshake is almost complete, and the kernel has made the socket (SYN_RECV).
         UPDATE is every later change of state. DESTROY is the step to CLOSE.
         ATTEMPT is a SYN that made no connection yet: half_open (a listener took it),
-        refused (no socket listens) or dropped (accept queue full). ALL leaves it out.
+        refused (no socket listens) or dropped (accept queue full). With LISTEN, a
+        listener has an event when it begins (LISTEN) and ends (CLOSED). ALL leaves
+        attempts and listeners out.
 
         TIME_WAIT has no events, because the kernel has already freed the socket. It is
         not part of a lifetime, and not counted as open. The same is usually true of
