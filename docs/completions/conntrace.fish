@@ -24,7 +24,7 @@ function __fish_conntrace_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also ATTEMPT (a SYN that made no connection yet), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also ATTEMPT (a SYN that made no connection yet) and LISTEN (begin and end of a listener), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s b -l buffer-size -d 'Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
@@ -77,7 +77,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count o
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Check what conntrace can do on this host, and test it'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command or a topic'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "completions" -d 'Print the completion script for a shell'
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also ATTEMPT (a SYN that made no connection yet), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also ATTEMPT (a SYN that made no connection yet) and LISTEN (begin and end of a listener), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s b -l buffer-size -d 'Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r

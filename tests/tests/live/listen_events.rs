@@ -159,7 +159,7 @@ fn listeners_are_chosen_by_kind_and_filter(_: &Host) -> Outcome {
     ];
     let left = [
         watch("LISTEN", &other, &[]),
-        watch("LISTEN", &port, &["--comm", "!", &comm]),
+        watch("LISTEN", &port, &["--comm", &format!("!{comm}")]),
         watch("LISTEN", &port, &["--direction", "in"]),
         alone(&["--netns", &netns, "sport", "=", ":1"]),
     ];
