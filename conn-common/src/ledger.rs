@@ -8,7 +8,7 @@ use crate::assoc_table;
 use crate::cause::Cause;
 use crate::connection::Connection;
 use crate::protocol;
-use crate::state::{self, NO_SLOT, SYN_RECV, SYN_SENT};
+use crate::state::{self, NO_SLOT};
 
 /// Columns of the step matrix: the open states.
 const COLUMNS: usize = state::OPEN.len();
@@ -225,95 +225,127 @@ impl Slot {
             self.cells[cell] += 1;
         }
     }
+}
 
-    fn row(&self, row: usize) -> u64 {
-        self.cells[row * COLUMNS..(row + 1) * COLUMNS].iter().sum()
+/// The sums over the cells of a slot, however the cells are stored.
+pub trait Cells {
+    /// The cells that are not 0: the number of each, and its count.
+    fn used(&self) -> impl Iterator<Item = (usize, u64)>;
+
+    /// The sum of the cells whose row and column are wanted.
+    fn sum(&self, is_wanted: impl Fn(usize, usize) -> bool) -> u64 {
+        let wanted = self.used().filter(|(cell, _)| is_wanted(cell / COLUMNS, cell % COLUMNS));
+        wanted.fold(0, |sum, (_, count)| sum.wrapping_add(count))
     }
 
     /// Connections attempted (out) or born by a handshake (in) while conntrace watched.
-    pub fn opened(&self) -> u64 {
-        self.row(OPENED)
+    fn opened(&self) -> u64 {
+        self.sum(|row, _| row == OPENED)
     }
 
     /// Connections that were there before.
-    pub fn preexisting(&self) -> u64 {
-        self.row(PREEXISTING)
+    fn preexisting(&self) -> u64 {
+        self.sum(|row, _| row == PREEXISTING)
     }
 
     /// Connections that ended after they were established.
-    pub fn closed(&self) -> u64 {
-        Cause::ALL.iter().map(|&cause| self.closed_by(cause)).sum()
+    fn closed(&self) -> u64 {
+        self.sum(|row, column| is_end(row) && !is_opening(column))
     }
 
     /// Closed for one cause.
-    pub fn closed_by(&self, cause: Cause) -> u64 {
-        self.ends(cause, |state| !state::is_opening(state))
+    fn closed_by(&self, cause: Cause) -> u64 {
+        self.sum(|row, column| row == ENDS + cause as usize && !is_opening(column))
     }
 
     /// Connections that ended without ever being established.
-    pub fn failed(&self) -> u64 {
-        Cause::ALL.iter().map(|&cause| self.failed_by(cause)).sum()
+    fn failed(&self) -> u64 {
+        self.sum(|row, column| is_end(row) && is_opening(column))
     }
 
     /// Failed for one cause.
-    pub fn failed_by(&self, cause: Cause) -> u64 {
-        self.ends(cause, state::is_opening)
-    }
-
-    fn ends(&self, cause: Cause, from: impl Fn(u8) -> bool) -> u64 {
-        let states = state::OPEN.iter().filter(|&&state| from(state));
-        states.filter_map(|&state| end_cell(state, cause)).map(|cell| self.cells[cell]).sum()
+    fn failed_by(&self, cause: Cause) -> u64 {
+        self.sum(|row, column| row == ENDS + cause as usize && is_opening(column))
     }
 
     /// Handshakes completed while conntrace watched.
-    pub fn established(&self) -> u64 {
-        [SYN_SENT, SYN_RECV]
-            .iter()
-            .flat_map(|&from| {
-                state::OPEN.iter().filter(|&&to| !state::is_opening(to)).map(move |&to| step_cell(from, to))
-            })
-            .flatten()
-            .map(|cell| self.cells[cell])
-            .sum()
+    fn established(&self) -> u64 {
+        self.sum(|row, column| row < COLUMNS && is_opening(row) && !is_opening(column))
     }
 
     /// Connections open now in `state`: entries less exits. A negative sum means that the cells of one connection were
     /// read at different moments; then the caller reads again.
-    pub fn open_in(&self, state: u8) -> i64 {
+    fn open_in(&self, state: u8) -> i64 {
         self.entered(state).wrapping_sub(self.left(state)).cast_signed()
     }
 
     /// How often a connection entered `state`: it began there, was found there, or came from another state.
-    pub fn entered(&self, state: u8) -> u64 {
-        let Some(column) = cell(0, state) else { return 0 };
-        (0..=PREEXISTING).map(|from| self.cells[from * COLUMNS + column]).sum()
+    fn entered(&self, state: u8) -> u64 {
+        let Some(entered) = cell(0, state) else { return 0 };
+        self.sum(|row, column| row <= PREEXISTING && column == entered)
     }
 
     /// How often a connection left `state`: for another state, or by its end.
-    pub fn left(&self, state: u8) -> u64 {
-        let Some(row) = cell(0, state) else { return 0 };
-        let ended: u64 = Cause::ALL.iter().map(|&cause| self.ends(cause, |from| from == state)).sum();
-        self.row(row) + ended
+    fn left(&self, state: u8) -> u64 {
+        let Some(left) = cell(0, state) else { return 0 };
+        self.sum(|row, column| row == left || is_end(row) && column == left)
+    }
+
+    /// Entries and exits of all open states, in the order of [`state::OPEN`]: [`Cells::entered`] and [`Cells::left`] in one
+    /// walk over the cells.
+    fn passages(&self) -> ([u64; COLUMNS], [u64; COLUMNS]) {
+        let (mut entered, mut left) = ([0; COLUMNS], [0; COLUMNS]);
+        let add = |to: &mut u64, count| *to = u64::wrapping_add(*to, count);
+        for (cell, count) in self.used() {
+            let (row, column) = (cell / COLUMNS, cell % COLUMNS);
+            if row <= PREEXISTING {
+                add(&mut entered[column], count);
+            }
+            if row < COLUMNS {
+                add(&mut left[row], count);
+            } else if is_end(row) {
+                add(&mut left[column], count);
+            }
+        }
+        (entered, left)
     }
 
     /// Connections open now.
-    pub fn open(&self) -> i64 {
-        state::OPEN.iter().map(|&state| self.open_in(state)).sum()
+    fn open(&self) -> i64 {
+        let (entered, left) = self.passages();
+        let sum = |all: [u64; COLUMNS]| all.into_iter().fold(0, u64::wrapping_add);
+        sum(entered).wrapping_sub(sum(left)).cast_signed()
     }
 
     /// Payload bytes sent by connections that ended, retransmissions not counted twice.
-    pub fn bytes_sent(&self) -> u64 {
-        self.cells[BYTES_SENT]
+    fn bytes_sent(&self) -> u64 {
+        self.sum(|row, column| row * COLUMNS + column == BYTES_SENT)
     }
 
     /// Payload bytes received in order by connections that ended.
-    pub fn bytes_received(&self) -> u64 {
-        self.cells[BYTES_RECEIVED]
+    fn bytes_received(&self) -> u64 {
+        self.sum(|row, column| row * COLUMNS + column == BYTES_RECEIVED)
     }
 
     /// Segments retransmitted by connections that ended.
-    pub fn retransmits(&self) -> u64 {
-        self.cells[RETRANSMITS]
+    fn retransmits(&self) -> u64 {
+        self.sum(|row, column| row * COLUMNS + column == RETRANSMITS)
+    }
+}
+
+/// True of a row of ends.
+const fn is_end(row: usize) -> bool {
+    row >= ENDS && row < ENDS + Cause::COUNT
+}
+
+/// True of the column, or of the row of steps, of a state before the handshake is complete.
+const fn is_opening(column: usize) -> bool {
+    state::is_opening(state::OPEN[column])
+}
+
+impl Cells for Slot {
+    fn used(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.cells.iter().copied().enumerate().filter(|&(_, count)| count != 0)
     }
 }
 
@@ -321,13 +353,13 @@ impl Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Totals {
-    /// As [`Slot::opened`].
+    /// As [`Cells::opened`].
     pub opened: u64,
-    /// As [`Slot::preexisting`].
+    /// As [`Cells::preexisting`].
     pub preexisting: u64,
-    /// As [`Slot::failed`].
+    /// As [`Cells::failed`].
     pub failed: u64,
-    /// As [`Slot::closed`].
+    /// As [`Cells::closed`].
     pub closed: u64,
 }
 
@@ -336,7 +368,7 @@ impl Totals {
     pub const ZERO: Self = Self { opened: 0, preexisting: 0, failed: 0, closed: 0 };
 
     /// The counts of a slot, for the totals of its namespace.
-    pub fn of(slot: &Slot) -> Self {
+    pub fn of(slot: &impl Cells) -> Self {
         Self {
             opened: slot.opened(),
             preexisting: slot.preexisting(),

@@ -104,7 +104,7 @@ mod tests {
 
     use super::*;
     use crate::cause::Cause;
-    use crate::ledger::Slot;
+    use crate::ledger::{Cells as _, Slot};
     use crate::state::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK};
 
     /// A socket whose steps land in a ledger slot, as in the kernel.

@@ -1,10 +1,10 @@
-//! A small ledger slot: the first counts of a port, in 128 bytes where a [`Slot`] takes 1.5 KiB.
+//! A small ledger slot: the first counts of a port, in 128 bytes where a [`Slot`](crate::ledger::Slot) takes 1.5 KiB.
 //!
 //! A slot has 192 cells, and most ports use less than ten. A word of a small slot holds the number of a cell and its count,
 //! and the first step that needs the cell claims the word. So each step still is one addition to one word. A port that
 //! passes [`HOT`], or needs more cells, gets a whole slot beside the small one. A reader adds both up.
 
-use crate::ledger::{BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, Slot, TRAFFIC_CELL};
+use crate::ledger::{BYTES_RECEIVED, BYTES_SENT, CELLS, RETRANSMITS, TRAFFIC_CELL};
 
 /// Words for cells. An incoming port whose connections end in all common ways uses 12.
 pub const WORDS: usize = 12;
@@ -38,18 +38,15 @@ impl SmallSlot {
     /// All counts are 0.
     pub const ZERO: Self = Self { uses: 0, sums: [0; SUMS], words: [FREE; WORDS] };
 
-    /// The same counts as a whole slot.
-    pub fn to_slot(&self) -> Slot {
-        let mut slot = Slot::ZERO;
-        slot.cells[TRAFFIC_CELL..TRAFFIC_CELL + SUMS].copy_from_slice(&self.sums);
-        for &word in &self.words {
-            // Cells count from 1 here, so that no word of a cell is `FREE`.
+    /// Cells and sums that are in use: the number of each cell, and its count.
+    pub fn used(&self) -> impl Iterator<Item = (usize, u64)> {
+        let sums = self.sums.into_iter().enumerate().map(|(at, sum)| (TRAFFIC_CELL + at, sum));
+        // Cells count from 1 here, so that no word of a cell is `FREE`.
+        let cells = self.words.into_iter().filter_map(|word| {
             let cell = (word >> COUNT_BITS) as usize;
-            if (1..=CELLS).contains(&cell) {
-                slot.cells[cell - 1] += word & ((1 << COUNT_BITS) - 1);
-            }
-        }
-        slot
+            (1..=CELLS).contains(&cell).then(|| (cell - 1, word & ((1 << COUNT_BITS) - 1)))
+        });
+        cells.chain(sums).filter(|&(_, count)| count != 0)
     }
 }
 
@@ -68,8 +65,14 @@ pub const fn is_of(word: u64, cell: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{opened_cell, step_cell};
+    use crate::ledger::{Slot, opened_cell, step_cell};
     use crate::state::{ESTABLISHED, SYN_RECV};
+
+    fn whole(small: &SmallSlot) -> Slot {
+        let mut slot = Slot::ZERO;
+        small.used().for_each(|(cell, count)| slot.cells[cell] += count);
+        slot
+    }
 
     /// As the kernel programs do it, one CPU at a time.
     fn add(slot: &mut SmallSlot, cell: usize, amount: u64) -> bool {
@@ -99,7 +102,7 @@ mod tests {
         slot.cells[BYTES_SENT] = 7;
         slot.cells[BYTES_RECEIVED] = u64::MAX;
         slot.cells[RETRANSMITS] = 9;
-        assert_eq!(small.to_slot(), slot);
+        assert_eq!(whole(&small), slot);
     }
 
     #[test]
@@ -107,6 +110,6 @@ mod tests {
         let mut small = SmallSlot::ZERO;
         assert!((0..WORDS).all(|cell| add(&mut small, cell, 1)));
         assert!(!add(&mut small, WORDS, 1) && add(&mut small, 0, 1));
-        assert_eq!(small.to_slot().cells[..=WORDS].iter().sum::<u64>(), WORDS as u64 + 1);
+        assert_eq!(whole(&small).cells[..=WORDS].iter().sum::<u64>(), WORDS as u64 + 1);
     }
 }

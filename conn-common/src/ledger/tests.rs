@@ -3,7 +3,7 @@
 use super::*;
 use crate::connection::{IN, LISTENER, OUT};
 use crate::protocol::TCP;
-use crate::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, OPEN};
+use crate::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, OPEN, SYN_SENT};
 
 #[test]
 fn every_cell_has_one_meaning() {

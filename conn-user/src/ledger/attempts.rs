@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use conn_common::attempt::PortAttempts;
 use conn_common::connection::IN;
+use conn_common::ledger::Cells;
 use conn_common::name;
 use serde::Serialize;
 
@@ -82,7 +83,7 @@ pub(crate) fn waiting(
         let queues = queues.get(&port).copied().unwrap_or_default();
         let begun = before.attempts.get(&port).map_or(0, |counts| counts.begun);
         let direct = before.attempts.get(&port).map_or(0, |counts| counts.direct);
-        let children = after.ports.get(&(IN, port)).map_or(0, conn_common::ledger::Slot::opened);
+        let children = after.ports.get(&(IN, port)).map_or(0, Cells::opened);
         let dropped = before.listeners.get(&port).map_or(0, |counts| counts.dropped);
         let dropped_before = after.listeners.get(&port).map_or(0, |counts| counts.dropped_before);
         Waiting {
@@ -259,6 +260,7 @@ mod tests {
     use conn_common::state::SYN_RECV;
 
     use super::*;
+    use crate::ledger::counts::Counts;
     use crate::ledger::reader::Listeners;
 
     const ALL: Sight = Sight { begun: true, refused: true, half_open: true, dropped: true };
@@ -268,7 +270,7 @@ mod tests {
         let mut slot = Slot::ZERO;
         (0..children).for_each(|_| slot.count_opened(SYN_RECV));
         Ledger {
-            ports: BTreeMap::from([((IN, 80), slot)]),
+            ports: BTreeMap::from([((IN, 80), Counts::of(&slot))]),
             listeners: BTreeMap::from([(80, listeners)]),
             attempts: ByPort::from([(80, PortAttempts { begun, direct, refused: 0 })]),
             ..Ledger::default()

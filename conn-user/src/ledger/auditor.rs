@@ -2,7 +2,7 @@
 //! ring must be read and reports printed.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -258,9 +258,13 @@ impl Shared {
 
     /// The ledger, with the repairs of earlier audits.
     fn ledger(&self) -> Result<Ledger, MapError> {
-        let mut ledger = self.ledger.read()?;
+        Ok(self.repaired(self.ledger.read()?))
+    }
+
+    /// A reading, with the repairs of earlier audits.
+    fn repaired(&self, mut ledger: Ledger) -> Ledger {
         self.progress().repairs.repairs().apply(&mut ledger);
-        Ok(ledger)
+        ledger
     }
 
     /// How many steps no hook may have seen so far.
@@ -348,9 +352,7 @@ impl World for Worker {
         }
         let found = sockets::all_namespaces(&self.probe)?;
         self.adopt_new(&found)?;
-        let mut before = self.shared.ledger()?;
-        // A comparison needs the parts alone, and the slots of very many ports take hundreds of megabytes.
-        before.ports = BTreeMap::new();
+        let before = self.shared.repaired(self.shared.ledger.read_parts()?);
         let busy: BTreeSet<u32> = busy(&before).collect();
         let mut tally = SocketTally::default();
         let is_idle = |inode| !busy.contains(&inode);

@@ -7,6 +7,7 @@ use std::fs;
 use std::thread;
 
 use conn_common::cause::Cause;
+use conn_common::ledger::Cells as _;
 use serde::Serialize;
 
 use crate::host::namespace::{Found, Namespace};
@@ -245,6 +246,7 @@ mod tests {
     use conn_common::state::SYN_SENT;
 
     use super::*;
+    use crate::ledger::counts::Counts;
 
     fn ledger(opened: u64) -> Ledger {
         Ledger { netns: BTreeMap::from([(7, Totals { opened, ..Totals::ZERO })]), ..Ledger::default() }
@@ -296,7 +298,7 @@ mod tests {
         let mut unsent = Slot::ZERO;
         unsent.count_opened(SYN_SENT);
         unsent.count_end(SYN_SENT, Cause::Local);
-        let after = Ledger { ports: BTreeMap::from([((1, 80), unsent)]), ..ledger(6) };
+        let after = Ledger { ports: BTreeMap::from([((1, 80), Counts::of(&unsent))]), ..ledger(6) };
         let audit = start(0, counters(0, 0)).compare(&ledger(6), &counters(5, 0), &after);
         assert!(audit.netns[0].agrees);
     }

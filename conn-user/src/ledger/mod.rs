@@ -4,6 +4,7 @@ pub(crate) mod attempts;
 pub(crate) mod audit;
 pub(crate) mod auditor;
 mod background;
+pub mod counts;
 pub(crate) mod kernel_counters;
 pub(crate) mod latency;
 mod netns_totals;

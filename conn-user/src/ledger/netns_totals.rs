@@ -30,7 +30,7 @@ pub(crate) struct GoneNetns {
 /// Counts of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Sums {
-    /// As [`conn_common::ledger::Slot::opened`], and so on.
+    /// As [`conn_common::ledger::Cells::opened`], and so on.
     pub opened: u64,
     /// Existed before.
     pub preexisting: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conn_common::ledger::Slot;
+use conn_common::ledger::Cells;
 use conn_common::state;
 
 /// The number of open states.
@@ -25,11 +25,9 @@ pub(super) type Parts = BTreeMap<Part, Passages>;
 
 impl Passages {
     /// The passages that a slot has counted.
-    pub(super) fn of(slot: &Slot) -> Self {
-        Self {
-            entered: state::OPEN.map(|state| slot.entered(state)),
-            left: state::OPEN.map(|state| slot.left(state)),
-        }
+    pub(super) fn of(slot: &impl Cells) -> Self {
+        let (entered, left) = slot.passages();
+        Self { entered, left }
     }
 
     /// Adds another part's.
@@ -57,6 +55,7 @@ pub(super) fn bounds(before: &Passages, after: &Passages, at: usize) -> (i64, i6
 
 #[cfg(test)]
 mod tests {
+    use conn_common::ledger::Slot;
     use conn_common::state::{ESTABLISHED, SYN_SENT};
 
     use super::*;

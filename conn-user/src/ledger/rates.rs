@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use conn_common::attempt::PortAttempts;
 use conn_common::connection::IN;
-use conn_common::ledger::Slot;
+use conn_common::ledger::Cells;
 
 use crate::ledger::attempts;
+use crate::ledger::counts::Counts;
 use crate::ledger::reader::Ledger;
 
 /// Connections and attempts per second.
@@ -61,7 +62,7 @@ pub(super) struct Begun {
 
 impl Begun {
     /// Of a slot, and of the attempts at the same port.
-    pub(super) fn of(slot: &Slot, tried: PortAttempts) -> Self {
+    pub(super) fn of(slot: &Counts, tried: PortAttempts) -> Self {
         Self {
             opened: slot.opened(),
             failed: slot.failed(),
@@ -89,7 +90,7 @@ impl Baseline {
         let mut ports: BTreeMap<_, _> =
             ledger.ports.iter().map(|(key, slot)| (*key, Begun::of(slot, tried(key)))).collect();
         for (&port, &tried) in &ledger.attempts {
-            ports.entry((IN, port)).or_insert_with(|| Begun::of(&Slot::ZERO, tried));
+            ports.entry((IN, port)).or_insert_with(|| Begun::of(&Counts::ZERO, tried));
         }
         Self { ports, total: Begun::of(&ledger.total(), attempts::sum(&ledger.attempts)) }
     }

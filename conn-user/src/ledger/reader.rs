@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conn_common::assoc_table::TableSlot;
 use conn_common::connection::UNDIRECTED;
-use conn_common::ledger::{self, Slot, SlotId, Totals, listener};
+use conn_common::ledger::{self, Cells, Slot, SlotId, Totals, listener};
 use conn_common::name;
 use conn_common::small_slot::SmallSlot;
 
@@ -12,6 +12,7 @@ use crate::kernel::map::{Array, MapError};
 use crate::kernel::map_batch::Entries;
 use crate::kernel::probe::Probe;
 use crate::ledger::attempts::{self, AttemptReader};
+use crate::ledger::counts::Counts;
 use crate::ledger::passages::{Part, Parts, Passages};
 
 /// Listeners of one port.
@@ -52,7 +53,7 @@ impl Listeners {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// By direction ([`conn_common::connection::IN`] or `OUT`) and service port.
-    pub ports: BTreeMap<(u8, u16), Slot>,
+    pub ports: BTreeMap<(u8, u16), Counts>,
     /// By port.
     pub listeners: BTreeMap<u16, Listeners>,
     /// By inode number of the network namespace.
@@ -60,26 +61,45 @@ pub struct Ledger {
     /// Attempts that never became a connection, by local port.
     pub attempts: attempts::ByPort,
     /// Connections that were counted while no slot could be made. Their port is unknown.
-    pub unattributed: Option<Slot>,
+    pub unattributed: Option<Counts>,
     /// What an audit compares: the parts of the ports that a namespace has for itself, and those that several share.
     pub(super) parts: Parts,
     /// The namespaces with beginnings or ends in shared parts, by inode number.
     pub(super) sharing: BTreeSet<u32>,
+    /// The reading leaves out [`Ledger::ports`]: a user can have connections on all ports.
+    pub(super) has_no_ports: bool,
 }
 
 impl Ledger {
     /// Adds the slot of a direction and service port, or of the listeners of a port, in a namespace (0: in several).
-    fn add(&mut self, netns: u32, id: SlotId, slot: &Slot) {
+    fn add(&mut self, netns: u32, id: SlotId, slot: &impl Cells) {
         if id.is_listener {
             let listeners = self.listeners.entry(id.port).or_default();
-            listeners.opened += slot.cells[listener::OPENED];
-            listeners.preexisting += slot.cells[listener::PREEXISTING];
-            listeners.closed += slot.cells[listener::CLOSED];
-            listeners.dropped_before += slot.cells[listener::DROPPED_BEFORE];
-            listeners.dropped += slot.cells[listener::DROPPED];
+            for (cell, count) in slot.used() {
+                *match cell {
+                    listener::OPENED => &mut listeners.opened,
+                    listener::PREEXISTING => &mut listeners.preexisting,
+                    listener::CLOSED => &mut listeners.closed,
+                    listener::DROPPED_BEFORE => &mut listeners.dropped_before,
+                    listener::DROPPED => &mut listeners.dropped,
+                    _ => continue,
+                } += count;
+            }
         } else {
-            self.ports.entry((id.direction, id.port)).or_insert(Slot::ZERO).add(slot);
+            if !self.has_no_ports {
+                self.ports.entry((id.direction, id.port)).or_insert(Counts::ZERO).add(slot);
+            }
             self.parts.entry((netns, id.direction, id.port)).or_default().add(&Passages::of(slot));
+        }
+    }
+
+    /// Adds a slot that belongs to a namespace, by its key.
+    fn add_of_netns(&mut self, key: u64, slot: &impl Cells) {
+        if let Some((netns, id)) = ledger::from_slot_key(key) {
+            self.add(netns, id, slot);
+            if !id.is_listener {
+                self.netns.entry(netns).or_default().add(&Totals::of(slot));
+            }
         }
     }
 
@@ -90,13 +110,19 @@ impl Ledger {
     }
 
     /// All ports and directions added up, with what is unattributed.
-    pub fn total(&self) -> Slot {
-        let mut total = self.unattributed.unwrap_or(Slot::ZERO);
+    pub fn total(&self) -> Counts {
+        let mut total = self.unattributed.clone().unwrap_or(Counts::ZERO);
         for slot in self.ports.values() {
             total.add(slot);
         }
         total
     }
+}
+
+/// True if a state was left more often than entered: a connection moved while its cells were read.
+fn is_torn(counts: &Counts) -> bool {
+    let (entered, left) = counts.passages();
+    entered.iter().zip(left).any(|(entered, left)| entered.wrapping_sub(left).cast_signed() < 0)
 }
 
 /// Reads the ledger.
@@ -140,38 +166,33 @@ impl LedgerReader {
     /// # Errors
     /// A map cannot be read.
     pub fn read(&self) -> Result<Ledger, MapError> {
-        let mut ledger = self.read_once()?;
+        let mut ledger = self.read_once(Ledger::default())?;
         for _ in 1..TRIES {
-            if ledger
-                .ports
-                .values()
-                .all(|slot| conn_common::state::OPEN.iter().all(|&state| slot.open_in(state) >= 0))
-            {
+            if !ledger.ports.values().any(is_torn) {
                 break;
             }
-            ledger = self.read_once()?;
+            ledger = self.read_once(Ledger::default())?;
         }
         Ok(ledger)
     }
 
-    fn read_once(&self) -> Result<Ledger, MapError> {
-        let mut ledger = Ledger { attempts: self.attempts.read()?, ..Ledger::default() };
-        let mut add_of_netns = |key, slot: &Slot| {
-            if let Some((netns, id)) = ledger::from_slot_key(key) {
-                ledger.add(netns, id, slot);
-                if !id.is_listener {
-                    ledger.netns.entry(netns).or_default().add(&Totals::of(slot));
-                }
-            }
-        };
-        self.table.each(|_, entry| add_of_netns(entry.key, &entry.value))?;
-        self.small.each(|key, small| add_of_netns(key, &small.to_slot()))?;
-        self.shared.each(|id, small| ledger.add(SHARED, SlotId::from_bits(id), &small.to_slot()))?;
+    /// One reading without ports. An audit compares parts, and needs no reading at one moment: see
+    /// [`crate::ledger::passages::bounds`].
+    pub(super) fn read_parts(&self) -> Result<Ledger, MapError> {
+        self.read_once(Ledger { has_no_ports: true, ..Ledger::default() })
+    }
+
+    /// Reads into an empty ledger.
+    fn read_once(&self, mut ledger: Ledger) -> Result<Ledger, MapError> {
+        ledger.attempts = self.attempts.read()?;
+        self.table.each(|_, entry| ledger.add_of_netns(entry.key, &entry.value))?;
+        self.small.each(|key, small| ledger.add_of_netns(key, &Counts::of_small(small)))?;
+        self.shared.each(|id, small| ledger.add(SHARED, SlotId::from_bits(id), &Counts::of_small(small)))?;
         self.slots.each(|key, slot| ledger.add(SHARED, SlotId::from_bits(key), slot))?;
         for direction in 0..UNDIRECTED {
             let slot = self.unattributed.get(u32::from(direction))?;
             if slot != Slot::ZERO {
-                ledger.unattributed.get_or_insert(Slot::ZERO).add(&slot);
+                ledger.unattributed.get_or_insert(Counts::ZERO).add(&slot);
             }
         }
         self.netns.each(|inode, totals| {

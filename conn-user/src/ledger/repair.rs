@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use conn_common::cause::Cause;
-use conn_common::ledger::{RepairKey, Slot, Totals};
+use conn_common::ledger::{RepairKey, Totals};
 use conn_common::{name, protocol};
 
 use crate::kernel::map::{HashMap, MapError};
 use crate::kernel::probe::Probe;
 use crate::ledger::audit::Difference;
+use crate::ledger::counts::Counts;
 use crate::ledger::passages::Passages;
 use crate::ledger::reader::{Ledger, SHARED};
 
@@ -105,9 +106,9 @@ impl Repairs {
     /// Counts the ends in a reading of the ledger, with an unknown cause.
     pub(crate) fn apply(&self, ledger: &mut Ledger) {
         for (key, &ends) in &self.0 {
-            let slot = ledger.ports.entry((key.direction, key.port)).or_insert(Slot::ZERO);
+            let slot = ledger.ports.entry((key.direction, key.port)).or_insert(Counts::ZERO);
             slot.count_ends(key.state, Cause::Unknown, ends);
-            let mut ended = Slot::ZERO;
+            let mut ended = Counts::ZERO;
             ended.count_ends(key.state, Cause::Unknown, ends);
             ledger.parts.entry((key.netns, key.direction, key.port)).or_default().add(&Passages::of(&ended));
             if key.netns != SHARED {
@@ -139,6 +140,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use conn_common::connection::IN;
+    use conn_common::ledger::{Cells as _, Slot};
     use conn_common::state::{ESTABLISHED, SYN_RECV};
 
     use super::*;
@@ -151,7 +153,7 @@ mod tests {
         slot.count_opened(SYN_RECV);
         slot.count_step(SYN_RECV, ESTABLISHED);
         let mut ledger = Ledger::default();
-        ledger.ports.insert((IN, 22), slot);
+        ledger.ports.insert((IN, 22), Counts::of(&slot));
         ledger.parts.insert((part, IN, 22), Passages::of(&slot));
         ledger.netns.insert(netns, Totals::of(&slot));
         if part == SHARED {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use conn_common::cause::Cause;
 use conn_common::connection::IN;
 use conn_common::counter;
-use conn_common::ledger::Slot;
+use conn_common::ledger::Cells;
 use conn_common::state;
 use serde::{Serialize, Serializer};
 
@@ -17,6 +17,7 @@ use crate::kernel::program_stats::Cost;
 use crate::ledger::attempts::{self, AttemptCounts};
 use crate::ledger::audit::{Audit, Difference, Hidden};
 use crate::ledger::auditor::AgedAudit;
+use crate::ledger::counts::Counts;
 use crate::ledger::kernel_counters::SecondAudit;
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::netns_totals::{self, GoneNetns, NetnsTotals};
@@ -87,12 +88,12 @@ pub(crate) struct Report {
 }
 
 /// The counts of one direction and service port, or of all.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PortCounts {
     /// What is counted.
     pub key: RowKey,
     /// The cells of the ledger.
-    pub slot: Slot,
+    pub slot: Counts,
     /// Sockets that listen on the port; none for outgoing connections.
     pub listeners: Option<Listeners>,
     /// Attempts that never became a connection; none for outgoing connections.
@@ -105,7 +106,7 @@ impl PortCounts {
     /// True of a port that has refused SYNs and nothing else.
     pub(super) fn is_refused_only(&self) -> bool {
         matches!(self.key, RowKey::Port(..))
-            && self.slot == Slot::ZERO
+            && self.slot == Counts::ZERO
             && self.listeners.is_none()
             && self.attempts.is_some_and(AttemptCounts::is_refused_only)
     }
@@ -113,7 +114,7 @@ impl PortCounts {
     /// The sum of rows; none if there are none.
     pub(super) fn sum(rows: &[&Self]) -> Option<Self> {
         let (first, others) = rows.split_first()?;
-        let mut sum = Self { key: RowKey::Others(rows.len()), ..**first };
+        let mut sum = Self { key: RowKey::Others(rows.len()), ..(*first).clone() };
         for row in others {
             sum.slot.add(&row.slot);
             sum.listeners = joined(sum.listeners, row.listeners, Listeners::plus);
@@ -161,15 +162,15 @@ pub(crate) struct ListenerCounts {
 /// `opened + preexisting = failed + closed + open`, over the whole ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Identity {
-    /// As [`Slot::opened`].
+    /// As [`Cells::opened`].
     pub opened: u64,
-    /// As [`Slot::preexisting`].
+    /// As [`Cells::preexisting`].
     pub preexisting: u64,
-    /// As [`Slot::failed`].
+    /// As [`Cells::failed`].
     pub failed: u64,
-    /// As [`Slot::closed`].
+    /// As [`Cells::closed`].
     pub closed: u64,
-    /// As [`Slot::open`].
+    /// As [`Cells::open`].
     pub open: i64,
     /// Both sides are equal, the audit found no difference, and the programs had no failure.
     pub holds: bool,
@@ -195,14 +196,14 @@ impl Report {
             ports: ports(ledger, sight, &audit.found, since),
             total: PortCounts {
                 key: RowKey::Total,
-                slot: total,
+                slot: total.clone(),
                 listeners: Some(all_listeners(ledger)),
                 attempts: Some(all_attempts(ledger, sight, &audit.found)),
                 rates: since.map(|(then, seconds)| {
                     Rates::new(Begun::of(&total, attempts::sum(&ledger.attempts)), then.total, seconds)
                 }),
             },
-            unattributed: ledger.unattributed.map(|slot| slot.opened()),
+            unattributed: ledger.unattributed.as_ref().map(Cells::opened),
             tries: attempts::Summary::new(sight, is_audited, &ledger.attempts),
             listeners: ledger.listeners.iter().map(listener_counts).collect(),
             netns,
@@ -241,21 +242,22 @@ impl Report {
 fn ports(ledger: &Ledger, sight: Sight, audit: &Audit, since: Option<(&Baseline, f64)>) -> Vec<PortCounts> {
     let tried = ledger.attempts.keys().chain(audit.waiting.keys()).map(|&port| (IN, port));
     let keys: BTreeSet<(u8, u16)> = tried.chain(ledger.ports.keys().copied()).collect();
-    let slot = |key: (u8, u16)| ledger.ports.get(&key).unwrap_or(&Slot::ZERO);
+    let none = Counts::ZERO;
+    let slot = |key: (u8, u16)| ledger.ports.get(&key).unwrap_or(&none);
     let mut keys: Vec<_> = keys.into_iter().collect();
-    keys.sort_by_key(|&key| (std::cmp::Reverse(slot(key).opened() + slot(key).preexisting()), key));
+    keys.sort_by_cached_key(|&key| (std::cmp::Reverse(slot(key).opened() + slot(key).preexisting()), key));
     let counts = keys.into_iter().map(|key| {
         let (direction, port) = key;
-        let slot = *slot(key);
+        let slot = slot(key);
         let tried = ledger.attempts.get(&port).filter(|_| direction == IN).copied().unwrap_or_default();
         PortCounts {
             key: RowKey::Port(direction, port),
-            slot,
+            slot: slot.clone(),
             listeners: if direction == IN { ledger.listeners.get(&port).copied() } else { None },
             attempts: (direction == IN).then(|| {
                 AttemptCounts::new(sight, tried, audit.waiting.get(&port).copied().unwrap_or_default())
             }),
-            rates: since.map(|(then, seconds)| Rates::new(Begun::of(&slot, tried), then.port(key), seconds)),
+            rates: since.map(|(then, seconds)| Rates::new(Begun::of(slot, tried), then.port(key), seconds)),
         }
     });
     counts.collect()

@@ -1,5 +1,6 @@
 //! A report as a table for people, CSV, or JSON.
 
+use conn_common::ledger::Cells as _;
 use conn_common::state;
 use serde::ser::SerializeSeq as _;
 use serde::{Serialize as _, Serializer};
@@ -236,6 +237,7 @@ pub(super) mod tests {
     use crate::kernel::program_stats::Cost;
     use crate::ledger::audit::{Audit, Difference};
     use crate::ledger::auditor::AgedAudit;
+    use crate::ledger::counts::Counts;
     use crate::ledger::rates::Baseline;
     use crate::ledger::reader::{Ledger, Listeners};
     use crate::ledger::report::Gathered;
@@ -253,7 +255,7 @@ pub(super) mod tests {
         web.count_opened(SYN_SENT);
         let listeners = Listeners { opened: 1, preexisting: 2, closed: 1, ..Listeners::default() };
         Ledger {
-            ports: BTreeMap::from([((IN, 22), ssh), ((OUT, 443), web)]),
+            ports: BTreeMap::from([((IN, 22), Counts::of(&ssh)), ((OUT, 443), Counts::of(&web))]),
             listeners: BTreeMap::from([(22, listeners)]),
             netns: BTreeMap::from([(4_026_531_840, Totals::of(&ssh)), (4_026_532_200, Totals::of(&web))]),
             ..Ledger::default()
@@ -378,7 +380,7 @@ pub(super) mod tests {
         slot.count_opened(SYN_SENT);
         let other = |port| PortCounts {
             key: RowKey::Port(OUT, port),
-            slot,
+            slot: Counts::of(&slot),
             listeners: None,
             attempts: None,
             rates: None,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use conn_common::cause::Cause;
 use conn_common::connection::{IN, OUT};
 use conn_common::filter::ANY_KIND;
+use conn_common::ledger::Cells;
 use conn_common::name;
 use conn_common::owner::{ACCEPT, CONNECT, LISTENER, Owner};
 use nix::libc;
@@ -281,7 +282,7 @@ fn check(host: &Host, session: &Session, made: &Made, events: &[Event]) -> Resul
             .get(&(direction, made.dport))
             .map_or((0, 0, 0), |slot| (slot.opened(), slot.established(), slot.closed()))
     };
-    let bytes = ledger.ports.get(&(IN, made.dport)).map_or(0, conn_common::ledger::Slot::bytes_received);
+    let bytes = ledger.ports.get(&(IN, made.dport)).map_or(0, Cells::bytes_received);
     Ok(vec![
         outcome("seen, outgoing", kinds(OUT).len() == Kind::ALL.len(), kinds(OUT).join(", ")),
         outcome("seen, incoming", kinds(IN).len() == Kind::ALL.len(), kinds(IN).join(", ")),

@@ -6,6 +6,7 @@ use conn_common::state::{CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_SENT};
 use conn_common::traffic::Traffic;
 
 use super::*;
+use crate::ledger::counts::Counts;
 
 /// Namespaces of the tests.
 const HERE: u32 = 10;
@@ -30,7 +31,7 @@ fn row(netns: u32, direction: u8, port: u16, state: u8) -> SocketRow {
 
 /// Adds a slot of `netns`, which is counted in the part of a namespace, or in that of several (`SHARED`).
 fn add(ledger: &mut Ledger, counted: u32, netns: u32, direction: u8, port: u16, slot: &Slot) {
-    ledger.ports.entry((direction, port)).or_insert(Slot::ZERO).add(slot);
+    ledger.ports.entry((direction, port)).or_insert(Counts::ZERO).add(slot);
     ledger.parts.entry((counted, direction, port)).or_default().add(&Passages::of(slot));
     ledger.netns.entry(netns).or_default().add(&Totals::of(slot));
     if counted == SHARED {
