@@ -1,11 +1,18 @@
 //! Namespaces of a user: neither many nor hidden ones end an observer or its audit.
 
+use conn_common::{
+    connection::{Connection, IN},
+    ledger::{CELLS, opened_cell, slot_id, slot_key},
+    name,
+    protocol::TCP,
+    state::ESTABLISHED,
+};
 use conn_tests::{
     attack::{Attacker, may_attack, namespaces, sockets},
     harness::Outcome,
     host::Host,
     ledger::{Ledger, Report},
-    needs_tracing, needs_whole_machine,
+    map, needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::Setup,
@@ -13,11 +20,14 @@ use conn_tests::{
         Server,
         close::{self, First},
     },
+    truth::Direction,
     usage,
 };
 use macro_rules_attribute::apply;
 use std::{
     cell::Cell,
+    fs,
+    os::unix::fs::MetadataExt as _,
     time::{Duration, Instant},
 };
 
@@ -25,6 +35,8 @@ use std::{
 const MANY: usize = 300;
 /// Files that the observer may open: the usual soft limit of a shell is four times as much.
 const FILES: u64 = 256;
+/// Connections too many of a port that moves: more than a flood makes between two readings.
+const PHANTOMS: u64 = 1 << 40;
 /// Idle namespaces beside an observer that audits.
 const IDLE: usize = 400;
 /// How long the observer's use of the processor is measured.
@@ -101,10 +113,34 @@ fn hidden_attempts_stop_no_audit(_: &Host) -> Outcome {
     audit_goes_on(|port| Attacker::start("conn-hides", |line| namespaces::hide_attempts(line, 5, port)))
 }
 
-/// A port that moves all the time.
+/// A port that moves all the time, and of which the ledger has connections too many: an audit finds and repairs them only if
+/// it compares this port.
 #[apply(needs_whole_machine)]
 fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
-    audit_goes_on(|port| Attacker::start("conn-flood", |line| sockets::flood(line, port)))
+    may_attack()?;
+    let port = Port::claim();
+    let ledger = Ledger::start(&[port.number()], "200ms");
+    let attacker = Attacker::start("conn-flood", |line| sockets::flood(line, port.number()));
+    attacker.await_ready();
+    let netns = fs::metadata(format!("/proc/{}/ns/net", attacker.pid())).unwrap().ino();
+    let connection = Connection { direction: IN, dport: port.number(), ..Connection::UNSEEN };
+    let key = slot_key(netns.try_into().unwrap(), slot_id(TCP, &connection));
+    let mut slots = map::Table::<{ 1 + CELLS }>::of(ledger.tracer().pid(), name::LEDGER_SLOTS)?;
+    // A reader adds up all slots of a key. No CPU writes to this one.
+    let (at, mut slot) = slots.slots().find(|(_, slot)| slot[0] == 0).expect("a free slot");
+    slot[0] = key;
+    slot[1 + opened_cell(ESTABLISHED).unwrap()] = PHANTOMS;
+    slots.put(at, slot);
+    let open = |report: &Report| report.numbers(Direction::In, port.number()).open;
+    ledger.await_report("connections too many", |report| open(report) > PHANTOMS.cast_signed() / 2);
+    let report = ledger.await_report("the repair beside the flood", |report| {
+        report.repaired > PHANTOMS / 2 && open(report) < PHANTOMS.cast_signed() / 2 && audits(report)
+    });
+    println!("moving: repaired {}, {} open, {:?}", report.repaired, open(&report), report.audit);
+    assert!(report.audit.moved > 0, "{:?}", report.audit);
+    let last = ledger.stop();
+    assert!(last.identity.holds, "{last:?}");
+    Ok(())
 }
 
 /// A user has idle namespaces, and makes connections that give reason to doubt the ledger.
