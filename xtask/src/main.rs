@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup | run | test | truth | bench | vm | dist | docs | check | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | soak | truth | bench | vm | dist | docs | check | tidy`.
 
 #![expect(
     clippy::disallowed_macros,
@@ -16,6 +16,7 @@ mod page;
 mod run;
 mod setup;
 mod skips;
+mod soak;
 mod tally;
 mod test;
 mod tidy;
@@ -37,6 +38,8 @@ enum Task {
     Run(run::Arguments),
     /// Run every test
     Test(test::Arguments),
+    /// Run all attacks at once beside honest traffic, for minutes
+    Soak(soak::Arguments),
     /// Compare the ledger with a load of known numbers, for each set of hooks
     Truth(truth::Arguments),
     /// Measure what conntrace costs, beside its peers
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::main(),
         Task::Run(arguments) => run::main(&arguments),
         Task::Test(arguments) => test::main(&arguments),
+        Task::Soak(arguments) => soak::main(&arguments),
         Task::Truth(arguments) => truth::main(&arguments),
         Task::Bench(arguments) => bench::main(&arguments),
         Task::Vm(arguments) => vm::main(&arguments),

@@ -7,5 +7,7 @@ mod files;
 mod floods;
 mod namespaces;
 mod owners;
+mod ports;
 mod scopes;
+mod soak;
 mod storage;
