@@ -241,7 +241,11 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
         assert!(late.files < early.files + MOST_FILES, "{early:?} {late:?}");
     }
     let most = most_to_end(length);
-    assert!(stop("events of all", all, most).expect_code(0).contains(": holds"));
+    let everything = stop("events of all", all, most);
+    let accounting = everything.stderr.clone();
+    // Attackers starve the programs of memory for their own sockets. The accounting names that, and adds up.
+    let adds_up = |line: &str| line.contains(": holds") || line.contains(": adds up");
+    assert!(adds_up(everything.expect_code(0)), "{accounting}");
     let ended = stop("events", tracer, most);
     let asked = Instant::now();
     let last = ledger.stop();
@@ -259,7 +263,7 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
         let missing = (reports.len() as u64).checked_sub(shown);
         assert!(missing.is_some_and(|missing| missing <= lost), "{kind}: {seen:?}");
     }
-    assert!(ended.expect_code(0).contains(": holds"), "{}", ended.stderr);
+    assert!(adds_up(ended.expect_code(0)), "{}", ended.stderr);
     assert!(!super::descriptors::has_reader(&pipe));
     fs::remove_dir_all(&directory).unwrap();
     Ok(())
