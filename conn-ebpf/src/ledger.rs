@@ -53,11 +53,11 @@ pub(crate) fn record_end(tcp: Tcp, connection: &Connection, from: u8, cause: u8)
     let Some(cell) = ledger::end_cell_of(from, cause) else { return };
     if let Some(slot) = slot_in_table(connection) {
         add_to(slot, cell, 1);
-        add_to(slot, BYTES_SENT, tcp.bytes_sent());
-        add_to(slot, BYTES_RECEIVED, tcp.bytes_received());
+        add_to_known(slot, BYTES_SENT, tcp.bytes_sent());
+        add_to_known(slot, BYTES_RECEIVED, tcp.bytes_received());
         let retransmits = tcp.retransmits();
         if retransmits != 0 {
-            add_to(slot, RETRANSMITS, u64::from(retransmits));
+            add_to_known(slot, RETRANSMITS, u64::from(retransmits));
         }
     } else if mode::has_ledger() {
         let total = if state::is_opening(from) { Total::Failed } else { Total::Closed };
@@ -88,7 +88,7 @@ fn add_drops(tcp: Tcp, connection: &Connection, cell: usize) {
         return;
     }
     if let Some(slot) = slot_in_table(connection) {
-        add_to(slot, cell, drops.into());
+        add_to_known(slot, cell, drops.into());
     } else if mode::has_ledger() {
         behind_table::add_amount(Step { key: slot_key(connection), cell, total: Total::None }, drops);
     }
@@ -133,12 +133,40 @@ fn key(connection: &Connection) -> u32 {
     ledger::key(shard(), ledger::slot_id(TCP, connection))
 }
 
+/// Adds to a cell of the slot that the compiler knows.
+#[inline(always)]
+fn add_to_known(slot: *mut Slot, cell: usize, amount: u64) {
+    // SAFETY: a cell of the slot, a map value.
+    add(unsafe { slot.cast::<u64>().add(cell) }, amount);
+}
+
+/// Adds to a cell of the slot that the compiler does not know. A cell beyond the used ones does not occur.
+///
+/// The check and the address are instructions of their own. LLVM may check a register and then read the cell from the
+/// stack again, and the verifier of 6.1 does not know that both are one number (`find_equal_scalars()`, no spilled ones).
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
 fn add_to(slot: *mut Slot, cell: usize, amount: u64) {
-    // All cells would be too many: LLVM knows that no cell is beyond them and removes the check, which the verifier
-    // needs.
+    // SAFETY: inside the slot, a map value: the last used cell is checked first.
+    unsafe {
+        core::arch::asm!(
+            "if {cell} >= {cells} goto +3",
+            "{cell} <<= 3",
+            "{slot} += {cell}",
+            "lock *(u64 *)({slot} + 0) += {amount}",
+            cell = inout(reg) cell => _,
+            slot = inout(reg) slot => _,
+            amount = in(reg) amount,
+            cells = const USED_CELLS,
+            options(nostack),
+        );
+    }
+}
+
+/// The same for clippy, which may have no BPF target.
+#[cfg(not(target_arch = "bpf"))]
+fn add_to(slot: *mut Slot, cell: usize, amount: u64) {
     if cell < USED_CELLS {
-        // SAFETY: inside the slot, a map value.
-        add(unsafe { slot.cast::<u64>().add(cell) }, amount);
+        add_to_known(slot, cell, amount);
     }
 }

@@ -7,7 +7,7 @@ use conn_common::counter::{LEDGER_FAILED, LEDGER_OVERFLOWED, NETNS_FAILED};
 use conn_common::ledger::{self, Slot, SlotId, TRAFFIC_CELL, Totals};
 use conn_common::small_slot::{self, FREE, HOT, SUMS, SmallSlot, WORDS, word};
 
-use super::{TABLE, add_to, shard};
+use super::{TABLE, add_to, add_to_known, shard};
 use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
@@ -127,7 +127,7 @@ pub(super) extern "C" fn count_behind_table(slot_key: u64, what: u64, sent: u64,
 fn add_sums(slot: *mut Slot, sums: [u64; SUMS]) {
     for (at, amount) in sums.into_iter().enumerate() {
         if amount != 0 {
-            add_to(slot, TRAFFIC_CELL + at, amount);
+            add_to_known(slot, TRAFFIC_CELL + at, amount);
         }
     }
 }
