@@ -73,14 +73,16 @@ where
         Ok(Self(Array::try_from(of(pid, name)).unwrap()))
     }
 
-    /// Changes the first slot of a key.
+    /// Gives a key one more slot, with this value in one of its cells. A reader adds up all slots of a key, and no CPU
+    /// writes to this one.
     ///
     /// # Panics
-    /// The key has no slot.
-    pub fn change(&mut self, key: u64, change: impl FnOnce(&mut [u64; N])) {
-        let (at, mut slot) = self.slots().find(|(_, slot)| slot[0] == key).expect("a slot of this key");
-        change(&mut slot);
-        self.0.set(at, slot, 0).unwrap();
+    /// No slot is free.
+    pub fn plant(&mut self, key: u64, cell: usize, value: u64) {
+        let (at, mut slot) = self.slots().find(|(_, slot)| slot[0] == 0).expect("a free slot");
+        slot[0] = key;
+        slot[1 + cell] = value;
+        self.put(at, slot);
     }
 
     /// All slots.

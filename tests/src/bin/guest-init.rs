@@ -38,10 +38,11 @@ const PULSE: Duration = Duration::from_secs(10);
 /// As many as the kernel lets a process have, for tests with thousands of connections.
 const FILES: u64 = 1 << 20;
 
-const MOUNTS: [(&str, &str, &str); 6] = [
+const MOUNTS: [(&str, &str, &str); 7] = [
     ("proc", "/proc", "proc"),
     ("sysfs", "/sys", "sysfs"),
     ("devtmpfs", "/dev", "devtmpfs"),
+    ("devpts", "/dev/pts", "devpts"),
     ("tmpfs", "/tmp", "tmpfs"),
     ("cgroup2", "/sys/fs/cgroup", "cgroup2"),
     ("tracefs", "/sys/kernel/tracing", "tracefs"),

@@ -117,8 +117,7 @@ fn a_repaired_end_is_repaired_in_its_namespace(_: &Host) -> Outcome {
     let key = slot_key(u32::try_from(ns.inum()).unwrap(), slot_id(TCP, &connection));
     assert!(from_slot_key(key).is_some());
     let mut slots = map::Table::<{ 1 + CELLS }>::of(ledger.tracer().pid(), name::LEDGER_SLOTS)?;
-    let cell = opened_cell(ESTABLISHED).unwrap();
-    slots.change(key, |slot| slot[1 + cell] += 1);
+    slots.plant(key, opened_cell(ESTABLISHED).unwrap(), 1);
     let report = ledger.await_report("the repair", |report| {
         report.repaired > 0 && report.numbers(Direction::In, port.number()).open == 1
     });

@@ -126,11 +126,7 @@ fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
     let connection = Connection { direction: IN, dport: port.number(), ..Connection::UNSEEN };
     let key = slot_key(netns.try_into().unwrap(), slot_id(TCP, &connection));
     let mut slots = map::Table::<{ 1 + CELLS }>::of(ledger.tracer().pid(), name::LEDGER_SLOTS)?;
-    // A reader adds up all slots of a key. No CPU writes to this one.
-    let (at, mut slot) = slots.slots().find(|(_, slot)| slot[0] == 0).expect("a free slot");
-    slot[0] = key;
-    slot[1 + opened_cell(ESTABLISHED).unwrap()] = PHANTOMS;
-    slots.put(at, slot);
+    slots.plant(key, opened_cell(ESTABLISHED).unwrap(), PHANTOMS);
     let open = |report: &Report| report.numbers(Direction::In, port.number()).open;
     ledger.await_report("connections too many", |report| open(report) > PHANTOMS.cast_signed() / 2);
     let report = ledger.await_report("the repair beside the flood", |report| {
