@@ -27,7 +27,7 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-/// A victim and an attacker. Answers of the victim reach nobody.
+/// A victim and an attacker. No host receives the answers of the victim.
 struct Range {
     victim: NetNs,
     attacker: NetNs,

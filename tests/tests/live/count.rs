@@ -266,7 +266,7 @@ fn one_namespace_is_counted(_: &Host) -> Outcome {
     assert_eq!(here.run(|| number(&[&filter])), 4);
     assert_eq!(here.run(|| number(&[&filter, "--netns", "."])), 2);
     assert_eq!(here.run(|| number(&[&filter, "netns", "=", "."])), 2);
-    // People are told where they are, programs are not.
+    // The hint goes to a terminal only.
     let hint = "shows all network namespaces; --netns . shows only";
     tool("/bin/sh")?;
     let hinted = |args: &str| {

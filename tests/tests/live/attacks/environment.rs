@@ -84,7 +84,7 @@ fn names_are_neither_formulas_nor_invisible(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Root has all capabilities, and is told what is missing.
+/// Root has all capabilities. The error names `/proc`, which is missing.
 #[apply(needs_tracing)]
 fn a_host_without_proc_is_named(_: &Host) -> Outcome {
     for command in ["events", "list", "count", "stats", "doctor"] {

@@ -243,7 +243,8 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
     let most = most_to_end(length);
     let everything = stop("events of all", all, most);
     let accounting = everything.stderr.clone();
-    // Attackers starve the programs of memory for their own sockets. The accounting names that, and adds up.
+    // In a minute of all attacks the tracer of everything counted `storage_failed` and `owner_failed`. Its accounting
+    // then reads "adds up". Which sockets failed is not known.
     let adds_up = |line: &str| line.contains(": holds") || line.contains(": adds up");
     assert!(adds_up(everything.expect_code(0)), "{accounting}");
     let ended = stop("events", tracer, most);
