@@ -24,11 +24,11 @@ pub(crate) const GO_ON: u32 = 1;
 #[inline(always)]
 pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
     let op = ctx.op();
-    // ACTIVE_ESTABLISHED comes after the step, which STATE has shown if the socket was asked for it.
     if op == BPF_SOCK_OPS_TIMEOUT_INIT {
         request::on_begin(ctx);
         return GO_ON;
     }
+    // ACTIVE_ESTABLISHED comes after the step, which STATE has shown if the socket was asked for it.
     if !matters(op) || (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB && is_watched(ctx)) {
         return GO_ON;
     }
