@@ -110,7 +110,10 @@ pub(crate) fn put_holder(sk: u64, owner: &Owner, task: u64, uid: u32, user: u32)
     note.owner.holders = 1;
     let Some(known) = LISTENERS.get_ptr(&sk) else {
         // A hook or an iterator with the lock puts the listener into its groups.
-        if !user::charge(user) || LISTENERS.insert(&sk, &note, BPF_NOEXIST.into()).is_err() {
+        if !user::charge(user) {
+            count(OWNER_FAILED);
+        } else if LISTENERS.insert(&sk, &note, BPF_NOEXIST.into()).is_err() {
+            user::release(user);
             count(OWNER_FAILED);
         }
         return 0;

@@ -25,10 +25,29 @@ use crate::stream::consumer::{Consumer, Taken};
 use crate::stream::notice::Notice;
 use crate::stream::source::{Batch, Item, Source};
 
+/// What the user-space part of a filter asks for beside the record. Found once: the part may have thousands of terms.
+#[derive(Clone, Copy)]
+struct Asked {
+    mark: bool,
+    interface: bool,
+    workload: bool,
+}
+
+impl Asked {
+    fn by(filter: &Filter) -> Self {
+        Self {
+            mark: filter.decides(PredicateKind::Mark),
+            interface: filter.decides(PredicateKind::Interface),
+            workload: filter.asks_for_workloads(),
+        }
+    }
+}
+
 /// The stages between a source and a consumer. Every command that shows connections runs on it.
 pub(crate) struct Pipeline {
     /// The filter. Of a record, it decides only what the kernel did not.
     kernel_rest: Filter,
+    asked: Asked,
     /// The lifetimes that pass, for ends only.
     lifetimes: Option<LifetimeFilter>,
     enricher: Enricher,
@@ -47,6 +66,7 @@ impl Pipeline {
     pub(crate) fn new(filter: &Filter) -> Self {
         Self {
             kernel_rest: filter.clone(),
+            asked: Asked::by(filter),
             lifetimes: None,
             enricher: Enricher::default(),
             workload: WorkloadFilter::default(),
@@ -133,8 +153,7 @@ impl Pipeline {
                         // There is no socket whose mark the kernel could judge or show.
                         self.judge(&event, None, |filter, subject| filter.matches(subject))
                     } else {
-                        let asks_for_mark = self.kernel_rest.decides(PredicateKind::Mark);
-                        let mark = asks_for_mark.then(|| decode::mark(bytes)).flatten();
+                        let mark = if self.asked.mark { decode::mark(bytes) } else { None };
                         self.judge(&event, mark, |filter, subject| filter.matches_rest(subject))
                     };
                     self.pass_on(&event, passes, consumer);
@@ -175,17 +194,15 @@ impl Pipeline {
         mark: Option<u32>,
         matches: impl FnOnce(&Filter, Subject<'_>) -> bool,
     ) -> bool {
-        let filter = &self.kernel_rest;
-        let asks = |kind| filter.decides(kind);
-        let workload = if filter.asks_for_workloads() { self.enricher.workload(event) } else { None };
-        let interface = if asks(PredicateKind::Interface) { self.enricher.interface(event) } else { None };
+        let workload = if self.asked.workload { self.enricher.workload(event) } else { None };
+        let interface = if self.asked.interface { self.enricher.interface(event) } else { None };
         let subject = Subject {
             mark,
             interface: interface.as_deref(),
             workload: workload.as_deref(),
             ..Subject::from(event)
         };
-        matches(filter, subject)
+        matches(&self.kernel_rest, subject)
     }
 
     /// Enriches an event and hands it to the consumer, unless a filter rejects it.
