@@ -3,6 +3,8 @@
 mod behind_table;
 mod durations;
 
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::btf_maps::HashMap;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::assoc_table::{AssocTable, TableSlot};
 use conn_common::connection::{Connection, PREEXISTING};
@@ -131,6 +133,21 @@ fn shard() -> u32 {
 #[inline(always)]
 fn key(connection: &Connection) -> u32 {
     ledger::key(shard(), ledger::slot_id(TCP, connection))
+}
+
+/// The value of a key, which is made if there is none. `None` if there is no room.
+#[inline(always)]
+fn get_or_insert<K, V, const M: usize, const F: usize>(
+    map: &HashMap<K, V, M, F>,
+    key: &K,
+    empty: &V,
+) -> Option<*mut V> {
+    if let Some(value) = map.get_ptr_mut(key) {
+        return Some(value);
+    }
+    // Another CPU may have inserted the value first; then the second lookup finds that value.
+    let _ = map.insert(key, empty, BPF_NOEXIST.into());
+    map.get_ptr_mut(key)
 }
 
 /// Adds to a cell of the slot that the compiler knows.

@@ -2,12 +2,11 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use conn_common::counter::{LEDGER_FAILED, LEDGER_OVERFLOWED, NETNS_FAILED};
 use conn_common::ledger::{self, Slot, SlotId, TRAFFIC_CELL, Totals};
 use conn_common::small_slot::{self, FREE, HOT, SUMS, SmallSlot, WORDS, word};
 
-use super::{TABLE, add_to, add_to_known, shard};
+use super::{TABLE, add_to, add_to_known, get_or_insert, shard};
 use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
@@ -248,32 +247,19 @@ fn small(key: u64) -> (*mut SmallSlot, bool) {
 /// verifier then follows what comes after once, not once for each lookup.
 #[inline(never)]
 fn small_of_netns(key: u64) -> *mut SmallSlot {
-    if let Some(small) = SMALL_SLOTS.get_ptr_mut(&key) {
-        return small;
-    }
-    // Another CPU may have inserted the slot first; then the second lookup finds that slot.
-    let _ = SMALL_SLOTS.insert(&key, &EMPTY_SMALL, BPF_NOEXIST.into());
-    SMALL_SLOTS.get_ptr_mut(&key).unwrap_or(ptr::null_mut())
+    get_or_insert(&SMALL_SLOTS, &key, &EMPTY_SMALL).unwrap_or(ptr::null_mut())
 }
 
 /// The small slot of a port in all other namespaces; NULL if there is no memory for it.
 #[inline(never)]
 fn shared(id: u32) -> *mut SmallSlot {
-    if let Some(small) = SHARED_SLOTS.get_ptr_mut(&id) {
-        return small;
-    }
-    let _ = SHARED_SLOTS.insert(&id, &EMPTY_SMALL, BPF_NOEXIST.into());
-    SHARED_SLOTS.get_ptr_mut(&id).unwrap_or(ptr::null_mut())
+    get_or_insert(&SHARED_SLOTS, &id, &EMPTY_SMALL).unwrap_or(ptr::null_mut())
 }
 
 /// The whole slot of a key, which all namespaces share. `None` if there is no room for it.
 #[inline(always)]
 fn whole(key: u32) -> Option<*mut Slot> {
-    if let Some(slot) = LEDGER.get_ptr_mut(&key) {
-        return Some(slot);
-    }
-    let _ = LEDGER.insert(&key, &EMPTY_SLOT, BPF_NOEXIST.into());
-    LEDGER.get_ptr_mut(&key)
+    get_or_insert(&LEDGER, &key, &EMPTY_SLOT)
 }
 
 /// Counts a begin or an end for a namespace.
@@ -288,11 +274,7 @@ fn count_total(netns: u32, total: usize) {
 /// The totals of a namespace. `None` if there is no room for them.
 #[inline(always)]
 fn totals(netns: u32) -> Option<*mut Totals> {
-    if let Some(totals) = NETNS.get_ptr_mut(&netns) {
-        return Some(totals);
-    }
-    let _ = NETNS.insert(&netns, &Totals::ZERO, BPF_NOEXIST.into());
-    let totals = NETNS.get_ptr_mut(&netns);
+    let totals = get_or_insert(&NETNS, &netns, &Totals::ZERO);
     if totals.is_none() {
         count(NETNS_FAILED);
     }

@@ -1,12 +1,11 @@
 //! Handshakes and lifetimes into histograms.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use conn_common::connection::{Connection, WAS_ESTABLISHED};
 use conn_common::counter::{SPANS_FAILED, SPANS_SHARED};
 use conn_common::histogram::{self, BUCKETS, Durations};
 use conn_common::ledger::rest_index;
 
-use super::{key, shard};
+use super::{get_or_insert, key, shard};
 use crate::counter::{add, count};
 use crate::maps::{SPANS, SPANS_REST};
 use crate::mode;
@@ -58,11 +57,7 @@ fn count_duration(connection: &mut Connection, counts: *mut u64, now: u64) {
 #[inline(always)]
 fn durations(connection: &Connection) -> Option<*mut Durations> {
     let key = key(connection);
-    if let Some(durations) = SPANS.get_ptr_mut(&key) {
-        return Some(durations);
-    }
-    let _ = SPANS.insert(&key, &NO_DURATIONS, BPF_NOEXIST.into());
-    if let Some(durations) = SPANS.get_ptr_mut(&key) {
+    if let Some(durations) = get_or_insert(&SPANS, &key, &NO_DURATIONS) {
         return Some(durations);
     }
     let rest = SPANS_REST.get_ptr_mut(rest_index(shard(), connection.direction));
