@@ -14,7 +14,6 @@ use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
-use crate::filter::expression::PredicateKind;
 use crate::host::facts::Host;
 use crate::host::plan::HookSet;
 use crate::kernel::counters::Failures;
@@ -211,14 +210,12 @@ fn stages(
     let renderer = Renderer::new(&settings.style, subject, terminal);
     let names = if settings.top.is_some() { LookUp::AtEnd } else { LookUp::AtOnce };
     let shows_command_lines = renderer.shows(&command_line::COLUMNS);
+    let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let wanted = Wanted {
-        workloads: !settings.workload.is_empty()
-            || settings.filter.asks_for_workloads()
-            || renderer.shows(&cgroup::COLUMNS),
-        filters_containers: !settings.workload.containers.is_empty()
-            || settings.filter.decides(PredicateKind::Container),
+        workloads: by_filters.workloads || renderer.shows(&cgroup::COLUMNS),
         command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
         names: if settings.style.resolve { names } else { LookUp::Never },
+        ..by_filters
     };
     let pipeline = Pipeline::new(&settings.filter)
         .enriched(Enricher::new(wanted, cgroup_root), &settings.workload)

@@ -16,7 +16,6 @@ use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::lost::Lost;
 use crate::event::sort_key::SocketKey;
-use crate::filter::expression::PredicateKind;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
@@ -84,14 +83,12 @@ fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, 
     }
     let renderer = Renderer::new(&style, subject, terminal);
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
+    let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let wanted = Wanted {
-        workloads: !settings.workload.is_empty()
-            || settings.filter.asks_for_workloads()
-            || renderer.shows(&cgroup::COLUMNS),
-        filters_containers: !settings.workload.containers.is_empty()
-            || settings.filter.decides(PredicateKind::Container),
+        workloads: by_filters.workloads || renderer.shows(&cgroup::COLUMNS),
         command_lines: at_end(renderer.shows(&command_line::COLUMNS)),
         names: at_end(settings.style.resolve),
+        ..by_filters
     };
     let pipeline = Pipeline::new(&settings.filter)
         .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);

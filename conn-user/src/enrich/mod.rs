@@ -20,6 +20,9 @@ use crate::enrich::interface::Interfaces;
 use crate::event::Event;
 use crate::event::enriched::Enriched;
 use crate::event::workload::Workload;
+use crate::filter::Filter;
+use crate::filter::expression::PredicateKind;
+use crate::filter::workload::WorkloadFilter;
 
 /// When a look-up is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,17 @@ pub(crate) struct Wanted {
     pub command_lines: LookUp,
     /// Names of addresses.
     pub names: LookUp,
+}
+
+impl Wanted {
+    /// The look-ups that filters need.
+    pub(crate) fn by_filters(filter: &Filter, workload: &WorkloadFilter) -> Self {
+        Self {
+            workloads: !workload.is_empty() || filter.asks_for_workloads(),
+            filters_containers: !workload.containers.is_empty() || filter.decides(PredicateKind::Container),
+            ..Self::default()
+        }
+    }
 }
 
 /// Looks up what the kernel does not say. Each event is filled once.

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::lost::Lost;
-use crate::filter::expression::{Field, PredicateKind};
+use crate::filter::expression::Field;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
@@ -45,9 +45,9 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let probe =
         Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
+    let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
-        || !settings.workload.is_empty()
-        || settings.filter.asks_for_workloads()
+        || by_filters.workloads
         || settings.filter.asks_for(Field::is_owners);
     let files = needs_holders.then_some(name::FILE_LIST);
     let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
@@ -61,12 +61,8 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     if found.denied && !host.may_look_everywhere() {
         return Err(Error::Hidden { what: "the network namespace of some process".into() });
     }
-    let workloads = !settings.workload.is_empty()
-        || settings.filter.asks_for_workloads()
-        || settings.by.iter().any(|group| group.is_workloads());
-    let filters_containers =
-        !settings.workload.containers.is_empty() || settings.filter.decides(PredicateKind::Container);
-    let wanted = Wanted { workloads, filters_containers, ..Wanted::default() };
+    let groups_by_workload = settings.by.iter().any(|group| group.is_workloads());
+    let wanted = Wanted { workloads: by_filters.workloads || groups_by_workload, ..by_filters };
     let mut pipeline = Pipeline::new(&settings.filter)
         .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
     let mut counts = Counts::new(&settings.by);
@@ -137,10 +133,10 @@ impl Consumer for Counts<'_> {
     }
 }
 
-/// The answer, and what it leaves out.
 /// Columns whose values are cut where the terminal is too narrow.
 const NAMES: [&str; 5] = ["comm", "container", "container_name", "unit", "user_unit"];
 
+/// The answer, and what it leaves out.
 fn text(settings: &CountSettings, counts: &Counts<'_>, terminal: Terminal) -> (String, Option<Notice>) {
     if settings.by.is_empty() {
         let count = counts.groups.values().sum::<u64>();
