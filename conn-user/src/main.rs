@@ -1,7 +1,5 @@
 //! `conntrace`: reads the command line, runs the command, and turns its error into an exit status.
 
-use std::process::ExitCode;
-
 use conntrace::cli::Cli;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
@@ -9,6 +7,7 @@ use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
+use conntrace::host::exit;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stderr, stdout, terminal};
@@ -16,7 +15,7 @@ use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 use conntrace::stream::ready;
 
-fn main() -> ExitCode {
+fn main() -> ! {
     let inherited = ready::inherit();
     allocator::return_free_memory();
     descriptors::raise_limit();
@@ -38,20 +37,19 @@ fn main() -> ExitCode {
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error.into()),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    exit::now(match done {
+        Ok(()) => 0,
         // The answer is the status.
-        Err(Error::NothingFound) => ExitCode::FAILURE,
+        Err(Error::NothingFound) => 1,
         Err(error) => {
             stderr::print(format_args!("conntrace: {}\n", error.report()));
             if error.is_usage() {
                 stderr::print("conntrace: --help shows all options\n");
             }
             // As with grep, 1 says that nothing was found.
-            let code = if wants_exit_code { error.exit_code().max(2) } else { error.exit_code() };
-            ExitCode::from(code)
+            if wants_exit_code { error.exit_code().max(2) } else { error.exit_code() }
         }
-    }
+    })
 }
 
 /// clap's answer as text, with colours on a terminal.

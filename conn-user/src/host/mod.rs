@@ -6,6 +6,7 @@ mod capabilities;
 pub mod clock;
 pub mod descriptors;
 pub(crate) mod drop_reason;
+pub mod exit;
 pub mod facts;
 pub mod lookup;
 pub(crate) mod mounts;

@@ -1,6 +1,7 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
 use std::thread;
 
 use conn_common::name;
@@ -45,7 +46,8 @@ pub(crate) fn adopting_programs(owners: bool) -> [&'static str; 2] {
 /// The kernel refuses to walk its sockets.
 pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<Walked, WalkError> {
     let adopting = AdoptIterator::new(probe)?;
-    let walked = each_way(namespaces, |namespaces| adopting.each_in(namespaces, |_| true, |()| {}))?;
+    let (walked, _) =
+        each_way(probe, namespaces, |namespaces| adopting.each_in(namespaces, |_| true, |()| {}))?;
     probe.note_walked(&walked.done)?;
     Ok(walked)
 }
@@ -63,12 +65,14 @@ pub(crate) fn list(
     mut each: impl FnMut(SocketRow) + Send,
 ) -> Result<Walked, WalkError> {
     let sockets = SocketIterator::new(probe)?;
-    let walked = each_way(&found.namespaces, |namespaces| sockets.each_in(namespaces, &may_skip, &mut each))?;
-    if !found.hidden.is_empty() {
+    let (walked, mut hidden) =
+        each_way(probe, &found.namespaces, |namespaces| sockets.each_in(namespaces, &may_skip, &mut each))?;
+    hidden.extend(&found.hidden);
+    if !hidden.is_empty() {
         let mut seen = HashSet::new();
         SocketIterator::foreign(probe)?.each(|row| {
             // Several descriptors and processes may have the same socket.
-            if found.hidden.contains(&row.connection.netns) && seen.insert(row.cookie) {
+            if hidden.contains(&row.connection.netns) && seen.insert(row.cookie) {
                 each(row);
             }
         })?;
@@ -76,19 +80,31 @@ pub(crate) fn list(
     Ok(walked)
 }
 
-/// Walks, and walks once more where the way into a namespace had gone and another one is found.
+/// How often a walk searches for other ways into a namespace whose ways have gone.
+const SEARCHES: usize = 3;
+
+/// Walks. A namespace was often found by a thread that has ended since, and a file may still keep it: then the walk goes
+/// on by the ways of another search. Also returns those of the namespaces that only their sockets show by now.
 fn each_way(
+    probe: &Probe,
     namespaces: &[Namespace],
     mut walk: impl FnMut(&[Namespace]) -> Result<Walked, WalkError>,
-) -> Result<Walked, WalkError> {
-    let mut walked = walk(namespaces)?;
-    if !walked.gone.is_empty() {
+) -> Result<(Walked, BTreeSet<u32>), WalkError> {
+    let (mut walked, mut hidden) = (walk(namespaces)?, BTreeSet::new());
+    for _ in 0..SEARCHES {
+        if walked.gone.is_empty() {
+            break;
+        }
+        let mut again = all_namespaces(probe)?;
         let gone = std::mem::take(&mut walked.gone);
-        let mut again = namespace::all().namespaces;
-        again.retain(|namespace| gone.contains(&namespace.inode));
-        walked.add(walk(&again)?);
+        again.namespaces.retain(|namespace| gone.contains(&namespace.inode));
+        hidden.extend(again.hidden.into_iter().filter(|inode| gone.contains(inode)));
+        walked.add(walk(&again.namespaces)?);
     }
-    Ok(walked)
+    // A way into each of them was found, and had gone, again and again.
+    let gone = std::mem::take(&mut walked.gone);
+    walked.refused.extend(gone.into_iter().map(|inode| (inode, io::ErrorKind::NotFound.into())));
+    Ok((walked, hidden))
 }
 
 /// All network namespaces that can be found: by their threads, their mounts, the files that keep them and the sockets

@@ -8,7 +8,7 @@ use conn_tests::{
     host::{Host, Need},
     ledger::{Ledger, Report},
     map::{self, Table},
-    needs_tracing,
+    needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
     scenario::{self, Scenario},
@@ -153,7 +153,7 @@ fn connections_beyond_the_table_are_counted(_: &Host) -> Outcome {
 }
 
 /// Ports of which few connections are known have small slots, and share one with all CPUs.
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn ports_with_few_connections_take_no_whole_slot(_: &Host) -> Outcome {
     const PORTS: u16 = 3_000;
     let first = Port::claim().number();

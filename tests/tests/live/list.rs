@@ -9,6 +9,8 @@ use std::{
     io::Write as _,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -145,5 +147,28 @@ fn idle_time_begins_at_the_last_payload(_: &Host) -> Outcome {
     let (found, most) = (idle(), before.elapsed() + TICK);
     assert!(found.iter().all(|idle| *idle <= most), "{found:?}, {most:?} after payload");
     assert!(std::iter::repeat_with(idle).take(200).any(|idle| long(&idle)), "it is not idle again");
+    Ok(())
+}
+
+/// A namespace that only a file keeps is found by threads that enter it, and end before the walk.
+#[apply(needs_tracing)]
+fn a_namespace_is_walked_whose_threads_have_ended(_: &Host) -> Outcome {
+    const TIMES: usize = 40;
+    let ns = NetNs::new().unwrap();
+    let _held = connect(&ns);
+    let done = AtomicBool::new(false);
+    let found: Vec<usize> = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    ns.run(|| ());
+                }
+            });
+        }
+        let found = (0..TIMES).map(|_| list(&ns, &[]).len()).collect();
+        done.store(true, Ordering::Relaxed);
+        found
+    });
+    assert_eq!(found, [2; TIMES]);
     Ok(())
 }

@@ -6,7 +6,7 @@ use conn_tests::{
     flood::{Ending, Flood},
     harness::{Outcome, Skip},
     host::Host,
-    ledger::{Ledger, Numbers},
+    ledger::{Ledger, Numbers, Report},
     map::{self, Table},
     needs_tracing, needs_whole_machine,
     netns::NetNs,
@@ -109,18 +109,29 @@ fn connections_without_a_state_are_counted_and_shown(_: &Host) -> Outcome {
     map::fill::<u64, STATE>(tracer.pid(), name::OVERFLOW_STATES);
     let truth = NoStorage::new().ns.run(|| Flood::new(port, CONNECTIONS, Ending::Mixed).run());
 
-    let counts = |numbers: &Numbers| (numbers.opened, numbers.established, numbers.closed, numbers.open);
-    let expected = (CONNECTIONS, CONNECTIONS, CONNECTIONS, 0);
+    // Without a state, nothing makes good a step for which the kernel skipped the program (bpf_prog_active, recursion).
+    let skipped = |report: &Report| report.programs["set_state"].missed;
+    let near = |number: u64, truth: u64, report: &Report| number.abs_diff(truth) <= skipped(report);
     let last = ledger.await_report("all connections", |report| {
-        [Direction::In, Direction::Out].iter().all(|&side| counts(&report.numbers(side, port)) == expected)
+        [Direction::In, Direction::Out].iter().all(|&side| {
+            let numbers = report.numbers(side, port);
+            [numbers.opened + numbers.preexisting, numbers.established, numbers.closed]
+                .iter()
+                .all(|&number| near(number, CONNECTIONS, report))
+                && numbers.open.unsigned_abs() <= skipped(report)
+        })
     });
-    for side in [Direction::In, Direction::Out] {
-        let (numbers, truth) = (last.numbers(side, port), truth.get(side, port));
-        assert_eq!((numbers.bytes_sent, numbers.bytes_received), (truth.sent, truth.received));
+    println!("without a state: the kernel skipped {}", skipped(&last));
+    if skipped(&last) == 0 {
+        for side in [Direction::In, Direction::Out] {
+            let (numbers, truth) = (last.numbers(side, port), truth.get(side, port));
+            assert_eq!((numbers.bytes_sent, numbers.bytes_received), (truth.sent, truth.received));
+        }
     }
     assert!(last.witness["steps_stateless"] > 0 && !last.identity.holds, "{last:?}");
     drop(ledger);
 
+    let skipped = skipped_runs(&tracer);
     let ended = tracer.stop();
     let text = ended.expect_code(3);
     assert!(text.contains("lost 0: adds up, but the programs failed: "), "{text}");
@@ -136,8 +147,18 @@ fn connections_without_a_state_are_counted_and_shown(_: &Host) -> Outcome {
     }
     // A port may be used again.
     let whole = lives.values().flat_map(|events| events.chunks(2)).filter(|life| life == &["new", "destroy"]);
-    assert_eq!(whole.count() as u64, 2 * CONNECTIONS, "{lives:?}");
+    assert!((whole.count() as u64).abs_diff(2 * CONNECTIONS) <= skipped, "{lives:?}");
     Ok(())
+}
+
+/// How often the kernel skipped a program of the tracer, in all.
+fn skipped_runs(tracer: &Tracer) -> u64 {
+    let files = fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).unwrap();
+    let texts = files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok());
+    let of = |text: &str| {
+        text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok())
+    };
+    texts.filter_map(|text| of(&text)).sum()
 }
 
 #[apply(needs_tracing)]

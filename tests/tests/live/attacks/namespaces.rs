@@ -130,12 +130,15 @@ fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
     let open = |report: &Report| report.numbers(Direction::In, port.number()).open;
     ledger.await_report("connections too many", |report| open(report) > PHANTOMS.cast_signed() / 2);
     let report = ledger.await_report("the repair beside the flood", |report| {
-        report.repaired > PHANTOMS / 2 && open(report) < PHANTOMS.cast_signed() / 2 && audits(report)
+        report.repaired > PHANTOMS / 2 && open(report) < PHANTOMS.cast_signed() / 2
     });
     println!("moving: repaired {}, {} open, {:?}", report.repaired, open(&report), report.audit);
     assert!(report.audit.moved > 0, "{:?}", report.audit);
-    let last = ledger.stop();
-    assert!(last.identity.holds, "{last:?}");
+    // Between two readings a port that moves may have any number of connections. An audit of the port at rest is exact.
+    drop(attacker);
+    ledger.await_report("the rest of the repair", |report| {
+        open(report) == 0 && report.audit.differences.is_empty() && report.identity.holds
+    });
     Ok(())
 }
 
