@@ -8,13 +8,14 @@ use aya::programs::{BtfTracePoint, CgroupAttachMode, SockOps};
 use aya::{Btf, Ebpf};
 use conntrace::host::facts::Host;
 use conntrace::host::plan::plan;
-use conntrace::stream::ready::Ready;
+use conntrace::stream::ready::{self, Ready};
 use nix::sys::signal::{SigSet, Signal};
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
 
 fn main() -> Result<(), Box<dyn Error>> {
+    ready::inherit()?;
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.thread_block()?;
