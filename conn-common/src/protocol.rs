@@ -2,6 +2,8 @@
 
 /// TCP.
 pub const TCP: u8 = 6;
+/// UDP.
+pub const UDP: u8 = 17;
 
 /// The result of [`index`] for a protocol that is not counted.
 pub const NO_INDEX: u8 = 3;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/proto= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -33,7 +33,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l columns -d 'Columns
 complete -c conntrace -n "__fish_conntrace_needs_command" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -86,7 +86,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l columns -
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -137,7 +137,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l top -d 'Pr
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -179,7 +179,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l columns -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -229,7 +229,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l columns -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l proto -d 'Only this protocol. conntrace knows tcp (or 6) only' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -268,6 +268,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l dport -l orig-port-dst -d 'Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out)' -r -f -a "in\t'The peer'
 out\t'This host'"

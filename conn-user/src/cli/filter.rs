@@ -8,16 +8,16 @@ use crate::cli::{Direction, Family};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Only this protocol. conntrace knows tcp (or 6) only
+    /// Only these protocols: tcp (the default), udp, unix, all, or their numbers
     #[arg(
         short,
         long,
-        alias = "protonum",
-        value_name = "PROTO",
+        aliases = ["proto", "protonum"],
+        value_name = "PROTO[,PROTO...]",
         allow_negative_numbers = true,
         hide_short_help = true
     )]
-    pub proto: Option<String>,
+    pub protocol: Option<String>,
     /// Only these initiators: an address, a prefix, or a list of them; '!10.0.0.0/8' excludes
     #[arg(short, long, visible_alias = "orig-src", value_name = "ADDR[,ADDR...]")]
     pub src: Vec<String>,

@@ -293,6 +293,15 @@ pub struct StatsArgs {
     /// Show port numbers instead of service names in tables: 22, not ssh
     #[arg(short, long)]
     pub numeric: bool,
+    /// Only these protocols: tcp (the default), udp, all, or their numbers
+    #[arg(
+        short,
+        long,
+        aliases = ["proto", "protonum"],
+        value_name = "PROTO[,PROTO...]",
+        allow_negative_numbers = true
+    )]
+    pub protocol: Option<String>,
     /// Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one
     #[arg(
         long,

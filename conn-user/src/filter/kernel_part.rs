@@ -128,6 +128,8 @@ impl KernelPart {
                 self.destinations = blocks;
                 self.modes = with_mode(self.modes, Set::Dst, mode);
             }
+            // Programs of other protocols are not loaded. An empty set loads those of TCP.
+            Field::Protocol => return !set.is_empty(),
             // Only the end of a connection, and user space, know these.
             Field::Failed | Field::Reason | Field::Error | Field::Lifetime | Field::Bytes => return false,
             Field::Netns => return self.takes_values(field, Set::Netns, set),

@@ -5,6 +5,7 @@ mod explain;
 pub(crate) mod expression;
 pub(crate) mod kernel_part;
 pub(crate) mod lifetimes;
+pub mod protocols;
 pub(crate) mod sockets;
 pub mod subject;
 pub(crate) mod syntax_error;
@@ -18,6 +19,7 @@ use conn_common::state::LISTEN;
 
 pub use self::kernel_part::KernelPart;
 use crate::filter::expression::{Expression, Field, PredicateKind, field};
+use crate::filter::protocols::Protocols;
 use crate::filter::subject::Subject;
 use crate::filter::value::ranges::Ranges;
 
@@ -132,6 +134,13 @@ impl Filter {
         self.whole.iter().flat_map(Expression::fields)
     }
 
+    /// The protocols that may pass; `None` if the filter does not test for them.
+    pub fn protocols(&self) -> Option<Protocols> {
+        let tests = self.asks_for(|field| field == Field::Protocol);
+        let bound = || self.bounds.get(&Field::Protocol).map_or(Protocols::INET, Protocols::from_numbers);
+        tests.then(bound)
+    }
+
     /// True if the filter tests states, and this state may pass.
     pub fn asks_for_state(&self, state: u8) -> bool {
         self.all_states || self.bounds.get(&Field::State).is_some_and(|states| states.contains(state.into()))
@@ -147,14 +156,14 @@ impl Filter {
         self.bounds.get(&Field::Direction).is_none_or(|set| set.contains(field::LISTEN))
     }
 
-    /// True if a slot of the ledger may count connections that pass. A slot knows direction and service port only.
+    /// True if a slot of the ledger may count connections that pass. A slot of TCP knows direction and service port only.
     pub fn matches_slot(&self, direction: u8, port: u16) -> bool {
         let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
-        let knows = |field| matches!(field, Field::Direction | Field::Service);
+        let knows = |field| matches!(field, Field::Direction | Field::Service | Field::Protocol);
         if !self.asks_for(|field| !knows(field)) && !self.has_predicate() {
             return self.matches(&connection);
         }
-        [Field::Direction, Field::Service].iter().all(|field| {
+        [Field::Direction, Field::Service, Field::Protocol].iter().all(|field| {
             self.bounds.get(field).is_none_or(|set| set.contains(field.of(&(&connection).into())))
         })
     }
@@ -207,7 +216,8 @@ mod tests {
     /// The decision of the kernel programs, in their order.
     fn kernel(filter: &Filter, it: &Connection) -> bool {
         let kernel_part = filter.kernel_part();
-        wants_tuple(kernel_part, it)
+        filter.protocols().is_none_or(|loaded| loaded.contains(Protocols::TCP))
+            && wants_tuple(kernel_part, it)
             && wants_state(kernel_part, it.state)
             && wants_owner(kernel_part, &it.owner)
     }

@@ -2,9 +2,8 @@
 
 use conn_common::connection::{IN, OUT};
 
-use crate::cli::migration;
 use crate::cli::{Direction, Family, FilterArgs, StatsArgs};
-use crate::complaint::{Complaint, as_typed, complaint};
+use crate::complaint::{Complaint, complaint};
 use crate::error::UsageError;
 use crate::filter::Filter;
 use crate::filter::expression::{self, Expression, Field, PredicateKind, value};
@@ -12,14 +11,12 @@ use crate::filter::value::list::ValueList;
 use crate::filter::value::ranges::Ranges;
 use crate::filter::workload::{ContainerPattern, UnitPattern, WorkloadFilter};
 use crate::host::lookup::Lookup;
-use crate::settings::optional;
 
 /// The filter of a command that sees connections.
 ///
 /// # Errors
 /// The first option that is wrong.
 pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
-    optional("--proto", args.proto.as_deref(), protocol)?;
     let lists = [
         // Options have conntrack's words: which end opened the connection.
         ("--src", Field::Client, &args.src),
@@ -87,7 +84,9 @@ fn each<T>(
 pub(crate) fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     let expression = typed(&args.expression, lookup)?;
     let fields = expression.iter().flat_map(Expression::fields);
-    let fields = fields.into_iter().filter(|field| !matches!(field, Field::Service | Field::Direction));
+    let fields = fields
+        .into_iter()
+        .filter(|field| !matches!(field, Field::Service | Field::Direction | Field::Protocol));
     let has = |kind: &PredicateKind| expression.iter().any(|expression| expression.has_predicate(*kind));
     let predicates = PredicateKind::ALL.into_iter().filter(has).map(PredicateKind::word);
     if let Some(word) = fields.map(Field::word).chain(predicates).next() {
@@ -149,17 +148,4 @@ fn typed(words: &[String], lookup: &dyn Lookup) -> Result<Option<Expression>, Us
         }
         Err(error) => Err(UsageError::Expression { typed: text, error }),
     }
-}
-
-fn protocol(text: &str) -> Result<(), Complaint> {
-    if text == "6" || text.eq_ignore_ascii_case("tcp") {
-        return Ok(());
-    }
-    // bcc's tools take a process there.
-    let hint = migration::hint('p', "-p").filter(|_| text.parse::<u32>().is_ok());
-    let hint = hint.map(|hint| format!(". {hint}")).unwrap_or_default();
-    Err(complaint!(
-        "protocol {} cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out{hint}",
-        as_typed(text)
-    ))
 }

@@ -2,6 +2,7 @@
 //! names the option, the mistake, and the remedy.
 
 pub(crate) mod filter;
+mod protocols;
 pub(crate) mod style;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::event::kind::KindSet;
 use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
+use crate::filter::protocols::Protocols;
 use crate::filter::value::duration;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::accept_hook::AcceptHook;
@@ -27,6 +29,7 @@ use crate::host::plan::HookSet;
 use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
+use crate::settings::protocols::protocols;
 
 /// Default size of the ring in bytes: room for 40,329 events.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -65,6 +68,8 @@ pub enum Settings {
 pub struct EventsSettings {
     /// Event kinds.
     pub kinds: KindSet,
+    /// The protocols to show.
+    pub protocols: Protocols,
     /// The filter of connections.
     pub filter: Filter,
     /// The filter of containers and units.
@@ -97,6 +102,8 @@ pub struct EventsSettings {
 /// The settings of `conntrace list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListSettings {
+    /// The protocols to show.
+    pub protocols: Protocols,
     /// The filter of connections.
     pub filter: Filter,
     /// The filter of containers and units.
@@ -118,6 +125,8 @@ pub struct ListSettings {
 /// The settings of `conntrace count`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountSettings {
+    /// The protocols to show.
+    pub protocols: Protocols,
     /// The filter of connections.
     pub filter: Filter,
     /// The filter of containers and units.
@@ -138,6 +147,8 @@ pub struct CountSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct StatsSettings {
+    /// The protocols to count.
+    pub protocols: Protocols,
     /// The slots of the ledger to show. The ledger counts all slots.
     pub filter: Filter,
     /// Time between two reports; `None` for one at the end.
@@ -201,6 +212,7 @@ impl EventsSettings {
                 &args.hooks,
                 &args.filter,
                 style::from_args(&args.output, View::Events, lookup.services())?,
+                protocols::Command::EVENTS,
                 lookup,
             )?
         })
@@ -230,6 +242,7 @@ impl EventsSettings {
                 &args.hooks,
                 &args.filter,
                 style::from_args(&args.output, View::Lives, lookup.services())?,
+                protocols::Command::LIFE,
                 lookup,
             )?
         })
@@ -239,14 +252,17 @@ impl EventsSettings {
     fn stream(
         args: &StreamArgs,
         hooks: &HookArgs,
-        filter: &FilterArgs,
+        options: &FilterArgs,
         style: Style,
+        command: protocols::Command,
         lookup: &dyn Lookup,
     ) -> Result<Self, UsageError> {
+        let filter = filter::from_args(options, lookup)?;
         Ok(Self {
             kinds: KindSet::ALL,
-            filter: filter::from_args(filter, lookup)?,
-            workload: filter::workload(filter, lookup)?,
+            protocols: protocols(options.protocol.as_deref(), &filter, command)?,
+            filter,
+            workload: filter::workload(options, lookup)?,
             style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -275,6 +291,7 @@ impl ListSettings {
             ));
         }
         Ok(Self {
+            protocols: protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)?,
             filter,
             workload: filter::workload(&args.filter, lookup)?,
             style: style::from_args(&args.output, subject, lookup.services())?,
@@ -296,8 +313,10 @@ impl CountSettings {
                 "without groups there is one number: add --by, like --by peer",
             ));
         }
+        let filter = filter::from_args(&args.filter, lookup)?;
         Ok(Self {
-            filter: filter::from_args(&args.filter, lookup)?,
+            protocols: protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::COUNT)?,
+            filter,
             workload: filter::workload(&args.filter, lookup)?,
             by: args.by.clone(),
             top,
@@ -310,8 +329,10 @@ impl CountSettings {
 
 impl StatsSettings {
     fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
+        let filter = filter::for_ledger(args, lookup)?;
         Ok(Self {
-            filter: filter::for_ledger(args, lookup)?,
+            protocols: protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)?,
+            filter,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             strict: args.strict,

@@ -23,6 +23,7 @@ fn settings(line: &str) -> Result<EventsSettings, Error> {
 fn without_options_everything_is_shown() {
     let expected = EventsSettings {
         kinds: KindSet::ALL,
+        protocols: Protocols::TCP,
         filter: Filter::all(),
         style: Style {
             format: Format::Conntrack(ConntrackFields::default()),
@@ -83,8 +84,8 @@ fn ring_sizes_suit_the_kernel() {
 fn errors_name_the_option_and_the_remedy() {
     let errors = [
         "-e GONE",
-        "-p udp",
-        "-p 17",
+        "-p icmp",
+        "-p 181",
         "--dport 70000",
         "--dport -1",
         "--sport sshh",
@@ -125,8 +126,8 @@ fn errors_name_the_option_and_the_remedy() {
     });
     insta::assert_snapshot!(errors.join("\n"), @r#"
     --event-mask: unknown event kind "GONE": use ALL, NEW, UPDATES, DESTROY, ATTEMPT or LISTEN, separated by commas
-    --proto: protocol "udp" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out
-    --proto: protocol "17" cannot be traced: conntrace sees TCP sockets only; use tcp, or leave it out. tcplife -p 181 is here: conntrace life --pid 181; tcpconnect -p 181 is here: conntrace -e NEW --direction out --pid 181
+    --protocol: unknown protocol "icmp": write tcp, udp, unix, all, or a list like tcp,udp
+    --protocol: unknown protocol "181": write tcp, udp, unix, all, or a list like tcp,udp. tcplife -p 181 is here: conntrace life --pid 181; tcpconnect -p 181 is here: conntrace -e NEW --direction out --pid 181
     --dport: port 70000 is out of range: ports are 0 to 65535
     --dport: port -1 is out of range: ports are 0 to 65535
     --sport: unknown service "sshh": not in /etc/services; use a number

@@ -4,11 +4,13 @@ use super::*;
 use crate::event::tests::{new_out, open, without_owner};
 use crate::event::workload::{Container, Workload};
 use crate::filter::Filter;
+use crate::filter::protocols::Protocols;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::services::Services;
 
 fn settings(by: &[Group], format: TableFormat) -> CountSettings {
     CountSettings {
+        protocols: Protocols::TCP,
         filter: Filter::all(),
         workload: WorkloadFilter::default(),
         by: by.to_vec(),

@@ -3,10 +3,12 @@
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
+use conn_common::protocol::TCP;
 use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
 use crate::event::{Event, until_zero};
 use crate::filter::expression::state;
+use crate::filter::protocols::Protocols;
 use crate::filter::subject::Subject;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
@@ -41,6 +43,8 @@ pub enum Field {
     Direction,
     /// The address family.
     Family,
+    /// The layer-4 protocol, by its number on the Internet.
+    Protocol,
     /// The network namespace, by inode number.
     Netns,
     /// The owner's process.
@@ -65,7 +69,7 @@ pub enum Field {
 
 impl Field {
     /// All fields.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Client,
         Self::Server,
         Self::ClientPort,
@@ -77,6 +81,7 @@ impl Field {
         Self::State,
         Self::Direction,
         Self::Family,
+        Self::Protocol,
         Self::Netns,
         Self::Pid,
         Self::Uid,
@@ -103,6 +108,7 @@ impl Field {
             Self::State => "state",
             Self::Direction => "direction",
             Self::Family => "family",
+            Self::Protocol => "proto",
             Self::Netns => "netns",
             Self::Pid => "pid",
             Self::Uid => "uid",
@@ -130,6 +136,7 @@ impl Field {
             Self::State => "the state",
             Self::Direction => "the direction",
             Self::Family => "the family",
+            Self::Protocol => "the protocol",
             Self::Netns => "the network namespace",
             Self::Pid => "the owner's process id",
             Self::Uid => "the owner's user id",
@@ -143,10 +150,11 @@ impl Field {
         }
     }
 
-    /// The field that a word of an expression names. `dir` is an alias.
+    /// The field that a word of an expression names. `dir` and `protocol` are aliases.
     pub fn by_word(word: &str) -> Option<Self> {
         match word {
             "dir" => Some(Self::Direction),
+            "protocol" => Some(Self::Protocol),
             _ => Self::ALL.into_iter().find(|field| field.word() == word),
         }
     }
@@ -217,6 +225,7 @@ impl Field {
             Self::State => state::all(),
             Self::Direction => Ranges::between(IN.into(), UNDIRECTED.into()),
             Self::Family => Ranges::collect([(4, 4), (6, 6)]),
+            Self::Protocol => Protocols::INET.numbers(),
             Self::Netns => Ranges::between(0, u32::MAX.into()),
             Self::Failed => Ranges::between(0, 1),
             Self::Pid | Self::Uid => or_unknown(u32::MAX.into()),
@@ -272,6 +281,7 @@ impl Field {
             Self::Direction if !connection.is_directed() => UNDIRECTED.into(),
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),
+            Self::Protocol => subject.event.map_or(TCP, |event| event.protocol).into(),
             Self::Netns => connection.netns.into(),
             Self::Pid => owners(owner.pid.into()),
             Self::Uid => owners(owner.uid.into()),

@@ -15,9 +15,8 @@ const DEPTH: usize = 100;
 const TEST_MISSING: &str = "a test is missing here: write one like service = :22 or client 10.0.0.0/8";
 
 /// Words of ss and conntrack for fields that conntrace does not have, and why.
-const REFUSED: [(&str, &str); 6] = [
+const REFUSED: [(&str, &str); 5] = [
     ("ct", "connection tracking is not used: ask for state"),
-    ("proto", "there is only TCP: leave it out"),
     ("expect", "expectations are a table of connection tracking: conntrace has connections only"),
     ("dying", "it is a table of connection tracking: conntrace has connections only"),
     ("unconfirmed", "it is a table of connection tracking: conntrace has connections only"),

@@ -7,6 +7,7 @@ use conn_common::cause::Cause;
 use crate::event::{direction, errno};
 use crate::filter::expression::field::{Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Test, lexer, state};
+use crate::filter::protocols::Protocols;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 
@@ -135,6 +136,7 @@ fn items(field: Field, set: &Ranges) -> Vec<String> {
             name.unwrap_or("-").to_owned()
         }),
         Field::Family => each(|number| if number == 6 { "ipv6" } else { "ipv4" }.to_owned()),
+        Field::Protocol => each(|number| Protocols::from_numbers(&Ranges::one(number)).to_string()),
         Field::Comm => set.as_slice().iter().flat_map(|&(low, high)| names(low, high)).collect(),
         _ => set.as_slice().iter().map(|&(low, high)| values(field, low, high)).collect(),
     }

@@ -21,6 +21,7 @@ enum Naive {
     State(u8),
     In(bool),
     V6(bool),
+    Tcp(bool),
     Pid(&'static str, u32),
     NoOwner,
     Comm(&'static str),
@@ -54,6 +55,7 @@ impl Naive {
             Self::State(state) => format!("state {}", state::name((*state).into()).unwrap()),
             Self::In(yes) => format!("direction {}", if *yes { "in" } else { "out" }),
             Self::V6(yes) => format!("family {}", if *yes { "ipv6" } else { "ipv4" }),
+            Self::Tcp(yes) => format!("proto {}", if *yes { "tcp" } else { "udp" }),
             Self::Pid(sign, pid) => format!("pid {sign} {pid}"),
             Self::NoOwner => "uid = -".into(),
             Self::Comm(name) => format!("comm = {name}"),
@@ -100,6 +102,8 @@ impl Naive {
             Self::State(state) => it.state == *state,
             Self::In(yes) => (it.direction == IN) == *yes,
             Self::V6(yes) => (it.family == 6) == *yes,
+            // A connection without an event is one of TCP.
+            Self::Tcp(yes) => *yes,
             Self::Pid("!=", pid) => !known || it.owner.pid != *pid,
             Self::Pid(sign, pid) => known && compare(sign, it.owner.pid.into(), (*pid).into()),
             Self::NoOwner => !known,
@@ -129,6 +133,7 @@ fn naive() -> impl Strategy<Value = Naive> {
         tcp_state().prop_map(Naive::State),
         any::<bool>().prop_map(Naive::In),
         any::<bool>().prop_map(Naive::V6),
+        any::<bool>().prop_map(Naive::Tcp),
         (sign(), 0..4_u32).prop_map(|(sign, pid)| Naive::Pid(sign, pid)),
         Just(Naive::NoOwner),
         prop::sample::select(vec!["a", "ab", "curl"]).prop_map(Naive::Comm),
@@ -236,7 +241,7 @@ proptest! {
         "failed", "reason", "error", "lifetime", "bytes", "container", "unit", "refused", "ECONNREFUSED", "1s", "0x1/0x3",
         "any", "10/8", "localhost", "fe80::1%v0", "state", "exclude", "pid", "comm", "uid", "netns", "cgroup", "family",
         "direction", "=", "!=", "<", ">=", "and", "or", "not", "!", "(", ")", ":ssh", "22", "10.0.0.0/8", "[::1]:22",
-        "established", "ä", "-", "*", "!22", ",", "1-2", "\"", "'", "\\", "::", "[", "]", "inet:",
+        "established", "ä", "-", "*", "!22", ",", "1-2", "\"", "'", "\\", "::", "[", "]", "inet:", "proto", "udp", "6", "unix",
     ]), 0..12)) {
         let names = FixedLookup::default();
         for text in [words.join(" "), words.concat()] {

@@ -220,7 +220,7 @@ fn errors_point_at_the_word() {
             "evnets",
             "dport = 22 23",
             "ct = 1",
-            "Proto tcp",
+            "proto = unix",
             "fwmark = x",
             "dev > eth0",
             "Größe!",
@@ -260,25 +260,25 @@ fn errors_point_at_the_word() {
         filter: a port is missing behind ! in "!": write a number, a service name, or a range like 8000-8099
           dport = !!22
                   ^
-        filter: "evnets" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
+        filter: "evnets" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, proto, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
           evnets
           ^^^^^^
-        filter: "23" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
+        filter: "23" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, proto, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
           dport = 22 23
                      ^^
         filter: ct cannot be asked for: connection tracking is not used: ask for state
           ct = 1
           ^^
-        filter: proto cannot be asked for: there is only TCP: leave it out
-          Proto tcp
-          ^^^^^
+        filter: an expression cannot choose unix: use the option -p unix
+          proto = unix
+                  ^^^^
         filter: "x" is no mark: write a number, or a number and a mask like 0x1/0xff
           fwmark = x
                    ^
         filter: dev has no order: use = or !=
           dev > eth0
               ^
-        filter: "Größe" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
+        filter: "Größe" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, proto, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
           Größe!
           ^^^^^
         filter: this quote is never closed: end it with "
@@ -290,7 +290,7 @@ fn errors_point_at_the_word() {
         filter: a test is missing here: write one like service = :22 or client 10.0.0.0/8
           (nothing)
           ^
-        filter: "größe" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
+        filter: "größe" cannot be asked for: use client, server, client-port, service, src, dst, sport, dport, state, direction, family, proto, netns, pid, uid, cgroup, comm, failed, reason, error, lifetime, bytes, fwmark, dev, container, unit, user-unit
           größe = 1 und dport = 22
           ^^^^^
         "#

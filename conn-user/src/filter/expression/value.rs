@@ -8,6 +8,7 @@ use crate::complaint::{Complaint, as_typed, complaint};
 use crate::event::{direction, errno};
 use crate::filter::expression::field::{self, Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Predicate, PredicateKind, Test, host, state};
+use crate::filter::protocols::Protocols;
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::list::{self, ValueList};
 use crate::filter::value::ranges::Ranges;
@@ -94,6 +95,7 @@ const fn noun(field: Field) -> &'static str {
         Field::State => "a state",
         Field::Direction => "a direction",
         Field::Family => "a family",
+        Field::Protocol => "a protocol",
         Field::Netns => "a network namespace",
         Field::Pid => "a process id",
         Field::Uid => "a user",
@@ -115,6 +117,7 @@ pub(crate) const fn how(field: Field) -> &'static str {
         Field::State => state::HOW,
         Field::Direction => "write in or out, or - where it is not known",
         Field::Family => "write ipv4 or ipv6",
+        Field::Protocol => "write tcp or udp",
         Field::Netns => "write a name, a path, a process id or an inode number",
         Field::Pid => "write a number, a range like 100-200, or - for an unknown owner",
         Field::Uid => "write a number, a login name, a range like 1000-1999, or - for an unknown owner",
@@ -235,6 +238,16 @@ pub(super) fn one(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Range
             "ipv6" | "inet6" | "6" => Ranges::one(6),
             _ => return Err(wrong()),
         },
+        Field::Protocol => {
+            let protocol = Protocols::from_word(item).ok_or_else(wrong)?;
+            let numbers = protocol.numbers();
+            if numbers.is_empty() {
+                return Err(complaint!(
+                    "an expression cannot choose {protocol}: use the option -p {protocol}"
+                ));
+            }
+            numbers
+        }
         Field::Netns => range(item, |text| lookup.netns(text))?,
         Field::Pid => range(item, |text| number(text).ok_or_else(wrong))?,
         Field::Uid => range(item, |text| user(text, lookup))?,
