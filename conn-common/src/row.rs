@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::owner::Owner;
+use crate::protocol::TCP;
 use crate::traffic::Traffic;
 
 /// A TCP socket that exists now, or the mini-socket that is left of one. Its `connection` has no id, times
@@ -34,6 +35,24 @@ pub struct SocketRow {
     pub half_open: u32,
     /// Packets that a listener has dropped; 0 for other sockets.
     pub drops: u32,
+}
+
+impl SocketRow {
+    /// A row of TCP without values.
+    pub const EMPTY: Self = Self {
+        cookie: 0,
+        mptcp_inode: 0,
+        traffic: Traffic::NONE,
+        at_least_jiffies: 0,
+        uid: 0,
+        mark: 0,
+        protocol: TCP,
+        is_hint: 0,
+        reserved: [0; 2],
+        connection: Connection::UNSEEN,
+        half_open: 0,
+        drops: 0,
+    };
 }
 
 /// A process that has a TCP socket open.

@@ -3,6 +3,8 @@
 
 use core::ffi::c_void;
 
+use conn_common::row::SocketRow;
+
 use crate::config;
 use crate::iter::context::{open_socket, write};
 use crate::iter::tcp_list;
@@ -13,7 +15,7 @@ use crate::kernel::{Pointer, Tcp, follow, read_u32};
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
     let Some(tcp) = foreign(task, sk) else { return 0 };
-    let mut row = tcp_list::EMPTY_ROW;
+    let mut row = SocketRow::EMPTY;
     if tcp_list::fill(tcp, &mut row) {
         write(ctx, &row);
     }

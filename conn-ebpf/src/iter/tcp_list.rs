@@ -5,37 +5,19 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
 use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
-use conn_common::protocol::TCP;
 use conn_common::row::SocketRow;
 use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
-use conn_common::traffic::Traffic;
 
 use crate::iter::context::{shown, write};
 use crate::kernel::Tcp;
 use crate::traffic::{now_jiffies, traffic};
 use crate::{config, filter, tuple};
 
-/// A row without values.
-pub(crate) const EMPTY_ROW: SocketRow = SocketRow {
-    cookie: 0,
-    mptcp_inode: 0,
-    traffic: Traffic::NONE,
-    at_least_jiffies: 0,
-    uid: 0,
-    mark: 0,
-    protocol: TCP,
-    is_hint: 0,
-    reserved: [0; 2],
-    connection: Connection::UNSEEN,
-    half_open: 0,
-    drops: 0,
-};
-
 /// One row, if the run wants the socket.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some(sk) = shown(ctx) else { return 0 };
-    let mut row = EMPTY_ROW;
+    let mut row = SocketRow::EMPTY;
     if let Some(tcp) = Tcp::of(sk) {
         if fill(tcp, &mut row) {
             write(ctx, &row);

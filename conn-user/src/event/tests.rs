@@ -365,20 +365,7 @@ fn any_plain_event() -> impl Strategy<Value = Event> {
             .prop_map(|(record, direction, at_least_jiffies)| {
                 let EventRecord { time_ns, traffic, connection, .. } = record;
                 let direction = if connection.is_listener() { UNDIRECTED } else { direction };
-                let row = SocketRow {
-                    cookie: 7,
-                    traffic,
-                    at_least_jiffies,
-                    protocol: conn_common::protocol::TCP,
-                    mark: 0,
-                    is_hint: 0,
-                    mptcp_inode: 0,
-                    uid: 0,
-                    reserved: [0; 2],
-                    connection,
-                    half_open: 0,
-                    drops: 0,
-                };
+                let row = SocketRow { cookie: 7, traffic, at_least_jiffies, connection, ..SocketRow::EMPTY };
                 decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
             });
     let stream = any_record().prop_map(|record| decode::decode(&bytes(&record), RATE).unwrap());

@@ -139,33 +139,57 @@ fn kept_namespaces(files: &NamespaceIterator, known: &Found) -> Result<Found, Wa
     Ok(kept)
 }
 
-/// The processes that have each socket open: each process once.
-#[derive(Debug, Default)]
+/// The processes that have each socket open: each process once. Most sockets of a host have the same few holders, so each
+/// set of holders is kept once.
+#[derive(Debug)]
 pub(crate) struct Holders {
-    by_cookie: HashMap<u64, Vec<Owner>>,
+    by_cookie: HashMap<u64, SetNumber>,
     /// Of MPTCP sockets, whose subflows are in no file themselves.
-    by_inode: HashMap<u64, Vec<Owner>>,
+    by_inode: HashMap<u64, SetNumber>,
+    sets: Vec<Vec<Owner>>,
+    /// The set that a set becomes with one more holder, by process id, thread id and start.
+    grown: HashMap<(SetNumber, u32, u32, u64), SetNumber>,
+}
+
+/// The place of a set in [`Holders::sets`]. The first set is empty.
+type SetNumber = usize;
+
+impl Default for Holders {
+    fn default() -> Self {
+        Self {
+            by_cookie: HashMap::new(),
+            by_inode: HashMap::new(),
+            sets: vec![Vec::new()],
+            grown: HashMap::new(),
+        }
+    }
 }
 
 impl Holders {
     fn add(&mut self, row: &HolderRow) {
-        let holders =
-            if row.inode == 0 { self.by_cookie.entry(row.cookie) } else { self.by_inode.entry(row.inode) };
-        // Most sockets have one holder; a vector that grows by itself begins with room for four.
-        let known = holders.or_insert_with(|| Vec::with_capacity(1));
-        if known.iter().all(|owner| owner.pid != row.owner.pid) {
-            known.push(row.owner);
+        let Self { by_cookie, by_inode, sets, grown } = self;
+        let number =
+            if row.inode == 0 { by_cookie.entry(row.cookie) } else { by_inode.entry(row.inode) }.or_default();
+        let owner = &row.owner;
+        if sets[*number].iter().any(|known| known.pid == owner.pid) {
+            return;
         }
+        let key = (*number, owner.pid, owner.tid, owner.start_ns);
+        *number = *grown.entry(key).or_insert_with(|| {
+            let set = sets[*number].iter().chain([owner]).copied().collect();
+            sets.push(set);
+            sets.len() - 1
+        });
     }
 
     /// The processes that have a socket open; `None` if there are none.
     pub(crate) fn of(&self, row: &SocketRow) -> Option<&[Owner]> {
-        let holders = if row.mptcp_inode == 0 {
+        let number = if row.mptcp_inode == 0 {
             self.by_cookie.get(&row.cookie)
         } else {
             self.by_inode.get(&row.mptcp_inode)
         };
-        holders.map(Vec::as_slice)
+        number.map(|&number| self.sets[number].as_slice())
     }
 }
 
@@ -187,4 +211,28 @@ fn holders(files: &HolderIterator) -> Result<Holders, WalkError> {
     let mut holders = Holders::default();
     files.each(|row| holders.add(&row))?;
     Ok(holders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_with_the_same_holders_share_a_set() {
+        let mut holders = Holders::default();
+        let owner = |pid| Owner { pid, tid: pid, ..Owner::NONE };
+        for (cookie, inode, pid) in
+            [(1, 0, 7), (1, 0, 7), (2, 0, 7), (1, 0, 8), (2, 0, 8), (3, 0, 8), (9, 4, 8), (3, 0, 7)]
+        {
+            holders.add(&HolderRow { cookie, inode, owner: owner(pid) });
+        }
+        let of = |cookie, mptcp_inode| {
+            let row = SocketRow { cookie, mptcp_inode, ..SocketRow::EMPTY };
+            holders.of(&row).map(|set| set.iter().map(|owner| owner.pid).collect::<Vec<_>>())
+        };
+        assert_eq!((of(1, 0), of(2, 0), of(3, 0)), (Some(vec![7, 8]), Some(vec![7, 8]), Some(vec![8, 7])));
+        assert_eq!((of(0, 4), of(4, 0)), (Some(vec![8]), None));
+        // None, {7}, {7, 8}, {8}, {8, 7}.
+        assert_eq!(holders.sets.len(), 5);
+    }
 }

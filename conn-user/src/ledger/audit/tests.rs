@@ -1,9 +1,7 @@
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, OUT};
 use conn_common::ledger::{Slot, Totals};
-use conn_common::protocol::TCP;
 use conn_common::state::{CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_SENT};
-use conn_common::traffic::Traffic;
 
 use super::*;
 use crate::ledger::counts::Counts;
@@ -14,18 +12,8 @@ const THERE: u32 = 11;
 
 fn row(netns: u32, direction: u8, port: u16, state: u8) -> SocketRow {
     SocketRow {
-        cookie: 0,
-        at_least_jiffies: 0,
-        protocol: TCP,
-        is_hint: 0,
-        mptcp_inode: 0,
-        uid: 0,
-        mark: 0,
-        reserved: [0; 2],
-        traffic: Traffic::NONE,
         connection: Connection { netns, direction, dport: port, state, ..Connection::UNSEEN },
-        half_open: 0,
-        drops: 0,
+        ..SocketRow::EMPTY
     }
 }
 

@@ -151,20 +151,7 @@ fn sockets_of_a_walk_become_open_connections_with_the_holder_that_passes() {
     let holder = connection.owner;
     connection.owner = Owner::NONE;
     (connection.state, connection.direction) = (ESTABLISHED, OUT);
-    let row = SocketRow {
-        cookie: 9,
-        traffic: closed().traffic,
-        at_least_jiffies: 0,
-        protocol: conn_common::protocol::TCP,
-        mark: 0,
-        is_hint: 0,
-        mptcp_inode: 0,
-        uid: 0,
-        reserved: [0; 2],
-        connection,
-        half_open: 0,
-        drops: 0,
-    };
+    let row = SocketRow { cookie: 9, traffic: closed().traffic, connection, ..SocketRow::EMPTY };
     let other = Owner { pid: 1, ..holder };
     let items = vec![Recorded::Socket(Box::new(row), vec![other, holder])];
     let memory = Memory::new();
