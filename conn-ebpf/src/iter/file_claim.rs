@@ -30,7 +30,9 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     };
     let state = tcp.state();
     if state == LISTEN {
-        put_listener(task, sk, sk as u64);
+        if !filter::passes_over(|| [tcp.num(); 2]) {
+            put_listener(task, sk, sk as u64);
+        }
     } else if state != CLOSE
         && config::OWNERS.load() == HOLDERS
         && !filter::passes_over(|| [tcp.sport(), tcp.dport()])

@@ -15,11 +15,11 @@ use conn_common::listener::{CAPACITY, IN_ADDRESS_GROUP, IN_PORT_GROUP, ListenerK
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{LISTENER, Owner, SHARED, UNKNOWN};
 
-use crate::config;
 use crate::counter::{add, count};
 use crate::kernel::Tcp;
 use crate::maps::{LISTENER_ADDRESSES, LISTENER_PORTS, LISTENERS};
 use crate::owner::{self, user};
+use crate::{config, filter};
 
 /// A map of groups.
 type Groups<K> = HashMap<K, ListenerNote, { CAPACITY as usize }, 1>;
@@ -44,6 +44,10 @@ pub(crate) fn record_adopted(tcp: Tcp) {
 /// function, like the next three: only a listener needs them.
 #[inline(never)]
 fn note(tcp: Tcp, owner: &Owner, task: u64) -> u32 {
+    // Listeners of other ports need no note. So no user fills the map of a run that watches some ports.
+    if filter::passes_over(|| [tcp.num(); 2]) {
+        return 0;
+    }
     let sk = tcp.0 as u64;
     let mut note = ListenerNote { owner: *owner, task, key: key_of(tcp), ..alone(sk) };
     if owner.source != UNKNOWN {

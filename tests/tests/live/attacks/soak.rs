@@ -243,8 +243,8 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
     let most = most_to_end(length);
     let everything = stop("events of all", all, most);
     let accounting = everything.stderr.clone();
-    // In a minute of all attacks the tracer of everything counted `storage_failed` and `owner_failed`. Its accounting
-    // then reads "adds up". Which sockets failed is not known.
+    // The attackers' own sockets fail: they have no memory for a state, and more listeners than a user has notes for. A
+    // tracer of everything names these failures, and a tracer of the honest port has none.
     let adds_up = |line: &str| line.contains(": holds") || line.contains(": adds up");
     assert!(adds_up(everything.expect_code(0)), "{accounting}");
     let ended = stop("events", tracer, most);
@@ -264,7 +264,7 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
         let missing = (reports.len() as u64).checked_sub(shown);
         assert!(missing.is_some_and(|missing| missing <= lost), "{kind}: {seen:?}");
     }
-    assert!(adds_up(ended.expect_code(0)), "{}", ended.stderr);
+    assert!(ended.expect_code(0).contains(": holds"), "{}", ended.stderr);
     assert!(!super::descriptors::has_reader(&pipe));
     fs::remove_dir_all(&directory).unwrap();
     Ok(())
