@@ -27,8 +27,10 @@ pub struct SocketRow {
     pub protocol: u8,
     /// 1 for a listener that the run did not ask for: it only shows which connections in `TIME_WAIT` came in.
     pub is_hint: u8,
+    /// What is known of a listener's queues: [`HALF_OPEN`] and [`DROPS`]; 0 for other sockets.
+    pub known: u8,
     /// Explicit padding.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
     /// Tuple, direction, state and network namespace.
     pub connection: Connection,
     /// Half-open requests in the queue of a listener; 0 for other sockets.
@@ -36,6 +38,11 @@ pub struct SocketRow {
     /// Packets that a listener has dropped; 0 for other sockets.
     pub drops: u32,
 }
+
+/// In [`SocketRow::known`]: the kernel shows the number of half-open requests.
+pub const HALF_OPEN: u8 = 1;
+/// In [`SocketRow::known`]: the kernel shows the number of dropped packets.
+pub const DROPS: u8 = 1 << 1;
 
 impl SocketRow {
     /// A row of TCP without values.
@@ -48,7 +55,8 @@ impl SocketRow {
         mark: 0,
         protocol: TCP,
         is_hint: 0,
-        reserved: [0; 2],
+        known: 0,
+        reserved: 0,
         connection: Connection::UNSEEN,
         half_open: 0,
         drops: 0,

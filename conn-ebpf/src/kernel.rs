@@ -277,23 +277,17 @@ impl Tcp {
         if longest.cast_signed() < 0 { 0 } else { longest }
     }
 
-    /// Of a listener: the half-open requests in its queue (`reqsk_queue_len()`).
+    /// Of a listener: the half-open requests in its queue (`reqsk_queue_len()`); `None` if the kernel does not show it.
     #[inline(always)]
-    pub(crate) fn half_open(self) -> u32 {
-        if config::ICSK_QLEN.load() == 0 {
-            return 0;
-        }
-        read_u32(self.0, &config::ICSK_QLEN)
+    pub(crate) fn half_open(self) -> Option<u32> {
+        (config::ICSK_QLEN.load() != 0).then(|| read_u32(self.0, &config::ICSK_QLEN))
     }
 
     /// Packets that the socket dropped. A listener counts SYNs and last ACKs that its queues had no room for
-    /// (`tcp_listendrop()`).
+    /// (`tcp_listendrop()`). `None` if the kernel does not show it.
     #[inline(always)]
-    pub(crate) fn drops(self) -> u32 {
-        if config::SK_DROPS.load() == 0 {
-            return 0;
-        }
-        read_u32(self.0, &config::SK_DROPS)
+    pub(crate) fn drops(self) -> Option<u32> {
+        (config::SK_DROPS.load() != 0).then(|| read_u32(self.0, &config::SK_DROPS))
     }
 
     /// Bytes that wait to be read and to be acknowledged; for a listener, how many connections wait to

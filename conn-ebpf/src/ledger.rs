@@ -85,7 +85,7 @@ pub(crate) fn record_listener_end(tcp: Tcp, connection: &Connection) {
 
 #[inline(always)]
 fn add_drops(tcp: Tcp, connection: &Connection, cell: usize) {
-    let drops = tcp.drops();
+    let drops = tcp.drops().unwrap_or(0);
     if drops == 0 {
         return;
     }

@@ -76,6 +76,8 @@ fn end(family: u8, old_state: u8) -> Enriched {
         attempt: None,
         idle_ns: Some(7),
         at_least_ns: None,
+        half_open: None,
+        dropped: None,
         tracked: conntrace::event::tracked::Tracked::NONE,
         connection,
     };

@@ -25,6 +25,7 @@ pub mod losses;
 pub mod map;
 pub mod netns;
 pub mod port;
+pub mod range;
 pub mod sample;
 pub mod scenario;
 pub mod snmp;

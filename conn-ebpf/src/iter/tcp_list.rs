@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
 use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
-use conn_common::row::SocketRow;
+use conn_common::row::{DROPS, HALF_OPEN, SocketRow};
 use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
 
 use crate::iter::context::{shown, write};
@@ -44,7 +44,12 @@ pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
         return false;
     }
     if connection.state == LISTEN {
-        (row.half_open, row.drops) = (tcp.half_open(), tcp.drops());
+        if let Some(half_open) = tcp.half_open() {
+            (row.half_open, row.known) = (half_open, row.known | HALF_OPEN);
+        }
+        if let Some(drops) = tcp.drops() {
+            (row.drops, row.known) = (drops, row.known | DROPS);
+        }
     }
     if config::LISTED.load() & LIST_TRAFFIC != 0 {
         let jiffies = now_jiffies();

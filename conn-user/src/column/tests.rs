@@ -27,6 +27,7 @@ fn values_are_of_their_columns_type() {
         reset(),
         link_local(),
         open(),
+        listening(),
         attempt(),
         listen(),
         listener_closed(),

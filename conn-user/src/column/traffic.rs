@@ -8,6 +8,7 @@ use crate::event::enriched::Enriched;
 /// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "the kernel has not measured it";
+const NO_LISTENER: &str = "not a listener, or the kernel does not show it";
 const NO_COUNTERS: &str = "in TIME_WAIT, or before the handshake is complete";
 
 /// Bytes; of a listener, connections.
@@ -16,7 +17,7 @@ fn queue<'a>(event: &Enriched, part: fn(&Traffic) -> u32) -> Cell<'a> {
     if event.connection.is_listener() { Cell::number(length) } else { Cell::bytes(length) }
 }
 
-pub(super) static COLUMNS: [Column; 10] = [
+pub(super) static COLUMNS: [Column; 12] = [
     Column {
         id: "bytes_sent",
         title: "SENT",
@@ -126,6 +127,28 @@ pub(super) static COLUMNS: [Column; 10] = [
         names: ConventionNames { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
         unknown: NO_COUNTERS,
         get: |event, _| queue(event, |traffic| traffic.send_queue),
+        ..COUNT
+    },
+    Column {
+        id: "half_open",
+        title: "HALF_OPEN",
+        width: 9,
+        help: "of a listener, half-open requests now: SYNs that it took, whose handshakes are not complete",
+        kinds: NOW,
+        names: ConventionNames { otel: "conntrace.half_open", ecs: "conntrace.half_open" },
+        unknown: NO_LISTENER,
+        get: |event, _| Cell::number(event.half_open),
+        ..COUNT
+    },
+    Column {
+        id: "dropped",
+        title: "DROPPED",
+        help: "of a listener, packets that it has dropped since its socket was made, such as SYNs and last ACKs that find \
+               a queue full",
+        kinds: NOW,
+        names: ConventionNames { otel: "conntrace.dropped", ecs: "conntrace.dropped" },
+        unknown: NO_LISTENER,
+        get: |event, _| Cell::number(event.dropped),
         ..COUNT
     },
 ];

@@ -13,7 +13,7 @@ use conn_common::event::{EventRecord, VERSION};
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::protocol;
 use conn_common::reset::Reset;
-use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
+use conn_common::row::{DROPS, HALF_OPEN, HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, LISTEN, NEW_SYN_RECV, SYN_RECV, UNSEEN};
 use conn_common::traffic::Traffic;
 
@@ -116,6 +116,8 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         attempt: if kind == Kind::Attempt { Attempt::from_number(cause) } else { None },
         idle_ns: None,
         at_least_ns: None,
+        half_open: None,
+        dropped: None,
         tracked: Tracked::NONE,
         connection: plain(&connection),
     };
@@ -165,6 +167,8 @@ pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRa
         attempt: None,
         idle_ns: idle_ns(connection, &row.traffic, rate),
         at_least_ns: at_least.and_then(|ticks| rate.at_least_ns(ticks)),
+        half_open: (row.known & HALF_OPEN != 0).then_some(row.half_open),
+        dropped: (row.known & DROPS != 0).then_some(row.drops),
         tracked: Tracked::NONE,
         connection: plain(connection),
     }

@@ -56,6 +56,11 @@ pub struct Event {
     /// The time for which the connection existed at least; `None` unless it is older than conntrace, and before its
     /// end.
     pub at_least_ns: Option<u64>,
+    /// Half-open requests in the queue of a listener that exists now; `None` if it is none, or if the kernel does not
+    /// show it.
+    pub half_open: Option<u32>,
+    /// Packets that a listener which exists now has dropped since its socket was made; `None` as above.
+    pub dropped: Option<u32>,
     /// Facts that sockets of TCP do not have.
     pub tracked: Tracked,
     /// The connection as it is after the event.

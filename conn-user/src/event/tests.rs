@@ -87,6 +87,8 @@ pub(crate) fn new_out() -> Enriched {
         attempt: None,
         idle_ns: None,
         at_least_ns: None,
+        half_open: None,
+        dropped: None,
         tracked: Tracked::NONE,
         connection,
     })
@@ -253,6 +255,16 @@ pub(crate) fn open() -> Enriched {
     event
 }
 
+/// A listener of port 80 now, whose queues are full.
+pub(crate) fn listening() -> Enriched {
+    let mut event = listen();
+    event.kind = Kind::Open;
+    event.old_state = LISTEN;
+    event.traffic = Traffic { receive_queue: 129, send_queue: 128, ..Traffic::NONE };
+    (event.half_open, event.dropped) = (Some(64), Some(1_000));
+    event
+}
+
 /// Any bytes as a record, with the values that a kernel gives where a record is checked.
 fn any_record() -> impl Strategy<Value = EventRecord> {
     let state = 1_u8..=11;
@@ -360,14 +372,27 @@ pub(crate) fn bytes(record: &EventRecord) -> Vec<u8> {
 
 /// Any event of the stream, and any open connection or listener.
 fn any_plain_event() -> impl Strategy<Value = Event> {
-    let open =
-        (any_record(), prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED), Just(PERHAPS_IN)], any::<u32>())
-            .prop_map(|(record, direction, at_least_jiffies)| {
-                let EventRecord { time_ns, traffic, connection, .. } = record;
-                let direction = if connection.is_listener() { UNDIRECTED } else { direction };
-                let row = SocketRow { cookie: 7, traffic, at_least_jiffies, connection, ..SocketRow::EMPTY };
-                decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
-            });
+    let open = (
+        any_record(),
+        prop_oneof![Just(IN), Just(OUT), Just(UNDIRECTED), Just(PERHAPS_IN)],
+        any::<[u32; 3]>(),
+        0_u8..4,
+    )
+        .prop_map(|(record, direction, [at_least_jiffies, half_open, drops], known)| {
+            let EventRecord { time_ns, traffic, connection, .. } = record;
+            let direction = if connection.is_listener() { UNDIRECTED } else { direction };
+            let row = SocketRow {
+                cookie: 7,
+                traffic,
+                at_least_jiffies,
+                known,
+                connection,
+                half_open,
+                drops,
+                ..SocketRow::EMPTY
+            };
+            decode::open(&row, &Connection { direction, ..connection }, time_ns, RATE)
+        });
     let stream = any_record().prop_map(|record| decode::decode(&bytes(&record), RATE).unwrap());
     prop_oneof![3 => stream, 1 => open]
 }

@@ -105,6 +105,8 @@ struct Fields {
     attempt_ns: Option<i64>,
     established_ns: Option<i64>,
     at_least_ns: Option<u64>,
+    half_open: Option<u32>,
+    dropped: Option<u32>,
     reason: Option<String>,
     reset: Option<String>,
     attempt: Option<String>,
@@ -188,6 +190,8 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         })?,
         idle_ns: fields.idle_ns,
         at_least_ns: fields.at_least_ns,
+        half_open: fields.half_open,
+        dropped: fields.dropped,
         tracked: Tracked::NONE,
         connection,
     };
@@ -347,7 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::tests::{any_event, closed, nasty, open};
+    use crate::event::tests::{any_event, closed, listening, nasty, open};
     use crate::render::Format;
     use crate::render::tests::{CLOCK, lines, loss};
 
@@ -357,7 +361,7 @@ mod tests {
 
     #[test]
     fn samples_read_back() {
-        for event in [closed(), nasty()] {
+        for event in [closed(), nasty(), listening()] {
             assert_eq!(back(&event), Line::Event(Box::new(event)));
         }
         // The sample has a command line and slices, which are columns on demand.

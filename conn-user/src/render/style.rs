@@ -99,7 +99,16 @@ impl View {
                 &["state", "direction", "receive_queue", "send_queue", "local", "peer", "age", "pid", "comm"]
             }
             // As in ss, the queues are the length and the limit of the accept queue.
-            Self::Listeners => &["state", "receive_queue", "send_queue", "local", "netns", "processes"],
+            Self::Listeners => &[
+                "state",
+                "receive_queue",
+                "send_queue",
+                "half_open",
+                "dropped",
+                "local",
+                "netns",
+                "processes",
+            ],
         }
     }
 
@@ -127,7 +136,9 @@ impl View {
             Self::Open => {
                 &["direction", "receive_queue", "send_queue", "pid", "age", "local", "state", "comm"]
             }
-            Self::Listeners => &["netns", "state", "send_queue", "receive_queue", "processes"],
+            Self::Listeners => {
+                &["netns", "state", "half_open", "send_queue", "dropped", "receive_queue", "processes"]
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ mod tests {
             ids("table", "+retransmits,pid"),
             "time event state direction src sport dst dport pid comm lifetime reason retransmits"
         );
-        assert!(ids("json", "all").ends_with("send_queue"));
+        assert!(ids("json", "all").ends_with("dropped"));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
         --output: json and xml cannot be combined: choose one
         --output: save cannot be combined with other words, as in conntrack
         --output: labels has no meaning here: a socket has no labels of connection tracking
-        --columns: there is no column "source": use some of event, time, time_ns, id, direction, family, protocol, state, old_state, src, sport, dst, dport, src_name, dst_name, pid, tid, uid, comm, thread, owner, holders, cgroup, container, container_name, container_user, pod, pod_namespace, unit, user_unit, netns, interface, interface_index, preexisting, attempt_ns, established_ns, handshake_ns, lifetime_ns, age_ns, at_least_ns, failed, reason, reset, error, attempt, bytes_sent, bytes_received, segments_sent, segments_received, retransmits, srtt_us, min_rtt_us, idle_ns, receive_queue, send_queue, local, peer, started, handshake, lifetime, age, idle, slice, user_slice, processes, cmdline, or all
+        --columns: there is no column "source": use some of event, time, time_ns, id, direction, family, protocol, state, old_state, src, sport, dst, dport, src_name, dst_name, pid, tid, uid, comm, thread, owner, holders, cgroup, container, container_name, container_user, pod, pod_namespace, unit, user_unit, netns, interface, interface_index, preexisting, attempt_ns, established_ns, handshake_ns, lifetime_ns, age_ns, at_least_ns, failed, reason, reset, error, attempt, bytes_sent, bytes_received, segments_sent, segments_received, retransmits, srtt_us, min_rtt_us, idle_ns, receive_queue, send_queue, half_open, dropped, local, peer, started, handshake, lifetime, age, idle, slice, user_slice, processes, cmdline, or all
         --columns: this format has no columns: use -o table, csv, logfmt or json
         --columns: this format has no columns: use -o table, csv, logfmt or json
         "#);

@@ -6,12 +6,12 @@ use conn_tests::{
     host::Host,
     ledger::{Attempts, Ledger, Report},
     needs_tracing,
-    netns::{End, NetNs},
     port::Port,
+    range::Range,
     snmp::Snmp,
     tracer::Setup,
     traffic::{
-        Server, handshake,
+        handshake,
         listen::await_children,
         socket::{begin_connect, connect, set_option, tcp},
         syn::{SynSender, sources_v4, sources_v6},
@@ -23,63 +23,9 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::AsRawFd as _,
 };
-
-/// A victim and an attacker. No host receives the answers of the victim.
-struct Range {
-    victim: NetNs,
-    attacker: NetNs,
-    /// The victim's end.
-    end: End,
-    port: Port,
-}
-
-impl Range {
-    /// `cookies`: see `net.ipv4.tcp_syncookies`.
-    fn new(cookies: &str) -> Self {
-        let (victim, attacker) = (NetNs::new().unwrap(), NetNs::new().unwrap());
-        let veth = victim.join(&attacker).unwrap();
-        victim.sysctl("net.ipv4.tcp_syncookies", cookies).unwrap();
-        for rp_filter in ["all", "default", &veth.name] {
-            victim.sysctl(&format!("net.ipv4.conf.{rp_filter}.rp_filter"), "0").unwrap();
-        }
-        victim.route(Ipv4Addr::new(10, 128, 0, 0).into(), 9, veth.there.v4.into()).unwrap();
-        victim.route(Ipv6Addr::new(0xfdff, 0, 0, 0, 0, 0, 0, 0).into(), 16, veth.there.v6.into()).unwrap();
-        Self { victim, attacker, end: veth.here, port: Port::claim() }
-    }
-
-    fn v4(&self) -> SocketAddr {
-        SocketAddr::new(self.end.v4.into(), self.port.number())
-    }
-
-    /// A listener of the victim with room for `backlog` connections.
-    fn listen(&self, ip: impl Into<IpAddr>, backlog: i32) -> Server {
-        let address = SocketAddr::new(ip.into(), self.port.number());
-        self.victim.run(|| Server::listen_with(address, backlog, |_| {}))
-    }
-
-    /// Sends a SYN from each source.
-    fn send(&self, sources: impl Iterator<Item = SocketAddr> + Send, to: SocketAddr) -> u64 {
-        self.attacker.run(|| SynSender::new().unwrap().send(sources.map(|from| (from, to))))
-    }
-
-    /// `conntrace stats` of the port.
-    fn stats(&self) -> Ledger {
-        Ledger::start(&[self.port.number()], "100ms")
-    }
-
-    /// Waits until these are the attempts on the port.
-    fn await_attempts(&self, ledger: &Ledger, what: &str, accept: impl Fn(Attempts) -> bool) -> Report {
-        ledger.await_report(what, |report| accept(report.attempts(self.port.number())))
-    }
-
-    /// Waits for an audit that finds these attempts, half-open or abandoned requests, and drops.
-    fn await_settled(&self, ledger: &Ledger, expected: (u64, u64, u64)) -> Report {
-        self.await_attempts(ledger, "all attempts", |found| settled(found) == Some(expected))
-    }
-}
 
 /// What is known everywhere; refused SYNs come on top.
 fn known(attempts: u64, half_open: u64, abandoned: u64, dropped: u64) -> Attempts {
@@ -90,11 +36,6 @@ fn known(attempts: u64, half_open: u64, abandoned: u64, dropped: u64) -> Attempt
         dropped: Some(dropped),
         refused_by_us: None,
     }
-}
-
-/// The attempts, those that are half-open or were, and the drops. On a busy machine, a request may have timed out.
-fn settled(found: Attempts) -> Option<(u64, u64, u64)> {
-    Some((found.attempts?, found.half_open? + found.abandoned?, found.dropped?))
 }
 
 /// The attempts without the number that old kernels do not have.

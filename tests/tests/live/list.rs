@@ -2,13 +2,22 @@
 
 #![expect(unsafe_code, reason = "the standard library calls listen() once, and never with a backlog")]
 
-use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, tracer::Setup};
+use conn_tests::{
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
+    netns::NetNs,
+    range::Range,
+    tracer::Setup,
+    traffic::{listen::await_children, socket::connect as connect_to, syn::sources_v4},
+};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     io::Write as _,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -91,6 +100,44 @@ fn listeners_show_their_backlog(_: &Host) -> Outcome {
     assert_eq!(row["dport"], listener.local_addr().unwrap().port());
     assert_eq!((&row["receive_queue"], &row["send_queue"]), (&3.into(), &9.into()), "{row}");
     assert_eq!(row["pid"], std::process::id());
+    Ok(())
+}
+
+/// What ss shows of the one listener of a namespace: connections that wait, their limit, half-open requests and drops.
+fn queues_of_ss(ns: &NetNs) -> Result<[u64; 4], Skip> {
+    let run = |args: &[&str]| {
+        let output = ns
+            .run(|| Command::new("ss").args(args).output())
+            .map_err(|error| Skip(format!("cannot run ss: {error}")))?;
+        assert!(output.status.success(), "ss {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout).unwrap())
+    };
+    let line = run(&["-tlnmHO"])?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let drops = line.rsplit_once(",d").and_then(|(_, rest)| rest.split(')').next()).expect("drops");
+    let half_open = run(&["-tanHO", "state", "syn-recv"])?.lines().count() as u64;
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{line}"));
+    Ok([number(words[1]), number(words[2]), half_open, number(drops)])
+}
+
+#[apply(needs_tracing)]
+fn full_queues_of_a_listener_are_those_of_ss(_: &Host) -> Outcome {
+    let range = Range::new("1");
+    let listener = range.listen(range.end.v4, 5);
+    range.send(sources_v4().take(3), range.v4());
+    // The kernel takes one more than the backlog says.
+    let _clients: Vec<_> = (0..6).map(|_| range.attacker.run(|| connect_to(range.v4()))).collect();
+    range.victim.run(|| await_children(&listener, 6));
+    range.send(sources_v4().skip(3).take(18), range.v4());
+    let expected = [6, 5, 3, 18];
+    assert_eq!(queues_of_ss(&range.victim)?, expected);
+    let rows = list(&range.victim, &["--listening"]);
+    let [row] = &rows[..] else { panic!("{rows:#?}") };
+    let found = ["receive_queue", "send_queue", "half_open", "dropped"].map(|key| row[key].as_u64());
+    assert_eq!(found, expected.map(Some), "{row}");
+    let open = list(&range.victim, &[]);
+    assert_eq!(open.len(), 6);
+    assert!(open.iter().all(|row| row["half_open"].is_null() && row["dropped"].is_null()), "{open:#?}");
     Ok(())
 }
 

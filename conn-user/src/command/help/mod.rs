@@ -304,7 +304,8 @@ mod tests {
           netns interface interface_index preexisting attempt_ns established_ns
           handshake_ns lifetime_ns age_ns at_least_ns failed reason reset error
           attempt bytes_sent bytes_received segments_sent segments_received
-          retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue
+          retransmits srtt_us min_rtt_us idle_ns receive_queue send_queue half_open
+          dropped
           local peer started handshake lifetime age idle slice user_slice processes
           cmdline
 
