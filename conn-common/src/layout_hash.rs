@@ -15,6 +15,7 @@ use crate::listener::{ListenerKey, ListenerNote, MptcpNote};
 use crate::name::Switches;
 use crate::owner::Owner;
 use crate::protocol::TCP;
+use crate::remote::{RemoteCounts, RemoteKey};
 use crate::small_slot::SmallSlot;
 use crate::traffic::Traffic;
 use crate::{counter, event, ledger, state};
@@ -104,6 +105,8 @@ pub const RECORDS: LayoutHash = {
     let hash = record!(hash, Histogram { counts });
     let hash = record!(hash, Switches { enabled });
     let hash = record!(hash, PortAttempts { begun direct refused });
+    let hash = record!(hash, RemoteKey { address family direction reserved });
+    let hash = record!(hash, RemoteCounts { attempts refused opened failed });
     let hash = record!(hash, Value { set known words });
     let hash = hash.text("Place").number(size_of::<TableSlot<u64>>() as u64);
     // Counters that are added later use spare cells and change nothing.

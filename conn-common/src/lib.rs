@@ -20,6 +20,7 @@ pub mod listener;
 pub mod name;
 pub mod owner;
 pub mod protocol;
+pub mod remote;
 pub mod reset;
 pub mod row;
 pub mod small_slot;

@@ -76,6 +76,12 @@ pub const SPANS: &str = "SPANS";
 pub const REPAIRS: &str = "REPAIRS";
 /// Attempts per port, see [`crate::attempt::PortAttempts`].
 pub const ATTEMPTS: &str = "ATTEMPTS";
+/// Counts per remote address, see [`crate::remote`].
+pub const REMOTES: &str = "REMOTES";
+/// Their sums, with those that have no entry, per CPU.
+pub const REMOTE_TOTALS: &str = "REMOTE_TOTALS";
+/// The service ports whose remote addresses are counted, see [`crate::remote::slot_bit`].
+pub const REMOTE_SLOTS: &str = "REMOTE_SLOTS";
 /// Totals per network namespace.
 pub const NETNS: &str = "NETNS";
 /// 1 while the reader of the ring sleeps.
@@ -87,7 +93,7 @@ pub const WALKED: &str = "WALKED";
 /// Switches that change while the programs run, see [`Switches`].
 pub const SWITCHES: &str = "SWITCHES";
 
-/// Mask of event kinds that are wanted.
+/// Mask of event kinds that are wanted, or [`crate::remote::INSTEAD_OF_EVENTS`].
 pub const WANTED_KINDS: &str = "WANTED_KINDS";
 /// 1 if attempts that never become a connection go into the ring.
 pub const ATTEMPTS_WANTED: &str = "ATTEMPTS_WANTED";
@@ -123,7 +129,7 @@ pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 pub const OWNERS: &str = "OWNERS";
 /// What lists show beside what is counted: [`LIST_TIME_WAIT`], [`LIST_HALF_OPEN`], [`LIST_TRAFFIC`].
 pub const LISTED: &str = "LISTED";
-/// 1 if steps go into the ledger.
+/// 1 if steps go into the ledger, [`crate::remote::BESIDE_COUNTS`] if remote addresses are counted, too.
 pub const COUNTS_ON: &str = "COUNTS_ON";
 /// Binary logarithm of the slots of [`SOCKET_STATES`] or [`COUNTED_STATES`], whichever the run uses, without the scratch
 /// slots.
@@ -134,6 +140,10 @@ pub const HAS_EXCHANGE: &str = "HAS_EXCHANGE";
 pub const LEDGER_HAS_TABLE: &str = "LEDGER_HAS_TABLE";
 /// 1 if handshakes and lifetimes go into histograms.
 pub const SPANS_ON: &str = "SPANS_ON";
+/// What remote addresses are counted by, see [`crate::remote`].
+pub const REMOTES_BY: &str = "REMOTES_BY";
+/// 1 if only the ports in [`REMOTE_SLOTS`] count.
+pub const REMOTES_OF_SLOTS: &str = "REMOTES_OF_SLOTS";
 /// Offset of a system call's result in the record of its exit.
 pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
 /// How many shards the ledger has, less one; a power of two less one.

@@ -11,13 +11,15 @@ use crate::gate::is_enabled;
 use crate::maps::ATTEMPTS;
 use crate::{config, filter, mode};
 
-/// A half-open request begins on a port.
+/// A half-open request begins on a port. True if it is counted.
 #[inline(always)]
-pub(crate) fn record_begun(port: u32) {
-    if let Some(counts) = counts(port) {
+pub(crate) fn record_begun(port: u32) -> bool {
+    let counts = counts(port);
+    if let Some(counts) = counts {
         // SAFETY: a field of a map value.
         add(unsafe { &raw mut (*counts).begun }, 1);
     }
+    counts.is_some()
 }
 
 /// A child is born on a port, and was no request in the queue.
@@ -29,13 +31,15 @@ pub(crate) fn record_direct(port: u32) {
     }
 }
 
-/// This host refuses a SYN to a port.
+/// This host refuses a SYN to a port. True if it is counted.
 #[inline(always)]
-pub(crate) fn record_refused(port: u32) {
-    if let Some(counts) = counts(port) {
+pub(crate) fn record_refused(port: u32) -> bool {
+    let counts = counts(port);
+    if let Some(counts) = counts {
         // SAFETY: as above.
         add(unsafe { &raw mut (*counts).refused }, 1);
     }
+    counts.is_some()
 }
 
 /// True if the run wants an event of each attempt.

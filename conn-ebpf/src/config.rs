@@ -15,7 +15,7 @@ macro_rules! globals {
 }
 
 globals! {
-    /// Mask of event kinds that go into the ring.
+    /// Mask of event kinds that go into the ring, or `conn_common::remote::INSTEAD_OF_EVENTS`.
     WANTED_KINDS: u8 = 0;
     /// 1 if attempts that never become a connection go into the ring.
     ATTEMPTS_WANTED: u8 = 0;
@@ -41,7 +41,7 @@ globals! {
     OWNERS: u8 = 0;
     /// What lists show beside what is counted, see `conn_common::name`.
     LISTED: u8 = 0;
-    /// 1 if steps go into the ledger.
+    /// 1 if steps go into the ledger, `conn_common::remote::BESIDE_COUNTS` if remote addresses are counted, too.
     COUNTS_ON: u8 = 0;
     /// 1 if there is a table of the ledger's slots.
     LEDGER_HAS_TABLE: u8 = 0;
@@ -51,6 +51,10 @@ globals! {
     HAS_EXCHANGE: u8 = 0;
     /// 1 if handshakes and lifetimes go into histograms.
     SPANS_ON: u8 = 0;
+    /// What remote addresses are counted by, see `conn_common::remote`.
+    REMOTES_BY: u8 = 0;
+    /// 1 if only the ports in a map have their remote addresses counted.
+    REMOTES_OF_SLOTS: u8 = 0;
     /// Offset of a system call's result in the record of its exit.
     SYSCALL_RESULT: u32 = 0;
     /// Shards of the ledger, less one.

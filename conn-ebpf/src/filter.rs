@@ -96,12 +96,6 @@ pub(crate) fn lists(state: u8) -> bool {
     wants_state(&Run, state)
 }
 
-/// True if the run wants events of this kind.
-#[inline(always)]
-pub(crate) fn wants_kind(kind: u8) -> bool {
-    config::WANTED_KINDS.load() & bit(kind) != 0
-}
-
 /// True if the ports of a socket alone may show that the run wants nothing of it. A run with a ledger wants all sockets.
 /// If no hook sees connects, a socket gets its source port unseen. Ports of this host and of the peer do not suffice: each
 /// is known at another step.

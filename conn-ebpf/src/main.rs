@@ -26,6 +26,7 @@ mod maps;
 mod mode;
 mod owner;
 mod packet;
+mod remote;
 mod socket;
 mod stateless;
 mod step;

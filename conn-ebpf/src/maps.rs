@@ -12,6 +12,7 @@ use conn_common::ledger::{RepairKey, Slot, Totals};
 use conn_common::listener::{CAPACITY, ListenerKey, ListenerNote, MptcpNote};
 use conn_common::name::Switches;
 use conn_common::owner::{Owner, PendingOwner};
+use conn_common::remote::{RemoteCounts, RemoteKey};
 use conn_common::small_slot::SmallSlot;
 
 /// `BPF_F_NO_PREALLOC`: memory for what is used, not for what could be.
@@ -87,6 +88,24 @@ pub(crate) static SPANS: HashMap<u32, Durations, 1, ON_DEMAND> = HashMap::new();
 /// copy of so many entries would take milliseconds.
 #[btf_map]
 pub(crate) static ATTEMPTS: Array<PortAttempts, 1, MAPPED> = Array::new();
+
+/// Counts by remote address and direction, inserted at the first event, never deleted. May fill up. The memory is allocated
+/// with the map, so an insertion fails only if the map is full. The loader sets the size of this map and the next ones
+/// if the run counts remote addresses.
+#[btf_map]
+pub(crate) static REMOTES: HashMap<RemoteKey, RemoteCounts, 1> = HashMap::new();
+
+/// The same of all remote addresses together.
+#[btf_map]
+pub(crate) static REMOTE_TOTALS: PerCpuArray<RemoteCounts, 1> = PerCpuArray::new();
+
+/// 1 once an address found no room in `REMOTES`. Insertions into a full map would take long on a host with many CPUs.
+#[btf_map]
+pub(crate) static REMOTES_FULL: Array<u32, 1> = Array::new();
+
+/// The directions and service ports whose remote addresses are counted, if the run has a filter.
+#[btf_map]
+pub(crate) static REMOTE_SLOTS: Array<u64, 1> = Array::new();
 
 /// Durations of ports that found no room in `SPANS`, see `conn_common::ledger::rest_index`. The loader sets the size.
 #[btf_map]

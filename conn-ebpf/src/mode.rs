@@ -4,6 +4,7 @@
 use conn_common::event::NEW;
 use conn_common::filter::{LISTENER_KINDS, bit};
 use conn_common::lifecycle::is_of_listener;
+use conn_common::remote::BESIDE_COUNTS;
 use conn_common::state::{LISTEN, is_open, is_opening};
 
 use crate::config;
@@ -13,6 +14,12 @@ use crate::gate::Step;
 #[inline(always)]
 pub(crate) fn has_ledger() -> bool {
     config::COUNTS_ON.load() != 0
+}
+
+/// True if the run counts remote addresses.
+#[inline(always)]
+pub(crate) fn counts_remotes() -> bool {
+    config::COUNTS_ON.load() == BESIDE_COUNTS
 }
 
 /// True if the run has histograms.

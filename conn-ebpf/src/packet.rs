@@ -8,6 +8,7 @@ use conn_common::connection::Connection;
 
 use crate::config;
 use crate::kernel::{follow, read_u16, read_u32};
+use crate::remote::Remote;
 
 /// `SYN` and `ACK` in the byte of flags of a TCP header.
 const SYN: u8 = 1 << 1;
@@ -64,6 +65,21 @@ impl Packet {
         connection.sport = u16::from_be_bytes([self.tcp[0], self.tcp[1]]);
         connection.dport = self.dport();
         Some(connection)
+    }
+
+    /// The sender of a packet of TCP.
+    #[inline(always)]
+    pub(crate) fn remote(&self, skb: *mut c_void) -> Option<Remote> {
+        let head = follow(skb, &config::SKB_HEAD);
+        let at = read_u16(skb, &config::SKB_NETWORK_HEADER);
+        // SAFETY: the helper fails instead of faulting. A TCP packet over IPv4 has as many words, too.
+        let ip: [u32; 6] = unsafe { bpf_probe_read_kernel(head.byte_add(at.into()).cast()) }.ok()?;
+        let both = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        match ip[0].to_ne_bytes()[0] >> 4 {
+            4 => Some(Remote { family: 4, words: [ip[3].into(), 0] }),
+            6 => Some(Remote { family: 6, words: [both(ip[2], ip[3]), both(ip[4], ip[5])] }),
+            _ => None,
+        }
     }
 
     /// True if the packet asks for a connection.

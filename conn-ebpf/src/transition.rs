@@ -8,8 +8,10 @@ use conn_common::connection::{
 };
 use conn_common::counter::ADOPTED_LATE;
 use conn_common::event::{CLOSED, DESTROY, LISTEN as LISTENS, NEW, NO_CAUSE, UPDATE};
+use conn_common::filter::bit;
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{CONNECT, KERNEL};
+use conn_common::remote::INSTEAD_OF_EVENTS;
 use conn_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, UNSEEN, is_open, is_opening};
 
 use crate::counter::count;
@@ -20,7 +22,7 @@ use crate::owner::{self, listener, mptcp};
 use crate::socket::Socket;
 use crate::storage::{pending_owner, socket_state};
 use crate::verifier::opaque;
-use crate::{config, filter, ledger, mode, stateless, tuple};
+use crate::{config, filter, ledger, mode, remote, stateless, tuple};
 
 /// Begins a connection or a listener. In its own function, like the next two, so that each program holds it once.
 #[inline(never)]
@@ -183,7 +185,14 @@ pub(crate) fn apply(mut socket: Socket<'_>, to: u8) -> u32 {
         let cause = opaque(connection, (cause as u8).into()) as u8;
         ledger::record_end(tcp, connection, from, cause);
         ledger::record_lifetime(connection, now);
-        emit_wanted(tcp, connection, now, EventHeader { kind: DESTROY, old_state: from, cause });
+        let kinds = config::WANTED_KINDS.load();
+        if kinds == INSTEAD_OF_EVENTS {
+            if is_opening(from) {
+                remote::record_failed(connection);
+            }
+            return 0;
+        }
+        emit_wanted_of(kinds, tcp, connection, now, EventHeader { kind: DESTROY, old_state: from, cause });
         return 0;
     }
     record_step(connection, from, to, now);
@@ -294,7 +303,12 @@ pub(crate) fn reset(tcp: Tcp, connection: &mut Connection, state: u8) {
 #[inline(always)]
 fn announce_new(tcp: Tcp, connection: &mut Connection) {
     connection.set(TUPLE_KNOWN);
-    if config::WANTED_KINDS.load() == 0 {
+    let kinds = config::WANTED_KINDS.load();
+    if kinds == 0 {
+        return;
+    }
+    if kinds == INSTEAD_OF_EVENTS {
+        remote::record_opened(connection);
         return;
     }
     if filter::wants(connection) {
@@ -310,7 +324,13 @@ fn announce_new(tcp: Tcp, connection: &mut Connection) {
 /// Emits an event if the run wants it.
 #[inline(always)]
 pub(crate) fn emit_wanted(tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
-    if filter::wants_kind(header.kind)
+    emit_wanted_of(config::WANTED_KINDS.load(), tcp, connection, now, header);
+}
+
+/// The same where the wanted kinds have been loaded.
+#[inline(always)]
+fn emit_wanted_of(kinds: u8, tcp: Tcp, connection: &Connection, now: u64, header: EventHeader) {
+    if kinds & bit(header.kind) != 0
         && connection.is(WANTED)
         && filter::wants_now(connection)
         && filter::wants_mark_of(tcp)

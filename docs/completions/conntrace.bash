@@ -999,7 +999,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --self --output --no-header --numeric --protocol --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
+            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --no-header --numeric --protocol --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1011,6 +1011,18 @@ _conntrace() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sources)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sources-by)
+                    COMPREPLY=($(compgen -W "address prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --sources-sort)
+                    COMPREPLY=($(compgen -W "all attempts refused_by_us opened failed" -- "${cur}"))
                     return 0
                     ;;
                 --output)

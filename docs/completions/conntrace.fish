@@ -265,6 +265,14 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbos
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Print a report with rates at this interval: 1s, 500ms. Without it, there is one report at the end' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s. Without it, end at Ctrl-C' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sources -d 'Also print the N remote addresses with the most SYNs and connections: half-open requests (attempts), SYNs that this host refused, connections, and those that failed. The kernel counts up to 65536 addresses, and all others in one row. CSV has these rows instead of the ports' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sources-by -d 'Count for --sources by address, or by prefix: /24 of IPv4, /64 of IPv6 [default: address]' -r -f -a "address\t'Remote addresses'
+prefix\t'Their prefixes: /24 of IPv4, /64 of IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sources-sort -d 'Sort --sources by this count: all (SYNs and connections), attempts, `refused_by_us`, opened, failed [default: all]' -r -f -a "all\t'All SYNs and connections: half-open requests, refused SYNs and connections'
+attempts\t'Half-open requests'
+refused_by_us\t'SYNs that this host refused'
+opened\t'Connections'
+failed\t'Connections that were never established'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"

@@ -2,6 +2,7 @@
 
 use crate::{
     kernel::SocketTally,
+    sources::Sources,
     tracer::{Ended, Setup, Tracer},
     truth::{Counts, Direction, Key, Listens, Truth},
 };
@@ -245,6 +246,7 @@ pub struct Report {
     pub kernel: SecondAudit,
     pub repaired: u64,
     pub unattributed: Option<u64>,
+    pub sources: Option<Sources>,
 }
 
 impl Report {

@@ -29,6 +29,7 @@ pub mod range;
 pub mod sample;
 pub mod scenario;
 pub mod snmp;
+pub mod sources;
 pub mod stage;
 pub mod timeout;
 pub mod tracer;

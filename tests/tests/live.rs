@@ -50,6 +50,7 @@ mod live {
     mod scenario;
     mod self_cost;
     mod socket_state;
+    mod sources;
     mod ss;
     mod start;
     mod time_wait;

@@ -6,9 +6,9 @@ use core::ffi::c_void;
 use aya_ebpf::programs::BtfTracePointContext;
 use conn_common::attempt::Attempt;
 
-use crate::attempt;
 use crate::gate::is_enabled;
 use crate::packet::Packet;
+use crate::{attempt, mode, remote};
 
 /// `SK_RST_REASON_NO_SOCKET` of `enum sk_rst_reason`, the second one since 6.10.
 const NO_SOCKET: i32 = 1;
@@ -24,7 +24,12 @@ pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
         && let Some(packet) = Packet::read(skb)
         && packet.is_syn()
     {
-        attempt::record_refused(packet.dport().into());
+        if attempt::record_refused(packet.dport().into())
+            && mode::counts_remotes()
+            && let Some(remote) = packet.remote(skb)
+        {
+            remote::record_refused(remote, packet.dport());
+        }
         if attempt::is_wanted()
             && let Some(mut connection) = packet.connection(skb)
         {

@@ -10,6 +10,7 @@ use conn_common::connection::Connection;
 
 use crate::gate::is_enabled;
 use crate::hook::sock_ops::GO_ON;
+use crate::remote::{self, Remote};
 use crate::{attempt, config};
 
 /// `AF_INET6`, `include/linux/socket.h`.
@@ -17,6 +18,15 @@ const AF_INET6: u32 = 10;
 
 /// The third word of `::ffff:0:0/96`.
 const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// A word of the context. Volatile: LLVM merges two reads of the context into one at a computed offset, which the verifier
+/// refuses.
+macro_rules! word {
+    ($ctx:ident, $($field:tt)+) => {
+        // SAFETY: a field of the context.
+        unsafe { (&raw const (*$ctx.ops).$($field)+).read_volatile() }
+    };
+}
 
 /// The hook of the program that writes an event for each request.
 #[inline(always)]
@@ -30,6 +40,35 @@ pub(crate) fn on_operation(ctx: &SockOpsContext) -> u32 {
     GO_ON
 }
 
+/// The same in a run that counts remote addresses.
+#[inline(never)]
+pub(crate) fn on_begin_from(ctx: &SockOpsContext) -> u32 {
+    // SAFETY: as above.
+    if unsafe { (*ctx.ops).is_fullsock } == 0 && attempt::record_begun(ctx.local_port()) {
+        remote::record_attempt(sender(ctx), ctx.local_port() as u16);
+    }
+    0
+}
+
+/// The sender of the request. IPv4-mapped addresses become IPv4.
+#[inline(always)]
+fn sender(ctx: &SockOpsContext) -> Remote {
+    if ctx.family() != AF_INET6 {
+        return Remote { family: 4, words: [word!(ctx, remote_ip4).into(), 0] };
+    }
+    let [first, second, third, last] = [
+        word!(ctx, remote_ip6[0]),
+        word!(ctx, remote_ip6[1]),
+        word!(ctx, remote_ip6[2]),
+        word!(ctx, remote_ip6[3]),
+    ];
+    if first | second == 0 && third == MAPPED {
+        return Remote { family: 4, words: [last.into(), 0] };
+    }
+    let both = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    Remote { family: 6, words: [both(first, second), both(third, last)] }
+}
+
 /// The connection that the request asks for: tuple and namespace.
 #[inline(always)]
 fn connection(ctx: &SockOpsContext) -> Connection {
@@ -37,19 +76,22 @@ fn connection(ctx: &SockOpsContext) -> Connection {
     // The upper half of the word, in network order (`include/uapi/linux/bpf.h`).
     connection.sport = u16::from_be((ctx.remote_port() >> 16) as u16);
     connection.dport = ctx.local_port() as u16;
-    // Volatile: LLVM merges two reads of the context into one at a computed offset, which the verifier refuses.
-    macro_rules! word {
-        ($($field:tt)+) => {
-            // SAFETY: a field of the context.
-            unsafe { (&raw const (*ctx.ops).$($field)+).read_volatile() }
-        };
-    }
-    let mut addresses = [[word!(remote_ip4), 0, 0, 0], [word!(local_ip4), 0, 0, 0]];
+    let mut addresses = [[word!(ctx, remote_ip4), 0, 0, 0], [word!(ctx, local_ip4), 0, 0, 0]];
     connection.family = 4;
     if ctx.family() == AF_INET6 {
         let v6 = [
-            [word!(remote_ip6[0]), word!(remote_ip6[1]), word!(remote_ip6[2]), word!(remote_ip6[3])],
-            [word!(local_ip6[0]), word!(local_ip6[1]), word!(local_ip6[2]), word!(local_ip6[3])],
+            [
+                word!(ctx, remote_ip6[0]),
+                word!(ctx, remote_ip6[1]),
+                word!(ctx, remote_ip6[2]),
+                word!(ctx, remote_ip6[3]),
+            ],
+            [
+                word!(ctx, local_ip6[0]),
+                word!(ctx, local_ip6[1]),
+                word!(ctx, local_ip6[2]),
+                word!(ctx, local_ip6[3]),
+            ],
         ];
         // A listener of both families has requests of IPv6 only. IPv4-mapped addresses become IPv4.
         let [[first, second, third, last], [_, _, _, local]] = v6;

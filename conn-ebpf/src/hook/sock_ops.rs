@@ -15,7 +15,7 @@ use conn_common::state::{CLOSE, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT, UNSEEN}
 use crate::counter::count;
 use crate::gate::{OpsSk, Role, Step, enter};
 use crate::hook::request;
-use crate::transition;
+use crate::{mode, transition};
 
 /// "Go on": the only answer that leaves the connection alone (`tcp_call_bpf()`).
 pub(crate) const GO_ON: u32 = 1;
@@ -25,7 +25,11 @@ pub(crate) const GO_ON: u32 = 1;
 pub(crate) fn on_event(ctx: &SockOpsContext) -> u32 {
     let op = ctx.op();
     if op == BPF_SOCK_OPS_TIMEOUT_INIT {
-        request::on_begin(ctx);
+        if mode::counts_remotes() {
+            request::on_begin_from(ctx);
+        } else {
+            request::on_begin(ctx);
+        }
         return GO_ON;
     }
     // ACTIVE_ESTABLISHED comes after the step, which STATE has shown if the socket was asked for it.

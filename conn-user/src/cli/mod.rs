@@ -18,7 +18,7 @@ pub use self::count::{CountArgs, Group};
 pub use self::filter::FilterArgs;
 pub use self::output::OutputArgs;
 use self::topics::{CompletionsArgs, HelpArgs};
-use crate::event::sort_key::{LifeKey, SocketKey};
+use crate::event::sort_key::{LifeKey, SocketKey, SourceGroup, SourceKey};
 use crate::render::number_table::TableFormat;
 
 const ABOUT: &str = "Shows every TCP connection of this host as it opens, fails and closes";
@@ -273,6 +273,32 @@ pub struct StatsArgs {
     /// longest, each at most 9 % off, and a plot with a mark for each doubling
     #[arg(long)]
     pub lifetimes: bool,
+    /// Also print the N remote addresses with the most SYNs and connections: half-open requests (attempts), SYNs
+    /// that this host refused, connections, and those that failed. The kernel counts up to 65536 addresses, and
+    /// all others in one row. CSV has these rows instead of the ports
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub sources: Option<String>,
+    /// Count for --sources by address, or by prefix: /24 of IPv4, /64 of IPv6 [default: address]
+    #[arg(
+        long,
+        value_name = "address|prefix",
+        default_value = "address",
+        requires = "sources",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub sources_by: SourceGroup,
+    /// Sort --sources by this count: all (SYNs and connections), attempts, `refused_by_us`, opened, failed
+    /// [default: all]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "all",
+        requires = "sources",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub sources_sort: SourceKey,
     /// Also print what conntrace itself costs: runs and run time of its kernel programs, CPU time and memory.
     /// The kernel measures the programs, which costs some time itself
     #[arg(long = "self")]

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use conn_common::remote;
+
 use crate::error::Error;
 use crate::event::kind::Kind;
+use crate::event::sort_key::{SourceGroup, TopSources};
+use crate::filter::Filter;
 use crate::host::facts::Host;
-use crate::kernel::load_options::Options;
+use crate::kernel::load_options::{Options, RemoteOptions};
 use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
 use crate::ledger::report_text::ReportStyle;
@@ -32,17 +36,34 @@ pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let session = Session::start(
         host,
-        &Options { hooks: settings.hooks, durations: settings.lifetimes, ..Options::counting() },
+        &Options {
+            hooks: settings.hooks,
+            durations: settings.lifetimes,
+            remotes: settings.sources.map(|top| remotes(top, &settings.filter)),
+            ..Options::counting()
+        },
     )?;
     let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
     if settings.lifetimes {
         reporter = reporter.with_lifetimes(&session)?;
+    }
+    if let Some(top) = settings.sources {
+        reporter = reporter.with_sources(&session, top)?;
     }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
         .block_on(watch(settings, &mut reporter))
+}
+
+/// What the kernel counts per remote address: of the ports that pass the filter.
+fn remotes(top: TopSources, filter: &Filter) -> RemoteOptions {
+    let by = match top.group {
+        SourceGroup::Address => remote::BY_ADDRESS,
+        SourceGroup::Prefix => remote::BY_PREFIX,
+    };
+    RemoteOptions { by, slots: filter.slots() }
 }
 
 /// Prints reports until the end.

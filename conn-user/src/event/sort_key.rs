@@ -1,4 +1,4 @@
-//! Sort keys of `list` and `life`: which of two connections stands first.
+//! Sort keys of `list`, `life` and `stats --sources`: which of two rows stands first.
 
 use clap::ValueEnum;
 
@@ -38,6 +38,54 @@ impl SocketKey {
             Self::Pid => u64::MAX - u64::from(event.connection.owner.pid),
         }
     }
+}
+
+/// A sort key of `stats --sources`, the largest count first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum SourceKey {
+    /// All SYNs and connections: half-open requests, refused SYNs and connections.
+    #[default]
+    All,
+    /// Half-open requests.
+    Attempts,
+    /// SYNs that this host refused.
+    RefusedByUs,
+    /// Connections.
+    Opened,
+    /// Connections that were never established.
+    Failed,
+}
+
+/// What `stats --sources` counts by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SourceGroup {
+    /// Remote addresses.
+    #[default]
+    Address,
+    /// Their prefixes: /24 of IPv4, /64 of IPv6.
+    Prefix,
+}
+
+impl SourceGroup {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Prefix => "prefix",
+        }
+    }
+}
+
+/// The sources that `stats --sources` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopSources {
+    /// How many.
+    pub most: usize,
+    /// Addresses, or prefixes of them.
+    pub group: SourceGroup,
+    /// The count by which they are compared.
+    pub key: SourceKey,
 }
 
 /// A sort key of `life`: ended connections, the largest value first.

@@ -14,7 +14,8 @@ pub(crate) mod workload;
 
 use std::collections::BTreeMap;
 
-use conn_common::connection::Connection;
+use conn_common::connection::{Connection, IN, OUT};
+use conn_common::remote::{SLOT_WORDS, slot_bit};
 use conn_common::state::LISTEN;
 
 pub use self::kernel_part::KernelPart;
@@ -168,6 +169,18 @@ impl Filter {
         })
     }
 
+    /// The slots that [`Self::matches_slot`] lets through, as [`slot_bit`] has them; `None` for all.
+    pub(crate) fn slots(&self) -> Option<Vec<u64>> {
+        let mut words = vec![0; SLOT_WORDS as usize];
+        for direction in [IN, OUT] {
+            for port in (0..=u16::MAX).filter(|&port| self.matches_slot(direction, port)) {
+                let (word, bit) = slot_bit(direction, port);
+                words[word as usize] |= bit;
+            }
+        }
+        words.iter().any(|&word| word != u64::MAX).then_some(words)
+    }
+
     fn has_predicate(&self) -> bool {
         let whole = self.whole.as_ref();
         whole.is_some_and(|whole| PredicateKind::ALL.into_iter().any(|kind| whole.has_predicate(kind)))
@@ -201,7 +214,6 @@ fn bound(expression: &Expression, field: Field) -> Option<Ranges> {
 
 #[cfg(test)]
 mod tests {
-    use conn_common::connection::{IN, OUT};
     use conn_common::filter::{wants_owner, wants_state, wants_tuple};
     use proptest::prelude::*;
 

@@ -6,7 +6,8 @@ use conn_common::{filter, name};
 use crate::filter::KernelPart;
 use crate::filter::value::prefix::Block;
 use crate::host::refusal::{Refusal, chain};
-use crate::kernel::map::{HashMap, MapError, PrefixSet};
+use crate::kernel::load_options::RemoteOptions;
+use crate::kernel::map::{Array, HashMap, MapError, PrefixSet};
 use crate::kernel::probe::Probe;
 
 /// Sets the globals and the sizes of the maps, before the programs are loaded.
@@ -44,6 +45,18 @@ pub(super) fn fill(probe: &Probe, pushed: &KernelPart) -> Result<(), Refusal> {
     let map = probe.map::<HashMap<filter::Value, u8>>(name::VALUES);
     map.and_then(|mut map| pushed.values.iter().try_for_each(|&value| map.insert(value, 1)))
         .map_err(refused(name::VALUES))
+}
+
+/// Fills the map of the service ports whose remote addresses are counted, before the programs are attached.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn fill_remote_slots(probe: &Probe, remotes: &RemoteOptions) -> Result<(), Refusal> {
+    let Some(slots) = &remotes.slots else { return Ok(()) };
+    let map = probe.map::<Array<u64>>(name::REMOTE_SLOTS);
+    let words = (0..).zip(slots).filter(|&(_, &word)| word != 0);
+    map.and_then(|mut map| words.into_iter().try_for_each(|(at, &word)| map.set(at, word)))
+        .map_err(refused(name::REMOTE_SLOTS))
 }
 
 fn fill_prefixes(probe: &Probe, name: &'static str, blocks: &[Block]) -> Result<(), Refusal> {

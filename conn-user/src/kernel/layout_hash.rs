@@ -70,7 +70,7 @@ impl MapShape {
 }
 
 /// The options and the plan of a run that shape its maps, by name.
-fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
+fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 7] {
     let witnesses = plan.hooks.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
     let has_table = options.table_bits(plan.hooks, plan.open_files) != 0;
     [
@@ -79,6 +79,7 @@ fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 6] {
         ("owners", options.owners.into()),
         ("witnesses", witnesses.value()),
         ("shards", plan.shards.into()),
+        ("remotes", options.remotes.as_ref().map_or(0, |remotes| u64::from(remotes.by) + 1)),
         // Whether there are tables: of sockets, and of the ledger's slots.
         ("tables", u64::from(has_table) | u64::from(options.counts && HAS_TABLES) << 1),
     ]

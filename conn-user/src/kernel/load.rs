@@ -2,7 +2,7 @@
 
 use aya::{Ebpf, EbpfLoader};
 use conn_common::assoc_table::SCRATCH_SLOTS;
-use conn_common::{attempt, layout, ledger, listener, name};
+use conn_common::{attempt, layout, ledger, listener, name, remote};
 
 use crate::host::accept_hook;
 use crate::host::drop_reason::DropReasons;
@@ -36,7 +36,9 @@ pub(super) fn load(
     let connect_is_seen = flag(plan.hooks.sock_ops);
     let log_level = if options.log { LOG_ALL } else { 0 };
     let shard_mask = plan.shards - 1;
-    let (counts_on, durations_on) = (flag(options.counts), flag(options.durations));
+    let remotes = options.remotes.as_ref();
+    let counts_on = if remotes.is_some() { remote::BESIDE_COUNTS } else { flag(options.counts) };
+    let durations_on = flag(options.durations);
     let ledger_has_table = flag(options.counts && load_options::HAS_TABLES);
     let table_bits = options.table_bits(plan.hooks, plan.open_files);
     let table_slots = 1 << table_bits;
@@ -50,7 +52,11 @@ pub(super) fn load(
     let whole_slots = if load_options::HAS_TABLES { ledger::WHOLE_SLOTS } else { ledger::KEYS };
     let syscall_result = if options.owners == name::HOLDERS { accept_hook::syscall_result() } else { None };
 
-    let (kinds, attempts_wanted) = (options.socket_kinds(), flag(options.wants_attempts()));
+    let kinds = if remotes.is_some() { remote::INSTEAD_OF_EVENTS } else { options.socket_kinds() };
+    let attempts_wanted = flag(options.wants_attempts());
+
+    let remotes_by = remotes.map_or(remote::BY_ADDRESS, |remotes| remotes.by);
+    let remotes_of_slots = flag(remotes.is_some_and(|remotes| remotes.slots.is_some()));
 
     let mut loader: EbpfLoader<'_> = loader;
     loader
@@ -82,6 +88,10 @@ pub(super) fn load(
         .map_max_entries(name::SPANS, if options.durations { ledger::HISTOGRAMS * plan.shards } else { 1 })
         .map_max_entries(name::SPANS_REST, if options.durations { plan.shards << 2 } else { 1 })
         .override_global(name::SPANS_ON, &durations_on, true)
+        .map_max_entries(name::REMOTES, if remotes.is_some() { remote::CAPACITY } else { 1 })
+        .map_max_entries(name::REMOTE_SLOTS, if remotes_of_slots == 0 { 1 } else { remote::SLOT_WORDS })
+        .override_global(name::REMOTES_BY, &remotes_by, true)
+        .override_global(name::REMOTES_OF_SLOTS, &remotes_of_slots, true)
         .override_global(name::LISTED, &options.listed, true)
         .override_global(name::OWNERS, &options.owners, true)
         .override_global(name::SYSCALL_RESULT, syscall_result.as_ref().unwrap_or(&0), true)

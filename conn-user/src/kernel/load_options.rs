@@ -17,6 +17,15 @@ const NO_RING: u32 = 4096;
 /// since Linux 5.18 only; x86 compiles it in all kernels from 5.15 on.
 pub(crate) const HAS_TABLES: bool = cfg!(target_arch = "x86_64");
 
+/// What a run counts per remote address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// By address or by prefix, see [`conn_common::remote`].
+    pub by: u8,
+    /// The directions and service ports that count, as [`conn_common::remote::slot_bit`] has them; `None` for all.
+    pub slots: Option<Vec<u64>>,
+}
+
 /// The options of a run.
 #[derive(Debug)]
 pub struct Options {
@@ -38,6 +47,8 @@ pub struct Options {
     pub counts: bool,
     /// The programs count handshakes and lifetimes in histograms.
     pub durations: bool,
+    /// The programs count per remote address, too.
+    pub remotes: Option<RemoteOptions>,
     /// The hook that sees accepts, instead of the best one of this host.
     pub accept_hook: Option<AcceptHook>,
 }
@@ -55,6 +66,7 @@ impl Options {
             listed: 0,
             counts: false,
             durations: false,
+            remotes: None,
             accept_hook: None,
         }
     }
@@ -109,9 +121,9 @@ impl Options {
         self.kinds & bit(ATTEMPT) != 0
     }
 
-    /// True if the run needs neither events nor owners nor times.
+    /// True if the run needs neither events nor owners nor times nor addresses.
     pub(crate) fn only_counts(&self) -> bool {
-        self.socket_kinds() == 0 && !self.durations
+        self.socket_kinds() == 0 && !self.durations && self.remotes.is_none()
     }
 
     /// The size of the table of socket states as a power of two, on a host with so many open files: 1.5 to 6 MB if

@@ -7,7 +7,7 @@ use conn_common::assoc_table::TableSlot;
 use conn_common::attempt::PortAttempts;
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
-
+use conn_common::remote::{RemoteCounts, RemoteKey};
 use conn_common::small_slot::{SUMS, SmallSlot, WORDS};
 use conn_common::{counter, filter, name};
 
@@ -46,6 +46,8 @@ plain! {
     TableSlot<Slot>: u64 Slot;
     Totals: u64 u64 u64 u64;
     PortAttempts: u64 u64 u64;
+    RemoteKey: [u8; 16] u8 u8 [u8; 6];
+    RemoteCounts: u64 u64 u64 u64;
     RepairKey: u32 u16 u8 u8 u8 [u8; 3];
     SmallSlot: u64 [u64; SUMS] [u64; WORDS];
     Durations: [u64; BUCKETS] [u64; BUCKETS];

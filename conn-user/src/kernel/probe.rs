@@ -145,6 +145,7 @@ impl Probe {
             })
         })?;
         filter_maps::fill(&probe, &options.filter)?;
+        options.remotes.iter().try_for_each(|remotes| filter_maps::fill_remote_slots(&probe, remotes))?;
         Ok(probe)
     }
 

@@ -25,6 +25,7 @@ use crate::ledger::rates::{Baseline, Begun, Rates};
 use crate::ledger::reader::{Ledger, Listeners, SHARED};
 use crate::ledger::report_text;
 use crate::ledger::self_cost::SelfCost;
+use crate::ledger::sources::Sources;
 
 /// How many namespaces that were left out a report names.
 pub(super) const MAX_HIDDEN: usize = 16;
@@ -40,6 +41,7 @@ pub(super) struct Gathered<'a> {
     pub costs: BTreeMap<&'static str, Cost>,
     pub repaired: u64,
     pub lifetimes: Option<Lifetimes>,
+    pub sources: Option<Sources>,
     pub self_cost: Option<SelfCost>,
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Report {
     pub repaired: u64,
     /// Histograms of handshakes and lifetimes, if the run asked for them.
     pub lifetimes: Option<Lifetimes>,
+    /// The remote addresses with the largest counts, if the run asked for them.
+    pub sources: Option<Sources>,
     /// The self cost of conntrace, if the run asked for it.
     #[serde(rename = "self")]
     pub self_cost: Option<SelfCost>,
@@ -179,8 +183,7 @@ pub(crate) struct Identity {
 impl Report {
     /// Makes a report. `since` is what rates need of the last report, and how many seconds old it is.
     pub(super) fn new(gathered: Gathered<'_>, since: Option<(&Baseline, f64)>) -> Self {
-        let Gathered { unix_ns, ledger, sight, audit, counters, costs, repaired, lifetimes, self_cost } =
-            gathered;
+        let Gathered { unix_ns, ledger, sight, audit, counters, costs, repaired, .. } = gathered;
         let total = ledger.total();
         let (left, right) = (total.opened() + total.preexisting(), total.failed() + total.closed());
         let is_equal = i128::from(left) == i128::from(right) + i128::from(total.open());
@@ -221,8 +224,9 @@ impl Report {
             counters,
             programs: costs,
             repaired,
-            lifetimes,
-            self_cost,
+            lifetimes: gathered.lifetimes,
+            sources: gathered.sources,
+            self_cost: gathered.self_cost,
         }
     }
 

@@ -67,6 +67,10 @@ impl Report {
     }
 
     fn csv(&self, style: &ReportStyle) -> String {
+        if let Some(sources) = &self.sources {
+            let time = style.is_repeated.then_some(&*self.time);
+            return sources.csv(style.header, time);
+        }
         let rows = self.ports.iter().chain([&self.total]);
         let has_rates = style.is_repeated || self.total.rates.is_some();
         let mut table = table(rows, has_rates, NumberValue::from);
@@ -92,9 +96,12 @@ impl Report {
             .lifetimes
             .as_ref()
             .map_or_else(String::new, |all| all.table(&style.services, style.terminal).text(style.header));
+        let sources = self.sources.as_ref().map_or_else(String::new, |sources| {
+            sources.text(style.header, style.terminal.width, self.failures().total())
+        });
         let proof = if style.proof { self.proof() } else { self.conclusion() };
         let lines: Vec<String> = self.self_cost.iter().flat_map(SelfCost::lines).chain(proof).collect();
-        format!("{}{lifetimes}{}\n", table.text(style.header), lines.join("\n"))
+        format!("{}{lifetimes}{sources}{}\n", table.text(style.header), lines.join("\n"))
     }
 }
 
@@ -274,6 +281,7 @@ pub(super) mod tests {
             costs: BTreeMap::from([("set_state", Cost { runs: 0, run_ns: 0, missed: 7 })]),
             repaired: 2,
             lifetimes: None,
+            sources: None,
             self_cost: None,
         }
     }
@@ -342,7 +350,7 @@ pub(super) mod tests {
         assert_eq!((&json["total"]["port"], &json["total"]["open_syn_sent"]), (&json!("total"), &json!(2)));
         json["total"].take();
         json["witness"].take();
-        insta::assert_snapshot!(json.to_string(), @r#"{"attempts":{"refused_by_us":0,"refused_ports":0,"unknown":{}},"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"netns":4026532200,"port":443,"state":"syn_sent"}],"error":null,"hidden":[],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"kernel":{"netns":[],"unknown":[]},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"netns_gone":null,"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
+        insta::assert_snapshot!(json.to_string(), @r#"{"attempts":{"refused_by_us":0,"refused_ports":0,"unknown":{}},"audit":{"age_seconds":1.25,"compared":2,"differences":[{"direction":"out","kernel":1,"ledger":2,"netns":4026532200,"port":443,"state":"syn_sent"}],"error":null,"hidden":[],"hidden_netns":0,"kernel_open":2,"moved":0},"identity":{"closed":1,"failed":1,"holds":false,"open":3,"opened":4,"preexisting":1},"kernel":{"netns":[],"unknown":[]},"lifetimes":null,"listeners":[{"closed":1,"open":2,"opened":1,"port":22,"preexisting":2}],"netns":[{"closed":0,"failed":1,"netns":4026531840,"open":1,"opened":2,"preexisting":0},{"closed":1,"failed":0,"netns":4026532200,"open":2,"opened":2,"preexisting":1}],"netns_gone":null,"ports":null,"programs":{"set_state":{"missed":7,"run_ns":0,"runs":0}},"repaired":2,"self":null,"sources":null,"time":"2023-11-14T22:13:20.123456789Z","total":null,"unattributed":null,"witness":null}"#);
     }
 
     #[test]

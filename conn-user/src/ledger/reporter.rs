@@ -5,15 +5,19 @@ use std::time::Instant;
 use conn_common::connection::IN;
 use conn_common::counter;
 
+use crate::event::sort_key::TopSources;
 use crate::filter::Filter;
 use crate::host::clock;
 use crate::kernel::attempt_hooks::Sight;
+use crate::kernel::map::MapError;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::{AuditError, Audited, Auditor, When};
 use crate::ledger::latency::{LifetimeReader, Lifetimes};
 use crate::ledger::rates::Baseline;
+use crate::ledger::remotes::{RemoteReader, Remotes};
 use crate::ledger::report::{Gathered, Report};
 use crate::ledger::self_cost::SelfCostWatch;
+use crate::ledger::sources::Sources;
 
 /// Makes reports.
 #[derive(Debug)]
@@ -21,9 +25,28 @@ pub(crate) struct Reporter<'a> {
     auditor: Auditor,
     filter: &'a Filter,
     lifetimes: Option<LifetimeReader>,
+    sources: Option<SourceReader>,
     self_cost: Option<&'a SelfCostWatch>,
     sight: Sight,
     last: Option<(Instant, Baseline)>,
+}
+
+/// Reads the counts per remote address, and remembers what rates need of the last reading.
+#[derive(Debug)]
+struct SourceReader {
+    top: TopSources,
+    reader: RemoteReader,
+    last: Option<(Instant, Remotes)>,
+}
+
+impl SourceReader {
+    fn read(&mut self, sight: Sight) -> Result<Sources, MapError> {
+        let (now, remotes) = (Instant::now(), self.reader.read()?);
+        let since = self.last.as_ref().map(|(then, last)| (last, (now - *then).as_secs_f64()));
+        let sources = Sources::new(self.top, sight, &remotes, since);
+        self.last = Some((now, remotes));
+        Ok(sources)
+    }
 }
 
 impl<'a> Reporter<'a> {
@@ -33,7 +56,7 @@ impl<'a> Reporter<'a> {
     /// A map of the ledger cannot be opened, or there can be no more threads.
     pub(crate) fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
         let (auditor, sight) = (Auditor::start(session)?, session.sight);
-        Ok(Self { auditor, filter, lifetimes: None, self_cost: None, sight, last: None })
+        Ok(Self { auditor, filter, lifetimes: None, sources: None, self_cost: None, sight, last: None })
     }
 
     /// Adds histograms of handshakes and lifetimes, which the session counts.
@@ -42,6 +65,15 @@ impl<'a> Reporter<'a> {
     /// The map cannot be opened.
     pub(crate) fn with_lifetimes(self, session: &Session) -> Result<Self, AuditError> {
         Ok(Self { lifetimes: Some(LifetimeReader::new(&session.probe)?), ..self })
+    }
+
+    /// Adds the remote addresses with the largest counts, which the session counts.
+    ///
+    /// # Errors
+    /// The map cannot be opened.
+    pub(crate) fn with_sources(self, session: &Session, top: TopSources) -> Result<Self, AuditError> {
+        let reader = RemoteReader::new(&session.probe)?;
+        Ok(Self { sources: Some(SourceReader { top, reader, last: None }), ..self })
     }
 
     /// Adds the cost of conntrace itself.
@@ -67,6 +99,7 @@ impl<'a> Reporter<'a> {
         }
         ledger.attempts.retain(|&port, _| self.filter.matches_slot(IN, port));
         audit.found.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));
+        let sources = self.sources.as_mut().map(|sources| sources.read(self.sight)).transpose()?;
         let taken = Instant::now();
         let counters = self.auditor.counters()?;
         let costs = self.auditor.programs().read();
@@ -81,6 +114,7 @@ impl<'a> Reporter<'a> {
             costs,
             repaired,
             lifetimes,
+            sources,
             self_cost,
         };
         let report = Report::new(gathered, since);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::column;
-use crate::event::tests::{any_event, new_in_v6};
+use crate::event::tests::{any_event, listening, new_in_v6};
 use crate::host::services::Services;
 use crate::render::style::{Color, ConntrackFields};
 
@@ -99,6 +99,21 @@ fn conventions_name_every_column_once() {
         assert_eq!(column.names.otel.is_empty(), is_in_the_record, "{column:?}");
     }
     assert!(Column::native().all(|column| column.names.ecs.is_empty() || !column.names.ecs.ends_with('.')));
+}
+
+#[test]
+fn narrow_terminals_leave_out_columns_of_listeners_by_rank() {
+    let wide = Terminal { utf8: true, is_terminal: true, ..Terminal::NONE };
+    for (width, expected) in [
+        (200, "STATE RECV-Q SEND-Q HALF_OPEN DROPPED LOCAL NETNS PROCESSES"),
+        (70, "STATE RECV-Q SEND-Q HALF_OPEN DROPPED LOCAL PROCESSES"),
+        (50, "RECV-Q SEND-Q DROPPED LOCAL PROCESSES"),
+    ] {
+        let terminal = Terminal { width: Some(width), ..wide };
+        let table = rendered_on(terminal, View::Listeners, Format::Table, &[listening()]);
+        let header = table.lines().next().unwrap();
+        assert!(header.split_whitespace().eq(expected.split(' ')), "{table}");
+    }
 }
 
 proptest! {

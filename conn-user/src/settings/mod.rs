@@ -17,7 +17,7 @@ use crate::cli::{
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::error::UsageError;
 use crate::event::kind::KindSet;
-use crate::event::sort_key::{LifeKey, SocketKey};
+use crate::event::sort_key::{LifeKey, SocketKey, TopSources};
 use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::protocols::Protocols;
@@ -163,6 +163,8 @@ pub struct StatsSettings {
     pub lifetimes: bool,
     /// Report the cost of conntrace itself.
     pub self_cost: bool,
+    /// The remote addresses to report.
+    pub sources: Option<TopSources>,
     /// Hooks to use instead of the planned ones.
     pub hooks: Option<HookSet>,
     /// How to print.
@@ -339,6 +341,11 @@ impl StatsSettings {
             total: args.total,
             lifetimes: args.lifetimes,
             self_cost: args.self_cost,
+            sources: optional("--sources", args.sources.as_deref(), sources)?.map(|most| TopSources {
+                most,
+                group: args.sources_by,
+                key: args.sources_sort,
+            }),
             hooks: hook_set(&args.hooks)?,
             format: args.output,
             services: lookup.services().unless(args.numeric),
@@ -384,6 +391,16 @@ fn top(text: &str) -> Result<usize, Complaint> {
         Ok(0) => Err("0 groups are nothing to print: write 1 or more, or leave it out for all".into()),
         Ok(top) => Ok(top),
         Err(_) => Err(complaint!("{text:?} is no number of groups: write a whole number, 1 or more")),
+    }
+}
+
+fn sources(text: &str) -> Result<usize, Complaint> {
+    match text.trim().parse() {
+        Ok(0) => Err("0 addresses are nothing to print: write 1 or more".into()),
+        Ok(most) => Ok(most),
+        Err(_) => {
+            Err(complaint!("{} is no number of addresses: write a whole number, 1 or more", as_typed(text)))
+        }
     }
 }
 
