@@ -6,8 +6,6 @@ mod key;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use conn_common::name;
-
 use self::key::Key;
 use crate::cli::Group;
 use crate::command::hint;
@@ -40,18 +38,16 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log(&[Kind::Open]);
+    settings.filter.log(&[Kind::Open], settings.protocols);
     let plan = plan(host, None)?;
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
-    let probe =
-        Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.filter.is_of_listeners()))?;
+    let listening = settings.filter.is_of_listeners(settings.protocols);
+    let probe = Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.protocols, listening))?;
     let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
         || by_filters.workloads
         || settings.filter.asks_for(Field::is_owners);
-    let files = needs_holders.then_some(name::FILE_LIST);
-    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
-    probe.load_programs(&programs.collect::<Vec<_>>())?;
+    probe.load_programs(&sockets::listing_programs(settings.protocols, needs_holders))?;
     let (found, holders) = if needs_holders {
         sockets::namespaces_and_holders(&probe)?
     } else {
