@@ -118,6 +118,9 @@ fields! {
 fields! {
     /// Fields that some kernels lack; their global is 0 then, which is the offset of none of them.
     OPTIONAL:
+    SOCKET_INODE: "socket_alloc" "vfs_inode.i_ino" 8;
+    FILE_DENTRY: "file" "f_path.dentry" 8;
+    DENTRY_NAME: "dentry" "d_name.name" 8;
     MPTCP_FIRST: "mptcp_sock" "first" 8;
     MPTCP_CONN_LIST: "mptcp_sock" "conn_list" 16;
     SUBFLOW_NODE: "mptcp_subflow_context" "node" 16;
@@ -136,10 +139,4 @@ fields! {
     SKB_DEV: "sk_buff" "dev" 8;
     NETDEV_NET: "net_device" "nd_net.net" 8;
     SOCK_OPS_SK: "bpf_sock_ops_kern" "sk" 8;
-    SK_RMEM_ALLOC: "sock" "sk_backlog.rmem_alloc" 4;
-    SK_WMEM_ALLOC: "sock" "sk_wmem_alloc" 4;
-    SK_DROP_COUNTERS: "sock" "sk_drop_counters" 8;
-    DROPS_FIRST: "numa_drop_counters" "drops0" 4;
-    DROPS_SECOND: "numa_drop_counters" "drops1" 4;
-    UDP_FORWARD_DEFICIT: "udp_sock" "forward_deficit" 4;
 }

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::Global;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock};
 use conn_common::reset;
 use conn_common::state::SYN_SENT;
@@ -66,6 +67,13 @@ pub(crate) fn read_16(base: Pointer, global: &Global<u32>) -> [u64; 2] {
     }
 }
 
+/// Reads 64 bits at the offset that `global` holds from any address; 0 if that faults.
+#[inline(always)]
+pub(crate) fn read_at(base: Pointer, global: &Global<u32>) -> u64 {
+    // SAFETY: the helper fails instead of faulting.
+    unsafe { bpf_probe_read_kernel((base as u64 + u64::from(global.load())) as *const u64) }.unwrap_or(0)
+}
+
 /// A full TCP socket (`struct tcp_sock`), never a request or time-wait mini-socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Tcp(pub *mut c_void);
@@ -124,16 +132,16 @@ impl Tcp {
         u16::from_be(field(self.0, &config::SKC_DPORT))
     }
 
-    /// The inode number of the MPTCP socket that this socket is a subflow of: MPTCP gives its own `struct socket` to all
-    /// subflows (`mptcp_sock_graft()`). 0 for any other socket.
+    /// The inode number of the socket that a process has: of a subflow, the one of its MPTCP socket, since MPTCP gives its
+    /// own `struct socket` to all subflows (`mptcp_sock_graft()`). 0 while no process has the socket.
     #[inline(always)]
-    pub(crate) fn mptcp_inode(self) -> u64 {
+    pub(crate) fn inode(self) -> u64 {
         let socket = follow(self.0, &config::SK_SOCKET);
-        let of_file = follow(socket, &config::SOCKET_SK);
-        if of_file.is_null() || read_u16(of_file, &config::SK_PROTOCOL) == TCP {
+        if socket.is_null() || config::SOCKET_INODE.load() == 0 {
             return 0;
         }
-        read_u64(follow(follow(socket, &config::SOCKET_FILE), &config::FILE_INODE), &config::INODE_INO)
+        // `sock_alloc()` makes each socket together with its inode.
+        read_at(socket, &config::SOCKET_INODE)
     }
 
     /// The user that the socket belongs to: of its file, when the file was made.

@@ -8,8 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 use crate::config;
 use crate::kernel::{Pointer, Tcp, follow, read_u64};
 
-/// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`), `struct bpf_iter__udp { meta, udp_sk, uid, bucket }`
-/// (`net/ipv4/udp.c`) and `struct bpf_iter_meta { seq, … }`
+/// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`) and `struct bpf_iter_meta { seq, … }`
 /// (`include/linux/bpf.h`) are ABI: each member takes 8 bytes.
 const SK_COMMON: usize = 8;
 
@@ -68,6 +67,12 @@ pub(crate) fn open_socket(ctx: *mut c_void) -> Option<(Pointer, *mut c_void)> {
 pub(crate) fn inode_number(ctx: *mut c_void) -> u64 {
     let Some((_, file)) = open_file(ctx) else { return 0 };
     read_u64(follow(file.cast(), &config::FILE_INODE), &config::INODE_INO)
+}
+
+/// The number of the file system that a file is in.
+#[inline(always)]
+pub(crate) fn file_system(file: *mut file) -> u64 {
+    read_u64(follow(follow(file.cast(), &config::FILE_INODE), &config::INODE_SB), &config::SB_MAGIC)
 }
 
 /// The descriptor under which the task has the file open.

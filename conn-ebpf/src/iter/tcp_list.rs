@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::connection::{Connection, IN, OUT, UNDIRECTED};
-use conn_common::name::{LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
+use conn_common::name::{LIST_HALF_OPEN, LIST_INODES, LIST_TIME_WAIT, LIST_TRAFFIC};
 use conn_common::row::{DROPS, HALF_OPEN, SocketRow};
 use conn_common::state::{LISTEN, NEW_SYN_RECV, TIME_WAIT, is_open, is_opening};
 
@@ -58,7 +58,9 @@ pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
             row.at_least_jiffies = tcp.established_for(jiffies);
         }
     }
-    row.mptcp_inode = tcp.mptcp_inode();
+    if config::LISTED.load() & LIST_INODES != 0 {
+        row.inode = tcp.inode();
+    }
     row.uid = tcp.uid();
     connection.set_interface(tcp.interface());
     if filter::shows_mark() {

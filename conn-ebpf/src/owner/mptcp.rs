@@ -12,7 +12,7 @@ use conn_common::owner::{CONNECT, Owner};
 use conn_common::state::{CLOSE, LISTEN, SYN_SENT};
 
 use crate::counter::count;
-use crate::kernel::{Tcp, follow, read_16, read_u16, read_u64};
+use crate::kernel::{Pointer, Tcp, follow, read_16, read_at, read_u16, read_u64};
 use crate::maps::MPTCP_OWNERS;
 use crate::owner::user;
 use crate::{config, owner};
@@ -125,8 +125,7 @@ pub(crate) fn each_subflow(sk: *mut c_void, mut each: impl FnMut(u64)) {
 /// Reads a pointer at an offset from an address; 0 if there is none.
 #[inline(always)]
 fn read(base: u64, global: &aya_ebpf::Global<u32>) -> u64 {
-    // SAFETY: the helper fails instead of faulting.
-    unsafe { bpf_probe_read_kernel((base + u64::from(global.load())) as *const u64) }.unwrap_or(0)
+    read_at(base as Pointer, global)
 }
 
 /// Notes a process that has an MPTCP connection open.

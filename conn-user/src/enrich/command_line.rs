@@ -1,17 +1,15 @@
 //! Command lines of owners, read while their process is known to be the same.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use conn_common::owner::{COMM, Owner};
 use lru::LruCache;
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::enrich::background::{Background, MAX_WAIT};
-use crate::host::{clock, facts};
+use crate::host::facts;
+use crate::host::process::Process;
 
 /// The columns that a command line fills.
 pub(crate) const COLUMNS: [&str; 1] = ["cmdline"];
@@ -20,8 +18,6 @@ pub(crate) const COLUMNS: [&str; 1] = ["cmdline"];
 const LONGEST: u64 = 4_096;
 /// How many processes the cache holds, the last seen ones, ended ones included.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
-/// Nanoseconds of a second.
-const SECOND: u64 = 1_000_000_000;
 
 /// A process at one time of its life: its id, its start, and its name, since a program that it executes has another.
 type Key = (u32, u64, [u8; COMM]);
@@ -80,17 +76,8 @@ impl CommandLines {
 /// The command line of the process with this id and start. `None` for another process with the id, a kernel thread and
 /// a zombie.
 fn read(pid: u32, start_ns: u64) -> io::Result<Option<Arc<[u8]>>> {
-    // The files opened below stay with this process, even if another process gets its id.
-    let directory = File::open(format!("/proc/{pid}"))?;
-    let open = |name: &str| File::open(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
-    let mut stat = Vec::new();
-    open("stat")?.take(LONGEST).read_to_end(&mut stat)?;
-    if started(&stat).is_none_or(|ticks| Some(ticks) != ticks_of(start_ns)) {
-        return Ok(None);
-    }
-    let mut text = Vec::new();
-    open("cmdline")?.take(LONGEST).read_to_end(&mut text)?;
-    Ok(spaced(text))
+    let Some(process) = Process::open(pid, start_ns)? else { return Ok(None) };
+    Ok(spaced(process.read("cmdline", LONGEST)?))
 }
 
 /// Replaces the zeros between arguments by blanks. A process may have overwritten its arguments.
@@ -102,36 +89,13 @@ fn spaced(mut text: Vec<u8>) -> Option<Arc<[u8]>> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// When a process began, in clock ticks: the 22nd field of its `stat`, `proc_pid_stat(5)`. The second
-/// field, the name, may hold blanks and brackets.
-fn started(stat: &[u8]) -> Option<u64> {
-    let after = stat.rsplit(|&byte| byte == b')').next()?;
-    std::str::from_utf8(after).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// A moment of the kernel's boot time in clock ticks, as `/proc` shows it in this time namespace.
-fn ticks_of(boot_ns: u64) -> Option<u64> {
-    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
-    clock::own_boot_ns(boot_ns).checked_div(SECOND.checked_div(per_second)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::process::id;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-
-    /// This process's own start, to the tick.
-    fn own_start_ns() -> u64 {
-        let ticks = started(&fs::read("/proc/self/stat").unwrap()).unwrap();
-        let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).unwrap().unwrap()).unwrap();
-        let ns = ticks * (SECOND / per_second);
-        // Outside of time namespaces.
-        assert_eq!(ticks_of(ns), Some(ticks));
-        ns
-    }
+    use crate::host::process::own_start_ns;
 
     fn own(pid: u32, start_ns: u64) -> Owner {
         Owner { pid, start_ns, source: conn_common::owner::CONNECT, ..Owner::NONE }
@@ -154,7 +118,7 @@ mod tests {
         let expected = facts::sees_all_processes().then(|| args.join(" "));
         assert_eq!(text(&own(id(), start)), expected);
         // An earlier process had the same id.
-        assert_eq!(text(&own(id(), start - SECOND)), None);
+        assert_eq!(text(&own(id(), start - 1_000_000_000)), None);
         // No process has the id, or the owner is unknown.
         assert_eq!(text(&own(u32::MAX, start)), None);
         assert_eq!(text(&Owner { source: conn_common::owner::UNKNOWN, ..own(id(), start) }), None);
@@ -186,10 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_in_a_process_name_are_skipped() {
-        let stat = b"7 (a) b) 1 (c) S 1 7 7 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 1";
-        assert_eq!(started(stat), Some(4_711));
-        assert_eq!(started(b"7 (x) S 1"), None);
+    fn zeros_between_arguments_become_blanks() {
         assert_eq!(spaced(b"a\0b c\0\0".to_vec()).as_deref(), Some(&b"a b c"[..]));
         assert_eq!(spaced(b"\0".to_vec()), None);
     }

@@ -1,5 +1,6 @@
 //! The sockets that existed before conntrace, and those that exist now.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::thread;
@@ -8,12 +9,13 @@ use conn_common::name;
 use conn_common::owner::Owner;
 use conn_common::row::{HolderRow, NO_DESCRIPTOR, SocketRow};
 
-use crate::filter::protocols::Protocols;
+use crate::host::facts;
+use crate::host::io_uring::{self, Ring};
 use crate::host::namespace::{self, Found, Namespace};
 use crate::kernel::iterator::{
-    self, AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
+    AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
 };
-use crate::kernel::probe::{Probe, ProbeError};
+use crate::kernel::probe::Probe;
 
 /// Finds all namespaces and adopts their sockets. Another thread looks meanwhile for namespaces that only files
 /// keep: a walk over the files of all tasks takes a fifth of the time that adopting the sockets behind them does.
@@ -53,16 +55,7 @@ pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<Walked, W
     Ok(walked)
 }
 
-/// The programs that list the sockets of these protocols, find their namespaces, and with `holders` their processes. The
-/// slowest comes first.
-pub(crate) fn listing_programs(protocols: Protocols, holders: bool) -> Vec<&'static str> {
-    let files = holders.then(|| iterator::holder_program(protocols));
-    let tcp = protocols.contains(Protocols::TCP).then_some(name::TCP_LIST);
-    let udp = protocols.contains(Protocols::UDP).then_some(name::UDP_LIST);
-    files.into_iter().chain([iterator::namespace_program(protocols)]).chain(tcp).chain(udp).collect()
-}
-
-/// Visits every socket of the namespaces that is of the probe's protocols, and that its filters let through. Of a hidden namespace, only sockets
+/// Visits every TCP socket of the namespaces that the probe's filters let through. Of a hidden namespace, only sockets
 /// are visited that a process has open, without their lock. A namespace that `may_skip` by its inode number is not
 /// walked if the kernel counts no socket there: a half-open connection whose listener is gone is not counted.
 ///
@@ -74,44 +67,13 @@ pub(crate) fn list(
     may_skip: impl Fn(u32) -> bool + Sync,
     mut each: impl FnMut(SocketRow) + Send,
 ) -> Result<Walked, WalkError> {
-    let mut walked = Walked::default();
-    if probe.protocols().contains(Protocols::TCP) {
-        let (sockets, foreign) = (SocketIterator::new(probe)?, SocketIterator::foreign);
-        walked.add(list_with(&sockets, foreign, probe, found, &may_skip, &mut each)?);
-    }
-    if probe.protocols().contains(Protocols::UDP) {
-        let (sockets, foreign) = (SocketIterator::udp(probe)?, SocketIterator::foreign_udp);
-        // A bucket of the kernel's table may change between two reads of it, and a socket then comes twice.
-        let mut seen = HashSet::new();
-        let each = |row: SocketRow| {
-            if seen.insert(row.cookie) {
-                each(row);
-            }
-        };
-        let udp = list_with(&sockets, foreign, probe, found, &|_| true, each)?;
-        // Both walks meet the same refusals, of which one is enough.
-        if walked.done.is_empty() && walked.refused.is_empty() {
-            walked = udp;
-        }
-    }
-    Ok(walked)
-}
-
-/// [`list`] with one iterator, and that over sockets of hidden namespaces.
-fn list_with(
-    sockets: &SocketIterator,
-    foreign: fn(&Probe) -> Result<SocketIterator, ProbeError>,
-    probe: &Probe,
-    found: &Found,
-    may_skip: &(impl Fn(u32) -> bool + Sync),
-    mut each: impl FnMut(SocketRow) + Send,
-) -> Result<Walked, WalkError> {
+    let sockets = SocketIterator::new(probe)?;
     let (walked, mut hidden) =
-        each_way(probe, &found.namespaces, |namespaces| sockets.each_in(namespaces, may_skip, &mut each))?;
+        each_way(probe, &found.namespaces, |namespaces| sockets.each_in(namespaces, &may_skip, &mut each))?;
     hidden.extend(&found.hidden);
     if !hidden.is_empty() {
         let mut seen = HashSet::new();
-        foreign(probe)?.each(|row| {
+        SocketIterator::foreign(probe)?.each(|row| {
             // Several descriptors and processes may have the same socket.
             if hidden.contains(&row.connection.netns) && seen.insert(row.cookie) {
                 each(row);
@@ -185,7 +147,7 @@ fn kept_namespaces(files: &NamespaceIterator, known: &Found) -> Result<Found, Wa
 #[derive(Debug)]
 pub(crate) struct Holders {
     by_cookie: HashMap<u64, SetNumber>,
-    /// Of MPTCP sockets, whose subflows are in no file themselves.
+    /// Of MPTCP sockets, whose subflows are in no file themselves, and of sockets in rings.
     by_inode: HashMap<u64, SetNumber>,
     sets: Vec<Vec<Owner>>,
     /// The set that a set becomes with one more holder, by process id, thread id and start.
@@ -207,11 +169,9 @@ impl Default for Holders {
 }
 
 impl Holders {
-    fn add(&mut self, row: &HolderRow) {
+    fn add(&mut self, cookie: u64, inode: u64, owner: &Owner) {
         let Self { by_cookie, by_inode, sets, grown } = self;
-        let number =
-            if row.inode == 0 { by_cookie.entry(row.cookie) } else { by_inode.entry(row.inode) }.or_default();
-        let owner = &row.owner;
+        let number = if inode == 0 { by_cookie.entry(cookie) } else { by_inode.entry(inode) }.or_default();
         if sets[*number].iter().any(|known| known.pid == owner.pid) {
             return;
         }
@@ -224,13 +184,15 @@ impl Holders {
     }
 
     /// The processes that have a socket open; `None` if there are none.
-    pub(crate) fn of(&self, row: &SocketRow) -> Option<&[Owner]> {
-        let number = if row.mptcp_inode == 0 {
-            self.by_cookie.get(&row.cookie)
-        } else {
-            self.by_inode.get(&row.mptcp_inode)
+    pub(crate) fn of(&self, row: &SocketRow) -> Option<Cow<'_, [Owner]>> {
+        let set = |number: &SetNumber| self.sets[*number].as_slice();
+        let of_file = self.by_cookie.get(&row.cookie).map(set);
+        let of_ring = self.by_inode.get(&row.inode).filter(|_| row.inode != 0).map(set);
+        let (Some(of_file), Some(of_ring)) = (of_file, of_ring) else {
+            return of_file.or(of_ring).map(Cow::from);
         };
-        number.map(|&number| self.sets[number].as_slice())
+        let is_new = |owner: &&Owner| of_file.iter().all(|known| known.pid != owner.pid);
+        Some(of_file.iter().chain(of_ring.iter().filter(is_new)).copied().collect())
     }
 }
 
@@ -249,8 +211,22 @@ pub(crate) fn namespaces_and_holders(probe: &Probe) -> Result<(Found, Holders), 
 }
 
 fn holders(files: &HolderIterator) -> Result<Holders, WalkError> {
-    let mut holders = Holders::default();
-    files.each(|row| holders.add(&row))?;
+    let (mut holders, mut rings) = (Holders::default(), Vec::new());
+    files.each(|HolderRow { cookie, inode, ring, owner, .. }| match ring {
+        NO_DESCRIPTOR => holders.add(cookie, inode, &owner),
+        fd => rings.push(Ring { process: owner, fd }),
+    })?;
+    // In another pid namespace, the ids below `/proc` are not those of owners.
+    if !facts::sees_all_processes() {
+        rings.clear();
+    }
+    let id = |owner: &Owner| (owner.pid, owner.start_ns);
+    let left_out = io_uring::each_socket(rings, id, |owner, inode| holders.add(0, inode, &owner));
+    if left_out > 0 {
+        log::warn!(
+            "conntrace has not looked into {left_out} io_urings, since there are too many: sockets there have no owner"
+        );
+    }
     Ok(holders)
 }
 
@@ -265,15 +241,21 @@ mod tests {
         for (cookie, inode, pid) in
             [(1, 0, 7), (1, 0, 7), (2, 0, 7), (1, 0, 8), (2, 0, 8), (3, 0, 8), (9, 4, 8), (3, 0, 7)]
         {
-            holders.add(&HolderRow { cookie, inode, owner: owner(pid) });
+            holders.add(cookie, inode, &owner(pid));
         }
-        let of = |cookie, mptcp_inode| {
-            let row = SocketRow { cookie, mptcp_inode, ..SocketRow::EMPTY };
+        let of = |cookie, inode| {
+            let row = SocketRow { cookie, inode, ..SocketRow::EMPTY };
             holders.of(&row).map(|set| set.iter().map(|owner| owner.pid).collect::<Vec<_>>())
         };
         assert_eq!((of(1, 0), of(2, 0), of(3, 0)), (Some(vec![7, 8]), Some(vec![7, 8]), Some(vec![8, 7])));
         assert_eq!((of(0, 4), of(4, 0)), (Some(vec![8]), None));
         // None, {7}, {7, 8}, {8}, {8, 7}.
         assert_eq!(holders.sets.len(), 5);
+        // A ring of another process has a socket, too.
+        assert_eq!((of(1, 4), of(2, 9)), (Some(vec![7, 8]), Some(vec![7, 8])));
+        holders.add(0, 4, &owner(9));
+        let row = SocketRow { cookie: 1, inode: 4, ..SocketRow::EMPTY };
+        let pids: Vec<_> = holders.of(&row).unwrap().iter().map(|owner| owner.pid).collect();
+        assert_eq!(pids, [7, 8, 9]);
     }
 }

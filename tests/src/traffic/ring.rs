@@ -4,12 +4,15 @@
 
 use super::socket::{Server, await_end, tcp, transfer, tuple_of};
 use crate::truth::Truth;
-use io_uring::{IoUring, opcode, squeue, types::Fd};
+use io_uring::{
+    IoUring, opcode, squeue,
+    types::{DestinationSlot, Fd, Fixed},
+};
 use socket2::{SockAddr, Socket};
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
-    os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd},
     panic, ptr, thread,
 };
 
@@ -88,6 +91,32 @@ pub fn connect(server: SocketAddr) -> Socket {
         assert_eq!(result, 0, "connect by io_uring");
         client
     })
+}
+
+/// A ring that holds a listener and both ends of a connection to it. None of these has a descriptor.
+///
+/// # Panics
+/// This machine does not allow `io_uring`.
+pub fn with_sockets(address: SocketAddr) -> OwnedFd {
+    let mut ring = IoUring::new(8).expect("a ring");
+    let (listener, client) = (Server::listen(address), super::socket::connect(address));
+    let files = [listener.socket.as_raw_fd(), client.as_raw_fd(), -1];
+    ring.submitter().register_files(&files).expect("files in a ring");
+    drop((listener, client));
+    let slot = DestinationSlot::try_from_slot_target(2).expect("a slot");
+    let accept = opcode::Accept::new(Fixed(0), ptr::null_mut(), ptr::null_mut()).file_index(Some(slot));
+    // SAFETY: the ring holds the listener.
+    let results = unsafe { perform(&mut ring, [accept.build()]) };
+    assert_eq!(results, [0], "accept without a descriptor");
+    // SAFETY: the ring is open.
+    unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) }.try_clone_to_owned().expect("a descriptor")
+}
+
+/// True if the kernel shows sockets of a ring of this process.
+pub fn shows_sockets(pid: u32) -> bool {
+    let shown = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the process lives");
+    let has_socket = |path| fs::read_to_string(path).is_ok_and(|text| text.contains(": socket:["));
+    shown.flatten().any(|file| has_socket(file.path()))
 }
 
 /// Submits the operations together, waits for all, and returns their results in the same order.

@@ -6,7 +6,7 @@ use conn_tests::{
     host::Host,
     needs_tracing,
     port::Port,
-    tracer::Tracer,
+    tracer::{Setup, Tracer},
     traffic::{
         Server,
         crew::{Call, CallReport, Owner, Worker, call, called, process_name, serve, set_long_timeout},
@@ -17,7 +17,7 @@ use conn_tests::{
 };
 use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -287,6 +287,45 @@ fn io_uring_connects_and_accepts_have_owners(_: &Host) -> Outcome {
         };
         assert_eq!(found, (expected.0, expected.1.map(u64::from)), "{inn}");
     }
+    Ok(())
+}
+
+/// Sockets that only a ring holds have the ring's process as their holder.
+#[apply(needs_tracing)]
+fn sockets_in_a_ring_have_holders(_: &Host) -> Outcome {
+    let port = Port::claim();
+    ring::is_allowed().map_err(|error| Skip(format!("this machine does not allow io_uring: {error}")))?;
+    let worker = Worker::start("conn-ring-held", &[], |line| {
+        let _ring = ring::with_sockets(port.v4());
+        line.ready();
+        line.wait();
+    });
+    worker.await_ready();
+    if !ring::shows_sockets(worker.pid()) {
+        return Err(Skip("this kernel shows no sockets of an io_uring".to_owned()));
+    }
+    let run = |arguments: &[&str]| {
+        let filter = format!("service = :{}", port.number());
+        let ended = Setup::new(arguments).arguments([filter]).run();
+        ended.expect_code(0);
+        ended.stdout
+    };
+    let owners = |arguments: &[&str]| {
+        let owner = |line: &String| {
+            let row: Value = serde_json::from_str(line).expect("an object");
+            json!([row["pid"], row["comm"], row["owner"], row["holders"]])
+        };
+        run(&[&["list", "-o", "json"], arguments].concat()).iter().map(owner).collect::<Vec<_>>()
+    };
+    let pid = worker.pid().to_string();
+    let expected = json!([worker.pid(), "conn-ring-held", "files", 1]);
+    assert_eq!(owners(&[]), [expected.clone(), expected.clone()]);
+    assert_eq!(owners(&["--listening"]), std::slice::from_ref(&expected));
+    assert_eq!(owners(&["--pid", &pid]), [expected.clone(), expected.clone()]);
+    assert_eq!(owners(&["--comm", "conn-ring-held", "--listening"]), [expected]);
+    assert_eq!(owners(&["--pid", "1"]), Vec::<Value>::new());
+    let counts = run(&["count", "--by", "comm", "-o", "csv"]);
+    assert_eq!(counts, ["comm,open", "conn-ring-held,2"]);
     Ok(())
 }
 

@@ -6,6 +6,8 @@ mod key;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use conn_common::name::{self, LIST_INODES};
+
 use self::key::Key;
 use crate::cli::Group;
 use crate::command::hint;
@@ -38,16 +40,21 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log(&[Kind::Open], settings.protocols);
+    settings.filter.log(&[Kind::Open]);
     let plan = plan(host, None)?;
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
-    let listening = settings.filter.is_of_listeners(settings.protocols);
-    let probe = Probe::load(&plan, &Options::for_sockets(&settings.filter, settings.protocols, listening))?;
     let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
         || by_filters.workloads
         || settings.filter.asks_for(Field::is_owners);
-    probe.load_programs(&sockets::listing_programs(settings.protocols, needs_holders))?;
+    let mut options = Options::for_sockets(&settings.filter, settings.filter.is_of_listeners());
+    if needs_holders {
+        options.listed |= LIST_INODES;
+    }
+    let probe = Probe::load(&plan, &options)?;
+    let files = needs_holders.then_some(name::FILE_LIST);
+    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
+    probe.load_programs(&programs.collect::<Vec<_>>())?;
     let (found, holders) = if needs_holders {
         sockets::namespaces_and_holders(&probe)?
     } else {
