@@ -36,8 +36,10 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
         check_options(&args[..2], &words)?;
         args.splice(2..2, words);
     }
-    let mut values = args.windows(2).filter(|pair| pair[0] == "-n").filter_map(|pair| pair[1].to_str());
-    if let Some(why) = values.find_map(conntrack_compat::source_nat) {
+    let apart = args.windows(2).filter(|pair| pair[0] == "-n").filter_map(|pair| pair[1].to_str());
+    let words = args.iter().filter_map(|arg| arg.to_str()).filter(|arg| is_short(arg));
+    let joined = words.filter_map(|word| Some(word.split_once('n')?.1));
+    if let Some(why) = apart.chain(joined).find_map(conntrack_compat::source_nat) {
         return Err(Refusal::Usage(UsageError::Unknown(why)));
     }
     Cli::try_parse_from(&args).map_err(|error| refuse(error, &args))

@@ -55,8 +55,8 @@ pub(crate) fn why(option: &str) -> Option<Complaint> {
     Some(complaint!("conntrack's {name} has no meaning here: {why}"))
 }
 
-/// Why conntrace refuses conntrack's `-n ADDRESS`. `None` for other words behind `-n`: here that is a flag, and an address
-/// begins no expression.
+/// Why conntrace refuses conntrack's `-n ADDRESS`, in one word or two. `None` for anything else behind `-n`: here that is
+/// a flag, and an address begins no expression.
 pub(crate) fn source_nat(word: &str) -> Option<Complaint> {
     let is_address = word.contains(['.', ':']) && prefix::parse(word).is_ok();
     is_address.then(|| {

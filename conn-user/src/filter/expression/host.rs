@@ -3,7 +3,7 @@
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::expression::field::Field;
 use crate::filter::expression::value::{ANY, one};
-use crate::filter::expression::{Expression, Predicate};
+use crate::filter::expression::{Expression, Predicate, family};
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 use crate::host::lookup::Lookup;
@@ -13,7 +13,7 @@ const EVERY_ADDRESS: [&str; 4] = [ANY, "any", "all", "default"];
 
 /// ss's `[FAMILY:]ADDRESS[%INTERFACE][:PORT]`. Address and port may be `*`.
 pub(super) fn address(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
-    let (family, rest) = family(item);
+    let (family, rest) = family::split(item)?;
     let (address, port) = split_host(rest)?;
     let (address, interface) = match address.split_once('%') {
         // A length stands behind the interface, or before it.
@@ -100,21 +100,11 @@ fn split_host(text: &str) -> Result<(String, Option<&str>), Complaint> {
 
 /// ss's `[FAMILY:]:PORT`. Both colons are optional.
 pub(super) fn port(field: Field, item: &str, lookup: &dyn Lookup) -> Result<Expression, Complaint> {
-    let (family, rest) = family(item);
-    let port = rest.strip_prefix("*:").unwrap_or(rest);
+    let (family, rest) = family::split(item)?;
+    let port = rest.strip_prefix("*:").or(rest.strip_prefix(':')).unwrap_or(rest);
     let ports = Expression::test(field, one(field, port, lookup)?);
     Ok(match family {
         Some(family) => Expression::And(vec![family, ports]),
         None => ports,
     })
-}
-
-/// The family before an address, if any, and the rest.
-fn family(item: &str) -> (Option<Expression>, &str) {
-    for (word, number) in [("inet6:", 6), ("inet:", 4)] {
-        if let Some(rest) = item.strip_prefix(word) {
-            return (Some(Expression::test(Field::Family, Ranges::one(number))), rest);
-        }
-    }
-    (None, item)
 }

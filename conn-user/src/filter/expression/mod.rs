@@ -3,6 +3,7 @@
 //! An expression is a tree of tests. A test is a field with the set of values that pass, so `and`, `or` and `not` of
 //! tests of one field are one test again.
 
+mod family;
 pub(crate) mod field;
 pub(crate) mod host;
 pub(crate) mod lexer;

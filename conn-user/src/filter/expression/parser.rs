@@ -2,7 +2,7 @@
 
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::expression::lexer::{Comparison, Span, Token, TokenKind, tokens};
-use crate::filter::expression::{Expression, Field, PredicateKind, Test, value};
+use crate::filter::expression::{Expression, Field, PredicateKind, Test, family, value};
 use crate::filter::syntax_error::SyntaxError;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
@@ -51,7 +51,10 @@ pub(crate) fn parse_all(text: &str, lookup: &dyn Lookup) -> Result<Parsed, Synta
     let mut parser = Parser { tokens: &tokens, next: 0, depth: 0, end, mixes: false, lookup };
     let expression = parser.whole()?;
     match parser.peek() {
-        None => Ok(Parsed { expression, mixes: parser.mixes }),
+        None => {
+            let terms = family::of_all(&tokens).into_iter().chain([expression]).collect();
+            Ok(Parsed { expression: join(terms, Expression::And), mixes: parser.mixes })
+        }
         Some(Token { kind: TokenKind::Close, span }) => {
             Err(SyntaxError::new(span.start, 1, "this ) closes nothing: take it out, or write the ( before"))
         }
@@ -329,8 +332,12 @@ impl<'a> Parser<'a> {
                 Expression::test(field, value::quoted(field, text, self.lookup).map_err(wrong)?)
             }
             (TokenKind::Word(text) | TokenKind::Quoted(text), _) => {
+                let (family, text) =
+                    if field.is_port() { family::split(text).map_err(wrong)? } else { (None, text.as_str()) };
                 let limit = value::limit(field, text, self.lookup).map_err(wrong)?;
-                Expression::test(field, beyond(field, comparison, limit))
+                let terms =
+                    family.into_iter().chain([Expression::test(field, beyond(field, comparison, limit))]);
+                join(terms.collect(), Expression::And)
             }
             (TokenKind::Not, _) => {
                 return Err(SyntaxError::new(

@@ -67,6 +67,11 @@ pub(crate) fn parse(text: &str) -> Result<Ranges, Complaint> {
         "big" => Ok(all().without(&of(&[SYN_RECV, TIME_WAIT]))),
         // conntrack has one name for both states.
         "finwait" => Ok(of(&[FIN_WAIT1, FIN_WAIT2])),
+        "boundinactive" => {
+            Err("no connection is bound-inactive: ss --bound-inactive shows sockets that only have a port"
+                .into())
+        }
+        "newsynrecv" => Err("the kernel's new-syn-recv is called syn-recv, as in ss".into()),
         _ => Err(complaint!("unknown state {text}: {HOW}", text = as_typed(text))),
     }
 }
@@ -102,6 +107,11 @@ mod tests {
         assert_eq!(states("connected").len(), 9);
         assert_eq!(states("synchronized").len(), 8);
         assert_eq!(states("big").len(), 9);
+        let refused = ["bound-inactive", "new-syn-recv"].map(|name| parse(name).unwrap_err().to_string());
+        insta::assert_snapshot!(refused.join("\n"), @"
+        no connection is bound-inactive: ss --bound-inactive shows sockets that only have a port
+        the kernel's new-syn-recv is called syn-recv, as in ss
+        ");
         assert!(parse("NONE").unwrap_err().to_string().contains("established"));
     }
 

@@ -49,7 +49,20 @@ pub(crate) fn range(item: &str, services: &Services) -> Result<RangeInclusive<u1
 /// # Errors
 /// The text is not a port.
 pub(crate) fn port(text: &str, services: &Services) -> Result<u16, Complaint> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        let port = u16::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'));
+        return port
+            .ok_or_else(|| complaint!("{text} is no port: ports are 0x0 to 0xffff", text = as_typed(text)));
+    }
     if is_number(text) {
+        // ss and other programs in C read 8 as the base of such a number.
+        if text.len() > 1 && text.starts_with('0') {
+            let decimal = text.trim_start_matches('0');
+            return Err(complaint!(
+                "{text} may be octal: write {} without a zero in front, or another number",
+                if decimal.is_empty() { "0" } else { decimal }
+            ));
+        }
         return text.parse().map_err(|_| complaint!("port {text} is out of range: ports are 0 to 65535"));
     }
     services.port(text).ok_or_else(|| {
@@ -85,6 +98,7 @@ mod tests {
         assert_eq!(ports("ssh,www"), Ok(vec![22, 80]));
         assert_eq!(ports(" 8002-8004 , 8000,0,65535"), Ok(vec![8002, 8003, 8004, 8000, 0, 65535]));
         assert_eq!(ports("iscsi-target,914c-g"), Ok(vec![3260, 211]));
+        assert_eq!(ports("0x16,0X1f90"), Ok(vec![22, 8080]));
         assert_eq!(ports("ssh-24"), Ok(vec![22, 23, 24]));
         assert_eq!(ports("3258-iscsi-target"), Ok(vec![3258, 3259, 3260]));
         assert_eq!(ports("iscsi-target-3261"), Ok(vec![3260, 3261]));
@@ -108,7 +122,10 @@ mod tests {
             "22,",
             "no-such-name",
             "22.5",
-            "0x16",
+            "0x1ffff",
+            "0x",
+            "022",
+            "00",
         ]
         .map(|text| format!("{text:?}: {}", ports(text).unwrap_err()));
         insta::assert_snapshot!(errors.join("\n"), @r#"
@@ -126,7 +143,10 @@ mod tests {
         "22,": a port is missing beside a comma in "22,": write a number, a service name, or a range like 8000-8099
         "no-such-name": unknown service "no-such-name": not in /etc/services; use a number
         "22.5": unknown service "22.5": not in /etc/services; use a number
-        "0x16": unknown service "0x16": not in /etc/services; use a number
+        "0x1ffff": "0x1ffff" is no port: ports are 0x0 to 0xffff
+        "0x": "0x" is no port: ports are 0x0 to 0xffff
+        "022": 022 may be octal: write 22 without a zero in front, or another number
+        "00": 00 may be octal: write 0 without a zero in front, or another number
         "#);
     }
 
