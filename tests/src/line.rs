@@ -29,6 +29,15 @@ const STATES: [&str; 11] = [
     "LISTEN",
 ];
 
+const TYPES: [(&str, Kind); 6] = [
+    ("    [NEW] ", Kind::New),
+    (" [UPDATE] ", Kind::Update),
+    ("[DESTROY] ", Kind::Destroy),
+    ("[ATTEMPT] ", Kind::Attempt),
+    (" [LISTEN] ", Kind::Listen),
+    (" [CLOSED] ", Kind::Closed),
+];
+
 /// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -38,6 +47,12 @@ pub enum Kind {
     Update,
     /// `[DESTROY]`
     Destroy,
+    /// `[ATTEMPT]`, which conntrack does not have
+    Attempt,
+    /// `[LISTEN]`, which conntrack does not have
+    Listen,
+    /// `[CLOSED]`, which conntrack does not have
+    Closed,
     /// None: a line of `conntrack -L`
     Open,
 }
@@ -133,7 +148,7 @@ impl FromStr for Line {
         let padded = format!("{line} ");
         let mut reader = Reader { all: &padded, rest: &padded };
         let stamp = reader.stamp()?;
-        let kind = [("    [NEW] ", Kind::New), (" [UPDATE] ", Kind::Update), ("[DESTROY] ", Kind::Destroy)]
+        let kind = TYPES
             .into_iter()
             .find_map(|(text, kind)| reader.skip(text).then_some(kind))
             .or_else(|| reader.rest.starts_with(|c: char| c.is_ascii_lowercase()).then_some(Kind::Open))
@@ -323,6 +338,26 @@ mod tests {
         assert_eq!(line.key("comm"), Some("a\\x20b"));
         assert_eq!(line.key("lifetime>"), Some("0.5"));
         assert!(line.tuple().client.is_ipv6());
+    }
+
+    #[test]
+    fn types_of_ours_are_read() {
+        let rest = "src=0.0.0.0 dst=127.0.0.1 sport=0 dport=22 src=127.0.0.1 dst=0.0.0.0 sport=22 dport=0 dir=listen";
+        for (words, kind, state) in [
+            (" [LISTEN] tcp      6 LISTEN ", Kind::Listen, "LISTEN"),
+            (" [CLOSED] tcp      6 CLOSE ", Kind::Closed, "CLOSE"),
+            ("[ATTEMPT] tcp      6 SYN_RECV ", Kind::Attempt, "SYN_RECV"),
+        ] {
+            let line = parse(&format!("{words}{rest}")).unwrap();
+            assert_eq!(
+                (line.kind, line.state.as_deref(), line.key("dir")),
+                (kind, Some(state), Some("listen"))
+            );
+            assert!(
+                parse(&format!(" {words}{rest}")).is_err()
+                    && parse(&format!("{}{rest}", &words[1..])).is_err()
+            );
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn setup(columns: u16, words: &[&str]) -> Setup {
     let has = |word| words.contains(&word);
     let options = match () {
         () if has("-v") => "",
-        () if has("stats") || has("--listening") => PORTS,
+        () if has("stats") || has("--listening") || has("LISTEN") => PORTS,
         () => STAGE,
     };
     let setup = Setup::new(words).on_terminal(columns).variable("NO_COLOR", "1");

@@ -38,7 +38,7 @@ const ANSWER: u64 = 56;
 #[derive(Debug)]
 pub struct Stage {
     client: NetNs,
-    _server: NetNs,
+    server: NetNs,
     _residents: [Resident; 2],
     _link: Veth,
     sshd: Process,
@@ -66,7 +66,7 @@ impl Stage {
         }
         let sshd = server.run(sshd);
         let residents = [client.settle(), server.settle()];
-        Ok(Self { client, _server: server, _residents: residents, _link: link, sshd })
+        Ok(Self { client, server, _residents: residents, _link: link, sshd })
     }
 
     /// The process id of `sshd`.
@@ -102,6 +102,13 @@ impl Stage {
                 tcp(server).connect(&server.into()).expect_err("no process listens there");
             })
         });
+        process.join();
+    }
+
+    /// A process `telnetd` that listens on port 23 for a moment.
+    pub fn listens(&self) {
+        let address = SocketAddr::from((SERVER, 23));
+        let process = self.server.run(|| Process::run("telnetd", &[], || drop(Server::listen(address))));
         process.join();
     }
 }

@@ -55,7 +55,6 @@ mod live {
     mod start;
     mod time_wait;
     mod traffic;
-    mod udp_sockets;
     mod usage;
     mod workload;
 }

@@ -82,8 +82,8 @@ pub(super) static COLUMNS: [Column; 34] = [
         id: "protocol",
         title: "PROTO",
         width: 5,
-        kind: Type::Word(&["tcp", "udp"]),
-        help: "layer-4 protocol",
+        kind: Type::Word(&["tcp"]),
+        help: "layer-4 protocol, always tcp",
         names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
         get: |event, _| Cell::word(protocol::name(event.protocol)),
         ..PLAIN
@@ -93,11 +93,10 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "STATE",
         width: 11,
         kind: Type::Word(&state_name::NAMES),
-        help: "TCP state after the event; close in every destroy. A UDP socket is established or unconnected: it has a peer, or \
-               none",
+        help: "TCP state after the event; close in every destroy",
         unknown: "a state that conntrace does not know",
         names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
-        get: |event, _| Cell::word(event.state()),
+        get: |event, _| Cell::word(state_name::name(event.connection.state)),
         ..PLAIN
     },
     Column {
@@ -152,9 +151,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         names: ConventionNames { otel: "destination.port", ecs: "destination.port" },
         get: |event, _| {
             let port = event.connection.dport;
-            // The names are those of TCP services.
-            let has_name = event.is_directed() && event.protocol == protocol::TCP;
-            if has_name { Cell::Service(port) } else { Cell::Number(port.into()) }
+            if event.is_directed() { Cell::Service(port) } else { Cell::Number(port.into()) }
         },
         ..PLAIN
     },
@@ -236,7 +233,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         width: 8,
         kind: Type::Word(&SOURCES),
         help: "how the owner is known: it called connect, or accept; it is the listener; or it was found \
-               among all open files. - if nobody is known; with a word and no pid, several qualify",
+               among all open files. - if no process is known; with a word and no pid, several qualify",
         names: ConventionNames { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
         get: |event, _| Cell::Word(event.owner_source()),
         ..PLAIN

@@ -4,9 +4,10 @@
 
 use super::socket::{
     Server, await_end, await_error, await_fin, connect, disconnect, hear_again, hear_nothing, set_option,
-    transfer, tuple_of,
+    state_of, transfer, tuple_of,
 };
 use crate::{netns::NetNs, truth::Truth};
+use conn_common::state::CLOSING;
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr},
@@ -146,6 +147,38 @@ pub fn half_close_reset(server: SocketAddr, by_linger2: bool) -> Truth {
     }
     drop(pair.client);
     assert_eq!(await_reset(&pair.server), libc::EPIPE);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// The client shuts down, and resets while the server waits in `LAST_ACK` for an answer to its own FIN.
+pub fn reset_in_last_ack(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_end(&pair.server);
+    hear_nothing(&pair.client);
+    drop(pair.server);
+    pair.client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(pair.client);
+    truth.whole(pair.tuple);
+    truth
+}
+
+/// Both shut down, the client hears nothing of that, and resets while the server waits in `CLOSING`.
+pub fn reset_in_closing(server: SocketAddr) -> Truth {
+    let mut truth = Truth::default();
+    let pair = Server::listen(server).pair();
+    truth.listened(server.port());
+    hear_nothing(&pair.client);
+    pair.server.shutdown(Shutdown::Write).unwrap();
+    pair.client.shutdown(Shutdown::Write).unwrap();
+    await_end(&pair.server);
+    assert_eq!(state_of(&pair.server), CLOSING);
+    pair.client.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(pair.client);
+    assert_eq!(await_reset(&pair.server), libc::ECONNRESET);
     truth.whole(pair.tuple);
     truth
 }

@@ -45,6 +45,7 @@ const SAMPLES: &[Sample] = &[
     Sample { name: "count json", make: count_json },
     Sample { name: "list", make: list },
     Sample { name: "listening", make: listening },
+    Sample { name: "listen", make: listen },
     Sample { name: "filter", make: filter },
 ];
 
@@ -162,6 +163,13 @@ fn list(stage: &Stage) -> Vec<String> {
 
 fn listening(_: &Stage) -> Vec<String> {
     ask(120, &["list", "--listening", "--dport", "22"])
+}
+
+fn listen(stage: &Stage) -> Vec<String> {
+    watch(80, &["-e", "LISTEN", "--dport", "23"], |tracer| {
+        stage.listens();
+        await_lines(tracer, 1, "[CLOSED]");
+    })
 }
 
 fn filter(_: &Stage) -> Vec<String> {

@@ -3,6 +3,7 @@
 use conn_tests::{
     harness::Outcome,
     host::Host,
+    line::Kind,
     needs_tracing,
     netns::NetNs,
     port::Port,
@@ -200,5 +201,7 @@ fn lines_have_words_of_eight_characters(_: &Host) -> Outcome {
     );
     let words = [" [LISTEN] tcp      6 LISTEN ", " [CLOSED] tcp      6 CLOSE "];
     assert_eq!(ended.stdout, words.map(|words| format!("{words}{rest}")));
+    let kinds: Vec<Kind> = ended.events().iter().map(|line| line.kind).collect();
+    assert_eq!(kinds, [Kind::Listen, Kind::Closed]);
     Ok(())
 }

@@ -170,6 +170,8 @@ fn orderly_ends_have_their_reason(_: &Host) -> Outcome {
             // In CLOSE_WAIT.
             Way { run: |to| close::half_close_reset(to, false), ends: clients_reset },
             Way { run: |to| close::half_close_reset(to, true), ends: clients_reset },
+            Way { run: close::reset_in_last_ack, ends: clients_reset },
+            Way { run: close::reset_in_closing, ends: clients_reset },
             Way { run: close::late_data, ends: &[("out", OUR_FIN, 1), ("in", PEERS_RESET, 1)] },
             // connect(AF_UNSPEC), then a connection that ends well.
             Way {

@@ -301,6 +301,51 @@ fn a_user_is_not_shown_as_a_container_of_the_host(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// A user's service manager has units of its own, which only `--user-unit` selects.
+#[apply(needs_tracing)]
+fn units_of_users_are_selected(_: &Host) -> Outcome {
+    let id = unique_id();
+    let name = format!("conn-shell-{}.service", &id[50..]);
+    let manager = Cgroup::made(cgroup_root()?.join(format!("user@{}.service", &id[57..])), id)?;
+    let slice = manager.below("app.slice")?;
+    let unit = slice.below(&name)?;
+    let port = Port::claim();
+    let dport = port.to_string();
+    let (server, open) = unit.serve(port.v4());
+    let (found, _) = listener(&port, &["--columns", "user_unit,user_slice"]);
+    assert_eq!(found, Some(serde_json::json!({ "user_unit": name, "user_slice": "app.slice" })));
+    let whole = name.strip_suffix(".service").unwrap();
+    for pattern in [&name, whole, &format!("{}*", &whole[..14]), "app.slice"] {
+        let (found, stderr) = listener(&port, &["--user-unit", pattern]);
+        assert!(found.is_some() && !stderr.contains("--user-unit"), "{pattern}: {stderr}");
+    }
+    let counted = |words: &[&str]| {
+        let ended = Setup::new(["count", "--netns", ".", "--dport", &dport]).arguments(words).run();
+        ended.expect_code(0);
+        ended.stdout.concat()
+    };
+    // Of the connection's two ends, one is of the unit.
+    let with = |filter: &str| counted(&[&filter.replace("NAME", &name)]);
+    assert_eq!(counted(&["--user-unit", &name]), "1");
+    assert_eq!(["user-unit = NAME", "not user-unit = NAME", "unit = NAME"].map(with), ["1", "1", "0"]);
+    let tracer = Tracer::start(["-e", "NEW", "--dport", &dport, "--user-unit", &name]);
+    let both = Tracer::start(["-e", "NEW", "--dport", &dport]);
+    // The server serves one client after the other.
+    drop(open);
+    let again = call(port.v4()).tuple;
+    for direction in ["in", "out"] {
+        both.await_flow(Kind::New, direction, again);
+    }
+    let shown = tracer.stop();
+    let directions: Vec<_> = shown.events().iter().map(|line| line.key("dir").map(str::to_owned)).collect();
+    assert_eq!(directions, [Some("in".into())], "{shown:#?}");
+    drop(server);
+    let (found, stderr) = listener(&port, &["--user-unit", "no-such-unit"]);
+    assert!(found.is_none(), "{found:?}");
+    assert!(stderr.contains("--user-unit no-such-unit: no such unit or slice"), "{stderr}");
+    Ok(())
+}
+
 /// A directory of the test, which goes with it.
 struct Directory(PathBuf);
 
