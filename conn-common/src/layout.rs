@@ -139,4 +139,10 @@ fields! {
     SKB_DEV: "sk_buff" "dev" 8;
     NETDEV_NET: "net_device" "nd_net.net" 8;
     SOCK_OPS_SK: "bpf_sock_ops_kern" "sk" 8;
+    SK_RMEM_ALLOC: "sock" "sk_backlog.rmem_alloc" 4;
+    SK_WMEM_ALLOC: "sock" "sk_wmem_alloc" 4;
+    SK_DROP_COUNTERS: "sock" "sk_drop_counters" 8;
+    DROPS_FIRST: "numa_drop_counters" "drops0" 4;
+    DROPS_SECOND: "numa_drop_counters" "drops1" 4;
+    UDP_FORWARD_DEFICIT: "udp_sock" "forward_deficit" 4;
 }

@@ -31,6 +31,14 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 /// Iterator over all tasks' files that writes a [`crate::row::SocketRow`] for each TCP socket in another network namespace
 /// than its task.
 pub const FOREIGN_LIST: &str = "foreign_list";
+/// Iterator over the UDP sockets of a namespace that writes a [`crate::row::SocketRow`] for each.
+pub const UDP_LIST: &str = "udp_list";
+/// [`FILE_LIST`] for UDP sockets, too.
+pub const SOCKET_FILE_LIST: &str = "socket_file_list";
+/// [`NAMESPACE_LIST`] for UDP sockets, too.
+pub const SOCKET_NAMESPACE_LIST: &str = "socket_namespace_list";
+/// [`FOREIGN_LIST`] for UDP sockets.
+pub const UDP_FOREIGN_LIST: &str = "udp_foreign_list";
 
 /// Program on `tcp:tcp_send_reset`: SYNs to ports on which no socket listens.
 pub const REFUSED: &str = "refused";
@@ -127,7 +135,7 @@ pub const WANTED_MARK: &str = "WANTED_MARK";
 pub const CONNECT_IS_SEEN: &str = "CONNECT_IS_SEEN";
 /// How much the run needs of owners: [`NO_OWNERS`] and the others.
 pub const OWNERS: &str = "OWNERS";
-/// What lists show beside what is counted: [`LIST_TIME_WAIT`], [`LIST_HALF_OPEN`] and the others.
+/// What lists show beside what is counted: [`LIST_TIME_WAIT`] and the others.
 pub const LISTED: &str = "LISTED";
 /// 1 if steps go into the ledger, [`crate::remote::BESIDE_COUNTS`] if remote addresses are counted, too.
 pub const COUNTS_ON: &str = "COUNTS_ON";
@@ -160,10 +168,14 @@ pub const HOLDERS: u8 = 2;
 pub const LIST_TIME_WAIT: u8 = 1;
 /// Connections whose handshake a peer has begun and not finished.
 pub const LIST_HALF_OPEN: u8 = 1 << 1;
-/// The traffic of each socket.
+/// The traffic of each TCP socket.
 pub const LIST_TRAFFIC: u8 = 1 << 2;
 /// The inode number of each socket, by which its holders are found.
-pub const LIST_INODES: u8 = 1 << 3;
+pub const LIST_INODES: u8 = 1 << 5;
+/// UDP sockets with a peer.
+pub const LIST_CONNECTED: u8 = 1 << 3;
+/// UDP sockets without a peer.
+pub const LIST_UNCONNECTED: u8 = 1 << 4;
 
 /// The one value of the map [`SWITCHES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

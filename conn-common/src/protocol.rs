@@ -29,6 +29,7 @@ pub const fn from_index(index: u8) -> Option<u8> {
 pub const fn name(protocol: u8) -> Option<&'static str> {
     match protocol {
         TCP => Some("tcp"),
+        UDP => Some("udp"),
         _ => None,
     }
 }
@@ -47,7 +48,7 @@ mod tests {
         for protocol in 0..=u8::MAX {
             let back = from_index(index(protocol));
             assert_eq!(back, (index(protocol) != NO_INDEX).then_some(protocol), "{protocol}");
-            assert_eq!(back, name(protocol).and_then(from_name));
+            assert_eq!(name(protocol).and_then(from_name), name(protocol).map(|_| protocol));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::owner::Owner;
 use crate::protocol::TCP;
 use crate::traffic::Traffic;
 
-/// A TCP socket that exists now, or the mini-socket that is left of one. Its `connection` has no id, times
+/// A socket that exists now, or the mini-socket that is left of one. Its `connection` has no id, times
 /// or owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -15,7 +15,7 @@ pub struct SocketRow {
     /// The inode number of the socket that processes have open; of a subflow, the one of its MPTCP socket. 0 while no
     /// process has the socket, and if the run asks for no holders. See [`HolderRow::inode`].
     pub inode: u64,
-    /// Its traffic so far.
+    /// Its traffic so far; of UDP only the queues.
     pub traffic: Traffic,
     /// For how long the connection has been established at the least, in ticks. 0 for mini-sockets, and if the run lists
     /// no traffic.
@@ -28,7 +28,7 @@ pub struct SocketRow {
     pub protocol: u8,
     /// 1 for a listener that the run did not ask for: it only shows which connections in `TIME_WAIT` came in.
     pub is_hint: u8,
-    /// What is known of a listener's queues: [`HALF_OPEN`] and [`DROPS`]; 0 for other sockets.
+    /// What is known of a listener's queues, or of a UDP socket: [`HALF_OPEN`] and [`DROPS`]; 0 for other sockets.
     pub known: u8,
     /// Explicit padding.
     pub reserved: u8,
@@ -36,7 +36,7 @@ pub struct SocketRow {
     pub connection: Connection,
     /// Half-open requests in the queue of a listener; 0 for other sockets.
     pub half_open: u32,
-    /// Packets that a listener has dropped; 0 for other sockets.
+    /// Packets that a listener or a UDP socket has dropped; 0 for other sockets.
     pub drops: u32,
 }
 
@@ -64,7 +64,7 @@ impl SocketRow {
     };
 }
 
-/// A process that has a TCP socket open, or an `io_uring`, which may hold sockets without a descriptor.
+/// A process that has a socket open, or an `io_uring`, which may hold sockets without a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct HolderRow {
@@ -80,7 +80,7 @@ pub struct HolderRow {
     pub owner: Owner,
 }
 
-/// An open file that keeps a namespace alive: a file of the namespace, or a TCP socket in another network namespace than
+/// An open file that keeps a namespace alive: a file of the namespace, or a socket in another network namespace than
 /// its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

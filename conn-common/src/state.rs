@@ -1,7 +1,7 @@
 //! TCP states as the kernel numbers them (`include/net/tcp_states.h`; frozen as `BPF_TCP_*` in the
 //! kernel's BPF ABI since 4.18).
 
-use crate::protocol::TCP;
+use crate::protocol::{TCP, UDP};
 
 /// No state is kept yet. Not a kernel number.
 pub const UNSEEN: u8 = 0;
@@ -72,6 +72,10 @@ pub const fn is_opening(state: u8) -> bool {
 pub const fn name_in(protocol: u8, state: u8) -> Option<&'static str> {
     match protocol {
         TCP => name(state),
+        UDP => match state {
+            ESTABLISHED | CLOSE => name(state),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -34,6 +34,7 @@ mod storage;
 mod traffic;
 mod transition;
 mod tuple;
+mod udp;
 mod verifier;
 
 use crate::gate::Role;
@@ -136,14 +137,14 @@ pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::file_list::on_row(ctx)
+    iter::file_list::on_row::<false>(ctx)
 }
 
 /// The files of all tasks, to find namespaces that nothing else shows.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
-    iter::namespace_list::on_row(ctx)
+    iter::namespace_list::on_row::<false>(ctx)
 }
 
 /// The files of all tasks, to list sockets of namespaces that nothing else shows.
@@ -151,6 +152,34 @@ pub extern "C" fn namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn foreign_list(ctx: *mut core::ffi::c_void) -> i32 {
     iter::foreign_list::on_row(ctx)
+}
+
+/// The UDP sockets that exist, to list them.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/udp")]
+pub extern "C" fn udp_list(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::udp_list::on_row(ctx)
+}
+
+/// The files of all tasks, to list the owners of UDP sockets, too.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn socket_file_list(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::file_list::on_row::<true>(ctx)
+}
+
+/// The files of all tasks, to find namespaces that only UDP sockets show, too.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn socket_namespace_list(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::namespace_list::on_row::<true>(ctx)
+}
+
+/// The files of all tasks, to list UDP sockets of namespaces that nothing else shows.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn udp_foreign_list(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::udp_list::on_file(ctx)
 }
 
 #[cfg(not(test))]

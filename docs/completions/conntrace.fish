@@ -203,7 +203,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue; of UDP, sockets without a peer'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'

@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::{bpf_seq_write, bpf_sock_from_file};
 use crate::config;
 use crate::kernel::{Pointer, Tcp, follow, read_u64};
 
-/// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`) and `struct bpf_iter_meta { seq, … }`
+/// `struct bpf_iter__tcp { meta, sk_common, uid }` (`net/ipv4/tcp_ipv4.c`), `struct bpf_iter__udp { meta, udp_sk, uid, bucket }`
+/// (`net/ipv4/udp.c`) and `struct bpf_iter_meta { seq, … }`
 /// (`include/linux/bpf.h`) are ABI: each member takes 8 bytes.
 const SK_COMMON: usize = 8;
 

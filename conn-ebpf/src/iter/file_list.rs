@@ -1,5 +1,5 @@
-//! `iter/task_file`: writes a row for every TCP socket and every `io_uring` that a task has open. The iterator covers the
-//! tasks of the pid namespace of its maker.
+//! `iter/task_file`: writes a row for every TCP or UDP socket and every `io_uring` that a task has open. The iterator covers
+//! the tasks of the pid namespace of its maker.
 
 use core::ffi::c_void;
 
@@ -12,15 +12,16 @@ use crate::config;
 use crate::iter::context::{descriptor, file_system, inode_number, open_file, open_socket, write};
 use crate::kernel::{Pointer, Tcp, read_at, read_u16};
 use crate::owner::{self, mptcp};
+use crate::udp::Udp;
 
 /// `ANON_INODE_FS_MAGIC`, `include/uapi/linux/magic.h`: the file system of rings, among others.
 const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// The name of a ring (`io_uring_get_file()`), but for its last two bytes.
 const RING: u64 = u64::from_ne_bytes(*b"[io_urin");
 
-/// One row, if the file is a TCP socket, one of MPTCP, or a ring.
+/// One row, if the file is a TCP socket, one of MPTCP, or a ring; with `UDP` also one of UDP.
 #[inline(always)]
-pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row<const UDP: bool>(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return on_file(ctx) };
     let (mut cookie, mut inode) = (0, 0);
     if let Some(tcp) = Tcp::of(sk) {
@@ -29,6 +30,9 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     } else if read_u16(sk, &config::SK_PROTOCOL) == mptcp::PROTOCOL {
         // An accepted MPTCP socket has the cookie of its listener.
         inode = inode_number(ctx);
+    } else if UDP && Udp::of(sk).is_some() {
+        // SAFETY: as above.
+        cookie = unsafe { bpf_get_socket_cookie(sk) };
     } else {
         return 0;
     }

@@ -26,7 +26,13 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 pub(crate) fn foreign(task: Pointer, sk: *mut c_void) -> Option<Tcp> {
     let tcp = Tcp::of(sk)?;
+    if is_foreign(task, tcp) { Some(tcp) } else { None }
+}
+
+/// True if a socket of any protocol is in another network namespace than `task`.
+#[inline(always)]
+pub(crate) fn is_foreign(task: Pointer, sk: Tcp) -> bool {
     // A task that ends has no namespaces: its number reads as 0.
     let net = follow(follow(task, &config::TASK_NSPROXY), &config::NSPROXY_NET);
-    if read_u32(net, &config::NET_INUM) == tcp.netns() { None } else { Some(tcp) }
+    read_u32(net, &config::NET_INUM) != sk.netns()
 }

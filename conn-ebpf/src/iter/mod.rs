@@ -7,3 +7,4 @@ pub(crate) mod foreign_list;
 pub(crate) mod namespace_list;
 pub(crate) mod tcp_adopt;
 pub(crate) mod tcp_list;
+pub(crate) mod udp_list;

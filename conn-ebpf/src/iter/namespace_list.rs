@@ -1,4 +1,4 @@
-//! `iter/task_file`: writes a row for every file that keeps a network namespace: a file of the namespace, or a TCP socket in
+//! `iter/task_file`: writes a row for every file that keeps a network namespace: a file of the namespace, or a socket in
 //! another namespace than its task.
 
 use core::ffi::c_void;
@@ -7,19 +7,22 @@ use conn_common::row::{NO_DESCRIPTOR, NamespaceRow};
 
 use crate::config;
 use crate::iter::context::{descriptor, file_system, inode_number, open_file, open_socket, write};
-use crate::iter::foreign_list::foreign;
+use crate::iter::foreign_list::{foreign, is_foreign};
 use crate::kernel::read_u32;
+use crate::udp::Udp;
 
 /// `NSFS_MAGIC`, `include/uapi/linux/magic.h`: the file system of namespaces.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
 
-/// One row, if the file keeps a namespace.
+/// One row, if the file keeps a namespace. A socket is one of TCP; with `UDP` also one of UDP.
 #[inline(always)]
-pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row<const UDP: bool>(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return on_file(ctx) };
-    let Some(tcp) = foreign(task, sk) else { return 0 };
+    let of_udp =
+        || if UDP { Udp::of(sk).map(|udp| udp.0).filter(|&udp| is_foreign(task, udp)) } else { None };
+    let Some(sk) = foreign(task, sk).or_else(of_udp) else { return 0 };
     let row = NamespaceRow {
-        inode: u64::from(tcp.netns()),
+        inode: u64::from(sk.netns()),
         pid: read_u32(task, &config::TASK_TGID),
         fd: NO_DESCRIPTOR,
     };

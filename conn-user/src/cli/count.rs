@@ -13,6 +13,7 @@ Examples:
   conntrace count --by peer --top 10    the ten hosts with most connections
   conntrace count --by container        connections of each container; also unit, pid, comm
   conntrace count --netns .             those of this network namespace only
+  conntrace count -p tcp,udp            with the UDP sockets that have a peer
   conntrace count --state listening --dport 80 --exit-code
                                         status 1 if nothing listens on port 80
 ";

@@ -47,6 +47,7 @@ Examples:
   conntrace list --dport 443            those with service port 443
   conntrace list --min-age 1h           connections that are at least an hour old
   conntrace list --listening            listening sockets and their accept queues
+  conntrace list -l -p udp              UDP sockets without a peer; without -l those with one
   conntrace list --state time-wait      closed connections that the kernel still keeps
   conntrace list --netns .              those of this network namespace only
   conntrace list -l --dport 80 --exit-code >/dev/null
@@ -192,7 +193,7 @@ pub struct HookArgs {
 /// The options of `list`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
-    /// Show listening sockets instead, with the length and the limit of the accept queue
+    /// Show listening sockets instead, with the length and the limit of the accept queue; of UDP, sockets without a peer
     #[arg(short, long)]
     pub listening: bool,
     /// conntrack's lines on a terminal, too: `-L` of conntrack

@@ -210,7 +210,7 @@ fn options_of_conntrack_are_refused_by_name() {
     -m 5: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
     --mark=5: conntrack's --mark has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
     -c 1: conntrack's -c has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tnc is here: conntrace
-    -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n; ss -tln is here: conntrace list --listening -n
+    -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n -p tcp,udp; ss -tln is here: conntrace list --listening -n
     --label-add x: conntrack's --label-add has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
     -w 1: conntrack's -w has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
     --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
@@ -227,7 +227,7 @@ fn options_of_conntrack_are_refused_by_name() {
     -z: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
     --zero: conntrack's --zero has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
     -Ez: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
-    -u ASSURED: conntrack's -u has no meaning here: a socket has no status bits of connection tracking. Use --state, or the reason of an end in -o json. netstat -tulpn is here: conntrace list --listening -n; ss -tulpn is here: conntrace list --listening -n
+    -u ASSURED: conntrack's -u has no meaning here: a socket has no status bits of connection tracking. Use --state, or the reason of an end in -o json. netstat -tulpn is here: conntrace list --listening -n -p tcp,udp; ss -ua is here: conntrace list -p udp --state all -o table
     -t 120: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -t is here: conntrace list -o table --resolve; ss -t is here: conntrace list -o table; tcptracer -t is here: conntrace -e NEW,DESTROY -o table
     -i 5: conntrack's -i has no meaning here: conntrace gives ids while it runs, so no id is known before. -o json shows them. ss -ti is here: conntrace list -o table --columns +srtt_us,retransmits
     -I: conntrack's -I has no meaning here: conntrace changes nothing. Use ss -K to close a socket, and conntrack to change connection tracking
@@ -277,8 +277,8 @@ fn options_of_other_tools_get_the_right_form() {
     -a: conntrack's -a has no meaning here: expectations belong to connection tracking. conntrace shows connections only. netstat -tan is here: conntrace list -o table -n --state all; ss -ta is here: conntrace list -o table --state all
     -4: there is no -4. ss -t4 is here: conntrace list -o table -f ipv4
     -6: there is no -6. ss -t6 is here: conntrace list -o table -f ipv6
-    -l: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n; ss -tln is here: conntrace list --listening -n
-    -tulpn: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -tulpn is here: conntrace list --listening -n; ss -tulpn is here: conntrace list --listening -n
+    -l: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n -p tcp,udp; ss -tln is here: conntrace list --listening -n
+    -tulpn: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -tulpn is here: conntrace list --listening -n -p tcp,udp; ss -tulpn is here: conntrace list --listening -n -p tcp,udp
     -tln: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. ss -tln is here: conntrace list --listening -n
     -H: there is no -H. ss -tH is here: conntrace list -o table --no-header
     -s: -s takes a value. ss -s is here: conntrace count --by state; tcplife -s is here: conntrace life -o csv

@@ -82,8 +82,8 @@ pub(super) static COLUMNS: [Column; 34] = [
         id: "protocol",
         title: "PROTO",
         width: 5,
-        kind: Type::Word(&["tcp"]),
-        help: "layer-4 protocol, always tcp",
+        kind: Type::Word(&["tcp", "udp"]),
+        help: "layer-4 protocol",
         names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
         get: |event, _| Cell::word(protocol::name(event.protocol)),
         ..PLAIN
@@ -93,10 +93,11 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "STATE",
         width: 11,
         kind: Type::Word(&state_name::NAMES),
-        help: "TCP state after the event; close in every destroy",
+        help: "TCP state after the event; close in every destroy. A UDP socket is established or unconnected: it has a peer, or \
+               none",
         unknown: "a state that conntrace does not know",
         names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
-        get: |event, _| Cell::word(state_name::name(event.connection.state)),
+        get: |event, _| Cell::word(event.state()),
         ..PLAIN
     },
     Column {
@@ -151,7 +152,9 @@ pub(super) static COLUMNS: [Column; 34] = [
         names: ConventionNames { otel: "destination.port", ecs: "destination.port" },
         get: |event, _| {
             let port = event.connection.dport;
-            if event.is_directed() { Cell::Service(port) } else { Cell::Number(port.into()) }
+            // The names are those of TCP services.
+            let has_name = event.is_directed() && event.protocol == protocol::TCP;
+            if has_name { Cell::Service(port) } else { Cell::Number(port.into()) }
         },
         ..PLAIN
     },

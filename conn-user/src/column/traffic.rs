@@ -1,5 +1,6 @@
 //! Columns of traffic and queues.
 
+use conn_common::protocol::TCP;
 use conn_common::traffic::Traffic;
 
 use super::{Cell, Column, ConventionNames, END_AND_NOW, NOW, PLAIN, Unit};
@@ -8,13 +9,19 @@ use crate::event::enriched::Enriched;
 /// The defaults of these columns.
 const COUNT: Column = Column { kinds: END_AND_NOW, ..PLAIN };
 const NOT_MEASURED: &str = "the kernel has not measured it";
+const NO_DROPS: &str = "neither a listener nor of UDP, or the kernel does not show it";
 const NO_LISTENER: &str = "not a listener, or the kernel does not show it";
-const NO_COUNTERS: &str = "in TIME_WAIT, or before the handshake is complete";
+const NO_COUNTERS: &str = "in TIME_WAIT, before the handshake is complete, or in a list of UDP sockets";
+const NO_QUEUES: &str = "in TIME_WAIT, or before the handshake is complete";
 
 /// Bytes; of a listener, connections.
 fn queue<'a>(event: &Enriched, part: fn(&Traffic) -> u32) -> Cell<'a> {
-    let length = event.traffic_of(part);
-    if event.connection.is_listener() { Cell::number(length) } else { Cell::bytes(length) }
+    let length = event.queue_of(part);
+    if event.connection.is_listener() && event.protocol == TCP {
+        Cell::number(length)
+    } else {
+        Cell::bytes(length)
+    }
 }
 
 pub(super) static COLUMNS: [Column; 12] = [
@@ -110,10 +117,11 @@ pub(super) static COLUMNS: [Column; 12] = [
         title: "RECV-Q",
         width: 6,
         unit: Unit::Bytes,
-        help: "bytes received that the process has not read; of a listener, connections that wait to be accepted",
+        help: "bytes received that the process has not read; of a listener, connections that wait to be accepted; of UDP with the \
+               overhead of the kernel",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.receive_queue", ecs: "conntrace.receive_queue" },
-        unknown: NO_COUNTERS,
+        unknown: NO_QUEUES,
         get: |event, _| queue(event, |traffic| traffic.receive_queue),
         ..COUNT
     },
@@ -122,10 +130,11 @@ pub(super) static COLUMNS: [Column; 12] = [
         title: "SEND-Q",
         width: 6,
         unit: Unit::Bytes,
-        help: "bytes not sent yet or not acknowledged; of a listener, how many connections may wait",
+        help: "bytes not sent yet or not acknowledged; of a listener, how many connections may wait; of UDP with the overhead of \
+               the kernel",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.send_queue", ecs: "conntrace.send_queue" },
-        unknown: NO_COUNTERS,
+        unknown: NO_QUEUES,
         get: |event, _| queue(event, |traffic| traffic.send_queue),
         ..COUNT
     },
@@ -143,11 +152,11 @@ pub(super) static COLUMNS: [Column; 12] = [
     Column {
         id: "dropped",
         title: "DROPPED",
-        help: "of a listener, packets that it has dropped since its socket was made, such as SYNs and last ACKs that find \
+        help: "of a listener or a UDP socket, packets that it has dropped since it was made, such as SYNs and last ACKs that find \
                a queue full",
         kinds: NOW,
         names: ConventionNames { otel: "conntrace.dropped", ecs: "conntrace.dropped" },
-        unknown: NO_LISTENER,
+        unknown: NO_DROPS,
         get: |event, _| Cell::number(event.dropped),
         ..COUNT
     },

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use conn_common::name::{self, LIST_INODES, LIST_TRAFFIC};
+use conn_common::name::{LIST_INODES, LIST_TRAFFIC};
 
 use crate::command::hint;
 use crate::enrich::cgroup;
@@ -16,6 +16,7 @@ use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::lost::Lost;
 use crate::event::sort_key::SocketKey;
+use crate::filter::protocols::Protocols;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
@@ -40,12 +41,12 @@ use crate::stream::walk::SocketWalk;
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
     let plan = plan(host, None)?;
-    settings.filter.log(&[Kind::Open]);
+    settings.filter.log(&[Kind::Open], settings.protocols);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
-    let options = Options::for_sockets(&settings.filter, settings.listening);
+    let options = Options::for_sockets(&settings.filter, settings.protocols, settings.listening);
     let probe =
         Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC | LIST_INODES, ..options })?;
-    probe.load_programs(&[name::FILE_LIST, name::NAMESPACE_LIST, name::TCP_LIST])?;
+    probe.load_programs(&sockets::listing_programs(settings.protocols, true))?;
     // Before the rows come.
     probe.release_btf();
     let (found, holders) = sockets::namespaces_and_holders(&probe)?;
@@ -65,8 +66,13 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
         list.notice(&Notice::UndecidedAge(list.undecided));
     }
     search.absent().into_iter().for_each(|absent| list.notice(&Notice::Absent(absent)));
-    let noun = if settings.listening { "listeners" } else { "flow entries" };
+    let noun = match settings.listening {
+        _ if settings.protocols != Protocols::TCP => "sockets",
+        true => "listeners",
+        false => "flow entries",
+    };
     hint::print(&settings.filter, &mut list);
+    hint::print_without_listeners(&settings.filter, settings.protocols, &mut list);
     list.notice(&Notice::Shown { count: pipeline.accounting.shown, noun });
     if settings.exit_code && pipeline.accounting.shown == 0 {
         return Err(Error::NothingFound);
@@ -77,7 +83,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
 /// The pipeline, and the list at its end.
 fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, SortedList<S>) {
     let terminal = terminal::probe(settings.style.color);
-    let subject = if settings.listening { View::Listeners } else { View::Open };
+    let subject = View::of_sockets(settings.protocols, settings.listening);
     let mut style = settings.style.clone();
     if settings.is_table_on_terminal && terminal.is_terminal {
         style.format = Format::Table;

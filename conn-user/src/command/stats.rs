@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 4 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log(&Kind::ALL);
+    settings.filter.log(&Kind::ALL, settings.protocols);
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let session = Session::start(
         host,

@@ -329,7 +329,7 @@ mod tests {
         let connection = std::mem::offset_of!(EventRecord, connection);
         assert_eq!(with(std::mem::offset_of!(EventRecord, kind), 9), Some(DecodeError::Kind(9)));
         assert_eq!(with(std::mem::offset_of!(EventRecord, version), 0), Some(DecodeError::Version(0)));
-        assert_eq!(with(std::mem::offset_of!(EventRecord, protocol), 17), Some(DecodeError::Protocol(17)));
+        assert_eq!(with(std::mem::offset_of!(EventRecord, protocol), 99), Some(DecodeError::Protocol(99)));
         assert_eq!(
             with(connection + std::mem::offset_of!(Connection, flags), LISTENER),
             Some(DecodeError::Direction(OUT))

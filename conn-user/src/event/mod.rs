@@ -18,6 +18,7 @@ use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, OUT};
 use conn_common::owner::SOURCES;
+use conn_common::protocol::TCP;
 use conn_common::reset::Reset;
 use conn_common::state;
 use conn_common::traffic::Traffic;
@@ -59,7 +60,7 @@ pub struct Event {
     /// Half-open requests in the queue of a listener that exists now; `None` if it is none, or if the kernel does not
     /// show it.
     pub half_open: Option<u32>,
-    /// Packets that a listener which exists now has dropped since its socket was made; `None` as above.
+    /// Packets that a listener or a UDP socket which exists now has dropped since it was made; `None` as above.
     pub dropped: Option<u32>,
     /// Facts that sockets of TCP do not have.
     pub tracked: Tracked,
@@ -102,9 +103,22 @@ impl Event {
         Some(self.time_ns.saturating_sub(attempt))
     }
 
-    /// True if [`Event::traffic`] is known.
+    /// The name of its state; `None` for a connection that has just begun.
+    pub fn state(&self) -> Option<&'static str> {
+        let state = self.connection.state;
+        // Of the sockets that exist, only those of UDP are in this state.
+        let is_unconnected = self.kind == Kind::Open && state == state::CLOSE;
+        if is_unconnected { Some(state_name::UNCONNECTED) } else { state_name::name(state) }
+    }
+
+    /// True if the counters of [`Event::traffic`] are known.
     pub fn has_traffic(&self) -> bool {
-        self.kind == Kind::Destroy || (self.kind == Kind::Open && !self.is_mini())
+        self.kind == Kind::Destroy || (self.kind == Kind::Open && self.has_counters())
+    }
+
+    /// False of a socket that exists now and counts nothing: a mini-socket, or one of UDP.
+    fn has_counters(&self) -> bool {
+        self.kind != Kind::Open || (!self.is_mini() && self.protocol == TCP)
     }
 
     /// True if the kernel keeps only a mini-socket of the connection: in TIME_WAIT, or before the end of the handshake. A
@@ -118,8 +132,13 @@ impl Event {
         Some(self.connection.id).filter(|_| !self.is_mini())
     }
 
-    /// A counter or queue of [`Event::traffic`]; `None` for a mini-socket.
+    /// A counter of [`Event::traffic`]; `None` for a socket that counts nothing.
     pub fn traffic_of<T>(&self, part: fn(&Traffic) -> T) -> Option<T> {
+        Some(part(&self.traffic)).filter(|_| self.has_counters())
+    }
+
+    /// A queue of [`Event::traffic`]; `None` for a mini-socket.
+    pub fn queue_of(&self, part: fn(&Traffic) -> u32) -> Option<u32> {
         Some(part(&self.traffic)).filter(|_| !self.is_mini())
     }
 

@@ -1,9 +1,9 @@
-//! TCP states, by the kernel's names in lower case.
+//! States, by the kernel's names in lower case. UDP has two of them, by the kernel's numbers of TCP states.
 
 use conn_common::state as number;
 
-/// The names that [`name`] gives.
-pub(crate) const NAMES: [&str; 11] = [
+/// The names that [`name`] gives, and [`UNCONNECTED`].
+pub(crate) const NAMES: [&str; 12] = [
     "established",
     "syn_sent",
     "syn_recv",
@@ -15,18 +15,25 @@ pub(crate) const NAMES: [&str; 11] = [
     "last_ack",
     "listen",
     "closing",
+    UNCONNECTED,
 ];
+
+/// A UDP socket without a peer. Its number is that of CLOSE.
+pub(crate) const UNCONNECTED: &str = "unconnected";
 
 /// The name of a state, `None` for a connection that has just begun. The kernel numbers them from 1.
 pub(crate) fn name(state: u8) -> Option<&'static str> {
-    const { assert!(number::ESTABLISHED == 1 && number::CLOSING as usize == NAMES.len()) };
+    const { assert!(number::ESTABLISHED == 1 && number::CLOSING as usize + 1 == NAMES.len()) };
     // A handshake that has begun, without a socket: ss, too, has one word for both.
     let state = if state == number::NEW_SYN_RECV { number::SYN_RECV } else { state };
-    NAMES.get(usize::from(state).wrapping_sub(1)).copied()
+    NAMES[..NAMES.len() - 1].get(usize::from(state).wrapping_sub(1)).copied()
 }
 
-/// The state with a name that [`name`] gives.
+/// The state with one of [`NAMES`].
 pub(crate) fn from_name(wanted: &str) -> Option<u8> {
+    if wanted == UNCONNECTED {
+        return Some(number::CLOSE);
+    }
     (number::ESTABLISHED..=number::CLOSING).find(|&state| name(state) == Some(wanted))
 }
 
@@ -36,6 +43,7 @@ mod tests {
 
     #[test]
     fn lowercase_names_match_kernel_names() {
+        assert_eq!(from_name(UNCONNECTED), Some(number::CLOSE));
         assert_eq!(name(number::NEW_SYN_RECV), Some("syn_recv"));
         for state in (0..=u8::MAX).filter(|&state| state != number::NEW_SYN_RECV) {
             assert_eq!(name(state).map(str::to_ascii_uppercase).as_deref(), number::name(state));

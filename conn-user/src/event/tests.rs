@@ -78,7 +78,7 @@ pub(crate) fn new_out() -> Enriched {
     Enriched::from(Event {
         time_ns: ATTEMPT,
         kind: Kind::New,
-        protocol: conn_common::protocol::TCP,
+        protocol: TCP,
         old_state: UNSEEN,
         traffic: Traffic::NONE,
         error: 0,
@@ -334,7 +334,7 @@ fn any_record() -> impl Strategy<Value = EventRecord> {
             cause: if kind == TRIED { cause % Attempt::ALL.len() as u8 } else { cause },
             reset,
             version: conn_common::event::VERSION,
-            protocol: conn_common::protocol::TCP,
+            protocol: TCP,
             traffic,
             connection: if matches!(kind, LISTENS | CLOSED) {
                 Connection { direction: UNDIRECTED, flags: connection.flags | LISTENER, ..connection }
@@ -357,7 +357,7 @@ pub(crate) fn record(event: &Event) -> EventRecord {
             .map_or_else(|| event.end.map_or(NO_CAUSE, |cause| cause as u8), |attempt| attempt as u8),
         reset: 0,
         version: conn_common::event::VERSION,
-        protocol: conn_common::protocol::TCP,
+        protocol: TCP,
         traffic: event.traffic,
         connection: event.connection,
     }

@@ -1,9 +1,12 @@
 //! How a filter was understood, in words, and why it can never match.
 
+use conn_common::state::CLOSE;
+
 use crate::event::kind::Kind;
 use crate::filter::Filter;
 use crate::filter::expression::field::UNKNOWN;
 use crate::filter::expression::{Expression, Field, state};
+use crate::filter::protocols::Protocols;
 use crate::filter::value::prefix;
 use crate::filter::value::ranges::Ranges;
 
@@ -11,25 +14,25 @@ use crate::filter::value::ranges::Ranges;
 const MAX_LISTED: usize = 16;
 
 impl Filter {
-    /// Logs with `-v` which part the kernel decides, in words. Warns if nothing of these kinds can pass.
-    pub fn log(&self, kinds: &[Kind]) {
+    /// Logs with `-v` which part the kernel decides, in words. Warns if nothing of these kinds and protocols can pass.
+    pub fn log(&self, kinds: &[Kind], protocols: Protocols) {
         let every = || "every connection passes".to_owned();
         log::debug!("filter in the kernel: {}", self.in_kernel.as_ref().map_or_else(every, describe));
         if let Some(rest) = &self.rest {
             log::debug!("filter here, on what the kernel lets through: {}", describe(rest));
         }
-        if let Some(why) = self.contradiction(kinds) {
+        if let Some(why) = self.contradiction(kinds, protocols) {
             log::warn!("this filter can never match: {why}");
         }
     }
 
-    /// Why nothing of these kinds can pass; `None` if something may.
-    pub(crate) fn contradiction(&self, kinds: &[Kind]) -> Option<String> {
+    /// Why nothing of these kinds and protocols can pass; `None` if something may.
+    pub(crate) fn contradiction(&self, kinds: &[Kind], protocols: Protocols) -> Option<String> {
         if let Some((field, _)) = self.bounds.iter().find(|(_, set)| set.is_empty()) {
             return Some(format!("what it asks for excludes each other in {}", field.noun()));
         }
         self.two_families()
-            .or_else(|| self.no_such_state(kinds))
+            .or_else(|| self.no_such_state(kinds, protocols))
             .or_else(|| self.no_end(kinds))
             .or_else(|| self.no_listener(kinds))
     }
@@ -55,10 +58,13 @@ impl Filter {
     }
 
     /// States that nothing of these kinds has.
-    fn no_such_state(&self, kinds: &[Kind]) -> Option<String> {
+    fn no_such_state(&self, kinds: &[Kind], protocols: Protocols) -> Option<String> {
         let asked = self.bounds.get(&Field::State)?;
-        let may_be =
-            |state: u128| kinds.iter().any(|kind| kind.states().iter().any(|&one| u128::from(one) == state));
+        let has_unconnected = kinds.contains(&Kind::Open) && protocols.contains(Protocols::UDP);
+        let may_be = |state: u128| {
+            kinds.iter().any(|kind| kind.states().iter().any(|&one| u128::from(one) == state))
+                || has_unconnected && state == u128::from(CLOSE)
+        };
         if asked.numbers().any(may_be) {
             return None;
         }
@@ -159,23 +165,26 @@ mod tests {
             ("service = 22 and service = 23", "what it asks for excludes each other in the service port"),
             ("service = 22 and service = 23 and pid = 7", "excludes each other in the service port"),
         ] {
-            let found = filter(text).contradiction(&Kind::ALL).unwrap_or_default();
+            let found = filter(text).contradiction(&Kind::ALL, Protocols::TCP).unwrap_or_default();
             assert!(found.contains(why), "{text}: {found}");
         }
         for text in ["client 2.2.2.2 or server ::1", "not client 2.2.2.2 and server ::1", "service = 22"] {
-            assert_eq!(filter(text).contradiction(&Kind::ALL), None, "{text}");
+            assert_eq!(filter(text).contradiction(&Kind::ALL, Protocols::TCP), None, "{text}");
         }
     }
 
     #[test]
     fn kinds_without_a_state_or_an_end_are_found() {
-        let found = |text: &str, kinds: &[Kind]| filter(text).contradiction(kinds).unwrap_or_default();
+        let found = |text: &str, kinds: &[Kind]| {
+            filter(text).contradiction(kinds, Protocols::TCP).unwrap_or_default()
+        };
         assert_eq!(
             found("state time-wait", &Kind::ALL),
             "no event of the chosen kinds has the state time-wait: conntrace list shows sockets in every state"
         );
         assert!(found("state established and service = 22", &[Kind::New]).contains("the state established"));
         assert!(found("state closed", &[Kind::Open]).ends_with("has the state closed"));
+        assert_eq!(filter("state closed").contradiction(&[Kind::Open], Protocols::UDP), None);
         assert_eq!(found("failed", &[Kind::New]), "only DESTROY events have failed");
         assert_eq!(
             found("reason = refused", &[Kind::Open]),

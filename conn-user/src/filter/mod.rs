@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use conn_common::connection::{Connection, IN, OUT};
 use conn_common::remote::{SLOT_WORDS, slot_bit};
-use conn_common::state::LISTEN;
+use conn_common::state::{CLOSE, LISTEN};
 
 pub use self::kernel_part::KernelPart;
 use crate::filter::expression::{Expression, Field, PredicateKind, field};
@@ -147,9 +147,15 @@ impl Filter {
         self.all_states || self.bounds.get(&Field::State).is_some_and(|states| states.contains(state.into()))
     }
 
-    /// True if only listening sockets pass.
-    pub fn is_of_listeners(&self) -> bool {
-        self.bounds.get(&Field::State) == Some(&Ranges::one(LISTEN.into()))
+    /// True if only listening sockets pass, and of UDP only sockets without a peer.
+    pub fn is_of_listeners(&self, protocols: Protocols) -> bool {
+        let listening = |state| match state {
+            LISTEN => true,
+            CLOSE => protocols.contains(Protocols::UDP),
+            _ => false,
+        };
+        let asked = self.bounds.get(&Field::State);
+        asked.is_some_and(|asked| !asked.is_empty() && asked.numbers().all(|state| listening(state as u8)))
     }
 
     /// True if the filter lets sockets without a direction pass that listen.

@@ -201,26 +201,43 @@ pub(crate) fn all() -> Found {
 /// adds up counters of all CPUs, and a socket that moves between CPUs meanwhile may hide another one. So only two empty
 /// readings count as none.
 pub(crate) fn may_have_sockets() -> bool {
+    !counted_twice(counts_no_sockets)
+}
+
+/// The same for UDP sockets with a port.
+pub(crate) fn may_have_udp_sockets() -> bool {
+    !counted_twice(counts_no_udp_sockets)
+}
+
+/// True if two readings of the kernel's counters, those of IPv4 and those of IPv6, pass.
+fn counted_twice(passes: fn(&str, &str) -> bool) -> bool {
     let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-    let is_empty = || {
+    let passes = || {
         let Ok(counts) = read("sockstat") else { return false };
         // A kernel without IPv6 has no such file.
         let counts6 = read("sockstat6").unwrap_or_default();
-        counts_no_sockets(&counts, &counts6)
+        passes(&counts, &counts6)
     };
-    !(is_empty() && is_empty())
+    passes() && passes()
 }
 
 /// True if `/proc/net/sockstat` and `sockstat6` say that no TCP socket is in use or in TIME_WAIT.
 fn counts_no_sockets(counts: &str, counts6: &str) -> bool {
-    let number = |text: &str, protocol: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(protocol))?;
-        let mut words = line.split_ascii_whitespace().skip_while(|word| *word != name);
-        words.nth(1)?.parse::<u64>().ok()
-    };
-    number(counts, "TCP:", "inuse") == Some(0)
-        && number(counts, "TCP:", "tw") == Some(0)
-        && number(counts6, "TCP6:", "inuse").unwrap_or(0) == 0
+    counted(counts, "TCP:", "inuse") == Some(0)
+        && counted(counts, "TCP:", "tw") == Some(0)
+        && counted(counts6, "TCP6:", "inuse").unwrap_or(0) == 0
+}
+
+/// True if they say that no UDP socket is in use.
+fn counts_no_udp_sockets(counts: &str, counts6: &str) -> bool {
+    counted(counts, "UDP:", "inuse") == Some(0) && counted(counts6, "UDP6:", "inuse").unwrap_or(0) == 0
+}
+
+/// The number behind a name, in the line of a protocol.
+fn counted(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(protocol))?;
+    let mut words = line.split_ascii_whitespace().skip_while(|word| *word != name);
+    words.nth(1)?.parse().ok()
 }
 
 /// Opens the namespace with this inode number. A process may put another file behind the path after a look, so `O_PATH`
@@ -344,6 +361,8 @@ mod tests {
         assert!(!counts_no_sockets(&counts(0, 1), &counts6(0)));
         assert!(!counts_no_sockets(&counts(0, 0), &counts6(1)));
         assert!(!counts_no_sockets("", ""));
+        assert!(!counts_no_udp_sockets(&counts(0, 0), &counts6(0)) && !counts_no_udp_sockets("", ""));
+        assert!(counts_no_udp_sockets("UDP: inuse 0 mem 7\nUDPLITE: inuse 3\n", "UDP6: inuse 0\n"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use conn_common::row::{HolderRow, NamespaceRow, SocketRow};
 use nix::libc;
 
 use crate::event::decode::{self, DecodeError};
+use crate::filter::protocols::Protocols;
 use crate::host::namespace::{self, EnterError, Namespace};
 use crate::host::refusal;
 use crate::kernel::map::MapError;
@@ -120,9 +121,11 @@ pub(crate) struct RowIterator<R> {
     rows: &'static str,
     link: OwnedFd,
     decode: Decode<R>,
+    /// The protocol of the sockets, by whose counters an empty namespace is known.
+    protocol: Protocols,
 }
 
-/// Visits the TCP sockets that the probe's filters let through.
+/// Visits the sockets of a protocol that the probe's filters let through.
 pub(crate) type SocketIterator = RowIterator<SocketRow>;
 /// Visits the network namespaces that open files keep.
 pub(crate) type NamespaceIterator = RowIterator<NamespaceRow>;
@@ -130,6 +133,16 @@ pub(crate) type NamespaceIterator = RowIterator<NamespaceRow>;
 pub(crate) type HolderIterator = RowIterator<HolderRow>;
 /// Makes the programs remember every socket, and writes no rows.
 pub(crate) type AdoptIterator = RowIterator<()>;
+
+/// The program that finds namespaces by files, and by sockets of these protocols.
+pub(crate) fn namespace_program(protocols: Protocols) -> &'static str {
+    if protocols.contains(Protocols::UDP) { name::SOCKET_NAMESPACE_LIST } else { name::NAMESPACE_LIST }
+}
+
+/// The program that finds the processes with sockets of these protocols.
+pub(crate) fn holder_program(protocols: Protocols) -> &'static str {
+    if protocols.contains(Protocols::UDP) { name::SOCKET_FILE_LIST } else { name::FILE_LIST }
+}
 
 impl SocketIterator {
     /// Loads the iterator, if it is not loaded yet.
@@ -140,12 +153,29 @@ impl SocketIterator {
         Self::load(probe, name::TCP_LIST, "sockets", decode::socket_row)
     }
 
+    /// The iterator over UDP sockets.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn udp(probe: &Probe) -> Result<Self, ProbeError> {
+        let sockets = Self::load(probe, name::UDP_LIST, "sockets", decode::socket_row)?;
+        Ok(Self { protocol: Protocols::UDP, ..sockets })
+    }
+
     /// The iterator over the sockets that are in another namespace than the task that has them open.
     ///
     /// # Errors
     /// The kernel refuses.
     pub(crate) fn foreign(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::FOREIGN_LIST, "sockets", decode::socket_row)
+    }
+
+    /// The same for UDP sockets.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn foreign_udp(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::UDP_FOREIGN_LIST, "sockets", decode::socket_row)
     }
 }
 
@@ -155,7 +185,8 @@ impl NamespaceIterator {
     /// # Errors
     /// The kernel refuses.
     pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
-        Self::load(probe, name::NAMESPACE_LIST, "namespaces", decode::namespace_row)
+        let program = namespace_program(probe.protocols());
+        Self::load(probe, program, "namespaces", decode::namespace_row)
     }
 
     /// The same for an iterator that also notes the owner of each open socket.
@@ -173,7 +204,7 @@ impl HolderIterator {
     /// # Errors
     /// The kernel refuses.
     pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
-        Self::load(probe, name::FILE_LIST, "files", decode::holder_row)
+        Self::load(probe, holder_program(probe.protocols()), "files", decode::holder_row)
     }
 }
 
@@ -194,7 +225,8 @@ impl<R> RowIterator<R> {
         rows: &'static str,
         decode: Decode<R>,
     ) -> Result<Self, ProbeError> {
-        Ok(Self { rows, link: probe.link_iterator(name)?, decode })
+        let protocol = Protocols::TCP;
+        Ok(Self { rows, link: probe.link_iterator(name)?, decode, protocol })
     }
 
     /// Visits each row of one walk. A walk over sockets covers the network namespace of this thread.
@@ -221,7 +253,7 @@ impl<R> RowIterator<R> {
             let inode = namespace.inode;
             let outcome = match namespace.enter() {
                 // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
-                Ok(()) if may_skip(inode) && !namespace::may_have_sockets() => Outcome::Done,
+                Ok(()) if may_skip(inode) && !self.may_have_sockets() => Outcome::Done,
                 Ok(()) => {
                     self.walk(
                         |row| locked(&each)(row),
@@ -246,6 +278,15 @@ impl<R> RowIterator<R> {
             }
         }
         Ok(walked)
+    }
+
+    /// Whether the network namespace of this thread may have sockets to visit.
+    fn may_have_sockets(&self) -> bool {
+        if self.protocol == Protocols::UDP {
+            namespace::may_have_udp_sockets()
+        } else {
+            namespace::may_have_sockets()
+        }
     }
 
     fn walk(&self, mut each: impl FnMut(R), what: impl Fn() -> String) -> Result<(), WalkError> {

@@ -2,10 +2,13 @@
 
 use conn_common::event::ATTEMPT;
 use conn_common::filter::{ANY_DIRECTION, LISTENER_KINDS, LISTENERS, bit};
-use conn_common::name::{self, LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC};
-use conn_common::state::{FIN_WAIT2, SYN_RECV, TIME_WAIT};
+use conn_common::name::{
+    self, LIST_CONNECTED, LIST_HALF_OPEN, LIST_TIME_WAIT, LIST_TRAFFIC, LIST_UNCONNECTED,
+};
+use conn_common::state::{CLOSE, FIN_WAIT2, SYN_RECV, TIME_WAIT};
 
 use crate::filter::expression::Field;
+use crate::filter::protocols::Protocols;
 use crate::filter::{Filter, KernelPart};
 use crate::host::accept_hook::AcceptHook;
 use crate::host::plan::HookSet;
@@ -31,6 +34,8 @@ pub struct RemoteOptions {
 pub struct Options {
     /// Mask of the event kinds that go into the ring; 0 for none.
     pub kinds: u8,
+    /// The protocols whose sockets iterators write.
+    pub protocols: Protocols,
     /// The kernel's part of the filter.
     pub filter: KernelPart,
     /// Size of the ring in bytes, a power of two and a multiple of the page size.
@@ -58,6 +63,7 @@ impl Options {
     pub fn lists(filter: &Filter) -> Self {
         Self {
             kinds: 0,
+            protocols: Protocols::TCP,
             filter: filter.kernel_part().clone(),
             ring_bytes: NO_RING,
             log: false,
@@ -71,21 +77,24 @@ impl Options {
         }
     }
 
-    /// The iterators write listeners, or the connections of `filter` with the states that it asks for.
-    pub fn for_sockets(filter: &Filter, listening: bool) -> Self {
+    /// The iterators write listeners and UDP sockets without a peer, or the connections of `filter` with the states that it
+    /// asks for.
+    pub fn for_sockets(filter: &Filter, protocols: Protocols, listening: bool) -> Self {
         if listening {
             // Listeners have no direction and no peer, so the kernel filters by the role alone.
             let filter_part = KernelPart { directions: LISTENERS, ..KernelPart::all() };
-            return Self { filter: filter_part, ..Self::lists(filter) };
+            return Self { filter: filter_part, listed: LIST_UNCONNECTED, protocols, ..Self::lists(filter) };
         }
         let asked = |state, bit| if filter.asks_for_state(state) { bit } else { 0 };
         // A TIME_WAIT socket, which no process holds, may also stand in FIN_WAIT2.
         let listed = asked(TIME_WAIT, LIST_TIME_WAIT)
             | asked(FIN_WAIT2, LIST_TIME_WAIT)
-            | asked(SYN_RECV, LIST_HALF_OPEN);
+            | asked(SYN_RECV, LIST_HALF_OPEN)
+            | asked(CLOSE, LIST_UNCONNECTED)
+            | LIST_CONNECTED;
         let needs_traffic = filter.asks_for(|field| matches!(field, Field::Bytes | Field::Lifetime));
         let listed = listed | if needs_traffic { LIST_TRAFFIC } else { 0 };
-        Self { listed, ..Self::lists(filter) }
+        Self { listed, protocols, ..Self::lists(filter) }
     }
 
     /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.

@@ -14,6 +14,7 @@ use aya_log::EbpfLogger;
 use conn_common::name;
 use nix::libc;
 
+use crate::filter::protocols::Protocols;
 use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::drop_reason::DropReasons;
 use crate::host::offsets::{Offsets, OffsetsError};
@@ -103,6 +104,7 @@ pub struct Probe {
     accept_parameters: Option<u32>,
     sight: Sight,
     lists_half_open: bool,
+    protocols: Protocols,
     reasons: DropReasons,
 }
 
@@ -141,6 +143,7 @@ impl Probe {
                 accept_parameters: layout.accept_parameters,
                 sight: Sight::of_listeners(&layout),
                 lists_half_open: options.listed & name::LIST_HALF_OPEN != 0,
+                protocols: options.protocols,
                 reasons,
             })
         })?;
@@ -152,6 +155,11 @@ impl Probe {
     /// True if the socket iterator also writes half-open connections.
     pub(crate) const fn lists_half_open(&self) -> bool {
         self.lists_half_open
+    }
+
+    /// The protocols whose sockets iterators write.
+    pub(crate) const fn protocols(&self) -> Protocols {
+        self.protocols
     }
 
     /// The object, for this folder.
@@ -329,7 +337,14 @@ fn load_program(name: &'static str, program: &mut Program, btf: &Btf) -> Result<
         name::SET_STATE | name::SET_STATE_AGAIN => "inet_sock_set_state",
         name::DESTROY_SOCK => "tcp_destroy_sock",
         name::TCP_ADOPT | name::TCP_LIST => "tcp",
-        name::FILE_LIST | name::FILE_CLAIM | name::NAMESPACE_LIST | name::FOREIGN_LIST => "task_file",
+        name::UDP_LIST => "udp",
+        name::FILE_LIST
+        | name::FILE_CLAIM
+        | name::NAMESPACE_LIST
+        | name::FOREIGN_LIST
+        | name::SOCKET_FILE_LIST
+        | name::SOCKET_NAMESPACE_LIST
+        | name::UDP_FOREIGN_LIST => "task_file",
         _ => "socket operations",
     };
     match program {

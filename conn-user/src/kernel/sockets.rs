@@ -9,13 +9,14 @@ use conn_common::name;
 use conn_common::owner::Owner;
 use conn_common::row::{HolderRow, NO_DESCRIPTOR, SocketRow};
 
+use crate::filter::protocols::Protocols;
 use crate::host::facts;
 use crate::host::io_uring::{self, Ring};
 use crate::host::namespace::{self, Found, Namespace};
 use crate::kernel::iterator::{
-    AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
+    self, AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
 };
-use crate::kernel::probe::Probe;
+use crate::kernel::probe::{Probe, ProbeError};
 
 /// Finds all namespaces and adopts their sockets. Another thread looks meanwhile for namespaces that only files
 /// keep: a walk over the files of all tasks takes a fifth of the time that adopting the sockets behind them does.
@@ -55,7 +56,16 @@ pub(crate) fn adopt(probe: &Probe, namespaces: &[Namespace]) -> Result<Walked, W
     Ok(walked)
 }
 
-/// Visits every TCP socket of the namespaces that the probe's filters let through. Of a hidden namespace, only sockets
+/// The programs that list the sockets of these protocols, find their namespaces, and with `holders` their processes. The
+/// slowest comes first.
+pub(crate) fn listing_programs(protocols: Protocols, holders: bool) -> Vec<&'static str> {
+    let files = holders.then(|| iterator::holder_program(protocols));
+    let tcp = protocols.contains(Protocols::TCP).then_some(name::TCP_LIST);
+    let udp = protocols.contains(Protocols::UDP).then_some(name::UDP_LIST);
+    files.into_iter().chain([iterator::namespace_program(protocols)]).chain(tcp).chain(udp).collect()
+}
+
+/// Visits every socket of the namespaces that is of the probe's protocols, and that its filters let through. Of a hidden namespace, only sockets
 /// are visited that a process has open, without their lock. A namespace that `may_skip` by its inode number is not
 /// walked if the kernel counts no socket there: a half-open connection whose listener is gone is not counted.
 ///
@@ -67,13 +77,44 @@ pub(crate) fn list(
     may_skip: impl Fn(u32) -> bool + Sync,
     mut each: impl FnMut(SocketRow) + Send,
 ) -> Result<Walked, WalkError> {
-    let sockets = SocketIterator::new(probe)?;
+    let mut walked = Walked::default();
+    if probe.protocols().contains(Protocols::TCP) {
+        let (sockets, foreign) = (SocketIterator::new(probe)?, SocketIterator::foreign);
+        walked.add(list_with(&sockets, foreign, probe, found, &may_skip, &mut each)?);
+    }
+    if probe.protocols().contains(Protocols::UDP) {
+        let (sockets, foreign) = (SocketIterator::udp(probe)?, SocketIterator::foreign_udp);
+        // A bucket of the kernel's table may change between two reads of it, and a socket then comes twice.
+        let mut seen = HashSet::new();
+        let each = |row: SocketRow| {
+            if seen.insert(row.cookie) {
+                each(row);
+            }
+        };
+        let udp = list_with(&sockets, foreign, probe, found, &|_| true, each)?;
+        // Both walks meet the same refusals, of which one is enough.
+        if walked.done.is_empty() && walked.refused.is_empty() {
+            walked = udp;
+        }
+    }
+    Ok(walked)
+}
+
+/// [`list`] with one iterator, and that over sockets of hidden namespaces.
+fn list_with(
+    sockets: &SocketIterator,
+    foreign: fn(&Probe) -> Result<SocketIterator, ProbeError>,
+    probe: &Probe,
+    found: &Found,
+    may_skip: &(impl Fn(u32) -> bool + Sync),
+    mut each: impl FnMut(SocketRow) + Send,
+) -> Result<Walked, WalkError> {
     let (walked, mut hidden) =
-        each_way(probe, &found.namespaces, |namespaces| sockets.each_in(namespaces, &may_skip, &mut each))?;
+        each_way(probe, &found.namespaces, |namespaces| sockets.each_in(namespaces, may_skip, &mut each))?;
     hidden.extend(&found.hidden);
     if !hidden.is_empty() {
         let mut seen = HashSet::new();
-        SocketIterator::foreign(probe)?.each(|row| {
+        foreign(probe)?.each(|row| {
             // Several descriptors and processes may have the same socket.
             if hidden.contains(&row.connection.netns) && seen.insert(row.cookie) {
                 each(row);

@@ -10,6 +10,7 @@
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::WAS_ESTABLISHED;
+use conn_common::protocol::{TCP, UDP};
 use conn_common::state;
 
 use super::color::{self, painted};
@@ -69,8 +70,13 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         let family: &[u8] = if connection.family == 6 { b"ipv6     10 " } else { b"ipv4     2 " };
         out.extend_from_slice(family);
     }
-    out.extend_from_slice(b"tcp      6 ");
-    out.extend_from_slice(state_name(connection.state).as_bytes());
+    if event.protocol == UDP {
+        // As in conntrack, UDP has no state. A socket has no timeout, either.
+        out.extend_from_slice(b"udp      17");
+    } else {
+        out.extend_from_slice(b"tcp      6 ");
+        out.extend_from_slice(state_name(connection.state).as_bytes());
+    }
     let mut tuple = |src, dst, sport: u16, dport: u16, mark: &[u8]| {
         out.extend_from_slice(b" src=");
         address(src, out);
@@ -215,7 +221,7 @@ pub(super) fn is_assured(event: &Enriched) -> bool {
     let connection = &event.connection;
     connection.is(WAS_ESTABLISHED)
         || connection.state == state::TIME_WAIT
-        || (state::is_open(connection.state) && !state::is_opening(connection.state))
+        || (event.protocol == TCP && state::is_open(connection.state) && !state::is_opening(connection.state))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use super::json_writer::{error, plain};
 use super::style::{Terminal, View};
 use crate::column::{Cell, Column, Columns, Type, named};
 use crate::event::enriched::Enriched;
-use crate::event::state_name;
 use crate::host::clock::WallClock;
 use crate::host::services::Services;
 use crate::render::human::{self, Zone};
@@ -200,9 +199,7 @@ impl EventTable {
         for (column, &width) in self.columns.iter().zip(&self.widths) {
             self.cell.clear();
             let cell = match column.of(event, clock) {
-                Cell::Unknown if self.says_state_in(column) => {
-                    Cell::word(state_name::name(event.connection.state))
-                }
+                Cell::Unknown if self.says_state_in(column) => Cell::word(event.state()),
                 cell => cell,
             };
             text(cell, zone, &self.services, &mut self.cell);
@@ -380,6 +377,10 @@ mod tests {
             (View::Open, plain(long_v6(open())), 60),
             (View::Listeners, listening(), 40),
             (View::Listeners, long_v6(listening()), 60),
+            (View::Sockets, plain(open()), 40),
+            (View::Sockets, plain(long_v6(open())), 60),
+            (View::Unconnected, plain(open()), 40),
+            (View::Unconnected, plain(long_v6(open())), 60),
         ] {
             for width in addresses..200 {
                 let lines = rendered_on(terminal(width), view, Format::Table, std::slice::from_ref(&event));

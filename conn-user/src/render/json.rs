@@ -33,7 +33,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.optional("direction", event.direction(), Object::word);
     object.word("family", if connection.family == 6 { "ipv6" } else { "ipv4" });
     object.optional("protocol", protocol::name(event.protocol), Object::word);
-    object.optional("state", state_name::name(connection.state), Object::word);
+    object.optional("state", event.state(), Object::word);
     if matches!(event.kind, Kind::New | Kind::Update | Kind::Destroy) {
         object.optional("old_state", state_name::name(event.old_state), Object::word);
     }
@@ -102,8 +102,8 @@ fn now(event: &Enriched, object: &mut Object<'_>) {
     object.optional("age_ns", event.age_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     traffic(event, object);
-    object.optional("receive_queue", event.traffic_of(|traffic| traffic.receive_queue), Object::integer);
-    object.optional("send_queue", event.traffic_of(|traffic| traffic.send_queue), Object::integer);
+    object.optional("receive_queue", event.queue_of(|traffic| traffic.receive_queue), Object::integer);
+    object.optional("send_queue", event.queue_of(|traffic| traffic.send_queue), Object::integer);
     object.optional("half_open", event.half_open, Object::integer);
     object.optional("dropped", event.dropped, Object::integer);
 }

@@ -65,7 +65,7 @@ fn state_name(number: u8) -> Option<&'static str> {
         "syn_recv" => "syn_received",
         "fin_wait1" => "fin_wait_1",
         "fin_wait2" => "fin_wait_2",
-        "close" => "closed",
+        "close" | "unconnected" => "closed",
         same => same,
     })
 }

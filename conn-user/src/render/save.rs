@@ -1,5 +1,7 @@
 //! The line of `conntrack -o save`: the options that create such an entry.
 
+use conn_common::protocol;
+
 use super::{address, conntrack, integer};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
@@ -25,7 +27,8 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
         address(ip, out);
     }
     let (sport, dport) = (connection.sport, connection.dport);
-    out.extend_from_slice(b" -p tcp");
+    out.extend_from_slice(b" -p ");
+    out.extend_from_slice(protocol::name(event.protocol).unwrap_or("-").as_bytes());
     for (key, port) in [
         (&b" --sport "[..], sport),
         (b" --dport ", dport),
@@ -35,8 +38,10 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
         out.extend_from_slice(key);
         integer(port, out);
     }
-    out.extend_from_slice(b" --state ");
-    out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+    if event.protocol == protocol::TCP {
+        out.extend_from_slice(b" --state ");
+        out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::column::Columns;
+use crate::filter::protocols::Protocols;
 use crate::host::services::Services;
 
 /// A format of events.
@@ -53,12 +54,26 @@ pub enum View {
     Open,
     /// Listening sockets.
     Listeners,
+    /// Sockets of several protocols, or of others than TCP, with their peers.
+    Sockets,
+    /// Listening sockets, and those of UDP without a peer.
+    Unconnected,
 }
 
 impl View {
     /// True if the default format is a table, since conntrack has no line for such records.
     pub const fn is_tabular(self) -> bool {
-        matches!(self, Self::Lives | Self::Listeners)
+        matches!(self, Self::Lives | Self::Listeners | Self::Unconnected)
+    }
+
+    /// The view of the sockets of these protocols that exist now.
+    pub(crate) fn of_sockets(protocols: Protocols, listening: bool) -> Self {
+        match (protocols == Protocols::TCP, listening) {
+            (true, true) => Self::Listeners,
+            (true, false) => Self::Open,
+            (false, true) => Self::Unconnected,
+            (false, false) => Self::Sockets,
+        }
     }
 
     /// The columns of the table.
@@ -109,6 +124,19 @@ impl View {
                 "netns",
                 "processes",
             ],
+            Self::Sockets => {
+                &["protocol", "state", "receive_queue", "send_queue", "local", "peer", "pid", "comm"]
+            }
+            Self::Unconnected => &[
+                "protocol",
+                "state",
+                "receive_queue",
+                "send_queue",
+                "dropped",
+                "local",
+                "netns",
+                "processes",
+            ],
         }
     }
 
@@ -139,6 +167,10 @@ impl View {
             Self::Listeners => {
                 &["netns", "state", "half_open", "send_queue", "dropped", "receive_queue", "processes"]
             }
+            Self::Unconnected => {
+                &["netns", "state", "send_queue", "dropped", "receive_queue", "protocol", "processes"]
+            }
+            Self::Sockets => &["receive_queue", "send_queue", "pid", "protocol", "local", "state", "comm"],
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use conn_common::protocol;
+
 use super::json_writer::plain;
 use super::{Lost, RenderContext, address, conntrack, integer};
 use crate::column::{Cell, Column};
@@ -31,12 +33,16 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         }
     }
     let (src, dst) = (event.src(), event.dst());
-    side(b"original", [src, dst], [connection.sport, connection.dport], out);
-    side(b"reply", [dst, src], [connection.dport, connection.sport], out);
-    out.extend_from_slice(b"<meta direction=\"independent\"><state>");
-    out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+    side(b"original", event.protocol, [src, dst], [connection.sport, connection.dport], out);
+    side(b"reply", event.protocol, [dst, src], [connection.dport, connection.sport], out);
+    out.extend_from_slice(b"<meta direction=\"independent\">");
+    // UDP has no state in conntrack.
+    if event.protocol == protocol::TCP {
+        out.extend_from_slice(b"<state>");
+        out.extend_from_slice(conntrack::state_name(connection.state).as_bytes());
+        out.extend_from_slice(b"</state>");
+    }
     // conntrack has the id here even without `-o id`.
-    out.extend_from_slice(b"</state>");
     if let Some(id) = event.id() {
         out.extend_from_slice(b"<id>");
         integer(id, out);
@@ -68,7 +74,13 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
     out.extend_from_slice(b"</flow>");
 }
 
-fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out: &mut Vec<u8>) {
+fn side(
+    direction: &[u8],
+    protocol: u8,
+    [src, dst]: [IpAddr; 2],
+    [sport, dport]: [u16; 2],
+    out: &mut Vec<u8>,
+) {
     let layer3: &[u8] = match src {
         IpAddr::V4(_) => b"<layer3 protonum=\"2\" protoname=\"ipv4\">",
         IpAddr::V6(_) => b"<layer3 protonum=\"10\" protoname=\"ipv6\">",
@@ -81,7 +93,11 @@ fn side(direction: &[u8], [src, dst]: [IpAddr; 2], [sport, dport]: [u16; 2], out
     address(src, out);
     out.extend_from_slice(b"</src><dst>");
     address(dst, out);
-    out.extend_from_slice(b"</dst></layer3><layer4 protonum=\"6\" protoname=\"tcp\"><sport>");
+    out.extend_from_slice(b"</dst></layer3><layer4 protonum=\"");
+    integer(protocol, out);
+    out.extend_from_slice(b"\" protoname=\"");
+    out.extend_from_slice(protocol::name(protocol).unwrap_or("-").as_bytes());
+    out.extend_from_slice(b"\"><sport>");
     integer(sport, out);
     out.extend_from_slice(b"</sport><dport>");
     integer(dport, out);

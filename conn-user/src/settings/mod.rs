@@ -3,6 +3,7 @@
 
 pub(crate) mod filter;
 mod protocols;
+mod ring_bytes;
 pub(crate) mod style;
 #[cfg(test)]
 mod tests;
@@ -30,13 +31,10 @@ use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
 use crate::settings::protocols::protocols;
+use crate::settings::ring_bytes::ring_bytes;
 
 /// Default size of the ring in bytes: room for 40,329 events.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-/// The smallest page, and so the smallest ring, in bytes.
-const MIN_RING_BYTES: u64 = 4096;
-/// The largest power of two that the kernel accepts as the size of a map, in bytes.
-const MAX_RING_BYTES: u64 = 1 << 31;
 
 /// The shortest time between two reports, since each of them reads all sockets.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -284,8 +282,9 @@ impl EventsSettings {
 impl ListSettings {
     fn new(args: &ListArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let filter = filter::from_args(&args.filter, lookup)?;
-        let listening = args.listening || filter.is_of_listeners();
-        let subject = if listening { View::Listeners } else { View::Open };
+        let protocols = protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)?;
+        let listening = args.listening || filter.is_of_listeners(protocols);
+        let subject = View::of_sockets(protocols, listening);
         if listening && args.min_age.is_some() {
             return Err(UsageError::conflict(
                 "--min-age",
@@ -293,7 +292,7 @@ impl ListSettings {
             ));
         }
         Ok(Self {
-            protocols: protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)?,
+            protocols,
             filter,
             workload: filter::workload(&args.filter, lookup)?,
             style: style::from_args(&args.output, subject, lookup.services())?,
@@ -418,33 +417,4 @@ fn interval(text: &str) -> Result<Duration, Complaint> {
         return Err("the interval is too short: write 100ms or more".into());
     }
     Ok(interval)
-}
-
-/// A size in bytes, with K, M or G for powers of 1024, rounded up to a valid size of the ring.
-fn ring_bytes(text: &str) -> Result<u32, Complaint> {
-    let text = text.trim();
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = match digits.parse() {
-        Ok(number) => number,
-        Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => u64::MAX,
-        Err(_) => {
-            return Err(complaint!(
-                "{} is not a size: write a number of bytes, or one with K, M or G, like 64M",
-                as_typed(text)
-            ));
-        }
-    };
-    if number == 0 {
-        return Err("the buffer is too small: write 4096 or more".into());
-    }
-    number
-        .checked_mul(1 << shift)
-        .filter(|&bytes| bytes <= MAX_RING_BYTES)
-        .and_then(|bytes| u32::try_from(bytes.max(MIN_RING_BYTES).next_power_of_two()).ok())
-        .ok_or_else(|| complaint!("{text} is too large: the limit of the kernel is 2G"))
 }

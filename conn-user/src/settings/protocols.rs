@@ -21,8 +21,8 @@ pub(super) struct Command {
 impl Command {
     pub(super) const EVENTS: Self = Self { name: "events", shows: Protocols::TCP };
     pub(super) const LIFE: Self = Self { name: "life", shows: Protocols::TCP };
-    pub(super) const LIST: Self = Self { name: "list", shows: Protocols::TCP };
-    pub(super) const COUNT: Self = Self { name: "count", shows: Protocols::TCP };
+    pub(super) const LIST: Self = Self { name: "list", shows: Protocols::INET };
+    pub(super) const COUNT: Self = Self { name: "count", shows: Protocols::INET };
     pub(super) const STATS: Self = Self { name: "stats", shows: Protocols::TCP };
 
     /// The remedy for a protocol that the command cannot show.
@@ -144,8 +144,8 @@ mod tests {
         ]
         .map(|chosen| chosen.unwrap_err());
         insta::assert_snapshot!(errors.join("\n"), @r#"
-        --protocol: watch cannot show udp: use -p tcp
-        filter: watch cannot show udp: use -p tcp
+        --protocol: watch cannot show udp: use -p tcp, or conntrace list -p udp
+        filter: watch cannot show udp: use -p tcp, or conntrace list -p udp
         --protocol: unknown protocol "icmp": write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: unknown protocol "181": write tcp, udp, unix, all, or a list like tcp,udp. tcplife -p 181 is here: conntrace life --pid 181; tcpconnect -p 181 is here: conntrace -e NEW --direction out --pid 181
         --protocol: watch cannot show unix: use -p tcp,udp

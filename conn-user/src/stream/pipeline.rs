@@ -163,6 +163,7 @@ impl Pipeline {
                     log::error!("an event could not be decoded: {error}");
                 }
             },
+            Item::Socket(row, _) if sockets::has_ended(row) => self.accounting.filtered += 1,
             Item::Socket(row, holders) => {
                 // A mini-socket has no cookie, and shows no mark.
                 let mark = Some(row.mark).filter(|_| row.cookie != 0);

@@ -1,4 +1,5 @@
-//! Which end opened a connection in TIME_WAIT. The kernel keeps only a mini-socket of it, which does not say.
+//! Which end opened a connection in TIME_WAIT. The kernel keeps only a mini-socket of it, which does not say. Nor does a UDP
+//! socket say which end sent first.
 //!
 //! Three facts are left. The kernel programs see whether `connect()` chose the local port: then this host opened the
 //! connection. A listener on the local port accepted the connection, since `connect()` chooses no port that a listener
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use conn_common::connection::{Connection, IN, OUT, PERHAPS_IN, UNDIRECTED};
+use conn_common::protocol::TCP;
 
 use crate::host::namespace;
 
@@ -38,14 +40,17 @@ impl Responders {
 
     /// Gives a connection in TIME_WAIT, whose `src` is this host's end, its direction if that is certain. Else makes the
     /// end with the service port the responder. The thread must be in the namespace of the connection: that of the walk. A
-    /// walk meets the listeners of a namespace before its connections (`tcp_seek_last_pos()`).
-    pub(super) fn direct(&mut self, connection: &mut Connection) {
+    /// walk meets the listeners of a namespace before its connections (`tcp_seek_last_pos()`). Of UDP, only the ports show
+    /// which end may be the service.
+    pub(super) fn direct(&mut self, connection: &mut Connection, protocol: u8) {
         if connection.is_directed() {
             return;
         }
         let Connection { netns, family, .. } = *connection;
-        let is_heard = self.listens(netns, (family, connection.src), connection.sport);
-        let is_peer_heard = (is_loopback(family, &connection.dst) || connection.dst == connection.src)
+        let is_tcp = protocol == TCP;
+        let is_heard = is_tcp && self.listens(netns, (family, connection.src), connection.sport);
+        let is_peer_heard = is_tcp
+            && (is_loopback(family, &connection.dst) || connection.dst == connection.src)
             && self.listens(netns, (family, connection.dst), connection.dport);
         connection.direction = match (is_heard, is_peer_heard) {
             (true, false) => IN,
@@ -115,7 +120,7 @@ mod tests {
             let flags = LISTENER;
             responders.note_listener(&Connection { netns: 1, family, dst, dport, flags, ..connection });
         }
-        responders.direct(&mut connection);
+        responders.direct(&mut connection, TCP);
         (connection.direction, connection.dport, connection.dst == v4(HERE))
     }
 

@@ -8,7 +8,7 @@ use crate::kernel::sockets::{self, Holders};
 use crate::stream::source::{Batch, Item, Source, Take};
 use crate::stream::time_wait::Responders;
 
-/// Every TCP socket of some network namespaces: one batch.
+/// Every socket of some network namespaces: one batch.
 pub(crate) struct SocketWalk<'a> {
     probe: &'a Probe,
     found: &'a Found,
@@ -43,7 +43,7 @@ impl Source for SocketWalk<'_> {
                 responders.note_listener(&row.connection);
                 return;
             }
-            responders.direct(&mut row.connection);
+            responders.direct(&mut row.connection, row.protocol);
             wanted = wanted && take(Item::Socket(&row, holders.of(&row).as_deref())).is_continue();
         })?;
         walked.warn();

@@ -3,11 +3,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use conn_common::state::LISTEN;
-
 use crate::cli::Group;
 use crate::event::enriched::{Enriched, Link};
-use crate::event::state_name;
 use crate::event::workload::is_id;
 use crate::host::services::Services;
 use crate::render::number_table::{NumberColumn, NumberValue, TableFormat};
@@ -43,11 +40,11 @@ pub(super) fn key(group: Group, event: &Enriched) -> Key {
     let owner = event.owner();
     match group {
         Group::Port => Key::Port(connection.dport),
-        Group::State => state_name::name(connection.state).map_or(Key::Unknown, Key::Word),
+        Group::State => event.state().map_or(Key::Unknown, Key::Word),
         Group::Direction => event.direction().map_or(Key::Unknown, Key::Word),
         Group::Netns => Key::Number(connection.netns),
         // Nothing has connected to a listener.
-        Group::Src | Group::Peer if connection.state == LISTEN => Key::Unknown,
+        Group::Src | Group::Peer if connection.is_listener() => Key::Unknown,
         Group::Src => address(event, event.src()),
         Group::Dst => address(event, event.dst()),
         Group::Peer => address(event, event.peer().ip()),

@@ -6,7 +6,7 @@ mod key;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use conn_common::name::{self, LIST_INODES};
+use conn_common::name::LIST_INODES;
 
 use self::key::Key;
 use crate::cli::Group;
@@ -40,21 +40,20 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
-    settings.filter.log(&[Kind::Open]);
+    settings.filter.log(&[Kind::Open], settings.protocols);
     let plan = plan(host, None)?;
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
     let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
         || by_filters.workloads
         || settings.filter.asks_for(Field::is_owners);
-    let mut options = Options::for_sockets(&settings.filter, settings.filter.is_of_listeners());
+    let listening = settings.filter.is_of_listeners(settings.protocols);
+    let mut options = Options::for_sockets(&settings.filter, settings.protocols, listening);
     if needs_holders {
         options.listed |= LIST_INODES;
     }
     let probe = Probe::load(&plan, &options)?;
-    let files = needs_holders.then_some(name::FILE_LIST);
-    let programs = [name::NAMESPACE_LIST, name::TCP_LIST].into_iter().chain(files);
-    probe.load_programs(&programs.collect::<Vec<_>>())?;
+    probe.load_programs(&sockets::listing_programs(settings.protocols, needs_holders))?;
     let (found, holders) = if needs_holders {
         sockets::namespaces_and_holders(&probe)?
     } else {
@@ -82,6 +81,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
         counts.notice(&rest);
     }
     hint::print(&settings.filter, &mut counts);
+    hint::print_without_listeners(&settings.filter, settings.protocols, &mut counts);
     if settings.exit_code && counts.groups.is_empty() {
         return Err(Error::NothingFound);
     }
