@@ -28,6 +28,7 @@ pub mod port;
 pub mod range;
 pub mod sample;
 pub mod scenario;
+pub mod siege;
 pub mod snmp;
 pub mod sources;
 pub mod stage;

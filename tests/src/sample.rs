@@ -22,6 +22,8 @@ const OF_HOST: [&str; 8] =
     ["cgroup", "container", "container_name", "container_user", "pod", "pod_namespace", "unit", "user_unit"];
 /// Options of samples of connections: of this host's, only the stage's.
 const STAGE: &str = "--src 192.0.2.7";
+/// The ports of samples of an attack: of `nginx`, and of a scan around `postgres`.
+pub const ATTACKED: &str = "80,5001-6000";
 /// Options of samples that no address chooses: the stage's ports.
 const PORTS: &str = "--dport 22,23";
 
@@ -185,7 +187,8 @@ pub fn count(columns: u16, words: &[&str], play: impl FnOnce()) -> Vec<String> {
 fn setup(columns: u16, words: &[&str]) -> Setup {
     let has = |word| words.contains(&word);
     let options = match () {
-        () if has("-v") => "",
+        // Samples of an attack choose their ports themselves.
+        () if has("-v") || has("ATTEMPT") || has(ATTACKED) => "",
         () if has("stats") || has("--listening") || has("LISTEN") => PORTS,
         () => STAGE,
     };

@@ -4,7 +4,8 @@ use conn_tests::{
     harness::{Outcome, Skip, tool},
     host::Host,
     needs_nothing, needs_tracing, needs_whole_machine,
-    sample::{self, Page, Sample, ask, await_lines, watch},
+    sample::{self, ATTACKED, Page, Sample, ask, await_lines, watch},
+    siege::Siege,
     stage::Stage,
     tracer::{Setup, Tracer},
 };
@@ -26,6 +27,7 @@ const PAGE: &str = include_str!("../../../docs/from.md");
 /// Every document with samples.
 const PAGES: &[Page] = &[
     page!("README.md"),
+    page!("docs/attacks.md"),
     page!("docs/commands.md"),
     page!("docs/conntrack.md"),
     page!("docs/filters.md"),
@@ -50,8 +52,13 @@ const SAMPLES: &[Sample] = &[
 ];
 
 /// Samples whose last lines compare all sockets of the host, which must hold still meanwhile.
-const PROVEN_SAMPLES: &[Sample] =
-    &[Sample { name: "stats", make: stats }, Sample { name: "lifetimes", make: lifetimes }];
+const PROVEN_SAMPLES: &[Sample] = &[
+    Sample { name: "stats", make: stats },
+    Sample { name: "lifetimes", make: lifetimes },
+    Sample { name: "attacks", make: attacks },
+    Sample { name: "full queues", make: full_queues },
+    Sample { name: "attempts", make: attempts },
+];
 
 /// The second cells of its table.
 fn lines() -> Vec<String> {
@@ -202,6 +209,36 @@ fn lifetimes(stage: &Stage) -> Vec<String> {
     let table =
         table.iter().skip_while(|line| !line.contains("SPAN")).take_while(|line| !line.contains(" opened"));
     command.iter().chain(table).cloned().collect()
+}
+
+/// A flood, a scan and a full queue; and another flood when the requests of the first one have been given up.
+fn attacks(_: &Stage) -> Vec<String> {
+    let siege = Siege::begin();
+    sample::count(160, &["stats", "--dport", ATTACKED, "--sources", "3", "--timeout", "2s"], || {
+        siege.flood(0, 1_000);
+        siege.scan(5_001..=6_000);
+        let client = siege.fill(3);
+        thread::sleep(Duration::from_millis(1_300));
+        siege.flood(1_000, 32);
+        thread::sleep(Duration::from_millis(800));
+        drop(client);
+    })
+}
+
+fn full_queues(_: &Stage) -> Vec<String> {
+    let siege = Siege::begin();
+    siege.flood(0, 32);
+    let _client = siege.fill(3);
+    ask(120, &["list", "--listening", "--dport", ATTACKED])
+}
+
+fn attempts(_: &Stage) -> Vec<String> {
+    let siege = Siege::begin();
+    watch(80, &["-e", "ATTEMPT", "--dport", ATTACKED], |tracer| {
+        siege.flood(0, 2);
+        siege.scan(5_001..=5_002);
+        await_lines(tracer, 4, "[ATTEMPT]");
+    })
 }
 
 #[apply(needs_tracing)]
