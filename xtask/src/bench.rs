@@ -42,6 +42,8 @@ enum Section {
     Scale,
     /// The delay of events
     Latency,
+    /// The cost to a listener under a flood of SYNs
+    Flood,
 }
 
 impl Section {
@@ -52,6 +54,7 @@ impl Section {
             Self::User => "user",
             Self::Scale => "scale",
             Self::Latency => "latency",
+            Self::Flood => "flood",
         }
     }
 }

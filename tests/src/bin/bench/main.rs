@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on says so by panicking")]
 
 mod crowd;
+mod flood;
 mod kernel;
 mod latency;
 mod load;
@@ -34,6 +35,7 @@ enum Section {
     Kernel,
     Scale,
     Latency,
+    Flood,
 }
 
 fn main() {
@@ -45,6 +47,7 @@ fn main() {
         Section::Kernel => kernel::measure(&empty, quick),
         Section::Scale => scale::measure(quick),
         Section::Latency => latency::measure(quick),
+        Section::Flood => flood::measure(quick),
     };
     println!("{}", text.trim_end());
 }

@@ -4,6 +4,7 @@ use crate::machine;
 use conn_tests::{
     netns::NetNs,
     tracer::{Ended, Setup, Tracer},
+    usage,
 };
 use nix::{
     sys::time::TimeValLike as _,
@@ -126,6 +127,11 @@ impl Running {
         // A peer that could not run has no clock any more; its end shows the cause.
         let time = clock_getcpuclockid(pid).and_then(ClockId::now);
         time.map_or(0.0, |time| time.num_nanoseconds() as f64 / 1e9)
+    }
+
+    /// Memory of the process now, bytes; 0 without one.
+    pub(crate) fn memory(&self) -> u64 {
+        self.tracer.as_ref().map_or(0, |tracer| usage::memory(tracer.pid()))
     }
 
     /// The ids of the BPF programs that it has open.
