@@ -3,7 +3,7 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use conn_common::connection::Connection;
 use conn_common::filter::{
-    EITHER_PORT, Filter, Mode, Modes, PORTS_BY_SIDE, PortBits, SHOWS_MARK, Set, Value, bit, mode as set_mode,
+    EITHER_PORT, Filter, Mode, Modes, PORTS_BY_SIDE, PortBits, SHOWS_MARK, Set, Value, mode as set_mode,
     passes, port_place, wants_mark, wants_owner, wants_state, wants_tuple,
 };
 

@@ -69,7 +69,7 @@ impl Packet {
 
     /// The sender of a packet of TCP.
     #[inline(always)]
-    pub(crate) fn remote(&self, skb: *mut c_void) -> Option<Remote> {
+    pub(crate) fn sender(skb: *mut c_void) -> Option<Remote> {
         let head = follow(skb, &config::SKB_HEAD);
         let at = read_u16(skb, &config::SKB_NETWORK_HEADER);
         // SAFETY: the helper fails instead of faulting. A TCP packet over IPv4 has as many words, too.

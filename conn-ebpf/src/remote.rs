@@ -69,8 +69,10 @@ pub(crate) fn record_failed(connection: &Connection) {
 #[inline(always)]
 fn record<const CELL: usize>(connection: &Connection) {
     let address = if connection.direction == OUT { &connection.dst } else { &connection.src };
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    let words = [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])];
+    let mut halves = [[0_u8; 8]; 2];
+    halves[0].copy_from_slice(&address[..8]);
+    halves[1].copy_from_slice(&address[8..]);
+    let words = halves.map(u64::from_ne_bytes);
     count::<CELL>(words[0], words[1], what(connection.family, connection.direction, connection.dport));
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn on_event(ctx: &BtfTracePointContext) -> i32 {
     {
         if attempt::record_refused(packet.dport().into())
             && mode::counts_remotes()
-            && let Some(remote) = packet.remote(skb)
+            && let Some(remote) = Packet::sender(skb)
         {
             remote::record_refused(remote, packet.dport());
         }
