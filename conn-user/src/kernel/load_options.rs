@@ -94,7 +94,7 @@ impl Options {
             | LIST_CONNECTED;
         let needs_traffic = filter.asks_for(|field| matches!(field, Field::Bytes | Field::Lifetime));
         let listed = listed | if needs_traffic { LIST_TRAFFIC } else { 0 };
-        Self { listed, protocols, ..Self::lists(filter) }
+        Self { protocols, listed, ..Self::lists(filter) }
     }
 
     /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.
