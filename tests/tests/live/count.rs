@@ -266,16 +266,18 @@ fn one_namespace_is_counted(_: &Host) -> Outcome {
     assert_eq!(here.run(|| number(&[&filter])), 4);
     assert_eq!(here.run(|| number(&[&filter, "--netns", "."])), 2);
     assert_eq!(here.run(|| number(&[&filter, "netns", "=", "."])), 2);
-    // The hint goes to a terminal only.
-    let hint = "shows all network namespaces; --netns . shows only";
+    // Hints go to a terminal only.
     tool("/bin/sh")?;
-    let hinted = |args: &str| {
+    let shows = |args: &str, hint: &str| {
         let command = format!("exec {} count {filter} {args} 2>&1", binary().display());
         let ended = Setup::new(["-c", &command]).program("/bin/sh").on_terminal(120).run();
         ended.expect_code(0);
         ended.stdout.iter().any(|text| text.contains(hint))
     };
+    let hinted = |args: &str| shows(args, "shows all network namespaces; --netns . shows only");
     assert!(here.run(|| hinted("")) && !here.run(|| hinted("--netns .")) && !hinted(""));
+    let connections_only = |args: &str| shows(args, "connections only; --state listening alone selects");
+    assert_eq!(["state big", "state listening", ""].map(connections_only), [true, false, false]);
     drop(pairs);
     Ok(())
 }
