@@ -1,6 +1,10 @@
 //! Why a connection ended.
 
+use crate::protocol::UDP;
 use crate::state::{CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, is_opening};
+
+/// The word for the end of a flow with its socket.
+pub const CLOSED: &str = "closed";
 
 /// Why a connection ended: failed before it was established, or closed after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +84,19 @@ impl Cause {
     /// The cause with this number.
     pub const fn from_number(number: u8) -> Option<Self> {
         if (number as usize) < Self::COUNT { Some(Self::ALL[number as usize]) } else { None }
+    }
+
+    /// The word for the cause of an end in a protocol. A socket of UDP closes without a say of the peer.
+    pub const fn name_in(self, protocol: u8) -> &'static str {
+        match (protocol, self) {
+            (UDP, Self::ClosedByUs) => CLOSED,
+            _ => self.name(),
+        }
+    }
+
+    /// The cause with a word that [`Self::name_in`] gives.
+    pub fn from_name_in(protocol: u8, wanted: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name_in(protocol) == wanted)
     }
 
     /// Why a connection ended. From the last state and the socket's error (`errno` numbers of

@@ -53,10 +53,16 @@ counters! {
     LEDGER_OVERFLOWED = 16, "ledger_overflowed";
     /// A duration that was counted with those of other ports: all histograms of ports were taken.
     SPANS_SHARED = 17, "spans_shared";
+    /// UDP packets that are counted in no flow: the table had no room. Each segment counts.
+    PACKETS_UNTRACKED = 18, "packets_untracked";
+    /// The payload bytes of these packets.
+    BYTES_UNTRACKED = 19, "bytes_untracked";
+    /// Sockets whose close could not be noted: their flows end by idle time.
+    CLOSES_UNNOTED = 20, "closes_unnoted";
 }
 
 /// The counters of failures: while one of them is not 0, an event, a count or an owner may be missing or wrong.
-pub const FAILURES: [u32; 8] = [
+pub const FAILURES: [u32; 10] = [
     STORAGE_FAILED,
     STEP_STATELESS,
     LEDGER_FAILED,
@@ -65,12 +71,14 @@ pub const FAILURES: [u32; 8] = [
     NO_SOCKET,
     OWNER_FAILED,
     SPANS_FAILED,
+    PACKETS_UNTRACKED,
+    CLOSES_UNNOTED,
 ];
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn cells_are_dense() {
-        assert_eq!(super::COUNT, super::SPANS_SHARED as usize + 1);
+        assert_eq!(super::COUNT, super::CLOSES_UNNOTED as usize + 1);
     }
 }

@@ -137,6 +137,7 @@ fields! {
     SKB_NETWORK_HEADER: "sk_buff" "network_header" 2;
     SKB_TRANSPORT_HEADER: "sk_buff" "transport_header" 2;
     SKB_DEV: "sk_buff" "dev" 8;
+    SKB_SK: "sk_buff" "sk" 8;
     NETDEV_NET: "net_device" "nd_net.net" 8;
     SOCK_OPS_SK: "bpf_sock_ops_kern" "sk" 8;
     SK_RMEM_ALLOC: "sock" "sk_backlog.rmem_alloc" 4;

@@ -9,6 +9,7 @@ use crate::attempt::PortAttempts;
 use crate::connection::{Connection, Displaced};
 use crate::event::EventRecord;
 use crate::filter::Value;
+use crate::flow::{Flow, FlowSocket};
 use crate::histogram::{BUCKETS, Durations, Histogram};
 use crate::ledger::{RepairKey, Slot, Totals};
 use crate::listener::{ListenerKey, ListenerNote, MptcpNote};
@@ -108,6 +109,10 @@ pub const RECORDS: LayoutHash = {
     let hash = record!(hash, RemoteKey { address family direction reserved });
     let hash = record!(hash, RemoteCounts { attempts refused opened failed });
     let hash = record!(hash, Value { set known words });
+    let hash = record!(hash, Flow {
+        check last begun state packets bytes cookie end_ns ended cause index merged refused scratch connection
+    });
+    let hash = record!(hash, FlowSocket { cookie flows first closed_ns crowded reserved });
     let hash = hash.text("Place").number(size_of::<TableSlot<u64>>() as u64);
     // Counters that are added later use spare cells and change nothing.
     let hash = hash.text("counters").number(counter::CELLS as u64);

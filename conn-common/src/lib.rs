@@ -11,6 +11,8 @@ pub mod connection;
 pub mod counter;
 pub mod event;
 pub mod filter;
+pub mod flow;
+pub mod flow_table;
 pub mod histogram;
 pub mod layout;
 pub mod layout_hash;

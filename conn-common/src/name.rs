@@ -47,6 +47,21 @@ pub const REQUESTED: &str = "requested";
 /// Program on `skb:kfree_skb` that writes events of refused SYNs and dropped ACKs.
 pub const DISCARDED: &str = "discarded";
 
+/// Iterator over all tasks' files that notes the owners of UDP sockets.
+pub const FLOW_CLAIM: &str = "flow_claim";
+/// Program on the packets that sockets send, on the cgroup v2 root.
+pub const FLOW_EGRESS: &str = "flow_egress";
+/// Program on the packets that sockets receive, on the cgroup v2 root.
+pub const FLOW_INGRESS: &str = "flow_ingress";
+/// Program on the close of sockets, on the cgroup v2 root.
+pub const FLOW_RELEASE: &str = "flow_release";
+/// Program on `bind()` of IPv4 sockets, on the cgroup v2 root.
+pub const FLOW_BIND4: &str = "flow_bind4";
+/// The same of IPv6 sockets.
+pub const FLOW_BIND6: &str = "flow_bind6";
+/// Program on `sock:inet_sk_error_report`: errors of sockets.
+pub const FLOW_ERROR: &str = "flow_error";
+
 /// The ring of events.
 pub const EVENTS: &str = "EVENTS";
 /// Pending owners whose ways were all taken in [`PENDING_OWNERS`].
@@ -92,6 +107,16 @@ pub const REMOTE_TOTALS: &str = "REMOTE_TOTALS";
 pub const REMOTE_SLOTS: &str = "REMOTE_SLOTS";
 /// Totals per network namespace.
 pub const NETNS: &str = "NETNS";
+/// Flows of UDP, see [`crate::flow::Flow`].
+pub const FLOWS: &str = "FLOWS";
+/// The tags of [`FLOWS`], see [`crate::flow_table`].
+pub const FLOW_TAGS: &str = "FLOW_TAGS";
+/// Sockets with flows, see [`crate::flow::FlowSocket`].
+pub const FLOW_SOCKETS: &str = "FLOW_SOCKETS";
+/// Sockets that closed and have no entry in [`FLOW_SOCKETS`]: cookie and time.
+pub const FLOW_CLOSED: &str = "FLOW_CLOSED";
+/// The owners of sockets that existed before the start, by cookie.
+pub const FLOW_HOLDERS: &str = "FLOW_HOLDERS";
 /// 1 while the reader of the ring sleeps.
 pub const READER_SLEEPS: &str = "READER_SLEEPS";
 /// Slots of steps that found no slot of their own, by direction.
@@ -154,6 +179,20 @@ pub const REMOTES_BY: &str = "REMOTES_BY";
 pub const REMOTES_OF_SLOTS: &str = "REMOTES_OF_SLOTS";
 /// Offset of a system call's result in the record of its exit.
 pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
+/// The seeds of the two hashes of flows.
+pub const FLOW_SEEDS: [&str; 2] = ["FLOW_SEED", "FLOW_SEED_2"];
+/// Binary logarithm of the buckets of [`FLOW_TAGS`].
+pub const FLOW_BITS: &str = "FLOW_BITS";
+/// The idle time of a flow, in ticks.
+pub const FLOW_TIMEOUT: &str = "FLOW_TIMEOUT";
+/// The idle time of a stream, in ticks.
+pub const FLOW_STREAM_TIMEOUT: &str = "FLOW_STREAM_TIMEOUT";
+/// Ticks after which a packet makes a stream of a flow with a reply.
+pub const FLOW_STREAM_AFTER: &str = "FLOW_STREAM_AFTER";
+/// Ticks for which the slot of a flow that has ended stays.
+pub const FLOW_GRACE: &str = "FLOW_GRACE";
+/// Nanoseconds of a tick.
+pub const FLOW_TICK_NS: &str = "FLOW_TICK_NS";
 /// How many shards the ledger has, less one; a power of two less one.
 pub const SHARD_MASK: &str = "SHARD_MASK";
 

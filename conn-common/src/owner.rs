@@ -14,8 +14,13 @@ pub const LISTENER: u8 = 3;
 /// A process that had the socket open when conntrace walked all open files.
 pub const FILES: u8 = 4;
 
+/// The task that sent the first packet of the flow, or the first reply.
+pub const SEND: u8 = 5;
+/// The task that bound the socket: it has not replied yet.
+pub const BIND: u8 = 6;
+
 /// The words for the sources, by number.
-pub const SOURCES: [&str; 5] = ["-", "connect", "accept", "listener", "files"];
+pub const SOURCES: [&str; 7] = ["-", "connect", "accept", "listener", "files", "send", "bind"];
 
 /// The owner is a kernel thread: a file system, a tunnel.
 pub const KERNEL: u8 = 1;

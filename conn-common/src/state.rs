@@ -1,6 +1,7 @@
 //! TCP states as the kernel numbers them (`include/net/tcp_states.h`; frozen as `BPF_TCP_*` in the
 //! kernel's BPF ABI since 4.18).
 
+use crate::flow::{ASSURED, REPLIED, UNREPLIED};
 use crate::protocol::{TCP, UDP};
 
 /// No state is kept yet. Not a kernel number.
@@ -73,6 +74,9 @@ pub const fn name_in(protocol: u8, state: u8) -> Option<&'static str> {
     match protocol {
         TCP => name(state),
         UDP => match state {
+            UNREPLIED => Some("UNREPLIED"),
+            REPLIED => Some("REPLIED"),
+            ASSURED => Some("ASSURED"),
             ESTABLISHED | CLOSE => name(state),
             _ => None,
         },

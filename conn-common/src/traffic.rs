@@ -42,6 +42,29 @@ impl Traffic {
         send_queue: 0,
         idle_jiffies: 0,
     };
+
+    /// The traffic of a flow of datagrams: packets and payload bytes, sent and received. A flow has neither round trips nor
+    /// retransmissions: the upper halves of packets take their fields.
+    #[inline(always)]
+    pub const fn of_packets(packets: [u64; 2], bytes: [u64; 2]) -> Self {
+        Self {
+            bytes_sent: bytes[0],
+            bytes_received: bytes[1],
+            segments_sent: packets[0] as u32,
+            segments_received: packets[1] as u32,
+            retransmits: (packets[0] >> 32) as u32,
+            srtt_us: (packets[1] >> 32) as u32,
+            ..Self::NONE
+        }
+    }
+
+    /// Packets sent and received, of [`Self::of_packets`].
+    pub const fn packets(&self) -> [u64; 2] {
+        [
+            (self.retransmits as u64) << 32 | self.segments_sent as u64,
+            (self.srtt_us as u64) << 32 | self.segments_received as u64,
+        ]
+    }
 }
 
 const _: () = assert!(size_of::<Traffic>() == 48);

@@ -5,9 +5,15 @@ use crate::maps::COUNTERS;
 /// Adds one to the counter `at`.
 #[inline(always)]
 pub(crate) fn count(at: u32) {
+    count_amount(at, 1);
+}
+
+/// Adds to the counter `at`.
+#[inline(always)]
+pub(crate) fn count_amount(at: u32, amount: u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a map value of this CPU; `at` is one of the constants of `conn_common::counter`.
-        add(unsafe { counters.cast::<u64>().add(at as usize) }, 1);
+        add(unsafe { counters.cast::<u64>().add(at as usize) }, amount);
     }
 }
 

@@ -6,7 +6,8 @@ use conn_common::cause::Cause;
 use conn_common::connection::{Connection, interface_halves};
 use conn_common::counter::{LOST, PRODUCED, WAKEUPS};
 use conn_common::event::{ATTEMPT, DESTROY, EventRecord, VERSION};
-use conn_common::protocol::TCP;
+use conn_common::flow::Flow;
+use conn_common::protocol::{TCP, UDP};
 use conn_common::state::UNSEEN;
 use conn_common::traffic::Traffic;
 
@@ -73,6 +74,32 @@ pub(crate) fn emit(tcp: Tcp, connection: &Connection, now: u64, header: EventHea
         protocol: TCP,
         traffic,
         connection: Connection { last_sport, scratch, ..*connection },
+    });
+    submit(entry);
+    0
+}
+
+/// Writes one event of a flow.
+#[inline(never)]
+pub(crate) fn emit_flow(flow: *const Flow, now: u64, header: EventHeader) -> u32 {
+    let EventHeader { kind, old_state, cause } = header;
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        count(LOST);
+        return 0;
+    };
+    // SAFETY: a map value that only this CPU changes, but for its counters.
+    let Flow { packets, bytes, ref connection, .. } = unsafe { *flow };
+    entry.write(EventRecord {
+        time_ns: now,
+        error: 0,
+        kind,
+        old_state,
+        cause,
+        reset: 0,
+        version: VERSION,
+        protocol: UDP,
+        traffic: if kind == DESTROY { Traffic::of_packets(packets, bytes) } else { Traffic::NONE },
+        connection: *connection,
     });
     submit(entry);
     0

@@ -84,6 +84,12 @@ pub(crate) fn wants_mark_of(tcp: Tcp) -> bool {
     wants_mark(&Run, || tcp.mark())
 }
 
+/// The same for a mark that is known.
+#[inline(always)]
+pub(crate) fn wants_mark_number(mark: u32) -> bool {
+    wants_mark(&Run, || mark)
+}
+
 /// True if user space decides on marks.
 #[inline(always)]
 pub(crate) fn shows_mark() -> bool {

@@ -15,8 +15,10 @@
 mod attempt;
 mod config;
 mod counter;
+mod datagram;
 mod emit;
 mod filter;
+mod flow;
 mod gate;
 mod hook;
 mod iter;
@@ -27,6 +29,7 @@ mod mode;
 mod owner;
 mod packet;
 mod remote;
+mod skb;
 mod socket;
 mod stateless;
 mod step;
@@ -37,11 +40,14 @@ mod tuple;
 mod udp;
 mod verifier;
 
+use conn_common::flow::{RECEIVED, SENT};
+
 use crate::gate::Role;
 
-use aya_ebpf::macros::{btf_tracepoint, fentry, fexit, sock_ops, tracepoint};
+use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, cgroup_sock, fentry, fexit, sock_ops, tracepoint};
 use aya_ebpf::programs::{
-    BtfTracePointContext, FEntryContext, FExitContext, SockOpsContext, TracePointContext,
+    BtfTracePointContext, FEntryContext, FExitContext, SkBuffContext, SockContext, SockOpsContext,
+    TracePointContext,
 };
 
 /// First program on `sock:inet_sock_set_state`.
@@ -84,6 +90,42 @@ pub(crate) fn requested(ctx: SockOpsContext) -> u32 {
 #[btf_tracepoint(function = "kfree_skb")]
 pub(crate) fn discarded(ctx: BtfTracePointContext) -> i32 {
     hook::discarded::on_event(&ctx)
+}
+
+/// A socket sends a packet.
+#[cgroup_skb(egress)]
+pub(crate) fn flow_egress(ctx: SkBuffContext) -> i32 {
+    hook::datagram::on_packet(&ctx, SENT)
+}
+
+/// A socket receives a packet.
+#[cgroup_skb(ingress)]
+pub(crate) fn flow_ingress(ctx: SkBuffContext) -> i32 {
+    hook::datagram::on_packet(&ctx, RECEIVED)
+}
+
+/// A socket closes.
+#[cgroup_sock(sock_release)]
+pub(crate) fn flow_release(ctx: SockContext) -> i32 {
+    hook::flow_socket::on_release(&ctx)
+}
+
+/// A process binds an IPv4 socket.
+#[cgroup_sock(post_bind4)]
+pub(crate) fn flow_bind4(ctx: SockContext) -> i32 {
+    hook::flow_socket::on_bind(&ctx)
+}
+
+/// A process binds an IPv6 socket.
+#[cgroup_sock(post_bind6)]
+pub(crate) fn flow_bind6(ctx: SockContext) -> i32 {
+    hook::flow_socket::on_bind(&ctx)
+}
+
+/// A socket gets an error.
+#[btf_tracepoint(function = "inet_sk_error_report")]
+pub(crate) fn flow_error(ctx: BtfTracePointContext) -> i32 {
+    hook::flow_error::on_event(&ctx)
 }
 
 /// A process accepts a connection.
@@ -138,6 +180,13 @@ pub extern "C" fn tcp_list(ctx: *mut core::ffi::c_void) -> i32 {
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn file_list(ctx: *mut core::ffi::c_void) -> i32 {
     iter::file_list::on_row::<false>(ctx)
+}
+
+/// The files of all tasks, to note the owners of UDP sockets.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn flow_claim(ctx: *mut core::ffi::c_void) -> i32 {
+    iter::flow_claim::on_row(ctx)
 }
 
 /// The files of all tasks, to find namespaces that nothing else shows.

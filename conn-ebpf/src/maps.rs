@@ -7,6 +7,8 @@ use conn_common::attempt::PortAttempts;
 use conn_common::connection::{Connection, Counted, Displaced};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
+use conn_common::flow::{Flow, FlowSocket, SocketOwner};
+use conn_common::flow_table::BUCKET;
 use conn_common::histogram::Durations;
 use conn_common::ledger::{RepairKey, Slot, Totals};
 use conn_common::listener::{CAPACITY, ListenerKey, ListenerNote, MptcpNote};
@@ -187,3 +189,29 @@ pub(crate) static DESTINATIONS: LpmTrie<[u8; 16], u8, 1> = LpmTrie::new();
 /// Single values of the other sets of the filter.
 #[btf_map]
 pub(crate) static VALUES: HashMap<Value, u8, 1> = HashMap::new();
+
+/// Flows of UDP, see `storage::flow_table`: a slot is filled by the first packet of a flow, changed by each of its packets, and
+/// given back by the user side, which maps the array into its memory, or used again by another flow. The loader sets the size,
+/// as of the next two: 1 in a run without UDP.
+#[btf_map]
+pub(crate) static FLOWS: Array<Flow, 1, MAPPED> = Array::new();
+
+/// The tags of `FLOWS`, by bucket.
+#[btf_map]
+pub(crate) static FLOW_TAGS: Array<[u64; BUCKET as usize], 1, MAPPED> = Array::new();
+
+/// Sockets with flows, by the hash of the cookie: written at the first flow of a socket, freed at the socket's end.
+#[btf_map]
+pub(crate) static FLOW_SOCKETS: Array<FlowSocket, 1, MAPPED> = Array::new();
+
+/// Sockets that closed and had no entry in `FLOW_SOCKETS`, by cookie: inserted at the close, deleted by the user side.
+#[btf_map]
+pub(crate) static FLOW_CLOSED: HashMap<u64, u64, 1, ON_DEMAND> = HashMap::new();
+
+/// Owners of UDP sockets, see `owner::socket_owner`. The kernel frees them with the socket.
+#[btf_map]
+pub(crate) static FLOW_OWNERS: SkStorage<SocketOwner> = SkStorage::new();
+
+/// Owners of the UDP sockets that existed before the start, by cookie: inserted by the loader's walk, never deleted.
+#[btf_map]
+pub(crate) static FLOW_HOLDERS: HashMap<u64, Owner, 1, ON_DEMAND> = HashMap::new();

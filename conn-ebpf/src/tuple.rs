@@ -50,12 +50,12 @@ pub(crate) fn set_addresses(tcp: Tcp, connection: &mut Connection, state: u8) {
 /// True if the first 12 bytes are those of an IPv4-mapped address. For little-endian hosts, like the target of the
 /// programs.
 #[inline(always)]
-fn is_mapped(address: [u64; 2]) -> bool {
+pub(crate) fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] as u32 == MAPPED
 }
 
 #[inline(always)]
-fn put(to: &mut [u8; 16], words: [u64; 2]) {
+pub(crate) fn put(to: &mut [u8; 16], words: [u64; 2]) {
     to[..8].copy_from_slice(&words[0].to_ne_bytes());
     to[8..].copy_from_slice(&words[1].to_ne_bytes());
 }

@@ -55,6 +55,7 @@ mod live {
     mod start;
     mod time_wait;
     mod traffic;
+    mod udp;
     mod udp_sockets;
     mod usage;
     mod workload;

@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod file_claim;
 pub(crate) mod file_list;
+pub(crate) mod flow_claim;
 pub(crate) mod foreign_list;
 pub(crate) mod namespace_list;
 pub(crate) mod tcp_adopt;

@@ -2,6 +2,7 @@
 
 pub(crate) mod listener;
 pub(crate) mod mptcp;
+pub(crate) mod socket_owner;
 pub(crate) mod user;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;

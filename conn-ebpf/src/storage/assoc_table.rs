@@ -73,6 +73,33 @@ pub(crate) unsafe fn compare_exchange(word: *mut u64, old: u64, new: u64) -> u64
     found.unwrap_or_else(|found| found)
 }
 
+/// Takes what is in a word and leaves 0.
+///
+/// # Safety
+/// The word is an aligned cell of a map value.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) unsafe fn take(word: *mut u64) -> u64 {
+    let found: u64;
+    // SAFETY: see above.
+    unsafe {
+        core::arch::asm!(
+            "{new} = xchg_64({word} + 0, {new})",
+            word = in(reg) word,
+            new = inout(reg) 0_u64 => found,
+            options(nostack),
+        );
+    }
+    found
+}
+
+/// The same for clippy.
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) unsafe fn take(word: *mut u64) -> u64 {
+    // SAFETY: see above.
+    unsafe { AtomicU64::from_ptr(word) }.swap(0, SeqCst)
+}
+
 /// The value of a slot.
 #[inline(always)]
 pub(crate) fn value<V>(slot: *mut TableSlot<V>) -> *mut V {

@@ -94,7 +94,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         width: 11,
         kind: Type::Word(&state_name::NAMES),
         help: "TCP state after the event; close in every destroy. A UDP socket is established or unconnected: it has a peer, or \
-               none",
+               none. A flow of UDP is unreplied, replied or assured: packets went one way, both ways, or for long",
         unknown: "a state that conntrace does not know",
         names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
         get: |event, _| Cell::word(event.state()),

@@ -1,13 +1,13 @@
 //! Columns of times, durations, and reasons of ends.
 
 use conn_common::attempt::Attempt;
-use conn_common::cause::Cause;
+use conn_common::cause::{CLOSED, Cause};
 use conn_common::reset::Reset;
 
 use super::{ATTEMPT, Cell, Column, ConventionNames, END, END_AND_NOW, NO_ATTEMPT, NOW, PLAIN, Type, Unit};
 
-const CAUSES: [&str; Cause::COUNT] = {
-    let mut names = [""; Cause::COUNT];
+const CAUSES: [&str; Cause::COUNT + 1] = {
+    let mut names = [CLOSED; Cause::COUNT + 1];
     let mut at = 0;
     while at < Cause::COUNT {
         names[at] = Cause::ALL[at].name();
@@ -135,7 +135,7 @@ pub(super) static COLUMNS: [Column; 11] = [
         unknown: "never",
         kinds: END,
         names: ConventionNames { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
-        get: |event, _| Cell::word(event.end.map(Cause::name)),
+        get: |event, _| Cell::word(event.end_name()),
         ..PLAIN
     },
     Column {

@@ -52,10 +52,10 @@ pub(super) static COLUMNS: [Column; 12] = [
         title: "SEGS_SENT",
         width: 9,
         unit: Unit::Segments,
-        help: "segments sent, with retransmissions and segments without payload",
+        help: "segments sent, with retransmissions and segments without payload; of UDP, packets",
         names: ConventionNames { otel: "conntrace.segments_sent", ecs: "" },
         unknown: NO_COUNTERS,
-        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.segments_sent)),
+        get: |event, _| Cell::number(event.packets_sent()),
         ..COUNT
     },
     Column {
@@ -63,10 +63,10 @@ pub(super) static COLUMNS: [Column; 12] = [
         title: "SEGS_RCVD",
         width: 9,
         unit: Unit::Segments,
-        help: "segments received",
+        help: "segments received; of UDP, packets",
         names: ConventionNames { otel: "conntrace.segments_received", ecs: "" },
         unknown: NO_COUNTERS,
-        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.segments_received)),
+        get: |event, _| Cell::number(event.packets_received()),
         ..COUNT
     },
     Column {
@@ -76,7 +76,7 @@ pub(super) static COLUMNS: [Column; 12] = [
         help: "segments retransmitted",
         names: ConventionNames { otel: "conntrace.retransmits", ecs: "conntrace.retransmits" },
         unknown: NO_COUNTERS,
-        get: |event, _| Cell::number(event.traffic_of(|traffic| traffic.retransmits)),
+        get: |event, _| Cell::number(event.tcp_traffic_of(|traffic| traffic.retransmits)),
         ..COUNT
     },
     Column {

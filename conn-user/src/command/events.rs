@@ -14,9 +14,11 @@ use crate::enrich::existing::Search;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::kind::Kind;
+use crate::filter::protocols::Protocols;
 use crate::host::facts::Host;
 use crate::host::plan::HookSet;
 use crate::kernel::counters::Failures;
+use crate::kernel::flow_map::FlowMaps;
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::Probe;
 use crate::kernel::program_log;
@@ -33,6 +35,7 @@ use crate::render::Renderer;
 use crate::render::style::View;
 use crate::settings::EventsSettings;
 use crate::stream::consumer::Consumer;
+use crate::stream::flow_sweep::FlowSweep;
 use crate::stream::live::LiveSource;
 use crate::stream::notice::Notice;
 use crate::stream::pipeline::Pipeline;
@@ -68,14 +71,18 @@ pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
 
 fn options(settings: &EventsSettings) -> Options {
     // A run that wants nothing of connections watches none.
+    let watches_tcp = settings.protocols.contains(Protocols::TCP);
     let only_attempts = settings.kinds.is_only(Kind::Attempt) && !settings.summary;
     Options {
         kinds: settings.kinds.mask(),
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
-        hooks: settings.hooks.or_else(|| only_attempts.then_some(HookSet::NONE)),
-        // NEW comes before a process can accept; later events name the process that did.
-        owners: if settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy) {
+        hooks: settings.hooks.or_else(|| (only_attempts || !watches_tcp).then_some(HookSet::NONE)),
+        flows: settings.protocols.contains(Protocols::UDP),
+        // NEW comes before a process can accept; later events name the process that did. Flows get owners from their packets.
+        owners: if watches_tcp
+            && (settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy))
+        {
             name::HOLDERS
         } else {
             name::OPENERS
@@ -88,9 +95,18 @@ fn options(settings: &EventsSettings) -> Options {
     .showing_listeners(&settings.filter)
 }
 
+/// The sweep over flows, in a run that has them.
+fn flow_sweep(settings: &EventsSettings, session: &Session) -> Result<Option<FlowSweep>, Error> {
+    if !settings.protocols.contains(Protocols::UDP) {
+        return Ok(None);
+    }
+    let maps = FlowMaps::new(&session.probe)?;
+    Ok(Some(FlowSweep::new(maps, settings.kinds.mask(), settings.filter.kernel_part())))
+}
+
 async fn watch(settings: &EventsSettings, session: &mut Session, search: Search) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
-    let mut source = LiveSource::new(session, settings.ring_bytes)?;
+    let mut source = LiveSource::new(session, settings.ring_bytes)?.sweeping(flow_sweep(settings, session)?);
     let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
     let capacity = (settings.ring_bytes as usize).saturating_mul(QUEUE_PER_RING).max(MIN_QUEUE);
     let (sink, output) = queue::stdout(capacity)?;
@@ -244,7 +260,8 @@ fn settle(
         while pipeline.run(source, consumer)? != Batch::Idle {}
         let counters = session.counters.read()?;
         pipeline.accounting.lost = counters[LOST as usize];
-        pipeline.accounting.produced = counters[PRODUCED as usize] + pipeline.accounting.lost;
+        pipeline.accounting.produced =
+            counters[PRODUCED as usize] + pipeline.accounting.lost + source.swept();
         pipeline.accounting.failures = Failures::of(&counters);
         if pipeline.accounting.holds() {
             break;

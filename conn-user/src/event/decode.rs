@@ -10,8 +10,9 @@ use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
 use conn_common::event::{EventRecord, VERSION};
+use conn_common::flow::Flow;
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
-use conn_common::protocol;
+use conn_common::protocol::{self, UDP};
 use conn_common::reset::Reset;
 use conn_common::row::{DROPS, HALF_OPEN, HolderRow, NamespaceRow, SocketRow};
 use conn_common::state::{self, LISTEN, NEW_SYN_RECV, SYN_RECV, UNSEEN};
@@ -122,6 +123,9 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         connection: plain(&connection),
     };
     if kind == Kind::Destroy {
+        if protocol == UDP {
+            return Ok(flow_ended(&event, &traffic, cause));
+        }
         event.traffic = Traffic { receive_queue: 0, send_queue: 0, idle_jiffies: 0, ..traffic };
         event.error = error;
         event.end = Cause::from_number(cause);
@@ -136,6 +140,41 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         event.connection.flags &= !WAS_ESTABLISHED;
     }
     Ok(event)
+}
+
+/// The event of a flow that ended, with its traffic and the number of its cause.
+fn flow_ended(event: &Event, traffic: &Traffic, cause: u8) -> Event {
+    let Traffic { bytes_sent, bytes_received, .. } = *traffic;
+    let at_least_ns = event.connection.is(PREEXISTING);
+    Event {
+        traffic: Traffic { bytes_sent, bytes_received, ..Traffic::NONE },
+        end: Cause::from_number(cause),
+        at_least_ns: at_least_ns.then(|| event.time_ns.saturating_sub(event.connection.first_seen_ns())),
+        tracked: Tracked { packets: Some(traffic.packets()), ..Tracked::NONE },
+        ..*event
+    }
+}
+
+/// The end of a flow that user space ended.
+pub fn flow_end(flow: &Flow, old_state: u8, cause: Cause, time_ns: u64) -> Event {
+    let event = Event {
+        time_ns,
+        kind: Kind::Destroy,
+        protocol: UDP,
+        old_state,
+        traffic: Traffic::NONE,
+        error: 0,
+        end: None,
+        reset: None,
+        attempt: None,
+        idle_ns: None,
+        at_least_ns: None,
+        half_open: None,
+        dropped: None,
+        tracked: Tracked::NONE,
+        connection: plain(&flow.connection),
+    };
+    flow_ended(&event, &Traffic::of_packets(flow.packets, flow.bytes), cause as u8)
 }
 
 /// The mark of the socket of a record, if the run asks the programs for marks. For bytes that [`decode`] accepts.

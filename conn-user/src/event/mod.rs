@@ -18,7 +18,7 @@ use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, OUT};
 use conn_common::owner::SOURCES;
-use conn_common::protocol::TCP;
+use conn_common::protocol::{TCP, UDP};
 use conn_common::reset::Reset;
 use conn_common::state;
 use conn_common::traffic::Traffic;
@@ -86,7 +86,10 @@ impl Event {
 
     /// Why it was never established, if it ended like that.
     pub fn failure(&self) -> Option<Cause> {
-        self.end.filter(|_| state::is_opening(self.old_state))
+        self.end.filter(|&cause| match self.protocol {
+            UDP => cause == Cause::Refused,
+            _ => state::is_opening(self.old_state),
+        })
     }
 
     /// From the attempt to the end, in nanoseconds. `None` before the end, and for a connection whose
@@ -180,6 +183,31 @@ impl Event {
     /// The index of the interface that the socket is bound to, in its network namespace; `None` if it is not bound.
     pub fn interface_index(&self) -> Option<u32> {
         Some(self.connection.interface()).filter(|&index| index != 0)
+    }
+
+    /// A counter of [`Event::traffic`] that only TCP has; `None` for a mini-socket, and for other protocols.
+    pub fn tcp_traffic_of<T>(&self, part: fn(&Traffic) -> T) -> Option<T> {
+        self.traffic_of(part).filter(|_| self.protocol == TCP)
+    }
+
+    /// Segments sent; packets of UDP.
+    pub fn packets_sent(&self) -> Option<u64> {
+        self.packets(0, |traffic| traffic.segments_sent)
+    }
+
+    /// Segments received; packets of UDP.
+    pub fn packets_received(&self) -> Option<u64> {
+        self.packets(1, |traffic| traffic.segments_received)
+    }
+
+    fn packets(&self, way: usize, part: fn(&Traffic) -> u32) -> Option<u64> {
+        let of_flow = self.tracked.packets.map(|packets| packets[way]);
+        of_flow.or_else(|| self.tcp_traffic_of(part).map(u64::from))
+    }
+
+    /// The word for the cause of the end.
+    pub fn end_name(&self) -> Option<&'static str> {
+        self.end.map(|cause| cause.name_in(self.protocol))
     }
 
     /// True if it is known which end opened it, and so which port is the service's.

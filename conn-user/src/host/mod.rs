@@ -8,6 +8,7 @@ pub mod descriptors;
 pub(crate) mod drop_reason;
 pub mod exit;
 pub mod facts;
+pub mod flows;
 pub(crate) mod io_uring;
 pub mod lookup;
 pub(crate) mod mounts;

@@ -262,6 +262,14 @@ pub enum PlanError {
     /// The command line chooses `sock_ops`, but the host has no cgroup root to attach it to.
     #[error("sock_ops was chosen, but {}", NO_CGROUP.fact)]
     NoCgroupForSockOps,
+    /// The host has no place for the hooks of flows.
+    #[error("UDP was asked for, but {fact}")]
+    NoFlows {
+        /// The fact that this host lacks.
+        fact: &'static str,
+        /// The remedy.
+        remedy: &'static str,
+    },
 }
 
 impl PlanError {
@@ -272,6 +280,7 @@ impl PlanError {
             Self::NoBtf => Some(
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all current distributions do, and have /sys mounted",
             ),
+            Self::NoFlows { remedy, .. } => Some(remedy),
             Self::MissingCapabilities { .. } | Self::NoCgroupForSockOps => None,
         }
     }

@@ -30,6 +30,11 @@ impl TickRate {
         }
     }
 
+    /// The length of one tick in nanoseconds; `None` if the rate is unknown.
+    pub fn tick_ns(self) -> Option<u64> {
+        SECOND.checked_div(self.frequency)
+    }
+
     /// The length of `ticks` in nanoseconds; `None` if the rate is unknown. A measured time may be up to one tick
     /// longer or shorter.
     pub fn ns(self, ticks: u32) -> Option<u64> {

@@ -216,6 +216,14 @@ impl AdoptIterator {
     pub(crate) fn new(probe: &Probe) -> Result<Self, ProbeError> {
         Self::load(probe, name::TCP_ADOPT, "sockets", |_| Ok(()))
     }
+
+    /// The same for the iterator that notes the owners of UDP sockets.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn of_flow_owners(probe: &Probe) -> Result<Self, ProbeError> {
+        Self::load(probe, name::FLOW_CLAIM, "files", |_| Ok(()))
+    }
 }
 
 impl<R> RowIterator<R> {

@@ -6,11 +6,12 @@ use conn_common::{attempt, layout, ledger, listener, name, remote};
 
 use crate::host::accept_hook;
 use crate::host::drop_reason::DropReasons;
+use crate::host::flows::FlowTimeouts;
 use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, chain, errno};
-use crate::kernel::filter_maps;
 use crate::kernel::load_options::{self, Options};
+use crate::kernel::{filter_maps, flow_hooks};
 
 /// The compiled programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/conn-ebpf"));
@@ -58,7 +59,9 @@ pub(super) fn load(
     let remotes_by = remotes.map_or(remote::BY_ADDRESS, |remotes| remotes.by);
     let remotes_of_slots = flag(remotes.is_some_and(|remotes| remotes.slots.is_some()));
 
+    let flows = flow_hooks::Globals::new(FlowTimeouts::probe());
     let mut loader: EbpfLoader<'_> = loader;
+    flow_hooks::prepare(&mut loader, &flows, options);
     loader
         .map_max_entries(name::EVENTS, options.ring_bytes)
         .map_max_entries(name::PENDING_OVERFLOW, options.pending_owners(plan.open_files))

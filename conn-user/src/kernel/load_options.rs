@@ -31,6 +31,7 @@ pub struct RemoteOptions {
 
 /// The options of a run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct Options {
     /// Mask of the event kinds that go into the ring; 0 for none.
     pub kinds: u8,
@@ -54,6 +55,8 @@ pub struct Options {
     pub durations: bool,
     /// The programs count per remote address, too.
     pub remotes: Option<RemoteOptions>,
+    /// The run has flows of UDP, too.
+    pub flows: bool,
     /// The hook that sees accepts, instead of the best one of this host.
     pub accept_hook: Option<AcceptHook>,
 }
@@ -73,6 +76,7 @@ impl Options {
             counts: false,
             durations: false,
             remotes: None,
+            flows: false,
             accept_hook: None,
         }
     }

@@ -183,6 +183,17 @@ impl<K: Plain, V: Plain> HashMap<K, V> {
         done.map_err(|error| MapError::new(self.name, MapAction::Write, &error))
     }
 
+    /// Removes a key, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn remove(&mut self, key: K) -> Result<(), MapError> {
+        match self.map.remove(&Cell(key)) {
+            Ok(()) | Err(maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(MapError::new(self.name, MapAction::Write, &error)),
+        }
+    }
+
     /// All entries.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ pub mod attempt_hooks;
 mod btf;
 pub(crate) mod counters;
 mod filter_maps;
+mod flow_hooks;
+pub(crate) mod flow_map;
 pub(crate) mod iterator;
 mod layout_hash;
 mod load;

@@ -5,6 +5,8 @@
 use aya::Pod;
 use conn_common::assoc_table::TableSlot;
 use conn_common::attempt::PortAttempts;
+use conn_common::connection::Connection;
+use conn_common::flow::{Flow, FlowSocket};
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
 use conn_common::remote::{RemoteCounts, RemoteKey};
@@ -51,4 +53,7 @@ plain! {
     RepairKey: u32 u16 u8 u8 u8 [u8; 3];
     SmallSlot: u64 [u64; SUMS] [u64; WORDS];
     Durations: [u64; BUCKETS] [u64; BUCKETS];
+    [u64; 8]: [u64; 8];
+    Flow: u64 u64 u64 u64 [u64; 2] [u64; 2] u64 u64 u64 u32 u32 [u64; 2] u32 u32 Connection;
+    FlowSocket: u64 u64 u64 u64 u64 [u64; 3];
 }

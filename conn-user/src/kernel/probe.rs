@@ -225,6 +225,14 @@ impl Probe {
         })
     }
 
+    /// Calls `work` with the kernel's types.
+    ///
+    /// # Errors
+    /// The types cannot be read.
+    pub(super) fn with_btf<T>(&self, work: impl FnOnce(&Btf) -> T) -> Result<T, ProbeError> {
+        Ok(work(locked(&self.btf).get()?))
+    }
+
     /// What this kernel's listeners show of attempts.
     pub(crate) const fn sight(&self) -> Sight {
         self.sight
@@ -315,6 +323,9 @@ impl Probe {
             name::REFUSED,
             name::REQUESTED,
             name::DISCARDED,
+            name::FLOW_EGRESS,
+            name::FLOW_INGRESS,
+            name::FLOW_RELEASE,
         ];
         let fd = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
         ProgramStats(names.into_iter().filter_map(|name| Some((name, fd(name)?))).collect())
@@ -344,7 +355,8 @@ fn load_program(name: &'static str, program: &mut Program, btf: &Btf) -> Result<
         | name::FOREIGN_LIST
         | name::SOCKET_FILE_LIST
         | name::SOCKET_NAMESPACE_LIST
-        | name::UDP_FOREIGN_LIST => "task_file",
+        | name::UDP_FOREIGN_LIST
+        | name::FLOW_CLAIM => "task_file",
         _ => "socket operations",
     };
     match program {

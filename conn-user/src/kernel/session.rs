@@ -7,11 +7,12 @@ use conn_common::name;
 
 use crate::host::accept_hook::{AcceptHook, Search};
 use crate::host::facts::Host;
+use crate::host::flows;
 use crate::host::plan::{self, Degradation, HookSet, Plan, PlanError, plan};
 use crate::host::refusal::chain;
 use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::counters::Counters;
-use crate::kernel::iterator::WalkError;
+use crate::kernel::iterator::{AdoptIterator, WalkError};
 use crate::kernel::load_options::Options;
 use crate::kernel::map::MapError;
 use crate::kernel::probe::{Probe, ProbeError};
@@ -62,6 +63,9 @@ impl Session {
     pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
         log::debug!("host: {host:?}");
         let mut plan = plan(host, options.hooks)?;
+        if options.flows {
+            flows::check(host)?;
+        }
         for degradation in &plan.degradations {
             log_degradation(degradation);
         }
@@ -93,7 +97,13 @@ impl Session {
             ..probe.sight().filtered(&options.filter)
         };
         probe.attach_hooks(plan)?;
+        if let Some(root) = plan.cgroup_root.as_deref().filter(|_| options.flows) {
+            probe.attach_flows(root)?;
+        }
         probe.enable()?;
+        if options.flows && asks_owners {
+            AdoptIterator::of_flow_owners(&probe)?.each(|()| {})?;
+        }
         if options.kinds != 0 {
             // Without events, the first report loads more programs.
             probe.release_btf();

@@ -5,11 +5,12 @@
 //!     [NEW] tcp      6 SYN_SENT src=A dst=B sport=1 dport=2 [UNREPLIED] src=B dst=A sport=2 dport=1 dir=out pid=9 comm=x owner=connect
 //! ```
 //!
-//! The optional timeout is left out: a socket has no such timer.
+//! The optional timeout is that of flows of UDP: a socket of TCP has no such timer.
 
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::WAS_ESTABLISHED;
+use conn_common::flow::{ASSURED, UNREPLIED};
 use conn_common::protocol::{TCP, UDP};
 use conn_common::state;
 
@@ -70,13 +71,7 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         let family: &[u8] = if connection.family == 6 { b"ipv6     10 " } else { b"ipv4     2 " };
         out.extend_from_slice(family);
     }
-    if event.protocol == UDP {
-        // As in conntrack, UDP has no state. A socket has no timeout, either.
-        out.extend_from_slice(b"udp      17");
-    } else {
-        out.extend_from_slice(b"tcp      6 ");
-        out.extend_from_slice(state_name(connection.state).as_bytes());
-    }
+    protocol_and_state(event, out);
     let mut tuple = |src, dst, sport: u16, dport: u16, mark: &[u8]| {
         out.extend_from_slice(b" src=");
         address(src, out);
@@ -101,6 +96,20 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         }
     }
     own_fields(event, frame.color, out);
+}
+
+/// The protocol, and what conntrack shows of its state. UDP has none, but a flow has an idle time.
+fn protocol_and_state(event: &Enriched, out: &mut Vec<u8>) {
+    if event.protocol == UDP {
+        out.extend_from_slice(b"udp      17");
+        if let Some(timeout_s) = event.tracked.timeout_s {
+            out.push(b' ');
+            integer(timeout_s, out);
+        }
+    } else {
+        out.extend_from_slice(b"tcp      6 ");
+        out.extend_from_slice(state_name(event.connection.state).as_bytes());
+    }
 }
 
 /// When it began and ended, in whole seconds of local time.
@@ -166,12 +175,23 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
         }
         (None, None) => out.extend_from_slice(b"=-"),
     }
+    if let Some([sent, received]) = event.tracked.packets {
+        for (key, number) in [
+            (&b" packets_sent="[..], sent),
+            (b" bytes_sent=", event.traffic.bytes_sent),
+            (b" packets_received=", received),
+            (b" bytes_received=", event.traffic.bytes_received),
+        ] {
+            out.extend_from_slice(key);
+            integer(number, out);
+        }
+    }
     if let Some(cause) = event.end {
         out.push(b' ');
         let failed = event.is_failed();
         painted(color && failed, color::FAILED, out, |out| {
             out.extend_from_slice(if failed { b"failed=" } else { b"reason=" });
-            out.extend_from_slice(cause.name().as_bytes());
+            out.extend_from_slice(cause.name_in(event.protocol).as_bytes());
         });
         if let Some(reset) = event.reset {
             out.extend_from_slice(b" reset=");
@@ -201,6 +221,9 @@ pub(super) const fn state_name(number: u8) -> &'static str {
 /// True while the responder has said nothing: a SYN is out, or was until its connection failed in
 /// silence. A refusal is an answer.
 pub(super) fn is_unreplied(event: &Enriched) -> bool {
+    if event.protocol == UDP {
+        return flow_state(event) == UNREPLIED;
+    }
     let connection = &event.connection;
     if !event.is_out() && event.kind != Kind::Attempt {
         return false;
@@ -216,8 +239,16 @@ pub(super) fn is_unreplied(event: &Enriched) -> bool {
     }
 }
 
+/// The state of a flow; at its end the last one.
+fn flow_state(event: &Enriched) -> u8 {
+    if event.kind == Kind::Destroy { event.old_state } else { event.connection.state }
+}
+
 /// True once the connection was established.
 pub(super) fn is_assured(event: &Enriched) -> bool {
+    if event.protocol == UDP {
+        return flow_state(event) == ASSURED;
+    }
     let connection = &event.connection;
     connection.is(WAS_ESTABLISHED)
         || connection.state == state::TIME_WAIT

@@ -3,7 +3,6 @@
 //! [`super::json_read`].
 
 use conn_common::attempt::Attempt;
-use conn_common::cause::Cause;
 use conn_common::connection::PREEXISTING;
 use conn_common::protocol;
 use conn_common::reset::Reset;
@@ -79,6 +78,9 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         object.hex("comm_hex", owner.comm);
         object.hex("thread_hex", owner.thread);
     }
+    if let Some(timeout_s) = event.tracked.timeout_s {
+        object.integer("timeout_s", timeout_s);
+    }
     let start_ns = owner.map(|owner| owner.start_ns).filter(|&ns| ns != 0);
     object.optional("process_start_ns", start_ns.map(unix_ns), Object::integer);
     if !event.is_directed() {
@@ -92,7 +94,7 @@ fn end(event: &Enriched, object: &mut Object<'_>) {
     object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
     object.boolean("failed", event.is_failed());
-    object.optional("reason", event.end.map(Cause::name), Object::word);
+    object.optional("reason", event.end_name(), Object::word);
     object.optional("reset", event.reset.map(Reset::name), Object::word);
     object.error("error", event.error);
     traffic(event, object);
@@ -112,13 +114,9 @@ fn traffic(event: &Enriched, object: &mut Object<'_>) {
     let traffic = &event.traffic;
     object.optional("bytes_sent", event.traffic_of(|traffic| traffic.bytes_sent), Object::integer);
     object.optional("bytes_received", event.traffic_of(|traffic| traffic.bytes_received), Object::integer);
-    object.optional("segments_sent", event.traffic_of(|traffic| traffic.segments_sent), Object::integer);
-    object.optional(
-        "segments_received",
-        event.traffic_of(|traffic| traffic.segments_received),
-        Object::integer,
-    );
-    object.optional("retransmits", event.traffic_of(|traffic| traffic.retransmits), Object::integer);
+    object.optional("segments_sent", event.packets_sent(), Object::integer);
+    object.optional("segments_received", event.packets_received(), Object::integer);
+    object.optional("retransmits", event.tcp_traffic_of(|traffic| traffic.retransmits), Object::integer);
     object.optional("srtt_us", measured(traffic.srtt_us), Object::integer);
     object.optional("min_rtt_us", measured(traffic.min_rtt_us), Object::integer);
     object.optional("idle_ns", event.idle_ns, Object::integer);

@@ -14,6 +14,7 @@ use conn_common::connection::{
     Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED, interface_halves,
 };
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
+use conn_common::protocol::UDP;
 use conn_common::reset::Reset;
 use conn_common::state::{LISTEN, UNSEEN};
 use conn_common::traffic::Traffic;
@@ -112,6 +113,8 @@ struct Fields {
     attempt: Option<String>,
     error: Option<String>,
     idle_ns: Option<u64>,
+    #[serde(default)]
+    timeout_s: Option<u32>,
     #[serde(flatten)]
     traffic: TrafficFields,
 }
@@ -136,8 +139,8 @@ struct OwnerFields {
 struct TrafficFields {
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
-    segments_sent: Option<u32>,
-    segments_received: Option<u32>,
+    segments_sent: Option<u64>,
+    segments_received: Option<u64>,
     retransmits: Option<u32>,
     srtt_us: Option<u32>,
     min_rtt_us: Option<u32>,
@@ -165,6 +168,7 @@ pub fn read(line: &[u8], clock: &WallClock) -> Result<Line, ReadError> {
 }
 
 fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, ReadError> {
+    let protocol = protocol(&fields.protocol)?;
     let connection = connection(&fields, clock)?;
     let old_state = match (kind, &fields.old_state) {
         (Kind::Open, _) => connection.state,
@@ -172,16 +176,21 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         (_, None) => UNSEEN,
         (_, Some(name)) => state("old_state", name)?,
     };
+    let is_flow = protocol == UDP;
+    let packets = fields.traffic.segments_sent.zip(fields.traffic.segments_received);
+    let tracked = Tracked {
+        timeout_s: fields.timeout_s,
+        packets: packets.map(<[u64; 2]>::from).filter(|_| is_flow),
+        ..Tracked::NONE
+    };
     let event = Event {
         time_ns: boot_ns(clock, "time_ns", fields.time_ns)?,
         kind,
-        protocol: protocol(&fields.protocol)?,
+        protocol,
         old_state,
-        traffic: fields.traffic.into(),
+        traffic: fields.traffic.traffic(is_flow),
         error: optional("error", fields.error.as_deref(), error)?.unwrap_or(0),
-        end: optional("reason", fields.reason.as_deref(), |name| {
-            Cause::ALL.into_iter().find(|cause| cause.name() == name)
-        })?,
+        end: optional("reason", fields.reason.as_deref(), |name| Cause::from_name_in(protocol, name))?,
         reset: optional("reset", fields.reset.as_deref(), |name| {
             Reset::ALL.into_iter().find(|reset| reset.name() == name)
         })?,
@@ -192,7 +201,7 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         at_least_ns: fields.at_least_ns,
         half_open: fields.half_open,
         dropped: fields.dropped,
-        tracked: Tracked::NONE,
+        tracked,
         connection,
     };
     let names =
@@ -271,13 +280,16 @@ fn owner(fields: &OwnerFields, clock: &WallClock) -> Result<Owner, ReadError> {
     })
 }
 
-impl From<TrafficFields> for Traffic {
-    fn from(fields: TrafficFields) -> Self {
-        Self {
+impl TrafficFields {
+    /// The traffic of a connection, or of a flow, whose packets are elsewhere.
+    fn traffic(&self, is_flow: bool) -> Traffic {
+        let fields = self;
+        let segments = |number: Option<u64>| if is_flow { 0 } else { number.unwrap_or(0) as u32 };
+        Traffic {
             bytes_sent: fields.bytes_sent.unwrap_or(0),
             bytes_received: fields.bytes_received.unwrap_or(0),
-            segments_sent: fields.segments_sent.unwrap_or(0),
-            segments_received: fields.segments_received.unwrap_or(0),
+            segments_sent: segments(fields.segments_sent),
+            segments_received: segments(fields.segments_received),
             retransmits: fields.retransmits.unwrap_or(0),
             srtt_us: fields.srtt_us.unwrap_or(0),
             min_rtt_us: fields.min_rtt_us.unwrap_or(0),

@@ -2,7 +2,6 @@
 //! Attributes without a conventional name begin with `conntrace.`; unknown values are left out.
 
 use super::json_writer::Object;
-use crate::event;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::host::clock::WallClock;
@@ -27,7 +26,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         },
     );
     let mut attributes = record.object("Attributes");
-    if let Some(state) = state_name(event.connection.state) {
+    if let Some(state) = event.state().map(state_name) {
         attributes.word("network.connection.state", state);
     }
     if event.is_directed() {
@@ -60,14 +59,14 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
 }
 
 /// The values of `network.connection.state`.
-fn state_name(number: u8) -> Option<&'static str> {
-    Some(match event::state_name::name(number)? {
+fn state_name(name: &'static str) -> &'static str {
+    match name {
         "syn_recv" => "syn_received",
         "fin_wait1" => "fin_wait_1",
         "fin_wait2" => "fin_wait_2",
         "close" | "unconnected" => "closed",
         same => same,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{address, conntrack, integer};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 
-/// Appends the line without its end. There is no `-t`: a socket has no timeout.
+/// Appends the line without its end. A socket of TCP has no timeout, and so no `-t`.
 pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
     let connection = &event.connection;
     out.extend_from_slice(match event.kind {
@@ -20,6 +20,10 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
         (false, false) => b" -u SEEN_REPLY",
         (false, true) => b" -u SEEN_REPLY,ASSURED",
     };
+    if let Some(timeout_s) = event.tracked.timeout_s {
+        out.extend_from_slice(b" -t ");
+        integer(timeout_s, out);
+    }
     out.extend_from_slice(status);
     let (src, dst) = (event.src(), event.dst());
     for (key, ip) in [(&b" -s "[..], src), (b" -d ", dst), (b" -r ", dst), (b" -q ", src)] {

@@ -1,11 +1,17 @@
 use std::slice;
 
+use conn_common::cause::Cause;
+use conn_common::flow::{ASSURED, REPLIED, UNREPLIED};
+use conn_common::protocol::UDP;
+use conn_common::state::{CLOSE, UNSEEN};
+use conn_common::traffic::Traffic;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::column;
-use crate::event::tests::{any_event, listening, new_in_v6};
+use crate::event::kind::Kind;
+use crate::event::tests::{any_event, listening, new_in_v6, new_out};
 use crate::host::services::Services;
 use crate::render::style::{Color, ConntrackFields};
 
@@ -68,7 +74,7 @@ pub(super) fn loss(format: Format) -> String {
 #[test]
 fn colours_follow_the_terminal() {
     let color = Terminal { color: true, ..Terminal::NONE };
-    let events = [crate::event::tests::new_out(), crate::event::tests::failed(111, 1)];
+    let events = [new_out(), crate::event::tests::failed(111, 1)];
     let text = rendered_on(color, View::Events, Format::Conntrack(ConntrackFields::default()), &events);
     insta::assert_snapshot!(text, @"
     ESC[32m    [NEW]ESC[0m tcp      6 SYN_SENT src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
@@ -178,4 +184,48 @@ fn link_local_addresses_show_their_interface() {
     let mut global = new_in_v6();
     global.connection.set_interface(3);
     assert!(!lines(Format::Table, &[global]).contains('%'));
+}
+
+/// A flow of UDP before and after its first reply, as a stream, and at its end.
+fn flow() -> [Enriched; 4] {
+    let of = |kind, old_state, state, timeout_s| {
+        let mut event = new_out();
+        (event.kind, event.protocol, event.old_state) = (kind, UDP, old_state);
+        event.connection.state = state;
+        event.tracked.timeout_s = timeout_s;
+        event
+    };
+    let mut end = of(Kind::Destroy, ASSURED, CLOSE, None);
+    end.end = Some(Cause::ClosedByUs);
+    end.traffic = Traffic { bytes_sent: 120, bytes_received: 9_000, ..Traffic::NONE };
+    end.tracked.packets = Some([3, 7_000_000_000]);
+    end.time_ns += 1_500;
+    [
+        of(Kind::New, UNSEEN, UNREPLIED, Some(30)),
+        of(Kind::Update, UNREPLIED, REPLIED, Some(30)),
+        of(Kind::Update, REPLIED, ASSURED, Some(120)),
+        end,
+    ]
+}
+
+#[test]
+fn flows_are_written_as_conntrack_does() {
+    const PLAIN: ConntrackFields =
+        ConntrackFields { timestamp: false, extended: false, id: false, ktimestamp: false };
+    insta::assert_snapshot!(lines(Format::Conntrack(PLAIN), &flow()), @"
+        [NEW] udp      17 30 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
+     [UPDATE] udp      17 30 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
+     [UPDATE] udp      17 120 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
+    [DESTROY] udp      17 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect lifetime=0.000001500 packets_sent=3 bytes_sent=120 packets_received=7000000000 bytes_received=9000 reason=closed
+    ");
+    insta::assert_snapshot!(lines(Format::Save, &flow()[..1]), @"-A -t 30 -u UNSET -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p udp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210");
+}
+
+#[test]
+fn flows_read_back_as_the_same_events() {
+    for event in flow() {
+        let line = lines(Format::Json, slice::from_ref(&event));
+        let read = json_read::read(line.trim().as_bytes(), &CLOCK).unwrap();
+        assert_eq!(read, json_read::Line::Event(Box::new(event)), "{line}");
+    }
 }

@@ -36,6 +36,11 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
     side(b"original", event.protocol, [src, dst], [connection.sport, connection.dport], out);
     side(b"reply", event.protocol, [dst, src], [connection.dport, connection.sport], out);
     out.extend_from_slice(b"<meta direction=\"independent\">");
+    if let Some(timeout_s) = event.tracked.timeout_s {
+        out.extend_from_slice(b"<timeout>");
+        integer(timeout_s, out);
+        out.extend_from_slice(b"</timeout>");
+    }
     // UDP has no state in conntrack.
     if event.protocol == protocol::TCP {
         out.extend_from_slice(b"<state>");

@@ -203,19 +203,18 @@ impl Settings {
 
 impl EventsSettings {
     fn new(args: &EventsArgs, verbose: u8, lookup: &dyn Lookup) -> Result<Self, UsageError> {
-        Ok(Self {
-            kinds: kinds(&args.event_mask)?,
-            summary: args.summary,
-            verbose,
-            ..Self::stream(
-                &args.stream,
-                &args.hooks,
-                &args.filter,
-                style::from_args(&args.output, View::Events, lookup.services())?,
-                protocols::Command::EVENTS,
-                lookup,
-            )?
-        })
+        let stream = Self::stream(
+            &args.stream,
+            &args.hooks,
+            &args.filter,
+            style::from_args(&args.output, View::Events, lookup.services())?,
+            protocols::Command::EVENTS,
+            lookup,
+        )?;
+        if args.summary && stream.protocols != Protocols::TCP {
+            return Err(UsageError::conflict("--summary", "it counts TCP only: use -p tcp, or leave it out"));
+        }
+        Ok(Self { kinds: kinds(&args.event_mask)?, summary: args.summary, verbose, ..stream })
     }
 
     /// `conntrace life` is a stream of ends with a filter of lifetimes.

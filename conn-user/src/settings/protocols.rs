@@ -19,8 +19,8 @@ pub(super) struct Command {
 }
 
 impl Command {
-    pub(super) const EVENTS: Self = Self { name: "events", shows: Protocols::TCP };
-    pub(super) const LIFE: Self = Self { name: "life", shows: Protocols::TCP };
+    pub(super) const EVENTS: Self = Self { name: "events", shows: Protocols::INET };
+    pub(super) const LIFE: Self = Self { name: "life", shows: Protocols::INET };
     pub(super) const LIST: Self = Self { name: "list", shows: Protocols::INET };
     pub(super) const COUNT: Self = Self { name: "count", shows: Protocols::INET };
     pub(super) const STATS: Self = Self { name: "stats", shows: Protocols::TCP };

@@ -4,6 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use conn_common::counter::{self, LEDGER_OVERFLOWED, LOST, STATE_OVERFLOWED};
 
 use crate::error::Error;
@@ -11,6 +13,7 @@ use crate::event::decode;
 use crate::host::clock::boot_now_ns;
 use crate::kernel::counters::Counters;
 use crate::kernel::session::Session;
+use crate::stream::flow_sweep::FlowSweep;
 use crate::stream::losses::LossWatch;
 use crate::stream::notice::Notice;
 use crate::stream::ring::RingReader;
@@ -29,6 +32,8 @@ pub(crate) struct LiveSource {
     counters: Arc<Counters>,
     losses: LossWatch,
     overflow: Overflow,
+    /// The sweep over flows, in a run that has them.
+    flows: Option<FlowSweep>,
 }
 
 /// What found no room in the tables.
@@ -50,7 +55,19 @@ impl LiveSource {
             counters: Arc::clone(&session.counters),
             losses: LossWatch::new(ring_bytes, boot_now_ns()),
             overflow: Overflow::default(),
+            flows: None,
         })
+    }
+
+    /// The same with a sweep over flows.
+    #[must_use]
+    pub(crate) fn sweeping(self, flows: Option<FlowSweep>) -> Self {
+        Self { flows, ..self }
+    }
+
+    /// Events that the sweep made, beside those of the ring.
+    pub(crate) fn swept(&self) -> u64 {
+        self.flows.as_ref().map_or(0, |flows| flows.emitted)
     }
 
     /// A notice that a table is full, once.
@@ -66,13 +83,17 @@ impl LiveSource {
     /// # Errors
     /// The ring cannot be polled any more.
     pub(crate) async fn wait(&mut self, quiet: bool) -> Result<(), Error> {
-        self.ring.wait(quiet).await
+        let Some(flows) = &self.flows else { return self.ring.wait(quiet).await };
+        match timeout(flows.due_in(), self.ring.wait(quiet)).await {
+            Ok(waited) => waited,
+            Err(_elapsed) => Ok(()),
+        }
     }
 }
 
 impl Source for LiveSource {
     fn next_batch(&mut self, take: &mut Take<'_>) -> Result<Batch, Error> {
-        let Self { ring, counters, losses, overflow } = self;
+        let Self { ring, counters, losses, overflow, flows } = self;
         let (mut failed, mut taken_records) = (None, 0_u32);
         let begin = Instant::now();
         let records = ring.drain(|record| {
@@ -95,6 +116,17 @@ impl Source for LiveSource {
             && let ControlFlow::Break(()) = take(item)
         {
             return Ok(Batch::Items);
+        }
+        // A flow that the sweep ends began long before: its other events are out of the ring.
+        if records == 0
+            && let Some(flows) = flows
+            && flows.due_in().is_zero()
+        {
+            let before = flows.emitted;
+            flows.run(boot_now_ns(), |event| _ = take(Item::Event(event)))?;
+            if flows.emitted > before {
+                return Ok(Batch::Items);
+            }
         }
         Ok(if records == 0 { Batch::Idle } else { Batch::Items })
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounting;
 pub(crate) mod consumer;
+pub(crate) mod flow_sweep;
 pub(crate) mod live;
 pub(crate) mod losses;
 pub(crate) mod notice;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use conn_common::connection::Connection;
 use conn_common::owner::Owner;
+use conn_common::protocol::UDP;
 
 use crate::enrich::Enricher;
 use crate::error::Error;
@@ -19,6 +20,7 @@ use crate::filter::sockets;
 use crate::filter::subject::Subject;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::clock::{WallClock, boot_now_ns};
+use crate::host::flows::FlowTimeouts;
 use crate::host::ticks::TickRate;
 use crate::stream::accounting::EventAccounting;
 use crate::stream::consumer::{Consumer, Taken};
@@ -56,6 +58,7 @@ pub(crate) struct Pipeline {
     pub accounting: EventAccounting,
     clock: WallClock,
     rate: TickRate,
+    timeouts: FlowTimeouts,
     /// When the walk began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
     walked_ns: u64,
     limit: Option<u64>,
@@ -73,6 +76,7 @@ impl Pipeline {
             accounting: EventAccounting::default(),
             clock: WallClock::probe(),
             rate: TickRate::probe(),
+            timeouts: FlowTimeouts::probe(),
             walked_ns: boot_now_ns(),
             limit: None,
         }
@@ -143,12 +147,13 @@ impl Pipeline {
 
     fn take(&mut self, item: Item<'_>, consumer: &mut dyn Consumer) -> ControlFlow<()> {
         match item {
-            Item::Record(_) if self.is_complete() => {
+            Item::Record(_) | Item::Event(_) if self.is_complete() => {
                 self.accounting.unread += 1;
                 return ControlFlow::Continue(());
             }
             Item::Record(bytes) => match decode::decode(bytes, self.rate) {
-                Ok(event) => {
+                Ok(mut event) => {
+                    event.tracked.timeout_s = self.timeout_s(&event);
                     let passes = if event.kind == Kind::Attempt {
                         // There is no socket whose mark the kernel could judge or show.
                         self.judge(&event, None, |filter, subject| filter.matches(subject))
@@ -163,6 +168,10 @@ impl Pipeline {
                     log::error!("an event could not be decoded: {error}");
                 }
             },
+            Item::Event(event) => {
+                let passes = self.judge(event, None, |filter, subject| filter.matches_rest(subject));
+                self.pass_on(event, passes, consumer);
+            }
             Item::Socket(row, _) if sockets::has_ended(row) => self.accounting.filtered += 1,
             Item::Socket(row, holders) => {
                 // A mini-socket has no cookie, and shows no mark.
@@ -186,6 +195,12 @@ impl Pipeline {
             }
         }
         if self.is_complete() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// The idle time of a flow that is alive.
+    fn timeout_s(&self, event: &Event) -> Option<u32> {
+        let is_alive_flow = event.protocol == UDP && event.kind != Kind::Destroy;
+        is_alive_flow.then(|| self.timeouts.of(event.connection.state))
     }
 
     /// True if an event passes the filter. What only the host knows is looked up if the filter asks for it.

@@ -6,6 +6,7 @@ use conn_common::owner::Owner;
 use conn_common::row::SocketRow;
 
 use crate::error::Error;
+use crate::event::Event;
 use crate::event::lost::Lost;
 
 /// One thing that a source gives.
@@ -13,6 +14,8 @@ use crate::event::lost::Lost;
 pub(crate) enum Item<'a> {
     /// A record of the ring, see [`crate::event::decode::decode`].
     Record(&'a [u8]),
+    /// An event that the kernel's part of the filter lets through.
+    Event(&'a Event),
     /// A socket that a walk found, and the processes that have it open, if they were looked for.
     Socket(&'a SocketRow, Option<&'a [Owner]>),
     /// A loss. It stands behind all records that came before it.

@@ -1,0 +1,128 @@
+//! Flows of UDP: sizes and globals of a run that has them, and their hooks on the cgroup v2 root.
+
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
+
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use conn_common::flow::{GRACE_MS, SOCKET_BITS, STREAM_AFTER_S};
+use conn_common::flow_table::BUCKET;
+use conn_common::name;
+
+use crate::host::flows::FlowTimeouts;
+use crate::host::ticks::TickRate;
+use crate::kernel::load_options::Options;
+use crate::kernel::probe::{Probe, ProbeError, refused};
+
+/// Binary logarithm of the buckets of the table: room for 131,072 flows in 33 MiB.
+const BUCKET_BITS: u32 = 14;
+/// Sockets that may close between two sweeps without an entry of their own.
+const CLOSED_SOCKETS: u32 = 1 << 16;
+/// Sockets that existed before the start and have an owner.
+const HOLDERS: u32 = 1 << 16;
+/// The tracepoint of errors of sockets, since 5.15.
+const ERROR_REPORT: &str = "inet_sk_error_report";
+
+/// Values of the globals of flows.
+#[derive(Debug)]
+pub(super) struct Globals {
+    seeds: [u64; 2],
+    bits: u32,
+    timeout: u32,
+    stream_timeout: u32,
+    stream_after: u32,
+    grace: u32,
+    tick_ns: u32,
+}
+
+impl Globals {
+    /// Fresh seeds, and the times of this host in ticks.
+    pub(super) fn new(timeouts: FlowTimeouts) -> Self {
+        let tick_ns = TickRate::probe().tick_ns().unwrap_or(1_000_000);
+        let ticks = |ns: u64| u32::try_from(ns.div_ceil(tick_ns)).unwrap_or(u32::MAX);
+        let seconds = |s: u64| ticks(s * 1_000_000_000);
+        Self {
+            seeds: [(); 2].map(|()| RandomState::new().hash_one(0)),
+            bits: BUCKET_BITS,
+            timeout: seconds(timeouts.flow_s.into()),
+            stream_timeout: seconds(timeouts.stream_s.into()),
+            stream_after: seconds(STREAM_AFTER_S),
+            grace: ticks(GRACE_MS * 1_000_000),
+            tick_ns: u32::try_from(tick_ns).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Sets sizes and globals. In a run without flows, all maps have one entry.
+pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals, options: &Options) {
+    let entries = |entries: u32| if options.flows { entries } else { 1 };
+    loader
+        .map_max_entries(name::FLOWS, entries(BUCKET << BUCKET_BITS))
+        .map_max_entries(name::FLOW_TAGS, entries(1 << BUCKET_BITS))
+        .map_max_entries(name::FLOW_SOCKETS, entries(1 << SOCKET_BITS))
+        .map_max_entries(name::FLOW_CLOSED, entries(CLOSED_SOCKETS))
+        .map_max_entries(name::FLOW_HOLDERS, entries(HOLDERS))
+        .override_global(name::FLOW_SEEDS[0], &globals.seeds[0], true)
+        .override_global(name::FLOW_SEEDS[1], &globals.seeds[1], true)
+        .override_global(name::FLOW_BITS, &globals.bits, true)
+        .override_global(name::FLOW_TIMEOUT, &globals.timeout, true)
+        .override_global(name::FLOW_STREAM_TIMEOUT, &globals.stream_timeout, true)
+        .override_global(name::FLOW_STREAM_AFTER, &globals.stream_after, true)
+        .override_global(name::FLOW_GRACE, &globals.grace, true)
+        .override_global(name::FLOW_TICK_NS, &globals.tick_ns, true);
+}
+
+impl Probe {
+    /// Loads and attaches the hooks of flows. Nothing is counted before [`Self::enable`].
+    ///
+    /// # Errors
+    /// What the kernel refuses, with the remedy.
+    pub(super) fn attach_flows(&self, root: &Path) -> Result<(), ProbeError> {
+        let cgroup = File::open(root)
+            .map_err(|source| ProbeError::CgroupRoot { path: root.display().to_string(), source })?;
+        let ebpf = &mut *self.ebpf();
+        // The end of a socket first: the flow of a packet that another hook saw must not outlive its socket.
+        for name in
+            [name::FLOW_RELEASE, name::FLOW_BIND4, name::FLOW_BIND6, name::FLOW_INGRESS, name::FLOW_EGRESS]
+        {
+            let attached = attach(program(ebpf, name)?, &cgroup);
+            attached.map_err(|error| ProbeError::Program {
+                name,
+                refusal: refused(format!("{name} on {}", root.display()), &error),
+                is_taken: false,
+            })?;
+        }
+        if let Program::BtfTracePoint(errors) = program(ebpf, name::FLOW_ERROR)? {
+            let attached =
+                self.with_btf(|btf| errors.load(ERROR_REPORT, btf).and_then(|()| errors.attach()))?;
+            if let Err(error) = attached {
+                log::warn!(
+                    "flows that the peer's host refused count as closed: the kernel lacks {ERROR_REPORT}"
+                );
+                log::debug!("{}", refused(name::FLOW_ERROR.into(), &error));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, ProbeError> {
+    ebpf.program_mut(name).ok_or(ProbeError::Missing { name })
+}
+
+/// A link always lets other programs of the same kind run, too.
+fn attach(program: &mut Program, cgroup: &File) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSkb(program) => {
+            program.load()?;
+            let way = program.expected_attach_type().unwrap_or(CgroupSkbAttachType::Egress);
+            program.attach(cgroup, way, CgroupAttachMode::Single).map(drop)
+        }
+        Program::CgroupSock(program) => {
+            program.load()?;
+            program.attach(cgroup, CgroupAttachMode::Single).map(drop)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}

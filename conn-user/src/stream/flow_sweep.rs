@@ -1,0 +1,150 @@
+//! The sweep over the table of UDP flows: ends flows by idle time and by the close of their sockets, and frees slots.
+//!
+//! The kernel programs end a flow at the close of a socket with one flow, and at a packet that comes after the idle time. A
+//! flow whose last packet was the last of all is ended here, with the time at which its idle time was over.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use conn_common::cause::Cause;
+use conn_common::connection::WANTED;
+use conn_common::event::DESTROY;
+use conn_common::filter::{bit, wants_owner, wants_state};
+use conn_common::flow::{Flow, GRACE_MS, state_of};
+use conn_common::flow_table::{BUSY, CLOSED, EXPIRED, FREE, OPEN, is_over, key_of, phase_of};
+use conn_common::state::CLOSE;
+
+use crate::event::Event;
+use crate::event::decode;
+use crate::filter::KernelPart;
+use crate::host::flows::FlowTimeouts;
+use crate::host::ticks::TickRate;
+use crate::kernel::flow_map::{FlowMaps, FlowWord};
+use crate::kernel::map::MapError;
+
+/// Time between two sweeps.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Sweeps the table.
+#[derive(Debug)]
+pub(crate) struct FlowSweep {
+    maps: FlowMaps,
+    timeouts: FlowTimeouts,
+    tick_ns: u64,
+    kinds: u8,
+    filter: KernelPart,
+    next: Instant,
+    /// Events that the sweep made.
+    pub emitted: u64,
+}
+
+impl FlowSweep {
+    /// A sweep that makes events of these kinds for flows that the kernel's part of the filter lets through.
+    pub(crate) fn new(maps: FlowMaps, kinds: u8, filter: &KernelPart) -> Self {
+        Self {
+            maps,
+            timeouts: FlowTimeouts::probe(),
+            tick_ns: TickRate::probe().tick_ns().unwrap_or(1_000_000),
+            kinds,
+            filter: filter.clone(),
+            next: Instant::now() + EVERY,
+            emitted: 0,
+        }
+    }
+
+    /// How long until the next sweep.
+    pub(crate) fn due_in(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// Sweeps once, at `now_ns` of `CLOCK_BOOTTIME`, and passes the event of each flow that it ends to `each`.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(crate) fn run(&mut self, now_ns: u64, mut each: impl FnMut(&Event)) -> Result<(), MapError> {
+        self.next = Instant::now() + EVERY;
+        let entries = self.maps.closed_sockets();
+        let mut closed: HashMap<u64, u64> = entries.iter().map(|&(_, cookie, ns)| (cookie, ns)).collect();
+        closed.extend(self.maps.take_closed()?);
+        for index in 0..self.maps.slots() {
+            let tag = self.maps.tag(index);
+            if phase_of(tag) == OPEN {
+                self.end(index, tag, &closed, now_ns, &mut each);
+            } else if is_over(tag) {
+                self.free(index, tag, now_ns);
+            }
+        }
+        for (index, ..) in entries {
+            self.maps.release_socket(index);
+        }
+        Ok(())
+    }
+
+    /// Ends the flow of a slot if its time has come.
+    fn end(
+        &mut self,
+        index: u32,
+        tag: u64,
+        closed: &HashMap<u64, u64>,
+        now_ns: u64,
+        each: &mut impl FnMut(&Event),
+    ) {
+        let flow = self.maps.flow(index);
+        let expires_ns = self.expires_ns(&flow);
+        let (phase, cause, end_ns) = match closed.get(&flow.cookie) {
+            Some(&closed_ns) => {
+                let cause = if flow.refused == 0 { Cause::ClosedByUs } else { Cause::Refused };
+                (CLOSED, cause, closed_ns)
+            }
+            None if expires_ns <= now_ns => (EXPIRED, Cause::TimedOut, expires_ns),
+            None => return,
+        };
+        // A program may have ended it, or another flow may have the slot by now.
+        if state_of(flow.state) == 0 || !self.maps.exchange_tag(index, tag, key_of(tag) | phase) {
+            return;
+        }
+        self.maps.set(index, FlowWord::Cause, cause as u64 | u64::from(index) << 32);
+        self.maps.set(index, FlowWord::EndNs, end_ns);
+        self.maps.set(index, FlowWord::Ended, self.tick(&flow, now_ns));
+        let mut flow = self.maps.flow(index);
+        let old_state = state_of(flow.state);
+        flow.connection.state = CLOSE;
+        let is_wanted = self.kinds & bit(DESTROY) != 0
+            && flow.connection.is(WANTED)
+            && wants_state(&self.filter, CLOSE)
+            && wants_owner(&self.filter, &flow.connection.owner);
+        if is_wanted {
+            self.emitted += 1;
+            each(&decode::flow_end(&flow, old_state, cause, end_ns));
+        }
+    }
+
+    /// When the idle time of a flow is over, nanoseconds of `CLOCK_BOOTTIME`.
+    fn expires_ns(&self, flow: &Flow) -> u64 {
+        let idle_since = self.boot_ns(flow, flow.last);
+        idle_since + u64::from(self.timeouts.of(state_of(flow.state))) * 1_000_000_000
+    }
+
+    /// A tick as a time, by what both were when the flow began.
+    fn boot_ns(&self, flow: &Flow, tick: u64) -> u64 {
+        flow.connection.first_seen_ns() + tick.saturating_sub(flow.begun) * self.tick_ns
+    }
+
+    /// A time as a tick.
+    fn tick(&self, flow: &Flow, now_ns: u64) -> u64 {
+        flow.begun + now_ns.saturating_sub(flow.connection.first_seen_ns()) / self.tick_ns
+    }
+
+    /// Frees a slot whose flow ended a while ago.
+    fn free(&mut self, index: u32, tag: u64, now_ns: u64) {
+        let flow = self.maps.flow(index);
+        let grace_ns = GRACE_MS * 1_000_000;
+        if flow.ended == 0
+            || self.boot_ns(&flow, flow.ended) + grace_ns > now_ns
+            || !self.maps.exchange_tag(index, tag, BUSY)
+        {
+            return;
+        }
+        self.maps.exchange_tag(index, BUSY, FREE);
+    }
+}
