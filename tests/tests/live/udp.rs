@@ -136,6 +136,24 @@ fn close_ends_all_flows_of_a_socket(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// A socket from before the start has the owner that the walk over open files found.
+#[apply(needs_tracing)]
+fn older_sockets_have_the_owner_of_their_file(_: &Host) -> Outcome {
+    let netns = NetNs::new().unwrap();
+    let server = bind(&netns, (Ipv4Addr::LOCALHOST, 0));
+    let address = server.local_addr().unwrap();
+    let tracer = watch(&netns, &[]);
+    let client = bind(&netns, (Ipv4Addr::LOCALHOST, 0));
+    client.connect(address).unwrap();
+    let from = exchange(&client, &server);
+    let pid = process::id().to_string();
+    for (kind, owner) in [(Kind::New, "files"), (Kind::Update, "send")] {
+        let event = await_flow(&tracer, kind, "in", from, address);
+        assert_eq!((event.key("owner"), event.key("pid")), (Some(owner), Some(pid.as_str())));
+    }
+    Ok(())
+}
+
 #[apply(needs_tracing)]
 fn refused_flow_fails(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::host::accept_hook::AcceptHook;
 use crate::host::drop_reason::DropReasons;
 use crate::host::facts::Host;
+use crate::host::flows;
 use crate::host::plan::{Degradation, HookSet, accepts};
 use crate::kernel::attempt_hooks::Sight;
 use crate::kernel::supported;
@@ -52,6 +53,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
             findings.plan = plan(checked.plan.hooks, checked.accepts.hook);
             findings.plan.push(Fact { name: "attempts", value: checked.sight.describe() });
             findings.plan.push(Fact { name: "events of attempts", value: events(checked.sight) });
+            findings.plan.push(Fact { name: "UDP flows", value: udp(host) });
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();
@@ -125,6 +127,13 @@ fn events(sight: Sight) -> String {
         ),
     ]
     .join("\n")
+}
+
+/// The hooks of flows of UDP, or why they cannot be attached here.
+fn udp(host: &Host) -> String {
+    const SEEN: &str = "packets of sockets on the cgroup v2 root (-p udp)\nnot: forwarded packets, tunnels' own sockets, packets \
+                        to ports without a socket";
+    flows::check(host).map_or_else(|lack| format!("no: {lack}"), |()| SEEN.into())
 }
 
 impl Findings {
