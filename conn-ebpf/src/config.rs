@@ -4,11 +4,14 @@
 use aya_ebpf::Global;
 use conn_common::filter::{Modes, PORT_WORDS, PortBits};
 
+// A global with a section of its own is never merged with an equal constant of a program (LLVM's `ConstantMerge`). Else a
+// `&0` of a program would have the value that the loader sets.
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
         $(
             $(#[$doc])*
             #[unsafe(no_mangle)]
+            #[unsafe(link_section = ".rodata")]
             pub(crate) static $name: Global<$type> = Global::new($default);
         )*
     };

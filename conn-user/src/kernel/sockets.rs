@@ -29,7 +29,10 @@ pub(crate) fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, Wa
     let found = namespace::all();
     let files = if owners { NamespaceIterator::with_owners(probe) } else { NamespaceIterator::new(probe) }?;
     thread::scope(|scope| {
-        let searched = scope.spawn(|| kept_namespaces(&files, &found));
+        let searched = scope.spawn(|| {
+            let mut kept = Found::default();
+            add_kept(&files, &mut kept, |inode| found.has(inode)).map(|()| kept)
+        });
         let mut walked = adopt(probe, &found.namespaces)?;
         let kept = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         walked.add(adopt(probe, &kept.namespaces)?);
@@ -159,28 +162,30 @@ fn each_way(
 pub(crate) fn all_namespaces(probe: &Probe) -> Result<Found, WalkError> {
     let files = NamespaceIterator::new(probe)?;
     let mut found = namespace::all();
-    let kept = kept_namespaces(&files, &found)?;
-    found.namespaces.extend(kept.namespaces);
-    found.namespaces.sort_by_key(|namespace| namespace.inode);
-    found.hidden = kept.hidden;
+    add_kept(&files, &mut found, |_| false)?;
     Ok(found)
 }
 
-/// The network namespaces that open files keep, without the `known` ones.
-fn kept_namespaces(files: &NamespaceIterator, known: &Found) -> Result<Found, WalkError> {
-    let mut kept = Found::default();
+/// Adds the network namespaces that open files keep, and those that only sockets show, without the known ones. A
+/// namespace that threads lead to gets its files as further ways.
+fn add_kept(
+    files: &NamespaceIterator,
+    found: &mut Found,
+    is_known: impl Fn(u32) -> bool,
+) -> Result<(), WalkError> {
+    let mut hidden = BTreeSet::new();
     files.each(|row| {
         let inode = row.inode as u32;
-        if known.has(inode) {
+        if is_known(inode) {
         } else if row.fd == NO_DESCRIPTOR {
-            kept.hidden.insert(inode);
+            hidden.insert(inode);
         } else {
-            kept.add_held(inode, row.pid, row.fd);
+            found.add_held(inode, row.pid, row.fd);
         }
     })?;
-    let Found { namespaces, hidden, .. } = &mut kept;
-    hidden.retain(|inode| namespaces.iter().all(|namespace| namespace.inode != *inode));
-    Ok(kept)
+    hidden.retain(|&inode| !found.has(inode));
+    found.hidden = hidden;
+    Ok(())
 }
 
 /// The processes that have each socket open: each process once. Most sockets of a host have the same few holders, so each

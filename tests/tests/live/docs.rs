@@ -214,7 +214,7 @@ fn lifetimes(stage: &Stage) -> Vec<String> {
 /// A flood, a scan and a full queue; and another flood when the requests of the first one have been given up.
 fn attacks(_: &Stage) -> Vec<String> {
     let siege = Siege::begin();
-    sample::count(160, &["stats", "--dport", ATTACKED, "--sources", "3", "--timeout", "2s"], || {
+    sample::count(160, &["stats", "--dport", ATTACKED, "--sources", "2", "--timeout", "2s"], || {
         siege.flood(0, 1_000);
         siege.scan(5_001..=6_000);
         let client = siege.fill(3);

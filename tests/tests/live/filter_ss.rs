@@ -46,7 +46,7 @@ const OF_IPROUTE2: [&str; 14] = [
 
 /// Each operator of ss's grammar (`misc/ssfilter.y`), and each form of a host and a port (`parse_hostcond()` of
 /// `misc/ss.c`). No family is asked for where an IPv6 socket has IPv4 addresses, which ss has in `inet6`.
-const OF_GRAMMAR: [&str; 56] = [
+const OF_GRAMMAR: [&str; 55] = [
     "sport = 22",
     "dport == :22",
     "dport eq :ssh",
@@ -102,7 +102,6 @@ const OF_GRAMMAR: [&str; 56] = [
     "! ( sport = :22 | sport = :80 | sport = :443 ) ! dport = :80",
     "( ( sport = :22 ) ) && ( ( ( dst 10/8 ) ) )",
     "not not autobound dport = :443",
-    "fwmark 0 dport = :443",
 ];
 
 /// Further ones. In none of them does the meaning hang on the order of `and` and `or`.

@@ -22,7 +22,9 @@ use std::{
     env, fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -47,7 +49,9 @@ impl User {
         if !Path::new("/etc/passwd").exists() {
             return Err(Skip("there is no /etc/passwd here to put another in its place".into()));
         }
-        let directory = env::temp_dir().join(format!("conn-tests-user-{}", process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("conn-tests-user-{}-{number}", process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(directory.join("home")).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o711)).unwrap();

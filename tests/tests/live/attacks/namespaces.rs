@@ -122,7 +122,8 @@ fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
     let ledger = Ledger::start(&[port.number()], "200ms");
     let attacker = Attacker::start("conn-flood", |line| sockets::flood(line, port.number()));
     attacker.await_ready();
-    let netns = fs::metadata(format!("/proc/{}/ns/net", attacker.pid())).unwrap().ino();
+    let kept = fs::File::open(format!("/proc/{}/ns/net", attacker.pid())).unwrap();
+    let netns = kept.metadata().unwrap().ino();
     let connection = Connection { direction: IN, dport: port.number(), ..Connection::UNSEEN };
     let key = slot_key(netns.try_into().unwrap(), slot_id(TCP, &connection));
     let mut slots = map::Table::<{ 1 + CELLS }>::of(ledger.tracer().pid(), name::LEDGER_SLOTS)?;
@@ -135,6 +136,7 @@ fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
     println!("moving: repaired {}, {} open, {:?}", report.repaired, open(&report), report.audit);
     assert!(report.audit.moved > 0, "{:?}", report.audit);
     // Between two readings a port that moves may have any number of connections. An audit of the port at rest is exact.
+    // The file keeps the namespace, so that it can be walked.
     drop(attacker);
     ledger.await_report("the rest of the repair", |report| {
         open(report) == 0 && report.audit.differences.is_empty() && report.identity.holds
