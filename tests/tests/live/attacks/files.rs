@@ -46,10 +46,10 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn new() -> Result<Self, Skip> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !Path::new("/etc/passwd").exists() {
             return Err(Skip("there is no /etc/passwd here to put another in its place".into()));
         }
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = env::temp_dir().join(format!("conn-tests-user-{}-{number}", process::id()));
         let _ = fs::remove_dir_all(&directory);
