@@ -7,7 +7,7 @@ use std::{
     fs, io, mem,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     process::{Child, ExitStatus},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The usage of a process over its whole life.
@@ -15,7 +15,8 @@ use std::{
 pub struct Usage {
     /// In user and kernel mode.
     pub cpu: Duration,
-    /// The peak of its memory. The peak begins at that of its parent at the fork.
+    /// The peak of its memory, as last looked at before its end. If it ended at once, that of `getrusage(2)`, which begins
+    /// at the memory of its parent.
     pub peak_bytes: u64,
 }
 
@@ -30,11 +31,23 @@ pub fn await_exit(child: &mut Child, limit: Duration) -> (ExitStatus, Usage) {
     // SAFETY: the kernel has just made this descriptor for us alone.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let ended = poll(&mut fds, PollTimeout::try_from(limit).expect("a short time")).expect("poll");
-    assert!(ended == 1, "the process did not end in {limit:?}");
+    let (began, mut peak) = (Instant::now(), None);
+    loop {
+        let left = limit.saturating_sub(began.elapsed());
+        let slice = PollTimeout::try_from(left.min(LOOK)).expect("a short time");
+        peak = peak_bytes(&child.id().to_string()).or(peak);
+        if poll(&mut fds, slice).expect("poll") == 1 {
+            break;
+        }
+        assert!(!left.is_zero(), "the process did not end in {limit:?}");
+    }
     let usage = used(&pidfd);
+    let usage = Usage { peak_bytes: peak.unwrap_or(usage.peak_bytes), ..usage };
     (child.wait().expect("wait for the process"), usage)
 }
+
+/// Time between two looks at the peak of a process.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The usage of a process that has ended. It must not be reaped before.
 fn used(pidfd: &OwnedFd) -> Usage {
@@ -58,9 +71,14 @@ fn used(pidfd: &OwnedFd) -> Usage {
 
 /// The most memory that this process had at a time.
 pub fn own_peak_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
-    peak.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("VmHWM") * 1024
+    peak_bytes("self").expect("VmHWM")
+}
+
+/// The most memory that a process has had since it began its program; none if the process has ended.
+fn peak_bytes(pid: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"))?;
+    Some(peak.trim().parse::<u64>().ok()? * 1024)
 }
 
 #[cfg(test)]

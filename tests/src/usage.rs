@@ -1,7 +1,5 @@
 //! What a running process uses: processor time, memory, descriptors, and maps in the kernel.
 
-#![expect(unsafe_code, reason = "malloc_trim is a function of the C library")]
-
 use std::{collections::BTreeMap, fs, time::Duration};
 
 /// Clock ticks of a second in `/proc` (`USER_HZ`), the same on all kernels of x86 and arm64.
@@ -18,14 +16,6 @@ pub fn cpu(pid: u32) -> Duration {
     let times = after_name.split_ascii_whitespace().skip(11).take(2);
     let ticks: u64 = times.map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
     Duration::from_millis(ticks * 1_000 / TICKS)
-}
-
-/// Forgets the peak of this process's own memory: the peak of a child begins at that of its parent.
-pub fn forget_own_peak() {
-    // SAFETY: the call gives free memory back, and changes nothing that is in use.
-    unsafe { libc::malloc_trim(0) };
-    // 5 resets VmHWM (proc_pid_clear_refs(5)). A kernel without it leaves the peak too high, which no test takes for low.
-    let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Memory of the process itself, in bytes.

@@ -6,7 +6,6 @@ use super::{
     ARGUMENTS, Ended, Output, READY_FD, START, Tracer, collect,
     confinement::{Confinement, Container},
 };
-use crate::usage;
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
     pty::{Winsize, openpty},
@@ -177,7 +176,6 @@ impl Setup {
                 confinement.enter()
             });
         }
-        usage::forget_own_peak();
         let deadline = Instant::now() + *START;
         let mut child = loop {
             match command.spawn() {

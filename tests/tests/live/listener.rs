@@ -234,7 +234,8 @@ fn mptcp_sockets_have_owners(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn no_user_takes_the_room_of_others(_: &Host) -> Outcome {
     let (ns, port) = (NetNs::new().unwrap(), Port::claim());
-    let tracer = watch(&port);
+    // A tracer that watches some ports notes no other listener.
+    let tracer = Tracer::start(["-o", "json", "--netns", &ns.inum().to_string()]);
     let hoarder = ns.run(|| {
         Worker::start("conn-hoarder", &[], |line| {
             set_limit(PER_USER + 100);

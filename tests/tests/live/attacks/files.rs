@@ -1,4 +1,5 @@
-//! Files in a user's home that name the user's containers: links, pipes, devices, long names.
+//! Files in a user's home that name the user's containers: links, pipes, devices, long names. The tests share the cgroups of
+//! the user's slice, so each runs alone.
 
 use super::super::workload::{cgroup_root, with_bound};
 use super::descriptors::has_reader;
@@ -6,7 +7,7 @@ use conn_tests::{
     attack::{Attacker, USER, sockets},
     harness::{Outcome, Skip},
     host::Host,
-    needs_tracing,
+    needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::{Ended, Setup},
@@ -165,7 +166,7 @@ pub(crate) fn trace(
 
 /// The files of the first containers lead elsewhere. The last one is an honest container of the user's, whose name comes
 /// once the others were looked up.
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn links_and_pipes_in_a_home_lead_nowhere(_: &Host) -> Outcome {
     let mut user = User::new()?;
     let (secret, pipe) = (user.of_root("secret"), user.of_root("pipe"));
@@ -204,7 +205,7 @@ fn links_and_pipes_in_a_home_lead_nowhere(_: &Host) -> Outcome {
     Ok(())
 }
 
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn long_names_in_a_home_take_no_memory(_: &Host) -> Outcome {
     let mut user = User::new()?;
     let long = user.directory.join("long");

@@ -7,7 +7,7 @@ use super::{
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
-    needs_tracing,
+    needs_whole_machine,
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use std::fs;
 const FRAMED: &str = "conn-payments";
 
 /// A scope below the user's slice has the name that the host's docker gives to a container of its own.
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn a_users_scope_is_no_container_of_the_host(_: &Host) -> Outcome {
     let mut user = User::new()?;
     let lib = user.of_root("lib");
