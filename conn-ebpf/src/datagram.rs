@@ -4,9 +4,6 @@ use conn_common::flow::FlowHash;
 
 use crate::config;
 
-/// `IPPROTO_UDP`.
-pub(crate) const UDP: u8 = 17;
-
 /// A packet: the identity of its flow, and its size.
 #[derive(Clone, Copy)]
 pub(crate) struct Datagram {

@@ -6,9 +6,9 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock};
+use conn_common::protocol::UDP;
 
 use crate::config;
-use crate::datagram::UDP;
 
 /// A packet with a socket.
 #[derive(Clone, Copy)]

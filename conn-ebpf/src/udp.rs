@@ -4,12 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::Global;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
+use conn_common::protocol::UDP;
 
 use crate::config;
 use crate::kernel::{Pointer, Tcp, follow, read_u16, read_u32};
 
-/// `IPPROTO_UDP`, `include/uapi/linux/in.h`.
-const UDP: u16 = 17;
 /// `AF_INET`, `include/linux/socket.h`.
 const INET: u16 = 2;
 /// `AF_INET6`, of the same.
@@ -23,7 +22,7 @@ impl Udp {
     /// The UDP socket behind `sk`; `None` if it is of another family or protocol.
     #[inline(always)]
     pub(crate) fn of(sk: *mut c_void) -> Option<Self> {
-        let is_udp = read_u16(sk, &config::SK_PROTOCOL) == UDP
+        let is_udp = read_u16(sk, &config::SK_PROTOCOL) == u16::from(UDP)
             && matches!(read_u16(sk, &config::SKC_FAMILY), INET | INET6);
         if is_udp { Some(Self(Tcp(sk))) } else { None }
     }

@@ -15,8 +15,8 @@ use std::{
 pub struct Usage {
     /// In user and kernel mode.
     pub cpu: Duration,
-    /// The peak of its memory, as last looked at before its end. If it ended at once, that of `getrusage(2)`, which begins
-    /// at the memory of its parent.
+    /// The peak of its memory. If it never had more than its parent, as last looked at before its end: `getrusage(2)` begins
+    /// at the memory of the parent.
     pub peak_bytes: u64,
 }
 
@@ -42,8 +42,9 @@ pub fn await_exit(child: &mut Child, limit: Duration) -> (ExitStatus, Usage) {
         assert!(!left.is_zero(), "the process did not end in {limit:?}");
     }
     let usage = used(&pidfd);
-    let usage = Usage { peak_bytes: peak.unwrap_or(usage.peak_bytes), ..usage };
-    (child.wait().expect("wait for the process"), usage)
+    let is_its_own = usage.peak_bytes > own_peak_bytes();
+    let peak_bytes = peak.filter(|_| !is_its_own).unwrap_or(usage.peak_bytes);
+    (child.wait().expect("wait for the process"), Usage { peak_bytes, ..usage })
 }
 
 /// Time between two looks at the peak of a process.

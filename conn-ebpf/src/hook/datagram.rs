@@ -4,8 +4,9 @@
 
 use aya_ebpf::programs::SkBuffContext;
 use conn_common::flow::SENT;
+use conn_common::protocol::{TCP, UDP};
 
-use crate::datagram::{Datagram, UDP};
+use crate::datagram::Datagram;
 use crate::flow;
 use crate::gate::is_enabled;
 use crate::skb::Skb;
@@ -19,8 +20,7 @@ const IPV4: usize = 20;
 const HEADER: usize = 8;
 /// The longest header that is looked for behind extension headers.
 const MAX_HEADERS: usize = 1 << 10;
-/// `IPPROTO_TCP` and `IPPROTO_ICMPV6`, which need no further look.
-const TCP: u8 = 6;
+/// `IPPROTO_ICMPV6`, which needs no further look, as TCP.
 const ICMPV6: u8 = 58;
 
 /// The hook.

@@ -5,8 +5,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::BtfTracePointContext;
+use conn_common::protocol::UDP;
 
-use crate::datagram::{Datagram, UDP};
+use crate::datagram::Datagram;
 use crate::gate::is_enabled;
 use crate::kernel::{read_16, read_u16, read_u32};
 use crate::{config, flow, tuple};

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::programs::SockContext;
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::BIND;
+use conn_common::protocol::UDP;
 
-use crate::datagram::UDP;
 use crate::gate::is_enabled;
 use crate::owner::{self, socket_owner};
 use crate::{config, flow};

@@ -6,22 +6,16 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::owner::FILES;
 
-use crate::config;
-use crate::datagram::UDP;
 use crate::iter::context::open_socket;
-use crate::kernel::read_u16;
 use crate::maps::FLOW_HOLDERS;
 use crate::owner;
-
-/// `AF_INET` and `AF_INET6`.
-const INET: [u16; 2] = [2, 10];
+use crate::udp::Udp;
 
 /// The iterator. Of several processes with one socket, the first one is noted.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
-    let family = read_u16(sk, &config::SKC_FAMILY);
-    if (family != INET[0] && family != INET[1]) || read_u16(sk, &config::SK_PROTOCOL) != u16::from(UDP) {
+    if Udp::of(sk).is_none() {
         return 0;
     }
     // SAFETY: a socket that the verifier knows.

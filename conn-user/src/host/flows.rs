@@ -7,6 +7,7 @@ use conn_common::flow::{ASSURED, STREAM_TIMEOUT_S, TIMEOUT_S};
 
 use crate::host::facts::Host;
 use crate::host::plan::{NO_CGROUP, NO_NET_ADMIN, PlanError};
+use crate::host::ticks::TickRate;
 
 /// Idle times in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +19,29 @@ pub struct FlowTimeouts {
 }
 
 impl FlowTimeouts {
+    /// The kernel's defaults.
+    pub const DEFAULT: Self = Self { flow_s: TIMEOUT_S, stream_s: STREAM_TIMEOUT_S };
+
     /// The values of this thread's network namespace, or the kernel's defaults where nothing tracks connections.
     pub fn probe() -> Self {
         let read = |name: &str, default| {
             let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_udp_timeout{name}"));
             text.ok().and_then(|text| text.trim().parse().ok()).filter(|&s| s > 0).unwrap_or(default)
         };
-        Self { flow_s: read("", TIMEOUT_S), stream_s: read("_stream", STREAM_TIMEOUT_S) }
+        let Self { flow_s, stream_s } = Self::DEFAULT;
+        Self { flow_s: read("", flow_s), stream_s: read("_stream", stream_s) }
     }
 
     /// The idle time of a flow in `state`.
     pub const fn of(self, state: u8) -> u32 {
         if state == ASSURED { self.stream_s } else { self.flow_s }
     }
+}
+
+/// Nanoseconds of a tick, in which the last packet of a flow is noted. A run with flows has passed [`check`]; any other
+/// does not use the number.
+pub(crate) fn tick_ns() -> u64 {
+    TickRate::probe().tick_ns().unwrap_or(1)
 }
 
 /// Checks that the hooks of UDP flows can run on this host.
@@ -41,6 +52,11 @@ pub fn check(host: &Host) -> Result<(), PlanError> {
     let lack = if host.cgroup_root.is_none() { &NO_CGROUP } else { &NO_NET_ADMIN };
     if host.cgroup_root.is_none() || !host.may_change_network() {
         return Err(PlanError::NoFlows { fact: lack.fact, remedy: lack.remedy });
+    }
+    if TickRate::probe().tick_ns().is_none() {
+        let (fact, remedy) =
+            ("the kernel's tick rate is unknown", "please report it, with the output of uname -a");
+        return Err(PlanError::NoFlows { fact, remedy });
     }
     Ok(())
 }

@@ -10,8 +10,7 @@ use conn_common::flow::{GRACE_MS, SOCKET_BITS, STREAM_AFTER_S};
 use conn_common::flow_table::BUCKET;
 use conn_common::name;
 
-use crate::host::flows::FlowTimeouts;
-use crate::host::ticks::TickRate;
+use crate::host::flows::{self, FlowTimeouts};
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::{Probe, ProbeError, refused};
 
@@ -39,7 +38,7 @@ pub(super) struct Globals {
 impl Globals {
     /// Fresh seeds, and the times of this host in ticks.
     pub(super) fn new(timeouts: FlowTimeouts) -> Self {
-        let tick_ns = TickRate::probe().tick_ns().unwrap_or(1_000_000);
+        let tick_ns = flows::tick_ns();
         let ticks = |ns: u64| u32::try_from(ns.div_ceil(tick_ns)).unwrap_or(u32::MAX);
         let seconds = |s: u64| ticks(s * 1_000_000_000);
         Self {

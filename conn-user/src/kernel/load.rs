@@ -59,7 +59,8 @@ pub(super) fn load(
     let remotes_by = remotes.map_or(remote::BY_ADDRESS, |remotes| remotes.by);
     let remotes_of_slots = flag(remotes.is_some_and(|remotes| remotes.slots.is_some()));
 
-    let flows = flow_hooks::Globals::new(FlowTimeouts::probe());
+    let timeouts = if options.flows { FlowTimeouts::probe() } else { FlowTimeouts::DEFAULT };
+    let flows = flow_hooks::Globals::new(timeouts);
     let mut loader: EbpfLoader<'_> = loader;
     flow_hooks::prepare(&mut loader, &flows, options);
     loader

@@ -68,9 +68,10 @@ pub(crate) fn listing_programs(protocols: Protocols, holders: bool) -> Vec<&'sta
     files.into_iter().chain([iterator::namespace_program(protocols)]).chain(tcp).chain(udp).collect()
 }
 
-/// Visits every socket of the namespaces that is of the probe's protocols, and that its filters let through. Of a hidden namespace, only sockets
-/// are visited that a process has open, without their lock. A namespace that `may_skip` by its inode number is not
-/// walked if the kernel counts no socket there: a half-open connection whose listener is gone is not counted.
+/// Visits every socket of the namespaces that is of the probe's protocols, and that its filters let through. Of a hidden
+/// namespace, only sockets are visited that a process has open, without their lock. A namespace that `may_skip` by its
+/// inode number is not walked if the kernel counts no socket there: a half-open connection whose listener is gone is not
+/// counted.
 ///
 /// # Errors
 /// The kernel refuses to walk its sockets, or writes what is no row.
@@ -94,11 +95,10 @@ pub(crate) fn list(
                 each(row);
             }
         };
-        let udp = list_with(&sockets, foreign, probe, found, &|_| true, each)?;
-        // Both walks meet the same refusals, of which one is enough.
-        if walked.done.is_empty() && walked.refused.is_empty() {
-            walked = udp;
-        }
+        walked.add(list_with(&sockets, foreign, probe, found, &|_| true, each)?);
+        // Both walks may meet the same refusal.
+        walked.refused.sort_by_key(|&(inode, _)| inode);
+        walked.refused.dedup_by_key(|&mut (inode, _)| inode);
     }
     Ok(walked)
 }

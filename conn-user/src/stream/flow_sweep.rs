@@ -17,8 +17,7 @@ use conn_common::state::CLOSE;
 use crate::event::Event;
 use crate::event::decode;
 use crate::filter::KernelPart;
-use crate::host::flows::FlowTimeouts;
-use crate::host::ticks::TickRate;
+use crate::host::flows::{self, FlowTimeouts};
 use crate::kernel::flow_map::{FlowMaps, FlowWord};
 use crate::kernel::map::MapError;
 
@@ -44,7 +43,7 @@ impl FlowSweep {
         Self {
             maps,
             timeouts: FlowTimeouts::probe(),
-            tick_ns: TickRate::probe().tick_ns().unwrap_or(1_000_000),
+            tick_ns: flows::tick_ns(),
             kinds,
             filter: filter.clone(),
             next: Instant::now() + EVERY,

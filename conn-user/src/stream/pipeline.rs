@@ -1,5 +1,6 @@
 //! From a source to a consumer: decode, filter by what the kernel knows, enrich, filter by workload, consume.
 
+use std::cell::LazyCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -58,7 +59,8 @@ pub(crate) struct Pipeline {
     pub accounting: EventAccounting,
     clock: WallClock,
     rate: TickRate,
-    timeouts: FlowTimeouts,
+    /// Read at the first flow.
+    timeouts: LazyCell<FlowTimeouts>,
     /// When the walk began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
     walked_ns: u64,
     limit: Option<u64>,
@@ -76,7 +78,7 @@ impl Pipeline {
             accounting: EventAccounting::default(),
             clock: WallClock::probe(),
             rate: TickRate::probe(),
-            timeouts: FlowTimeouts::probe(),
+            timeouts: LazyCell::new(FlowTimeouts::probe),
             walked_ns: boot_now_ns(),
             limit: None,
         }

@@ -6,6 +6,7 @@ use conn_tests::{
     needs_tracing,
     netns::NetNs,
     tracer::Setup,
+    traffic::LIMIT,
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 /// A port with several sockets.
@@ -220,25 +222,33 @@ fn processes_are_those_that_have_the_socket_open(_: &Host) -> Outcome {
     let mut children = [spawn(shared.try_clone().unwrap()), spawn(passed)];
     let me = std::process::id();
     let expected = [(me, 1), (me.min(children[0].id()), 2), (children[1].id(), 1), (me, 1)];
-    let found: Vec<_> = [(&here, &ports[..3]), (&there, &ports[3..])]
-        .into_iter()
-        .flat_map(|(ns, ports)| {
-            let rows = rows(ns, &["-l", "-p", "17"]);
-            ports
-                .iter()
-                .map(|port| {
-                    let row = rows.iter().find(|row| row["dport"] == *port).expect("the socket");
-                    let number = |key: &str| row[key].as_u64().unwrap() as u32;
-                    assert_eq!(
-                        (&row["owner"], number("netns")),
-                        (&"files".into(), ns.inum() as u32),
-                        "{row}"
-                    );
-                    (number("pid"), number("holders"))
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let look = || -> Vec<_> {
+        [(&here, &ports[..3]), (&there, &ports[3..])]
+            .into_iter()
+            .flat_map(|(ns, ports)| {
+                let rows = rows(ns, &["-l", "-p", "17"]);
+                ports
+                    .iter()
+                    .map(|port| {
+                        let row = rows.iter().find(|row| row["dport"] == *port).expect("the socket");
+                        let number = |key: &str| row[key].as_u64().unwrap() as u32;
+                        assert_eq!(
+                            (&row["owner"], number("netns")),
+                            (&"files".into(), ns.inum() as u32),
+                            "{row}"
+                        );
+                        (number("pid"), number("holders"))
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    // A process that another test has just forked has all sockets of this one until its exec().
+    let deadline = Instant::now() + *LIMIT;
+    let mut found = look();
+    while found != expected && Instant::now() < deadline {
+        found = look();
+    }
     for child in &mut children {
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,7 +1,7 @@
 //! What a tool takes from a listener under a flood of SYNs.
 
 use crate::{
-    machine::{attempt, median, quantile},
+    machine::{attempt, median},
     page::{self, Target},
     tool::{How, Tool},
 };
@@ -190,12 +190,7 @@ fn row(tool: &Tool<'_>, samples: &[Sample]) -> Vec<String> {
     vec![
         tool.name.to_owned(),
         format!("{:.0}", median(of(|sample| sample.per_second))),
-        format!(
-            "{:.3} ({:.3}–{:.3})",
-            median(of(|sample| sample.ratio)),
-            quantile(of(|sample| sample.ratio), 250),
-            quantile(of(|sample| sample.ratio), 750)
-        ),
+        page::ratio(of(|sample| sample.ratio)),
         shown(tool.lines.is_some(), &|| per_syn(sum(|sample| sample.lines))),
         shown(tool.lines.is_some(), &|| per_syn(sum(|sample| sample.lost.unwrap_or(0)))),
         shown(runs, &|| format!("{:.0} %", 100.0 * median(of(|sample| sample.cpu)))),

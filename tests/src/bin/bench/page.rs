@@ -1,5 +1,6 @@
 //! Markdown.
 
+use crate::machine::{median, quantile};
 use conn_tests::exit::own_peak_bytes;
 use std::fmt::Write as _;
 
@@ -10,6 +11,12 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text
+}
+
+/// A ratio: the median, and the quartiles.
+pub(crate) fn ratio(values: impl Iterator<Item = f64> + Clone) -> String {
+    let [low, high] = [250, 750].map(|per_mille| quantile(values.clone(), per_mille));
+    format!("{:.3} ({low:.3}–{high:.3})", median(values))
 }
 
 /// What was to be reached, and was it.

@@ -2,7 +2,7 @@
 
 use crate::{
     load::Field,
-    machine::{attempt, median, quantile},
+    machine::{attempt, median},
     page::{self, Target},
     tool::{How, Tool},
 };
@@ -166,12 +166,7 @@ fn row(tool: &Tool<'_>, samples: &[Sample]) -> Vec<String> {
     vec![
         tool.name.to_owned(),
         format!("{:.0}", median(of(|sample| sample.per_second))),
-        format!(
-            "{:.3} ({:.3}–{:.3})",
-            median(of(|sample| sample.ratio)),
-            quantile(of(|sample| sample.ratio), 250),
-            quantile(of(|sample| sample.ratio), 750)
-        ),
+        page::ratio(of(|sample| sample.ratio)),
         if lines > 0.01 { format!("{lines:.2}") } else { "–".into() },
         if runs { lost() } else { "–".into() },
         if runs { format!("{:.0} %", 100.0 * median(of(|sample| sample.cpu))) } else { "–".into() },
