@@ -1,5 +1,7 @@
 //! `conntrace`: reads the command line, runs the command, and turns its error into an exit status.
 
+use std::process::ExitCode;
+
 use conntrace::cli::Cli;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
@@ -7,7 +9,6 @@ use conntrace::command::{count, doctor, events, help, list, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
-use conntrace::host::exit;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
 use conntrace::output::{stderr, stdout, terminal};
@@ -15,7 +16,7 @@ use conntrace::render::style::Color;
 use conntrace::settings::Settings;
 use conntrace::stream::ready;
 
-fn main() -> ! {
+fn main() -> ExitCode {
     let inherited = ready::inherit();
     allocator::return_free_memory();
     descriptors::raise_limit();
@@ -37,19 +38,20 @@ fn main() -> ! {
         Err(Refusal::Clap(error)) => stdout::print(answer(&error)),
         Err(Refusal::Usage(error)) => Err(error.into()),
     };
-    exit::now(match done {
-        Ok(()) => 0,
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         // The answer is the status.
-        Err(Error::NothingFound) => 1,
+        Err(Error::NothingFound) => ExitCode::FAILURE,
         Err(error) => {
             stderr::print(format_args!("conntrace: {}\n", error.report()));
             if error.is_usage() {
                 stderr::print("conntrace: --help shows all options\n");
             }
             // As with grep, 1 says that nothing was found.
-            if wants_exit_code { error.exit_code().max(2) } else { error.exit_code() }
+            let code = if wants_exit_code { error.exit_code().max(2) } else { error.exit_code() };
+            ExitCode::from(code)
         }
-    })
+    }
 }
 
 /// clap's answer as text, with colours on a terminal.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use nix::unistd::{Uid, User};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::enrich::runtime_files::RuntimeFiles;
 use crate::event::workload::ContainerNames as Names;
+use crate::host::name_service;
 
 /// The directories of docker's data: root's below `/`, another user's below the user's home. Then those of podman and
 /// CRI-O.
@@ -91,9 +91,9 @@ pub(crate) fn names(root: &Path, id: &str, user: Option<u32>) -> Names {
 
 /// The files below the home of a user.
 fn home(root: &Path, user: u32) -> Option<RuntimeFiles> {
-    let user = User::from_uid(Uid::from_raw(user)).ok().flatten()?;
-    let home = root.join(user.dir.strip_prefix("/").unwrap_or(&user.dir));
-    RuntimeFiles::of_user(&home, user.uid.as_raw())
+    let user = name_service::user(&user.to_string()).ok().flatten()?;
+    let home = root.join(user.home.strip_prefix("/").unwrap_or(&user.home));
+    RuntimeFiles::of_user(&home, user.id)
 }
 
 fn of_docker(files: &RuntimeFiles, directory: &Path, id: &str) -> Option<Names> {
@@ -197,6 +197,12 @@ mod tests {
         names.map(|name| Some(name.to_owned()).filter(|name| !name.is_empty()))
     }
 
+    /// The user of this process, and its home.
+    fn own() -> (u32, String) {
+        let user = name_service::user(&nix::unistd::getuid().to_string()).unwrap().unwrap();
+        (user.id, user.home.to_str().unwrap().to_owned())
+    }
+
     const DOCKERS: &str = "var/lib/docker/containers/ID/config.v2.json";
 
     #[test]
@@ -249,23 +255,21 @@ mod tests {
 
     #[test]
     fn names_of_a_users_containers_come_from_the_home() {
-        let user = User::from_uid(Uid::current()).unwrap().unwrap();
-        let home = user.dir.to_str().unwrap();
+        let (user, home) = own();
         let list = format!("{home}/.local/share/containers/storage/overlay-containers/containers.json");
         let root = Root::new().with(&list, r#"[{"id":"ID","names":["mine"]}]"#);
-        assert_eq!(root.names(Some(user.uid.as_raw())), text(["mine", "", ""]));
+        assert_eq!(root.names(Some(user)), text(["mine", "", ""]));
         assert_eq!(root.names(None), text([""; 3]));
         assert_eq!(root.names(Some(u32::MAX - 7)), text([""; 3]));
     }
 
     #[test]
     fn a_user_claims_neither_a_container_of_the_host_nor_a_pod() {
-        let user = User::from_uid(Uid::current()).unwrap().unwrap();
-        let uid = Some(user.uid.as_raw());
+        let (user, home) = own();
+        let uid = Some(user);
         // The host's runtime knows the id, the user's does not.
         let root = Root::new().with(DOCKERS, r#"{"Name":"/web"}"#);
         assert_eq!((root.names(None), root.names(uid)), (text(["web", "", ""]), text([""; 3])));
-        let home = user.dir.to_str().unwrap();
         let bundle =
             format!("{home}/.local/share/containers/storage/overlay-containers/ID/userdata/config.json");
         let annotations = r#"{"annotations":{"io.kubernetes.container.name":"app",

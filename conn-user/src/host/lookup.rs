@@ -1,14 +1,13 @@
 //! Names on the command line that stand for numbers on this host.
 
 use std::fs;
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::User;
-
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::host::facts::Host;
+use crate::host::name_service;
 use crate::host::services::Services;
 
 /// Where `ip netns` and container engines mount namespaces by name.
@@ -57,8 +56,8 @@ impl Lookup for HostLookup {
     }
 
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint> {
-        User::from_name(name)
-            .map(|user| user.map(|user| user.uid.as_raw()))
+        name_service::user(name)
+            .map(|user| user.map(|user| user.id))
             .map_err(|error| complaint!("looking up the user {}: {error}", as_typed(name)))
     }
 
@@ -106,10 +105,13 @@ impl Lookup for HostLookup {
     }
 
     fn host(&self, name: &str) -> Result<Vec<IpAddr>, Complaint> {
-        let found = (name, 0).to_socket_addrs().map_err(|error| {
-            complaint!("no address of the host {}: {error}: write an address or a prefix", as_typed(name))
-        })?;
-        Ok(found.map(|address| address.ip().to_canonical()).collect())
+        let remedy = "write an address or a prefix";
+        let found = name_service::addresses(name)
+            .map_err(|error| complaint!("looking up the host {}: {error}: {remedy}", as_typed(name)))?;
+        if found.is_empty() {
+            return Err(complaint!("no address of the host {}: {remedy}", as_typed(name)));
+        }
+        Ok(found)
     }
 
     fn local_ports(&self) -> (u16, u16) {
