@@ -233,7 +233,9 @@ fn honest_traffic_is_exact_beside_all_attacks(_: &Host) -> Outcome {
     let attackers = ground.attack();
     let report = ledger.await_equal_but(but_others);
     println!("soak: {:?} {}", report.audit, report.to_text());
-    assert!(report.audit.compared > 0 && report.audit.differences.is_empty(), "{:?}", report.audit);
+    // Attackers move most ports while an audit reads, and an audit compares a moving port between bounds.
+    assert!(report.audit.compared + report.audit.moved > 0, "{:?}", report.audit);
+    assert!(report.audit.differences.is_empty(), "{:?}", report.audit);
     for (early, late) in early.expect("a sample").iter().zip(&late) {
         println!("soak: {early:?} after a third, {late:?} at the end");
         let most: u64 = if length < LONG { MOST_MEMORY } else { MOST_MEMORY.min(early.memory + MOST_GROWTH) };
