@@ -409,6 +409,11 @@ impl Ledger {
     pub fn stop(self) -> Report {
         last_report(&self.tracer.stop())
     }
+
+    /// The tracer, for a test that looks at its end.
+    pub fn into_tracer(self) -> Tracer {
+        self.tracer
+    }
 }
 
 /// The last report of a `conntrace stats -o json` that has ended well.

@@ -10,7 +10,7 @@ use crate::ledger::attempts::AttemptCounts;
 use crate::ledger::rates::Rates;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, RowKey, direction_name};
 use crate::ledger::self_cost::SelfCost;
-use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
+use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, RowObjects, TableFormat};
 use crate::render::style::Terminal;
 
 /// How many ports a table names, the busiest first. All others are in one row.
@@ -107,21 +107,20 @@ impl Report {
 
 /// The rows of a report as objects.
 pub(super) fn port_rows<S: Serializer>(ports: &[PortCounts], serializer: S) -> Result<S::Ok, S::Error> {
+    let has_rates = ports.first().is_some_and(|port| port.rates.is_some());
+    let objects = RowObjects::new(&columns(has_rates, AttemptCounts::default()));
     let mut rows = serializer.serialize_seq(Some(ports.len()))?;
-    // One row at a time: there may be 131,072.
     for port in ports {
-        rows.serialize_element(&one_row(port))?;
+        rows.serialize_element(&objects.object(&row(port, has_rates, NumberValue::from)))?;
     }
     rows.end()
 }
 
 /// One row of a report as an object.
 pub(super) fn port_row<S: Serializer>(port: &PortCounts, serializer: S) -> Result<S::Ok, S::Error> {
-    one_row(port).serialize(serializer)
-}
-
-fn one_row(port: &PortCounts) -> serde_json::Value {
-    table([port], port.rates.is_some(), NumberValue::from).json()[0].take()
+    let has_rates = port.rates.is_some();
+    let objects = RowObjects::new(&columns(has_rates, AttemptCounts::default()));
+    objects.object(&row(port, has_rates, NumberValue::from)).serialize(serializer)
 }
 
 /// The rows under the ledger's columns. `name` makes a value of a port.

@@ -1,6 +1,7 @@
 //! Tables of numbers: one description, three formats (aligned text, CSV, JSON).
 
-use serde_json::{Map, Value as Json};
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 use crate::column::Column;
 use crate::host::services::Services;
@@ -66,18 +67,54 @@ impl NumberValue {
             _ => self.text(),
         }
     }
+}
 
-    fn json(&self) -> Json {
+impl Serialize for NumberValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             // All counts come from 64-bit counters.
-            Self::Count(count) | Self::Bytes(count) => i64::try_from(*count)
-                .map(Json::from)
-                .or_else(|_| u64::try_from(*count).map(Json::from))
-                .unwrap_or(Json::Null),
-            Self::Rate(rate) => Json::from(*rate),
-            Self::Text(text) => Json::from(text.as_str()),
-            Self::Unknown => Json::Null,
+            Self::Count(count) | Self::Bytes(count) => match (i64::try_from(*count), u64::try_from(*count)) {
+                (Ok(count), _) => serializer.serialize_i64(count),
+                (_, Ok(count)) => serializer.serialize_u64(count),
+                _ => serializer.serialize_none(),
+            },
+            Self::Rate(rate) => serializer.serialize_f64(*rate),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Unknown => serializer.serialize_none(),
         }
+    }
+}
+
+/// Rows under columns as objects, one at a time: a report may have 131,072 rows.
+#[derive(Debug)]
+pub(crate) struct RowObjects {
+    /// Names of the columns with their place in a row, in alphabetical order.
+    members: Vec<(&'static str, usize)>,
+}
+
+impl RowObjects {
+    /// The columns of all rows.
+    pub(crate) fn new(columns: &[NumberColumn]) -> Self {
+        let mut members: Vec<_> = columns.iter().zip(0..).map(|(column, at)| (column.name, at)).collect();
+        members.sort_unstable();
+        Self { members }
+    }
+
+    /// A row, which has a value per column.
+    pub(crate) fn object<'a>(&'a self, row: &'a [NumberValue]) -> impl Serialize + 'a {
+        RowObject { members: &self.members, row }
+    }
+}
+
+/// One row.
+struct RowObject<'a> {
+    members: &'a [(&'static str, usize)],
+    row: &'a [NumberValue],
+}
+
+impl Serialize for RowObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.members.iter().map(|&(name, at)| (name, self.row.get(at))))
     }
 }
 
@@ -232,14 +269,9 @@ impl NumberTable {
 
     /// An array of objects.
     pub(crate) fn json(&self) -> Json {
-        self.rows.iter().map(|row| self.row_json(row)).collect()
-    }
-
-    fn row_json(&self, row: &[NumberValue]) -> Json {
-        let fields = self.columns.iter().zip(row);
-        Json::Object(
-            fields.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
-        )
+        let objects = RowObjects::new(&self.columns);
+        // Numbers and text are JSON.
+        self.rows.iter().map(|row| serde_json::to_value(objects.object(row)).unwrap_or_default()).collect()
     }
 }
 
@@ -352,7 +384,7 @@ mod tests {
 
     #[test]
     fn large_counters_stay_whole() {
-        assert_eq!(NumberValue::from(u64::MAX).json(), Json::from(u64::MAX));
-        assert_eq!(NumberValue::from(-1_i64).json(), Json::from(-1));
+        assert_eq!(serde_json::to_value(NumberValue::from(u64::MAX)).unwrap(), Json::from(u64::MAX));
+        assert_eq!(serde_json::to_value(NumberValue::from(-1_i64)).unwrap(), Json::from(-1));
     }
 }
