@@ -57,6 +57,7 @@ mod live {
     mod traffic;
     mod udp;
     mod udp_sockets;
+    mod unix_sockets;
     mod usage;
     mod workload;
 }

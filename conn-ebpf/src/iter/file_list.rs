@@ -1,10 +1,11 @@
-//! `iter/task_file`: writes a row for every TCP or UDP socket and every `io_uring` that a task has open. The iterator covers
-//! the tasks of the pid namespace of its maker.
+//! `iter/task_file`: writes a row for every socket and every `io_uring` that a task has open. The iterator covers the tasks of
+//! the pid namespace of its maker.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use conn_common::name::LIST_UNIX;
 use conn_common::owner::FILES;
 use conn_common::row::{HolderRow, NO_DESCRIPTOR};
 
@@ -14,6 +15,8 @@ use crate::kernel::{Pointer, Tcp, read_at, read_u16};
 use crate::owner::{self, mptcp};
 use crate::udp::Udp;
 
+/// `AF_UNIX`, `include/linux/socket.h`.
+const AF_UNIX: u16 = 1;
 /// `ANON_INODE_FS_MAGIC`, `include/uapi/linux/magic.h`: the file system of rings, among others.
 const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// The name of a ring (`io_uring_get_file()`), but for its last two bytes.
@@ -30,7 +33,7 @@ pub(crate) fn on_row<const UDP: bool>(ctx: *mut c_void) -> i32 {
     } else if read_u16(sk, &config::SK_PROTOCOL) == mptcp::PROTOCOL {
         // An accepted MPTCP socket has the cookie of its listener.
         inode = inode_number(ctx);
-    } else if UDP && Udp::of(sk).is_some() {
+    } else if UDP && (Udp::of(sk).is_some() || is_wanted_unix(sk)) {
         // SAFETY: as above.
         cookie = unsafe { bpf_get_socket_cookie(sk) };
     } else {
@@ -63,4 +66,10 @@ fn is_ring(file: Pointer) -> bool {
     // SAFETY: the helper fails instead of faulting.
     let name = unsafe { bpf_probe_read_kernel(name as *const u64) };
     name == Ok(RING)
+}
+
+/// True if the run wants Unix domain sockets, and this is one.
+#[inline(always)]
+fn is_wanted_unix(sk: *mut c_void) -> bool {
+    config::LISTED.load() & LIST_UNIX != 0 && read_u16(sk, &config::SKC_FAMILY) == AF_UNIX
 }

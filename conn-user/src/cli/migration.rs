@@ -36,6 +36,7 @@ pub const MIGRATIONS: &[Migration] = &[
     from("ss -tln", "conntrace list --listening -n"),
     from("ss -tulpn", "conntrace list --listening -n -p tcp,udp"),
     from("ss -ua", "conntrace list -p udp --state all -o table"),
+    from("ss -xa", "conntrace list -p unix --state all"),
     from("ss -s", "conntrace count --by state"),
     from("ss -tE", "conntrace -e DESTROY"),
     from("conntrack -E", "conntrace -E"),

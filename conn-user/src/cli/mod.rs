@@ -48,6 +48,7 @@ Examples:
   conntrace list --min-age 1h           connections that are at least an hour old
   conntrace list --listening            listening sockets and their accept queues
   conntrace list -l -p udp              UDP sockets without a peer; without -l those with one
+  conntrace list -p unix --state all    Unix domain sockets and their peers
   conntrace list --state time-wait      closed connections that the kernel still keeps
   conntrace list --netns .              those of this network namespace only
   conntrace list -l --dport 80 --exit-code >/dev/null

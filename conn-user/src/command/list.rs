@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conn_common::name::{LIST_INODES, LIST_TRAFFIC};
 
-use crate::command::hint;
+use crate::command::{hint, unix_list};
 use crate::enrich::cgroup;
 use crate::enrich::command_line;
 use crate::enrich::existing::Search;
@@ -40,6 +40,9 @@ use crate::stream::walk::SocketWalk;
 /// See [`Error`].
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
+    if settings.protocols == Protocols::UNIX {
+        return unix_list::run(settings, host);
+    }
     let plan = plan(host, None)?;
     settings.filter.log(&[Kind::Open], settings.protocols);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);

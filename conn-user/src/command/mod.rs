@@ -7,3 +7,4 @@ pub mod help;
 mod hint;
 pub mod list;
 pub mod stats;
+mod unix_list;

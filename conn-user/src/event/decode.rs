@@ -3,6 +3,8 @@
 
 #![expect(unsafe_code, reason = "a record is copied into its type as a whole")]
 
+pub mod unix_diag;
+
 use std::mem::MaybeUninit;
 
 use bytes::Buf as _;

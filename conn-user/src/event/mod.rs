@@ -10,6 +10,7 @@ pub(crate) mod process;
 pub(crate) mod sort_key;
 pub(crate) mod state_name;
 pub mod tracked;
+pub mod unix;
 pub(crate) mod workload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

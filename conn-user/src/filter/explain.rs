@@ -60,7 +60,7 @@ impl Filter {
     /// States that nothing of these kinds has.
     fn no_such_state(&self, kinds: &[Kind], protocols: Protocols) -> Option<String> {
         let asked = self.bounds.get(&Field::State)?;
-        let has_unconnected = kinds.contains(&Kind::Open) && protocols.contains(Protocols::UDP);
+        let has_unconnected = kinds.contains(&Kind::Open) && protocols != Protocols::TCP;
         let may_be = |state: u128| {
             kinds.iter().any(|kind| kind.states().iter().any(|&one| u128::from(one) == state))
                 || has_unconnected && state == u128::from(CLOSE)

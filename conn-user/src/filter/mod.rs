@@ -151,7 +151,7 @@ impl Filter {
     pub fn is_of_listeners(&self, protocols: Protocols) -> bool {
         let listening = |state| match state {
             LISTEN => true,
-            CLOSE => protocols.contains(Protocols::UDP),
+            CLOSE => protocols.intersects(Protocols::UDP.union(Protocols::UNIX)),
             _ => false,
         };
         let asked = self.bounds.get(&Field::State);
@@ -187,7 +187,8 @@ impl Filter {
         words.iter().any(|&word| word != u64::MAX).then_some(words)
     }
 
-    fn has_predicate(&self) -> bool {
+    /// True if the filter has a test that no set of numbers can express.
+    pub(crate) fn has_predicate(&self) -> bool {
         let whole = self.whole.as_ref();
         whole.is_some_and(|whole| PredicateKind::ALL.into_iter().any(|kind| whole.has_predicate(kind)))
     }

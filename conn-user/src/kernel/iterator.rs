@@ -141,7 +141,7 @@ pub(crate) fn namespace_program(protocols: Protocols) -> &'static str {
 
 /// The program that finds the processes with sockets of these protocols.
 pub(crate) fn holder_program(protocols: Protocols) -> &'static str {
-    if protocols.contains(Protocols::UDP) { name::SOCKET_FILE_LIST } else { name::FILE_LIST }
+    if protocols == Protocols::TCP { name::FILE_LIST } else { name::SOCKET_FILE_LIST }
 }
 
 impl SocketIterator {
@@ -257,35 +257,13 @@ impl<R> RowIterator<R> {
         each: impl FnMut(R) + Send,
     ) -> Result<Walked, WalkError> {
         let each = Mutex::new(each);
-        let outcomes = thread_pool::each(namespaces.iter(), |namespace| {
-            let inode = namespace.inode;
-            let outcome = match namespace.enter() {
-                // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
-                Ok(()) if may_skip(inode) && !self.may_have_sockets() => Outcome::Done,
-                Ok(()) => {
-                    self.walk(
-                        |row| locked(&each)(row),
-                        || format!("the sockets of network namespace {inode}"),
-                    )?;
-                    Outcome::Done
-                }
-                Err(EnterError::Gone) => Outcome::Gone,
-                Err(EnterError::Refused(source)) if is_shortage(&source) => {
-                    return Err(WalkError::Enter { inode, source });
-                }
-                Err(EnterError::Refused(error)) => Outcome::Refused(error),
-            };
-            Ok((inode, outcome))
-        })?;
-        let mut walked = Walked::default();
-        for (inode, outcome) in outcomes {
-            match outcome {
-                Outcome::Done => _ = walked.done.insert(inode),
-                Outcome::Refused(error) => walked.refused.push((inode, error)),
-                Outcome::Gone => walked.gone.push(inode),
+        visit(namespaces, |inode| {
+            // One kernel table holds the sockets of all namespaces, and each walk covers all of it.
+            if may_skip(inode) && !self.may_have_sockets() {
+                return Ok(());
             }
-        }
-        Ok(walked)
+            self.walk(|row| locked(&each)(row), || format!("the sockets of network namespace {inode}"))
+        })
     }
 
     /// Whether the network namespace of this thread may have sockets to visit.
@@ -319,6 +297,40 @@ impl<R> RowIterator<R> {
         }
         Ok(())
     }
+}
+
+/// Calls `inside` in each of the namespaces, with its inode number, several at a time.
+///
+/// # Errors
+/// An error of `inside`, or a lack of memory or descriptors.
+pub(super) fn visit(
+    namespaces: &[Namespace],
+    inside: impl Fn(u32) -> Result<(), WalkError> + Sync,
+) -> Result<Walked, WalkError> {
+    let outcomes = thread_pool::each(namespaces.iter(), |namespace| {
+        let inode = namespace.inode;
+        let outcome = match namespace.enter() {
+            Ok(()) => {
+                inside(inode)?;
+                Outcome::Done
+            }
+            Err(EnterError::Gone) => Outcome::Gone,
+            Err(EnterError::Refused(source)) if is_shortage(&source) => {
+                return Err(WalkError::Enter { inode, source });
+            }
+            Err(EnterError::Refused(error)) => Outcome::Refused(error),
+        };
+        Ok((inode, outcome))
+    })?;
+    let mut walked = Walked::default();
+    for (inode, outcome) in outcomes {
+        match outcome {
+            Outcome::Done => _ = walked.done.insert(inode),
+            Outcome::Refused(error) => walked.refused.push((inode, error)),
+            Outcome::Gone => walked.gone.push(inode),
+        }
+    }
+    Ok(walked)
 }
 
 /// True if the system lacks descriptors or memory for now.

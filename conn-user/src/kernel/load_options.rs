@@ -101,6 +101,11 @@ impl Options {
         Self { protocols, listed, ..Self::lists(filter) }
     }
 
+    /// The iterators write the processes of Unix domain sockets.
+    pub fn for_unix() -> Self {
+        Self { listed: name::LIST_UNIX, protocols: Protocols::UNIX, ..Self::lists(&Filter::all()) }
+    }
+
     /// Nothing goes into the ring; the ledger counts every connection, and iterators write every socket.
     pub fn counting() -> Self {
         Self { counts: true, ..Self::lists(&Filter::all()) }.visiting_listeners()

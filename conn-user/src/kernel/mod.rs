@@ -26,3 +26,4 @@ pub(crate) mod sockets;
 pub(crate) mod supported;
 mod syscall;
 mod thread_pool;
+mod unix_diag;

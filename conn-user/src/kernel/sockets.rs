@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use conn_common::name;
 use conn_common::owner::Owner;
 use conn_common::row::{HolderRow, NO_DESCRIPTOR, SocketRow};
 
+use crate::event::unix::UnixSocket;
 use crate::filter::protocols::Protocols;
 use crate::host::facts;
 use crate::host::io_uring::{self, Ring};
@@ -17,6 +19,8 @@ use crate::kernel::iterator::{
     self, AdoptIterator, HolderIterator, NamespaceIterator, SocketIterator, WalkError, Walked,
 };
 use crate::kernel::probe::{Probe, ProbeError};
+use crate::kernel::thread_pool::locked;
+use crate::kernel::unix_diag;
 
 /// Finds all namespaces and adopts their sockets. Another thread looks meanwhile for namespaces that only files
 /// keep: a walk over the files of all tasks takes a fifth of the time that adopting the sockets behind them does.
@@ -101,6 +105,24 @@ pub(crate) fn list(
         walked.refused.dedup_by_key(|&mut (inode, _)| inode);
     }
     Ok(walked)
+}
+
+/// The Unix domain sockets of the namespaces, in no order.
+///
+/// # Errors
+/// The kernel refuses to show its sockets.
+pub(crate) fn unix(probe: &Probe, found: &Found) -> Result<(Vec<UnixSocket>, Walked), WalkError> {
+    let sockets = Mutex::new(Vec::new());
+    let (walked, _) = each_way(probe, &found.namespaces, |namespaces| {
+        iterator::visit(namespaces, |inode| {
+            let what = || format!("the Unix domain sockets of network namespace {inode}");
+            let found =
+                unix_diag::sockets(inode).map_err(|source| WalkError::Read { what: what(), source })?;
+            locked(&sockets).extend(found);
+            Ok(())
+        })
+    })?;
+    Ok((sockets.into_inner().unwrap_or_else(PoisonError::into_inner), walked))
 }
 
 /// [`list`] with one iterator, and that over sockets of hidden namespaces.
@@ -231,9 +253,14 @@ impl Holders {
 
     /// The processes that have a socket open; `None` if there are none.
     pub(crate) fn of(&self, row: &SocketRow) -> Option<Cow<'_, [Owner]>> {
+        self.of_socket(row.cookie, row.inode)
+    }
+
+    /// The same for a socket with this cookie and this inode number; 0 if one is not known.
+    pub(crate) fn of_socket(&self, cookie: u64, inode: u64) -> Option<Cow<'_, [Owner]>> {
         let set = |number: &SetNumber| self.sets[*number].as_slice();
-        let of_file = self.by_cookie.get(&row.cookie).map(set);
-        let of_ring = self.by_inode.get(&row.inode).filter(|_| row.inode != 0).map(set);
+        let of_file = self.by_cookie.get(&cookie).map(set);
+        let of_ring = self.by_inode.get(&inode).filter(|_| inode != 0).map(set);
         let (Some(of_file), Some(of_ring)) = (of_file, of_ring) else {
             return of_file.or(of_ring).map(Cow::from);
         };

@@ -17,6 +17,7 @@ pub(crate) mod sanitize;
 mod save;
 pub mod schema;
 pub mod style;
+pub(crate) mod unix_list;
 mod xml;
 
 use crate::column::{Column, Columns};

@@ -7,6 +7,7 @@ mod ring_bytes;
 pub(crate) mod style;
 #[cfg(test)]
 mod tests;
+mod unix;
 
 use std::time::Duration;
 
@@ -283,6 +284,9 @@ impl ListSettings {
         let filter = filter::from_args(&args.filter, lookup)?;
         let protocols = protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)?;
         let listening = args.listening || filter.is_of_listeners(protocols);
+        if protocols == Protocols::UNIX {
+            unix::check(args, &filter)?;
+        }
         let subject = View::of_sockets(protocols, listening);
         if listening && args.min_age.is_some() {
             return Err(UsageError::conflict(

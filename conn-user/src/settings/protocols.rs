@@ -21,7 +21,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) const EVENTS: Self = Self { name: "events", shows: Protocols::INET };
     pub(super) const LIFE: Self = Self { name: "life", shows: Protocols::INET };
-    pub(super) const LIST: Self = Self { name: "list", shows: Protocols::INET };
+    pub(super) const LIST: Self = Self { name: "list", shows: Protocols::INET.union(Protocols::UNIX) };
     pub(super) const COUNT: Self = Self { name: "count", shows: Protocols::INET };
     pub(super) const STATS: Self = Self { name: "stats", shows: Protocols::TCP };
 
@@ -66,6 +66,9 @@ fn parse(text: &str, command: Command) -> Result<Protocols, Complaint> {
     let rest = union(wanted).unwrap_or(all).without(union(unwanted).unwrap_or(Protocols::NONE));
     if rest.is_empty() {
         return Err(complaint!("{} leaves no protocol: {HOW}", as_typed(text)));
+    }
+    if rest.contains(Protocols::UNIX) && rest != Protocols::UNIX {
+        return Err("unix sockets have columns of their own: use -p unix alone".into());
     }
     Ok(rest)
 }
@@ -141,6 +144,7 @@ mod tests {
             chosen("tcp,", "", SHOWS_INET),
             chosen("!all", "", SHOWS_INET),
             chosen("tcp", "proto udp", SHOWS_INET),
+            chosen("tcp,unix", "", Command::LIST),
         ]
         .map(|chosen| chosen.unwrap_err());
         insta::assert_snapshot!(errors.join("\n"), @r#"
@@ -148,10 +152,11 @@ mod tests {
         filter: watch cannot show udp: use -p tcp, or conntrace list -p udp
         --protocol: unknown protocol "icmp": write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: unknown protocol "181": write tcp, udp, unix, all, or a list like tcp,udp. tcplife -p 181 is here: conntrace life --pid 181; tcpconnect -p 181 is here: conntrace -e NEW --direction out --pid 181
-        --protocol: watch cannot show unix: use -p tcp,udp
+        --protocol: watch cannot show unix: use -p tcp,udp, or conntrace list -p unix
         --protocol: a protocol is missing beside a comma in "tcp,": write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: "!all" leaves no protocol: write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: the expression lets only udp pass, and -p only tcp
+        --protocol: unix sockets have columns of their own: use -p unix alone
         "#);
     }
 }

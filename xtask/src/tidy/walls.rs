@@ -66,7 +66,7 @@ const WALLS: [Wall; 9] = [
         says: "only event/decode.rs turns bytes into types",
         of: USER,
         inside: "",
-        except: &["event/decode.rs"],
+        except: &["event/decode.rs", "event/decode/"],
         forbids: &[
             End(&["from_ne_bytes"]),
             End(&["from_le_bytes"]),
