@@ -125,6 +125,14 @@ pub(crate) fn unix(probe: &Probe, found: &Found) -> Result<(Vec<UnixSocket>, Wal
     Ok((sockets.into_inner().unwrap_or_else(PoisonError::into_inner), walked))
 }
 
+/// Whether the kernel has a diagnosis of Unix domain sockets.
+///
+/// # Errors
+/// The kernel's answer.
+pub(crate) fn may_show_unix() -> io::Result<()> {
+    unix_diag::sockets(0).map(|_| ())
+}
+
 /// [`list`] with one iterator, and that over sockets of hidden namespaces.
 fn list_with(
     sockets: &SocketIterator,

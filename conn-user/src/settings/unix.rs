@@ -72,6 +72,13 @@ mod tests {
             assert_eq!(of(words), "fine", "{words}");
         }
         let refused = ["--sort bytes", "--unit nginx", "--dport 22", "dev = eth0", "-o xml", "proto udp"];
-        insta::assert_snapshot!(refused.map(of).join("\n"), @"");
+        insta::assert_snapshot!(refused.map(of).join("\n"), @"
+        --sort: it cannot be used with -p unix
+        --unit: it cannot be used with -p unix
+        filter: a unix socket has no service: use state, netns, pid, uid, comm or cgroup
+        filter: -p unix takes state, netns, pid, uid, comm and cgroup only
+        --output: unix sockets have no line of conntrack: use table, json or csv
+        --protocol: the expression lets only udp pass, and -p only unix
+        ");
     }
 }

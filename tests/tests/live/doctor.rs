@@ -17,6 +17,9 @@ fn selftest_sees_counts_and_owns_its_connection(_: &Host) -> Outcome {
     assert!(outcomes.len() >= 6, "{findings}");
     assert!(outcomes.iter().all(|outcome| outcome["passed"] == true), "{findings}");
     assert_eq!(findings["error"], Value::Null);
+    // Every supported kernel has this iterator.
+    let udp = serde_json::json!({"name": "UDP sockets", "value": "yes"});
+    assert!(findings["plan"].as_array().is_some_and(|plan| plan.contains(&udp)), "{findings}");
     assert_eq!(code == 0, findings["well"] == true, "{findings}");
     assert_eq!(code == 0, findings["degradations"] == serde_json::json!([]), "{findings}");
     Ok(())

@@ -1,5 +1,6 @@
 //! `conntrace doctor`: the facts about this host, their consequences, and a self-test.
 
+mod other_sockets;
 mod selftest;
 
 use std::fmt::Write as _;
@@ -54,6 +55,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
             findings.plan.push(Fact { name: "attempts", value: checked.sight.describe() });
             findings.plan.push(Fact { name: "events of attempts", value: events(checked.sight) });
             findings.plan.push(Fact { name: "UDP flows", value: udp(host) });
+            findings.plan.extend(other_sockets::facts(host));
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();
