@@ -33,9 +33,9 @@ pub const NAMESPACE_LIST: &str = "namespace_list";
 pub const FOREIGN_LIST: &str = "foreign_list";
 /// Iterator over the UDP sockets of a namespace that writes a [`crate::row::SocketRow`] for each.
 pub const UDP_LIST: &str = "udp_list";
-/// [`FILE_LIST`] for UDP sockets, too, and with [`LIST_UNIX`] for those of Unix domains.
+/// [`FILE_LIST`] for UDP sockets, too; with [`LIST_UNIX`] for Unix domain sockets only.
 pub const SOCKET_FILE_LIST: &str = "socket_file_list";
-/// [`NAMESPACE_LIST`] for UDP sockets, too.
+/// [`NAMESPACE_LIST`] for UDP sockets, too; with [`LIST_UNIX`] for Unix domain sockets only.
 pub const SOCKET_NAMESPACE_LIST: &str = "socket_namespace_list";
 /// [`FOREIGN_LIST`] for UDP sockets.
 pub const UDP_FOREIGN_LIST: &str = "udp_foreign_list";
@@ -215,7 +215,7 @@ pub const LIST_INODES: u8 = 1 << 5;
 pub const LIST_CONNECTED: u8 = 1 << 3;
 /// UDP sockets without a peer.
 pub const LIST_UNCONNECTED: u8 = 1 << 4;
-/// The processes of Unix domain sockets.
+/// Unix domain sockets, and no others.
 pub const LIST_UNIX: u8 = 1 << 6;
 
 /// The one value of the map [`SWITCHES`].

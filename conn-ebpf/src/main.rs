@@ -38,6 +38,7 @@ mod traffic;
 mod transition;
 mod tuple;
 mod udp;
+mod unix;
 mod verifier;
 
 use conn_common::flow::{RECEIVED, SENT};

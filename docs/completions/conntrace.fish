@@ -33,7 +33,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l columns -d 'Columns
 complete -c conntrace -n "__fish_conntrace_needs_command" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -86,7 +86,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l columns -
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -137,7 +137,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l top -d 'Pr
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -179,7 +179,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l columns -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r
@@ -203,7 +203,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue; of UDP, sockets without a peer'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue; of UDP and unix, sockets without a peer'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
@@ -229,7 +229,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l columns -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
 always\t'Always'
 never\t'Never'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, unix, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT' -r

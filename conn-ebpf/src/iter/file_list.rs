@@ -5,7 +5,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use conn_common::name::LIST_UNIX;
 use conn_common::owner::FILES;
 use conn_common::row::{HolderRow, NO_DESCRIPTOR};
 
@@ -14,26 +13,31 @@ use crate::iter::context::{descriptor, file_system, inode_number, open_file, ope
 use crate::kernel::{Pointer, Tcp, read_at, read_u16};
 use crate::owner::{self, mptcp};
 use crate::udp::Udp;
+use crate::unix::{self, Unix};
 
-/// `AF_UNIX`, `include/linux/socket.h`.
-const AF_UNIX: u16 = 1;
 /// `ANON_INODE_FS_MAGIC`, `include/uapi/linux/magic.h`: the file system of rings, among others.
 const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// The name of a ring (`io_uring_get_file()`), but for its last two bytes.
 const RING: u64 = u64::from_ne_bytes(*b"[io_urin");
 
-/// One row, if the file is a TCP socket, one of MPTCP, or a ring; with `UDP` also one of UDP.
+/// One row, if the file is a TCP socket, one of MPTCP, or a ring; with `OTHERS` also one of UDP. A run of Unix domain sockets
+/// has rows of those and of rings only.
 #[inline(always)]
-pub(crate) fn on_row<const UDP: bool>(ctx: *mut c_void) -> i32 {
+pub(crate) fn on_row<const OTHERS: bool>(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return on_file(ctx) };
     let (mut cookie, mut inode) = (0, 0);
-    if let Some(tcp) = Tcp::of(sk) {
+    if OTHERS && unix::are_wanted() {
+        if Unix::of(sk).is_none() {
+            return 0;
+        }
+        inode = inode_number(ctx);
+    } else if let Some(tcp) = Tcp::of(sk) {
         // SAFETY: a socket that the verifier knows.
         cookie = unsafe { bpf_get_socket_cookie(tcp.0) };
     } else if read_u16(sk, &config::SK_PROTOCOL) == mptcp::PROTOCOL {
         // An accepted MPTCP socket has the cookie of its listener.
         inode = inode_number(ctx);
-    } else if UDP && (Udp::of(sk).is_some() || is_wanted_unix(sk)) {
+    } else if OTHERS && Udp::of(sk).is_some() {
         // SAFETY: as above.
         cookie = unsafe { bpf_get_socket_cookie(sk) };
     } else {
@@ -66,10 +70,4 @@ fn is_ring(file: Pointer) -> bool {
     // SAFETY: the helper fails instead of faulting.
     let name = unsafe { bpf_probe_read_kernel(name as *const u64) };
     name == Ok(RING)
-}
-
-/// True if the run wants Unix domain sockets, and this is one.
-#[inline(always)]
-fn is_wanted_unix(sk: *mut c_void) -> bool {
-    config::LISTED.load() & LIST_UNIX != 0 && read_u16(sk, &config::SKC_FAMILY) == AF_UNIX
 }

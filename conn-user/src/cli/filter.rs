@@ -8,7 +8,7 @@ use crate::cli::{Direction, Family};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Only these protocols: tcp (the default), udp, unix, all, or their numbers
+    /// Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too
     #[arg(
         short,
         long,

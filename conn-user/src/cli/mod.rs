@@ -194,7 +194,7 @@ pub struct HookArgs {
 /// The options of `list`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ListArgs {
-    /// Show listening sockets instead, with the length and the limit of the accept queue; of UDP, sockets without a peer
+    /// Show listening sockets instead, with the length and the limit of the accept queue; of UDP and unix, sockets without a peer
     #[arg(short, long)]
     pub listening: bool,
     /// conntrack's lines on a terminal, too: `-L` of conntrack

@@ -292,7 +292,7 @@ fn options_of_other_tools_get_the_right_form() {
     list -t: conntrack's -t has no meaning here: a socket has no timeout like an entry of connection tracking. Use --timeout 20s to end after some time. netstat -t is here: conntrace list -o table --resolve; ss -t is here: conntrace list -o table; tcptracer -t is here: conntrace -e NEW,DESTROY -o table
     list -a: conntrack's -a has no meaning here: expectations belong to connection tracking. conntrace shows connections only. netstat -tan is here: conntrace list -o table -n --state all; ss -ta is here: conntrace list -o table --state all
     count -4: there is no -4. ss -t4 is here: conntrace list -o table -f ipv4
-    -x: there is no -x. ss -xa is here: conntrace list -p unix --state all
+    -x: there is no -x. netstat -xap is here: conntrace list -p unix --state all; ss -xa is here: conntrace list -p unix --state all
     ");
     // The forms are commands of conntrace.
     for line in errors.iter().flat_map(|error| error.split("is here: ").skip(1)) {

@@ -10,12 +10,18 @@ use crate::output::terminal;
 use crate::stream::consumer::Consumer;
 use crate::stream::notice::Notice;
 
-/// Prints that all network namespaces are shown. Programs, runs in the first namespace and filters of namespaces get no
-/// hint.
+/// Prints [`of_namespaces`].
 pub(super) fn print(filter: &Filter, consumer: &mut dyn Consumer) {
-    if terminal::is_stderr() && !filter.asks_for(|field| field == Field::Netns) && namespace::is_inner() {
-        consumer.notice(&Notice::AllNamespaces);
+    if let Some(notice) = of_namespaces(filter) {
+        consumer.notice(&notice);
     }
+}
+
+/// A run shows all network namespaces. Programs, runs in the first namespace and filters of namespaces get no hint.
+pub(super) fn of_namespaces(filter: &Filter) -> Option<Notice> {
+    let is_wanted =
+        terminal::is_stderr() && !filter.asks_for(|field| field == Field::Netns) && namespace::is_inner();
+    is_wanted.then_some(Notice::AllNamespaces)
 }
 
 /// Prints that a list or a count has connections only, if the states of the filter include `listening`. Programs get no

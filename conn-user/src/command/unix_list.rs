@@ -3,6 +3,7 @@
 
 use conn_common::connection::{Connection, UNDIRECTED};
 
+use crate::command::hint;
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::event::unix::UnixSocket;
@@ -34,10 +35,12 @@ pub(super) fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
             "conntrace may not read the network namespaces of some processes: sockets there are missing"
         );
     }
-    let (all, walked) = sockets::unix(&probe, &found)?;
-    walked.warn();
+    let (all, walked) = sockets::unix(&probe, &found, &holders)?;
+    walked.warn("sockets there are missing");
     let mut shown: Vec<_> = all.iter().filter_map(|socket| chosen(socket, settings, &holders)).collect();
-    shown.sort_by(|a, b| (&a.name, a.inode).cmp(&(&b.name, b.inode)));
+    // Those without an address come last.
+    let key = |socket: &UnixSocket| (socket.name.is_empty(), socket.name.clone(), socket.inode);
+    shown.sort_by_cached_key(key);
     let list = UnixList::new(&shown, &all);
     match settings.style.format {
         Format::Json => stdout::print(list.json())?,
@@ -47,6 +50,7 @@ pub(super) fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
             stdout::print(list.text(settings.style.header, terminal))?;
         }
     }
+    hint::of_namespaces(&settings.filter).into_iter().for_each(stderr::print);
     stderr::print(Notice::Shown { count: shown.len() as u64, noun: "sockets" });
     if settings.exit_code && shown.is_empty() {
         return Err(Error::NothingFound);
@@ -56,16 +60,17 @@ pub(super) fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
 
 /// The socket with the first of its processes that passes; `None` if the run does not want the socket.
 fn chosen(socket: &UnixSocket, settings: &ListSettings, holders: &Holders) -> Option<UnixSocket> {
-    let asks_for_states = settings.filter.asks_for(|field| field == Field::State);
+    let filter = &settings.filter;
+    let asks_for_states =
+        filter.asks_for_state(socket.state) || filter.asks_for(|field| field == Field::State);
     if !asks_for_states && socket.is_unconnected() != settings.listening {
         return None;
     }
     let connection =
         Connection { netns: socket.netns, state: socket.state, direction: UNDIRECTED, ..Connection::UNSEEN };
-    let holders = holders.of_socket(socket.cookie, socket.inode.into());
+    let holders = holders.of_inode(socket.inode.into());
     // Without a user, no process comes first.
     let uid = socket.uid.unwrap_or(u32::MAX);
-    let found =
-        wanted(connection, uid, holders.as_deref(), |connection| settings.filter.matches(connection))?;
+    let found = wanted(connection, uid, holders, |connection| filter.matches(connection))?;
     Some(UnixSocket { owner: found.owner, ..socket.clone() })
 }

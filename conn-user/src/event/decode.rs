@@ -1,5 +1,5 @@
-//! Bytes of the kernel programs into plain values. Only this file turns bytes into types. Decoding is pure: it asks
-//! neither the host nor a clock. Any bytes give a value or an error, never a panic.
+//! Bytes of the kernel programs into plain values. Only this file and `decode/` turn bytes into types. Decoding is pure: it
+//! asks neither the host nor a clock. Any bytes give a value or an error, never a panic.
 
 #![expect(unsafe_code, reason = "a record is copied into its type as a whole")]
 

@@ -1,7 +1,7 @@
 //! A Unix domain socket that exists now.
 
 use conn_common::owner::Owner;
-use conn_common::state::{CLOSE, LISTEN};
+use conn_common::state::{CLOSE, ESTABLISHED, LISTEN};
 
 /// A socket, as the kernel's diagnosis shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct UnixSocket {
     pub peer: Option<u32>,
     /// `SOCK_STREAM` and so on.
     pub kind: u8,
-    /// Its state, by the kernel's numbers of TCP states.
+    /// Its state, one of [`STATES`].
     pub state: u8,
     /// Bytes that wait to be read; of a listener, connections that wait to be accepted.
     pub receive_queue: u32,
@@ -22,7 +22,7 @@ pub struct UnixSocket {
     pub send_queue: u32,
     /// The address, any bytes: a path, or behind a zero byte an abstract name. Empty without one.
     pub name: Vec<u8>,
-    /// The user that the socket belongs to; `None` if the kernel does not show it.
+    /// The user that the socket belongs to, whose processes come before others; `None` if the kernel does not show it.
     pub uid: Option<u32>,
     /// Its network namespace, by inode number.
     pub netns: u32,
@@ -30,8 +30,11 @@ pub struct UnixSocket {
     pub owner: Owner,
 }
 
+/// The states of a socket, by the kernel's numbers of TCP states.
+pub const STATES: [u8; 3] = [ESTABLISHED, CLOSE, LISTEN];
+
 /// The names of the types, by number.
-pub const TYPES: [(u8, &str); 3] = [(1, "stream"), (2, "dgram"), (5, "seqpacket")];
+const TYPES: [(u8, &str); 3] = [(1, "stream"), (2, "dgram"), (5, "seqpacket")];
 
 impl UnixSocket {
     /// `stream`, `dgram` or `seqpacket`; `None` for other types.

@@ -3,6 +3,7 @@
 use conn_common::state::CLOSE;
 
 use crate::event::kind::Kind;
+use crate::event::unix::STATES;
 use crate::filter::Filter;
 use crate::filter::expression::field::UNKNOWN;
 use crate::filter::expression::{Expression, Field, state};
@@ -60,15 +61,22 @@ impl Filter {
     /// States that nothing of these kinds has.
     fn no_such_state(&self, kinds: &[Kind], protocols: Protocols) -> Option<String> {
         let asked = self.bounds.get(&Field::State)?;
-        let has_unconnected = kinds.contains(&Kind::Open) && protocols != Protocols::TCP;
+        let is_unix = protocols == Protocols::UNIX;
+        let has_unconnected = kinds.contains(&Kind::Open) && protocols.contains(Protocols::UDP);
         let may_be = |state: u128| {
-            kinds.iter().any(|kind| kind.states().iter().any(|&one| u128::from(one) == state))
-                || has_unconnected && state == u128::from(CLOSE)
+            let is = |known: &u8| u128::from(*known) == state;
+            if is_unix {
+                return STATES.iter().any(is);
+            }
+            kinds.iter().any(|kind| kind.states().iter().any(is)) || has_unconnected && is(&CLOSE)
         };
         if asked.numbers().any(may_be) {
             return None;
         }
         let names: Vec<_> = asked.numbers().filter_map(state::name).collect();
+        if is_unix {
+            return Some(format!("no Unix domain socket has the state {}", names.join(" or ")));
+        }
         let hint =
             if kinds.contains(&Kind::Open) { "" } else { ": conntrace list shows sockets in every state" };
         Some(format!("no event of the chosen kinds has the state {}{hint}", names.join(" or ")))

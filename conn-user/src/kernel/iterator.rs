@@ -90,13 +90,10 @@ impl Walked {
         self.gone.extend(other.gone);
     }
 
-    /// Warns of the namespaces that could not be entered.
-    pub(crate) fn warn(&self) {
+    /// Warns of the namespaces that could not be entered: `consequence` is the rest of the sentence.
+    pub(crate) fn warn(&self, consequence: &str) {
         for (inode, error) in &self.refused {
-            log::warn!(
-                "conntrace cannot enter network namespace {inode} ({error}): connections there are shown from their \
-                 next event on"
-            );
+            log::warn!("conntrace cannot enter network namespace {inode} ({error}): {consequence}");
         }
     }
 }
@@ -136,7 +133,7 @@ pub(crate) type AdoptIterator = RowIterator<()>;
 
 /// The program that finds namespaces by files, and by sockets of these protocols.
 pub(crate) fn namespace_program(protocols: Protocols) -> &'static str {
-    if protocols.contains(Protocols::UDP) { name::SOCKET_NAMESPACE_LIST } else { name::NAMESPACE_LIST }
+    if protocols == Protocols::TCP { name::NAMESPACE_LIST } else { name::SOCKET_NAMESPACE_LIST }
 }
 
 /// The program that finds the processes with sockets of these protocols.

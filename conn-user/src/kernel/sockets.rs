@@ -40,7 +40,7 @@ pub(crate) fn adopt_all(probe: &Probe, owners: bool) -> Result<BTreeSet<u32>, Wa
         let mut walked = adopt(probe, &found.namespaces)?;
         let kept = searched.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         walked.add(adopt(probe, &kept.namespaces)?);
-        walked.warn();
+        walked.warn("connections there are shown from their next event on");
         Ok(walked.done)
     })
 }
@@ -107,22 +107,44 @@ pub(crate) fn list(
     Ok(walked)
 }
 
-/// The Unix domain sockets of the namespaces, in no order.
+/// How often the kernel's diagnosis is read if it leaves out sockets that a process has open.
+const READINGS: usize = 3;
+
+/// The Unix domain sockets of the namespaces, in no order, each once. A hidden namespace counts as refused.
 ///
 /// # Errors
 /// The kernel refuses to show its sockets.
-pub(crate) fn unix(probe: &Probe, found: &Found) -> Result<(Vec<UnixSocket>, Walked), WalkError> {
-    let sockets = Mutex::new(Vec::new());
-    let (walked, _) = each_way(probe, &found.namespaces, |namespaces| {
-        iterator::visit(namespaces, |inode| {
-            let what = || format!("the Unix domain sockets of network namespace {inode}");
-            let found =
-                unix_diag::sockets(inode).map_err(|source| WalkError::Read { what: what(), source })?;
-            locked(&sockets).extend(found);
-            Ok(())
+pub(crate) fn unix(
+    probe: &Probe,
+    found: &Found,
+    holders: &Holders,
+) -> Result<(Vec<UnixSocket>, Walked), WalkError> {
+    let sockets = Mutex::new(HashMap::new());
+    let read = || {
+        each_way(probe, &found.namespaces, |namespaces| {
+            iterator::visit(namespaces, |inode| {
+                let what = || format!("the Unix domain sockets of network namespace {inode}");
+                let found =
+                    unix_diag::sockets(inode).map_err(|source| WalkError::Read { what: what(), source })?;
+                locked(&sockets).extend(found.into_iter().map(|socket| (socket.cookie, socket)));
+                Ok(())
+            })
         })
-    })?;
-    Ok((sockets.into_inner().unwrap_or_else(PoisonError::into_inner), walked))
+    };
+    let (mut walked, hidden) = read()?;
+    let no_way = || io::Error::other("no process and no file leads there");
+    walked.refused.extend(hidden.union(&found.hidden).map(|&inode| (inode, no_way())));
+    // A bucket of the kernel's table may change between two pages of a reading (unix_diag_dump(), net/unix/diag.c): a socket
+    // then comes twice, or not at all. One that is open and comes in no reading has most likely been closed.
+    for _ in 1..READINGS {
+        let seen: HashSet<u64> = locked(&sockets).values().map(|socket| socket.inode.into()).collect();
+        if holders.by_inode.keys().all(|inode| seen.contains(inode)) {
+            break;
+        }
+        read()?;
+    }
+    let sockets = sockets.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((sockets.into_values().collect(), walked))
 }
 
 /// Whether the kernel has a diagnosis of Unix domain sockets.
@@ -223,7 +245,7 @@ fn add_kept(
 #[derive(Debug)]
 pub(crate) struct Holders {
     by_cookie: HashMap<u64, SetNumber>,
-    /// Of MPTCP sockets, whose subflows are in no file themselves, and of sockets in rings.
+    /// Of MPTCP sockets, whose subflows are in no file themselves, of Unix domain sockets, and of sockets in rings.
     by_inode: HashMap<u64, SetNumber>,
     sets: Vec<Vec<Owner>>,
     /// The set that a set becomes with one more holder, by process id, thread id and start.
@@ -259,16 +281,15 @@ impl Holders {
         });
     }
 
-    /// The processes that have a socket open; `None` if there are none.
-    pub(crate) fn of(&self, row: &SocketRow) -> Option<Cow<'_, [Owner]>> {
-        self.of_socket(row.cookie, row.inode)
+    /// The processes that have a Unix domain socket open; `None` if there are none. `inode` is 0 if it is not known.
+    pub(crate) fn of_inode(&self, inode: u64) -> Option<&[Owner]> {
+        self.by_inode.get(&inode).filter(|_| inode != 0).map(|&number| self.sets[number].as_slice())
     }
 
-    /// The same for a socket with this cookie and this inode number; 0 if one is not known.
-    pub(crate) fn of_socket(&self, cookie: u64, inode: u64) -> Option<Cow<'_, [Owner]>> {
-        let set = |number: &SetNumber| self.sets[*number].as_slice();
-        let of_file = self.by_cookie.get(&cookie).map(set);
-        let of_ring = self.by_inode.get(&inode).filter(|_| inode != 0).map(set);
+    /// The processes that have a socket open; `None` if there are none.
+    pub(crate) fn of(&self, row: &SocketRow) -> Option<Cow<'_, [Owner]>> {
+        let of_file = self.by_cookie.get(&row.cookie).map(|&number| self.sets[number].as_slice());
+        let of_ring = self.of_inode(row.inode);
         let (Some(of_file), Some(of_ring)) = (of_file, of_ring) else {
             return of_file.or(of_ring).map(Cow::from);
         };

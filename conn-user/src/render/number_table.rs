@@ -1,5 +1,7 @@
 //! Tables of numbers: one description, three formats (aligned text, CSV, JSON).
 
+use std::fmt::Write as _;
+
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
@@ -213,24 +215,19 @@ impl NumberTable {
     /// Aligned text: numbers to the right, words to the left, two blanks between.
     pub(crate) fn text(&self, has_header: bool) -> String {
         let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| self.columns[at].in_text).collect();
-        let header = shown.iter().map(|&at| (title(self.columns[at].name), self.is_text_column(at)));
-        let mut lines: Vec<Vec<(String, bool)>> = vec![header.collect()];
-        for row in &self.rows {
-            lines.push(shown.iter().map(|&at| (row[at].human(), self.is_text_column(at))).collect());
-        }
+        let are_left: Vec<bool> = shown.iter().map(|&at| self.is_text_column(at)).collect();
         let widths = self.widths();
+        let header: Vec<String> = shown.iter().map(|&at| title(self.columns[at].name)).collect();
+        let rows = self.rows.iter().map(|row| shown.iter().map(|&at| row[at].human()).collect());
         let mut out = String::new();
-        for line in lines.into_iter().skip(usize::from(!has_header)) {
-            let cells: Vec<String> = line
-                .iter()
-                .zip(&widths)
-                .map(
-                    |((cell, left), &width)| {
-                        if *left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                    },
-                )
-                .collect();
-            out.push_str(cells.join("  ").trim_end());
+        for line in std::iter::once(header).filter(|_| has_header).chain(rows) {
+            let begin = out.len();
+            for (at, ((cell, is_left), &width)) in line.iter().zip(&are_left).zip(&widths).enumerate() {
+                out.extend(std::iter::repeat_n(' ', if at > 0 { GAP } else { 0 }));
+                // Writing into a string does not fail.
+                _ = if *is_left { write!(out, "{cell:<width$}") } else { write!(out, "{cell:>width$}") };
+            }
+            out.truncate(begin + out[begin..].trim_end().len());
             out.push('\n');
         }
         out

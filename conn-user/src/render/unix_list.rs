@@ -78,7 +78,7 @@ impl<'a> UnixList<'a> {
             socket.netns.into(),
             number(owner.map(|owner| owner.pid)),
             text(owner.map(|owner| sanitize::comm(&owner.comm))),
-            number(socket.uid),
+            number(owner.map(|owner| owner.uid)),
             number(holders),
         ]
     }
@@ -114,7 +114,7 @@ impl<'a> UnixList<'a> {
             object.integer("netns", socket.netns);
             object.optional("pid", owner.map(|owner| owner.pid), Object::integer);
             object.optional("comm", owner.map(|owner| until_zero(&owner.comm)), Object::name);
-            object.optional("uid", socket.uid, Object::integer);
+            object.optional("uid", owner.map(|owner| owner.uid), Object::integer);
             object.optional("holders", holders, Object::integer);
             object.close();
             out.push(b'\n');
@@ -178,7 +178,8 @@ mod tests {
     fn socket(inode: u32, peer: u32, name: &[u8]) -> UnixSocket {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"a\nb=c\x1b");
-        let owner = Owner { pid: 7, source: conn_common::owner::FILES, holders: 2, comm, ..Owner::NONE };
+        let owner =
+            Owner { pid: 7, source: conn_common::owner::FILES, uid: 33, holders: 2, comm, ..Owner::NONE };
         UnixSocket {
             cookie: 9,
             inode,
@@ -220,14 +221,14 @@ mod tests {
         ");
         insta::assert_snapshot!(list.csv(true), @r"
         type,state,receive_queue,send_queue,path,abstract,inode,peer_inode,peer_path,id,netns,pid,comm,uid,holders
-        stream,established,5,0,,false,1,2,\x40x\x00\xff\x0a,9,4026531840,7,a\x0ab\x3dc\x1b,1000,2
-        stream,established,5,0,\x40x\x00\xff\x0a,true,2,1,,9,4026531840,7,a\x0ab\x3dc\x1b,1000,2
-        stream,unconnected,5,0,/run/a\x20b,false,3,,,9,4026531840,,,1000,
+        stream,established,5,0,,false,1,2,\x40x\x00\xff\x0a,9,4026531840,7,a\x0ab\x3dc\x1b,33,2
+        stream,established,5,0,\x40x\x00\xff\x0a,true,2,1,,9,4026531840,7,a\x0ab\x3dc\x1b,33,2
+        stream,unconnected,5,0,/run/a\x20b,false,3,,,9,4026531840,,,,
         ");
         insta::assert_snapshot!(String::from_utf8(list.json()).unwrap(), @r#"
-        {"protocol":"unix","type":"stream","state":"established","receive_queue":5,"send_queue":0,"path":null,"abstract":false,"inode":1,"peer_inode":2,"peer_path":"@x\u0000�\n","peer_path_hex":"407800ff0a","id":9,"netns":4026531840,"pid":7,"comm":"a\nb=c\u001b","uid":1000,"holders":2}
-        {"protocol":"unix","type":"stream","state":"established","receive_queue":5,"send_queue":0,"path":"@x\u0000�\n","path_hex":"407800ff0a","abstract":true,"inode":2,"peer_inode":1,"peer_path":null,"id":9,"netns":4026531840,"pid":7,"comm":"a\nb=c\u001b","uid":1000,"holders":2}
-        {"protocol":"unix","type":"stream","state":"unconnected","receive_queue":5,"send_queue":0,"path":"/run/a b","abstract":false,"inode":3,"peer_inode":null,"peer_path":null,"id":9,"netns":4026531840,"pid":null,"comm":null,"uid":1000,"holders":null}
+        {"protocol":"unix","type":"stream","state":"established","receive_queue":5,"send_queue":0,"path":null,"abstract":false,"inode":1,"peer_inode":2,"peer_path":"@x\u0000�\n","peer_path_hex":"407800ff0a","id":9,"netns":4026531840,"pid":7,"comm":"a\nb=c\u001b","uid":33,"holders":2}
+        {"protocol":"unix","type":"stream","state":"established","receive_queue":5,"send_queue":0,"path":"@x\u0000�\n","path_hex":"407800ff0a","abstract":true,"inode":2,"peer_inode":1,"peer_path":null,"id":9,"netns":4026531840,"pid":7,"comm":"a\nb=c\u001b","uid":33,"holders":2}
+        {"protocol":"unix","type":"stream","state":"unconnected","receive_queue":5,"send_queue":0,"path":"/run/a b","abstract":false,"inode":3,"peer_inode":null,"peer_path":null,"id":9,"netns":4026531840,"pid":null,"comm":null,"uid":null,"holders":null}
         "#);
     }
 }

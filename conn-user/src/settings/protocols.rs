@@ -68,7 +68,7 @@ fn parse(text: &str, command: Command) -> Result<Protocols, Complaint> {
         return Err(complaint!("{} leaves no protocol: {HOW}", as_typed(text)));
     }
     if rest.contains(Protocols::UNIX) && rest != Protocols::UNIX {
-        return Err("unix sockets have columns of their own: use -p unix alone".into());
+        return Err("Unix domain sockets have columns of their own: use -p unix alone".into());
     }
     Ok(rest)
 }
@@ -156,7 +156,7 @@ mod tests {
         --protocol: a protocol is missing beside a comma in "tcp,": write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: "!all" leaves no protocol: write tcp, udp, unix, all, or a list like tcp,udp
         --protocol: the expression lets only udp pass, and -p only tcp
-        --protocol: unix sockets have columns of their own: use -p unix alone
+        --protocol: Unix domain sockets have columns of their own: use -p unix alone
         "#);
     }
 }

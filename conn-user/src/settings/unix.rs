@@ -11,22 +11,28 @@ use crate::filter::expression::Field;
 /// # Errors
 /// The first option or field that such a socket has no value for.
 pub(super) fn check(args: &ListArgs, filter: &Filter) -> Result<(), UsageError> {
+    const OF_WORKLOADS: &str =
+        "a list of Unix domain sockets does not look up containers and units: use --cgroup, --comm or --pid";
     let options = [
-        ("--min-age", args.min_age.is_some()),
-        ("--sort", args.sort.is_some()),
-        ("--columns", args.output.columns.is_some()),
-        ("--resolve", args.output.resolve),
-        ("--container", !args.filter.container.is_empty()),
-        ("--unit", !args.filter.unit.is_empty()),
-        ("--user-unit", !args.filter.user_unit.is_empty()),
+        ("--min-age", args.min_age.is_some(), "the kernel keeps no age of a Unix domain socket"),
+        ("--sort", args.sort.is_some(), "a list of Unix domain sockets is in the order of the addresses"),
+        (
+            "--columns",
+            args.output.columns.is_some(),
+            "Unix domain sockets have columns of their own: -o csv and -o json have all of them",
+        ),
+        ("--resolve", args.output.resolve, "the address of a Unix domain socket is a path"),
+        ("--container", !args.filter.container.is_empty(), OF_WORKLOADS),
+        ("--unit", !args.filter.unit.is_empty(), OF_WORKLOADS),
+        ("--user-unit", !args.filter.user_unit.is_empty(), OF_WORKLOADS),
     ];
-    if let Some((option, _)) = options.into_iter().find(|&(_, is_given)| is_given) {
-        return Err(UsageError::conflict(option, "it cannot be used with -p unix"));
+    if let Some((option, _, why)) = options.into_iter().find(|&(_, is_given, _)| is_given) {
+        return Err(UsageError::conflict(option, why));
     }
     let is_known = |field: &Field| matches!(field, Field::State | Field::Netns) || field.is_owners();
     if let Some(field) = filter.fields().find(|field| !is_known(field)) {
         return Err(UsageError::Field(complaint!(
-            "a unix socket has no {}: use state, netns, pid, uid, comm or cgroup",
+            "a Unix domain socket has no {}: use state, netns, pid, uid, comm or cgroup",
             field.word()
         )));
     }
@@ -39,7 +45,7 @@ pub(super) fn check(args: &ListArgs, filter: &Filter) -> Result<(), UsageError> 
             return Err(UsageError::value(
                 "--output",
                 word,
-                "unix sockets have no line of conntrack: use table, json or csv",
+                "Unix domain sockets have no such format: use table, json or csv",
             ));
         }
     }
@@ -71,13 +77,42 @@ mod tests {
         for words in ["", "-l -o json", "--pid 1 --state all", "uid = 0 or comm = x", "--netns blue -o csv"] {
             assert_eq!(of(words), "fine", "{words}");
         }
-        let refused = ["--sort bytes", "--unit nginx", "--dport 22", "dev = eth0", "-o xml", "proto udp"];
+        let refused = [
+            "--min-age 1s",
+            "--sort bytes",
+            "--columns pid",
+            "--resolve",
+            "--container web",
+            "--unit nginx",
+            "--user-unit x",
+            "--dport 22",
+            "--src 192.0.2.7",
+            "-f ipv4",
+            "--direction in",
+            "dev = eth0",
+            "bytes > 1M",
+            "unit = nginx",
+            "-o xml",
+            "-o json,id",
+            "proto udp",
+        ];
         insta::assert_snapshot!(refused.map(of).join("\n"), @"
-        --sort: it cannot be used with -p unix
-        --unit: it cannot be used with -p unix
-        filter: a unix socket has no service: use state, netns, pid, uid, comm or cgroup
+        --min-age: the kernel keeps no age of a Unix domain socket
+        --sort: a list of Unix domain sockets is in the order of the addresses
+        --columns: Unix domain sockets have columns of their own: -o csv and -o json have all of them
+        --resolve: the address of a Unix domain socket is a path
+        --container: a list of Unix domain sockets does not look up containers and units: use --cgroup, --comm or --pid
+        --unit: a list of Unix domain sockets does not look up containers and units: use --cgroup, --comm or --pid
+        --user-unit: a list of Unix domain sockets does not look up containers and units: use --cgroup, --comm or --pid
+        filter: a Unix domain socket has no service: use state, netns, pid, uid, comm or cgroup
+        filter: a Unix domain socket has no client: use state, netns, pid, uid, comm or cgroup
+        filter: a Unix domain socket has no family: use state, netns, pid, uid, comm or cgroup
+        filter: a Unix domain socket has no direction: use state, netns, pid, uid, comm or cgroup
         filter: -p unix takes state, netns, pid, uid, comm and cgroup only
-        --output: unix sockets have no line of conntrack: use table, json or csv
+        filter: a Unix domain socket has no bytes: use state, netns, pid, uid, comm or cgroup
+        filter: -p unix takes state, netns, pid, uid, comm and cgroup only
+        --output: Unix domain sockets have no such format: use table, json or csv
+        --output: Unix domain sockets have no such format: use table, json or csv
         --protocol: the expression lets only udp pass, and -p only unix
         ");
     }

@@ -46,7 +46,7 @@ impl Source for SocketWalk<'_> {
             responders.direct(&mut row.connection, row.protocol);
             wanted = wanted && take(Item::Socket(&row, holders.of(&row).as_deref())).is_continue();
         })?;
-        walked.warn();
+        walked.warn("sockets there are missing");
         for inode in &self.found.hidden {
             log::warn!(
                 "network namespace {inode} has no process and no file: connections there that no process has open \

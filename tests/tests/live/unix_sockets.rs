@@ -8,14 +8,16 @@ use conn_tests::{
     tracer::Setup,
 };
 use macro_rules_attribute::apply;
+use nix::unistd::mkdtemp;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
-            fs::PermissionsExt as _,
+            ffi::OsStrExt as _,
             net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
         },
     },
@@ -26,15 +28,15 @@ use std::{
 /// `(type, state, receive queue, send queue, address, inode number, that of the peer)`.
 type Sockets = BTreeSet<(String, String, u64, u64, String, u64, u64)>;
 
+/// How many sockets [`every_kind`] opens.
+const SOCKETS: usize = 13;
+
 /// A directory of this test, which is removed at the end.
 struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("conntrace-unix-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self(path)
+        Self(mkdtemp(&std::env::temp_dir().join("conntrace-unix-XXXXXX")).unwrap())
     }
 }
 
@@ -60,6 +62,7 @@ fn every_kind(directory: &Directory) -> (NetNs, Vec<Box<dyn Send>>) {
         let (one, other) = UnixDatagram::pair().unwrap();
         one.send(&[7; 11]).unwrap();
         let bound = UnixDatagram::bind(at("x\n[NEW] pid=1")).unwrap();
+        let no_text = UnixDatagram::bind(at("").join(OsStr::from_bytes(b"raw\xff"))).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(at("x\n[NEW] pid=1")).unwrap();
         let seqpacket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
@@ -67,7 +70,7 @@ fn every_kind(directory: &Directory) -> (NetNs, Vec<Box<dyn Send>>) {
         seqpacket.listen(5).unwrap();
         let pair = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         sockets.push(Box::new((listener, waiting, heard, client, server)));
-        sockets.push(Box::new((one, other, bound, sender, seqpacket, pair)));
+        sockets.push(Box::new((one, other, bound, no_text, sender, seqpacket, pair)));
         sockets
     });
     (ns, sockets)
@@ -80,7 +83,7 @@ fn of_ss(ns: &NetNs) -> Result<Sockets, Skip> {
         .map_err(|error| Skip(format!("cannot run ss: {error}")))?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // A path may hold a line break, and ss prints it as it is.
-    let text = String::from_utf8(output.stdout).unwrap().replace("x\n[NEW] pid=1", "hostile");
+    let text = String::from_utf8_lossy(&output.stdout).replace("x\n[NEW] pid=1", "hostile");
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [kind, state, receive, send, path, inode, _, peer, ..] = words[..] else { panic!("{line}") };
@@ -128,7 +131,7 @@ fn sockets_equal_those_of_ss(_: &Host) -> Outcome {
     let expected = of_ss(&ns)?;
     let all: Sockets = rows(&ns, &["--state", "all"]).iter().map(socket).collect();
     let differ: Vec<_> = all.symmetric_difference(&expected).collect();
-    assert!(differ.is_empty() && expected.len() == 13, "only in one of both: {differ:#?}");
+    assert!(differ.is_empty() && expected.len() >= SOCKETS, "only in one of both: {differ:#?}");
     // Without --state, each socket is in one of the two lists.
     let both: Sockets = [rows(&ns, &["-l"]), rows(&ns, &[])].concat().iter().map(socket).collect();
     assert_eq!(both, expected);
@@ -141,16 +144,33 @@ fn peers_and_processes_are_named(_: &Host) -> Outcome {
     let (ns, _sockets) = every_kind(&directory);
     let pid = std::process::id().to_string();
     let listed = rows(&ns, &["--state", "all", "--pid", &pid]);
-    // Of the connection that waits for accept, no process has the other end.
-    assert_eq!(listed.len(), 12, "{listed:#?}");
+    // No process has the server's end of the connection that waits for accept.
+    assert_eq!(listed.len(), SOCKETS, "{listed:#?}");
     assert!(listed.iter().all(|row| row["pid"] == std::process::id() && row["holders"] == 1), "{listed:#?}");
     let hostile =
         listed.iter().find(|row| row["peer_path"].as_str().is_some_and(|path| path.contains("[NEW]")));
     assert_eq!(hostile.expect("the sender")["type"], "dgram");
+    let no_text = listed.iter().find_map(|row| row["path_hex"].as_str());
+    assert!(no_text.is_some_and(|hex| hex.ends_with("2f726177ff")), "{listed:#?}");
     // A table has one line for each socket, whatever its name is.
     let netns = ns.inum().to_string();
-    let ended = Setup::new(["list", "-p", "unix", "--state", "all", "--netns", &netns]).run();
+    let ended = Setup::new(["list", "-p", "unix", "--state", "all", "--netns", &netns, "--pid", &pid]).run();
     ended.expect_code(0);
-    assert_eq!(ended.stdout.len(), 1 + 13, "{:#?}", ended.stdout);
+    assert_eq!(ended.stdout.len(), 1 + SOCKETS, "{:#?}", ended.stdout);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn hidden_namespaces_are_reported(_: &Host) -> Outcome {
+    let ns = NetNs::new().unwrap();
+    let _pair = ns.run(|| UnixStream::pair().unwrap());
+    let netns = ns.inum();
+    // Only the sockets keep the namespace from here on.
+    drop(ns);
+    let ended = Setup::new(["list", "-p", "unix", "--state", "all"]).run();
+    let warning = format!(
+        "conntrace cannot enter network namespace {netns} (no process and no file leads there): sockets there are missing"
+    );
+    assert!(ended.expect_code(0).contains(&warning), "{}", ended.stderr);
     Ok(())
 }

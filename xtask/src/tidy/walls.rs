@@ -63,7 +63,7 @@ const WALLS: [Wall; 9] = [
         forbids: &[End(&["io", "stdout"]), End(&["io", "Stdout"]), End(&["println!"]), End(&["print!"])],
     },
     Wall {
-        says: "only event/decode.rs turns bytes into types",
+        says: "only event/decode turns bytes into types",
         of: USER,
         inside: "",
         except: &["event/decode.rs", "event/decode/"],
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn bytes_have_one_reader() {
-        let says = "only event/decode.rs turns";
+        let says = "only event/decode turns";
         keeps_out(USER, "fn f() { u32::from_ne_bytes(b) }", "stream/ring.rs", "event/decode.rs", says);
         keeps_out(USER, "fn f() { mem::transmute(x) }", "ledger/reader.rs", "event/decode.rs", says);
         keeps_out(USER, "use bytes::Buf as _;", "ledger/reader.rs", "event/decode.rs", says);

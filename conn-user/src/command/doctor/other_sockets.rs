@@ -17,7 +17,10 @@ pub(super) fn facts(host: &Host) -> [Fact; 2] {
     let text = |answer: Result<(), String>| answer.map_or_else(|why| format!("no, {why}"), |()| "yes".into());
     [
         Fact { name: "UDP sockets", value: text(udp(host)) },
-        Fact { name: "Unix sockets", value: text(sockets::may_show_unix().map_err(|error| error.to_string())) },
+        Fact {
+            name: "Unix sockets",
+            value: text(sockets::may_show_unix().map_err(|error| error.to_string())),
+        },
     ]
 }
 
