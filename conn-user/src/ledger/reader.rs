@@ -171,7 +171,13 @@ impl LedgerReader {
             if !ledger.ports.values().any(is_torn) {
                 break;
             }
-            ledger = self.read_once(Ledger::default())?;
+            let earlier = std::mem::replace(&mut ledger, self.read_once(Ledger::default())?);
+            // Beside many ports that move, each reading finds other ports torn.
+            for (port, counts) in earlier.ports {
+                if ledger.ports.get(&port).is_none_or(is_torn) && !is_torn(&counts) {
+                    ledger.ports.insert(port, counts);
+                }
+            }
         }
         Ok(ledger)
     }
