@@ -15,6 +15,7 @@ pub(crate) mod name_service;
 pub(crate) mod namespace;
 pub(crate) mod offsets;
 pub mod plan;
+pub(crate) mod priority;
 pub(crate) mod process;
 pub(crate) mod refusal;
 pub mod services;

@@ -48,7 +48,7 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 /// How long a caller waits for the first audit of all.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// How long the end of a run waits for its own audit, if there is an earlier one to show.
-const END_WAIT: Duration = Duration::from_millis(400);
+const END_WAIT: Duration = Duration::from_millis(300);
 /// How long the end of a run waits for the only audit.
 const ONLY_WAIT: Duration = Duration::from_secs(5);
 

@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
+use crate::host::priority;
 
 /// Ctrl-C, SIGTERM, or a deadline.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl Shutdown {
         })
     }
 
-    /// Returns when it is time to end.
+    /// Returns when it is time to end. From then on, the calling thread has priority.
     pub(crate) async fn wait(&mut self) {
         let deadline = self.deadline;
         tokio::select! {
@@ -39,6 +40,7 @@ impl Shutdown {
                 None => std::future::pending().await,
             } } => {}
         }
+        priority::raise();
     }
 
     /// Returns at the next signal, whether the deadline has passed or not.
