@@ -1,6 +1,7 @@
 //! A UDP flow: the packets between one socket, one local and one peer address. It begins with its first packet, either way, and
 //! ends when the socket closes or when no packet came for its idle time.
 
+use crate::cause::Cause;
 use crate::connection::Connection;
 
 /// No packet of the peer's side has come yet. Behind the numbers of TCP: a filter of TCP states lets no flow pass.
@@ -54,7 +55,7 @@ pub struct Flow {
     pub index: u32,
     /// Segments beyond the first of GSO and GRO packets: the kernel's counters count such a packet once.
     pub merged: [u64; 2],
-    /// Not 0 once the peer's host refused a packet (ICMP port unreachable).
+    /// Not 0 once the peer's host refused a packet (ICMP port unreachable), see [`end_cause`].
     pub refused: u32,
     /// Scratch space of the kernel programs without a meaning.
     pub scratch: u32,
@@ -105,6 +106,13 @@ pub const fn state_of(word: u64) -> u8 {
 #[inline(always)]
 pub const fn direction_of(word: u64) -> u8 {
     (word >> 8) as u8
+}
+
+/// The cause of the end of a flow in `state`. A flow without a reply whose packet was refused failed, whatever else ended
+/// it. A flow with a reply did not fail.
+#[inline(always)]
+pub const fn end_cause(end: Cause, state: u8, refused: u32) -> Cause {
+    if refused != 0 && state == UNREPLIED { Cause::Refused } else { end }
 }
 
 /// What the programs keep of a socket with flows, in an array by the hash of the cookie. A socket whose entry another one has
@@ -206,6 +214,19 @@ mod tests {
         let base = hash(1, &[5, 6]);
         for other in [hash(2, &[5, 6]), hash(1, &[6, 5]), hash(1, &[5, 7]), hash(1, &[5])] {
             assert!(base[0] != other[0] && base[1] != other[1]);
+        }
+    }
+
+    #[test]
+    fn only_a_flow_without_a_reply_is_refused() {
+        for (state, refused, expected) in [
+            (UNREPLIED, 0, [Cause::ClosedByUs, Cause::TimedOut]),
+            (UNREPLIED, 1, [Cause::Refused; 2]),
+            (REPLIED, 1, [Cause::ClosedByUs, Cause::TimedOut]),
+            (ASSURED, 1, [Cause::ClosedByUs, Cause::TimedOut]),
+        ] {
+            let causes = [Cause::ClosedByUs, Cause::TimedOut].map(|end| end_cause(end, state, refused));
+            assert_eq!(causes, expected, "{state} {refused}");
         }
     }
 

@@ -10,7 +10,8 @@ use conn_common::counter::{BYTES_UNTRACKED, CLOSES_UNNOTED, PACKETS_UNTRACKED};
 use conn_common::event::{DESTROY, NEW, NO_CAUSE, UPDATE};
 use conn_common::filter::bit;
 use conn_common::flow::{
-    ASSURED, Flow, FlowSocket, REPLIED, SENT, UNREPLIED, direction_of, socket_index, state_of, state_word,
+    ASSURED, Flow, FlowSocket, REPLIED, SENT, UNREPLIED, direction_of, end_cause, socket_index, state_of,
+    state_word,
 };
 use conn_common::flow_table::{CLOSED, EXPIRED, OPEN, key_of, phase_of};
 use conn_common::name::NO_OWNERS;
@@ -229,9 +230,8 @@ fn end(flow: *mut Flow, cookie: u64, phase: u64, cause: Cause, end_ns: u64) {
         {
             return;
         }
-        let is_refused = phase == CLOSED && (*flow).refused != 0;
-        let cause = if is_refused { Cause::Refused as u8 } else { cause as u8 };
         let old_state = state_of((*flow).state);
+        let cause = end_cause(cause, old_state, (*flow).refused) as u8;
         (*flow).cause = cause.into();
         (*flow).end_ns = end_ns;
         (*flow).connection.state = CLOSE;
@@ -249,8 +249,7 @@ pub(crate) fn on_close(cookie: u64) {
     unsafe {
         let known = (&raw const (*socket).cookie).read_volatile();
         if known == cookie {
-            if (*socket).flows == 1 {
-                close_first((*socket).first as u32, cookie);
+            if (*socket).flows == 1 && close_first((*socket).first as u32, cookie) == 0 {
                 release_socket(socket);
             } else {
                 (&raw mut (*socket).closed_ns).write_volatile(now());
@@ -263,10 +262,14 @@ pub(crate) fn on_close(cookie: u64) {
     }
 }
 
-/// Ends the only flow of a socket.
+/// Ends the only flow of a socket. Not 0 if another CPU has yet to show its NEW: then the sweep ends the flow.
 #[inline(never)]
 fn close_first(index: u32, cookie: u64) -> u32 {
     if let Some(flow) = flow_at(index) {
+        // SAFETY: words of a map value.
+        if unsafe { (*flow).cookie == cookie && (&raw const (*flow).state).read_volatile() == 0 } {
+            return 1;
+        }
         end(flow, cookie, CLOSED, Cause::ClosedByUs, now());
     }
     0

@@ -4,13 +4,14 @@
 //! flow whose last packet was the last of all is ended here, with the time at which its idle time was over.
 
 use std::collections::HashMap;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use conn_common::cause::Cause;
 use conn_common::connection::WANTED;
 use conn_common::event::DESTROY;
 use conn_common::filter::{bit, wants_owner, wants_state};
-use conn_common::flow::{Flow, GRACE_MS, state_of};
+use conn_common::flow::{Flow, GRACE_MS, end_cause, state_of};
 use conn_common::flow_table::{BUSY, CLOSED, EXPIRED, FREE, OPEN, is_over, key_of, phase_of};
 use conn_common::state::CLOSE;
 
@@ -33,6 +34,9 @@ pub(crate) struct FlowSweep {
     kinds: u8,
     filter: KernelPart,
     next: Instant,
+    /// Sockets that closed before the last sweep, by cookie, with the time. A packet that was under way may have begun a flow
+    /// that the last sweep could not end yet.
+    closed_before: HashMap<u64, u64>,
     /// Events that the sweep made.
     pub emitted: u64,
 }
@@ -47,6 +51,7 @@ impl FlowSweep {
             kinds,
             filter: filter.clone(),
             next: Instant::now() + EVERY,
+            closed_before: HashMap::new(),
             emitted: 0,
         }
     }
@@ -63,8 +68,11 @@ impl FlowSweep {
     pub(crate) fn run(&mut self, now_ns: u64, mut each: impl FnMut(&Event)) -> Result<(), MapError> {
         self.next = Instant::now() + EVERY;
         let entries = self.maps.closed_sockets();
-        let mut closed: HashMap<u64, u64> = entries.iter().map(|&(_, cookie, ns)| (cookie, ns)).collect();
-        closed.extend(self.maps.take_closed()?);
+        let mut fresh: HashMap<u64, u64> = entries.iter().map(|&(_, cookie, ns)| (cookie, ns)).collect();
+        fresh.extend(self.maps.take_closed()?);
+        let mut closed = mem::take(&mut self.closed_before);
+        closed.extend(&fresh);
+        self.closed_before = fresh;
         for index in 0..self.maps.slots() {
             let tag = self.maps.tag(index);
             if phase_of(tag) == OPEN {
@@ -90,14 +98,12 @@ impl FlowSweep {
     ) {
         let flow = self.maps.flow(index);
         let expires_ns = self.expires_ns(&flow);
-        let (phase, cause, end_ns) = match closed.get(&flow.cookie) {
-            Some(&closed_ns) => {
-                let cause = if flow.refused == 0 { Cause::ClosedByUs } else { Cause::Refused };
-                (CLOSED, cause, closed_ns)
-            }
+        let (phase, end, end_ns) = match closed.get(&flow.cookie) {
+            Some(&closed_ns) => (CLOSED, Cause::ClosedByUs, closed_ns),
             None if expires_ns <= now_ns => (EXPIRED, Cause::TimedOut, expires_ns),
             None => return,
         };
+        let cause = end_cause(end, state_of(flow.state), flow.refused);
         // A program may have ended it, or another flow may have the slot by now.
         if state_of(flow.state) == 0 || !self.maps.exchange_tag(index, tag, key_of(tag) | phase) {
             return;
