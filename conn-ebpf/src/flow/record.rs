@@ -2,15 +2,17 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
 use conn_common::connection::{Connection, IN, OUT, PREEXISTING};
-use conn_common::flow::{Flow, SENT, UNREPLIED};
+use conn_common::flow::{Flow, SENT, UNREPLIED, socket_index};
+use conn_common::flow_table::{CLOSED, EXPIRED, OPEN, phase_of};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{Owner, SEND};
 
 use crate::config;
 use crate::datagram::Datagram;
-use crate::maps::FLOW_HOLDERS;
+use crate::maps::{FLOW_HOLDERS, FLOW_SOCKETS};
 use crate::owner::{self, socket_owner};
 use crate::skb::Skb;
+use crate::storage::flow_table::{flow_at, tag_at};
 use crate::tuple::put;
 
 /// Fills the slot of a flow that begins with a packet. The packet itself is not counted.
@@ -68,7 +70,12 @@ pub(super) fn fill(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
         let owner = &raw mut connection.owner;
         if is_out {
             owner.write(owner::current(SEND));
-        } else if sk.is_null() || !socket_owner::read(sk.cast(), owner) {
+            if !sk.is_null() {
+                socket_owner::replace(sk.cast(), &*owner);
+            }
+        } else if (sk.is_null() || !socket_owner::read(sk.cast(), owner))
+            && !read_first_sender(packet.cookie, owner)
+        {
             owner.write(match holder {
                 Some(holder) => holder.read(),
                 None => Owner::NONE,
@@ -76,4 +83,24 @@ pub(super) fn fill(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
         }
     }
     0
+}
+
+/// Reads the sender of a socket's first flow into `to`: for a socket that no process has bound. False if there is none.
+#[inline(always)]
+fn read_first_sender(cookie: u64, to: *mut Owner) -> bool {
+    let Some(socket) = FLOW_SOCKETS.get_ptr(socket_index(cookie)) else { return false };
+    // SAFETY: words of map values. A copy is used only if no other flow has had the slot meanwhile.
+    unsafe {
+        if (&raw const (*socket).cookie).read_volatile() != cookie {
+            return false;
+        }
+        let index = (&raw const (*socket).first).read_volatile() as u32;
+        let (Some(tag), Some(first)) = (tag_at(index), flow_at(index)) else { return false };
+        let before = tag.read_volatile();
+        to.write((&raw const (*first).connection.owner).read());
+        matches!(phase_of(before), OPEN | CLOSED | EXPIRED)
+            && (&raw const (*first).cookie).read_volatile() == cookie
+            && (*to).source == SEND
+            && tag.read_volatile() == before
+    }
 }

@@ -2,16 +2,18 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use conn_common::owner::FILES;
+use conn_common::owner::{FILES, Owner};
 
+use crate::config;
 use crate::iter::context::open_socket;
+use crate::kernel::read_u32;
 use crate::maps::FLOW_HOLDERS;
 use crate::owner;
 use crate::udp::Udp;
 
-/// The iterator. Of several processes with one socket, the first one is noted.
+/// The iterator. The owner of a socket that several processes have open has their number, as for TCP.
 #[inline(always)]
 pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     let Some((task, sk)) = open_socket(ctx) else { return 0 };
@@ -20,7 +22,16 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     }
     // SAFETY: a socket that the verifier knows.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
+    let mut owner = Owner { holders: 1, ..owner::of(task, FILES) };
     // A map that is full leaves the owner unknown until the socket sends.
-    let _ = FLOW_HOLDERS.insert(&cookie, &owner::of(task, FILES), BPF_NOEXIST.into());
+    if let Some(noted) = FLOW_HOLDERS.get_ptr(&cookie) {
+        // SAFETY: a map value, replaced as a whole and never changed in place.
+        let mut merged = unsafe { *noted };
+        merged.merge_holder(&owner, read_u32(sk, &config::SK_UID));
+        owner = merged;
+        let _ = FLOW_HOLDERS.insert(&cookie, &owner, BPF_EXIST.into());
+    } else {
+        let _ = FLOW_HOLDERS.insert(&cookie, &owner, BPF_NOEXIST.into());
+    }
     0
 }
