@@ -10,6 +10,9 @@ use conn_common::protocol::UDP;
 
 use crate::config;
 
+/// `SOCK_DGRAM`.
+const DATAGRAM: u32 = 2;
+
 /// A packet with a socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Skb(pub *mut __sk_buff);
@@ -63,12 +66,12 @@ impl Skb {
         }
     }
 
-    /// True if the socket is of UDP: a raw socket also sends and receives UDP packets.
+    /// True if the socket is of UDP. A raw socket may also send and receive UDP packets, and have the same protocol.
     #[inline(always)]
     pub(crate) fn is_of_udp_socket(self) -> bool {
         let sk = self.socket();
         // SAFETY: a full socket.
-        !sk.is_null() && unsafe { (*sk).protocol } == u32::from(UDP)
+        !sk.is_null() && unsafe { (*sk).protocol == u32::from(UDP) && (*sk).type_ == DATAGRAM }
     }
 
     /// The offset of the transport header from the network header.
