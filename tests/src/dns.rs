@@ -87,7 +87,7 @@ fn serve(socket: &UdpSocket, zone: &Zone, question: &Sender<()>) {
 }
 
 /// The answer to a question: that, and what the zone has.
-fn answer(question: &[u8], zone: &Zone) -> Vec<u8> {
+pub fn answer(question: &[u8], zone: &Zone) -> Vec<u8> {
     // Labels up to the empty one, then type and class.
     let mut end = HEADER;
     while question[end] != 0 {

@@ -10,8 +10,16 @@ use crate::command::{self, line};
 use crate::toolchain::{self, Decision, Facts, LINKER_FEATURE, LINKER_VERSION, LLVM, Places};
 
 /// Programs the tests call, and the package each comes from.
-const TEST_TOOLS: [(&str, &str); 5] =
-    [("ip", "iproute2"), ("ss", "iproute2"), ("cc", "gcc"), ("conntrack", "conntrack"), ("nft", "nftables")];
+const TEST_TOOLS: [(&str, &str); 7] = [
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("cc", "gcc"),
+    ("conntrack", "conntrack"),
+    ("nft", "nftables"),
+    // Without the package that makes a service of it.
+    ("dnsmasq", "dnsmasq-base"),
+    ("dig", "bind9-dnsutils"),
+];
 
 /// Programs that conntrace is measured beside.
 const PEERS: [(&str, &str); 4] =

@@ -2,7 +2,10 @@
 
 #![expect(unsafe_code, reason = "io_uring has no safe form in the standard library or in nix")]
 
-use super::socket::{Server, await_end, tcp, transfer, tuple_of};
+use super::{
+    crew::Owner,
+    socket::{Server, await_end, tcp, transfer, tuple_of},
+};
 use crate::truth::Truth;
 use io_uring::{
     IoUring, opcode, squeue,
@@ -11,7 +14,7 @@ use io_uring::{
 use socket2::{SockAddr, Socket};
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd},
     panic, ptr, thread,
 };
@@ -90,6 +93,34 @@ pub fn connect(server: SocketAddr) -> Socket {
         let [result] = unsafe { perform(&mut ring, [connect.build()]) };
         assert_eq!(result, 0, "connect by io_uring");
         client
+    })
+}
+
+/// The thread of the kernel that works an operation of a ring off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkedOffBy {
+    /// The thread that submits it.
+    Submitter,
+    /// A worker of the process (`iou-wrk-…`).
+    Worker,
+    /// The thread that polls the ring (`iou-sqp-…`).
+    Poller,
+}
+
+/// Sends a datagram through a connected socket. Returns the thread that submitted it.
+pub fn send(socket: &UdpSocket, data: &[u8], by: WorkedOffBy) -> Owner {
+    apart(|| {
+        let mut builder = IoUring::builder();
+        if by == WorkedOffBy::Poller {
+            builder.setup_sqpoll(1_000);
+        }
+        let mut ring = builder.build(1).expect("a ring");
+        let flags = if by == WorkedOffBy::Worker { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+        let operation = opcode::Send::new(Fd(socket.as_raw_fd()), data.as_ptr(), data.len() as u32);
+        // SAFETY: socket and data outlive the operation, which is waited for.
+        let [result] = unsafe { perform(&mut ring, [operation.build().flags(flags)]) };
+        assert_eq!(usize::try_from(result), Ok(data.len()), "send by io_uring: {result}");
+        Owner::current()
     })
 }
 

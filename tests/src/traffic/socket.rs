@@ -219,6 +219,13 @@ pub fn set_option(fd: RawFd, level: i32, name: i32, value: i32) {
     assert_eq!(result, 0, "setsockopt {level}/{name}: {}", io::Error::last_os_error());
 }
 
+/// The same for an option of another size.
+pub fn set_option_bytes(fd: RawFd, level: i32, name: i32, value: &[u8]) {
+    // SAFETY: the value is valid for the duration of the call.
+    let result = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), value.len() as u32) };
+    assert_eq!(result, 0, "setsockopt {level}/{name}: {}", io::Error::last_os_error());
+}
+
 /// The first retransmission is also the last; with a listener that hears nothing, `connect()` fails soon.
 pub fn give_up_soon(socket: &Socket) {
     set_option(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1);

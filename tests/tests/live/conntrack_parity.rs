@@ -134,7 +134,7 @@ fn check(line: &Line, object: &Value) {
 }
 
 /// Runs a program in the namespace of the calling thread.
-fn run(program: &str, arguments: &[&str]) -> Result<(), Skip> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), Skip> {
     match Command::new(program).args(arguments).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(Skip(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))),
@@ -143,7 +143,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), Skip> {
 }
 
 /// Makes the kernel track connections in the namespace of the calling thread, and no late packet an entry.
-fn track(ns: &NetNs) -> Result<(), Skip> {
+pub(crate) fn track(ns: &NetNs) -> Result<(), Skip> {
     let rules = "add table inet t; add chain inet t c { type filter hook input priority 0; }; \
                  add rule inet t c ct state new counter";
     run("conntrack", &["--version"])?;
@@ -152,10 +152,14 @@ fn track(ns: &NetNs) -> Result<(), Skip> {
     Ok(())
 }
 
-/// Starts `conntrack -E` and waits until it listens.
+/// Starts `conntrack -E` for connections to a port.
 fn conntrack(arguments: &[&str], port: &str) -> Tracer {
-    let tracer =
-        Setup::new([&["-E", "-p", "tcp", "--dport", port], arguments].concat()).program("conntrack").spawn();
+    listen(&[&["-p", "tcp", "--dport", port], arguments].concat())
+}
+
+/// Starts `conntrack -E` and waits until it listens.
+pub(crate) fn listen(arguments: &[&str]) -> Tracer {
+    let tracer = Setup::new([&["-E"], arguments].concat()).program("conntrack").spawn();
     let sockets = format!("/proc/{}/net/netlink", tracer.pid());
     let deadline = Instant::now() + Duration::from_secs(20);
     let subscribed = || {

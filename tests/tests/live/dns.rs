@@ -55,9 +55,14 @@ impl Files {
 
     /// conntrace, which sees these files in place of the host's.
     pub(crate) fn conntrace(&self, args: &[&str]) -> Result<Setup, Skip> {
+        self.program(&binary().display().to_string(), args)
+    }
+
+    /// The same with another program.
+    pub(crate) fn program(&self, program: &str, args: &[&str]) -> Result<Setup, Skip> {
         let script = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf && mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
-        let (files, program) = (self.0.display().to_string(), binary().display().to_string());
-        let shell = ["--mount", "sh", "-c", script, &files, &program];
+        let files = self.0.display().to_string();
+        let shell = ["--mount", "sh", "-c", script, &files, program];
         Ok(Setup::new(shell.iter().chain(args)).program(tool("/usr/bin/unshare")?))
     }
 }

@@ -1,5 +1,13 @@
 //! Flows of UDP: each begins once, ends once, and counts what its socket sent and received.
 
+mod beside_conntrack;
+mod life;
+mod load;
+mod owners;
+mod packets;
+mod servers;
+mod shapes;
+
 use conn_tests::{
     harness::Outcome,
     host::Host,
@@ -12,7 +20,6 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     process,
     sync::Barrier,
@@ -25,6 +32,11 @@ fn watch(netns: &NetNs, arguments: &[&str]) -> Tracer {
     Tracer::start(own.into_iter().chain(arguments.iter().map(ToString::to_string)))
 }
 
+/// The ends of flows in two namespaces.
+fn watch_ends(one: &NetNs, other: &NetNs) -> Tracer {
+    watch(one, &["-e", "DESTROY", "--netns", &other.inum().to_string()])
+}
+
 /// The event of this kind with this tuple.
 fn await_flow(tracer: &Tracer, kind: Kind, direction: &str, client: SocketAddr, server: SocketAddr) -> Line {
     tracer.await_event(&format!("{kind:?} dir={direction} {client} {server}"), |line| {
@@ -33,6 +45,32 @@ fn await_flow(tracer: &Tracer, kind: Kind, direction: &str, client: SocketAddr, 
             && line.original.destination == server
             && line.key("dir") == Some(direction)
     })
+}
+
+/// The JSON event of this kind with this tuple.
+fn await_json(tracer: &Tracer, kind: &str, direction: &str, client: SocketAddr, server: SocketAddr) -> Value {
+    let end = |address: SocketAddr| (Value::from(address.ip().to_string()), Value::from(address.port()));
+    let (src, dst) = (end(client), end(server));
+    tracer.await_json(&format!("{kind} direction {direction}: {client} {server}"), |event| {
+        event["event"] == kind
+            && event["direction"] == direction
+            && (&event["src"], &event["sport"]) == (&src.0, &src.1)
+            && (&event["dst"], &event["dport"]) == (&dst.0, &dst.1)
+    })
+}
+
+/// The end of a flow has these packets and bytes sent, and packets and bytes received.
+#[track_caller]
+fn check_end(
+    tracer: &Tracer,
+    direction: &str,
+    client: SocketAddr,
+    server: SocketAddr,
+    expected: [u64; 4],
+) -> Line {
+    let end = await_flow(tracer, Kind::Destroy, direction, client, server);
+    assert_eq!(numbers(&end), expected, "{end:?}");
+    end
 }
 
 fn numbers(line: &Line) -> [u64; 4] {
@@ -151,64 +189,6 @@ fn older_sockets_have_the_owner_of_their_file(_: &Host) -> Outcome {
         let event = await_flow(&tracer, kind, "in", from, address);
         assert_eq!((event.key("owner"), event.key("pid")), (Some(owner), Some(pid.as_str())));
     }
-    Ok(())
-}
-
-#[apply(needs_tracing)]
-fn refused_flow_fails(_: &Host) -> Outcome {
-    let netns = NetNs::new().unwrap();
-    let tracer = watch(&netns, &["-e", "DESTROY"]);
-    let closed = bind(&netns, (Ipv4Addr::LOCALHOST, 0)).local_addr().unwrap();
-    let client = bind(&netns, (Ipv4Addr::LOCALHOST, 0));
-    client.connect(closed).unwrap();
-    client.send(b"x").unwrap();
-    // The answer of the kernel comes before the send returns: both ends are here.
-    assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-    let from = client.local_addr().unwrap();
-    drop(client);
-    let end = await_flow(&tracer, Kind::Destroy, "out", from, closed);
-    assert_eq!((end.key("failed"), end.key("reason"), end.unreplied), (Some("refused"), None, true));
-    Ok(())
-}
-
-/// Datagrams that are larger than the link's packets count once.
-#[apply(needs_tracing)]
-fn fragments_are_one_packet(_: &Host) -> Outcome {
-    let (netns, other) = (NetNs::new().unwrap(), NetNs::new().unwrap());
-    let link = netns.join(&other).unwrap();
-    let tracer = watch(&netns, &["-e", "DESTROY"]);
-    let server = bind(&other, (link.there.v4, 0));
-    let client = bind(&netns, (link.here.v4, 0));
-    client.connect(server.local_addr().unwrap()).unwrap();
-    client.send(&vec![7; 20_000]).unwrap();
-    let mut buffer = vec![0; 30_000];
-    let (length, from) = server.recv_from(&mut buffer).unwrap();
-    server.send_to(&buffer[..length], from).unwrap();
-    assert_eq!(client.recv(&mut buffer).unwrap(), 20_000);
-    drop(client);
-    let end = await_flow(&tracer, Kind::Destroy, "out", from, server.local_addr().unwrap());
-    assert_eq!(numbers(&end), [1, 20_000, 1, 20_000]);
-    Ok(())
-}
-
-/// A group's packet has one ingress for each member's socket.
-#[apply(needs_tracing)]
-fn multicast_is_a_flow_of_each_member(_: &Host) -> Outcome {
-    let netns = NetNs::new().unwrap();
-    let tracer = watch(&netns, &["-e", "NEW"]);
-    let group = Ipv4Addr::new(239, 1, 2, 3);
-    let member = bind(&netns, (Ipv4Addr::UNSPECIFIED, 0));
-    let port = member.local_addr().unwrap().port();
-    netns.run(|| member.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap());
-    let sender = bind(&netns, (Ipv4Addr::LOCALHOST, 0));
-    socket2::SockRef::from(&sender).set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
-    let (from, to) = (sender.local_addr().unwrap(), SocketAddr::from((group, port)));
-    sender.send_to(b"to all", to).unwrap();
-    assert_eq!(member.recv(&mut [0; 8]).unwrap(), 6);
-    for direction in ["out", "in"] {
-        await_flow(&tracer, Kind::New, direction, from, to);
-    }
-    assert_eq!(tracer.stop().events().len(), 2);
     Ok(())
 }
 
