@@ -120,18 +120,14 @@ pub(crate) fn unix(
     holders: &Holders,
 ) -> Result<(Vec<UnixSocket>, Walked), WalkError> {
     let sockets = Mutex::new(HashMap::new());
-    let read = || {
-        each_way(probe, &found.namespaces, |namespaces| {
-            iterator::visit(namespaces, |inode| {
-                let what = || format!("the Unix domain sockets of network namespace {inode}");
-                let found =
-                    unix_diag::sockets(inode).map_err(|source| WalkError::Read { what: what(), source })?;
-                locked(&sockets).extend(found.into_iter().map(|socket| (socket.cookie, socket)));
-                Ok(())
-            })
-        })
+    let read = |inode| {
+        let what = || format!("the Unix domain sockets of network namespace {inode}");
+        let found = unix_diag::sockets(inode).map_err(|source| WalkError::Read { what: what(), source })?;
+        locked(&sockets).extend(found.into_iter().map(|socket| (socket.cookie, socket)));
+        Ok(())
     };
-    let (mut walked, hidden) = read()?;
+    let (mut walked, hidden) =
+        each_way(probe, &found.namespaces, |namespaces| iterator::visit(namespaces, read))?;
     let no_way = || io::Error::other("no process and no file leads there");
     walked.refused.extend(hidden.union(&found.hidden).map(|&inode| (inode, no_way())));
     // A bucket of the kernel's table may change between two pages of a reading (unix_diag_dump(), net/unix/diag.c): a socket
@@ -141,7 +137,7 @@ pub(crate) fn unix(
         if holders.by_inode.keys().all(|inode| seen.contains(inode)) {
             break;
         }
-        read()?;
+        iterator::visit(&found.namespaces, read)?;
     }
     let sockets = sockets.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok((sockets.into_values().collect(), walked))

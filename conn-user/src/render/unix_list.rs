@@ -32,8 +32,8 @@ const COLUMNS: [(&str, bool); 15] = [
     ("holders", false),
 ];
 /// The columns that a narrow terminal leaves out, in this order.
-const DROPPABLE: [&str; 5] = ["send_queue", "receive_queue", "inode", "peer_inode", "state"];
-/// The columns whose values are cut then.
+const DROPPABLE: [&str; 4] = ["send_queue", "receive_queue", "inode", "peer_inode"];
+/// The columns whose values are cut then. A terminal that is still too narrow has no state.
 const NAMES: [&str; 3] = ["peer_path", "path", "comm"];
 
 /// The sockets with the addresses of their peers. `all` has the sockets that no filter let through, too.
@@ -85,8 +85,9 @@ impl<'a> UnixList<'a> {
 
     /// Aligned text, as wide as the terminal.
     pub(crate) fn text(&self, has_header: bool, terminal: Terminal) -> String {
-        let table = self.table().fitted(&DROPPABLE, terminal.width);
-        table.cut(&NAMES, terminal.width, terminal.ellipsis()).text(has_header)
+        let Terminal { width, .. } = terminal;
+        let table = self.table().fitted(&DROPPABLE, width).cut(&NAMES, width, terminal.ellipsis());
+        table.fitted(&["state"], width).text(has_header)
     }
 
     /// Comma-separated values.
@@ -218,6 +219,19 @@ mod tests {
         stream  established       5       0  -                   1           2  @x\x00\xff\x0a    7  a\x0ab\x3dc\x1b
         stream  established       5       0  @x\x00\xff\x0a      2           1  -                 7  a\x0ab\x3dc\x1b
         stream  unconnected       5       0  /run/a\x20b         3           -  -                 -  -
+        ");
+        let narrow = |width| list.text(true, Terminal { width: Some(width), ..Terminal::NONE });
+        insta::assert_snapshot!(narrow(70), @r"
+        TYPE    STATE        PATH            PEER_PATH       PID  COMM
+        stream  established  -               @x\x00\xff\x0a    7  a\x0ab\x3dc~
+        stream  established  @x\x00\xff\x0a  -                 7  a\x0ab\x3dc~
+        stream  unconnected  /run/a\x20b     -                 -  -
+        ");
+        insta::assert_snapshot!(narrow(45), @r"
+        TYPE    PATH      PEER_PATH  PID  COMM
+        stream  -         @x\x00\~     7  a\x0ab\~
+        stream  @x\x00\~  -            7  a\x0ab\~
+        stream  /run/a\~  -            -  -
         ");
         insta::assert_snapshot!(list.csv(true), @r"
         type,state,receive_queue,send_queue,path,abstract,inode,peer_inode,peer_path,id,netns,pid,comm,uid,holders

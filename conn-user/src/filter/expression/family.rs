@@ -9,9 +9,13 @@ use crate::filter::value::ranges::Ranges;
 
 /// The families of TCP, by word and by the number of [`Field::Family`].
 const FAMILIES: [(&str, u128); 2] = [("inet6:", 6), ("inet:", 4)];
-/// Families of ss whose sockets filters do not have, and how ss shows these.
-const OTHERS: [(&str, &str); 4] =
-    [("unix:", "ss -x"), ("link:", "ss -0"), ("netlink:", "ss -f netlink"), ("vsock:", "ss --vsock")];
+/// Families of ss whose sockets filters do not have, and the commands that show these.
+const OTHERS: [(&str, &str); 4] = [
+    ("unix:", "conntrace list -p unix"),
+    ("link:", "ss -0"),
+    ("netlink:", "ss -f netlink"),
+    ("vsock:", "ss --vsock"),
+];
 
 /// The family before a host or a port, if any, and the rest.
 ///
@@ -98,7 +102,7 @@ mod tests {
         let errors = ["src unix:/run/x", "dst link:ip", "src netlink:kernel", "sport vsock:3"]
             .map(|text| parse(text, &FixedLookup::default()).unwrap_err().complaint.to_string());
         insta::assert_snapshot!(errors.join("\n"), @"
-        unix: is a family of sockets that filters do not have: use ss -x
+        unix: is a family of sockets that filters do not have: use conntrace list -p unix
         link: is a family of sockets that filters do not have: use ss -0
         netlink: is a family of sockets that filters do not have: use ss -f netlink
         vsock: is a family of sockets that filters do not have: use ss --vsock
