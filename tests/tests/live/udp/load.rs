@@ -1,7 +1,7 @@
 //! Many exchanges as fast as all processors can: nothing is missing from the counts, nor from what was lost.
 
-use super::{bind, watch};
-use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs};
+use super::{bind, life::set_idle_times, watch};
+use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, tracer::Tracer};
 use macro_rules_attribute::apply;
 use std::{
     cell::Cell,
@@ -32,6 +32,13 @@ struct Made {
     came_in: u64,
     /// Still open.
     servers: Vec<UdpSocket>,
+}
+
+/// A tracer with this much room for events, in which no flow ends by idle time, however slow this machine is. Where nothing
+/// tracks connections, it has half a minute.
+fn watch_patiently(netns: &NetNs, room: &str) -> Tracer {
+    let _ = set_idle_times(netns, 3_600, 3_600);
+    netns.run(|| watch(netns, &["-e", "NEW,DESTROY", "-b", room]))
 }
 
 /// A socket for each query, as a resolver has it. Each thread is both sides of its exchanges.
@@ -96,7 +103,7 @@ fn every_exchange_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
     // Room for all events.
     let room = (exchanges() * PAIRS * 4 * 208).next_power_of_two();
-    let tracer = watch(&netns, &["-e", "NEW,DESTROY", "-b", &room.to_string()]);
+    let tracer = watch_patiently(&netns, &room.to_string());
     let Made { exchanges, came_in, servers } = generate(&netns);
     drop(servers);
     let sums = Cell::new([Sum::default(); 2]);
@@ -124,7 +131,7 @@ fn every_exchange_is_counted(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn every_lost_line_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
-    let tracer = watch(&netns, &["-e", "NEW,DESTROY", "-b", "4K"]);
+    let tracer = watch_patiently(&netns, "4K");
     let Made { exchanges, came_in, servers } = generate(&netns);
     drop(servers);
     // The sweep ends the flows of both servers, and loses nothing.
