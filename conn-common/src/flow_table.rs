@@ -67,6 +67,13 @@ pub const fn is_over(tag: u64) -> bool {
     phase_of(tag) >= RESIGNED
 }
 
+/// 1 if a CPU fills the slot of the tag, or has filled it with a flow that has not ended; else 0. A branch for each way of a
+/// bucket would be too many paths for the verifier.
+#[inline(always)]
+pub const fn is_used(tag: u64) -> u32 {
+    (1 << BUSY | 1 << TENTATIVE | 1 << OPEN) >> phase_of(tag) & 1
+}
+
 /// The two buckets of a flow in a table of `1 << bits` buckets, from both hashes of its identity. `bits` is 1 to 29.
 #[inline(always)]
 pub const fn buckets(hashes: [u64; 2], bits: u32) -> [u32; 2] {

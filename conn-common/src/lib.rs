@@ -12,6 +12,7 @@ pub mod counter;
 pub mod event;
 pub mod filter;
 pub mod flow;
+pub mod flow_counts;
 pub mod flow_table;
 pub mod histogram;
 pub mod layout;

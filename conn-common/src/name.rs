@@ -59,6 +59,8 @@ pub const FLOW_RELEASE: &str = "flow_release";
 pub const FLOW_BIND4: &str = "flow_bind4";
 /// The same of IPv6 sockets.
 pub const FLOW_BIND6: &str = "flow_bind6";
+/// Program on `udp:udp_fail_queue_rcv_skb`: packets that found a receive buffer full.
+pub const FLOW_DROP: &str = "flow_drop";
 /// Program on `sock:inet_sk_error_report`: errors of sockets.
 pub const FLOW_ERROR: &str = "flow_error";
 
@@ -115,6 +117,10 @@ pub const FLOW_TAGS: &str = "FLOW_TAGS";
 pub const FLOW_SOCKETS: &str = "FLOW_SOCKETS";
 /// Sockets that closed and have no entry in [`FLOW_SOCKETS`]: cookie and time.
 pub const FLOW_CLOSED: &str = "FLOW_CLOSED";
+/// Counts of flows, see [`crate::flow_counts`].
+pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+/// Packets of flows by network namespace, see [`crate::flow_counts::FlowTraffic`].
+pub const FLOW_NETNS: &str = "FLOW_NETNS";
 /// The owners of sockets that existed before the start, by cookie.
 pub const FLOW_HOLDERS: &str = "FLOW_HOLDERS";
 /// 1 while the reader of the ring sleeps.
@@ -181,6 +187,8 @@ pub const REMOTES_OF_SLOTS: &str = "REMOTES_OF_SLOTS";
 pub const SYSCALL_RESULT: &str = "SYSCALL_RESULT";
 /// The seeds of the two hashes of flows.
 pub const FLOW_SEEDS: [&str; 2] = ["FLOW_SEED", "FLOW_SEED_2"];
+/// 1 if flows are counted in [`FLOW_COUNTS`].
+pub const FLOWS_COUNTED: &str = "FLOWS_COUNTED";
 /// Binary logarithm of the buckets of [`FLOW_TAGS`].
 pub const FLOW_BITS: &str = "FLOW_BITS";
 /// The idle time of a flow, in ticks.

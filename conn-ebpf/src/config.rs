@@ -66,6 +66,8 @@ globals! {
     FLOW_SEED: u64 = 0;
     /// The second one.
     FLOW_SEED_2: u64 = 0;
+    /// 1 if flows are counted per port.
+    FLOWS_COUNTED: u8 = 0;
     /// Binary logarithm of the buckets of flows.
     FLOW_BITS: u32 = 1;
     /// The idle time of a flow, in ticks.

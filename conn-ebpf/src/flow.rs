@@ -1,6 +1,7 @@
 //! What packets, closes and refusals do to flows of UDP. No lock protects a flow: counters change by atomic addition, state and
 //! tag by compare-and-exchange, and only the CPU that made a change shows it.
 
+mod count;
 mod record;
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
@@ -28,6 +29,8 @@ use crate::storage::assoc_table::compare_exchange;
 use crate::storage::flow_table::{Ways, add_packet, exchange_tag, flow_at, tag_at};
 use crate::{config, filter};
 
+pub(crate) use count::dropped;
+
 /// The kernel's tick count.
 #[inline(always)]
 fn jiffies() -> u64 {
@@ -52,7 +55,7 @@ pub(crate) fn on_datagram(skb: Skb, packet: &Datagram) {
             let word = (&raw const (*flow).state).read_volatile();
             let idle = tick.wrapping_sub((&raw const (*flow).last).read_volatile()).cast_signed();
             if (*flow).check != packet.hashes[1] {
-                untracked(packet);
+                untracked(skb, packet);
                 return;
             }
             if idle <= timeout(word) {
@@ -102,7 +105,8 @@ const fn is_reply(direction: u8, way: u8) -> bool {
 
 /// The table has no room for the flow of a packet.
 #[inline(always)]
-fn untracked(packet: &Datagram) {
+fn untracked(skb: Skb, packet: &Datagram) {
+    count::untracked(skb, packet);
     count_amount(PACKETS_UNTRACKED, packet.segments.into());
     count_amount(BYTES_UNTRACKED, packet.payload);
 }
@@ -119,11 +123,12 @@ fn begin(skb: Skb, packet: &Datagram) -> u32 {
         return 0;
     }
     let Some(flow) = ways.acquire(jiffies()) else {
-        untracked(packet);
+        untracked(skb, packet);
         return 0;
     };
     record::fill(skb, packet, flow);
     if publish(packet, flow) {
+        count::begun(flow);
         note_socket(flow);
         announce(skb, packet, flow);
     } else {
@@ -202,6 +207,7 @@ fn step(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
 unsafe fn show_step(flow: *mut Flow, old_state: u8, new: u8) {
     // SAFETY: see above.
     unsafe { (*flow).connection.state = new };
+    count::stepped(flow, new);
     emit_wanted(flow, now(), EventHeader { kind: UPDATE, old_state, cause: NO_CAUSE });
 }
 
@@ -236,6 +242,7 @@ fn end(flow: *mut Flow, cookie: u64, phase: u64, cause: Cause, end_ns: u64) {
         (*flow).end_ns = end_ns;
         (*flow).connection.state = CLOSE;
         emit_wanted(flow, end_ns, EventHeader { kind: DESTROY, old_state, cause });
+        count::ended(flow, cause);
         // From now on the slot may be used again after a while.
         (&raw mut (*flow).ended).write_volatile(jiffies());
     }

@@ -123,6 +123,12 @@ pub(crate) fn flow_bind6(ctx: SockContext) -> i32 {
     hook::flow_socket::on_bind(&ctx)
 }
 
+/// A packet finds the receive buffer of a UDP socket full.
+#[btf_tracepoint(function = "udp_fail_queue_rcv_skb")]
+pub(crate) fn flow_drop(ctx: BtfTracePointContext) -> i32 {
+    hook::flow_drop::on_drop(&ctx)
+}
+
 /// A socket gets an error.
 #[btf_tracepoint(function = "inet_sk_error_report")]
 pub(crate) fn flow_error(ctx: BtfTracePointContext) -> i32 {

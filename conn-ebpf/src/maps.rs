@@ -8,6 +8,7 @@ use conn_common::connection::{Connection, Counted, Displaced};
 use conn_common::event::EventRecord;
 use conn_common::filter::Value;
 use conn_common::flow::{Flow, FlowSocket, SocketOwner};
+use conn_common::flow_counts::{FlowCounts, FlowTraffic};
 use conn_common::flow_table::BUCKET;
 use conn_common::histogram::Durations;
 use conn_common::ledger::{RepairKey, Slot, Totals};
@@ -207,6 +208,14 @@ pub(crate) static FLOW_SOCKETS: Array<FlowSocket, 1, MAPPED> = Array::new();
 /// Sockets that closed and had no entry in `FLOW_SOCKETS`, by cookie: inserted at the close, deleted by the user side.
 #[btf_map]
 pub(crate) static FLOW_CLOSED: HashMap<u64, u64, 1, ON_DEMAND> = HashMap::new();
+
+/// Counts of flows per direction and service port. The loader sets the size: 1 in a run that counts no flows.
+#[btf_map]
+pub(crate) static FLOW_COUNTS: Array<FlowCounts, 1, MAPPED> = Array::new();
+
+/// Packets of flows that ended, by network namespace: inserted at the first end, never deleted.
+#[btf_map]
+pub(crate) static FLOW_NETNS: HashMap<u32, FlowTraffic, 1, ON_DEMAND> = HashMap::new();
 
 /// Owners of UDP sockets, see `owner::socket_owner`. The kernel frees them with the socket.
 #[btf_map]

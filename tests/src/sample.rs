@@ -188,6 +188,8 @@ fn setup(columns: u16, words: &[&str]) -> Setup {
     let has = |word| words.contains(&word);
     let options = match () {
         // Samples of an attack choose their ports themselves.
+        // Samples of UDP choose their ports themselves, too.
+        () if has("udp") => "",
         () if has("-v") || has("ATTEMPT") || has(ATTACKED) => "",
         () if has("stats") || has("--listening") || has("LISTEN") => PORTS,
         () => STAGE,

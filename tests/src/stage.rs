@@ -19,7 +19,7 @@ use socket2::Socket;
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::Instant,
 };
@@ -103,6 +103,32 @@ impl Stage {
             })
         });
         process.join();
+    }
+
+    /// Queries over UDP, each from a socket of its own, to a server on this port that answers them.
+    pub fn queries(&self, port: u16, count: usize) {
+        let server = self.server.run(|| UdpSocket::bind((SERVER, port)).expect("bind"));
+        let mut buffer = [0; 512];
+        for _ in 0..count {
+            let client = self.udp_client(port);
+            client.send(&[0; 40]).expect("send");
+            let (_, from) = server.recv_from(&mut buffer).expect("receive");
+            server.send_to(&[0; 100], from).expect("send");
+            client.recv(&mut buffer).expect("receive");
+        }
+    }
+
+    /// A query over UDP to a port without a socket.
+    pub fn query_refused(&self, port: u16) {
+        let client = self.udp_client(port);
+        client.send(&[0; 48]).expect("send");
+        client.recv(&mut [0; 8]).expect_err("no process answers");
+    }
+
+    fn udp_client(&self, port: u16) -> UdpSocket {
+        let client = self.client.run(|| UdpSocket::bind((CLIENT, 0)).expect("bind"));
+        client.connect((SERVER, port)).expect("connect");
+        client
     }
 
     /// A process `telnetd` that listens on port 23 for a moment.

@@ -56,6 +56,7 @@ mod live {
     mod time_wait;
     mod traffic;
     mod udp;
+    mod udp_counts;
     mod udp_sockets;
     mod unix_sockets;
     mod usage;

@@ -181,6 +181,23 @@ fn check(state: &State, packets: u64) {
 }
 
 #[test]
+fn a_way_is_used_until_its_flow_ends() {
+    let key = key(0x1234_5678_9abc_def0);
+    for (tag, used) in [
+        (FREE, 0),
+        (BUSY, 1),
+        (key | TENTATIVE, 1),
+        (key | OPEN, 1),
+        (key | RESIGNED, 0),
+        (key | CLOSED, 0),
+        (key | EXPIRED, 0),
+    ] {
+        assert_eq!(is_used(tag), used, "{tag:x}");
+        assert!(used == 0 || !is_over(tag));
+    }
+}
+
+#[test]
 fn two_cpus_begin_one_flow() {
     assert!(explore(&[FREE, FREE], &[begin, begin], |state| check(state, 2)) > 100);
 }

@@ -7,6 +7,7 @@ use conn_common::flow_table::{CLOSED, EXPIRED, OPEN, phase_of};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{Owner, SEND};
 
+use super::count;
 use crate::config;
 use crate::datagram::Datagram;
 use crate::maps::{FLOW_HOLDERS, FLOW_SOCKETS};
@@ -19,6 +20,7 @@ use crate::tuple::put;
 #[inline(never)]
 pub(super) fn fill(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
     let is_out = packet.way as usize == SENT;
+    count::reused(flow);
     // SAFETY: a map value whose tag is BUSY, so that no other CPU uses it.
     unsafe {
         (*flow).check = packet.hashes[1];

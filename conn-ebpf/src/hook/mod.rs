@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod datagram;
 pub(crate) mod destroy_sock;
 pub(crate) mod discarded;
+pub(crate) mod flow_drop;
 pub(crate) mod flow_error;
 pub(crate) mod flow_socket;
 pub(crate) mod refused;

@@ -2,7 +2,7 @@
 
 use conn_common::flow::{Flow, SENT};
 use conn_common::flow_table::{
-    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, is_over, key, settle,
+    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, is_over, is_used, key, settle,
 };
 
 use crate::config;
@@ -97,8 +97,14 @@ impl<'a> Ways<'a> {
     /// there is none.
     #[inline(always)]
     pub(crate) fn acquire(&self, now: u64) -> Option<*mut Flow> {
-        let mut way = 0;
-        while way < WAYS {
+        // The usual flow is found in its first bucket. A bucket that is half full leaves its room to flows whose other bucket is
+        // fuller: up to 70 % of the table, each flow then finds room.
+        let [first, second] = self.buckets.map(used_in);
+        let start = if first < BUCKET / 2 || first <= second { 0 } else { BUCKET };
+        let mut nth = 0;
+        while nth < WAYS {
+            let way = nth ^ start;
+            nth += 1;
             let tag = self.tag(way);
             if tag == FREE || is_over(tag) {
                 let index = self.index(way);
@@ -115,7 +121,6 @@ impl<'a> Ways<'a> {
                     }
                 }
             }
-            way += 1;
         }
         None
     }
@@ -130,6 +135,19 @@ impl<'a> Ways<'a> {
         self.exchange(way, BUSY, self.key | TENTATIVE);
         settle(self, way, self.key)
     }
+}
+
+/// Ways of a bucket with a flow that has not ended.
+#[inline(always)]
+fn used_in(bucket: u32) -> u32 {
+    let Some(tags) = FLOW_TAGS.get_ptr(bucket) else { return BUCKET };
+    let (mut way, mut used) = (0, 0);
+    while way < BUCKET {
+        // SAFETY: a word of the bucket.
+        used += is_used(unsafe { tags.cast::<u64>().add(way as usize).read_volatile() });
+        way += 1;
+    }
+    used
 }
 
 /// The flow with a tag in a bucket.

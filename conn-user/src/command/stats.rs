@@ -1,18 +1,29 @@
 //! `conntrace stats`: the ledger per service port, once at the end or at an interval, with the identity and the
 //! audit that prove it.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
+use conn_common::flow_counts::FlowTraffic;
 use conn_common::remote;
 
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::event::sort_key::{SourceGroup, TopSources};
 use crate::filter::Filter;
+use crate::filter::protocols::Protocols;
+use crate::host::clock;
 use crate::host::facts::Host;
+use crate::host::plan::HookSet;
+use crate::kernel::flow_counts::FlowTally;
+use crate::kernel::flow_map::FlowMaps;
 use crate::kernel::load_options::{Options, RemoteOptions};
 use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
+use crate::ledger::flow_report::FlowReport;
+use crate::ledger::flow_reporter::{FlowReporter, Swept};
+use crate::ledger::report::Report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
 use crate::ledger::self_cost::SelfCostWatch;
@@ -21,6 +32,7 @@ use crate::output::{queue, stderr, terminal};
 use crate::render::number_table::TableFormat;
 use crate::render::style::Color;
 use crate::settings::StatsSettings;
+use crate::stream::flow_sweep::FlowSweep;
 use crate::stream::ready::Ready;
 use crate::stream::shutdown::Shutdown;
 
@@ -34,27 +46,135 @@ const MAX_WAITING: usize = 4 << 20;
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     settings.filter.log(&Kind::ALL, settings.protocols);
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
+    let [counts_tcp, counts_udp] =
+        [Protocols::TCP, Protocols::UDP].map(|protocol| settings.protocols.contains(protocol));
     let session = Session::start(
         host,
         &Options {
-            hooks: settings.hooks,
+            hooks: settings.hooks.or_else(|| (!counts_tcp).then_some(HookSet::NONE)),
+            counts: counts_tcp,
+            flows: counts_udp,
+            flow_counts: counts_udp,
             durations: settings.lifetimes,
             remotes: settings.sources.map(|top| remotes(top, &settings.filter)),
             ..Options::counting()
         },
     )?;
-    let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
-    if settings.lifetimes {
-        reporter = reporter.with_lifetimes(&session)?;
-    }
-    if let Some(top) = settings.sources {
-        reporter = reporter.with_sources(&session, top)?;
-    }
+    let flows = if counts_udp { Some(Flows::new(&session, &settings.filter)?) } else { None };
+    let tcp = if counts_tcp {
+        let mut reporter = Reporter::new(&session, &settings.filter)?.with_self_cost(self_cost.as_ref());
+        if settings.lifetimes {
+            reporter = reporter.with_lifetimes(&session)?;
+        }
+        if let Some(top) = settings.sources {
+            reporter = reporter.with_sources(&session, top)?;
+        }
+        Some(reporter)
+    } else {
+        None
+    };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, &mut reporter))
+        .block_on(watch(settings, Reporters { tcp, flows }))
+}
+
+/// The sweep over flows, and the reports of what it and the programs count.
+struct Flows<'a> {
+    sweep: FlowSweep,
+    reporter: FlowReporter<'a>,
+}
+
+impl Swept for FlowSweep {
+    fn tally(&self) -> &FlowTally {
+        &self.tally
+    }
+
+    fn in_table(&self) -> BTreeMap<u32, FlowTraffic> {
+        self.traffic_in_table()
+    }
+}
+
+impl<'a> Flows<'a> {
+    fn new(session: &'a Session, filter: &'a Filter) -> Result<Self, Error> {
+        let sweep = FlowSweep::counting(FlowMaps::new(&session.probe)?);
+        let reporter = FlowReporter::new(session, filter, &sweep)?;
+        Ok(Self { sweep, reporter })
+    }
+
+    fn sweep(&mut self) -> Result<(), Error> {
+        // A run that counts makes no events.
+        Ok(self.sweep.run(clock::boot_now_ns(), |_| {})?)
+    }
+
+    /// A report of the flows. The flows of sockets that have closed end first.
+    fn report(&mut self, when: When) -> Result<FlowReport, Error> {
+        self.sweep()?;
+        Ok(self.reporter.report(when, &self.sweep)?)
+    }
+}
+
+/// The reports of each protocol of the run.
+struct Reporters<'a> {
+    tcp: Option<Reporter<'a>>,
+    flows: Option<Flows<'a>>,
+}
+
+impl Reporters<'_> {
+    async fn report(&mut self, when: When) -> Result<Reports, Error> {
+        let tcp = match &mut self.tcp {
+            Some(reporter) => Some(reporter.report(when).await?),
+            None => None,
+        };
+        let udp = self.flows.as_mut().map(|flows| flows.report(when)).transpose()?;
+        Ok(Reports { tcp, udp })
+    }
+
+    /// Sweeps over the flows whenever that is due. Never ends but by an error.
+    async fn sweep(&mut self) -> Result<Infallible, Error> {
+        let Some(flows) = &mut self.flows else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(flows.sweep.due_in()).await;
+            flows.sweep()?;
+        }
+    }
+}
+
+/// The reports of one moment.
+struct Reports {
+    tcp: Option<Report>,
+    udp: Option<FlowReport>,
+}
+
+impl Reports {
+    /// Only the sums.
+    fn keep_totals(&mut self) {
+        if let Some(report) = &mut self.tcp {
+            report.ports.clear();
+        }
+        if let Some(report) = &mut self.udp {
+            report.ports.clear();
+        }
+    }
+
+    /// The reports in the style. In JSON, flows of UDP are a member of the object.
+    fn write(&self, style: &ReportStyle) -> String {
+        match (&self.tcp, &self.udp, style.format) {
+            (Some(tcp), Some(udp), TableFormat::Json) => tcp.json_with(Some(udp)),
+            (None, Some(udp), TableFormat::Json) => udp.json(),
+            (None, Some(udp), TableFormat::Csv) => udp.csv(style),
+            (tcp, udp, _) => {
+                let tcp = tcp.as_ref().map(|report| report.write(style)).unwrap_or_default();
+                let udp = udp.as_ref().map(|report| report.text(style)).unwrap_or_default();
+                tcp + &udp
+            }
+        }
+    }
+
+    fn missed(&self) -> u64 {
+        self.tcp.as_ref().map_or(0, Report::missed) + self.udp.as_ref().map_or(0, FlowReport::missed)
+    }
 }
 
 /// What the kernel counts per remote address: of the ports that pass the filter.
@@ -67,7 +187,7 @@ fn remotes(top: TopSources, filter: &Filter) -> RemoteOptions {
 }
 
 /// Prints reports until the end.
-async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<(), Error> {
+async fn watch(settings: &StatsSettings, mut reporters: Reporters<'_>) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
     let (mut sink, output) = queue::stdout(MAX_WAITING)?;
     Ready::take().signal();
@@ -77,19 +197,20 @@ async fn watch(settings: &StatsSettings, reporter: &mut Reporter<'_>) -> Result<
             () = shutdown.wait() => true,
             ended = output.ended() => return ended,
             () = pause(settings.interval) => false,
+            failed = reporters.sweep() => match failed? {},
         };
         let report = tokio::select! {
-            report = reporter.report(When::Due), if !ended => Some(report?),
+            report = reporters.report(When::Due), if !ended => Some(report?),
             () = shutdown.wait(), if !ended => None,
             else => None,
         };
         ended |= report.is_none();
         let mut report = match report {
             Some(report) => report,
-            None => reporter.report(When::Now).await?,
+            None => reporters.report(When::Now).await?,
         };
         if settings.total {
-            report.ports.clear();
+            report.keep_totals();
         }
         let mut text = report.write(&style).into_bytes();
         if settings.format == TableFormat::Csv {

@@ -15,6 +15,7 @@ pub(crate) mod workload;
 use std::collections::BTreeMap;
 
 use conn_common::connection::{Connection, IN, OUT};
+use conn_common::protocol::TCP;
 use conn_common::remote::{SLOT_WORDS, slot_bit};
 use conn_common::state::{CLOSE, LISTEN};
 
@@ -165,14 +166,20 @@ impl Filter {
 
     /// True if a slot of the ledger may count connections that pass. A slot of TCP knows direction and service port only.
     pub fn matches_slot(&self, direction: u8, port: u16) -> bool {
+        self.matches_slot_of(TCP, direction, port)
+    }
+
+    /// The same of the counts of a protocol.
+    pub(crate) fn matches_slot_of(&self, protocol: u8, direction: u8, port: u16) -> bool {
         let connection = Connection { direction, dport: port, ..Connection::UNSEEN };
+        let subject = Subject { protocol, ..Subject::from(&connection) };
         let knows = |field| matches!(field, Field::Direction | Field::Service | Field::Protocol);
         if !self.asks_for(|field| !knows(field)) && !self.has_predicate() {
-            return self.matches(&connection);
+            return self.matches(subject);
         }
-        [Field::Direction, Field::Service, Field::Protocol].iter().all(|field| {
-            self.bounds.get(field).is_none_or(|set| set.contains(field.of(&(&connection).into())))
-        })
+        [Field::Direction, Field::Service, Field::Protocol]
+            .iter()
+            .all(|field| self.bounds.get(field).is_none_or(|set| set.contains(field.of(&subject))))
     }
 
     /// The slots that [`Self::matches_slot`] lets through, as [`slot_bit`] has them; `None` for all.

@@ -1,6 +1,7 @@
 //! What a filter judges.
 
 use conn_common::connection::Connection;
+use conn_common::protocol::TCP;
 
 use crate::event::Event;
 use crate::event::workload::Workload;
@@ -10,6 +11,8 @@ use crate::event::workload::Workload;
 pub struct Subject<'a> {
     /// The connection.
     pub connection: &'a Connection,
+    /// Its protocol (`IPPROTO_*`).
+    pub protocol: u8,
     /// The event of it.
     pub event: Option<&'a Event>,
     /// The mark of its socket; `None` if the kernel does not show it.
@@ -22,13 +25,13 @@ pub struct Subject<'a> {
 
 impl<'a> From<&'a Connection> for Subject<'a> {
     fn from(connection: &'a Connection) -> Self {
-        Self { connection, event: None, mark: None, interface: None, workload: None }
+        Self { connection, protocol: TCP, event: None, mark: None, interface: None, workload: None }
     }
 }
 
 impl<'a> From<&'a Event> for Subject<'a> {
     fn from(event: &'a Event) -> Self {
-        Self { event: Some(event), ..Self::from(&event.connection) }
+        Self { event: Some(event), protocol: event.protocol, ..Self::from(&event.connection) }
     }
 }
 

@@ -8,7 +8,7 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError
 use aya::{Ebpf, EbpfLoader};
 use conn_common::flow::{GRACE_MS, SOCKET_BITS, STREAM_AFTER_S};
 use conn_common::flow_table::BUCKET;
-use conn_common::name;
+use conn_common::{flow_counts, name};
 
 use crate::host::flows::{self, FlowTimeouts};
 use crate::kernel::load_options::Options;
@@ -20,6 +20,10 @@ const BUCKET_BITS: u32 = 14;
 const CLOSED_SOCKETS: u32 = 1 << 16;
 /// Sockets that existed before the start and have an owner.
 const HOLDERS: u32 = 1 << 16;
+/// Network namespaces whose packets are counted apart.
+const NAMESPACES: u32 = 1 << 16;
+/// The tracepoint of full receive buffers.
+const QUEUE_FAILED: &str = "udp_fail_queue_rcv_skb";
 /// The tracepoint of errors of sockets, since 5.15.
 const ERROR_REPORT: &str = "inet_sk_error_report";
 
@@ -33,11 +37,12 @@ pub(super) struct Globals {
     stream_after: u32,
     grace: u32,
     tick_ns: u32,
+    counted: u8,
 }
 
 impl Globals {
     /// Fresh seeds, and the times of this host in ticks.
-    pub(super) fn new(timeouts: FlowTimeouts) -> Self {
+    pub(super) fn new(timeouts: FlowTimeouts, options: &Options) -> Self {
         let tick_ns = flows::tick_ns();
         let ticks = |ns: u64| u32::try_from(ns.div_ceil(tick_ns)).unwrap_or(u32::MAX);
         let seconds = |s: u64| ticks(s * 1_000_000_000);
@@ -49,6 +54,7 @@ impl Globals {
             stream_after: seconds(STREAM_AFTER_S),
             grace: ticks(GRACE_MS * 1_000_000),
             tick_ns: u32::try_from(tick_ns).unwrap_or(u32::MAX),
+            counted: u8::from(options.flow_counts),
         }
     }
 }
@@ -56,12 +62,16 @@ impl Globals {
 /// Sets sizes and globals. In a run without flows, all maps have one entry.
 pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals, options: &Options) {
     let entries = |entries: u32| if options.flows { entries } else { 1 };
+    let counts = |entries: u32| if options.flow_counts { entries } else { 1 };
     loader
         .map_max_entries(name::FLOWS, entries(BUCKET << BUCKET_BITS))
         .map_max_entries(name::FLOW_TAGS, entries(1 << BUCKET_BITS))
         .map_max_entries(name::FLOW_SOCKETS, entries(1 << SOCKET_BITS))
         .map_max_entries(name::FLOW_CLOSED, entries(CLOSED_SOCKETS))
         .map_max_entries(name::FLOW_HOLDERS, entries(HOLDERS))
+        .map_max_entries(name::FLOW_COUNTS, counts(flow_counts::ENTRIES))
+        .map_max_entries(name::FLOW_NETNS, counts(NAMESPACES))
+        .override_global(name::FLOWS_COUNTED, &globals.counted, true)
         .override_global(name::FLOW_SEEDS[0], &globals.seeds[0], true)
         .override_global(name::FLOW_SEEDS[1], &globals.seeds[1], true)
         .override_global(name::FLOW_BITS, &globals.bits, true)
@@ -73,11 +83,12 @@ pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals, opt
 }
 
 impl Probe {
-    /// Loads and attaches the hooks of flows. Nothing is counted before [`Self::enable`].
+    /// Loads and attaches the hooks of flows. Nothing is counted before [`Self::enable`]. Returns whether full receive buffers
+    /// are seen.
     ///
     /// # Errors
     /// What the kernel refuses, with the remedy.
-    pub(super) fn attach_flows(&self, root: &Path) -> Result<(), ProbeError> {
+    pub(super) fn attach_flows(&self, root: &Path, options: &Options) -> Result<bool, ProbeError> {
         let cgroup = File::open(root)
             .map_err(|source| ProbeError::CgroupRoot { path: root.display().to_string(), source })?;
         let ebpf = &mut *self.ebpf();
@@ -92,17 +103,33 @@ impl Probe {
                 is_taken: false,
             })?;
         }
-        if let Program::BtfTracePoint(errors) = program(ebpf, name::FLOW_ERROR)? {
-            let attached =
-                self.with_btf(|btf| errors.load(ERROR_REPORT, btf).and_then(|()| errors.attach()))?;
-            if let Err(error) = attached {
-                log::warn!(
-                    "flows that the peer's host refused count as closed: the kernel lacks {ERROR_REPORT}"
-                );
-                log::debug!("{}", refused(name::FLOW_ERROR.into(), &error));
-            }
+        let refusals = "flows that the peer's host refused count as closed";
+        self.attach_flow_tracepoint(ebpf, name::FLOW_ERROR, ERROR_REPORT, refusals)?;
+        if !options.flow_counts {
+            return Ok(false);
         }
-        Ok(())
+        let drops = "packets that found a receive buffer full are not counted";
+        self.attach_flow_tracepoint(ebpf, name::FLOW_DROP, QUEUE_FAILED, drops)
+    }
+
+    /// Loads and attaches a program on a tracepoint that a kernel may lack, which has this consequence. Returns whether the
+    /// program is attached.
+    fn attach_flow_tracepoint(
+        &self,
+        ebpf: &mut Ebpf,
+        name: &'static str,
+        tracepoint: &str,
+        consequence: &str,
+    ) -> Result<bool, ProbeError> {
+        let Program::BtfTracePoint(program) = program(ebpf, name)? else {
+            return Err(ProbeError::Missing { name });
+        };
+        let attached = self.with_btf(|btf| program.load(tracepoint, btf).and_then(|()| program.attach()))?;
+        if let Err(error) = &attached {
+            log::warn!("{consequence}: the kernel lacks {tracepoint}");
+            log::debug!("{}", refused(name.into(), error));
+        }
+        Ok(attached.is_ok())
     }
 }
 

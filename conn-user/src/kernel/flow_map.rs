@@ -11,7 +11,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Map, MapData};
-use conn_common::flow::{Flow, FlowSocket};
+use conn_common::flow::{Flow, FlowSocket, RECEIVED, SENT};
+use conn_common::flow_counts::FlowTraffic;
 use conn_common::name;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -163,6 +164,19 @@ impl FlowMaps {
             FlowWord::Ended => std::mem::offset_of!(Flow, ended),
         };
         self.flows.word(index, offset).store(value, Ordering::SeqCst);
+    }
+
+    /// Takes the packets and bytes out of a slot, for the counts of its port and namespace.
+    pub(crate) fn take_traffic(&self, index: u32) -> (FlowTraffic, [u64; 2]) {
+        let take = |offset: usize| {
+            [SENT, RECEIVED]
+                .map(|way| self.flows.word(index, offset + way * size_of::<u64>()).swap(0, Ordering::SeqCst))
+        };
+        let traffic = FlowTraffic {
+            packets: take(std::mem::offset_of!(Flow, packets)),
+            merged: take(std::mem::offset_of!(Flow, merged)),
+        };
+        (traffic, take(std::mem::offset_of!(Flow, bytes)))
     }
 
     /// Sockets with several flows that closed: entry, cookie and time.

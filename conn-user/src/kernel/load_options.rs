@@ -57,6 +57,8 @@ pub struct Options {
     pub remotes: Option<RemoteOptions>,
     /// The run has flows of UDP, too.
     pub flows: bool,
+    /// Flows are counted per port.
+    pub flow_counts: bool,
     /// The hook that sees accepts, instead of the best one of this host.
     pub accept_hook: Option<AcceptHook>,
 }
@@ -77,6 +79,7 @@ impl Options {
             durations: false,
             remotes: None,
             flows: false,
+            flow_counts: false,
             accept_hook: None,
         }
     }

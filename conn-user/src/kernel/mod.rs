@@ -7,6 +7,7 @@ pub mod attempt_hooks;
 mod btf;
 pub(crate) mod counters;
 mod filter_maps;
+pub(crate) mod flow_counts;
 mod flow_hooks;
 pub(crate) mod flow_map;
 pub(crate) mod iterator;

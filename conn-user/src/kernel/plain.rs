@@ -7,6 +7,7 @@ use conn_common::assoc_table::TableSlot;
 use conn_common::attempt::PortAttempts;
 use conn_common::connection::Connection;
 use conn_common::flow::{Flow, FlowSocket};
+use conn_common::flow_counts::{self, FlowCounts, FlowTraffic};
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
 use conn_common::remote::{RemoteCounts, RemoteKey};
@@ -55,5 +56,7 @@ plain! {
     Durations: [u64; BUCKETS] [u64; BUCKETS];
     [u64; 8]: [u64; 8];
     Flow: u64 u64 u64 u64 [u64; 2] [u64; 2] u64 u64 u64 u32 u32 [u64; 2] u32 u32 Connection;
+    FlowCounts: [u64; flow_counts::CELLS];
+    FlowTraffic: [u64; 2] [u64; 2];
     FlowSocket: u64 u64 u64 u64 u64 [u64; 3];
 }

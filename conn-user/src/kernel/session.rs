@@ -51,6 +51,8 @@ pub struct Session {
     pub accepts: Search,
     /// What the run sees of attempts that never become a connection.
     pub sight: Sight,
+    /// Packets that find a receive buffer of UDP full are counted.
+    pub flow_drops: bool,
     /// The namespaces whose sockets were adopted, by inode number.
     pub adopted: BTreeSet<u32>,
 }
@@ -97,9 +99,10 @@ impl Session {
             ..probe.sight().filtered(&options.filter)
         };
         probe.attach_hooks(plan)?;
-        if let Some(root) = plan.cgroup_root.as_deref().filter(|_| options.flows) {
-            probe.attach_flows(root)?;
-        }
+        let flow_drops = match plan.cgroup_root.as_deref().filter(|_| options.flows) {
+            Some(root) => probe.attach_flows(root, options)?,
+            None => false,
+        };
         probe.enable()?;
         if options.flows && asks_owners {
             AdoptIterator::of_flow_owners(&probe)?.each(|()| {})?;
@@ -109,7 +112,7 @@ impl Session {
             probe.release_btf();
         }
         let adopted = if watches(plan) { sockets::adopt_all(&probe, asks_owners)? } else { BTreeSet::new() };
-        Ok(Self { probe: Arc::new(probe), counters, plan: plan.clone(), accepts, sight, adopted })
+        Ok(Self { probe: Arc::new(probe), counters, plan: plan.clone(), accepts, sight, flow_drops, adopted })
     }
 }
 

@@ -3,10 +3,11 @@
 use conn_common::ledger::Cells as _;
 use conn_common::state;
 use serde::ser::SerializeSeq as _;
-use serde::{Serialize as _, Serializer};
+use serde::{Serialize, Serializer};
 
 use crate::host::services::Services;
 use crate::ledger::attempts::AttemptCounts;
+use crate::ledger::flow_report::FlowReport;
 use crate::ledger::rates::Rates;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, RowKey, direction_name};
 use crate::ledger::self_cost::SelfCost;
@@ -14,7 +15,7 @@ use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, RowObj
 use crate::render::style::Terminal;
 
 /// How many ports a table names, the busiest first. All others are in one row.
-const BUSIEST: usize = 20;
+pub(super) const BUSIEST: usize = 20;
 
 /// How a report is written.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +59,28 @@ impl Report {
     pub(crate) fn write(&self, style: &ReportStyle) -> String {
         match style.format {
             TableFormat::Csv => self.csv(style),
-            TableFormat::Json => match serde_json::to_string(self) {
-                Ok(json) => json + "\n",
-                Err(error) => unreachable!("numbers and text are JSON: {error}"),
-            },
+            TableFormat::Json => self.json_with(None),
             TableFormat::Table => self.text(style),
+        }
+    }
+
+    /// The report as one line of JSON, with the flows of UDP if the run counts them.
+    pub(crate) fn json_with(&self, flows: Option<&FlowReport>) -> String {
+        /// Both as one object.
+        #[derive(Serialize)]
+        struct Both<'a> {
+            #[serde(flatten)]
+            tcp: &'a Report,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            udp: Option<&'a FlowReport>,
+        }
+        let json = match flows {
+            None => serde_json::to_string(self),
+            udp => serde_json::to_string(&Both { tcp: self, udp }),
+        };
+        match json {
+            Ok(json) => json + "\n",
+            Err(error) => unreachable!("numbers and text are JSON: {error}"),
         }
     }
 

@@ -334,8 +334,26 @@ impl CountSettings {
 impl StatsSettings {
     fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let filter = filter::for_ledger(args, lookup)?;
+        let protocols = protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)?;
+        if args.output == TableFormat::Csv && protocols == Protocols::INET {
+            let complaint =
+                "the counts of tcp and udp have other columns: use -p tcp or -p udp, or --output json";
+            return Err(UsageError::conflict("--output", complaint));
+        }
+        if !protocols.contains(Protocols::TCP) {
+            for (option, is_given) in [
+                ("--lifetimes", args.lifetimes),
+                ("--sources", args.sources.is_some()),
+                ("--proof", args.proof),
+            ] {
+                if is_given {
+                    let complaint = complaint!("{option} is for tcp: add tcp to -p, or leave {option} out");
+                    return Err(UsageError::conflict(option, complaint));
+                }
+            }
+        }
         Ok(Self {
-            protocols: protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)?,
+            protocols,
             filter,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,

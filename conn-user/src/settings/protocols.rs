@@ -23,7 +23,7 @@ impl Command {
     pub(super) const LIFE: Self = Self { name: "life", shows: Protocols::INET };
     pub(super) const LIST: Self = Self { name: "list", shows: Protocols::INET.union(Protocols::UNIX) };
     pub(super) const COUNT: Self = Self { name: "count", shows: Protocols::INET };
-    pub(super) const STATS: Self = Self { name: "stats", shows: Protocols::TCP };
+    pub(super) const STATS: Self = Self { name: "stats", shows: Protocols::INET };
 
     /// The remedy for a protocol that the command cannot show.
     fn refusal(self, wanted: Protocols) -> Complaint {

@@ -3,7 +3,7 @@
 //! The kernel programs end a flow at the close of a socket with one flow, and at a packet that comes after the idle time. A
 //! flow whose last packet was the last of all is ended here, with the time at which its idle time was over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use conn_common::connection::WANTED;
 use conn_common::event::DESTROY;
 use conn_common::filter::{bit, wants_owner, wants_state};
 use conn_common::flow::{Flow, GRACE_MS, end_cause, state_of};
+use conn_common::flow_counts::FlowTraffic;
 use conn_common::flow_table::{BUSY, CLOSED, EXPIRED, FREE, OPEN, is_over, key_of, phase_of};
 use conn_common::state::CLOSE;
 
@@ -19,6 +20,7 @@ use crate::event::Event;
 use crate::event::decode;
 use crate::filter::KernelPart;
 use crate::host::flows::{self, FlowTimeouts};
+use crate::kernel::flow_counts::FlowTally;
 use crate::kernel::flow_map::{FlowMaps, FlowWord};
 use crate::kernel::map::MapError;
 
@@ -39,6 +41,9 @@ pub(crate) struct FlowSweep {
     closed_before: HashMap<u64, u64>,
     /// Events that the sweep made.
     pub emitted: u64,
+    /// What the sweep counts, in a run that counts flows.
+    pub tally: FlowTally,
+    counts: bool,
 }
 
 impl FlowSweep {
@@ -53,7 +58,28 @@ impl FlowSweep {
             next: Instant::now() + EVERY,
             closed_before: HashMap::new(),
             emitted: 0,
+            tally: FlowTally::default(),
+            counts: false,
         }
+    }
+
+    /// A sweep that counts the flows that it ends.
+    pub(crate) fn counting(maps: FlowMaps) -> Self {
+        Self { counts: true, ..Self::new(maps, 0, &KernelPart::all()) }
+    }
+
+    /// The packets of the flows in the table, by network namespace: of those that are alive, and packets that were under way when
+    /// their flow ended.
+    pub(crate) fn traffic_in_table(&self) -> BTreeMap<u32, FlowTraffic> {
+        let mut traffic = BTreeMap::<u32, FlowTraffic>::new();
+        for index in 0..self.maps.slots() {
+            if phase_of(self.maps.tag(index)) > BUSY {
+                let flow = self.maps.flow(index);
+                let of_flow = FlowTraffic { packets: flow.packets, merged: flow.merged };
+                traffic.entry(flow.connection.netns).or_default().add(&of_flow);
+            }
+        }
+        traffic
     }
 
     /// How long until the next sweep.
@@ -110,7 +136,7 @@ impl FlowSweep {
         }
         self.maps.set(index, FlowWord::Cause, cause as u64 | u64::from(index) << 32);
         self.maps.set(index, FlowWord::EndNs, end_ns);
-        self.maps.set(index, FlowWord::Ended, self.tick(&flow, now_ns));
+        let ended = self.tick(&flow, now_ns);
         let mut flow = self.maps.flow(index);
         let old_state = state_of(flow.state);
         flow.connection.state = CLOSE;
@@ -122,6 +148,12 @@ impl FlowSweep {
             self.emitted += 1;
             each(&decode::flow_end(&flow, old_state, cause, end_ns));
         }
+        if self.counts {
+            self.tally.count_end(&flow.connection, cause);
+            self.tally.add_traffic(&flow.connection, self.maps.take_traffic(index));
+        }
+        // From now on the slot may be used again after a while.
+        self.maps.set(index, FlowWord::Ended, ended);
     }
 
     /// When the idle time of a flow is over, nanoseconds of `CLOCK_BOOTTIME`.
@@ -149,6 +181,10 @@ impl FlowSweep {
             || !self.maps.exchange_tag(index, tag, BUSY)
         {
             return;
+        }
+        if self.counts {
+            // Packets that were under way when the flow ended.
+            self.tally.add_traffic(&flow.connection, self.maps.take_traffic(index));
         }
         self.maps.exchange_tag(index, BUSY, FREE);
     }

@@ -33,6 +33,7 @@ const PAGES: &[Page] = &[
     page!("docs/filters.md"),
     page!("docs/json.md"),
     page!("docs/stats.md"),
+    page!("docs/udp.md"),
 ];
 
 /// Samples of connections, which concern the stage alone.
@@ -54,6 +55,7 @@ const SAMPLES: &[Sample] = &[
 /// Samples whose last lines compare all sockets of the host, which must hold still meanwhile.
 const PROVEN_SAMPLES: &[Sample] = &[
     Sample { name: "stats", make: stats },
+    Sample { name: "stats-udp", make: stats_udp },
     Sample { name: "lifetimes", make: lifetimes },
     Sample { name: "attacks", make: attacks },
     Sample { name: "full queues", make: full_queues },
@@ -196,6 +198,14 @@ fn stats(stage: &Stage) -> Vec<String> {
         let open = stage.open();
         thread::sleep(Duration::from_millis(1200));
         open.close();
+    })
+}
+
+/// Queries to a server, and one to a port without a socket.
+fn stats_udp(stage: &Stage) -> Vec<String> {
+    sample::count(160, &["stats", "-p", "udp", "--dport", "domain,tftp", "--timeout", "2s"], || {
+        stage.queries(53, 3);
+        stage.query_refused(69);
     })
 }
 

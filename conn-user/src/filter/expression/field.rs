@@ -3,7 +3,6 @@
 use conn_common::cause::Cause;
 use conn_common::connection::{Connection, IN, UNDIRECTED};
 use conn_common::owner::COMM;
-use conn_common::protocol::TCP;
 use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
 use crate::event::{Event, until_zero};
@@ -281,7 +280,7 @@ impl Field {
             Self::Direction if !connection.is_directed() => UNDIRECTED.into(),
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),
-            Self::Protocol => subject.event.map_or(TCP, |event| event.protocol).into(),
+            Self::Protocol => subject.protocol.into(),
             Self::Netns => connection.netns.into(),
             Self::Pid => owners(owner.pid.into()),
             Self::Uid => owners(owner.uid.into()),
