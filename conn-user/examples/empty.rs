@@ -1,10 +1,11 @@
 //! Programs that do nothing, on the hooks that conntrace plans here, until SIGINT: what the hooks themselves
-//! cost. With `--remember` they make a memory for each socket, as conntrace must. For `cargo xtask bench`.
+//! cost. With `--remember` they make a memory for each socket, as conntrace must; with `--udp` they are on the hooks of flows of
+//! UDP. For `cargo xtask bench`.
 
 use std::error::Error;
 use std::fs::File;
 
-use aya::programs::{BtfTracePoint, CgroupAttachMode, SockOps};
+use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, SockOps};
 use aya::{Btf, Ebpf};
 use conntrace::host::facts::Host;
 use conntrace::host::plan::plan;
@@ -29,6 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         program.attach()?;
         Ok(())
     };
+    if std::env::args().any(|word| word == "--udp") {
+        attach("empty_error", "inet_sk_error_report")?;
+        let root = plan.cgroup_root.as_ref().ok_or("no cgroup v2 root")?;
+        attach_to_packets(&mut ebpf, &File::open(root)?)?;
+        Ready::take().signal();
+        signals.wait()?;
+        return Ok(());
+    }
     attach("empty_destroy", "tcp_destroy_sock")?;
     let remembers = std::env::args().any(|word| word == "--remember");
     attach(if remembers { "remember_state" } else { "empty_state" }, "inet_sock_set_state")?;
@@ -39,5 +48,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     Ready::take().signal();
     signals.wait()?;
+    Ok(())
+}
+
+/// The hooks of packets, binds and closes.
+fn attach_to_packets(ebpf: &mut Ebpf, root: &File) -> Result<(), Box<dyn Error>> {
+    for (name, way) in
+        [("empty_ingress", CgroupSkbAttachType::Ingress), ("empty_egress", CgroupSkbAttachType::Egress)]
+    {
+        let program: &mut CgroupSkb = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
+        program.load()?;
+        program.attach(root, way, CgroupAttachMode::Single)?;
+    }
+    for name in ["empty_release", "empty_bind4", "empty_bind6"] {
+        let program: &mut CgroupSock = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
+        program.load()?;
+        program.attach(root, CgroupAttachMode::Single)?;
+    }
     Ok(())
 }

@@ -105,30 +105,29 @@ impl Stage {
         process.join();
     }
 
-    /// Queries over UDP, each from a socket of its own, to a server on this port that answers them.
+    /// Processes `dig` that ask a server on this port over UDP, one after the other.
     pub fn queries(&self, port: u16, count: usize) {
         let server = self.server.run(|| UdpSocket::bind((SERVER, port)).expect("bind"));
-        let mut buffer = [0; 512];
-        for _ in 0..count {
-            let client = self.udp_client(port);
+        let query = || {
+            let client = udp_client(port);
             client.send(&[0; 40]).expect("send");
-            let (_, from) = server.recv_from(&mut buffer).expect("receive");
+            client.recv(&mut [0; 512]).expect("receive");
+        };
+        for _ in 0..count {
+            let dig = self.client.run(|| Process::run("dig", &[], query));
+            let (_, from) = server.recv_from(&mut [0; 512]).expect("receive");
             server.send_to(&[0; 100], from).expect("send");
-            client.recv(&mut buffer).expect("receive");
+            dig.join();
         }
     }
 
     /// A query over UDP to a port without a socket.
     pub fn query_refused(&self, port: u16) {
-        let client = self.udp_client(port);
-        client.send(&[0; 48]).expect("send");
-        client.recv(&mut [0; 8]).expect_err("no process answers");
-    }
-
-    fn udp_client(&self, port: u16) -> UdpSocket {
-        let client = self.client.run(|| UdpSocket::bind((CLIENT, 0)).expect("bind"));
-        client.connect((SERVER, port)).expect("connect");
-        client
+        self.client.run(|| {
+            let client = udp_client(port);
+            client.send(&[0; 48]).expect("send");
+            client.recv(&mut [0; 8]).expect_err("no process answers");
+        });
     }
 
     /// A process `telnetd` that listens on port 23 for a moment.
@@ -137,6 +136,13 @@ impl Stage {
         let process = self.server.run(|| Process::run("telnetd", &[], || drop(Server::listen(address))));
         process.join();
     }
+}
+
+/// A socket of the client's host that is connected to the server's.
+fn udp_client(port: u16) -> UdpSocket {
+    let client = UdpSocket::bind((CLIENT, 0)).expect("bind");
+    client.connect((SERVER, port)).expect("connect");
+    client
 }
 
 impl Session {

@@ -44,6 +44,8 @@ enum Section {
     Latency,
     /// The cost to a listener under a flood of SYNs
     Flood,
+    /// The cost to the traffic of UDP
+    Udp,
 }
 
 impl Section {
@@ -55,6 +57,7 @@ impl Section {
             Self::Scale => "scale",
             Self::Latency => "latency",
             Self::Flood => "flood",
+            Self::Udp => "udp",
         }
     }
 }

@@ -9,8 +9,8 @@
 use aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
-use aya_ebpf::macros::{btf_map, btf_tracepoint, sock_ops};
-use aya_ebpf::programs::{BtfTracePointContext, SockOpsContext};
+use aya_ebpf::macros::{btf_map, btf_tracepoint, cgroup_skb, cgroup_sock, sock_ops};
+use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext, SockContext, SockOpsContext};
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn empty_state(_: BtfTracePointContext) -> i32 {
@@ -47,6 +47,36 @@ pub(crate) fn empty_ops(ctx: SockOpsContext) -> u32 {
         let _ = ctx.set_cb_flags((flags | BPF_SOCK_OPS_STATE_CB_FLAG).cast_signed());
     }
     1
+}
+
+#[cgroup_skb(egress)]
+pub(crate) fn empty_egress(_: SkBuffContext) -> i32 {
+    1
+}
+
+#[cgroup_skb(ingress)]
+pub(crate) fn empty_ingress(_: SkBuffContext) -> i32 {
+    1
+}
+
+#[cgroup_sock(sock_release)]
+pub(crate) fn empty_release(_: SockContext) -> i32 {
+    1
+}
+
+#[cgroup_sock(post_bind4)]
+pub(crate) fn empty_bind4(_: SockContext) -> i32 {
+    1
+}
+
+#[cgroup_sock(post_bind6)]
+pub(crate) fn empty_bind6(_: SockContext) -> i32 {
+    1
+}
+
+#[btf_tracepoint(function = "inet_sk_error_report")]
+pub(crate) fn empty_error(_: BtfTracePointContext) -> i32 {
+    0
 }
 
 #[cfg(not(test))]

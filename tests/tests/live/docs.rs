@@ -50,6 +50,7 @@ const SAMPLES: &[Sample] = &[
     Sample { name: "listening", make: listening },
     Sample { name: "listen", make: listen },
     Sample { name: "filter", make: filter },
+    Sample { name: "udp", make: udp },
 ];
 
 /// Samples whose last lines compare all sockets of the host, which must hold still meanwhile.
@@ -198,6 +199,13 @@ fn stats(stage: &Stage) -> Vec<String> {
         let open = stage.open();
         thread::sleep(Duration::from_millis(1200));
         open.close();
+    })
+}
+
+fn udp(stage: &Stage) -> Vec<String> {
+    watch(80, &["-p", "udp", "--dport", "domain", "--direction", "out"], |tracer| {
+        stage.queries(53, 1);
+        await_lines(tracer, 1, "[DESTROY]");
     })
 }
 

@@ -3,7 +3,7 @@
 use conn_tests::{
     harness::Outcome,
     host::Host,
-    needs_tracing,
+    needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -164,8 +164,9 @@ fn full_receive_buffers_are_counted(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// A socket per query, on two CPUs, as fast as they can, while conntrace does not run.
-#[apply(needs_tracing)]
+/// A socket per query, on two CPUs, as fast as they can, while conntrace does not run. The table of flows is the host's: other
+/// tests would take its room.
+#[apply(needs_whole_machine)]
 fn load_is_counted_while_the_tracer_is_stopped(_: &Host) -> Outcome {
     const CLIENTS: usize = 2;
     let queries = env::var("CONNTRACE_TEST_QUERIES").map_or(40_000, |text| text.parse().unwrap());

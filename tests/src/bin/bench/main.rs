@@ -13,6 +13,7 @@ mod page;
 mod scale;
 mod tool;
 mod traffic;
+mod udp;
 
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ enum Section {
     Scale,
     Latency,
     Flood,
+    Udp,
 }
 
 fn main() {
@@ -48,6 +50,7 @@ fn main() {
         Section::Scale => scale::measure(quick),
         Section::Latency => latency::measure(quick),
         Section::Flood => flood::measure(quick),
+        Section::Udp => udp::measure(&empty, quick),
     };
     println!("{}", text.trim_end());
 }

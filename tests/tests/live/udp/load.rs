@@ -1,7 +1,7 @@
 //! Many exchanges as fast as all processors can: nothing is missing from the counts, nor from what was lost.
 
 use super::{bind, life::set_idle_times, watch};
-use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, tracer::Tracer};
+use conn_tests::{harness::Outcome, host::Host, needs_whole_machine, netns::NetNs, tracer::Tracer};
 use macro_rules_attribute::apply;
 use std::{
     cell::Cell,
@@ -98,7 +98,7 @@ impl Sum {
     }
 }
 
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn every_exchange_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
     // Room for all events.
@@ -128,7 +128,7 @@ fn every_exchange_is_counted(_: &Host) -> Outcome {
 }
 
 /// With room for a few events only, most lines are lost, and each one is counted.
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn every_lost_line_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
     let tracer = watch_patiently(&netns, "4K");
