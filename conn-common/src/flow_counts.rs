@@ -27,7 +27,7 @@ pub const PACKETS_RECEIVED: usize = 8;
 pub const BYTES_SENT: usize = 9;
 /// Payload bytes that flows which ended had received.
 pub const BYTES_RECEIVED: usize = 10;
-/// Packets that found the receive buffer of a socket full. The port is the socket's own, whoever began the flow.
+/// Packets that found the receive buffer of a socket full. The entry is that of incoming flows and the socket's own port.
 pub const DROPPED: usize = 11;
 /// Cells of one entry. Those behind the last one are reserved.
 pub const CELLS: usize = 16;

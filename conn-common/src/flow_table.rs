@@ -74,6 +74,13 @@ pub const fn is_used(tag: u64) -> u32 {
     (1 << BUSY | 1 << TENTATIVE | 1 << OPEN) >> phase_of(tag) & 1
 }
 
+/// The way at which a new flow begins to look for room: the first one of either bucket, of which so many ways are used. The
+/// usual flow is found in its first bucket. A bucket that is half full leaves its room to flows whose other bucket is fuller.
+#[inline(always)]
+pub const fn first_way(used: [u32; 2]) -> u32 {
+    if used[0] < BUCKET / 2 || used[0] <= used[1] { 0 } else { BUCKET }
+}
+
 /// The two buckets of a flow in a table of `1 << bits` buckets, from both hashes of its identity. `bits` is 1 to 29.
 #[inline(always)]
 pub const fn buckets(hashes: [u64; 2], bits: u32) -> [u32; 2] {

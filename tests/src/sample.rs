@@ -187,10 +187,8 @@ pub fn count(columns: u16, words: &[&str], play: impl FnOnce()) -> Vec<String> {
 fn setup(columns: u16, words: &[&str]) -> Setup {
     let has = |word| words.contains(&word);
     let options = match () {
-        // Samples of an attack choose their ports themselves.
-        // Samples of UDP choose their ports themselves, too.
-        () if has("udp") => "",
-        () if has("-v") || has("ATTEMPT") || has(ATTACKED) => "",
+        // Samples of attacks and of UDP choose their ports themselves.
+        () if has("udp") || has("-v") || has("ATTEMPT") || has(ATTACKED) => "",
         () if has("stats") || has("--listening") || has("LISTEN") => PORTS,
         () => STAGE,
     };

@@ -180,6 +180,28 @@ fn check(state: &State, packets: u64) {
     }
 }
 
+/// Flows without an end, by random hashes.
+#[test]
+fn two_thirds_of_the_table_have_room_for_each_flow() {
+    const BITS: u32 = 14;
+    let mut used = vec![0; 1 << BITS];
+    // splitmix64
+    let mut seed = 7_u64;
+    let mut hash = || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
+    for flow in 0..((2 * BUCKET) << BITS) / 3 {
+        let buckets = buckets([hash(), hash()], BITS).map(|bucket| bucket as usize);
+        let chosen = usize::from(first_way(buckets.map(|bucket| used[bucket])) != 0);
+        let room = [chosen, 1 - chosen].into_iter().find(|&at| used[buckets[at]] < BUCKET);
+        let at = room.unwrap_or_else(|| panic!("no room for flow {flow}"));
+        used[buckets[at]] += 1;
+    }
+}
+
 #[test]
 fn a_way_is_used_until_its_flow_ends() {
     let key = key(0x1234_5678_9abc_def0);

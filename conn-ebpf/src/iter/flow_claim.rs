@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use conn_common::owner::{FILES, Owner};
 
@@ -23,15 +23,13 @@ pub(crate) fn on_row(ctx: *mut c_void) -> i32 {
     // SAFETY: a socket that the verifier knows.
     let cookie = unsafe { bpf_get_socket_cookie(sk) };
     let mut owner = Owner { holders: 1, ..owner::of(task, FILES) };
-    // A map that is full leaves the owner unknown until the socket sends.
     if let Some(noted) = FLOW_HOLDERS.get_ptr(&cookie) {
         // SAFETY: a map value, replaced as a whole and never changed in place.
         let mut merged = unsafe { *noted };
         merged.merge_holder(&owner, read_u32(sk, &config::SK_UID));
         owner = merged;
-        let _ = FLOW_HOLDERS.insert(&cookie, &owner, BPF_EXIST.into());
-    } else {
-        let _ = FLOW_HOLDERS.insert(&cookie, &owner, BPF_NOEXIST.into());
     }
+    // A map that is full leaves the owner unknown until the socket sends.
+    let _ = FLOW_HOLDERS.insert(&cookie, &owner, BPF_ANY.into());
     0
 }

@@ -2,7 +2,8 @@
 
 use conn_common::flow::{Flow, SENT};
 use conn_common::flow_table::{
-    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, is_over, is_used, key, settle,
+    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, first_way, is_over, is_used, key,
+    settle,
 };
 
 use crate::config;
@@ -97,10 +98,7 @@ impl<'a> Ways<'a> {
     /// there is none.
     #[inline(always)]
     pub(crate) fn acquire(&self, now: u64) -> Option<*mut Flow> {
-        // The usual flow is found in its first bucket. A bucket that is half full leaves its room to flows whose other bucket is
-        // fuller: up to 70 % of the table, each flow then finds room.
-        let [first, second] = self.buckets.map(used_in);
-        let start = if first < BUCKET / 2 || first <= second { 0 } else { BUCKET };
+        let start = first_way(self.buckets.map(used_in));
         let mut nth = 0;
         while nth < WAYS {
             let way = nth ^ start;

@@ -1,11 +1,9 @@
 //! `conntrace stats`: the ledger per service port, once at the end or at an interval, with the identity and the
 //! audit that prove it.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use conn_common::flow_counts::FlowTraffic;
 use conn_common::remote;
 
 use crate::error::Error;
@@ -16,7 +14,7 @@ use crate::filter::protocols::Protocols;
 use crate::host::clock;
 use crate::host::facts::Host;
 use crate::host::plan::HookSet;
-use crate::kernel::flow_counts::FlowTally;
+use crate::kernel::flow_counts::{FlowTally, Packets};
 use crate::kernel::flow_map::FlowMaps;
 use crate::kernel::load_options::{Options, RemoteOptions};
 use crate::kernel::session::Session;
@@ -91,7 +89,7 @@ impl Swept for FlowSweep {
         &self.tally
     }
 
-    fn in_table(&self) -> BTreeMap<u32, FlowTraffic> {
+    fn in_table(&self) -> Packets {
         self.traffic_in_table()
     }
 }

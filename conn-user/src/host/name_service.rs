@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The users of a host without getent(1).
+/// The users of the host itself. Most users are there, and a process for each look-up would cost more.
 const USERS: &str = "/etc/passwd";
 /// The exit code of getent(1) for a key that the name service does not have.
 const NO_SUCH_KEY: i32 = 2;
@@ -24,11 +24,15 @@ pub(crate) struct User {
 /// The user with this login name, or with the user id that `key` writes. `None` if the host has no such user. Fails if
 /// the name service cannot be asked.
 pub(crate) fn user(key: &str) -> io::Result<Option<User>> {
-    let text = match ask(&["passwd"], key) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::read_to_string(USERS)?,
-        asked => asked?,
-    };
-    Ok(text.lines().find_map(|line| of_line(line, key)))
+    let find = |text: &str| text.lines().find_map(|line| of_line(line, key));
+    if let Some(user) = fs::read_to_string(USERS).ok().and_then(|text| find(&text)) {
+        return Ok(Some(user));
+    }
+    match ask(&["passwd"], key) {
+        // A host without getent(1) has no other users.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        asked => Ok(find(&asked?)),
+    }
 }
 
 /// The addresses of a host name, each once. Empty if the host has none. Fails if the name service cannot be asked.

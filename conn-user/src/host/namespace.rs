@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::fcntl::{self, OFlag};
 use nix::sched::{CloneFlags, setns};
@@ -126,6 +127,22 @@ impl Namespace {
         }
         Err(refused.map_or(EnterError::Gone, EnterError::Refused))
     }
+}
+
+/// The answers of `each` in these namespaces, by inode number, on a thread that enters one after the other. A namespace that
+/// cannot be entered is left out, and one without an answer.
+pub(crate) fn in_each<T: Send>(
+    namespaces: &[Namespace],
+    each: impl Fn() -> Option<T> + Sync,
+) -> BTreeMap<u32, T> {
+    let answer = |namespace: &Namespace| {
+        namespace.enter().ok()?;
+        Some((namespace.inode, each()?))
+    };
+    thread::scope(|scope| {
+        let visitor = scope.spawn(|| namespaces.iter().filter_map(answer).collect());
+        visitor.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The ports that `connect()` chooses from in the network namespace with this inode number, which must be that of the

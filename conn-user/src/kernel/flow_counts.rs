@@ -14,13 +14,17 @@ use crate::kernel::map::{HashMap, MapError};
 use crate::kernel::mapped::MappedArray;
 use crate::kernel::probe::Probe;
 
-/// Counts by direction and service port, and packets by network namespace.
+/// Counts by direction and service port.
+pub(crate) type Ports = BTreeMap<(u8, u16), FlowCounts>;
+/// Packets by inode number of the network namespace.
+pub(crate) type Packets = BTreeMap<u32, FlowTraffic>;
+
+/// What the sweep counts: flows that it ended, and packets that it took out of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FlowTally {
-    /// By direction and service port.
-    pub ports: BTreeMap<(u8, u16), FlowCounts>,
-    /// By inode number of the network namespace: packets of flows that ended.
-    pub netns: BTreeMap<u32, FlowTraffic>,
+    pub ports: Ports,
+    /// Packets of flows that ended.
+    pub netns: Packets,
 }
 
 impl FlowTally {
@@ -45,34 +49,32 @@ impl FlowTally {
     fn port(&mut self, connection: &Connection) -> &mut FlowCounts {
         self.ports.entry((connection.direction, connection.dport)).or_default()
     }
+}
 
-    /// Adds another's counts.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (key, counts) in &other.ports {
-            self.ports.entry(*key).or_default().add(counts);
-        }
-        for (netns, traffic) in &other.netns {
-            self.netns.entry(*netns).or_default().add(traffic);
-        }
+/// The sum over all ports.
+pub(crate) fn total(ports: &Ports) -> FlowCounts {
+    let mut total = FlowCounts::default();
+    for counts in ports.values() {
+        total.add(counts);
     }
+    total
+}
 
-    /// Adds packets by network namespace.
-    pub(crate) fn add_packets(&mut self, packets: &BTreeMap<u32, FlowTraffic>) {
-        for (netns, traffic) in packets {
-            self.netns.entry(*netns).or_default().add(traffic);
-        }
+fn add_ports(sum: &mut Ports, others: &Ports) {
+    for (key, counts) in others {
+        sum.entry(*key).or_default().add(counts);
     }
+}
 
-    /// The sum over all ports.
-    pub(crate) fn total(&self) -> FlowCounts {
-        let mut total = FlowCounts::default();
-        self.ports.values().for_each(|counts| total.add(counts));
-        total
+/// Adds packets of each namespace.
+pub(crate) fn add_packets(sum: &mut Packets, others: &Packets) {
+    for (netns, traffic) in others {
+        sum.entry(*netns).or_default().add(traffic);
     }
 }
 
 /// How often a reading is tried again in which a flow ended before it began.
-const TRIES: usize = 100;
+const TRIES: usize = 5;
 
 /// Reads the counts of the programs.
 #[derive(Debug)]
@@ -90,34 +92,36 @@ impl FlowCountReader {
         Ok(Self { ports: probe.map(name::FLOW_COUNTS)?, netns: probe.map(name::FLOW_NETNS)? })
     }
 
-    /// The counts of the programs and of the sweep together. No port has a negative number of open flows.
+    /// The counts of the programs and of the sweep together.
     ///
     /// # Errors
-    /// A map cannot be read.
-    pub(crate) fn read(&self, swept: &FlowTally) -> Result<FlowTally, MapError> {
-        let mut tally = FlowTally::default();
+    /// The map cannot be read.
+    pub(crate) fn ports(&self, swept: &Ports) -> Result<Ports, MapError> {
+        let mut ports = Ports::new();
         for _ in 0..TRIES {
-            tally = self.read_once()?;
-            tally.add(swept);
+            ports.clear();
+            self.ports.each(|index, cells| {
+                if cells.iter().any(|&cell| cell != 0) {
+                    let mut counts = FlowCounts::default();
+                    counts.cells.copy_from_slice(cells);
+                    ports.insert(from_index(index), counts);
+                }
+            })?;
+            add_ports(&mut ports, swept);
             // A program counts a flow just after other programs can see it, and may end it.
-            if tally.ports.values().all(|counts| counts.open() >= 0) {
+            if ports.values().all(|counts| counts.open() >= 0) {
                 break;
             }
         }
-        Ok(tally)
+        Ok(ports)
     }
 
-    fn read_once(&self) -> Result<FlowTally, MapError> {
-        let mut tally = FlowTally::default();
-        self.ports.each(|index, cells| {
-            if cells.iter().any(|&cell| cell != 0) {
-                let mut counts = FlowCounts::default();
-                counts.cells.copy_from_slice(cells);
-                tally.ports.insert(from_index(index), counts);
-            }
-        })?;
-        tally.netns = self.netns.entries()?.into_iter().collect();
-        Ok(tally)
+    /// The packets that the programs counted.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(crate) fn packets(&self) -> Result<Packets, MapError> {
+        Ok(self.netns.entries()?.into_iter().collect())
     }
 }
 
@@ -137,9 +141,10 @@ mod tests {
         swept.add_traffic(&connection, (FlowTraffic::default(), [0, 0]));
         let mut programs = FlowTally::default();
         programs.port(&connection).cells[BEGUN] = 2;
-        programs.add(&swept);
-        programs.add_packets(&swept.netns);
-        let total = programs.total();
+        add_ports(&mut programs.ports, &swept.ports);
+        add_packets(&mut programs.netns, &swept.netns);
+        add_packets(&mut programs.netns, &swept.netns);
+        let total = total(&programs.ports);
         assert_eq!((total.cells[CLOSED], total.open(), total.cells[BYTES_RECEIVED]), (1, 1, 30));
         assert_eq!(programs.netns[&7], FlowTraffic { packets: [4, 6], merged: [0, 2] });
     }

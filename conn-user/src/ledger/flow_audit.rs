@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::thread;
 
 use conn_common::flow::{RECEIVED, SENT};
-use conn_common::flow_counts::FlowTraffic;
 use serde::Serialize;
 
-use crate::host::namespace::{Found, Namespace};
+use crate::host::namespace::{self, Found, Namespace};
+use crate::kernel::flow_counts::Packets;
+use crate::ledger::kernel_counters;
 
 /// Counters of one namespace, IPv4 and IPv6 added up, or what they gained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,12 +30,8 @@ pub(crate) struct UdpCounters {
 impl UdpCounters {
     /// Parses `snmp`, which has a line of names before one of values, and `snmp6`, which has a name and a value in each line.
     fn parse(snmp: &str, snmp6: &str) -> Self {
-        let mut found = BTreeMap::<&str, u64>::new();
-        let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
-        if let (Some(names), Some(values)) = (lines.next(), lines.next()) {
-            let values = values.split_ascii_whitespace().filter_map(|value| value.parse::<u64>().ok());
-            found.extend(names.split_ascii_whitespace().zip(values));
-        }
+        let of_udp = kernel_counters::by_name(snmp).into_iter().filter(|((section, _), _)| *section == "Udp");
+        let mut found: BTreeMap<&str, u64> = of_udp.map(|((_, name), value)| (name, value)).collect();
         for line in snmp6.lines() {
             let mut words = line.split_ascii_whitespace();
             if let Some(name) = words.next().and_then(|name| name.strip_prefix("Udp6"))
@@ -73,20 +69,15 @@ impl UdpCounters {
 
 /// Counters by inode number of the namespace.
 type Readings = BTreeMap<u32, UdpCounters>;
-/// Packets by inode number of the namespace.
-type Packets = BTreeMap<u32, FlowTraffic>;
 
-/// Reads the counters of all these namespaces, on a thread that enters one after the other. A namespace that cannot be
-/// entered is left out.
+/// Reads the counters of all these namespaces. A namespace that cannot be entered is left out.
 pub(super) fn read(namespaces: &[Namespace]) -> Readings {
-    let each = |namespace: &Namespace| {
-        namespace.enter().ok()?;
-        Some((namespace.inode, UdpCounters::here()?))
-    };
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| namespaces.iter().filter_map(each).collect());
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    namespace::in_each(namespaces, UdpCounters::here)
+}
+
+/// The counters at the start, and whether packets wait for a process in the namespace.
+pub(super) fn read_first(namespaces: &[Namespace]) -> BTreeMap<u32, (UdpCounters, bool)> {
+    namespace::in_each(namespaces, || Some((UdpCounters::here()?, has_unread())))
 }
 
 /// True if a UDP socket of the namespace of the calling thread has packets that no process has read.
@@ -102,33 +93,36 @@ fn has_unread() -> bool {
     })
 }
 
-/// The namespaces in which packets wait for a process.
-pub(super) fn unread(namespaces: &[Namespace]) -> BTreeSet<u32> {
-    let waits = |namespace: &&Namespace| namespace.enter().is_ok() && has_unread();
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| namespaces.iter().filter(waits).map(|one| one.inode).collect());
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
 /// The counters at the start, and the packets that the programs had counted before and after.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Start {
-    pub counters: Readings,
-    pub before: Packets,
-    pub after: Packets,
+    counters: Readings,
+    before: Packets,
+    after: Packets,
     /// Namespaces that could not be entered then.
-    pub hidden: BTreeSet<u32>,
+    hidden: BTreeSet<u32>,
     /// Namespaces in which packets waited for a process: the kernel counts them later.
-    pub unread: BTreeSet<u32>,
+    unread: BTreeSet<u32>,
 }
 
 impl Start {
-    /// The namespaces that were found and not read.
-    pub(super) fn hidden(found: &Found, counters: &Readings) -> BTreeSet<u32> {
+    /// The counters at the start, which [`read_first`] read between two readings of the packets.
+    pub(super) fn new(
+        found: &Found,
+        before: Packets,
+        first: BTreeMap<u32, (UdpCounters, bool)>,
+        after: Packets,
+    ) -> Self {
         let known = found.namespaces.iter().map(|namespace| namespace.inode);
-        let unread = known.filter(|netns| !counters.contains_key(netns));
-        unread.chain(found.hidden.iter().copied()).collect()
+        let hidden = known.filter(|netns| !first.contains_key(netns)).chain(found.hidden.iter().copied());
+        let unread = first.iter().filter(|(_, (_, is_unread))| *is_unread).map(|(&netns, _)| netns);
+        Self {
+            hidden: hidden.collect(),
+            unread: unread.collect(),
+            counters: first.into_iter().map(|(netns, (counters, _))| (netns, counters)).collect(),
+            before,
+            after,
+        }
     }
 
     /// Compares what the kernel and the programs gained. `before` and `after` are readings of the programs' packets around that
@@ -253,6 +247,8 @@ impl FlowAudit {
 
 #[cfg(test)]
 mod tests {
+    use conn_common::flow_counts::FlowTraffic;
+
     use super::*;
 
     const SNMP: &str = "Ip: Forwarding DefaultTTL\nIp: 1 64\n\

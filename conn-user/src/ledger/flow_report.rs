@@ -35,6 +35,8 @@ pub(crate) struct FlowReport {
     pub bytes_untracked: u64,
     /// Sockets whose close could not be noted: their flows end by idle time.
     pub closes_unnoted: u64,
+    /// Packets of namespaces that found no room: the audit lacks them.
+    pub netns_failed: u64,
 }
 
 /// The counts of one direction and service port, or of all.
@@ -75,13 +77,14 @@ impl FlowReport {
         time: String,
         ports: Vec<FlowRow>,
         total: FlowRow,
-        all: &FlowCounts,
         audit: Option<FlowAudit>,
         counters: &[u64; COUNT],
     ) -> Self {
         let counter = |at: u32| counters[at as usize];
         let (packets_untracked, closes_unnoted) = (counter(PACKETS_UNTRACKED), counter(CLOSES_UNNOTED));
-        let failures = packets_untracked + closes_unnoted + counter(NETNS_FAILED);
+        let netns_failed = counter(NETNS_FAILED);
+        let failures = packets_untracked + closes_unnoted + netns_failed;
+        let all = &total.counts;
         let identity = FlowIdentity {
             begun: all.cells[BEGUN],
             preexisting: all.cells[PREEXISTING],
@@ -100,6 +103,7 @@ impl FlowReport {
             packets_untracked,
             bytes_untracked: counter(BYTES_UNTRACKED),
             closes_unnoted,
+            netns_failed,
         }
     }
 
@@ -166,6 +170,9 @@ impl FlowReport {
         }
         if self.closes_unnoted > 0 {
             says.push(format!("closes_unnoted {}", self.closes_unnoted));
+        }
+        if self.netns_failed > 0 {
+            says.push(format!("netns_failed {}", self.netns_failed));
         }
         let mut lines = vec![says.join("; ")];
         lines.extend(self.audit.iter().flat_map(FlowAudit::differences));
@@ -305,7 +312,7 @@ mod tests {
             vec![row(RowKey::Port(OUT, 53), counts(5, 3, 1)), row(RowKey::Port(IN, 123), counts(2, 2, 0))];
         let all = sum(&rows).unwrap().counts;
         let total = row(RowKey::Total, all);
-        FlowReport::new("2026-01-01T00:00:00Z".into(), rows, total, &all, audit, counters)
+        FlowReport::new("2026-01-01T00:00:00Z".into(), rows, total, audit, counters)
     }
 
     #[test]

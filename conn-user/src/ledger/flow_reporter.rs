@@ -1,16 +1,15 @@
 //! Gathers the parts of a report of UDP flows, and remembers what rates and the audit need.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use conn_common::connection::OUT;
-use conn_common::flow_counts::{BEGUN, FlowCounts, FlowTraffic};
+use conn_common::flow_counts::{BEGUN, FlowCounts};
 use conn_common::protocol::UDP;
 
 use crate::filter::Filter;
 use crate::host::clock;
 use crate::kernel::counters::Counters;
-use crate::kernel::flow_counts::{FlowCountReader, FlowTally};
+use crate::kernel::flow_counts::{FlowCountReader, FlowTally, Packets, Ports, add_packets, total};
 use crate::kernel::session::Session;
 use crate::kernel::sockets;
 use crate::ledger::auditor::{AuditError, When};
@@ -30,7 +29,7 @@ pub(crate) trait Swept {
     /// The flows that the sweep ended, and their packets.
     fn tally(&self) -> &FlowTally;
     /// Packets of flows in the table, by network namespace.
-    fn in_table(&self) -> BTreeMap<u32, FlowTraffic>;
+    fn in_table(&self) -> Packets;
 }
 
 /// Makes reports.
@@ -42,7 +41,7 @@ pub(crate) struct FlowReporter<'a> {
     counters: Counters,
     start: Start,
     audit: Option<(Instant, FlowAudit)>,
-    last: Option<(Instant, FlowTally)>,
+    last: Option<(Instant, Ports)>,
 }
 
 impl<'a> FlowReporter<'a> {
@@ -65,37 +64,37 @@ impl<'a> FlowReporter<'a> {
             last: None,
         };
         let found = sockets::all_namespaces(&session.probe)?;
-        let unread = flow_audit::unread(&found.namespaces);
         let before = reporter.least(swept)?;
-        let counters = flow_audit::read(&found.namespaces);
+        let first = flow_audit::read_first(&found.namespaces);
         let after = reporter.most(swept)?;
-        reporter.start = Start { hidden: Start::hidden(&found, &counters), counters, before, after, unread };
+        reporter.start = Start::new(&found, before, first, after);
         Ok(reporter)
     }
 
     /// Packets that were counted, at the least: a flow may end between the two readings, and is in neither.
-    fn least(&self, swept: &impl Swept) -> Result<BTreeMap<u32, FlowTraffic>, AuditError> {
-        let mut tally = self.reader.read(swept.tally())?;
-        tally.add_packets(&swept.in_table());
-        Ok(tally.netns)
+    fn least(&self, swept: &impl Swept) -> Result<Packets, AuditError> {
+        let mut packets = self.reader.packets()?;
+        add_packets(&mut packets, &swept.tally().netns);
+        add_packets(&mut packets, &swept.in_table());
+        Ok(packets)
     }
 
     /// Packets that were counted, at the most: a flow may end between the two readings, and is in both.
-    fn most(&self, swept: &impl Swept) -> Result<BTreeMap<u32, FlowTraffic>, AuditError> {
-        let in_table = swept.in_table();
-        let mut tally = self.reader.read(swept.tally())?;
-        tally.add_packets(&in_table);
-        Ok(tally.netns)
+    fn most(&self, swept: &impl Swept) -> Result<Packets, AuditError> {
+        let mut packets = swept.in_table();
+        add_packets(&mut packets, &swept.tally().netns);
+        add_packets(&mut packets, &self.reader.packets()?);
+        Ok(packets)
     }
 
     /// Compares with the kernel's counters.
     fn audit(&self, swept: &impl Swept) -> Result<FlowAudit, AuditError> {
+        let found = sockets::all_namespaces(&self.session.probe)?;
         let mut audit = FlowAudit::default();
         for nth in 0..TRIES {
             if nth > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let found = sockets::all_namespaces(&self.session.probe)?;
             let before = self.least(swept)?;
             let counters = flow_audit::read(&found.namespaces);
             let after = self.most(swept)?;
@@ -117,9 +116,8 @@ impl<'a> FlowReporter<'a> {
             self.audit = Some((Instant::now(), self.audit(swept)?));
         }
         let taken = Instant::now();
-        let all = self.reader.read(swept.tally())?;
-        let mut passed = all.clone();
-        passed.ports.retain(|&(direction, port), _| self.filter.matches_slot_of(UDP, direction, port));
+        let mut passed = self.reader.ports(&swept.tally().ports)?;
+        passed.retain(|&(direction, port), _| self.filter.matches_slot_of(UDP, direction, port));
         let mut time = Vec::new();
         clock::rfc3339(clock::unix_now_ns(), &mut time);
         let since = self.last.as_ref().map(|(then, last)| (last, (taken - *then).as_secs_f64()));
@@ -130,10 +128,9 @@ impl<'a> FlowReporter<'a> {
             rates: since.map(|(_, seconds)| rates(counts, &then.unwrap_or_default(), seconds)),
         };
         let mut ports: Vec<FlowRow> = passed
-            .ports
             .iter()
             .map(|(key, counts)| {
-                let then = since.and_then(|(last, _)| last.ports.get(key).copied());
+                let then = since.and_then(|(last, _)| last.get(key).copied());
                 row(RowKey::Port(key.0, key.1), counts, then)
             })
             .collect();
@@ -142,12 +139,11 @@ impl<'a> FlowReporter<'a> {
             let RowKey::Port(direction, port) = row.key else { return (0, OUT, 0) };
             (u64::MAX - begun, direction, port)
         });
-        let total = row(RowKey::Total, &passed.total(), since.map(|(last, _)| last.total()));
+        let sum = total(&passed);
         let report = FlowReport::new(
             String::from_utf8_lossy(&time).into_owned(),
             ports,
-            total,
-            &passed.total(),
+            row(RowKey::Total, &sum, since.map(|(last, _)| total(last))),
             self.audit.as_ref().map(|(_, audit)| audit.clone()),
             &self.counters.read()?,
         );

@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::thread;
 
 use conn_common::cause::Cause;
 use conn_common::ledger::Cells as _;
 use serde::Serialize;
 
-use crate::host::namespace::{Found, Namespace};
+use crate::host::namespace::{self, Found, Namespace};
 use crate::ledger::reader::Ledger;
 
 /// Counters of one namespace (`/proc/net/snmp`, `/proc/net/netstat`), or what they gained. A counter that the kernel lacks
@@ -38,17 +37,9 @@ pub(crate) struct KernelCounters {
 }
 
 impl KernelCounters {
-    /// Parses pairs of lines: names, then values, each behind the name of the section.
+    /// Parses both files.
     fn parse(text: &str) -> Self {
-        let mut found = BTreeMap::new();
-        let mut lines = text.lines();
-        while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
-            let section = names.split(':').next().unwrap_or_default();
-            let values = values.split_ascii_whitespace();
-            for (name, value) in names.split_ascii_whitespace().zip(values).skip(1) {
-                found.insert((section, name), value.parse::<u64>().unwrap_or(0));
-            }
-        }
+        let found = by_name(text);
         let get = |section, name| found.get(&(section, name)).copied().unwrap_or(0);
         Self {
             active_opens: get("Tcp", "ActiveOpens"),
@@ -93,17 +84,23 @@ impl KernelCounters {
 /// Readings by inode number of the namespace.
 type Readings = BTreeMap<u32, KernelCounters>;
 
-/// Reads the counters of all these namespaces, on a thread that enters one after the other. A namespace that cannot be
-/// entered is left out.
+/// Reads the counters of all these namespaces. A namespace that cannot be entered is left out.
 pub(super) fn read(namespaces: &[Namespace]) -> Readings {
-    let each = |namespace: &Namespace| {
-        namespace.enter().ok()?;
-        Some((namespace.inode, KernelCounters::here()?))
-    };
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| namespaces.iter().filter_map(each).collect());
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    namespace::in_each(namespaces, KernelCounters::here)
+}
+
+/// Counters by section and name, from pairs of lines: names, then values, each behind the name of the section.
+pub(super) fn by_name(text: &str) -> BTreeMap<(&str, &str), u64> {
+    let mut found = BTreeMap::new();
+    let mut lines = text.lines();
+    while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
+        let section = names.split(':').next().unwrap_or_default();
+        let values = values.split_ascii_whitespace();
+        for (name, value) in names.split_ascii_whitespace().zip(values).skip(1) {
+            found.insert((section, name), value.parse().unwrap_or(0));
+        }
+    }
+    found
 }
 
 /// The counters at the start, and how many connections the ledger had then.

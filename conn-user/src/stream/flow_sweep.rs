@@ -3,7 +3,7 @@
 //! The kernel programs end a flow at the close of a socket with one flow, and at a packet that comes after the idle time. A
 //! flow whose last packet was the last of all is ended here, with the time at which its idle time was over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::event::decode;
 use crate::filter::KernelPart;
 use crate::host::flows::{self, FlowTimeouts};
-use crate::kernel::flow_counts::FlowTally;
+use crate::kernel::flow_counts::{FlowTally, Packets};
 use crate::kernel::flow_map::{FlowMaps, FlowWord};
 use crate::kernel::map::MapError;
 
@@ -70,8 +70,8 @@ impl FlowSweep {
 
     /// The packets of the flows in the table, by network namespace: of those that are alive, and packets that were under way when
     /// their flow ended.
-    pub(crate) fn traffic_in_table(&self) -> BTreeMap<u32, FlowTraffic> {
-        let mut traffic = BTreeMap::<u32, FlowTraffic>::new();
+    pub(crate) fn traffic_in_table(&self) -> Packets {
+        let mut traffic = Packets::new();
         for index in 0..self.maps.slots() {
             if phase_of(self.maps.tag(index)) > BUSY {
                 let flow = self.maps.flow(index);

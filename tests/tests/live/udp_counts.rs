@@ -6,6 +6,7 @@ use conn_tests::{
     needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
+    snmp::Snmp,
     tracer::{Setup, Tracer},
 };
 use macro_rules_attribute::apply;
@@ -13,7 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     thread,
@@ -130,15 +131,6 @@ fn refused_flows_are_counted(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// The kernel's own count of packets that found a receive buffer full.
-fn receive_errors(netns: &NetNs) -> u64 {
-    let text = netns.run(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
-    let mut lines = text.lines().filter(|line| line.starts_with("Udp: ")).map(str::split_ascii_whitespace);
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let (_, value) = names.zip(values).find(|(name, _)| *name == "RcvbufErrors").unwrap();
-    value.parse().unwrap()
-}
-
 #[apply(needs_tracing)]
 fn full_receive_buffers_are_counted(_: &Host) -> Outcome {
     const SENT: u64 = 300;
@@ -150,7 +142,7 @@ fn full_receive_buffers_are_counted(_: &Host) -> Outcome {
     for _ in 0..SENT {
         client.send(&[7; 500]).unwrap();
     }
-    let dropped = receive_errors(&netns);
+    let dropped = Snmp::of(&netns).get("Udp.RcvbufErrors");
     assert!(dropped > 0);
     // What was queued is never read.
     drop((client, server));
