@@ -4,9 +4,17 @@ use crate::{
     ledger::{Attempts, Ledger, Report},
     netns::{End, NetNs},
     port::Port,
-    traffic::{Server, syn::SynSender},
+    snmp::Snmp,
+    traffic::{LIMIT, Server, syn::SynSender},
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+    time::Instant,
+};
+
+/// SYNs that may be under way. Above `net.core.netdev_max_backlog` (1,000), a slow CPU drops packets between two namespaces.
+const UNDER_WAY: usize = 500;
 
 /// A victim and an attacker. No host receives the answers of the victim.
 #[derive(Debug)]
@@ -49,12 +57,34 @@ impl Range {
         self.victim.run(|| Server::listen_with(address, backlog, |_| {}))
     }
 
-    /// Sends a SYN from each source.
+    /// Sends a SYN from each source, and waits until TCP of the victim has them.
     ///
     /// # Panics
-    /// The kernel takes no packets.
+    /// The kernel takes no packets, or loses some on the way.
     pub fn send(&self, sources: impl Iterator<Item = SocketAddr> + Send, to: SocketAddr) -> u64 {
-        self.attacker.run(|| SynSender::new().unwrap().send(sources.map(|from| (from, to))))
+        let mut sources = sources.peekable();
+        let sender = self.attacker.run(|| SynSender::new().unwrap());
+        let mut sent = 0;
+        while sources.peek().is_some() {
+            let before = self.received();
+            let packets =
+                self.attacker.run(|| sender.send(sources.by_ref().take(UNDER_WAY).map(|from| (from, to))));
+            let deadline = Instant::now() + *LIMIT;
+            while self.received() < before + packets {
+                assert!(
+                    Instant::now() < deadline,
+                    "the victim received less than the {packets} SYNs that were sent"
+                );
+                thread::yield_now();
+            }
+            sent += packets;
+        }
+        sent
+    }
+
+    /// Packets that TCP of the victim received.
+    fn received(&self) -> u64 {
+        Snmp::of(&self.victim).get("Tcp.InSegs")
     }
 
     /// `conntrace stats` of the port.

@@ -17,3 +17,8 @@ static FACTOR: LazyLock<u32> = LazyLock::new(|| {
 pub fn seconds(usual: u64) -> Duration {
     Duration::from_secs(usual) * *FACTOR
 }
+
+/// True on a slow machine, whose limits are longer than usual.
+pub fn is_scaled() -> bool {
+    *FACTOR > 1
+}

@@ -19,6 +19,7 @@ use conn_tests::{
     truth::Direction,
 };
 use macro_rules_attribute::apply;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -355,7 +356,9 @@ fn attempts_without_room_are_lost_and_counted(_: &Host) -> Outcome {
     let sent = 20_000;
     let tracer =
         Setup::new(["-e", "ATTEMPT", "-o", "json", "--dport", &port, "--buffer-size", "64K"]).start();
+    tracer.signal(Signal::SIGSTOP);
     range.send(sources_v4().take(sent), range.v4());
+    tracer.signal(Signal::SIGCONT);
     let ended = tracer.stop();
     let lines = ended.stdout.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let counts = lines.fold((0, 0), |(shown, lost), line| match line["lost"].as_u64() {
