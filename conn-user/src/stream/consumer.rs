@@ -31,6 +31,10 @@ pub(crate) trait Consumer: Send {
     /// Takes an event.
     fn event(&mut self, event: &Enriched, clock: &WallClock) -> Taken;
 
+    /// True if it has room for another event.
+    fn has_room(&mut self) -> bool {
+        true
+    }
     /// Takes a loss.
     fn lost(&mut self, lost: &Lost, clock: &WallClock);
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use conn_common::cause::Cause;
@@ -26,6 +27,38 @@ use crate::kernel::map::MapError;
 
 /// Time between two sweeps.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long a sweep waits for room for its events, in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The flow of a slot, as a sweep saw it. Most sweeps need no more of a flow than its tag, so a table of a million flows is
+/// read in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    tag: u64,
+    cookie: u64,
+    /// Its idle time is not over before this. Later packets only move the end of the idle time further away, and another flow
+    /// with the same tag begins after it.
+    until_ns: u64,
+}
+
+/// A sweep that has begun.
+#[derive(Debug)]
+struct Pass {
+    /// The next slot.
+    slot: u32,
+    /// Sockets that have closed, by cookie, with the time.
+    closed: HashMap<u64, u64>,
+    /// Their bits, see [`mask`].
+    may_be_closed: u64,
+    /// Their entries, to free at the end.
+    sockets: Vec<u32>,
+    begun: Instant,
+}
+
+/// The bit of a socket in a mask that most other sockets are not in.
+const fn mask(cookie: u64) -> u64 {
+    1 << (cookie % 64)
+}
 
 /// Sweeps the table.
 #[derive(Debug)]
@@ -39,6 +72,10 @@ pub(crate) struct FlowSweep {
     /// Sockets that closed before the last sweep, by cookie, with the time. A packet that was under way may have begun a flow
     /// that the last sweep could not end yet.
     closed_before: HashMap<u64, u64>,
+    /// The sweep under way, if it was stopped.
+    pass: Option<Pass>,
+    /// What the last sweeps saw in each slot.
+    seen: Vec<Seen>,
     /// Events that the sweep made.
     pub emitted: u64,
     /// What the sweep counts, in a run that counts flows.
@@ -50,6 +87,8 @@ impl FlowSweep {
     /// A sweep that makes events of these kinds for flows that the kernel's part of the filter lets through.
     pub(crate) fn new(maps: FlowMaps, kinds: u8, filter: &KernelPart) -> Self {
         Self {
+            pass: None,
+            seen: vec![Seen::default(); maps.slots() as usize],
             maps,
             timeouts: FlowTimeouts::probe(),
             tick_ns: flows::tick_ns(),
@@ -87,52 +126,86 @@ impl FlowSweep {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Sweeps once, at `now_ns` of `CLOCK_BOOTTIME`, and passes the event of each flow that it ends to `each`.
+    /// True unless the sweep under way was stopped too often: its events must not wait for ever, since the flows keep their slots.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.pass.as_ref().is_none_or(|pass| pass.begun.elapsed() < PATIENCE)
+    }
+
+    /// Sweeps, at `now_ns` of `CLOCK_BOOTTIME`, and passes the event of each flow that it ends to `each`. If `each` breaks, the
+    /// sweep goes on after that time with the next call.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub(crate) fn run(&mut self, now_ns: u64, mut each: impl FnMut(&Event)) -> Result<(), MapError> {
+    pub(crate) fn run(
+        &mut self,
+        now_ns: u64,
+        mut each: impl FnMut(&Event) -> ControlFlow<Duration>,
+    ) -> Result<(), MapError> {
+        let mut pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => self.begin()?,
+        };
+        while pass.slot < self.maps.slots() {
+            let index = pass.slot;
+            pass.slot += 1;
+            let tag = self.maps.tag(index);
+            if phase_of(tag) == OPEN {
+                if self.may_end(index, tag, &pass, now_ns)
+                    && let Some(event) = self.end(index, tag, &pass.closed, now_ns)
+                    && let ControlFlow::Break(pause) = each(&event)
+                {
+                    self.next = Instant::now() + pause;
+                    self.pass = Some(pass);
+                    return Ok(());
+                }
+            } else if is_over(tag) {
+                self.free(index, tag, now_ns);
+            }
+        }
         self.next = Instant::now() + EVERY;
+        for index in pass.sockets {
+            self.maps.release_socket(index);
+        }
+        Ok(())
+    }
+
+    /// Begins a sweep: which sockets have closed.
+    fn begin(&mut self) -> Result<Pass, MapError> {
         let entries = self.maps.closed_sockets();
         let mut fresh: HashMap<u64, u64> = entries.iter().map(|&(_, cookie, ns)| (cookie, ns)).collect();
         fresh.extend(self.maps.take_closed()?);
         let mut closed = mem::take(&mut self.closed_before);
         closed.extend(&fresh);
         self.closed_before = fresh;
-        for index in 0..self.maps.slots() {
-            let tag = self.maps.tag(index);
-            if phase_of(tag) == OPEN {
-                self.end(index, tag, &closed, now_ns, &mut each);
-            } else if is_over(tag) {
-                self.free(index, tag, now_ns);
-            }
-        }
-        for (index, ..) in entries {
-            self.maps.release_socket(index);
-        }
-        Ok(())
+        Ok(Pass {
+            slot: 0,
+            may_be_closed: closed.keys().fold(0, |all, &cookie| all | mask(cookie)),
+            closed,
+            sockets: entries.into_iter().map(|(index, ..)| index).collect(),
+            begun: Instant::now(),
+        })
     }
 
-    /// Ends the flow of a slot if its time has come.
-    fn end(
-        &mut self,
-        index: u32,
-        tag: u64,
-        closed: &HashMap<u64, u64>,
-        now_ns: u64,
-        each: &mut impl FnMut(&Event),
-    ) {
+    /// False if the flow of a slot is certainly alive, by what a sweep saw before.
+    fn may_end(&self, index: u32, tag: u64, pass: &Pass, now_ns: u64) -> bool {
+        let Seen { tag: known, cookie, until_ns } = self.seen[index as usize];
+        known != tag || until_ns <= now_ns || pass.may_be_closed & mask(cookie) != 0
+    }
+
+    /// Ends the flow of a slot if its time has come. The event of its end, if the run wants it.
+    fn end(&mut self, index: u32, tag: u64, closed: &HashMap<u64, u64>, now_ns: u64) -> Option<Event> {
         let flow = self.maps.flow(index);
         let expires_ns = self.expires_ns(&flow);
+        self.seen[index as usize] = Seen { tag, cookie: flow.cookie, until_ns: expires_ns };
         let (phase, end, end_ns) = match closed.get(&flow.cookie) {
             Some(&closed_ns) => (CLOSED, Cause::ClosedByUs, closed_ns),
             None if expires_ns <= now_ns => (EXPIRED, Cause::TimedOut, expires_ns),
-            None => return,
+            None => return None,
         };
         let cause = end_cause(end, state_of(flow.state), flow.refused);
         // A program may have ended it, or another flow may have the slot by now.
         if state_of(flow.state) == 0 || !self.maps.exchange_tag(index, tag, key_of(tag) | phase) {
-            return;
+            return None;
         }
         self.maps.set(index, FlowWord::Cause, cause as u64 | u64::from(index) << 32);
         self.maps.set(index, FlowWord::EndNs, end_ns);
@@ -144,16 +217,14 @@ impl FlowSweep {
             && flow.connection.is(WANTED)
             && wants_state(&self.filter, CLOSE)
             && wants_owner(&self.filter, &flow.connection.owner);
-        if is_wanted {
-            self.emitted += 1;
-            each(&decode::flow_end(&flow, old_state, cause, end_ns));
-        }
         if self.counts {
             self.tally.count_end(&flow.connection, cause);
             self.tally.add_traffic(&flow.connection, self.maps.take_traffic(index));
         }
         // From now on the slot may be used again after a while.
         self.maps.set(index, FlowWord::Ended, ended);
+        self.emitted += u64::from(is_wanted);
+        is_wanted.then(|| decode::flow_end(&flow, old_state, cause, end_ns))
     }
 
     /// When the idle time of a flow is over, nanoseconds of `CLOCK_BOOTTIME`.

@@ -21,6 +21,8 @@ use crate::stream::source::{Batch, Item, Source, Take};
 
 /// How long a batch may take. Under a flood the ring never is empty, and signals and deadlines wait for the batch.
 const MAX_BATCH: Duration = Duration::from_millis(50);
+/// How long the sweep waits if there is no room for the event of another end.
+const FOR_ROOM: Duration = Duration::from_millis(10);
 /// So many states or steps that found no room in a table are worth a notice: a few may share their ways by chance.
 const MANY: u64 = 1_000;
 /// After how many records the clock is read. An event may wait 20 ms for what files say.
@@ -122,8 +124,16 @@ impl Source for LiveSource {
             && let Some(flows) = flows
             && flows.due_in().is_zero()
         {
-            let before = flows.emitted;
-            flows.run(boot_now_ns(), |event| _ = take(Item::Event(event)))?;
+            let (before, is_patient) = (flows.emitted, flows.is_patient());
+            flows.run(boot_now_ns(), |event| {
+                if take(Item::Event(event)).is_break() && is_patient {
+                    ControlFlow::Break(FOR_ROOM)
+                } else if begin.elapsed() >= MAX_BATCH {
+                    ControlFlow::Break(Duration::ZERO)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })?;
             if flows.emitted > before {
                 return Ok(Batch::Items);
             }

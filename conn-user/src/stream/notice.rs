@@ -27,6 +27,8 @@ pub(crate) enum Notice {
     Absent(Absent),
     /// The run shows every network namespace, and was started in one that is not the first.
     AllNamespaces,
+    /// The run shows TCP, since no option names a protocol.
+    OnlyTcp,
     /// The states of the filter include `listening`, and the run shows connections only.
     NoListeners,
     /// Groups that were not printed, since larger ones were.
@@ -74,6 +76,7 @@ impl fmt::Display for Notice {
             Self::AllNamespaces => f.write_str(
                 "conntrace: this shows all network namespaces; --netns . shows only the one that conntrace runs in\n",
             ),
+            Self::OnlyTcp => f.write_str("conntrace: this shows TCP; -p udp shows UDP, and -p all shows both\n"),
             Self::NoListeners => {
                 f.write_str("conntrace: these are connections only; --state listening alone selects listeners\n")
             }

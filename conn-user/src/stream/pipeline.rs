@@ -173,6 +173,10 @@ impl Pipeline {
             Item::Event(event) => {
                 let passes = self.judge(event, None, |filter, subject| filter.matches_rest(subject));
                 self.pass_on(event, passes, consumer);
+                // Such events can wait in their source.
+                if !consumer.has_room() {
+                    return ControlFlow::Break(());
+                }
             }
             Item::Socket(row, _) if sockets::has_ended(row) => self.accounting.filtered += 1,
             Item::Socket(row, holders) => {

@@ -103,6 +103,10 @@ impl<S: Sink> Consumer for Text<S> {
         Taken::Shown
     }
 
+    fn has_room(&mut self) -> bool {
+        self.sink.has_room(self.batch.len())
+    }
+
     fn lost(&mut self, lost: &Lost, clock: &WallClock) {
         self.renderer.lost(lost, clock, &mut self.batch);
     }
