@@ -30,6 +30,8 @@ pub const WANTED: u8 = 1 << 4;
 pub const ANNOUNCED: u8 = 1 << 5;
 /// `listen()` succeeded. It may also fail after the state has become LISTEN.
 pub const LISTENING: u8 = 1 << 6;
+/// Of a flow of UDP, which is never [`LISTENING`]: its first packet began a connection of QUIC.
+pub const QUIC: u8 = LISTENING;
 /// The role of the socket: it is a listener, not a connection.
 pub const LISTENER: u8 = 1 << 7;
 

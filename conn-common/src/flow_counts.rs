@@ -85,6 +85,15 @@ pub const fn end_cell(cause: u8) -> usize {
     }
 }
 
+/// Entries of a network namespace: CPUs that wrote to one would wait for each other.
+pub const NETNS_SHARDS: u32 = 8;
+
+/// The entry of a network namespace on a CPU.
+#[inline(always)]
+pub const fn netns_key(netns: u32, cpu: u32) -> u64 {
+    netns as u64 | ((cpu % NETNS_SHARDS) as u64) << 32
+}
+
 /// The packets of one network namespace, sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

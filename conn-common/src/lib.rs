@@ -23,6 +23,7 @@ pub mod listener;
 pub mod name;
 pub mod owner;
 pub mod protocol;
+pub mod quic;
 pub mod remote;
 pub mod reset;
 pub mod row;

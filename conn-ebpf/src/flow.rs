@@ -118,7 +118,7 @@ fn begin(skb: Skb, packet: &Datagram) -> u32 {
         return 0;
     }
     let ways = Ways::new(packet);
-    if let Some(flow) = ways.find_open().or_else(|| ways.find_closed()) {
+    if let Some(flow) = ways.find_closed() {
         add_packet(flow, packet);
         return 0;
     }

@@ -213,9 +213,10 @@ pub(crate) static FLOW_CLOSED: HashMap<u64, u64, 1, ON_DEMAND> = HashMap::new();
 #[btf_map]
 pub(crate) static FLOW_COUNTS: Array<FlowCounts, 1, MAPPED> = Array::new();
 
-/// Packets of flows that ended, by network namespace: inserted at the first end, never deleted.
+/// Packets of flows that ended, by network namespace and CPU, see `flow_counts::netns_key`: inserted at the first end, never
+/// deleted.
 #[btf_map]
-pub(crate) static FLOW_NETNS: HashMap<u32, FlowTraffic, 1, ON_DEMAND> = HashMap::new();
+pub(crate) static FLOW_NETNS: HashMap<u64, FlowTraffic, 1, ON_DEMAND> = HashMap::new();
 
 /// Owners of UDP sockets, see `owner::socket_owner`. The kernel frees them with the socket.
 #[btf_map]

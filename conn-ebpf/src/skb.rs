@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_load_bytes};
 use conn_common::protocol::UDP;
 
 use crate::config;
@@ -30,6 +30,15 @@ impl Skb {
     pub(crate) fn len(self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.0).len }
+    }
+
+    /// Copies bytes from this offset on, which may be beyond [`Self::data`].
+    #[inline(always)]
+    pub(crate) fn load<const N: usize>(self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        // SAFETY: the context, and a buffer of this size.
+        let error = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
+        (error == 0).then_some(bytes)
     }
 
     /// Segments of a GSO or GRO packet; 1 for any other.

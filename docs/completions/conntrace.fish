@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -28,6 +28,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 
 complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s b -l buffer-size -d 'Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l max-flows -d 'Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s o -l output -d 'Output format: conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs. timestamp, id, extended and ktimestamp add fields to conntrack and xml. The default is conntrack; it is table for `life` and for `list` on a terminal' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l columns -d 'Columns of table, csv, logfmt and json, by name, or all. +NAME adds to the default columns. `conntrace help formats` lists the names' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -81,6 +82,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s e -l even
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s b -l buffer-size -d 'Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l max-flows -d 'Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s o -l output -d 'Output format: conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs. timestamp, id, extended and ktimestamp add fields to conntrack and xml. The default is conntrack; it is table for `life` and for `list` on a terminal' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l columns -d 'Columns of table, csv, logfmt and json, by name, or all. +NAME adds to the default columns. `conntrace help formats` lists the names' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -224,6 +226,7 @@ retransmits\t'Segments retransmitted'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s b -l buffer-size -d 'Size of the buffer for events that wait to be printed, rounded up to a power of two: 65536, 512K, 64M [default: 8M]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l max-flows -d 'Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s o -l output -d 'Output format: conntrack, table, json, csv, logfmt, xml, save, json-otel or json-ecs. timestamp, id, extended and ktimestamp add fields to conntrack and xml. The default is conntrack; it is table for `life` and for `list` on a terminal' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l columns -d 'Columns of table, csv, logfmt and json, by name, or all. +NAME adds to the default columns. `conntrace help formats` lists the names' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l color -d 'When to use colours. auto: on a terminal, unless `NO_COLOR` is set or TERM is dumb' -r -f -a "auto\t'On a terminal, unless `NO_COLOR` is set'
@@ -277,6 +280,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l outpu
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all, or their numbers' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l max-flows -d 'Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l dport -l orig-port-dst -d 'Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out)' -r -f -a "in\t'The peer'
 out\t'This host'"

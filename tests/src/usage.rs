@@ -23,9 +23,22 @@ pub fn cpu(pid: u32) -> Duration {
 /// # Panics
 /// The process is gone.
 pub fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// The same without files and maps that it shares with the kernel.
+///
+/// # Panics
+/// The process is gone.
+pub fn own_memory(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
+/// A size that the kernel shows of a process, in bytes.
+fn status(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
-    resident.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("VmRSS") * 1024
+    let size = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"));
+    size.and_then(|kib| kib.trim().parse::<u64>().ok()).expect("a size") * 1024
 }
 
 /// The number of its open files.

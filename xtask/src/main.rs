@@ -13,6 +13,7 @@ mod command;
 mod dist;
 mod docs;
 mod page;
+mod python;
 mod run;
 mod setup;
 mod skips;

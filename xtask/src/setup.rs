@@ -10,7 +10,7 @@ use crate::command::{self, line};
 use crate::toolchain::{self, Decision, Facts, LINKER_FEATURE, LINKER_VERSION, LLVM, Places};
 
 /// Programs the tests call, and the package each comes from.
-const TEST_TOOLS: [(&str, &str); 7] = [
+const TEST_TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("cc", "gcc"),
@@ -19,6 +19,8 @@ const TEST_TOOLS: [(&str, &str); 7] = [
     // Without the package that makes a service of it.
     ("dnsmasq", "dnsmasq-base"),
     ("dig", "bind9-dnsutils"),
+    // Brings the module that makes environments.
+    ("python3", "python3-venv"),
 ];
 
 /// Programs that conntrace is measured beside.

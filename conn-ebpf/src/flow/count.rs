@@ -1,6 +1,7 @@
 //! Counts of flows per port, and of packets per network namespace, in a run that counts flows.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use conn_common::connection::PREEXISTING;
 use conn_common::counter::NETNS_FAILED;
 use conn_common::flow::{Flow, RECEIVED, REPLIED, SENT};
@@ -85,14 +86,23 @@ fn add_traffic(flow: *mut Flow) -> u32 {
         if (*flow).packets[SENT] | (*flow).packets[RECEIVED] == 0 {
             return 0;
         }
-        let packets = [take(&raw mut (*flow).packets[0]), take(&raw mut (*flow).packets[1])];
-        let merged = [take(&raw mut (*flow).merged[0]), take(&raw mut (*flow).merged[1])];
+        let mut traffic = FlowTraffic { packets: [0; 2], merged: [0; 2] };
         let index = index(flow);
-        add_to(index, flow_counts::PACKETS_SENT, packets[SENT]);
-        add_to(index, flow_counts::PACKETS_RECEIVED, packets[RECEIVED]);
-        add_to(index, flow_counts::BYTES_SENT, take(&raw mut (*flow).bytes[0]));
-        add_to(index, flow_counts::BYTES_RECEIVED, take(&raw mut (*flow).bytes[1]));
-        add_to_netns((*flow).connection.netns, &FlowTraffic { packets, merged });
+        if (*flow).packets[SENT] != 0 {
+            traffic.packets[SENT] = take(&raw mut (*flow).packets[0]);
+            add_to(index, flow_counts::PACKETS_SENT, traffic.packets[SENT]);
+            add_to(index, flow_counts::BYTES_SENT, take(&raw mut (*flow).bytes[0]));
+        }
+        if (*flow).packets[RECEIVED] != 0 {
+            traffic.packets[RECEIVED] = take(&raw mut (*flow).packets[1]);
+            add_to(index, flow_counts::PACKETS_RECEIVED, traffic.packets[RECEIVED]);
+            add_to(index, flow_counts::BYTES_RECEIVED, take(&raw mut (*flow).bytes[1]));
+        }
+        // Packets come first: a merged packet that is under way counts with the next reading.
+        if (*flow).merged[SENT] | (*flow).merged[RECEIVED] != 0 {
+            traffic.merged = [take(&raw mut (*flow).merged[0]), take(&raw mut (*flow).merged[1])];
+        }
+        add_to_netns((*flow).connection.netns, &traffic);
     }
     0
 }
@@ -114,11 +124,12 @@ pub(super) fn untracked(skb: Skb, packet: &Datagram) {
 /// Adds to the packets of a network namespace.
 #[inline(always)]
 fn add_to_netns(netns: u32, traffic: &FlowTraffic) {
-    let known = FLOW_NETNS.get_ptr_mut(&netns).or_else(|| {
+    // SAFETY: no preconditions.
+    let key = flow_counts::netns_key(netns, unsafe { bpf_get_smp_processor_id() });
+    let known = FLOW_NETNS.get_ptr_mut(&key).or_else(|| {
         // Another CPU may insert it first.
-        let _ =
-            FLOW_NETNS.insert(&netns, &FlowTraffic { packets: [0; 2], merged: [0; 2] }, BPF_NOEXIST.into());
-        FLOW_NETNS.get_ptr_mut(&netns)
+        let _ = FLOW_NETNS.insert(&key, &FlowTraffic { packets: [0; 2], merged: [0; 2] }, BPF_NOEXIST.into());
+        FLOW_NETNS.get_ptr_mut(&key)
     });
     let Some(sum) = known else {
         count(NETNS_FAILED);
@@ -128,8 +139,10 @@ fn add_to_netns(netns: u32, traffic: &FlowTraffic) {
     unsafe {
         add(&raw mut (*sum).packets[0], traffic.packets[0]);
         add(&raw mut (*sum).packets[1], traffic.packets[1]);
-        add(&raw mut (*sum).merged[0], traffic.merged[0]);
-        add(&raw mut (*sum).merged[1], traffic.merged[1]);
+        if traffic.merged[0] | traffic.merged[1] != 0 {
+            add(&raw mut (*sum).merged[0], traffic.merged[0]);
+            add(&raw mut (*sum).merged[1], traffic.merged[1]);
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The record of a flow, filled when the flow begins.
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns};
-use conn_common::connection::{Connection, IN, OUT, PREEXISTING};
+use conn_common::connection::{Connection, IN, OUT, PREEXISTING, QUIC};
 use conn_common::flow::{Flow, SENT, UNREPLIED, socket_index};
 use conn_common::flow_table::{CLOSED, EXPIRED, OPEN, phase_of};
 use conn_common::name::NO_OWNERS;
 use conn_common::owner::{Owner, SEND};
+use conn_common::quic;
 
 use super::count;
 use crate::config;
@@ -55,6 +56,11 @@ pub(super) fn fill(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
             (connection.sport, connection.dport) = (packet.peer_port, packet.local_port);
             put(&mut connection.src, packet.peer);
             put(&mut connection.dst, packet.local);
+        }
+        if config::WANTED_KINDS.load() != 0
+            && skb.load(skb.len().wrapping_sub(packet.payload as u32)).is_some_and(quic::begins)
+        {
+            connection.set(QUIC);
         }
         let sk = skb.socket();
         let holder = FLOW_HOLDERS.get_ptr(&packet.cookie);

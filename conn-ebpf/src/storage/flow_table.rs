@@ -94,8 +94,8 @@ impl<'a> Ways<'a> {
         bucket * BUCKET + way % BUCKET
     }
 
-    /// Marks a way BUSY: a free one, or one whose flow ended a while ago. Its slot, with the way in [`Flow::scratch`]; `None` if
-    /// there is none.
+    /// Marks a way BUSY: a free one, or else one whose flow ended a while ago. Its slot, with the way in [`Flow::scratch`]; `None`
+    /// if there is none.
     #[inline(always)]
     pub(crate) fn acquire(&self, now: u64) -> Option<*mut Flow> {
         let start = first_way(self.buckets.map(used_in));
@@ -103,24 +103,46 @@ impl<'a> Ways<'a> {
         while nth < WAYS {
             let way = nth ^ start;
             nth += 1;
+            if self.tag(way) == FREE
+                && let Some(flow) = self.take(way, FREE)
+            {
+                return Some(flow);
+            }
+        }
+        // Only now: tags are in the cache, and slots are not.
+        let mut nth = 0;
+        while nth < WAYS {
+            let way = nth ^ start;
+            nth += 1;
             let tag = self.tag(way);
-            if tag == FREE || is_over(tag) {
-                let index = self.index(way);
-                let flow = flow_at(index)?;
-                // SAFETY: words of a map value; once the tag is BUSY, no other CPU writes to the slot.
-                unsafe {
-                    let ended = (&raw const (*flow).ended).read_volatile();
-                    let is_free = tag == FREE
-                        || ended != 0 && now.wrapping_sub(ended) > config::FLOW_GRACE.load().into();
-                    if is_free && self.exchange(way, tag, BUSY) {
-                        (&raw mut (*flow).index).write_volatile(index);
-                        (&raw mut (*flow).scratch).write_volatile(way);
-                        return Some(flow);
-                    }
+            if is_over(tag) {
+                // SAFETY: a word of a map value.
+                let ended = unsafe { (&raw const (*flow_at(self.index(way))?).ended).read_volatile() };
+                if ended != 0
+                    && now.wrapping_sub(ended) > config::FLOW_GRACE.load().into()
+                    && let Some(flow) = self.take(way, tag)
+                {
+                    return Some(flow);
                 }
             }
         }
         None
+    }
+
+    /// Marks a way with this tag BUSY, if it still has it.
+    #[inline(always)]
+    fn take(&self, way: u32, tag: u64) -> Option<*mut Flow> {
+        let index = self.index(way);
+        let flow = flow_at(index)?;
+        if !self.exchange(way, tag, BUSY) {
+            return None;
+        }
+        // SAFETY: words of a map value; once the tag is BUSY, no other CPU writes to the slot.
+        unsafe {
+            (&raw mut (*flow).index).write_volatile(index);
+            (&raw mut (*flow).scratch).write_volatile(way);
+        }
+        Some(flow)
     }
 
     /// Publishes a filled slot that [`Self::acquire`] returned, and counts the packet. True if the flow begins with it, false

@@ -174,6 +174,9 @@ pub struct StreamArgs {
     /// [default: 8M]
     #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
     pub buffer_size: Option<String>,
+    /// Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_flows: Option<String>,
     /// End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something
     #[arg(long)]
     pub strict: bool,
@@ -330,6 +333,9 @@ pub struct StatsArgs {
         allow_negative_numbers = true
     )]
     pub protocol: Option<String>,
+    /// Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_flows: Option<String>,
     /// Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one
     #[arg(
         long,

@@ -78,7 +78,7 @@ fn options(settings: &EventsSettings) -> Options {
         ring_bytes: settings.ring_bytes,
         log: settings.verbose >= 2,
         hooks: settings.hooks.or_else(|| (only_attempts || !watches_tcp).then_some(HookSet::NONE)),
-        flows: settings.protocols.contains(Protocols::UDP),
+        flows: settings.protocols.contains(Protocols::UDP).then_some(settings.max_flows),
         // NEW comes before a process can accept; later events name the process that did. Flows get owners from their packets.
         owners: if watches_tcp
             && (settings.kinds.contains(Kind::Update) || settings.kinds.contains(Kind::Destroy))
@@ -116,6 +116,9 @@ async fn watch(settings: &EventsSettings, session: &mut Session, search: Search)
     }
     search.absent().into_iter().for_each(|absent| consumer.notice(&Notice::Absent(absent)));
     hint::print(&settings.filter, &mut *consumer);
+    // Attempts and listeners are of TCP only.
+    let has_flows = Kind::ALL.into_iter().any(|kind| settings.kinds.contains(kind));
+    hint::print_other_protocols(settings.is_tcp_by_default && has_flows, &mut *consumer);
     Ready::take().signal();
 
     let mut quiet = false;

@@ -1,4 +1,5 @@
-//! Hints for people who expect what other tools show: one network namespace, and listeners beside connections.
+//! Hints for people who expect what other tools show: one network namespace, all protocols, and listeners beside
+//! connections.
 
 use conn_common::state::LISTEN;
 
@@ -22,6 +23,13 @@ pub(super) fn of_namespaces(filter: &Filter) -> Option<Notice> {
     let is_wanted =
         terminal::is_stderr() && !filter.asks_for(|field| field == Field::Netns) && namespace::is_inner();
     is_wanted.then_some(Notice::AllNamespaces)
+}
+
+/// Prints that a stream shows TCP only, and which options show more. Programs get no hint.
+pub(super) fn print_other_protocols(is_tcp_by_default: bool, consumer: &mut dyn Consumer) {
+    if terminal::is_stderr() && is_tcp_by_default {
+        consumer.notice(&Notice::OnlyTcp);
+    }
 }
 
 /// Prints that a list or a count has connections only, if the states of the filter include `listening`. Programs get no

@@ -2,6 +2,7 @@
 //! audit that prove it.
 
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use conn_common::remote;
@@ -51,7 +52,7 @@ pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
         &Options {
             hooks: settings.hooks.or_else(|| (!counts_tcp).then_some(HookSet::NONE)),
             counts: counts_tcp,
-            flows: counts_udp,
+            flows: counts_udp.then_some(settings.max_flows),
             flow_counts: counts_udp,
             durations: settings.lifetimes,
             remotes: settings.sources.map(|top| remotes(top, &settings.filter)),
@@ -103,7 +104,7 @@ impl<'a> Flows<'a> {
 
     fn sweep(&mut self) -> Result<(), Error> {
         // A run that counts makes no events.
-        Ok(self.sweep.run(clock::boot_now_ns(), |_| {})?)
+        Ok(self.sweep.run(clock::boot_now_ns(), |_| ControlFlow::Continue(()))?)
     }
 
     /// A report of the flows. The flows of sockets that have closed end first.

@@ -10,7 +10,9 @@ use std::mem::MaybeUninit;
 use bytes::Buf as _;
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, LISTENER, OUT, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED};
+use conn_common::connection::{
+    Connection, IN, LISTENER, OUT, PREEXISTING, QUIC, UNDIRECTED, WAS_ESTABLISHED,
+};
 use conn_common::event::{EventRecord, VERSION};
 use conn_common::flow::Flow;
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
@@ -122,7 +124,7 @@ pub fn decode(bytes: &[u8], rate: TickRate) -> Result<Event, DecodeError> {
         half_open: None,
         dropped: None,
         tracked: Tracked::NONE,
-        connection: plain(&connection),
+        connection: plain(&connection, protocol),
     };
     if kind == Kind::Destroy {
         if protocol == UDP {
@@ -174,7 +176,7 @@ pub fn flow_end(flow: &Flow, old_state: u8, cause: Cause, time_ns: u64) -> Event
         half_open: None,
         dropped: None,
         tracked: Tracked::NONE,
-        connection: plain(&flow.connection),
+        connection: plain(&flow.connection, UDP),
     };
     flow_ended(&event, &Traffic::of_packets(flow.packets, flow.bytes), cause as u8)
 }
@@ -211,7 +213,7 @@ pub fn open(row: &SocketRow, connection: &Connection, time_ns: u64, rate: TickRa
         half_open: (row.known & HALF_OPEN != 0).then_some(row.half_open),
         dropped: (row.known & DROPS != 0).then_some(row.drops),
         tracked: Tracked::NONE,
-        connection: plain(connection),
+        connection: plain(connection, row.protocol),
     }
 }
 
@@ -222,9 +224,10 @@ fn idle_ns(connection: &Connection, traffic: &Traffic, rate: TickRate) -> Option
 
 /// A connection without what only the kernel programs need, and without the bytes behind the end of an address or a
 /// name.
-fn plain(connection: &Connection) -> Connection {
+fn plain(connection: &Connection, protocol: u8) -> Connection {
+    let of_flow = if protocol == UDP { QUIC } else { 0 };
     let mut plain = Connection {
-        flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED | LISTENER),
+        flags: connection.flags & (PREEXISTING | WAS_ESTABLISHED | LISTENER | of_flow),
         owner: owner(&connection.owner),
         ..*connection
     };

@@ -17,9 +17,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, OUT};
+use conn_common::connection::{Connection, OUT, QUIC};
 use conn_common::owner::SOURCES;
 use conn_common::protocol::{TCP, UDP};
+use conn_common::quic;
 use conn_common::reset::Reset;
 use conn_common::state;
 use conn_common::traffic::Traffic;
@@ -113,6 +114,11 @@ impl Event {
         // Of the sockets that exist, only those of UDP are in this state.
         let is_unconnected = self.kind == Kind::Open && state == state::CLOSE;
         if is_unconnected { Some(state_name::UNCONNECTED) } else { state_name::name(state) }
+    }
+
+    /// The protocol above UDP, as far as the first packet of the flow shows one.
+    pub fn app(&self) -> Option<&'static str> {
+        (self.protocol == UDP && self.connection.is(QUIC)).then_some(quic::NAME)
     }
 
     /// True if the counters of [`Event::traffic`] are known.

@@ -80,7 +80,7 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(crate) struct FlowCountReader {
     ports: MappedArray<FlowCounts>,
-    netns: HashMap<u32, FlowTraffic>,
+    netns: HashMap<u64, FlowTraffic>,
 }
 
 impl FlowCountReader {
@@ -121,7 +121,12 @@ impl FlowCountReader {
     /// # Errors
     /// The map cannot be read.
     pub(crate) fn packets(&self) -> Result<Packets, MapError> {
-        Ok(self.netns.entries()?.into_iter().collect())
+        let mut packets = Packets::new();
+        for (key, traffic) in self.netns.entries()? {
+            // The upper half of the key is the CPU.
+            packets.entry(key as u32).or_default().add(&traffic);
+        }
+        Ok(packets)
     }
 }
 

@@ -14,8 +14,6 @@ use crate::host::flows::{self, FlowTimeouts};
 use crate::kernel::load_options::Options;
 use crate::kernel::probe::{Probe, ProbeError, refused};
 
-/// Binary logarithm of the buckets of the table: room for 131,072 flows in 33 MiB.
-const BUCKET_BITS: u32 = 14;
 /// Sockets that may close between two sweeps without an entry of their own.
 const CLOSED_SOCKETS: u32 = 1 << 16;
 /// Sockets that existed before the start and have an owner.
@@ -48,7 +46,7 @@ impl Globals {
         let seconds = |s: u64| ticks(s * 1_000_000_000);
         Self {
             seeds: [(); 2].map(|()| RandomState::new().hash_one(0)),
-            bits: BUCKET_BITS,
+            bits: buckets(options).trailing_zeros(),
             timeout: seconds(timeouts.flow_s.into()),
             stream_timeout: seconds(timeouts.stream_s.into()),
             stream_after: seconds(STREAM_AFTER_S),
@@ -59,18 +57,23 @@ impl Globals {
     }
 }
 
+/// The buckets of the table: a power of two, and 2 at least.
+fn buckets(options: &Options) -> u32 {
+    (options.flows.unwrap_or(0) / BUCKET).next_power_of_two().max(2)
+}
+
 /// Sets sizes and globals. In a run without flows, all maps have one entry.
 pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals, options: &Options) {
-    let entries = |entries: u32| if options.flows { entries } else { 1 };
+    let entries = |entries: u32| if options.flows.is_some() { entries } else { 1 };
     let counts = |entries: u32| if options.flow_counts { entries } else { 1 };
     loader
-        .map_max_entries(name::FLOWS, entries(BUCKET << BUCKET_BITS))
-        .map_max_entries(name::FLOW_TAGS, entries(1 << BUCKET_BITS))
+        .map_max_entries(name::FLOWS, entries(BUCKET * buckets(options)))
+        .map_max_entries(name::FLOW_TAGS, entries(buckets(options)))
         .map_max_entries(name::FLOW_SOCKETS, entries(1 << SOCKET_BITS))
         .map_max_entries(name::FLOW_CLOSED, entries(CLOSED_SOCKETS))
         .map_max_entries(name::FLOW_HOLDERS, entries(HOLDERS))
         .map_max_entries(name::FLOW_COUNTS, counts(flow_counts::ENTRIES))
-        .map_max_entries(name::FLOW_NETNS, counts(NAMESPACES))
+        .map_max_entries(name::FLOW_NETNS, counts(NAMESPACES * flow_counts::NETNS_SHARDS))
         .override_global(name::FLOWS_COUNTED, &globals.counted, true)
         .override_global(name::FLOW_SEEDS[0], &globals.seeds[0], true)
         .override_global(name::FLOW_SEEDS[1], &globals.seeds[1], true)

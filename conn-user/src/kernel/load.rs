@@ -59,7 +59,7 @@ pub(super) fn load(
     let remotes_by = remotes.map_or(remote::BY_ADDRESS, |remotes| remotes.by);
     let remotes_of_slots = flag(remotes.is_some_and(|remotes| remotes.slots.is_some()));
 
-    let timeouts = if options.flows { FlowTimeouts::probe() } else { FlowTimeouts::DEFAULT };
+    let timeouts = if options.flows.is_some() { FlowTimeouts::probe() } else { FlowTimeouts::DEFAULT };
     let flows = flow_hooks::Globals::new(timeouts, options);
     let mut loader: EbpfLoader<'_> = loader;
     flow_hooks::prepare(&mut loader, &flows, options);

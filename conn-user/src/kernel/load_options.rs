@@ -55,8 +55,8 @@ pub struct Options {
     pub durations: bool,
     /// The programs count per remote address, too.
     pub remotes: Option<RemoteOptions>,
-    /// The run has flows of UDP, too.
-    pub flows: bool,
+    /// The run has flows of UDP, too, with room for this number of them: a power of two.
+    pub flows: Option<u32>,
     /// Flows are counted per port.
     pub flow_counts: bool,
     /// The hook that sees accepts, instead of the best one of this host.
@@ -78,7 +78,7 @@ impl Options {
             counts: false,
             durations: false,
             remotes: None,
-            flows: false,
+            flows: None,
             flow_counts: false,
             accept_hook: None,
         }

@@ -65,7 +65,7 @@ impl Session {
     pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
         log::debug!("host: {host:?}");
         let mut plan = plan(host, options.hooks)?;
-        if options.flows {
+        if options.flows.is_some() {
             flows::check(host)?;
         }
         for degradation in &plan.degradations {
@@ -99,12 +99,12 @@ impl Session {
             ..probe.sight().filtered(&options.filter)
         };
         probe.attach_hooks(plan)?;
-        let flow_drops = match plan.cgroup_root.as_deref().filter(|_| options.flows) {
+        let flow_drops = match plan.cgroup_root.as_deref().filter(|_| options.flows.is_some()) {
             Some(root) => probe.attach_flows(root, options)?,
             None => false,
         };
         probe.enable()?;
-        if options.flows && asks_owners {
+        if options.flows.is_some() && asks_owners {
             AdoptIterator::of_flow_owners(&probe)?.each(|()| {})?;
         }
         if options.kinds != 0 {

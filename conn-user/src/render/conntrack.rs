@@ -153,6 +153,10 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
             sanitize::word(name.as_bytes(), out);
         }
     }
+    if let Some(app) = event.app() {
+        out.extend_from_slice(b" app=");
+        out.extend_from_slice(app.as_bytes());
+    }
     let length = event.lifetime_ns().or(event.age_ns());
     match event.kind {
         Kind::New | Kind::Update | Kind::Listen | Kind::Closed => return,

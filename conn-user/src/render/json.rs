@@ -81,6 +81,9 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     if let Some(timeout_s) = event.tracked.timeout_s {
         object.integer("timeout_s", timeout_s);
     }
+    if let Some(app) = event.app() {
+        object.word("app", app);
+    }
     let start_ns = owner.map(|owner| owner.start_ns).filter(|&ns| ns != 0);
     object.optional("process_start_ns", start_ns.map(unix_ns), Object::integer);
     if !event.is_directed() {

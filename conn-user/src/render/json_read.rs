@@ -11,10 +11,12 @@ use std::sync::Arc;
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{
-    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, UNDIRECTED, WAS_ESTABLISHED, interface_halves,
+    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, QUIC, UNDIRECTED, WAS_ESTABLISHED,
+    interface_halves,
 };
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
 use conn_common::protocol::UDP;
+use conn_common::quic;
 use conn_common::reset::Reset;
 use conn_common::state::{LISTEN, UNSEEN};
 use conn_common::traffic::Traffic;
@@ -115,6 +117,8 @@ struct Fields {
     idle_ns: Option<u64>,
     #[serde(default)]
     timeout_s: Option<u32>,
+    #[serde(default)]
+    app: Option<String>,
     #[serde(flatten)]
     traffic: TrafficFields,
 }
@@ -237,6 +241,11 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
     let established = if fields.idle_ns.is_some() { WAS_ESTABLISHED } else { 0 };
     let role = if fields.direction.as_deref() == Some(LISTENS) { LISTENER } else { 0 };
     let preexisting = if fields.preexisting { PREEXISTING } else { 0 };
+    let app = match fields.app.as_deref() {
+        None => 0,
+        Some(quic::NAME) => QUIC,
+        Some(word) => return Err(value("app", word)),
+    };
     let [last_sport, scratch] = interface_halves(fields.interface_index.unwrap_or(0));
     Ok(Connection {
         netns: fields.netns,
@@ -247,7 +256,7 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         family: if fields.src.is_ipv6() { 6 } else { 4 },
         direction,
         state: state("state", &fields.state)?,
-        flags: established | preexisting | role,
+        flags: established | preexisting | role | app,
         id: fields.id.unwrap_or(0),
         attempt_ns: moment("attempt_ns", fields.attempt_ns)?,
         established_ns: moment("established_ns", fields.established_ns)?,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use conn_common::quic;
 use serde_json::{Map, Value, json};
 
 use crate::column::{ANY, ATTEMPT, Column, END, END_AND_NOW, Kinds, NOW, STREAM, Type, Unit};
@@ -29,9 +30,6 @@ pub fn text() -> String {
     format!("{:#}\n", json())
 }
 
-/// Fields that are not in every line of their kind. Only an open connection may have the last one.
-const OPTIONAL: [&str; 3] = ["comm_hex", "thread_hex", "local_end"];
-
 /// The field with the version of the line.
 fn version() -> Value {
     json!({ "const": SCHEMA, "description": "version of the line; another one has fields with other meanings" })
@@ -51,9 +49,22 @@ fn event(kind: Kind) -> Value {
         }),
     );
     properties.insert("schema".into(), version());
-    for key in &OPTIONAL[..2] {
+    for key in ["comm_hex", "thread_hex"] {
         let description = "bytes of the name in hexadecimal digits, only there if it is not UTF-8";
-        properties.insert((*key).into(), json!({ "type": "string", "description": description }));
+        properties.insert(key.into(), json!({ "type": "string", "description": description }));
+    }
+    if STREAM & kind.bit() != 0 {
+        let description =
+            "idle time after which the flow ends (seconds), only there for a flow of UDP that is alive";
+        properties.insert(
+            "timeout_s".into(),
+            json!({ "type": "integer", "minimum": 0, "description": description }),
+        );
+        let description = "protocol that the first packet of a flow of UDP begins, only there if it is known";
+        properties.insert(
+            "app".into(),
+            json!({ "type": "string", "enum": [quic::NAME], "description": description }),
+        );
     }
     if kind == Kind::Open {
         let description = "which end is this host's, only there if `direction` is null";
@@ -200,6 +211,10 @@ mod tests {
     use crate::render::style::{Format, Terminal, View};
     use crate::render::tests::style;
 
+    /// Fields that are not in every line of their kinds.
+    const OPTIONAL: [(&str, Kinds); 5] =
+        [("comm_hex", ANY), ("thread_hex", ANY), ("local_end", NOW), ("timeout_s", STREAM), ("app", STREAM)];
+
     #[test]
     fn every_column_names_its_kinds() {
         assert!(Column::all().all(|column| kinds(column.kinds) != "some"));
@@ -207,10 +222,14 @@ mod tests {
             let event = event(kind);
             assert_eq!(
                 event["properties"].as_object().unwrap().len(),
-                event["required"].as_array().unwrap().len()
-                    + if kind == Kind::Open { OPTIONAL.len() } else { OPTIONAL.len() - 1 }
+                event["required"].as_array().unwrap().len() + optional(kind).count()
             );
         }
+    }
+
+    /// The optional fields of a kind.
+    fn optional(kind: Kind) -> impl Iterator<Item = &'static str> {
+        OPTIONAL.into_iter().filter(move |(_, kinds)| kinds & kind.bit() != 0).map(|(key, _)| key)
     }
 
     /// A validator for the subset of JSON schema that [`property`] writes.
@@ -239,10 +258,10 @@ mod tests {
             let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             let shape = super::event(event.kind);
             let required = shape["required"].as_array().unwrap();
-            let optional = OPTIONAL.iter().filter(|key| object.contains_key(**key)).count();
-            prop_assert_eq!(object.len(), required.len() + optional);
+            let optional: Vec<_> = optional(event.kind).filter(|key| object.contains_key(*key)).collect();
+            prop_assert_eq!(object.len(), required.len() + optional.len());
             for (key, value) in &object {
-                prop_assert!(required.contains(&Value::from(key.as_str())) || OPTIONAL.contains(&key.as_str()), "{}", key);
+                prop_assert!(required.contains(&Value::from(key.as_str())) || optional.contains(&key.as_str()), "{}", key);
                 prop_assert!(fits(value, &shape["properties"][key]), "{}: {}", key, value);
             }
         }

@@ -1,6 +1,7 @@
 use std::slice;
 
 use conn_common::cause::Cause;
+use conn_common::connection::QUIC;
 use conn_common::flow::{ASSURED, REPLIED, UNREPLIED};
 use conn_common::protocol::UDP;
 use conn_common::state::{CLOSE, UNSEEN};
@@ -200,12 +201,9 @@ fn flow() -> [Enriched; 4] {
     end.traffic = Traffic { bytes_sent: 120, bytes_received: 9_000, ..Traffic::NONE };
     end.tracked.packets = Some([3, 7_000_000_000]);
     end.time_ns += 1_500;
-    [
-        of(Kind::New, UNSEEN, UNREPLIED, Some(30)),
-        of(Kind::Update, UNREPLIED, REPLIED, Some(30)),
-        of(Kind::Update, REPLIED, ASSURED, Some(120)),
-        end,
-    ]
+    let mut stream = of(Kind::Update, REPLIED, ASSURED, Some(120));
+    stream.connection.set(QUIC);
+    [of(Kind::New, UNSEEN, UNREPLIED, Some(30)), of(Kind::Update, UNREPLIED, REPLIED, Some(30)), stream, end]
 }
 
 #[test]
@@ -215,7 +213,7 @@ fn flows_are_written_as_conntrack_does() {
     insta::assert_snapshot!(lines(Format::Conntrack(PLAIN), &flow()), @"
         [NEW] udp      17 30 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 [UNREPLIED] src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
      [UPDATE] udp      17 30 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 dir=out pid=1234 comm=curl owner=connect
-     [UPDATE] udp      17 120 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect
+     [UPDATE] udp      17 120 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect app=quic
     [DESTROY] udp      17 src=192.0.2.7 dst=198.51.100.9 sport=43210 dport=443 src=198.51.100.9 dst=192.0.2.7 sport=443 dport=43210 [ASSURED] dir=out pid=1234 comm=curl owner=connect lifetime=0.000001500 packets_sent=3 bytes_sent=120 packets_received=7000000000 bytes_received=9000 reason=closed
     ");
     insta::assert_snapshot!(lines(Format::Save, &flow()[..1]), @"-A -t 30 -u UNSET -s 192.0.2.7 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.7 -p udp --sport 43210 --dport 443 --reply-port-src 443 --reply-port-dst 43210");

@@ -2,6 +2,8 @@
 //! names the option, the mistake, and the remedy.
 
 pub(crate) mod filter;
+mod max_flows;
+mod numbers;
 mod protocols;
 mod ring_bytes;
 pub(crate) mod style;
@@ -16,7 +18,7 @@ use crate::cli::{
     Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StatsArgs,
     StreamArgs,
 };
-use crate::complaint::{Complaint, as_typed, complaint};
+use crate::complaint::{Complaint, complaint};
 use crate::error::UsageError;
 use crate::event::kind::KindSet;
 use crate::event::sort_key::{LifeKey, SocketKey, TopSources};
@@ -31,14 +33,13 @@ use crate::host::plan::HookSet;
 use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
+use crate::settings::max_flows::room_for_flows;
+use crate::settings::numbers::{count, interval, sources, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
 
 /// Default size of the ring in bytes: room for 40,329 events.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-
-/// The shortest time between two reports, since each of them reads all sockets.
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many connections `life --sort` prints without `--top`.
 const DEFAULT_TOP: usize = 20;
@@ -69,6 +70,8 @@ pub struct EventsSettings {
     pub kinds: KindSet,
     /// The protocols to show.
     pub protocols: Protocols,
+    /// No option and no expression names a protocol, so the run shows TCP.
+    pub is_tcp_by_default: bool,
     /// The filter of connections.
     pub filter: Filter,
     /// The filter of containers and units.
@@ -81,6 +84,8 @@ pub struct EventsSettings {
     pub timeout: Option<Duration>,
     /// Size of the ring: a power of two, 4096 or more. Where pages are larger, at least one is needed.
     pub ring_bytes: u32,
+    /// Room for flows of UDP, a power of two.
+    pub max_flows: u32,
     /// Print counts per service port at the end.
     pub summary: bool,
     /// Which ends `conntrace life` prints; `None` for the stream of events.
@@ -154,6 +159,8 @@ pub struct StatsSettings {
     pub interval: Option<Duration>,
     /// End after this time.
     pub timeout: Option<Duration>,
+    /// Room for flows of UDP, a power of two.
+    pub max_flows: u32,
     /// A missed or uncounted step is an error at the end.
     pub strict: bool,
     /// Show only the sum.
@@ -258,9 +265,11 @@ impl EventsSettings {
         lookup: &dyn Lookup,
     ) -> Result<Self, UsageError> {
         let filter = filter::from_args(options, lookup)?;
+        let protocols = protocols(options.protocol.as_deref(), &filter, command)?;
         Ok(Self {
             kinds: KindSet::ALL,
-            protocols: protocols(options.protocol.as_deref(), &filter, command)?,
+            protocols,
+            is_tcp_by_default: options.protocol.is_none() && filter.protocols().is_none(),
             filter,
             workload: filter::workload(options, lookup)?,
             style,
@@ -268,6 +277,7 @@ impl EventsSettings {
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
                 .unwrap_or(DEFAULT_RING_BYTES),
+            max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
             summary: false,
             life: None,
             top: None,
@@ -355,6 +365,7 @@ impl StatsSettings {
         Ok(Self {
             protocols,
             filter,
+            max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             strict: args.strict,
@@ -394,48 +405,4 @@ fn kinds(words: &[String]) -> Result<KindSet, UsageError> {
         KindSet::parse(word).map_err(|complaint| UsageError::value("--event-mask", word, complaint))
     };
     words.iter().map(parse).reduce(|all, next| Ok(all?.union(next?))).unwrap_or(Ok(KindSet::ALL))
-}
-
-fn count(text: &str) -> Result<u64, Complaint> {
-    match text.trim().parse() {
-        Ok(0) => Err("0 is too small: write 1 or more, or leave the option out to run until Ctrl-C".into()),
-        Ok(count) => Ok(count),
-        Err(_) => {
-            Err(complaint!("{} is not a number of events: write a whole number, 1 or more", as_typed(text)))
-        }
-    }
-}
-
-fn top(text: &str) -> Result<usize, Complaint> {
-    match text.trim().parse() {
-        Ok(0) => Err("0 groups are nothing to print: write 1 or more, or leave it out for all".into()),
-        Ok(top) => Ok(top),
-        Err(_) => Err(complaint!("{text:?} is no number of groups: write a whole number, 1 or more")),
-    }
-}
-
-fn sources(text: &str) -> Result<usize, Complaint> {
-    match text.trim().parse() {
-        Ok(0) => Err("0 addresses are nothing to print: write 1 or more".into()),
-        Ok(most) => Ok(most),
-        Err(_) => {
-            Err(complaint!("{} is no number of addresses: write a whole number, 1 or more", as_typed(text)))
-        }
-    }
-}
-
-fn timeout(text: &str) -> Result<Duration, Complaint> {
-    let timeout = duration::parse(text)?;
-    if timeout.is_zero() {
-        return Err("0 is too short: leave the option out to run until Ctrl-C".into());
-    }
-    Ok(timeout)
-}
-
-fn interval(text: &str) -> Result<Duration, Complaint> {
-    let interval = duration::parse(text)?;
-    if interval < MIN_INTERVAL {
-        return Err("the interval is too short: write 100ms or more".into());
-    }
-    Ok(interval)
 }

@@ -24,6 +24,7 @@ fn without_options_everything_is_shown() {
     let expected = EventsSettings {
         kinds: KindSet::ALL,
         protocols: Protocols::TCP,
+        is_tcp_by_default: true,
         filter: Filter::all(),
         style: Style {
             format: Format::Conntrack(ConntrackFields::default()),
@@ -37,6 +38,7 @@ fn without_options_everything_is_shown() {
         count: None,
         timeout: None,
         ring_bytes: 8 << 20,
+        max_flows: 1 << 17,
         summary: false,
         life: None,
         top: None,
@@ -47,6 +49,19 @@ fn without_options_everything_is_shown() {
         verbose: 0,
     };
     assert_eq!(settings("").unwrap(), expected);
+}
+
+#[test]
+fn tcp_by_default_is_known_from_tcp_by_choice() {
+    for (options, expected) in [
+        ("--dport 22", true),
+        ("-p tcp", false),
+        ("-p all", false),
+        ("proto udp", false),
+        ("proto tcp and service = 22", false),
+    ] {
+        assert_eq!(settings(options).unwrap().is_tcp_by_default, expected, "{options}");
+    }
 }
 
 #[test]

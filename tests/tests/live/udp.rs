@@ -5,6 +5,7 @@ mod life;
 mod load;
 mod owners;
 mod packets;
+mod quic;
 mod servers;
 mod shapes;
 

@@ -97,6 +97,26 @@ fn counts_equal_the_exchanges(_: &Host) -> Outcome {
     Ok(())
 }
 
+/// A small table has room for a few flows. The packets of the others are counted, also by the audit. Other flows of this host
+/// may be in the table, too.
+#[apply(needs_tracing)]
+fn packets_without_room_are_counted(_: &Host) -> Outcome {
+    const PEERS: u8 = 100;
+    let (netns, port) = (NetNs::new().unwrap(), Port::claim());
+    let tracer = watch(&["--max-flows", "16"]);
+    let client = bind(&netns, (Ipv4Addr::LOCALHOST, 0));
+    for peer in 1..=PEERS {
+        client.send_to(b"query", (Ipv4Addr::new(127, 0, 1, peer), port.number())).unwrap();
+    }
+    let report = stop(tracer);
+    let [begun] = row(&report, "out", &port, ["begun"]).map(|value| value.as_u64().unwrap_or_default());
+    let [packets, bytes] = ["packets_untracked", "bytes_untracked"].map(|key| report[key].as_u64().unwrap());
+    assert!(begun <= 16 && begun + packets >= PEERS.into(), "{report}");
+    assert!(bytes >= 5 * (u64::from(PEERS) - begun), "{report}");
+    assert_eq!(audit(&report, &netns, ["agrees", "sent_from"]), [json!(true), PEERS.into()], "{report}");
+    Ok(())
+}
+
 #[apply(needs_tracing)]
 fn flows_that_are_alive_are_open(_: &Host) -> Outcome {
     let (netns, port) = (NetNs::new().unwrap(), Port::claim());

@@ -7,6 +7,7 @@ mod crowd;
 mod flood;
 mod kernel;
 mod latency;
+mod live_flows;
 mod load;
 mod machine;
 mod page;

@@ -129,6 +129,11 @@ impl Running {
         time.map_or(0.0, |time| time.num_nanoseconds() as f64 / 1e9)
     }
 
+    /// Its process id; `None` if nothing runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.tracer.as_ref().map(Tracer::pid)
+    }
+
     /// Memory of the process now, bytes; 0 without one.
     pub(crate) fn memory(&self) -> u64 {
         self.tracer.as_ref().map_or(0, |tracer| usage::memory(tracer.pid()))

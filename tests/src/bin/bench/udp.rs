@@ -1,6 +1,7 @@
 //! What flows of UDP take from the traffic of sockets.
 
 use crate::{
+    live_flows,
     machine::{attempt, median},
     page::{self, Target},
     tool::{How, Tool},
@@ -201,7 +202,8 @@ pub(crate) fn measure(empty: &Path, quick: bool) -> String {
     });
     let tables: String = tables.collect();
     let skips: Vec<_> = skipped.into_iter().map(|(name, why)| (name.to_owned(), why)).collect();
-    format!("{tables}{}\n{}", page::skipped(&skips), page::targets(&goals(&all)))
+    let live = live_flows::measure(quick);
+    format!("{tables}{}\n{}\n{live}", page::skipped(&skips), page::targets(&goals(&all)))
 }
 
 /// The name of one of the tools above.

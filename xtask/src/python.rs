@@ -1,0 +1,58 @@
+//! Python packages that tests run, in an environment of its own in the cache.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+use crate::command;
+use crate::toolchain::Places;
+
+/// The packages, with their versions: both ends of a QUIC connection.
+const PACKAGES: [&str; 1] = ["aioquic==1.2.0"];
+/// The variable with the path of the interpreter, for the tests.
+const VARIABLE: &str = "CONNTRACE_TEST_PYTHON";
+
+/// Makes the environment where possible; else names what will be skipped. Its interpreter, under the variable that the tests
+/// read.
+pub(crate) fn ensure() -> Option<(&'static str, PathBuf)> {
+    if let Some(chosen) = env::var_os(VARIABLE) {
+        return Some((VARIABLE, chosen.into()));
+    }
+    let root = Places::here().cache.join(format!("python-{}", PACKAGES.join("-")));
+    let python = root.join("bin/python");
+    if !is_complete(&python)
+        && let Err(error) = make(&root, &python)
+    {
+        eprintln!("note: tests that need {} will not run: {error:#}", PACKAGES.join(" "));
+        return None;
+    }
+    Some((VARIABLE, python))
+}
+
+fn is_complete(python: &Path) -> bool {
+    let mut import = Command::new(python);
+    import.args(["-c", "import aioquic.asyncio"]).stdin(Stdio::null()).stderr(Stdio::null());
+    import.status().is_ok_and(|status| status.success())
+}
+
+fn make(root: &Path, python: &Path) -> Result<()> {
+    eprintln!("Installing {} into {} (once)", PACKAGES.join(" "), root.display());
+    // What an interrupted run has left.
+    if root.exists() {
+        fs::remove_dir_all(root)?;
+    }
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(root);
+    command::run(quiet(&mut venv))?;
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
+    command::run(quiet(&mut pip))
+}
+
+/// Standard output belongs to the task.
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(std::io::stderr())
+}
