@@ -242,6 +242,8 @@ fn events(range: &Range, kinds: &str, more: &[&str], act: impl FnOnce(), count: 
 #[apply(needs_tracing)]
 fn each_half_open_request_is_an_event_with_its_source(_: &Host) -> Outcome {
     let range = Range::new("0");
+    // The default depends on the memory of the machine; a quarter of it is kept for peers that the kernel knows.
+    range.victim.sysctl("net.ipv4.tcp_max_syn_backlog", "4096").unwrap();
     let _listener = range.listen(Ipv6Addr::UNSPECIFIED, 4_096);
     let to_v6 = SocketAddr::new(range.end.v6.into(), range.port.number());
     let act = || {
