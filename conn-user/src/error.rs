@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use crate::complaint::Complaint;
+use crate::conntrack::tracker::TrackError;
 use crate::filter::syntax_error::SyntaxError;
 use crate::host::plan::PlanError;
 use crate::host::refusal::chain;
@@ -31,6 +32,9 @@ pub enum Error {
     /// A walk of sockets or files failed.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// Connection tracking cannot be watched.
+    #[error(transparent)]
+    Track(#[from] TrackError),
     /// The ledger could not be compared with the sockets.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -153,6 +157,7 @@ impl Error {
                 Some("run conntrace as root on the host, or add CAP_SYS_ADMIN and CAP_SYS_PTRACE".into())
             }
             Self::Map(error) => error.remedy().map(Cow::from),
+            Self::Track(error) => error.remedy().map(Cow::from),
             Self::Usage(_)
             | Self::NothingFound
             | Self::Unwell { .. }

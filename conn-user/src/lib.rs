@@ -7,7 +7,7 @@
 //! settings                what the command line means
 //! cli                     what was typed
 //! stream     ledger       events from the ring; counts, and what proves them
-//! kernel                  loads programs, attaches hooks, reads maps and sockets
+//! kernel     conntrack    loads programs, reads maps and sockets; what connection tracking reports
 //! output                  standard output
 //! error                   every reason why a run ends
 //! render     enrich       events as text; what the host knows of an event
@@ -21,6 +21,7 @@ pub mod cli;
 pub(crate) mod column;
 pub mod command;
 pub(crate) mod complaint;
+pub mod conntrack;
 pub(crate) mod enrich;
 pub mod error;
 pub mod event;

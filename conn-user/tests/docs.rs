@@ -303,11 +303,12 @@ fn options_of_conntrack_are_taken() {
     let options = first_cells("conntrack.md", "## Options");
     assert!(options.len() > 25, "{options:?}");
     for option in options {
-        let taken = VALUES
-            .iter()
-            .chain(&["ipv4"])
-            .any(|value| complaint(&format!("conntrace {option} {value}")).is_none());
-        assert!(taken, "{option}");
+        // Some are of flows only.
+        let takes = |command: &str| {
+            let takes_value = |value: &&str| complaint(&format!("{command} {option} {value}")).is_none();
+            VALUES.iter().chain(&["ipv4"]).any(takes_value)
+        };
+        assert!(takes("conntrace") || takes("conntrace --forwarded"), "{option}");
     }
 }
 

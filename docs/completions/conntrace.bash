@@ -47,7 +47,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -f -h -V --verbose --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -174,7 +174,47 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -255,7 +295,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
+            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -354,7 +394,47 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -435,7 +515,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
+            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -562,7 +642,47 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -643,7 +763,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
+            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -778,7 +898,47 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -845,7 +1005,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
+            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -952,7 +1112,47 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1011,7 +1211,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --witnesses --accept-hook --verbose --help"
+            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --witnesses --accept-hook --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1066,7 +1266,11 @@ _conntrace() {
                     return 0
                     ;;
                 --direction)
-                    COMPREPLY=($(compgen -W "in out" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --witnesses)

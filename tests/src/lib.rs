@@ -26,6 +26,7 @@ pub mod map;
 pub mod netns;
 pub mod port;
 pub mod range;
+pub mod routed;
 pub mod sample;
 pub mod scenario;
 pub mod siege;

@@ -69,9 +69,9 @@ pub struct Stamp {
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Side {
-    /// `src=` and `sport=`
+    /// `src=` and `sport=`; of ICMP `id=`
     pub source: SocketAddr,
-    /// `dst=` and `dport=`
+    /// `dst=` and `dport=`; of ICMP `type=` and `code=`
     pub destination: SocketAddr,
     /// `packets=` and `bytes=`
     pub counters: Option<(u64, u64)>,
@@ -245,8 +245,13 @@ impl<'a> Reader<'a> {
     fn side(&mut self) -> Result<Side, Ungrammatical> {
         let source = self.value::<IpAddr>("src=")?;
         let destination = self.value::<IpAddr>("dst=")?;
-        let from = self.value("sport=")?;
-        let to = self.value("dport=")?;
+        let (from, to) = if self.rest.starts_with("type=") {
+            // A flow of ICMP has an id in place of the source port, and type and code in place of the other.
+            let (kind, code) = (self.value::<u8>("type=")?, self.value::<u8>("code=")?);
+            (self.value("id=")?, u16::from_be_bytes([kind, code]))
+        } else {
+            (self.value("sport=")?, self.value("dport=")?)
+        };
         let counters = if self.rest.starts_with("packets=") {
             Some((self.value("packets=")?, self.value("bytes=")?))
         } else {

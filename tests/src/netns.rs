@@ -57,6 +57,14 @@ impl NetNs {
         maker.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
+    /// Another handle on the same namespace.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn clone_handle(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, inum: self.inum })
+    }
+
     /// The namespace's inode number, as conntrace prints it.
     pub fn inum(&self) -> u64 {
         self.inum

@@ -163,6 +163,14 @@ pub fn watch(columns: u16, words: &[&str], play: impl FnOnce(&Tracer)) -> Vec<St
     ended(words, tracer)
 }
 
+/// The same with options that the sample does not show, in place of those that choose the stage.
+pub fn watch_with(options: &str, words: &[&str], play: impl FnOnce(&Tracer)) -> Vec<String> {
+    let tracer = setup(80, words).variable("CONNTRACE_OPTS", options).start();
+    play(&tracer);
+    tracer.interrupt();
+    ended(words, tracer)
+}
+
 /// Runs conntrace on a terminal to its own end.
 pub fn ask(columns: u16, words: &[&str]) -> Vec<String> {
     ended(words, setup(columns, words).spawn())

@@ -31,6 +31,7 @@ mod live {
     mod filter_ss;
     mod filter_words;
     mod format;
+    mod forwarded;
     mod hook_matrix;
     mod kernel_counters;
     mod kernel_refusal;

@@ -36,6 +36,9 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
         check_options(&args[..2], &words)?;
         args.splice(2..2, words);
     }
+    if asks_for_flows(&args) {
+        take_source_nat(&mut args);
+    }
     let apart = args.windows(2).filter(|pair| pair[0] == "-n").filter_map(|pair| pair[1].to_str());
     let words = args.iter().filter_map(|arg| arg.to_str()).filter(|arg| is_short(arg));
     let joined = words.filter_map(|word| Some(word.split_once('n')?.1));
@@ -43,6 +46,28 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
         return Err(Refusal::Usage(UsageError::Unknown(why)));
     }
     Cli::try_parse_from(&args).map_err(|error| refuse(error, &args))
+}
+
+/// True if the run is of connection tracking, where conntrack's meaning of `-n ADDRESS` is taken.
+fn asks_for_flows(args: &[OsString]) -> bool {
+    let is_forward = |pair: &[OsString]| pair[0] == "--direction" && pair[1] == "forward";
+    args.iter().any(|arg| arg == "--forwarded" || arg == "--forwarded=all" || arg == "--direction=forward")
+        || args.windows(2).any(is_forward)
+}
+
+/// Turns conntrack's `-n ADDRESS` into `--src-nat=ADDRESS`. `-n` alone shows numbers.
+fn take_source_nat(args: &mut Vec<OsString>) {
+    let is_address = |word: &OsString| word.to_str().is_some_and(conntrack_compat::is_address);
+    let mut at = 1;
+    while at + 1 < args.len() {
+        if args[at] == "-n" && is_address(&args[at + 1]) {
+            let address = args.remove(at + 1);
+            let mut option = OsString::from("--src-nat=");
+            option.push(address);
+            args[at] = option;
+        }
+        at += 1;
+    }
 }
 
 /// Refuses unknown options and filters in [`OPTIONS`]. The message names the variable.

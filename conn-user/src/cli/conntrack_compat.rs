@@ -3,10 +3,15 @@
 use crate::complaint::{Complaint, as_typed, complaint};
 use crate::filter::value::prefix;
 
-const MARK: &str = "marks belong to packets and to connection tracking. Filter by port, address or owner instead: \
-                    --dport, --src, --comm";
-const NAT: &str = "a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket";
-const ZONE: &str = "zones belong to connection tracking. Use --netns for a network namespace";
+/// Why a run of sockets knows no marks of flows.
+pub(crate) const MARK: &str = "marks belong to packets and to connection tracking. Filter by port, address or owner instead: \
+                               --dport, --src, --comm; or add --forwarded";
+/// Why it knows no address translation.
+pub(crate) const NAT: &str = "a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket, or add \
+                              --forwarded";
+/// Why it knows no zones.
+pub(crate) const ZONE: &str =
+    "zones belong to connection tracking. Use --netns for a network namespace, or add --forwarded";
 const LABEL: &str = "labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, \
                      --comm";
 const CHANGE: &str =
@@ -17,7 +22,10 @@ const EXPECT: &str = "expectations belong to connection tracking. conntrace show
 /// Names of options, and why conntrace refuses them.
 const REFUSED: [(&[&str], &str); 18] = [
     (&["-m", "--mark"], MARK),
-    (&["-c", "--secmark"], MARK),
+    (
+        &["-c", "--secmark"],
+        "a security mark belongs to connection tracking. Filter by port, address or owner instead",
+    ),
     (&["-l", "--label", "--label-add", "--label-del", "--labelmap"], LABEL),
     (&["-w", "--zone", "--orig-zone", "--reply-zone"], ZONE),
     (&["--src-nat", "-g", "--dst-nat", "-j", "--any-nat"], NAT),
@@ -55,11 +63,15 @@ pub(crate) fn why(option: &str) -> Option<Complaint> {
     Some(complaint!("conntrack's {name} has no meaning here: {why}"))
 }
 
+/// True for a word that can only be an address or a prefix.
+pub(crate) fn is_address(word: &str) -> bool {
+    word.contains(['.', ':']) && prefix::parse(word).is_ok()
+}
+
 /// Why conntrace refuses conntrack's `-n ADDRESS`, in one word or two. `None` for anything else behind `-n`: here that is
 /// a flag, and an address begins no expression.
 pub(crate) fn source_nat(word: &str) -> Option<Complaint> {
-    let is_address = word.contains(['.', ':']) && prefix::parse(word).is_ok();
-    is_address.then(|| {
+    is_address(word).then(|| {
         complaint!("-n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and {NAT}")
     })
 }

@@ -29,7 +29,8 @@ pub fn words(options: &OsStr, command: &OsStr) -> Result<Vec<OsString>, Complain
         match of_others {
             Some(arg) if !is_own => {
                 // The value of a dropped option is dropped, too.
-                if arg.get_action().takes_values() && !has_value(&word) {
+                let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);
+                if arg.get_action().takes_values() && needs_value && !has_value(&word) {
                     words.next();
                 }
             }

@@ -2,13 +2,14 @@
 
 use clap::Args;
 
-use crate::cli::{Direction, Family};
+use crate::cli::{Direction, Family, Forwarded};
 
 /// The filter options as typed.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too
+    /// Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With
+    /// --forwarded any protocol, and all is the default
     #[arg(
         short,
         long,
@@ -24,7 +25,8 @@ pub struct FilterArgs {
     /// Only these responders, like --src
     #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR...]")]
     pub dst: Vec<String>,
-    /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT
+    /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the
+    /// two differ
     #[arg(short, long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
     pub reply_src: Vec<String>,
     /// The destination of replies, as in conntrack: the same as --src
@@ -56,9 +58,49 @@ pub struct FilterArgs {
     #[arg(long, value_name = "STATE[,STATE...]")]
     pub state: Vec<String>,
     /// Only connections that the peer opened (in), or that this host opened (out). A connection within this host
-    /// has both ends here: without this option it is shown twice
-    #[arg(long, value_name = "in|out", hide_possible_values = true)]
+    /// has both ends here: without this option it is shown twice. forward is the same as --forwarded
+    #[arg(long, value_name = "in|out|forward", hide_possible_values = true)]
     pub direction: Option<Direction>,
+    /// Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the
+    /// host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then
+    #[arg(
+        long,
+        value_name = "all",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "only",
+        hide_possible_values = true
+    )]
+    pub forwarded: Option<Forwarded>,
+    /// Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff
+    #[arg(short, long, value_name = "MARK[/MASK]", hide_short_help = true)]
+    pub mark: Vec<String>,
+    /// Only flows in this zone of connection tracking, with --forwarded
+    #[arg(short = 'w', long, value_name = "ZONE[,ZONE...]", hide_short_help = true)]
+    pub zone: Vec<String>,
+    /// Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "any", hide_short_help = true)]
+    pub src_nat: Option<String>,
+    /// Only flows whose destination is translated, with --forwarded; to this address, if one is given
+    #[arg(
+        short = 'g',
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = "any",
+        hide_short_help = true
+    )]
+    pub dst_nat: Option<String>,
+    /// Only flows whose source or destination is translated, with --forwarded; to this address, if one is given
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = "any",
+        hide_short_help = true
+    )]
+    pub any_nat: Option<String>,
     /// Only this address family. An IPv4 address on an IPv6 socket counts as IPv4
     #[arg(short, long, value_name = "ipv4|ipv6", hide_possible_values = true)]
     pub family: Option<Family>,

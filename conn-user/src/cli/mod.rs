@@ -344,9 +344,20 @@ pub struct StatsArgs {
         allow_negative_numbers = true
     )]
     pub dport: Vec<String>,
-    /// Only connections that the peer opened (in), or that this host opened (out)
-    #[arg(long, value_name = "in|out", hide_possible_values = true)]
+    /// Only connections that the peer opened (in), or that this host opened (out); forward is the same as --forwarded
+    #[arg(long, value_name = "in|out|forward", hide_possible_values = true)]
     pub direction: Option<Direction>,
+    /// Count flows that pass through this host instead of its sockets, from connection tracking, with the account and the
+    /// failures of each network namespace. --forwarded=all counts every flow that is tracked
+    #[arg(
+        long,
+        value_name = "all",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "only",
+        hide_possible_values = true
+    )]
+    pub forwarded: Option<Forwarded>,
     /// Filter expression of service ports and directions, in the language of ss: 'service = :ssh or direction out'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
@@ -385,6 +396,17 @@ pub enum Direction {
     In,
     /// This host.
     Out,
+    /// Neither: the flow passes through.
+    Forward,
+}
+
+/// Which flows of connection tracking are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Forwarded {
+    /// Those that pass through.
+    Only,
+    /// All, those of this host's own sockets, too.
+    All,
 }
 
 /// An address family.

@@ -142,7 +142,7 @@ fn the_environment_has_options() {
     assert!(read("conntrace doctor", Some("--dport 22 -d 10.0.0.0/8 -v")).is_ok());
     let errors = [
         ("conntrace", "--no-such"),
-        ("conntrace", "-m 5"),
+        ("conntrace", "-c 1"),
         ("conntrace", "dport = 22"),
         ("conntrace", "count"),
         ("conntrace", "--dport '22"),
@@ -151,7 +151,7 @@ fn the_environment_has_options() {
     .map(|(line, options)| read(line, Some(options)).unwrap_err());
     insta::assert_snapshot!(errors.join("\n"), @r#"
     CONNTRACE_OPTS: unexpected argument '--no-such' found
-    CONNTRACE_OPTS: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
+    CONNTRACE_OPTS: conntrack's -c has no meaning here: a security mark belongs to connection tracking. Filter by port, address or owner instead. netstat -tnc is here: conntrace
     CONNTRACE_OPTS takes options only, no filter expression: use options like --dport 22
     CONNTRACE_OPTS takes options only, no filter expression: use options like --dport 22
     CONNTRACE_OPTS: missing closing quote in "--dport '22"
@@ -162,22 +162,14 @@ fn the_environment_has_options() {
 #[test]
 fn options_of_conntrack_are_refused_by_name() {
     let errors = [
-        "-m 5",
-        "--mark=5",
         "-c 1",
         "-l x",
         "--label-add x",
-        "-w 1",
         "--orig-zone 1",
-        "--src-nat",
         "-n 192.0.2.1",
         "-n192.0.2.1",
         "-En192.0.2.0/24",
         "-L -n 2001:db8::/32",
-        "-g 192.0.2.1",
-        "--dst-nat",
-        "-j",
-        "--any-nat",
         "--mask-src 255.0.0.0",
         "-z",
         "--zero",
@@ -207,22 +199,14 @@ fn options_of_conntrack_are_refused_by_name() {
         }
     });
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    -m 5: conntrack's -m has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
-    --mark=5: conntrack's --mark has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
-    -c 1: conntrack's -c has no meaning here: marks belong to packets and to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tnc is here: conntrace
+    -c 1: conntrack's -c has no meaning here: a security mark belongs to connection tracking. Filter by port, address or owner instead. netstat -tnc is here: conntrace
     -l x: conntrack's -l has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm. netstat -tulpn is here: conntrace list --listening -n -p tcp,udp; ss -tln is here: conntrace list --listening -n
     --label-add x: conntrack's --label-add has no meaning here: labels belong to connection tracking. Filter by port, address or owner instead: --dport, --src, --comm
-    -w 1: conntrack's -w has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
-    --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace
-    --src-nat: conntrack's --src-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -n 192.0.2.1: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -n192.0.2.1: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -En192.0.2.0/24: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -L -n 2001:db8::/32: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -g 192.0.2.1: conntrack's -g has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    --dst-nat: conntrack's --dst-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    -j: conntrack's -j has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
-    --any-nat: conntrack's --any-nat has no meaning here: a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket
+    --orig-zone 1: conntrack's --orig-zone has no meaning here: zones belong to connection tracking. Use --netns for a network namespace, or add --forwarded
+    -n 192.0.2.1: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket, or add --forwarded
+    -n192.0.2.1: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket, or add --forwarded
+    -En192.0.2.0/24: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket, or add --forwarded
+    -L -n 2001:db8::/32: -n takes no address: it shows numbers of ports. In conntrack it is --src-nat, and a socket knows nothing of NAT. Use --src and --dst with the addresses of the socket, or add --forwarded
     --mask-src 255.0.0.0: conntrack's --mask-src has no meaning here: write the prefix with the address: --src 10.0.0.0/8
     -z: conntrack's -z has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports
     --zero: conntrack's --zero has no meaning here: counters are never reset. Use stats --interval for rates, or subtract two reports

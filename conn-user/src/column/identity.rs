@@ -59,7 +59,8 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "DIR",
         width: 3,
         kind: Type::Word(&direction::NAMES),
-        help: "end that opened the connection: the peer (in) or this host (out); listen for a listening socket",
+        help: "end that opened the connection: the peer (in) or this host (out); listen for a listening socket; forward if neither \
+               end is here (--forwarded)",
         unknown: "in TIME_WAIT, if the kernel does not show it any more",
         names: ConventionNames {
             otel: "conntrace.connection.direction",
@@ -82,8 +83,9 @@ pub(super) static COLUMNS: [Column; 34] = [
         id: "protocol",
         title: "PROTO",
         width: 5,
-        kind: Type::Word(&["tcp", "udp"]),
-        help: "layer-4 protocol",
+        kind: Type::Word(&protocol::NAMES),
+        help: "layer-4 protocol; conntrace sees sockets of tcp and udp, and with --forwarded flows of all",
+        unknown: "a protocol without a name, whose number JSON has as protocol_number",
         names: ConventionNames { otel: "network.transport", ecs: "network.transport" },
         get: |event, _| Cell::word(protocol::name(event.protocol)),
         ..PLAIN
@@ -95,7 +97,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         kind: Type::Word(&state_name::NAMES),
         help: "TCP state after the event; close in every destroy. A UDP socket is established or unconnected: it has a peer, or \
                none. A flow of UDP is unreplied, replied or assured: packets went one way, both ways, or for long",
-        unknown: "a state that conntrace does not know",
+        unknown: "a state that conntrace does not know, or that the kernel does not show of a forwarded flow",
         names: ConventionNames { otel: "", ecs: "conntrace.connection.state" },
         get: |event, _| Cell::word(event.state()),
         ..PLAIN

@@ -121,9 +121,10 @@ pub(super) static COLUMNS: [Column; 11] = [
         width: 6,
         kind: Type::Boolean,
         help: "true if the connection was never established",
+        unknown: "a flow of connection tracking, which does not say it",
         kinds: END,
         names: ConventionNames { otel: "conntrace.connection.failed", ecs: "conntrace.connection.failed" },
-        get: |event, _| Cell::Boolean(event.is_failed()),
+        get: |event, _| if event.is_entry() { Cell::Unknown } else { Cell::Boolean(event.is_failed()) },
         ..PLAIN
     },
     Column {
@@ -132,7 +133,7 @@ pub(super) static COLUMNS: [Column; 11] = [
         width: 14,
         kind: Type::Word(&CAUSES),
         help: "why the connection ended or failed",
-        unknown: "never",
+        unknown: "a flow of connection tracking, which does not say it",
         kinds: END,
         names: ConventionNames { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
         get: |event, _| Cell::word(event.end_name()),

@@ -7,7 +7,7 @@ use conn_common::name;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::command::hint;
+use crate::command::{forwarded, hint};
 use crate::enrich::cgroup;
 use crate::enrich::command_line;
 use crate::enrich::existing::Search;
@@ -58,6 +58,9 @@ const MIN_QUEUE: usize = 1 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
+    if let Some(flows) = &settings.forwarded {
+        return forwarded::run(settings, flows);
+    }
     let kinds: Vec<Kind> = Kind::STREAM.into_iter().filter(|&kind| settings.kinds.contains(kind)).collect();
     settings.filter.log(&kinds, settings.protocols);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
@@ -182,7 +185,7 @@ async fn summary(
 }
 
 /// Reports the fate of all events.
-fn end(
+pub(super) fn end(
     settings: &EventsSettings,
     pipeline: &Pipeline,
     consumer: &mut dyn Consumer,
@@ -219,7 +222,7 @@ fn end(
 }
 
 /// The pipeline, and the consumer at its end.
-fn stages(
+pub(super) fn stages(
     settings: &EventsSettings,
     cgroup_root: Option<&Path>,
     sink: QueueSink,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conn_common::name::{LIST_INODES, LIST_TRAFFIC};
 
-use crate::command::{hint, unix_list};
+use crate::command::{flow_list, hint, unix_list};
 use crate::enrich::cgroup;
 use crate::enrich::command_line;
 use crate::enrich::existing::Search;
@@ -40,6 +40,9 @@ use crate::stream::walk::SocketWalk;
 /// See [`Error`].
 pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     stdout::check_open()?;
+    if let Some(flows) = &settings.forwarded {
+        return flow_list::run(settings, flows, host);
+    }
     if settings.protocols == Protocols::UNIX {
         return unix_list::run(settings, host);
     }
@@ -83,15 +86,23 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     Ok(())
 }
 
-/// The pipeline, and the list at its end.
-fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, SortedList<S>) {
+/// The renderer of a list.
+pub(super) fn renderer(settings: &ListSettings) -> Renderer {
     let terminal = terminal::probe(settings.style.color);
-    let subject = View::of_sockets(settings.protocols, settings.listening);
+    let subject = match settings.forwarded {
+        Some(_) => View::Events,
+        None => View::of_sockets(settings.protocols, settings.listening),
+    };
     let mut style = settings.style.clone();
     if settings.is_table_on_terminal && terminal.is_terminal {
         style.format = Format::Table;
     }
-    let renderer = Renderer::new(&style, subject, terminal);
+    Renderer::new(&style, subject, terminal)
+}
+
+/// The pipeline, and the list at its end.
+fn stages<S: Sink>(settings: &ListSettings, host: &Host, sink: S) -> (Pipeline, SortedList<S>) {
+    let renderer = renderer(settings);
     let at_end = |wanted| if wanted { LookUp::AtEnd } else { LookUp::Never };
     let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let wanted = Wanted {

@@ -3,6 +3,9 @@
 pub mod count;
 pub mod doctor;
 pub mod events;
+mod flow_list;
+mod flow_stats;
+mod forwarded;
 pub mod help;
 mod hint;
 pub mod list;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conn_common::remote;
 
+use crate::command::flow_stats;
 use crate::error::Error;
 use crate::event::kind::Kind;
 use crate::event::sort_key::{SourceGroup, TopSources};
@@ -36,13 +37,16 @@ use crate::stream::ready::Ready;
 use crate::stream::shutdown::Shutdown;
 
 /// Bytes of reports that may wait for a reader.
-const MAX_WAITING: usize = 4 << 20;
+pub(super) const MAX_WAITING: usize = 4 << 20;
 
 /// Runs the command.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
+    if let Some(flows) = &settings.forwarded {
+        return flow_stats::run(settings, flows);
+    }
     settings.filter.log(&Kind::ALL, settings.protocols);
     let self_cost = settings.self_cost.then(SelfCostWatch::start);
     let [counts_tcp, counts_udp] =
@@ -240,7 +244,7 @@ async fn watch(settings: &StatsSettings, mut reporters: Reporters<'_>) -> Result
     }
 }
 
-fn style(settings: &StatsSettings) -> ReportStyle {
+pub(super) fn style(settings: &StatsSettings) -> ReportStyle {
     ReportStyle {
         format: settings.format,
         services: settings.services.clone(),

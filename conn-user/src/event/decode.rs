@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "a record is copied into its type as a whole")]
 
+pub mod netlink;
 pub mod unix_diag;
 
 use std::mem::MaybeUninit;

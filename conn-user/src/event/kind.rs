@@ -128,6 +128,8 @@ const WORDS: [(&str, u8); 6] = [
 impl KindSet {
     /// Every kind of connections.
     pub const ALL: Self = Self(ANY_KIND);
+    /// Beginnings and ends.
+    pub const BOUNDS: Self = Self(bit(event::NEW) | bit(event::DESTROY));
     /// Ends only.
     pub const DESTROY: Self = Self(bit(event::DESTROY));
 

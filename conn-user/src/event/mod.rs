@@ -3,6 +3,7 @@
 pub mod decode;
 pub(crate) mod direction;
 pub mod enriched;
+pub mod entry;
 pub(crate) mod errno;
 pub mod kind;
 pub(crate) mod lost;
@@ -17,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, OUT, QUIC};
+use conn_common::connection::{Connection, FORWARD, OUT, QUIC};
 use conn_common::owner::SOURCES;
 use conn_common::protocol::{TCP, UDP};
 use conn_common::quic;
@@ -27,7 +28,7 @@ use conn_common::traffic::Traffic;
 
 use crate::event::kind::Kind;
 use crate::event::process::Process;
-use crate::event::tracked::Tracked;
+use crate::event::tracked::{Nat, Tracked};
 
 /// An event. Times are nanoseconds of `CLOCK_BOOTTIME`, see [`crate::host::clock`].
 ///
@@ -112,7 +113,7 @@ impl Event {
     pub fn state(&self) -> Option<&'static str> {
         let state = self.connection.state;
         // Of the sockets that exist, only those of UDP are in this state.
-        let is_unconnected = self.kind == Kind::Open && state == state::CLOSE;
+        let is_unconnected = self.kind == Kind::Open && state == state::CLOSE && !self.is_entry();
         if is_unconnected { Some(state_name::UNCONNECTED) } else { state_name::name(state) }
     }
 
@@ -123,18 +124,40 @@ impl Event {
 
     /// True if the counters of [`Event::traffic`] are known.
     pub fn has_traffic(&self) -> bool {
-        self.kind == Kind::Destroy || (self.kind == Kind::Open && self.has_counters())
+        matches!(self.kind, Kind::Destroy | Kind::Open) && self.has_counters()
     }
 
-    /// False of a socket that exists now and counts nothing: a mini-socket, or one of UDP.
+    /// False of what counts nothing: a mini-socket, a socket of UDP that exists now, and an entry of connection tracking
+    /// without accounting.
     fn has_counters(&self) -> bool {
+        if self.is_entry() {
+            return self.tracked.packets.is_some();
+        }
         self.kind != Kind::Open || (!self.is_mini() && self.protocol == TCP)
+    }
+
+    /// True of an event that connection tracking reported.
+    pub const fn is_entry(&self) -> bool {
+        self.tracked.entry.is_some()
+    }
+
+    /// The tuple of the replies: source and destination.
+    pub fn reply(&self) -> [SocketAddr; 2] {
+        self.tracked.reply.unwrap_or_else(|| [self.responder(), self.initiator()])
+    }
+
+    /// What address translation changes; `None` if it changes nothing.
+    pub fn nat(&self) -> Option<Nat> {
+        let [source, destination] = self.reply();
+        let ids = self.tracked.entry.and_then(|entry| entry.icmp).map(|icmp| icmp.map(|one| one.id));
+        let is_id_changed = ids.is_some_and(|[original, reply]| original != reply);
+        Nat::of(destination != self.initiator() || is_id_changed, source != self.responder())
     }
 
     /// True if the kernel keeps only a mini-socket of the connection: in TIME_WAIT, or before the end of the handshake. A
     /// mini-socket has neither an id nor counters.
     fn is_mini(&self) -> bool {
-        self.kind == Kind::Open && self.connection.id == 0
+        self.kind == Kind::Open && self.connection.id == 0 && !self.is_entry()
     }
 
     /// The connection's id; `None` for a mini-socket.
@@ -147,9 +170,9 @@ impl Event {
         Some(part(&self.traffic)).filter(|_| self.has_counters())
     }
 
-    /// A queue of [`Event::traffic`]; `None` for a mini-socket.
+    /// A queue of [`Event::traffic`]; `None` for a mini-socket, and for what is no socket.
     pub fn queue_of(&self, part: fn(&Traffic) -> u32) -> Option<u32> {
-        Some(part(&self.traffic)).filter(|_| !self.is_mini())
+        Some(part(&self.traffic)).filter(|_| !self.is_mini() && !self.is_entry())
     }
 
     /// True if this host opened the connection.
@@ -157,7 +180,7 @@ impl Event {
         self.connection.direction == OUT
     }
 
-    /// The name of its direction, `in`, `out` or `listen`.
+    /// The name of its direction, `in`, `out`, `forward` or `listen`.
     pub fn direction(&self) -> Option<&'static str> {
         direction::of(&self.connection)
     }
@@ -172,9 +195,10 @@ impl Event {
         if self.is_src_ours() { self.responder() } else { self.initiator() }
     }
 
-    /// True if the initiator (or what stands in its place) is this end.
+    /// True if the initiator (or what stands in its place) is this end. Of a flow that passes through, the initiator's end
+    /// stands in place of ours.
     pub fn is_src_ours(&self) -> bool {
-        self.connection.is_src_ours()
+        self.connection.is_src_ours() || self.connection.direction == FORWARD
     }
 
     /// The end that opened it.
@@ -194,7 +218,7 @@ impl Event {
 
     /// A counter of [`Event::traffic`] that only TCP has; `None` for a mini-socket, and for other protocols.
     pub fn tcp_traffic_of<T>(&self, part: fn(&Traffic) -> T) -> Option<T> {
-        self.traffic_of(part).filter(|_| self.protocol == TCP)
+        self.traffic_of(part).filter(|_| self.protocol == TCP && !self.is_entry())
     }
 
     /// Segments sent; packets of UDP.

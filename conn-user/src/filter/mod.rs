@@ -9,6 +9,7 @@ pub mod protocols;
 pub(crate) mod sockets;
 pub mod subject;
 pub(crate) mod syntax_error;
+pub mod tracked;
 pub(crate) mod value;
 pub(crate) mod workload;
 
@@ -131,6 +132,11 @@ impl Filter {
         PredicateKind::ALL.into_iter().any(|kind| kind.is_of_workloads() && self.decides(kind))
     }
 
+    /// A set that contains the value of a field in every connection that passes; `None` if there is no such bound.
+    pub(crate) fn bound(&self, field: Field) -> Option<&Ranges> {
+        self.bounds.get(&field)
+    }
+
     /// The fields that the filter tests.
     pub fn fields(&self) -> impl Iterator<Item = Field> {
         self.whole.iter().flat_map(Expression::fields)
@@ -196,8 +202,12 @@ impl Filter {
 
     /// True if the filter has a test that no set of numbers can express.
     pub(crate) fn has_predicate(&self) -> bool {
-        let whole = self.whole.as_ref();
-        whole.is_some_and(|whole| PredicateKind::ALL.into_iter().any(|kind| whole.has_predicate(kind)))
+        PredicateKind::ALL.into_iter().any(|kind| self.has_predicate_of(kind))
+    }
+
+    /// True if the filter has a predicate of this kind.
+    pub(crate) fn has_predicate_of(&self, kind: PredicateKind) -> bool {
+        self.whole.as_ref().is_some_and(|whole| whole.has_predicate(kind))
     }
 }
 

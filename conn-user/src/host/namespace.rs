@@ -135,9 +135,17 @@ pub(crate) fn in_each<T: Send>(
     namespaces: &[Namespace],
     each: impl Fn() -> Option<T> + Sync,
 ) -> BTreeMap<u32, T> {
+    in_each_of(namespaces, |_| each())
+}
+
+/// The same with the inode number of the namespace.
+pub(crate) fn in_each_of<T: Send>(
+    namespaces: &[Namespace],
+    each: impl Fn(u32) -> Option<T> + Sync,
+) -> BTreeMap<u32, T> {
     let answer = |namespace: &Namespace| {
         namespace.enter().ok()?;
-        Some((namespace.inode, each()?))
+        Some((namespace.inode, each(namespace.inode)?))
     };
     thread::scope(|scope| {
         let visitor = scope.spawn(|| namespaces.iter().filter_map(answer).collect());

@@ -8,6 +8,7 @@ pub mod counts;
 pub(crate) mod flow_audit;
 pub(crate) mod flow_report;
 pub(crate) mod flow_reporter;
+pub(crate) mod forwarded_report;
 pub(crate) mod kernel_counters;
 pub(crate) mod latency;
 mod netns_totals;

@@ -8,13 +8,11 @@
 //! The optional timeout is that of flows of UDP: a socket of TCP has no such timer.
 
 use conn_common::attempt::Attempt;
-use conn_common::cause::Cause;
-use conn_common::connection::WAS_ESTABLISHED;
-use conn_common::flow::{ASSURED, UNREPLIED};
-use conn_common::protocol::{TCP, UDP};
+use conn_common::protocol::UDP;
 use conn_common::state;
 
 use super::color::{self, painted};
+use super::status::{is_assured, is_unreplied};
 use super::{Lost, RenderContext, address, integer, link};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
@@ -47,13 +45,16 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
         out.extend_from_slice(key);
         unix_seconds(clock.to_unix_ns(ns), out);
     }
+    if let Some(of) = lost.of {
+        out.extend_from_slice(b" event=");
+        out.extend_from_slice(of.kind.name().as_bytes());
+        out.extend_from_slice(b" netns=");
+        integer(of.netns, out);
+    }
 }
 
 /// Appends the line without its end.
 pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderContext<'_>, out: &mut Vec<u8>) {
-    let connection = &event.connection;
-    let (src, dst) = (event.src(), event.dst());
-    let (sport, dport) = (connection.sport, connection.dport);
     let kind: &[u8] = match event.kind {
         Kind::New => b"    [NEW]",
         Kind::Update => b" [UPDATE]",
@@ -68,9 +69,31 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         out.push(b' ');
     }
     if extras.extended {
-        let family: &[u8] = if connection.family == 6 { b"ipv6     10 " } else { b"ipv4     2 " };
+        let family: &[u8] = if event.connection.family == 6 { b"ipv6     10 " } else { b"ipv4     2 " };
         out.extend_from_slice(family);
     }
+    match &event.tracked.entry {
+        Some(facts) => super::entry::line(event, facts, out),
+        None => socket(event, out),
+    }
+    if extras.ktimestamp {
+        bounds(event, frame, out);
+    }
+    if extras.id {
+        out.extend_from_slice(b" id=");
+        match event.id() {
+            Some(id) => integer(id, out),
+            None => out.push(b'-'),
+        }
+    }
+    own_fields(event, frame.color, out);
+}
+
+/// Everything from the protocol to the second tuple. A socket knows nothing of address translation.
+fn socket(event: &Enriched, out: &mut Vec<u8>) {
+    let connection = &event.connection;
+    let (src, dst) = (event.src(), event.dst());
+    let (sport, dport) = (connection.sport, connection.dport);
     protocol_and_state(event, out);
     let mut tuple = |src, dst, sport: u16, dport: u16, mark: &[u8]| {
         out.extend_from_slice(b" src=");
@@ -85,17 +108,6 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
     };
     tuple(src, dst, sport, dport, if is_unreplied(event) { b" [UNREPLIED]" } else { b"" });
     tuple(dst, src, dport, sport, if is_assured(event) { b" [ASSURED]" } else { b"" });
-    if extras.ktimestamp {
-        bounds(event, frame, out);
-    }
-    if extras.id {
-        out.extend_from_slice(b" id=");
-        match event.id() {
-            Some(id) => integer(id, out),
-            None => out.push(b'-'),
-        }
-    }
-    own_fields(event, frame.color, out);
 }
 
 /// The protocol, and what conntrack shows of its state. UDP has none, but a flow has an idle time.
@@ -179,7 +191,8 @@ fn own_fields(event: &Enriched, color: bool, out: &mut Vec<u8>) {
         }
         (None, None) => out.extend_from_slice(b"=-"),
     }
-    if let Some([sent, received]) = event.tracked.packets {
+    // conntrack shows the counters of an entry beside its tuples.
+    if let Some([sent, received]) = event.tracked.packets.filter(|_| !event.is_entry()) {
         for (key, number) in [
             (&b" packets_sent="[..], sent),
             (b" bytes_sent=", event.traffic.bytes_sent),
@@ -220,43 +233,6 @@ pub(super) const fn state_name(number: u8) -> &'static str {
         state::LISTEN => "LISTEN",
         _ => "NONE",
     }
-}
-
-/// True while the responder has said nothing: a SYN is out, or was until its connection failed in
-/// silence. A refusal is an answer.
-pub(super) fn is_unreplied(event: &Enriched) -> bool {
-    if event.protocol == UDP {
-        return flow_state(event) == UNREPLIED;
-    }
-    let connection = &event.connection;
-    if !event.is_out() && event.kind != Kind::Attempt {
-        return false;
-    }
-    match event.kind {
-        Kind::Attempt => true,
-        Kind::Listen | Kind::Closed => false,
-        Kind::New | Kind::Update | Kind::Open => connection.state == state::SYN_SENT,
-        Kind::Destroy => {
-            event.old_state == state::SYN_SENT
-                && event.failure().is_some_and(|cause| !matches!(cause, Cause::Refused | Cause::ResetByPeer))
-        }
-    }
-}
-
-/// The state of a flow; at its end the last one.
-fn flow_state(event: &Enriched) -> u8 {
-    if event.kind == Kind::Destroy { event.old_state } else { event.connection.state }
-}
-
-/// True once the connection was established.
-pub(super) fn is_assured(event: &Enriched) -> bool {
-    if event.protocol == UDP {
-        return flow_state(event) == ASSURED;
-    }
-    let connection = &event.connection;
-    connection.is(WAS_ESTABLISHED)
-        || connection.state == state::TIME_WAIT
-        || (event.protocol == TCP && state::is_open(connection.state) && !state::is_opening(connection.state))
 }
 
 #[cfg(test)]

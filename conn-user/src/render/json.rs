@@ -12,6 +12,7 @@ use super::json_writer::Object;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
 use crate::event::state_name;
+use crate::event::tracked::{Nat, Offload};
 use crate::event::workload::ContainerNames;
 use crate::host::clock::WallClock;
 
@@ -78,9 +79,7 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
         object.hex("comm_hex", owner.comm);
         object.hex("thread_hex", owner.thread);
     }
-    if let Some(timeout_s) = event.tracked.timeout_s {
-        object.integer("timeout_s", timeout_s);
-    }
+    tracked(event, &mut object);
     if let Some(app) = event.app() {
         object.word("app", app);
     }
@@ -93,10 +92,41 @@ pub(super) fn event(event: &Enriched, clock: &WallClock, out: &mut Vec<u8>) {
     object.close();
 }
 
+/// What a flow has, and an entry of connection tracking. Lines of sockets of TCP have none of it.
+fn tracked(event: &Enriched, object: &mut Object<'_>) {
+    if let Some(timeout_s) = event.tracked.timeout_s {
+        object.integer("timeout_s", timeout_s);
+    }
+    let Some(facts) = event.tracked.entry else { return };
+    let [source, destination] = event.reply();
+    object.integer("protocol_number", event.protocol);
+    object.address("reply_src", source.ip());
+    object.integer("reply_sport", source.port());
+    object.address("reply_dst", destination.ip());
+    object.integer("reply_dport", destination.port());
+    object.optional("nat", event.nat().map(Nat::name), Object::word);
+    object.optional("mark", event.tracked.mark, Object::integer);
+    object.optional("zone", event.tracked.zone, Object::integer);
+    object.optional("zone_orig", facts.zones[0], Object::integer);
+    object.optional("zone_reply", facts.zones[1], Object::integer);
+    object.boolean("replied", facts.replied);
+    object.boolean("assured", facts.assured);
+    object.optional("offload", facts.offload.map(Offload::name), Object::word);
+    if let Some([original, reply]) = facts.icmp {
+        object.integer("icmp_type", original.kind);
+        object.integer("icmp_code", original.code);
+        object.integer("icmp_id", original.id);
+        object.integer("reply_icmp_type", reply.kind);
+        object.integer("reply_icmp_code", reply.code);
+        object.integer("reply_icmp_id", reply.id);
+    }
+    object.word("time_source", facts.clock.name());
+}
+
 fn end(event: &Enriched, object: &mut Object<'_>) {
     object.optional("lifetime_ns", event.lifetime_ns(), Object::integer);
     object.optional("at_least_ns", event.at_least_ns, Object::integer);
-    object.boolean("failed", event.is_failed());
+    object.optional("failed", Some(event.is_failed()).filter(|_| !event.is_entry()), Object::boolean);
     object.optional("reason", event.end_name(), Object::word);
     object.optional("reset", event.reset.map(Reset::name), Object::word);
     object.error("error", event.error);
@@ -140,6 +170,10 @@ pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
     object.integer("lost", lost.count);
     object.integer("since_ns", clock.to_unix_ns(lost.since_ns));
     object.integer("until_ns", until_ns);
+    if let Some(of) = lost.of {
+        object.word("lost_event", of.kind.name());
+        object.integer("netns", of.netns);
+    }
     object.integer("schema", SCHEMA);
     object.close();
 }

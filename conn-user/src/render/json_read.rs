@@ -5,13 +5,13 @@
 //! column on demand and no part of the line.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use conn_common::attempt::Attempt;
 use conn_common::cause::Cause;
 use conn_common::connection::{
-    Connection, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, QUIC, UNDIRECTED, WAS_ESTABLISHED,
+    Connection, FORWARD, IN, LISTENER, OUT, PERHAPS_IN, PREEXISTING, QUIC, UNDIRECTED, WAS_ESTABLISHED,
     interface_halves,
 };
 use conn_common::owner::{COMM, Owner, SHARED, SOURCES, UNKNOWN};
@@ -25,12 +25,16 @@ use serde::Deserialize;
 use crate::event::direction::LISTEN as LISTENS;
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
-use crate::event::lost::Lost;
+use crate::event::lost::{Lost, LostGroup};
 use crate::event::tracked::Tracked;
 use crate::event::workload::{Container, ContainerNames, Workload};
 use crate::event::{Event, errno, state_name};
 use crate::host::clock::WallClock;
 use crate::render::json::SCHEMA;
+
+mod tracked;
+
+use tracked::TrackedFields;
 
 /// The source of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,10 @@ struct LostFields {
     lost: u64,
     since_ns: i64,
     until_ns: i64,
+    #[serde(default)]
+    lost_event: Option<String>,
+    #[serde(default)]
+    netns: Option<u32>,
 }
 
 /// The fields of an event. A field without a meaning for its kind is absent.
@@ -83,8 +91,8 @@ struct Fields {
     id: Option<u64>,
     direction: Option<String>,
     local_end: Option<String>,
-    protocol: String,
-    state: String,
+    protocol: Option<String>,
+    state: Option<String>,
     old_state: Option<String>,
     src: IpAddr,
     sport: u16,
@@ -116,9 +124,9 @@ struct Fields {
     error: Option<String>,
     idle_ns: Option<u64>,
     #[serde(default)]
-    timeout_s: Option<u32>,
-    #[serde(default)]
     app: Option<String>,
+    #[serde(flatten)]
+    tracked: TrackedFields,
     #[serde(flatten)]
     traffic: TrafficFields,
 }
@@ -162,17 +170,20 @@ pub fn read(line: &[u8], clock: &WallClock) -> Result<Line, ReadError> {
         return Err(ReadError::Schema(head.schema));
     }
     if head.event == "lost" {
-        let LostFields { lost: count, since_ns, until_ns } = serde_json::from_slice(line)?;
+        let LostFields { lost: count, since_ns, until_ns, lost_event, netns } = serde_json::from_slice(line)?;
+        let kind =
+            lost_event.as_deref().map(|name| Kind::from_name(name).ok_or_else(|| value("lost_event", name)));
+        let of = kind.transpose()?.zip(netns).map(|(kind, netns)| LostGroup { kind, netns });
         let boot_ns = |key, ns| boot_ns(clock, key, ns);
         let (since_ns, until_ns) = (boot_ns("since_ns", since_ns)?, boot_ns("until_ns", until_ns)?);
-        return Ok(Line::Lost(Lost { count, since_ns, until_ns }));
+        return Ok(Line::Lost(Lost { count, since_ns, until_ns, of }));
     }
     let kind = Kind::from_name(&head.event).ok_or_else(|| value("event", &head.event))?;
     event(kind, serde_json::from_slice(line)?, clock).map(|event| Line::Event(Box::new(event)))
 }
 
 fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, ReadError> {
-    let protocol = protocol(&fields.protocol)?;
+    let protocol = fields.tracked.protocol(fields.protocol.as_deref())?;
     let connection = connection(&fields, clock)?;
     let old_state = match (kind, &fields.old_state) {
         (Kind::Open, _) => connection.state,
@@ -180,13 +191,11 @@ fn event(kind: Kind, fields: Fields, clock: &WallClock) -> Result<Enriched, Read
         (_, None) => UNSEEN,
         (_, Some(name)) => state("old_state", name)?,
     };
-    let is_flow = protocol == UDP;
+    let is_flow = protocol == UDP || fields.tracked.is_entry();
     let packets = fields.traffic.segments_sent.zip(fields.traffic.segments_received);
-    let tracked = Tracked {
-        timeout_s: fields.timeout_s,
-        packets: packets.map(<[u64; 2]>::from).filter(|_| is_flow),
-        ..Tracked::NONE
-    };
+    let packets = packets.map(<[u64; 2]>::from).filter(|_| is_flow);
+    let ends = [(fields.src, fields.sport), (fields.dst, fields.dport)].map(SocketAddr::from);
+    let tracked = Tracked { packets, ..fields.tracked.tracked(ends)? };
     let event = Event {
         time_ns: boot_ns(clock, "time_ns", fields.time_ns)?,
         kind,
@@ -234,6 +243,7 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         },
         Some("in") => IN,
         Some("out") => OUT,
+        Some("forward") => FORWARD,
         Some(LISTENS) => UNDIRECTED,
         Some(word) => return Err(value("direction", word)),
     };
@@ -255,7 +265,7 @@ fn connection(fields: &Fields, clock: &WallClock) -> Result<Connection, ReadErro
         dport: fields.dport,
         family: if fields.src.is_ipv6() { 6 } else { 4 },
         direction,
-        state: state("state", &fields.state)?,
+        state: fields.state.as_deref().map_or(Ok(UNSEEN), |name| state("state", name))?,
         flags: established | preexisting | role | app,
         id: fields.id.unwrap_or(0),
         attempt_ns: moment("attempt_ns", fields.attempt_ns)?,
@@ -325,10 +335,6 @@ fn optional<T>(
     word.map(|word| parse(word).ok_or_else(|| value(key, word))).transpose()
 }
 
-fn protocol(name: &str) -> Result<u8, ReadError> {
-    conn_common::protocol::from_name(name).ok_or_else(|| value("protocol", name))
-}
-
 fn state(key: &'static str, name: &str) -> Result<u8, ReadError> {
     state_name::from_name(name).ok_or_else(|| value(key, name))
 }
@@ -372,6 +378,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::entry::tests::any_entry_event;
     use crate::event::tests::{any_event, closed, listening, nasty, open};
     use crate::render::Format;
     use crate::render::tests::{CLOCK, lines, loss};
@@ -390,8 +397,12 @@ mod tests {
         let workload = Arc::make_mut(open.workload.as_mut().unwrap());
         (workload.slice, workload.user_slice) = (None, None);
         assert_eq!(back(&open), Line::Event(Box::new(open)));
-        let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678 };
+        let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678, of: None };
         assert_eq!(read(loss(Format::Json).as_bytes(), &CLOCK).unwrap(), Line::Lost(lost));
+        let of = Some(LostGroup { kind: Kind::Destroy, netns: 7 });
+        let mut line = Vec::new();
+        crate::render::json::lost(&Lost { of, ..lost }, &CLOCK, &mut line);
+        assert_eq!(read(&line, &CLOCK).unwrap(), Line::Lost(Lost { of, ..lost }));
     }
 
     #[test]
@@ -414,7 +425,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_reads_back_as_the_same_event(event in any_event()) {
+        fn any_event_reads_back_as_the_same_event(event in prop_oneof![any_event(), any_entry_event().prop_map(Enriched::from)]) {
             prop_assert_eq!(back(&event), Line::Event(Box::new(event)));
         }
 

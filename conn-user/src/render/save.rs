@@ -2,6 +2,7 @@
 
 use conn_common::protocol;
 
+use super::status;
 use super::{address, conntrack, integer};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
@@ -15,7 +16,7 @@ pub(super) fn event(event: &Enriched, out: &mut Vec<u8>) {
         Kind::Update => b"-U",
         Kind::Destroy | Kind::Closed => b"-D",
     });
-    let status: &[u8] = match (conntrack::is_unreplied(event), conntrack::is_assured(event)) {
+    let status: &[u8] = match (status::is_unreplied(event), status::is_assured(event)) {
         (true, _) => b" -u UNSET",
         (false, false) => b" -u SEEN_REPLY",
         (false, true) => b" -u SEEN_REPLY,ASSURED",

@@ -13,6 +13,8 @@ use crate::render::json::SCHEMA;
 const KINDS: [Kind; 7] =
     [Kind::New, Kind::Update, Kind::Destroy, Kind::Attempt, Kind::Listen, Kind::Closed, Kind::Open];
 
+mod tracked;
+
 /// The schema of a line of `-o json`.
 pub fn json() -> Value {
     let mut shapes: Vec<Value> = KINDS.iter().map(|&kind| event(kind)).collect();
@@ -49,17 +51,22 @@ fn event(kind: Kind) -> Value {
         }),
     );
     properties.insert("schema".into(), version());
+    if tracked::KINDS.contains(&kind) {
+        properties.extend(tracked::properties());
+    }
     for key in ["comm_hex", "thread_hex"] {
         let description = "bytes of the name in hexadecimal digits, only there if it is not UTF-8";
         properties.insert(key.into(), json!({ "type": "string", "description": description }));
     }
-    if STREAM & kind.bit() != 0 {
-        let description =
-            "idle time after which the flow ends (seconds), only there for a flow of UDP that is alive";
+    if (STREAM | NOW) & kind.bit() != 0 {
+        let description = "idle time after which the flow ends (seconds), only there for a flow of UDP that is alive, and for \
+                           what connection tracking shows it of";
         properties.insert(
             "timeout_s".into(),
             json!({ "type": "integer", "minimum": 0, "description": description }),
         );
+    }
+    if STREAM & kind.bit() != 0 {
         let description = "protocol that the first packet of a flow of UDP begins, only there if it is known";
         properties.insert(
             "app".into(),
@@ -128,6 +135,8 @@ fn lost() -> Value {
             "lost": number("how many events found no room here"),
             "since_ns": number("none of them before (ns since 1970)"),
             "until_ns": number("none of them after (ns since 1970)"),
+            "lost_event": { "type": "string", "enum": ["new", "update", "destroy"], "description": tracked::LOST },
+            "netns": number(tracked::LOST_NETNS),
             "schema": version(),
         },
         "required": ["event", "time", "time_ns", "lost", "since_ns", "until_ns", "schema"],
@@ -205,6 +214,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::enriched::Enriched;
+    use crate::event::entry::tests::any_entry_event;
     use crate::event::tests::any_event;
     use crate::host::clock::WallClock;
     use crate::render::Renderer;
@@ -212,17 +223,23 @@ mod tests {
     use crate::render::tests::style;
 
     /// Fields that are not in every line of their kinds.
-    const OPTIONAL: [(&str, Kinds); 5] =
-        [("comm_hex", ANY), ("thread_hex", ANY), ("local_end", NOW), ("timeout_s", STREAM), ("app", STREAM)];
+    const OPTIONAL: [(&str, Kinds); 5] = [
+        ("comm_hex", ANY),
+        ("thread_hex", ANY),
+        ("local_end", NOW),
+        ("timeout_s", STREAM | NOW),
+        ("app", STREAM),
+    ];
 
     #[test]
     fn every_column_names_its_kinds() {
         assert!(Column::all().all(|column| kinds(column.kinds) != "some"));
         for kind in KINDS {
             let event = event(kind);
+            let of_flows = if tracked::KINDS.contains(&kind) { tracked::properties().count() } else { 0 };
             assert_eq!(
                 event["properties"].as_object().unwrap().len(),
-                event["required"].as_array().unwrap().len() + optional(kind).count()
+                event["required"].as_array().unwrap().len() + optional(kind).count() + of_flows
             );
         }
     }
@@ -251,17 +268,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_fits_the_schema(event in any_event()) {
+        fn any_event_fits_the_schema(event in prop_oneof![any_event(), any_entry_event().prop_map(Enriched::from)]) {
             let mut out = Vec::new();
             let mut renderer = Renderer::new(&style(Format::Json, None), View::Events, Terminal::NONE);
             renderer.event(&event, &WallClock::with_offset(0), &mut out);
             let object: Map<String, Value> = serde_json::from_slice(&out).unwrap();
             let shape = super::event(event.kind);
             let required = shape["required"].as_array().unwrap();
-            let optional: Vec<_> = optional(event.kind).filter(|key| object.contains_key(*key)).collect();
-            prop_assert_eq!(object.len(), required.len() + optional.len());
+            let has = |key: &&Value| object.contains_key(key.as_str().unwrap());
+            prop_assert_eq!(required.iter().filter(has).count(), required.len());
             for (key, value) in &object {
-                prop_assert!(required.contains(&Value::from(key.as_str())) || optional.contains(&key.as_str()), "{}", key);
+                prop_assert!(shape["properties"].get(key).is_some(), "{}", key);
                 prop_assert!(fits(value, &shape["properties"][key]), "{}: {}", key, value);
             }
         }

@@ -65,7 +65,7 @@ fn whole(mut renderer: Renderer, events: &[Enriched]) -> String {
 
 /// Renders a loss.
 pub(super) fn loss(format: Format) -> String {
-    let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678 };
+    let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678, of: None };
     let renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();
     assert!(renderer.lost(&lost, &CLOCK, &mut out));

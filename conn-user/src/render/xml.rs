@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use conn_common::protocol;
 
 use super::json_writer::plain;
+use super::status;
 use super::{Lost, RenderContext, address, conntrack, integer};
 use crate::column::{Cell, Column};
 use crate::event::enriched::Enriched;
@@ -53,10 +54,10 @@ pub(super) fn event(event: &Enriched, extras: ConntrackFields, frame: &RenderCon
         integer(id, out);
         out.extend_from_slice(b"</id>");
     }
-    if conntrack::is_assured(event) {
+    if status::is_assured(event) {
         out.extend_from_slice(b"<assured/>");
     }
-    if conntrack::is_unreplied(event) {
+    if status::is_unreplied(event) {
         out.extend_from_slice(b"<unreplied/>");
     }
     if extras.ktimestamp {

@@ -11,23 +11,28 @@ use crate::filter::value::list::ValueList;
 use crate::filter::value::ranges::Ranges;
 use crate::filter::workload::{ContainerPattern, UnitPattern, WorkloadFilter};
 use crate::host::lookup::Lookup;
+use crate::settings::forwarded;
 
 /// The filter of a command that sees connections.
 ///
 /// # Errors
 /// The first option that is wrong.
 pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
+    // The replies of a flow have a tuple of their own, see `forwarded`.
+    let of_flows = forwarded::scope(args).is_some();
+    let none = Vec::new();
+    let replies = |texts| if of_flows { &none } else { texts };
     let lists = [
         // Options have conntrack's words: which end opened the connection.
         ("--src", Field::Client, &args.src),
         ("--dst", Field::Server, &args.dst),
         // A reply goes in the opposite direction.
-        ("--reply-src", Field::Server, &args.reply_src),
-        ("--reply-dst", Field::Client, &args.reply_dst),
+        ("--reply-src", Field::Server, replies(&args.reply_src)),
+        ("--reply-dst", Field::Client, replies(&args.reply_dst)),
         ("--dport", Field::Service, &args.dport),
         ("--sport", Field::ClientPort, &args.sport),
-        ("--reply-port-src", Field::Service, &args.reply_port_src),
-        ("--reply-port-dst", Field::ClientPort, &args.reply_port_dst),
+        ("--reply-port-src", Field::Service, replies(&args.reply_port_src)),
+        ("--reply-port-dst", Field::ClientPort, replies(&args.reply_port_dst)),
         ("--state", Field::State, &args.state),
         ("--pid", Field::Pid, &args.pid),
         ("--comm", Field::Comm, &args.comm),
@@ -42,7 +47,8 @@ pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter
         terms.extend(list(option, field, texts, lookup)?);
     }
     terms.extend(args.failed.then(|| Expression::test(Field::Failed, Ranges::one(1))));
-    terms.extend(args.direction.map(direction));
+    terms.extend(args.direction.and_then(direction));
+    terms.extend(forwarded::marks(args, lookup)?);
     terms.extend(args.family.map(|family| {
         let number = match family {
             Family::V4 => 4,
@@ -99,20 +105,22 @@ pub(crate) fn for_ledger(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Filter
         )));
     }
     let ports = list("--dport", Field::Service, &args.dport, lookup)?;
-    let terms = ports.into_iter().chain(args.direction.map(direction)).chain(expression);
+    let terms = ports.into_iter().chain(args.direction.and_then(direction)).chain(expression);
     Ok(Filter::new(Expression::all_of(terms.collect())))
 }
 
-fn direction(direction: Direction) -> Expression {
+/// The test of a direction. Flows that pass through are no part of a run of sockets, so they need no test.
+fn direction(direction: Direction) -> Option<Expression> {
     let number = match direction {
         Direction::In => IN,
         Direction::Out => OUT,
+        Direction::Forward => return None,
     };
-    Expression::test(Field::Direction, Ranges::one(number.into()))
+    Some(Expression::test(Field::Direction, Ranges::one(number.into())))
 }
 
 /// All occurrences of an option form one list.
-fn list(
+pub(super) fn list(
     option: &'static str,
     field: Field,
     texts: &[String],

@@ -2,6 +2,7 @@
 //! names the option, the mistake, and the remedy.
 
 pub(crate) mod filter;
+pub(crate) mod forwarded;
 mod max_flows;
 mod numbers;
 mod protocols;
@@ -10,6 +11,7 @@ pub(crate) mod style;
 #[cfg(test)]
 mod tests;
 mod unix;
+mod words;
 
 use std::time::Duration;
 
@@ -33,10 +35,12 @@ use crate::host::plan::HookSet;
 use crate::host::services::Services;
 use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
+use crate::settings::forwarded::ForwardedSettings;
 use crate::settings::max_flows::room_for_flows;
 use crate::settings::numbers::{count, interval, sources, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
+use crate::settings::words::{hook_set, kinds};
 
 /// Default size of the ring in bytes: room for 40,329 events.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
@@ -74,6 +78,8 @@ pub struct EventsSettings {
     pub is_tcp_by_default: bool,
     /// The filter of connections.
     pub filter: Filter,
+    /// Flows of connection tracking instead of sockets.
+    pub forwarded: Option<ForwardedSettings>,
     /// The filter of containers and units.
     pub workload: WorkloadFilter,
     /// How to print.
@@ -110,6 +116,8 @@ pub struct ListSettings {
     pub protocols: Protocols,
     /// The filter of connections.
     pub filter: Filter,
+    /// Flows of connection tracking instead of sockets.
+    pub forwarded: Option<ForwardedSettings>,
     /// The filter of containers and units.
     pub workload: WorkloadFilter,
     /// How to print.
@@ -133,6 +141,8 @@ pub struct CountSettings {
     pub protocols: Protocols,
     /// The filter of connections.
     pub filter: Filter,
+    /// Flows of connection tracking instead of sockets.
+    pub forwarded: Option<ForwardedSettings>,
     /// The filter of containers and units.
     pub workload: WorkloadFilter,
     /// Groups, in the order of the columns; empty for a single number.
@@ -155,6 +165,8 @@ pub struct StatsSettings {
     pub protocols: Protocols,
     /// The slots of the ledger to show. The ledger counts all slots.
     pub filter: Filter,
+    /// Flows of connection tracking instead of sockets.
+    pub forwarded: Option<ForwardedSettings>,
     /// Time between two reports; `None` for one at the end.
     pub interval: Option<Duration>,
     /// End after this time.
@@ -219,10 +231,14 @@ impl EventsSettings {
             protocols::Command::EVENTS,
             lookup,
         )?;
-        if args.summary && stream.protocols != Protocols::TCP {
+        let kinds = kinds(&args.event_mask)?;
+        if stream.forwarded.is_some() {
+            forwarded::check_events(args.summary, kinds)?;
+        }
+        if args.summary && stream.forwarded.is_none() && stream.protocols != Protocols::TCP {
             return Err(UsageError::conflict("--summary", "it counts TCP only: use -p tcp, or leave it out"));
         }
-        Ok(Self { kinds: kinds(&args.event_mask)?, summary: args.summary, verbose, ..stream })
+        Ok(Self { kinds, summary: args.summary, verbose, ..stream })
     }
 
     /// `conntrace life` is a stream of ends with a filter of lifetimes.
@@ -265,18 +281,26 @@ impl EventsSettings {
         lookup: &dyn Lookup,
     ) -> Result<Self, UsageError> {
         let filter = filter::from_args(options, lookup)?;
-        let protocols = protocols(options.protocol.as_deref(), &filter, command)?;
+        let workload = filter::workload(options, lookup)?;
+        let ring = optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?;
+        let forwarded = ForwardedSettings::new(options, &filter, &workload, ring, lookup)?;
+        let style = forwarded::checked(forwarded.as_ref(), style)?;
+        let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
+            protocols(options.protocol.as_deref(), &filter, command)
+        })?;
         Ok(Self {
             kinds: KindSet::ALL,
             protocols,
-            is_tcp_by_default: options.protocol.is_none() && filter.protocols().is_none(),
+            is_tcp_by_default: forwarded.is_none()
+                && options.protocol.is_none()
+                && filter.protocols().is_none(),
             filter,
-            workload: filter::workload(options, lookup)?,
+            forwarded,
+            workload,
             style,
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
-            ring_bytes: optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?
-                .unwrap_or(DEFAULT_RING_BYTES),
+            ring_bytes: ring.unwrap_or(DEFAULT_RING_BYTES),
             max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
             summary: false,
             life: None,
@@ -292,12 +316,20 @@ impl EventsSettings {
 impl ListSettings {
     fn new(args: &ListArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let filter = filter::from_args(&args.filter, lookup)?;
-        let protocols = protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)?;
-        let listening = args.listening || filter.is_of_listeners(protocols);
+        let workload = filter::workload(&args.filter, lookup)?;
+        let forwarded = ForwardedSettings::new(&args.filter, &filter, &workload, None, lookup)?;
+        if forwarded.is_some() {
+            forwarded::check_list(args)?;
+        }
+        let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
+            protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::LIST)
+        })?;
+        let listening = args.listening || (forwarded.is_none() && filter.is_of_listeners(protocols));
         if protocols == Protocols::UNIX {
             unix::check(args, &filter)?;
         }
-        let subject = View::of_sockets(protocols, listening);
+        let subject = if forwarded.is_some() { View::Events } else { View::of_sockets(protocols, listening) };
+        let is_of_flows = forwarded.is_some();
         if listening && args.min_age.is_some() {
             return Err(UsageError::conflict(
                 "--min-age",
@@ -307,10 +339,15 @@ impl ListSettings {
         Ok(Self {
             protocols,
             filter,
-            workload: filter::workload(&args.filter, lookup)?,
-            style: style::from_args(&args.output, subject, lookup.services())?,
+            workload,
+            style: forwarded::checked(
+                forwarded.as_ref(),
+                style::from_args(&args.output, subject, lookup.services())?,
+            )?,
+            forwarded,
             listening,
-            is_table_on_terminal: !args.dump && args.output.output.is_empty(),
+            // A table would have columns of sockets.
+            is_table_on_terminal: !args.dump && args.output.output.is_empty() && !is_of_flows,
             min_age: optional("--min-age", args.min_age.as_deref(), duration::parse)?,
             exit_code: args.exit_code,
             order: args.sort,
@@ -328,10 +365,19 @@ impl CountSettings {
             ));
         }
         let filter = filter::from_args(&args.filter, lookup)?;
+        let workload = filter::workload(&args.filter, lookup)?;
+        let forwarded = ForwardedSettings::new(&args.filter, &filter, &workload, None, lookup)?;
+        if forwarded.is_some() {
+            forwarded::check_groups(&args.by)?;
+        }
+        let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
+            protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::COUNT)
+        })?;
         Ok(Self {
-            protocols: protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::COUNT)?,
+            protocols,
             filter,
-            workload: filter::workload(&args.filter, lookup)?,
+            forwarded,
+            workload,
             by: args.by.clone(),
             top,
             exit_code: args.exit_code,
@@ -344,13 +390,16 @@ impl CountSettings {
 impl StatsSettings {
     fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let filter = filter::for_ledger(args, lookup)?;
-        let protocols = protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)?;
+        let forwarded = forwarded::of_stats(args, &filter, lookup)?;
+        let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
+            protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)
+        })?;
         if args.output == TableFormat::Csv && protocols == Protocols::INET {
             let complaint =
                 "the counts of tcp and udp have other columns: use -p tcp or -p udp, or --output json";
             return Err(UsageError::conflict("--output", complaint));
         }
-        if !protocols.contains(Protocols::TCP) {
+        if forwarded.is_none() && !protocols.contains(Protocols::TCP) {
             for (option, is_given) in [
                 ("--lifetimes", args.lifetimes),
                 ("--sources", args.sources.is_some()),
@@ -365,6 +414,7 @@ impl StatsSettings {
         Ok(Self {
             protocols,
             filter,
+            forwarded,
             max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
@@ -394,15 +444,4 @@ fn optional<T>(
     parse: impl Fn(&str) -> Result<T, Complaint>,
 ) -> Result<Option<T>, UsageError> {
     text.map(|text| parse(text).map_err(|complaint| UsageError::value(option, text, complaint))).transpose()
-}
-
-fn hook_set(args: &HookArgs) -> Result<Option<HookSet>, UsageError> {
-    optional("--witnesses", args.witnesses.as_deref(), HookSet::parse)
-}
-
-fn kinds(words: &[String]) -> Result<KindSet, UsageError> {
-    let parse = |word: &String| {
-        KindSet::parse(word).map_err(|complaint| UsageError::value("--event-mask", word, complaint))
-    };
-    words.iter().map(parse).reduce(|all, next| Ok(all?.union(next?))).unwrap_or(Ok(KindSet::ALL))
 }

@@ -22,6 +22,7 @@ fn settings(line: &str) -> Result<EventsSettings, Error> {
 #[test]
 fn without_options_everything_is_shown() {
     let expected = EventsSettings {
+        forwarded: None,
         kinds: KindSet::ALL,
         protocols: Protocols::TCP,
         is_tcp_by_default: true,

@@ -44,7 +44,7 @@ impl LossWatch {
         let since_ns = self.first_ns.map_or(self.looked_ns, |first| first.max(self.looked_ns)).min(now_ns);
         let count = total.saturating_sub(self.known);
         *self = Self { known: total, looked_ns: now_ns, first_ns: None, bytes: 0, ringful: self.ringful };
-        (count > 0).then_some(Lost { count, since_ns, until_ns: now_ns })
+        (count > 0).then_some(Lost { count, since_ns, until_ns: now_ns, of: None })
     }
 
     /// How many losses have been reported.
@@ -64,12 +64,12 @@ mod tests {
         assert_eq!(watch.look(0, 200), None);
         assert!(!watch.taken(200, 250));
         assert!(!watch.taken(200, 260));
-        assert_eq!(watch.look(5, 300), Some(Lost { count: 5, since_ns: 250, until_ns: 300 }));
+        assert_eq!(watch.look(5, 300), Some(Lost { count: 5, since_ns: 250, until_ns: 300, of: None }));
         assert_eq!(watch.look(5, 400), None);
-        assert_eq!(watch.look(7, 500), Some(Lost { count: 2, since_ns: 400, until_ns: 500 }));
+        assert_eq!(watch.look(7, 500), Some(Lost { count: 2, since_ns: 400, until_ns: 500, of: None }));
         // The event was in the ring before the last look, so the loss begins at the look.
         watch.taken(200, 450);
-        assert_eq!(watch.look(8, 600), Some(Lost { count: 1, since_ns: 500, until_ns: 600 }));
+        assert_eq!(watch.look(8, 600), Some(Lost { count: 1, since_ns: 500, until_ns: 600, of: None }));
         assert_eq!(watch.known(), 8);
     }
 

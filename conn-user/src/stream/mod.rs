@@ -3,6 +3,8 @@
 pub(crate) mod accounting;
 pub(crate) mod consumer;
 pub(crate) mod flow_sweep;
+pub(crate) mod flow_walk;
+pub(crate) mod forwarded;
 pub(crate) mod live;
 pub(crate) mod losses;
 pub(crate) mod notice;

@@ -19,6 +19,10 @@ pub(crate) enum Notice {
         /// Steps of the ledger.
         steps: u64,
     },
+    /// So many losses were reported by the kernel without a number, since it had no memory for messages.
+    Uncounted(u64),
+    /// No network namespace that the run watches tracks a flow now.
+    NothingTracked,
     /// The fate of all events of the run.
     Accounting(EventAccounting),
     /// So many open connections may be older than the least age that was asked for.
@@ -66,6 +70,14 @@ impl fmt::Display for Notice {
                 f,
                 "conntrace: a table of the kernel programs is full: {states} states of sockets and {steps} steps of the \
                  ledger are kept where the programs work slower. Nothing is lost, but connections cost more"
+            ),
+            Self::Uncounted(count) => writeln!(
+                f,
+                "conntrace: the kernel had no memory for messages, so at least {count} more events were lost"
+            ),
+            Self::NothingTracked => f.write_str(
+                "conntrace: no network namespace tracks a flow now. Tracking begins with a rule that asks for it, such as \
+                 masquerade or ct state; conntrace adds none\n",
             ),
             Self::Accounting(accounting) => writeln!(f, "conntrace: {accounting}"),
             Self::UndecidedAge(count) => writeln!(

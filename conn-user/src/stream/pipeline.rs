@@ -8,6 +8,8 @@ use conn_common::connection::Connection;
 use conn_common::owner::Owner;
 use conn_common::protocol::UDP;
 
+use crate::conntrack::account::Account;
+use crate::conntrack::watch::Counts;
 use crate::enrich::Enricher;
 use crate::error::Error;
 use crate::event::Event;
@@ -19,12 +21,14 @@ use crate::filter::expression::PredicateKind;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::sockets;
 use crate::filter::subject::Subject;
+use crate::filter::tracked::TrackedFilter;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::clock::{WallClock, boot_now_ns};
 use crate::host::flows::FlowTimeouts;
 use crate::host::ticks::TickRate;
 use crate::stream::accounting::EventAccounting;
 use crate::stream::consumer::{Consumer, Taken};
+use crate::stream::forwarded::FlowSource;
 use crate::stream::notice::Notice;
 use crate::stream::source::{Batch, Item, Source};
 
@@ -51,6 +55,8 @@ pub(crate) struct Pipeline {
     /// The filter. Of a record, it decides only what the kernel did not.
     kernel_rest: Filter,
     asked: Asked,
+    /// The tests that only flows of connection tracking have.
+    flows: TrackedFilter,
     /// The lifetimes that pass, for ends only.
     lifetimes: Option<LifetimeFilter>,
     enricher: Enricher,
@@ -72,6 +78,7 @@ impl Pipeline {
         Self {
             kernel_rest: filter.clone(),
             asked: Asked::by(filter),
+            flows: TrackedFilter::default(),
             lifetimes: None,
             enricher: Enricher::default(),
             workload: WorkloadFilter::default(),
@@ -88,6 +95,12 @@ impl Pipeline {
     #[must_use]
     pub(crate) fn enriched(self, enricher: Enricher, workload: &WorkloadFilter) -> Self {
         Self { enricher, workload: workload.clone(), ..self }
+    }
+
+    /// The same for flows that pass tests of their own.
+    #[must_use]
+    pub(crate) fn of_flows(self, flows: &TrackedFilter) -> Self {
+        Self { flows: flows.clone(), ..self }
     }
 
     /// The same for ends with certain lifetimes only.
@@ -128,6 +141,36 @@ impl Pipeline {
         source.next_batch(&mut |item| self.take(item, consumer))
     }
 
+    /// The accounts of a source of flows. What has expired ends first.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub(crate) fn accounts(
+        &mut self,
+        source: &mut FlowSource,
+        consumer: &mut dyn Consumer,
+    ) -> Result<Vec<Account>, Error> {
+        source.accounts(&mut |item| self.take(item, consumer))
+    }
+
+    /// Takes what flows are left when their source has ended, and the counts of all of them.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub(crate) fn finish_flows(
+        &mut self,
+        source: &mut FlowSource,
+        consumer: &mut dyn Consumer,
+    ) -> Result<Counts, Error> {
+        let dumps = !self.is_complete();
+        let counts = source.finish(dumps, &mut |item| self.take(item, consumer))?;
+        self.accounting.lost = counts.all_lost();
+        self.accounting.produced = counts.produced();
+        self.accounting.undecoded += counts.undecoded;
+        self.accounting.filtered += counts.unwanted;
+        Ok(counts)
+    }
+
     /// Measures the distance of the clocks again: the wall clock may have been set.
     pub(crate) fn refresh_clock(&mut self) {
         self.clock.refresh();
@@ -149,7 +192,7 @@ impl Pipeline {
 
     fn take(&mut self, item: Item<'_>, consumer: &mut dyn Consumer) -> ControlFlow<()> {
         match item {
-            Item::Record(_) | Item::Event(_) if self.is_complete() => {
+            Item::Record(_) | Item::Event(_) | Item::Flow(_) if self.is_complete() => {
                 self.accounting.unread += 1;
                 return ControlFlow::Continue(());
             }
@@ -177,6 +220,11 @@ impl Pipeline {
                 if !consumer.has_room() {
                     return ControlFlow::Break(());
                 }
+            }
+            Item::Flow(event) => {
+                let passes = self.flows.matches(event)
+                    && self.judge(event, event.tracked.mark, |filter, subject| filter.matches(subject));
+                self.pass_on(event, passes, consumer);
             }
             Item::Socket(row, _) if sockets::has_ended(row) => self.accounting.filtered += 1,
             Item::Socket(row, holders) => {

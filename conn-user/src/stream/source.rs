@@ -16,6 +16,8 @@ pub(crate) enum Item<'a> {
     Record(&'a [u8]),
     /// An event that the kernel's part of the filter lets through.
     Event(&'a Event),
+    /// An event of a flow that connection tracking reported. No filter has judged it.
+    Flow(&'a Event),
     /// A socket that a walk found, and the processes that have it open, if they were looked for.
     Socket(&'a SocketRow, Option<&'a [Owner]>),
     /// A loss. It stands behind all records that came before it.

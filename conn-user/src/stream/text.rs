@@ -88,6 +88,7 @@ impl<S: Sink> Consumer for Text<S> {
                 count: 0,
                 since_ns: event.time_ns,
                 until_ns: event.time_ns,
+                of: None,
             });
             dropped.count += 1;
             dropped.since_ns = dropped.since_ns.min(event.time_ns);

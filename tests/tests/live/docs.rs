@@ -1,9 +1,11 @@
 //! Commands and samples of the documents, run as they stand there.
 
+use super::conntrack_parity::run;
 use conn_tests::{
     harness::{Outcome, Skip, tool},
     host::Host,
-    needs_nothing, needs_tracing, needs_whole_machine,
+    needs_namespaces, needs_nothing, needs_tracing, needs_whole_machine,
+    routed::Routed,
     sample::{self, ATTACKED, Page, Sample, ask, await_lines, watch},
     siege::Siege,
     stage::Stage,
@@ -32,6 +34,7 @@ const PAGES: &[Page] = &[
     page!("docs/conntrack.md"),
     page!("docs/filters.md"),
     page!("docs/json.md"),
+    page!("docs/router.md"),
     page!("docs/stats.md"),
     page!("docs/udp.md"),
 ];
@@ -71,6 +74,16 @@ fn lines() -> Vec<String> {
 
 fn has_help(command: &str) -> bool {
     Setup::new(["help", command]).run().code == Some(0)
+}
+
+/// The sample of a router, which needs nft and conntrack.
+const ROUTER: &[Sample] = &[Sample { name: "router", make: router }];
+
+#[apply(needs_namespaces)]
+fn the_sample_of_a_router_is_as_shown(_: &Host) -> Outcome {
+    run("nft", &["--version"])?;
+    run("conntrack", &["--version"])?;
+    sample::check(PAGES, ROUTER)
 }
 
 #[apply(needs_tracing)]
@@ -126,6 +139,31 @@ fn session(stage: &Stage) {
 
 fn picture(stage: &Stage) -> Vec<String> {
     watch(80, &["-e", "NEW,DESTROY", "-o", "table"], |tracer| play(tracer, stage, 3, "destroy "))
+}
+
+/// A query of UDP and a connection of TCP through a router that masquerades.
+fn router(_: &Stage) -> Vec<String> {
+    let routed = Routed::new().unwrap();
+    let rules = "add table inet t; add chain inet t p { type nat hook postrouting priority srcnat; }; \
+                 add rule inet t p oifname != \"lo\" masquerade";
+    routed.router.run(|| run("nft", &[rules])).unwrap();
+    let only = format!("--netns {}", routed.router.inum());
+    let server = routed.serve(routed.server_end().v4.into()).unwrap();
+    let sink = routed.server_socket(routed.server_end().v4.into()).unwrap();
+    let client = routed.client_socket(routed.client_end().v4.into()).unwrap();
+    // So that the namespace has an entry, and conntrace does not say that nothing is tracked.
+    routed.ping().unwrap();
+    sample::watch_with(&only, &["--forwarded", "-p", "tcp,udp"], |tracer| {
+        client.send_to(b"query", sink.local_addr().unwrap()).unwrap();
+        let (_, from) = sink.recv_from(&mut [0; 8]).unwrap();
+        sink.send_to(b"answer", from).unwrap();
+        client.recv(&mut [0; 8]).unwrap();
+        await_lines(tracer, 1, "[UPDATE]");
+        routed.exchange(server.address).unwrap();
+        await_lines(tracer, 1, "TIME_WAIT");
+        routed.router.run(|| run("conntrack", &["-F"])).unwrap();
+        await_lines(tracer, 2, "[DESTROY]");
+    })
 }
 
 fn new(stage: &Stage) -> Vec<String> {
@@ -273,7 +311,8 @@ fn samples_of_stats_are_current(_: &Host) -> Outcome {
 
 #[apply(needs_nothing)]
 fn every_sample_has_a_maker(_: &Host) -> Outcome {
-    let made: BTreeSet<&str> = SAMPLES.iter().chain(PROVEN_SAMPLES).map(|sample| sample.name).collect();
+    let made: BTreeSet<&str> =
+        SAMPLES.iter().chain(PROVEN_SAMPLES).chain(ROUTER).map(|sample| sample.name).collect();
     let shown: Vec<&str> = PAGES.iter().flat_map(|page| sample::blocks(page.text).into_keys()).collect();
     assert_eq!(shown.len(), made.len(), "a sample stands in one place: {shown:?}");
     assert_eq!(made, shown.into_iter().collect());

@@ -30,7 +30,9 @@ use crate::output::{stderr, terminal};
 use crate::render::number_table::{NumberColumn, NumberTable, NumberValue, TableFormat};
 use crate::render::style::{Color, Terminal};
 use crate::settings::CountSettings;
+use crate::settings::forwarded::ForwardedSettings;
 use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::flow_walk::FlowWalk;
 use crate::stream::notice::Notice;
 use crate::stream::pipeline::Pipeline;
 use crate::stream::walk::SocketWalk;
@@ -40,6 +42,9 @@ use crate::stream::walk::SocketWalk;
 /// # Errors
 /// See [`Error`].
 pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
+    if let Some(flows) = &settings.forwarded {
+        return count_flows(settings, flows, host);
+    }
     settings.filter.log(&[Kind::Open], settings.protocols);
     let plan = plan(host, None)?;
     let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
@@ -74,16 +79,47 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
         return Err(Error::Hidden { what: format!("network namespace {missed}") });
     }
     pipeline.finish(&mut counts);
-    let (text, rest) = text(settings, &counts, terminal::probe(Color::Never));
-    stdout::print(text.as_bytes())?;
+    print(settings, &mut counts)?;
     search.absent().into_iter().for_each(|absent| counts.notice(&Notice::Absent(absent)));
-    if let Some(rest) = rest {
-        counts.notice(&rest);
-    }
     hint::print(&settings.filter, &mut counts);
     hint::print_without_listeners(&settings.filter, settings.protocols, &mut counts);
     if settings.exit_code && counts.groups.is_empty() {
         return Err(Error::NothingFound);
+    }
+    Ok(())
+}
+
+/// `conntrace count --forwarded`: how many flows pass through now.
+fn count_flows(settings: &CountSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
+    let mut walk = FlowWalk::new(flows.scope, settings.filter.bound(Field::Netns))?;
+    // A part of the number would look like the number.
+    if walk.is_denied() && !host.may_look_everywhere() {
+        return Err(Error::Hidden { what: "the network namespace of some process".into() });
+    }
+    let mut pipeline = Pipeline::new(&settings.filter).of_flows(&flows.filter);
+    let mut counts = Counts::new(&settings.by);
+    pipeline.run(&mut walk, &mut counts)?;
+    if let Some(missed) = walk.missed() {
+        return Err(Error::Hidden { what: format!("network namespace {missed}") });
+    }
+    if walk.is_partial {
+        log::warn!("a table changed its size while it was read: flows may be missing");
+    }
+    pipeline.finish(&mut counts);
+    print(settings, &mut counts)?;
+    hint::print(&settings.filter, &mut counts);
+    if settings.exit_code && counts.groups.is_empty() {
+        return Err(Error::NothingFound);
+    }
+    Ok(())
+}
+
+/// Prints the answer.
+fn print(settings: &CountSettings, counts: &mut Counts<'_>) -> Result<(), Error> {
+    let (text, rest) = text(settings, counts, terminal::probe(Color::Never));
+    stdout::print(text.as_bytes())?;
+    if let Some(rest) = rest {
+        counts.notice(&rest);
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::host::services::Services;
 
 fn settings(by: &[Group], format: TableFormat) -> CountSettings {
     CountSettings {
+        forwarded: None,
         protocols: Protocols::TCP,
         filter: Filter::all(),
         workload: WorkloadFilter::default(),

@@ -2,6 +2,7 @@
 
 mod other_sockets;
 mod selftest;
+mod tracking;
 
 use std::fmt::Write as _;
 
@@ -56,6 +57,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
             findings.plan.push(Fact { name: "events of attempts", value: events(checked.sight) });
             findings.plan.push(Fact { name: "UDP flows", value: udp(host) });
             findings.plan.extend(other_sockets::facts(host));
+            findings.plan.push(tracking::fact());
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();

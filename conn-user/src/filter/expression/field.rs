@@ -1,7 +1,7 @@
 //! The fields that a filter can test. Every value is a number, so that every test is a set of numbers.
 
 use conn_common::cause::Cause;
-use conn_common::connection::{Connection, IN, UNDIRECTED};
+use conn_common::connection::{Connection, FORWARD, IN, UNDIRECTED};
 use conn_common::owner::COMM;
 use conn_common::state::{NEW_SYN_RECV, SYN_RECV};
 
@@ -16,6 +16,8 @@ use crate::filter::value::ranges::Ranges;
 pub(crate) const UNKNOWN: u128 = u128::MAX;
 /// The number of a listener, which stands among the directions: people ask for `direction listen`.
 pub(crate) const LISTEN: u128 = 2;
+/// The number of a flow that passes through.
+pub(crate) const FORWARDED: u128 = 4;
 
 /// A field of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,7 +224,7 @@ impl Field {
                 Ranges::between(0, u16::MAX.into())
             }
             Self::State => state::all(),
-            Self::Direction => Ranges::between(IN.into(), UNDIRECTED.into()),
+            Self::Direction => Ranges::between(IN.into(), FORWARDED),
             Self::Family => Ranges::collect([(4, 4), (6, 6)]),
             Self::Protocol => Protocols::INET.numbers(),
             Self::Netns => Ranges::between(0, u32::MAX.into()),
@@ -239,7 +241,8 @@ impl Field {
         let connection = subject.connection;
         let owner = &connection.owner;
         let owners = |value: u128| if owner.is_known() { value } else { UNKNOWN };
-        let is_src_ours = connection.is_src_ours();
+        // Neither end of a flow that passes through is here: the initiator stands in place of this host.
+        let is_src_ours = connection.is_src_ours() || connection.direction == FORWARD;
         match self {
             Self::Client => src(connection),
             Self::Server => dst(connection),
@@ -277,6 +280,7 @@ impl Field {
             Self::State if connection.state == NEW_SYN_RECV => SYN_RECV.into(),
             Self::State => connection.state.into(),
             Self::Direction if connection.is_listener() => LISTEN,
+            Self::Direction if connection.direction == FORWARD => FORWARDED,
             Self::Direction if !connection.is_directed() => UNDIRECTED.into(),
             Self::Direction => connection.direction.into(),
             Self::Family => connection.family.into(),

@@ -3,9 +3,10 @@
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 use conn_common::cause::Cause;
+use conn_common::connection::FORWARD;
 
 use crate::event::{direction, errno};
-use crate::filter::expression::field::{Field, LISTEN, UNKNOWN};
+use crate::filter::expression::field::{FORWARDED, Field, LISTEN, UNKNOWN};
 use crate::filter::expression::{Expression, Test, lexer, state};
 use crate::filter::protocols::Protocols;
 use crate::filter::value::prefix;
@@ -131,8 +132,12 @@ fn items(field: Field, set: &Ranges) -> Vec<String> {
         Field::Reason | Field::Error => each_value(field, set),
         Field::State => each(|number| state::name(number).unwrap_or_default().to_owned()),
         Field::Direction => each(|number| {
-            // The number of a listener, or of a direction, has eight bits.
-            let name = if number == LISTEN { Some(direction::LISTEN) } else { direction::name(number as u8) };
+            let name = match number {
+                LISTEN => Some(direction::LISTEN),
+                FORWARDED => direction::name(FORWARD),
+                // The number of a direction has eight bits.
+                _ => direction::name(number as u8),
+            };
             name.unwrap_or("-").to_owned()
         }),
         Field::Family => each(|number| if number == 6 { "ipv6" } else { "ipv4" }.to_owned()),

@@ -60,7 +60,7 @@ fn pipeline(filter: &Filter) -> Pipeline {
 
 #[test]
 fn recorded_bytes_become_lines_with_losses_in_their_places() {
-    let lost = Lost { count: 7, since_ns: 1_000_000_000, until_ns: 1_000_001_000 };
+    let lost = Lost { count: 7, since_ns: 1_000_000_000, until_ns: 1_000_001_000, of: None };
     let items = vec![
         recorded(&new_out()),
         recorded(&new_in_v6()),

@@ -1,0 +1,417 @@
+//! The watch over one network namespace: its groups of messages, its dumps, and the flows that are alive there.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use conn_common::connection::FORWARD;
+
+use super::account::Account;
+use super::addresses::Addresses;
+use super::dump::{Dumper, Progress};
+use super::group::Group;
+use super::lives::{Life, Lives};
+use super::order;
+use super::socket::PAGE;
+use super::table::TableFacts;
+use crate::event::Event;
+use crate::event::entry::{Change, Entry, Failures, Reading};
+use crate::event::kind::{Kind, KindSet};
+use crate::event::lost::{Lost, LostGroup};
+use crate::event::tracked::TimeSource;
+use crate::host::clock::{WallClock, boot_now_ns};
+
+/// How many messages of one group are read at a time.
+const MOST: usize = 1 << 9;
+/// The same of beginnings: an end that was read must not come before its beginning.
+const MOST_NEW: usize = 1 << 16;
+/// How long pages of a dump are read at a time.
+const DUMP_SLICE: Duration = Duration::from_millis(2);
+
+/// Which flows are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of which neither the source nor the source of replies is an address of their network namespace.
+    Forwarded,
+    /// Every flow that is tracked.
+    All,
+}
+
+/// What a watch reports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Heard<'a> {
+    /// An event of a flow in scope.
+    Event(&'a Event),
+    /// Messages were lost.
+    Lost(Lost),
+}
+
+/// Takes what a watch reports.
+pub(crate) type Hear<'a> = dyn FnMut(Heard<'_>) + 'a;
+
+/// What is watched in each network namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Which flows are shown.
+    pub scope: Scope,
+    /// The kinds of events.
+    pub kinds: KindSet,
+    /// The room of each group for messages, bytes.
+    pub buffer: usize,
+}
+
+impl Plan {
+    /// True if ends are wanted, so that dumps find them in time.
+    pub(super) const fn dumps(&self) -> bool {
+        self.kinds.contains(Kind::Destroy)
+    }
+}
+
+/// Counts of the messages of one network namespace, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Messages received of each change.
+    pub received: [u64; 3],
+    /// Messages lost of each change, by the kernel's count.
+    pub lost: [u64; 3],
+    /// Losses that the kernel reported and did not count.
+    pub uncounted: u64,
+    /// Messages that are none.
+    pub undecoded: u64,
+    /// Events that no message reported: ends that a dump found.
+    pub found: u64,
+    /// Events of flows out of scope, or of kinds that are not wanted.
+    pub unwanted: u64,
+}
+
+impl Counts {
+    /// Messages and other events that came into being.
+    pub(crate) fn produced(&self) -> u64 {
+        self.received.iter().chain(&self.lost).sum::<u64>() + self.found
+    }
+
+    /// Messages of a change that the kernel sent.
+    pub(crate) const fn sent(&self, change: Change) -> u64 {
+        self.received[change as usize] + self.lost[change as usize]
+    }
+
+    /// Messages that were lost.
+    pub(crate) fn all_lost(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Adds other counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for at in 0..Change::ALL.len() {
+            self.received[at] += other.received[at];
+            self.lost[at] += other.lost[at];
+        }
+        self.uncounted += other.uncounted;
+        self.undecoded += other.undecoded;
+        self.found += other.found;
+        self.unwanted += other.unwanted;
+    }
+}
+
+/// The dump under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DumpState {
+    /// There is none.
+    Idle,
+    /// Pages follow.
+    Running { interrupted: bool },
+    /// All pages were read, and messages from before may wait.
+    Settling { interrupted: bool },
+}
+
+/// The watch over one network namespace.
+#[derive(Debug)]
+pub(super) struct Watch {
+    netns: u32,
+    plan: Plan,
+    groups: [Option<Group>; 3],
+    dumper: Dumper,
+    /// The kernel's counters of failures when the watch began.
+    failures: Failures,
+    dump: DumpState,
+    addresses: Addresses,
+    lives: Lives,
+    /// Flows whose end a dump found and that are not shown yet.
+    unseen: Vec<Life>,
+    /// There were entries when the watch began.
+    has_entries: bool,
+    found: u64,
+    unwanted: u64,
+}
+
+/// Memory that all watches share.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// One read.
+    pub page: Vec<u8>,
+    /// One batch of messages.
+    pub batch: Vec<(Change, Entry)>,
+}
+
+impl Watch {
+    /// Begins to watch the network namespace of the calling thread, whose inode number is `netns`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn open(netns: u32, plan: Plan) -> io::Result<Self> {
+        let now_ns = boot_now_ns();
+        let facts = TableFacts::probe();
+        // A lifetime needs the beginning, unless the kernel stamps it.
+        let stamps = facts.is_some_and(|facts| facts.timestamps);
+        let joins = |change: Change| {
+            plan.kinds.contains(change.kind()) || (change == Change::New && plan.dumps() && !stamps)
+        };
+        let join =
+            |change: Change| joins(change).then(|| Group::join(change, plan.buffer, now_ns)).transpose();
+        let [new, update, destroy] = Change::ALL.map(join);
+        let dumper = Dumper::open()?;
+        let failures = dumper.failures(&mut vec![0; PAGE])?;
+        Ok(Self {
+            netns,
+            plan,
+            groups: [new?, update?, destroy?],
+            dumper,
+            failures,
+            dump: DumpState::Idle,
+            addresses: Addresses::open()?,
+            lives: Lives::default(),
+            unseen: Vec::new(),
+            has_entries: facts.is_some_and(|facts| facts.count > 0),
+            found: 0,
+            unwanted: 0,
+        })
+    }
+
+    /// True if there were entries when the watch began, or a message came.
+    pub(super) fn tracks(&self) -> bool {
+        self.has_entries || self.groups.iter().flatten().any(|group| group.received > 0)
+    }
+
+    /// The descriptors that become readable.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let groups = self.groups.iter().flatten().map(|group| group.as_fd());
+        groups.chain([self.addresses.as_fd()])
+    }
+
+    /// The counts by now.
+    pub(super) fn counts(&self) -> Counts {
+        let of = |part: fn(&Group) -> u64| {
+            let mut numbers = [0; 3];
+            for (number, group) in numbers.iter_mut().zip(&self.groups) {
+                *number = group.as_ref().map_or(0, part);
+            }
+            numbers
+        };
+        Counts {
+            received: of(|group| group.received),
+            lost: of(|group| group.losses.lost),
+            uncounted: of(|group| group.losses.uncounted).iter().sum(),
+            undecoded: of(|group| group.undecoded).iter().sum(),
+            found: self.found,
+            unwanted: self.unwanted,
+        }
+    }
+
+    /// The whole account: every message is counted, whether its flow is in scope or not.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn account(
+        &mut self,
+        buffers: &mut Buffers,
+        clock: &WallClock,
+        hear: &mut Hear<'_>,
+    ) -> io::Result<Account> {
+        // What has expired ends first.
+        self.begin_dump()?;
+        while self.read(buffers, clock, hear)? || self.is_dumping() {}
+        let before = self.counts();
+        let [tracked, max] = self.dumper.entries(&mut buffers.page)?;
+        self.read(buffers, clock, hear)?;
+        let after = self.counts();
+        let failures = self.dumper.failures(&mut buffers.page)?;
+        let account = Account {
+            netns: self.netns,
+            begun: [before, after].map(|counts| counts.sent(Change::New)),
+            ended: [before, after].map(|counts| counts.sent(Change::Destroy)),
+            lost: [Change::New, Change::Destroy].map(|change| after.lost[change as usize]),
+            preexisting: self.lives.preexisting,
+            ended_unseen: self.lives.ended_unseen,
+            tracked,
+            max,
+            failures: failures.since(self.failures),
+        };
+        Ok(account.without_lost_ends())
+    }
+
+    /// True if a dump is under way, so that another read is worthwhile at once.
+    pub(super) fn is_dumping(&self) -> bool {
+        self.dump != DumpState::Idle || !self.unseen.is_empty()
+    }
+
+    /// Begins a dump, unless one is under way.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn begin_dump(&mut self) -> io::Result<()> {
+        if !self.is_dumping() {
+            self.lives.begin_dump(boot_now_ns());
+            self.dumper.begin()?;
+            self.dump = DumpState::Running { interrupted: false };
+        }
+        Ok(())
+    }
+
+    /// Leaves all groups. What came before stays to be read.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        self.groups.iter().flatten().try_for_each(Group::leave)
+    }
+
+    /// Reads what waits, up to a limit. True if more may wait.
+    ///
+    /// # Errors
+    /// A socket cannot be read any more.
+    pub(super) fn read(
+        &mut self,
+        buffers: &mut Buffers,
+        clock: &WallClock,
+        hear: &mut Hear<'_>,
+    ) -> io::Result<bool> {
+        let Buffers { page, batch } = buffers;
+        batch.clear();
+        self.addresses.refresh(page)?;
+        let mut empty = [true; 3];
+        // Ends first: the beginning of each is in its socket by then, and is read after it.
+        for change in [Change::Destroy, Change::Update, Change::New] {
+            if let Some(group) = &mut self.groups[change as usize] {
+                let most = if change == Change::New { MOST_NEW } else { MOST };
+                empty[change as usize] = group.drain(most, page, batch)?.empty;
+            }
+        }
+        let now_ns = boot_now_ns();
+        order::sort(batch, |id| self.lives.has(id));
+        for (change, entry) in &*batch {
+            self.take(*change, entry, now_ns, clock, hear);
+        }
+        for change in Change::ALL {
+            if let Some(group) = self.groups[change as usize].as_mut().filter(|_| empty[change as usize])
+                && let Some(lost) = group.look(now_ns)?
+            {
+                let of = Some(LostGroup { kind: change.kind(), netns: self.netns });
+                hear(Heard::Lost(Lost { of, ..lost }));
+            }
+        }
+        self.go_on_dumping(page, empty[Change::Destroy as usize])?;
+        // A few at a time: each is a line that has to be written.
+        for life in self.unseen.split_off(self.unseen.len().saturating_sub(MOST)) {
+            self.show_unseen_end(&life, clock, hear);
+        }
+        Ok(empty != [true; 3])
+    }
+
+    /// Takes one message.
+    fn take(&mut self, change: Change, entry: &Entry, now_ns: u64, clock: &WallClock, hear: &mut Hear<'_>) {
+        let life = match change {
+            Change::New if self.plan.dumps() => {
+                if let Some(before) = self.lives.begin(entry.id, now_ns) {
+                    self.show_unseen_end(&before, clock, hear);
+                }
+                None
+            }
+            Change::New | Change::Update => None,
+            Change::Destroy => self.lives.end(entry.id),
+        };
+        if self.plan.kinds.contains(change.kind()) && self.is_in_scope(entry) {
+            let event = self.event(change.kind(), entry, life.as_ref(), now_ns, clock);
+            hear(Heard::Event(&event));
+        } else {
+            self.unwanted += 1;
+        }
+    }
+
+    fn is_in_scope(&self, entry: &Entry) -> bool {
+        self.plan.scope == Scope::All || self.addresses.direction(entry) == FORWARD
+    }
+
+    /// The event of an entry, at `now_ns` unless the kernel stamped it.
+    fn event(&self, kind: Kind, entry: &Entry, life: Option<&Life>, now_ns: u64, clock: &WallClock) -> Event {
+        let boot_ns = |unix_ns: Option<u64>| clock.to_boot_ns(i64::try_from(unix_ns?).ok()?);
+        let stamp = match kind {
+            Kind::New => entry.happened_unix_ns.or(entry.started_unix_ns),
+            Kind::Destroy => entry.stopped_unix_ns.or(entry.happened_unix_ns),
+            _ => entry.happened_unix_ns,
+        };
+        let (stamped_ns, started_ns) = (boot_ns(stamp), boot_ns(entry.started_unix_ns));
+        let time_ns = stamped_ns.unwrap_or(now_ns);
+        let preexisting = life.is_some_and(|life| life.preexisting);
+        let seen_ns = life.map(|life| life.began_ns);
+        let known_ns = match kind {
+            Kind::New => Some(time_ns),
+            _ => started_ns.or(seen_ns.filter(|_| !preexisting)),
+        };
+        let at_least_ns = seen_ns.filter(|_| preexisting && known_ns.is_none() && kind == Kind::Destroy);
+        let is_stamped = stamped_ns.is_some() && (kind != Kind::Destroy || started_ns.is_some());
+        entry.event(&Reading {
+            netns: self.netns,
+            direction: self.addresses.direction(entry),
+            kind,
+            time_ns,
+            began_ns: known_ns,
+            preexisting,
+            at_least_ns: at_least_ns.map(|since_ns| time_ns.saturating_sub(since_ns)),
+            clock: if is_stamped { TimeSource::Kernel } else { TimeSource::Reading },
+        })
+    }
+
+    /// Reads pages of the dump for a while. `ends_are_read`: no message about an end waits.
+    fn go_on_dumping(&mut self, page: &mut [u8], ends_are_read: bool) -> io::Result<()> {
+        match self.dump {
+            DumpState::Running { mut interrupted } => {
+                let begin = Instant::now();
+                let Self { dumper, lives, plan, addresses, .. } = self;
+                let shows = |entry: &Entry| plan.scope == Scope::All || addresses.direction(entry) == FORWARD;
+                loop {
+                    match dumper.page(page, &mut interrupted, |entry| lives.note(entry, shows(entry)))? {
+                        Progress::More if begin.elapsed() < DUMP_SLICE => {}
+                        Progress::More => {
+                            self.dump = DumpState::Running { interrupted };
+                            break;
+                        }
+                        Progress::Done { interrupted } => {
+                            self.dump = DumpState::Settling { interrupted };
+                            break;
+                        }
+                    }
+                }
+            }
+            // A dump that may lack entries ends no flow.
+            DumpState::Settling { interrupted: true } => self.dump = DumpState::Idle,
+            DumpState::Settling { interrupted: false } if ends_are_read => {
+                self.dump = DumpState::Idle;
+                self.unseen.extend(self.lives.end_dump());
+            }
+            DumpState::Idle | DumpState::Settling { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Shows the end of a flow that no message reported, if the run shows such ends.
+    fn show_unseen_end(&mut self, life: &Life, clock: &WallClock, hear: &mut Hear<'_>) {
+        let Some(entry) = life.entry.as_deref().filter(|_| self.plan.kinds.contains(Kind::Destroy)) else {
+            return;
+        };
+        // What changes until the end is not known.
+        let entry = Entry { timeout_s: None, tcp_state: None, counters: None, ..*entry };
+        let event = self.event(Kind::Destroy, &entry, Some(life), boot_now_ns(), clock);
+        self.found += 1;
+        hear(Heard::Event(&event));
+    }
+}

@@ -1,0 +1,107 @@
+//! Very many flows, as fast as one thread makes them: every one is counted, and none is lost with the default buffers.
+
+use super::{flush, tracked};
+use conn_tests::{
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_whole_machine,
+    routed::Routed,
+    tracer::{Setup, Tracer},
+};
+use macro_rules_attribute::apply;
+use serde_json::Value;
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+/// Flows of UDP, of one packet each: two from each source port.
+const UDP: u64 = 100_000;
+/// Connections of TCP.
+const TCP: u64 = 50_000;
+
+/// The account of the router in a report.
+fn account(routed: &Routed, report: &Value) -> Value {
+    let all = report["forwarded"]["namespaces"].as_array().unwrap();
+    all.iter().find(|one| one["netns"] == routed.router.inum()).unwrap_or(&Value::Null).clone()
+}
+
+/// The account of the router, once so many flows began and ended.
+fn await_account(routed: &Routed, tracer: &Tracer, begun: u64, ended: u64) -> Value {
+    let report = tracer.await_json("the account", |report| {
+        let account = account(routed, report);
+        account["begun"] == begun && account["ended"] == ended
+    });
+    account(routed, &report)
+}
+
+/// Where flows go: two ports of UDP, and a server of TCP that closes each connection at once.
+struct Goal {
+    sinks: [UdpSocket; 2],
+    server: SocketAddr,
+}
+
+fn goal(routed: &Routed) -> Goal {
+    let ip = routed.server_end().v4;
+    let sinks = [(); 2].map(|()| routed.server_socket(ip.into()).unwrap());
+    let listener = routed.server.run(|| TcpListener::bind((ip, 0))).unwrap();
+    let server = listener.local_addr().unwrap();
+    // Ends with the process of the tests: it waits for connections only.
+    thread::spawn(move || listener.incoming().for_each(drop));
+    Goal { sinks, server }
+}
+
+#[apply(needs_whole_machine)]
+fn every_flow_is_counted_and_none_is_lost(_: &Host) -> Outcome {
+    let max = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap_or_default();
+    if max.trim().parse::<u64>().unwrap_or(0) < UDP + TCP + 1_000 {
+        return Err(Skip(format!("the table has room for {} entries only", max.trim())));
+    }
+    let routed = tracked()?;
+    let goal = goal(&routed);
+    routed.client.sysctl("net.ipv4.ip_local_port_range", "1024 65535").unwrap();
+    let stats = Setup::new(["stats", "--forwarded", "-o", "json", "--interval", "1s", "--total"]).start();
+    let file = std::env::temp_dir().join(format!("conntrace-volume-{}", std::process::id()));
+    let lines = Setup::new(["--forwarded", "-e", "NEW", "--netns", &routed.router.inum().to_string()])
+        .stdout_to(&file)
+        .start();
+    let to = goal.sinks.each_ref().map(|sink| sink.local_addr().unwrap());
+    let from = routed.client_end().v4;
+    routed.client.run(|| {
+        for port in 10_000..10_000 + (UDP / 2) as u16 {
+            let socket = UdpSocket::bind((from, port)).unwrap();
+            for to in &to {
+                socket.send_to(b"x", to).unwrap();
+            }
+        }
+    });
+    let account = await_account(&routed, &stats, UDP, 0);
+    assert_eq!((&account["holds"], &account["tracked"]), (&true.into(), &UDP.into()), "{account}");
+    flush(&routed)?;
+    await_account(&routed, &stats, UDP, UDP);
+    routed.client.run(|| {
+        for _ in 0..TCP {
+            let stream = TcpStream::connect_timeout(&goal.server, Duration::from_secs(20)).unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    });
+    // A port that comes again ends the entry before, which was closed.
+    stats.await_json("all beginnings", |report| self::account(&routed, report)["begun"] == UDP + TCP);
+    flush(&routed)?;
+    let account = await_account(&routed, &stats, UDP + TCP, UDP + TCP);
+    for (key, value) in
+        [("tracked", 0), ("lost_begun", 0), ("lost_ended", 0), ("drop", 0), ("insert_failed", 0)]
+    {
+        assert_eq!(account[key], value, "{key}: {account}");
+    }
+    assert_eq!(account["holds"], true, "{account}");
+    stats.stop().expect_code(0);
+    let stderr = lines.stop().stderr;
+    let wanted = format!("shown {} + filtered 0 + lost 0: holds", UDP + TCP);
+    let shown = fs::read_to_string(&file).unwrap().lines().count() as u64;
+    fs::remove_file(&file).unwrap();
+    assert!(stderr.contains(&wanted) && shown == UDP + TCP, "{shown} {stderr}");
+    Ok(())
+}
