@@ -41,7 +41,7 @@ fn describe() -> String {
         _ = writeln!(text, "{} more namespaces with entries", tracking.len() - MOST);
     }
     if !idle.is_empty() {
-        _ = writeln!(text, "{} network namespaces have no entry now", idle.len());
+        _ = writeln!(text, "network namespaces without an entry now: {}", idle.len());
     }
     if tracking.is_empty() {
         _ = writeln!(text, "tracking begins with a rule that asks for it; conntrace adds none:\n{RULE}");
