@@ -15,6 +15,7 @@ use conn_tests::{
     map, needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
+    timeout,
     tracer::Setup,
     traffic::{
         Server,
@@ -44,8 +45,10 @@ const MEASURED: Duration = Duration::from_secs(12);
 /// The largest share of a processor that audits of idle namespaces may take.
 const MOST_SHARE: f64 = 0.15;
 
+/// A slow machine gets time for the reports, too: only audits are in question.
 fn stats(more: &[&str]) -> Setup {
-    Setup::new(["stats", "-o", "json", "--interval", "200ms"]).arguments(more)
+    let interval = if timeout::is_scaled() { "2s" } else { "200ms" };
+    Setup::new(["stats", "-o", "json", "--interval", interval]).arguments(more)
 }
 
 /// The audit compared something, and found the ledger right.
