@@ -88,7 +88,7 @@ impl fmt::Display for Notice {
             Self::AllNamespaces => f.write_str(
                 "conntrace: this shows all network namespaces; --netns . shows only the one that conntrace runs in\n",
             ),
-            Self::OnlyTcp => f.write_str("conntrace: this shows TCP; -p udp shows UDP, and -p all shows both\n"),
+            Self::OnlyTcp => f.write_str("conntrace: this shows TCP; -p udp, -p all and --forwarded show more\n"),
             Self::NoListeners => {
                 f.write_str("conntrace: these are connections only; --state listening alone selects listeners\n")
             }

@@ -8,7 +8,7 @@ use conn_common::listener::PER_USER;
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
-    needs_tracing,
+    needs_tracing, needs_whole_machine,
     netns::NetNs,
     port::Port,
     tracer::{Setup, Tracer},
@@ -201,8 +201,9 @@ fn a_holder_with_the_user_of_the_socket_is_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// MPTCP, as in each server written in Go since 1.24: its sockets are no sockets of TCP.
-#[apply(needs_tracing)]
+/// MPTCP, as in each server written in Go since 1.24: its sockets are no sockets of TCP. Alone, since a process that another
+/// test forks has the sockets of this one, too, for a moment.
+#[apply(needs_whole_machine)]
 fn mptcp_sockets_have_owners(_: &Host) -> Outcome {
     let port = Port::claim();
     let address = port.v4();

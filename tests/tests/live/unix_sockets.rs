@@ -3,7 +3,7 @@
 use conn_tests::{
     harness::{Outcome, Skip},
     host::Host,
-    needs_tracing,
+    needs_tracing, needs_whole_machine,
     netns::NetNs,
     tracer::Setup,
 };
@@ -138,7 +138,8 @@ fn sockets_equal_those_of_ss(_: &Host) -> Outcome {
     Ok(())
 }
 
-#[apply(needs_tracing)]
+/// Alone, since a process that another test forks has the sockets of this one, too, for a moment.
+#[apply(needs_whole_machine)]
 fn peers_and_processes_are_named(_: &Host) -> Outcome {
     let directory = Directory::new();
     let (ns, _sockets) = every_kind(&directory);

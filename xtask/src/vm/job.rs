@@ -24,14 +24,15 @@ const FORCED: [(&str, &str, &str); 3] = [
 ];
 
 /// Tests of the short selection: every beginning and end of connections, events, owners by every hook for accepts,
-/// sockets older than the tracer, and socket state.
-const SELECTION: [&str; 6] = [
+/// sockets older than the tracer, socket state, and attacks that hide connections.
+const SELECTION: [&str; 7] = [
     "hook_matrix::accepts",
     "ledger::everything_at_once",
     "event::",
     "start::adopts_every_state",
     "count::equals_the_kernel_in_every_state",
     "socket_state::",
+    "attacks::storage::",
 ];
 
 /// How the lines and the end of a job are read.
