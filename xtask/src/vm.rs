@@ -284,6 +284,7 @@ impl Matrix {
         // Tests put files of their own in the place of these.
         archive.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n");
         archive.file("etc/resolv.conf", b"nameserver 127.0.0.1\n");
+        archive.file("etc/hosts", b"127.0.0.1 localhost\n");
         archive.file("jobs.json", job::to_json(jobs).to_string().as_bytes());
         let path = |end: &str| self.directory.join(format!("{name}.{end}"));
         let initramfs = path("initramfs");

@@ -10,7 +10,7 @@ pub mod sockets;
 
 use crate::{
     harness::Skip,
-    netns::loopback_up,
+    netns::{NetNs, loopback_up},
     traffic::{
         crew::{Line, Worker},
         process::Process,
@@ -23,6 +23,7 @@ use nix::{
 use std::{
     io,
     os::fd::{AsRawFd as _, RawFd},
+    path::Path,
 };
 
 /// The user and the group that own nothing.
@@ -100,6 +101,23 @@ pub fn may_attack() -> Result<(), Skip> {
         return Ok(());
     }
     Err(Skip(format!("an ordinary user cannot make namespaces here: {refusal}")))
+}
+
+/// Whether the owner of a network namespace sets the memory for socket storage of its sockets (`net.core.optmem_max`). Older
+/// kernels have one limit, which is the host's.
+///
+/// # Errors
+/// The reason to skip the test.
+///
+/// # Panics
+/// The kernel refuses a namespace.
+pub fn may_starve() -> Result<(), Skip> {
+    may_attack()?;
+    let netns = NetNs::new().expect("a namespace");
+    if netns.run(|| Path::new("/proc/sys/net/core/optmem_max").exists()) {
+        return Ok(());
+    }
+    Err(Skip("this kernel has one optmem_max for all network namespaces, which no user may set".into()))
 }
 
 /// The calling process becomes an ordinary user, with room for its files.

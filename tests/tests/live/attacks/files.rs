@@ -191,11 +191,13 @@ fn links_and_pipes_in_a_home_lead_nowhere(_: &Host) -> Outcome {
     let honest = user.docker_file(&id(6));
     fs::write(&honest, metadata(&id(6), "conn-honest")).unwrap();
     User::own(&honest);
-    let scopes = (0..7).map(|number| user.scope(&id(number))).collect::<Result<Vec<_>, _>>()?;
+    // Three times: on a slow machine, the first look at a file takes longer than an event waits.
+    let numbers = (0..7).chain([6, 6]);
+    let scopes = numbers.map(|number| user.scope(&id(number))).collect::<Result<Vec<_>, _>>()?;
     let (ends, ended) = trace(&user, &scopes, None)?;
     let text = ended.stdout.join("\n");
     let opened = [&pipe, &own_pipe].map(|pipe| has_reader(pipe));
-    let honest = &ends[6]["container_name"];
+    let honest = &ends.last().expect("an end")["container_name"];
     println!("home: secret shown: {}, pipes opened: {opened:?}, honest {honest}", text.contains(SECRET));
     assert!(!text.contains(SECRET), "{text}");
     assert_eq!(opened, [false; 2]);

@@ -8,7 +8,7 @@ use conn_common::{
     state::ESTABLISHED,
 };
 use conn_tests::{
-    attack::{Attacker, may_attack, namespaces, sockets},
+    attack::{Attacker, may_attack, may_starve, namespaces, sockets},
     harness::Outcome,
     host::Host,
     ledger::{Ledger, Report},
@@ -150,7 +150,7 @@ fn a_moving_port_stops_no_audit(_: &Host) -> Outcome {
 /// A user has idle namespaces, and makes connections that give reason to doubt the ledger.
 #[apply(needs_whole_machine)]
 fn idle_namespaces_cost_little(_: &Host) -> Outcome {
-    may_attack()?;
+    may_starve()?;
     let port = Port::claim();
     let attacker = Attacker::start("conn-idle", |line| namespaces::inhabit_many(line, IDLE));
     attacker.await_ready();

@@ -2,7 +2,7 @@
 //! minutes, a usual run for seconds.
 
 use conn_tests::{
-    attack::{Attacker, may_attack, namespaces, sockets},
+    attack::{Attacker, may_attack, may_starve, namespaces, sockets},
     harness::Outcome,
     host::Host,
     ledger::{Ledger, Report, last_report},
@@ -68,7 +68,6 @@ impl Ground<'_> {
         let &Self { ports: [held, starved, flooded, refused, hidden, subflows], pipe, size } = self;
         let mut attackers = vec![
             Attacker::start("conn-holds", |line| sockets::hold(line, 90 * size, held)),
-            Attacker::start("conn-starves", |line| sockets::keep_without_storage(line, starved)),
             Attacker::start("conn-flood", |line| sockets::flood(line, flooded)),
             Attacker::start("conn-refused", |line| sockets::flood_refused(line, refused)),
             Attacker::start("conn-hides", |line| namespaces::hide(line, hidden)),
@@ -90,6 +89,10 @@ impl Ground<'_> {
             attackers.push(Attacker::start("conn-listens", move |line| {
                 sockets::listen_everywhere(line, first..=last);
             }));
+        }
+        if may_starve().is_ok() {
+            attackers
+                .push(Attacker::start("conn-starves", |line| sockets::keep_without_storage(line, starved)));
         }
         if has_mptcp() {
             attackers.push(Attacker::start("conn-mptcp", |line| {

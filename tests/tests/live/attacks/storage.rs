@@ -2,7 +2,7 @@
 
 use conn_tests::{
     attack::{
-        Attacker, may_attack,
+        Attacker, may_starve,
         sockets::{connect_without_storage, hold},
     },
     harness::Outcome,
@@ -48,7 +48,7 @@ impl Drop for Events {
 
 /// Processes hold connections, and another one makes connections without memory for socket storage.
 fn none_is_invisible(name: &str, holders: usize, more: &[&str]) -> Outcome {
-    may_attack()?;
+    may_starve()?;
     let ports = Port::block(2);
     let [held_port, port] = [0, 1].map(|at: usize| ports[at].number());
     let events = Events::new(name);
