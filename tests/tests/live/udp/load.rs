@@ -34,11 +34,11 @@ struct Made {
     servers: Vec<UdpSocket>,
 }
 
-/// A tracer with this much room for events, in which no flow ends by idle time, however slow this machine is. Where nothing
-/// tracks connections, it has half a minute.
+/// A tracer with this much room for events, and room for all flows of half a million exchanges, in which no flow ends by idle
+/// time, however slow this machine is. Where nothing tracks connections, it has half a minute.
 fn watch_patiently(netns: &NetNs, room: &str) -> Tracer {
     let _ = set_idle_times(netns, 3_600, 3_600);
-    netns.run(|| watch(netns, &["-e", "NEW,DESTROY", "-b", room]))
+    netns.run(|| watch(netns, &["-e", "NEW,DESTROY", "-b", room, "--max-flows", "512K"]))
 }
 
 /// A socket for each query, as a resolver has it. Each thread is both sides of its exchanges.
