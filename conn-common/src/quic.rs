@@ -34,7 +34,7 @@ mod tests {
             ([0xC3, 0, 0, 0, 1], true),
             ([0xD0, 0x6B, 0x33, 0x43, 0xCF], true),
             ([0xC0, 0xFF, 0, 0, 29], true),
-            // A short header, no fixed bit, version negotiation, and a version that nobody has.
+            // A short header, no fixed bit, version negotiation, and an unknown version.
             ([0x40, 0, 0, 0, 1], false),
             ([0x80, 0, 0, 0, 1], false),
             ([0xC0, 0, 0, 0, 0], false),

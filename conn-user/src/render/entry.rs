@@ -74,7 +74,7 @@ fn state(event: &Enriched) -> Option<&'static str> {
     (event.protocol == TCP && number != UNSEEN).then(|| state_name(number))
 }
 
-/// What tells the flows between two addresses apart: ports, keys, or the id of a request.
+/// What distinguishes the flows between two addresses: ports, keys, or the id of a request.
 fn identity(protocol: u8, [from, to]: [u16; 2], icmp: Option<Icmp>, out: &mut Vec<u8>) {
     if let Some(icmp) = icmp {
         out.extend_from_slice(b" type=");
