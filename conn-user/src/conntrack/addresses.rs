@@ -49,7 +49,11 @@ impl Addresses {
     /// The kernel refuses.
     pub(super) fn refresh(&mut self, page: &mut [u8]) -> io::Result<()> {
         let mut changed = false;
-        while self.changes.read(page)? != Read::Empty {
+        // Addresses that change without end are read as often as messages are.
+        for _ in 0..MAX_READS {
+            if self.changes.read(page)? == Read::Empty {
+                break;
+            }
             changed = true;
         }
         if changed { self.read_all(page) } else { Ok(()) }

@@ -6,14 +6,17 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recv, send,
-    setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, getsockname,
+    recvfrom, send, setsockopt, socket,
 };
 
 use super::drops;
 
 /// More than the kernel writes at once (`netlink_dump()` takes 32 KiB).
 pub(super) const PAGE: usize = 1 << 16;
+
+/// The port of the kernel.
+const KERNEL: u32 = 0;
 
 /// A netlink socket.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(super) struct Socket(OwnedFd);
 /// The result of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// So many bytes, of one message or of a page of a dump.
+    /// So many bytes, of one message or of a page of a dump. None, if another process sent a message.
     Bytes(usize),
     /// There is nothing now.
     Empty,
@@ -44,6 +47,8 @@ impl Socket {
             setsockopt(&fd, RcvBufForce, &buffer).or_else(|_| setsockopt(&fd, RcvBuf, &buffer))?;
         }
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        // From now on, only the kernel may send to this port (`netlink_getsockbyportid()`).
+        connect(fd.as_raw_fd(), &NetlinkAddr::new(KERNEL, 0))?;
         Ok(Self(fd))
     }
 
@@ -66,14 +71,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what comes next, without waiting.
+    /// Reads what the kernel sent next, without waiting: the socket does not block.
     ///
     /// # Errors
     /// The socket cannot be read any more.
     pub(super) fn read(&self, page: &mut [u8]) -> io::Result<Read> {
         loop {
-            return match recv(self.0.as_raw_fd(), page, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => Ok(Read::Bytes(length)),
+            return match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), page) {
+                Ok((length, Some(sender))) if sender.pid() == KERNEL => Ok(Read::Bytes(length)),
+                // The owner of a network namespace may send to the groups there (`netlink_sendmsg()`).
+                Ok(_) => Ok(Read::Bytes(0)),
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => Ok(Read::Empty),
                 Err(Errno::ENOBUFS) => Ok(Read::Overrun),

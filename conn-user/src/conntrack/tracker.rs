@@ -217,27 +217,14 @@ impl Tracker {
         if dumps && self.plan.dumps() {
             for watch in self.watches.values_mut() {
                 // A dump from before may have passed what has expired since.
-                Self::run_dump(watch, &mut self.buffers, &self.clock, hear)?;
+                watch.catch_up(&mut self.buffers, &self.clock, hear)?;
                 watch.begin_dump()?;
-                Self::run_dump(watch, &mut self.buffers, &self.clock, hear)?;
+                watch.catch_up(&mut self.buffers, &self.clock, hear)?;
             }
         }
         for watch in self.watches.values_mut() {
             watch.leave()?;
             while watch.read(&mut self.buffers, &self.clock, hear)? || watch.is_dumping() {}
-        }
-        Ok(())
-    }
-
-    /// Reads until no dump is under way.
-    fn run_dump(
-        watch: &mut Watch,
-        buffers: &mut Buffers,
-        clock: &WallClock,
-        hear: &mut Hear<'_>,
-    ) -> io::Result<()> {
-        while watch.is_dumping() {
-            watch.read(buffers, clock, hear)?;
         }
         Ok(())
     }
@@ -280,7 +267,7 @@ impl Tracker {
     fn begin(&mut self, netns: u32, mut watch: Watch, hear: &mut Hear<'_>) -> io::Result<()> {
         if self.plan.dumps() {
             watch.begin_dump()?;
-            Self::run_dump(&mut watch, &mut self.buffers, &self.clock, hear)?;
+            watch.catch_up(&mut self.buffers, &self.clock, hear)?;
         }
         for descriptor in watch.descriptors() {
             self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, netns.into()))?;

@@ -25,6 +25,8 @@ use crate::host::clock::{WallClock, boot_now_ns};
 const MOST: usize = 1 << 9;
 /// The same of beginnings: an end that was read must not come before its beginning.
 const MOST_NEW: usize = 1 << 16;
+/// How long one namespace may keep all others waiting at the start of its watch, at its end, and for an account.
+const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long pages of a dump are read at a time.
 const DUMP_SLICE: Duration = Duration::from_millis(2);
 
@@ -229,7 +231,7 @@ impl Watch {
     ) -> io::Result<Account> {
         // What has expired ends first.
         self.begin_dump()?;
-        while self.read(buffers, clock, hear)? || self.is_dumping() {}
+        let is_settled = self.catch_up(buffers, clock, hear)?;
         let before = self.counts();
         let [tracked, max] = self.dumper.entries(&mut buffers.page)?;
         self.read(buffers, clock, hear)?;
@@ -245,8 +247,30 @@ impl Watch {
             tracked,
             max,
             failures: failures.since(self.failures),
+            is_settled,
         };
         Ok(account.without_lost_ends())
+    }
+
+    /// Reads until nothing waits and no dump is under way. A flood of the owner of a namespace never ends, so this reads for
+    /// [`CATCH_UP`] at most, and to the last page of a dump. True if nothing was left.
+    ///
+    /// # Errors
+    /// A socket cannot be read any more.
+    pub(super) fn catch_up(
+        &mut self,
+        buffers: &mut Buffers,
+        clock: &WallClock,
+        hear: &mut Hear<'_>,
+    ) -> io::Result<bool> {
+        let begin = Instant::now();
+        while self.read(buffers, clock, hear)? || self.is_dumping() {
+            let is_paged = !matches!(self.dump, DumpState::Running { .. });
+            if is_paged && begin.elapsed() >= CATCH_UP {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// True if a dump is under way, so that another read is worthwhile at once.

@@ -222,6 +222,7 @@ mod tests {
             tracked: begun + 3 - ended - 1,
             max: 65_536,
             failures: Failures { dropped: 4, ..Failures::default() },
+            is_settled: true,
         };
         let idle = Account {
             netns: 7,
