@@ -83,24 +83,25 @@ pub(super) fn reused(flow: *mut Flow) {
 fn add_traffic(flow: *mut Flow) -> u32 {
     // SAFETY: cells of a map value.
     unsafe {
-        if (*flow).packets[SENT] | (*flow).packets[RECEIVED] == 0 {
-            return 0;
-        }
+        // A packet that is under way has added some of its numbers: each is taken when it is there.
         let mut traffic = FlowTraffic { packets: [0; 2], merged: [0; 2] };
         let index = index(flow);
-        if (*flow).packets[SENT] != 0 {
+        if (*flow).packets[SENT] | (*flow).bytes[SENT] != 0 {
             traffic.packets[SENT] = take(&raw mut (*flow).packets[0]);
             add_to(index, flow_counts::PACKETS_SENT, traffic.packets[SENT]);
             add_to(index, flow_counts::BYTES_SENT, take(&raw mut (*flow).bytes[0]));
         }
-        if (*flow).packets[RECEIVED] != 0 {
+        if (*flow).packets[RECEIVED] | (*flow).bytes[RECEIVED] != 0 {
             traffic.packets[RECEIVED] = take(&raw mut (*flow).packets[1]);
             add_to(index, flow_counts::PACKETS_RECEIVED, traffic.packets[RECEIVED]);
             add_to(index, flow_counts::BYTES_RECEIVED, take(&raw mut (*flow).bytes[1]));
         }
-        // Packets come first: a merged packet that is under way counts with the next reading.
-        if (*flow).merged[SENT] | (*flow).merged[RECEIVED] != 0 {
+        let has_merged = (*flow).merged[SENT] | (*flow).merged[RECEIVED] != 0;
+        if has_merged {
             traffic.merged = [take(&raw mut (*flow).merged[0]), take(&raw mut (*flow).merged[1])];
+        }
+        if traffic.packets[SENT] | traffic.packets[RECEIVED] == 0 && !has_merged {
+            return 0;
         }
         add_to_netns((*flow).connection.netns, &traffic);
     }

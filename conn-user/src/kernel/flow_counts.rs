@@ -35,7 +35,7 @@ impl FlowTally {
 
     /// Counts packets, and payload bytes that were sent and received.
     pub(crate) fn add_traffic(&mut self, connection: &Connection, (traffic, bytes): (FlowTraffic, [u64; 2])) {
-        if traffic.packets == [0; 2] {
+        if traffic == FlowTraffic::default() && bytes == [0; 2] {
             return;
         }
         let cells = &mut self.port(connection).cells;
