@@ -2,6 +2,7 @@
 
 mod beside_conntrack;
 mod counts;
+mod forged;
 mod losses;
 mod refusals;
 mod shapes;
