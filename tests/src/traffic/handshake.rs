@@ -74,21 +74,27 @@ pub fn fast_open_reset(server: SocketAddr) -> Truth {
 /// `other` are addresses (with ports) of this namespace.
 pub fn simultaneous_open(one: SocketAddr, other: SocketAddr) -> Truth {
     let mut truth = Truth::default();
-    let dialler = |from: SocketAddr| {
-        let socket = tcp(from);
+    let sharing = |address: SocketAddr| {
+        let socket = tcp(address);
         socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket
+    };
+    let dialler = |from: SocketAddr| {
+        let socket = sharing(from);
         bind(&socket, from);
         socket
     };
     let first = dialler(one);
-    // The first SYN is swallowed, or it would be refused before the second is sent.
-    let deaf = Server::deaf(other);
-    begin_connect(&first, other);
-    drop(deaf);
+    // The deaf listener swallows each SYN of `first` until `second` dials. Without it the kernel refuses the SYN, or the
+    // SYN that a slow machine sends again.
+    let deaf = Server::listen_on(sharing(other), other, 128, hear_nothing);
     truth.listened(other.port());
+    begin_connect(&first, other);
     let second = dialler(other);
     second.connect(&one.into()).expect("the crossing SYN is answered");
     end_connect(&first).expect("crossed");
+    drop(deaf);
 
     for (port, tuple) in [(other.port(), Tuple::new(one, other)), (one.port(), Tuple::new(other, one))] {
         let out = truth.out(port);
