@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use conntrace::cli::Cli;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
-use conntrace::command::{count, doctor, events, help, list, stats};
+use conntrace::command::{count, doctor, events, help, list, serve, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
@@ -69,6 +69,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Settings::Completions(args) => help::complete(&args),
         Settings::List(settings) => list::run(&settings, &host),
         Settings::Stats(settings) => stats::run(&settings, &host),
+        Settings::Serve(settings) => serve::run(&settings, &host),
         Settings::Doctor(format) => doctor::run(format, &host),
     }
 }

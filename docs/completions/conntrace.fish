@@ -83,6 +83,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -a "count" -d 'Print h
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "list" -d 'Print the connections that are open now, and their processes (-L as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "life" -d 'Print each connection when it ends: lifetime, process and reason'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count opened, failed and closed connections per service port (-S as in conntrack)'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "serve" -d 'Run as a daemon that counts, and answers on a Unix socket'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Check what conntrace can do on this host, and test it'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command or a topic'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "completions" -d 'Print the completion script for a shell'
@@ -339,6 +340,12 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l no-header 
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l socket -d 'The socket for clients, at an absolute path [default: /run/conntrace/conntrace.sock]' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l bpffs -d 'Pin kernel programs and counts below this directory of a BPF file system [default: /sys/fs/bpf/conntrace]' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l transient -d 'Pin nothing: the kernel programs and their counts end with the daemon'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l detach -d 'Take away what an earlier daemon has pinned, and end'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"

@@ -50,6 +50,7 @@ mod live {
     mod reason;
     mod scenario;
     mod self_cost;
+    mod serve;
     mod socket_state;
     mod sources;
     mod ss;

@@ -7,6 +7,7 @@ pub mod environment;
 pub(crate) mod filter;
 pub mod migration;
 pub(crate) mod output;
+pub(crate) mod serve;
 #[cfg(test)]
 mod tests;
 pub mod topics;
@@ -17,6 +18,7 @@ pub use self::args::rewrite_args;
 pub use self::count::{CountArgs, Group};
 pub use self::filter::FilterArgs;
 pub use self::output::OutputArgs;
+pub use self::serve::ServeArgs;
 use self::topics::{CompletionsArgs, HelpArgs};
 use crate::event::sort_key::{LifeKey, SocketKey, SourceGroup, SourceKey};
 use crate::render::number_table::TableFormat;
@@ -112,6 +114,9 @@ pub enum Command {
     /// Count opened, failed and closed connections per service port (-S as in conntrack)
     #[command(before_help = STATS_EXAMPLES)]
     Stats(StatsArgs),
+    /// Run as a daemon that counts, and answers on a Unix socket
+    #[command(before_help = serve::EXAMPLES)]
+    Serve(ServeArgs),
     /// Check what conntrace can do on this host, and test it
     Doctor(DoctorArgs),
     /// Explain a command or a topic
@@ -384,7 +389,7 @@ impl Command {
             Self::List(args) => &args.filter.expression,
             Self::Life(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
-            Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
+            Self::Serve(_) | Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
         }
     }
 }

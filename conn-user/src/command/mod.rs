@@ -9,5 +9,6 @@ mod forwarded;
 pub mod help;
 mod hint;
 pub mod list;
+pub mod serve;
 pub mod stats;
 mod unix_list;

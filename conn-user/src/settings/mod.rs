@@ -7,6 +7,8 @@ mod max_flows;
 mod numbers;
 mod protocols;
 mod ring_bytes;
+pub mod serve;
+mod stats;
 pub(crate) mod style;
 #[cfg(test)]
 mod tests;
@@ -17,13 +19,12 @@ use std::time::Duration;
 
 use crate::cli::topics::{CompletionsArgs, HelpArgs};
 use crate::cli::{
-    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StatsArgs,
-    StreamArgs,
+    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StreamArgs,
 };
-use crate::complaint::{Complaint, complaint};
+use crate::complaint::Complaint;
 use crate::error::UsageError;
 use crate::event::kind::KindSet;
-use crate::event::sort_key::{LifeKey, SocketKey, TopSources};
+use crate::event::sort_key::{LifeKey, SocketKey};
 use crate::filter::Filter;
 use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::protocols::Protocols;
@@ -37,9 +38,11 @@ use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
 use crate::settings::forwarded::ForwardedSettings;
 use crate::settings::max_flows::room_for_flows;
-use crate::settings::numbers::{count, interval, sources, timeout, top};
+use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
+pub use crate::settings::serve::ServeSettings;
+pub use crate::settings::stats::StatsSettings;
 use crate::settings::words::{hook_set, kinds};
 
 /// Default size of the ring in bytes: room for 40,329 events.
@@ -59,6 +62,8 @@ pub enum Settings {
     List(ListSettings),
     /// `conntrace stats`.
     Stats(StatsSettings),
+    /// `conntrace serve`.
+    Serve(ServeSettings),
     /// `conntrace doctor`.
     Doctor(TableFormat),
     /// `conntrace help`.
@@ -157,46 +162,6 @@ pub struct CountSettings {
     pub services: Services,
 }
 
-/// The settings of `conntrace stats`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
-pub struct StatsSettings {
-    /// The protocols to count.
-    pub protocols: Protocols,
-    /// The slots of the ledger to show. The ledger counts all slots.
-    pub filter: Filter,
-    /// Flows of connection tracking instead of sockets.
-    pub forwarded: Option<ForwardedSettings>,
-    /// Time between two reports; `None` for one at the end.
-    pub interval: Option<Duration>,
-    /// End after this time.
-    pub timeout: Option<Duration>,
-    /// Room for flows of UDP, a power of two.
-    pub max_flows: u32,
-    /// A missed or uncounted step is an error at the end.
-    pub strict: bool,
-    /// Show only the sum.
-    pub total: bool,
-    /// Count handshakes and lifetimes in histograms.
-    pub lifetimes: bool,
-    /// Report the cost of conntrace itself.
-    pub self_cost: bool,
-    /// The remote addresses to report.
-    pub sources: Option<TopSources>,
-    /// Hooks to use instead of the planned ones.
-    pub hooks: Option<HookSet>,
-    /// How to print.
-    pub format: TableFormat,
-    /// Names of ports in tables; empty for numbers.
-    pub services: Services,
-    /// Name all ports in tables.
-    pub all_ports: bool,
-    /// End tables with the whole proof.
-    pub proof: bool,
-    /// Print the names of the columns.
-    pub header: bool,
-}
-
 impl Settings {
     /// Validates a command line.
     ///
@@ -209,6 +174,7 @@ impl Settings {
             Command::List(args) => ListSettings::new(args, lookup).map(Self::List),
             Command::Life(args) => EventsSettings::of_life(args, cli.verbose, lookup).map(Self::Events),
             Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
+            Command::Serve(args) => ServeSettings::new(args).map(Self::Serve),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "doctor has no csv: use table or json"))
@@ -383,56 +349,6 @@ impl CountSettings {
             exit_code: args.exit_code,
             format: args.output,
             services: lookup.services().unless(args.numeric),
-        })
-    }
-}
-
-impl StatsSettings {
-    fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
-        let filter = filter::for_ledger(args, lookup)?;
-        let forwarded = forwarded::of_stats(args, &filter, lookup)?;
-        let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
-            protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)
-        })?;
-        if args.output == TableFormat::Csv && protocols == Protocols::INET {
-            let complaint =
-                "the counts of tcp and udp have other columns: use -p tcp or -p udp, or --output json";
-            return Err(UsageError::conflict("--output", complaint));
-        }
-        if forwarded.is_none() && !protocols.contains(Protocols::TCP) {
-            for (option, is_given) in [
-                ("--lifetimes", args.lifetimes),
-                ("--sources", args.sources.is_some()),
-                ("--proof", args.proof),
-            ] {
-                if is_given {
-                    let complaint = complaint!("{option} is for tcp: add tcp to -p, or leave {option} out");
-                    return Err(UsageError::conflict(option, complaint));
-                }
-            }
-        }
-        Ok(Self {
-            protocols,
-            filter,
-            forwarded,
-            max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
-            interval: optional("--interval", args.interval.as_deref(), interval)?,
-            timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
-            strict: args.strict,
-            total: args.total,
-            lifetimes: args.lifetimes,
-            self_cost: args.self_cost,
-            sources: optional("--sources", args.sources.as_deref(), sources)?.map(|most| TopSources {
-                most,
-                group: args.sources_by,
-                key: args.sources_sort,
-            }),
-            hooks: hook_set(&args.hooks)?,
-            format: args.output,
-            services: lookup.services().unless(args.numeric),
-            all_ports: args.all,
-            proof: args.proof,
-            header: !args.no_header,
         })
     }
 }

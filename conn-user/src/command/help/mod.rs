@@ -175,6 +175,7 @@ mod tests {
           list       Print the connections that are open now, and their processes (-L)
           life       Print each connection when it ends: lifetime, process and reason
           stats      Count opened, failed and closed connections per service port (-S)
+          serve      Run as a daemon that counts, and answers on a Unix socket
           doctor     Check what conntrace can do on this host, and test it
           help       Explain a command or a topic
 
@@ -220,6 +221,7 @@ mod tests {
           list       Print the connections that are open now, and their processes (-L)
           life       Print each connection when it ends: lifetime, process and reason
           stats      Count opened, failed and closed connections per service port (-S)
+          serve      Run as a daemon that counts, and answers on a Unix socket
           doctor     Check what conntrace can do on this host, and test it
           help       Explain a command or a topic
 
@@ -232,7 +234,6 @@ mod tests {
 
         conntrace -h       examples, and the most important options, on one screen
         conntrace --help   every option of every command
-
         The manual pages are conntrace(1), conntrace-events(1) and so on.
         ");
         assert!(overview.lines().count() <= 24 && overview.lines().all(|line| line.chars().count() <= WIDTH));
