@@ -68,7 +68,8 @@ pub const fn is_over(tag: u64) -> bool {
 }
 
 /// 1 if a CPU fills the slot of the tag, or has filled it with a flow that has not ended; else 0. A branch for each way of a
-/// bucket would be too many paths for the verifier.
+/// bucket would be too many paths for the verifier. Slots of ended flows do not count: they have room again within
+/// [`crate::flow::GRACE_MS`], and a choice by live flows keeps the buckets of a full table equal.
 #[inline(always)]
 pub const fn is_used(tag: u64) -> u32 {
     (1 << BUSY | 1 << TENTATIVE | 1 << OPEN) >> phase_of(tag) & 1
@@ -99,28 +100,66 @@ pub trait Slots {
     fn count(&self, way: u32);
     /// Moves the counters of one way to another: takes each and leaves 0, then adds.
     fn move_counts(&self, from: u32, to: u32);
+    /// How many ways have this key.
+    fn ways_with(&self, key: u64) -> u32;
+    /// Calls [`contend`], in a function of its own.
+    fn contend(&self, mine: u32, key: u64) -> bool;
+    /// Calls [`gather`], in a function of its own.
+    fn gather(&self, mine: u32, key: u64);
+}
+
+/// 1 if a tag has this key, whatever its phase; else 0. Without a branch, see [`is_used`].
+#[inline(always)]
+pub const fn has_key(tag: u64, key: u64) -> u32 {
+    (((tag ^ key) >> PHASE.count_ones()).wrapping_sub(1) >> 63) as u32
 }
 
 /// Opens the slot at way `mine`, whose tag is `key | TENTATIVE`, unless another slot has the flow, and counts this packet
 /// where the flow is counted. True if the slot is open.
 #[inline(always)]
 pub fn settle(slots: &impl Slots, mine: u32, key: u64) -> bool {
+    // Usually no other way has the key, before and after this one opens.
+    if slots.ways_with(key) == 1 && slots.exchange(mine, key | TENTATIVE, key | OPEN) {
+        slots.count(mine);
+        if slots.ways_with(key) != 1 {
+            slots.gather(mine, key);
+        }
+        return true;
+    }
+    slots.contend(mine, key)
+}
+
+/// The same for a way that other CPUs may contend for.
+#[inline(always)]
+pub fn contend(slots: &impl Slots, mine: u32, key: u64) -> bool {
     let is_open = open(slots, mine, key);
     slots.count(mine);
+    if is_open {
+        slots.gather(mine, key);
+        return true;
+    }
     let mut way = 0;
     while way < WAYS {
-        if way != mine {
-            let tag = slots.tag(way);
-            if is_open && tag == key | RESIGNED {
-                // Its CPU may have counted before it could see this slot open.
-                slots.move_counts(way, mine);
-            } else if !is_open && (tag == key | OPEN || tag == key | CLOSED) {
-                slots.move_counts(mine, way);
-            }
+        let tag = slots.tag(way);
+        if way != mine && (tag == key | OPEN || tag == key | CLOSED) {
+            slots.move_counts(mine, way);
         }
         way += 1;
     }
-    is_open
+    false
+}
+
+/// Moves the counters of ways that gave the flow up to the open way `mine`: their CPUs may have counted before they could see
+/// it open.
+#[inline(always)]
+pub fn gather(slots: &impl Slots, mine: u32, key: u64) {
+    let mut way = 0;
+    while way < WAYS {
+        if way != mine && slots.tag(way) == key | RESIGNED {
+            slots.move_counts(way, mine);
+        }
+        way += 1;
+    }
 }
 
 /// Opens the slot at way `mine`, unless another slot has the flow: then the slot is [`RESIGNED`].

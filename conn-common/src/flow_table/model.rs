@@ -84,6 +84,18 @@ impl Slots for Cpu<'_> {
         let count = self.access(Access::Take(from));
         self.access(Access::Add(to, count));
     }
+
+    fn ways_with(&self, key: u64) -> u32 {
+        (0..WAYS).map(|way| has_key(self.tag(way), key)).sum()
+    }
+
+    fn contend(&self, mine: u32, key: u64) -> bool {
+        contend(self, mine, key)
+    }
+
+    fn gather(&self, mine: u32, key: u64) {
+        gather(self, mine, key);
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -205,17 +217,21 @@ fn two_thirds_of_the_table_have_room_for_each_flow() {
 #[test]
 fn a_way_is_used_until_its_flow_ends() {
     let key = key(0x1234_5678_9abc_def0);
-    for (tag, used) in [
-        (FREE, 0),
-        (BUSY, 1),
-        (key | TENTATIVE, 1),
-        (key | OPEN, 1),
-        (key | RESIGNED, 0),
-        (key | CLOSED, 0),
-        (key | EXPIRED, 0),
-    ] {
-        assert_eq!(is_used(tag), used, "{tag:x}");
-        assert!(used == 0 || !is_over(tag));
+    assert_eq!((is_used(FREE), is_used(BUSY)), (0, 1));
+    for (phase, used) in [(TENTATIVE, 1), (OPEN, 1), (RESIGNED, 0), (CLOSED, 0), (EXPIRED, 0)] {
+        assert_eq!(is_used(key | phase), used, "{phase}");
+        assert!(used == 0 || !is_over(key | phase));
+    }
+}
+
+#[test]
+fn a_key_is_the_keys_of_all_its_phases_alone() {
+    let key = key(0x1234_5678_9abc_def0);
+    for phase in [TENTATIVE, OPEN, RESIGNED, CLOSED, EXPIRED] {
+        assert_eq!(has_key(key | phase, key), 1, "{phase}");
+    }
+    for other in [FREE, BUSY, super::key(0), key ^ 8 | OPEN, key ^ 1 << 62 | OPEN] {
+        assert_eq!(has_key(other, key), 0, "{other:x}");
     }
 }
 

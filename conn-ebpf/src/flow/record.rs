@@ -63,7 +63,9 @@ pub(super) fn fill(skb: Skb, packet: &Datagram, flow: *mut Flow) -> u32 {
             connection.set(QUIC);
         }
         let sk = skb.socket();
-        let holder = FLOW_HOLDERS.get_ptr(&packet.cookie);
+        // A run without owners does not look for holders.
+        let holder =
+            if config::OWNERS.load() == NO_OWNERS { None } else { FLOW_HOLDERS.get_ptr(&packet.cookie) };
         if !sk.is_null() {
             connection.set_interface((*sk).bound_dev_if);
             // The peer of a socket that was connected before the start.

@@ -2,8 +2,8 @@
 
 use conn_common::flow::{Flow, SENT};
 use conn_common::flow_table::{
-    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, first_way, is_over, is_used, key,
-    settle,
+    BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, contend, first_way, gather, has_key,
+    is_over, is_used, key, settle,
 };
 
 use crate::config;
@@ -98,7 +98,7 @@ impl<'a> Ways<'a> {
     /// if there is none.
     #[inline(always)]
     pub(crate) fn acquire(&self, now: u64) -> Option<*mut Flow> {
-        let start = first_way(self.buckets.map(used_in));
+        let start = first_way(self.buckets.map(|bucket| sum_of(bucket, is_used)));
         let mut nth = 0;
         while nth < WAYS {
             let way = nth ^ start;
@@ -157,17 +157,30 @@ impl<'a> Ways<'a> {
     }
 }
 
-/// Ways of a bucket with a flow that has not ended.
+/// The sum of a number of each tag of a bucket.
 #[inline(always)]
-fn used_in(bucket: u32) -> u32 {
+fn sum_of(bucket: u32, number: impl Fn(u64) -> u32) -> u32 {
     let Some(tags) = FLOW_TAGS.get_ptr(bucket) else { return BUCKET };
-    let (mut way, mut used) = (0, 0);
+    let (mut way, mut sum) = (0, 0);
     while way < BUCKET {
         // SAFETY: a word of the bucket.
-        used += is_used(unsafe { tags.cast::<u64>().add(way as usize).read_volatile() });
+        sum += number(unsafe { tags.cast::<u64>().add(way as usize).read_volatile() });
         way += 1;
     }
-    used
+    sum
+}
+
+/// [`contend`] in a function of its own: the verifier follows its ways once.
+#[inline(never)]
+fn contend_for(ways: &Ways<'_>, mine: u32) -> bool {
+    contend(ways, mine % WAYS, ways.key)
+}
+
+/// [`gather`] likewise.
+#[inline(never)]
+fn gather_into(ways: &Ways<'_>, mine: u32) -> u32 {
+    gather(ways, mine % WAYS, ways.key);
+    0
 }
 
 /// The flow with a tag in a bucket.
@@ -224,5 +237,21 @@ impl Slots for Ways<'_> {
         if let (Some(from), Some(to)) = (flow_at(self.index(from)), flow_at(self.index(to))) {
             move_counts(from, to);
         }
+    }
+
+    #[inline(always)]
+    fn ways_with(&self, key: u64) -> u32 {
+        let [first, second] = self.buckets.map(|bucket| sum_of(bucket, |tag| has_key(tag, key)));
+        first + second
+    }
+
+    #[inline(always)]
+    fn contend(&self, mine: u32, _: u64) -> bool {
+        contend_for(self, mine)
+    }
+
+    #[inline(always)]
+    fn gather(&self, mine: u32, _: u64) {
+        gather_into(self, mine);
     }
 }
