@@ -231,7 +231,7 @@ fn formatting(criterion: &mut Criterion) {
 /// The filter that these words make.
 fn filter(words: &[&str]) -> Filter {
     let args = ["conntrace", "events"].iter().chain(words).map(Into::into).collect();
-    let cli = args::read(args, None).expect("a command line");
+    let (cli, _) = args::read(args, None).expect("a command line");
     match Settings::from_cli(&cli, &HostLookup::new(&Host::probe())).expect("settings") {
         Settings::Events(settings) => settings.filter,
         other => panic!("not events: {other:?}"),

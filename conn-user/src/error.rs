@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 
 use crate::complaint::Complaint;
 use crate::conntrack::tracker::TrackError;
@@ -53,6 +54,31 @@ pub enum Error {
         /// conntrace does not work at all.
         broken: bool,
     },
+    /// The configuration file of the daemon is wrong.
+    #[error("{}: {why}", file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// The mistake, with line and column where one is known.
+        why: String,
+    },
+    /// Another daemon has the socket.
+    #[error("another conntrace serve has the socket {}", socket.display())]
+    Taken {
+        /// The path of the socket.
+        socket: PathBuf,
+    },
+    /// The daemon refuses the request of a client.
+    #[error("{text}")]
+    Daemon {
+        /// The status of HTTP.
+        status: u16,
+        /// Why, and the remedy in a line of its own.
+        text: String,
+    },
+    /// A command ended so in the daemon, and its messages were printed.
+    #[error("the command ended with status {0}")]
+    Exited(u8),
     /// Reading or writing failed.
     #[error("{context} failed")]
     Io {
@@ -137,13 +163,17 @@ impl Error {
         match self {
             _ if self.is_usage() => 2,
             Self::Lost(_) => 3,
+            Self::Exited(code) => *code,
             _ => 1,
         }
     }
 
     /// True if the command line is at fault.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::Plan(PlanError::NoCgroupForSockOps))
+        matches!(
+            self,
+            Self::Usage(_) | Self::Plan(PlanError::NoCgroupForSockOps) | Self::Daemon { status: 400, .. }
+        )
     }
 
     /// The remedy, if one is known.
@@ -158,7 +188,11 @@ impl Error {
             }
             Self::Map(error) => error.remedy().map(Cow::from),
             Self::Track(error) => error.remedy().map(Cow::from),
+            Self::Taken { .. } => Some("stop it first, or choose another path with --socket".into()),
             Self::Usage(_)
+            | Self::Config { .. }
+            | Self::Daemon { .. }
+            | Self::Exited(_)
             | Self::NothingFound
             | Self::Unwell { .. }
             | Self::Io { .. }

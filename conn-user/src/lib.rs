@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! command                 runs: settings in, output and exit status out
+//! serve                   the daemon and its clients
 //! settings                what the command line means
 //! cli                     what was typed
 //! stream     ledger       events from the ring; counts, and what proves them
@@ -31,5 +32,6 @@ pub mod kernel;
 pub mod ledger;
 pub mod output;
 pub mod render;
+pub mod serve;
 pub mod settings;
 pub mod stream;

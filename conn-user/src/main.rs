@@ -1,11 +1,12 @@
 //! `conntrace`: reads the command line, runs the command, and turns its error into an exit status.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use conntrace::cli::Cli;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
-use conntrace::command::{count, doctor, events, help, list, serve, stats};
+use conntrace::cli::{Cli, Command};
+use conntrace::command::{count, doctor, events, help, list, place, serve, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
@@ -25,13 +26,13 @@ fn main() -> ExitCode {
     let mut wants_exit_code = false;
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
         _ if is_short => stdout::print(help::short()),
-        Ok(cli) => {
+        Ok((cli, args)) => {
             init_log(cli.verbose);
             if let Err(complaint) = inherited {
                 log::warn!("{complaint}");
             }
             wants_exit_code = cli.command.wants_exit_code();
-            run(&cli)
+            run(&cli, &args)
         }
         Err(Refusal::Clap(error)) if error.use_stderr() => error.exit(),
         // Help and version go to standard output, where writing may fail.
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The answer is the status.
         Err(Error::NothingFound) => ExitCode::FAILURE,
+        Err(Error::Exited(code)) => ExitCode::from(code),
         Err(error) => {
             stderr::print(format_args!("conntrace: {}\n", error.report()));
             if error.is_usage() {
@@ -60,8 +62,14 @@ fn answer(error: &clap::Error) -> String {
     if terminal::probe(Color::Auto).color { text.ansi().to_string() } else { text.to_string() }
 }
 
-fn run(cli: &Cli) -> Result<(), Error> {
+fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
+    if let Command::Front(args) = &cli.command {
+        return serve::front(args);
+    }
     let host = Host::probe();
+    if place::run_in_daemon(cli, args, &host)? {
+        return Ok(());
+    }
     match Settings::from_cli(cli, &HostLookup::new(&host))? {
         Settings::Events(settings) => events::run(&settings, &host),
         Settings::Count(settings) => count::run(&settings, &host),
@@ -69,6 +77,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Settings::Completions(args) => help::complete(&args),
         Settings::List(settings) => list::run(&settings, &host),
         Settings::Stats(settings) => stats::run(&settings, &host),
+        Settings::Front(args) => serve::front(&args),
         Settings::Serve(settings) => serve::run(&settings, &host),
         Settings::Doctor(format) => doctor::run(format, &host),
     }

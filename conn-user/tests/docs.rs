@@ -18,6 +18,7 @@ use conntrace::command::help;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
 use conntrace::render::schema;
+use conntrace::serve::openapi;
 use conntrace::settings::Settings;
 
 /// Directories in which nothing else is.
@@ -34,6 +35,7 @@ fn generated() -> BTreeMap<String, String> {
         ("events.schema.json".to_owned(), schema::text()),
         ("from.md".to_owned(), migration::markdown()),
         ("options.md".to_owned(), options()),
+        ("openapi.json".to_owned(), openapi::text()),
         ("completions/conntrace.bash".to_owned(), help::completions(Shell::Bash)),
         ("completions/_conntrace".to_owned(), help::completions(Shell::Zsh)),
         ("completions/conntrace.fish".to_owned(), help::completions(Shell::Fish)),
@@ -228,7 +230,7 @@ fn documents() -> Vec<(String, String)> {
 fn complaint(line: &str) -> Option<String> {
     let words = shell_words::split(line).unwrap().into_iter().map(Into::into).collect();
     let cli = match args::read(words, None) {
-        Ok(cli) => cli,
+        Ok((cli, _)) => cli,
         Err(refusal) => return Some(format!("{refusal:?}")),
     };
     Settings::from_cli(&cli, &HostLookup::new(&Host::probe())).err().map(|error| error.to_string())

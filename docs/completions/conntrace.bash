@@ -28,6 +28,9 @@ _conntrace() {
             conntrace,events)
                 cmd="conntrace__subcmd__events"
                 ;;
+            conntrace,front)
+                cmd="conntrace__subcmd__front"
+                ;;
             conntrace,help)
                 cmd="conntrace__subcmd__help"
                 ;;
@@ -50,12 +53,16 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats serve doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --event-mask)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -284,12 +291,16 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__completions)
-            opts="-v -h --verbose --help bash elvish fish powershell zsh"
+            opts="-v -h --verbose --local --daemon --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -298,7 +309,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
+            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -488,6 +499,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -496,7 +511,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__doctor)
-            opts="-o -v -h --output --verbose --help"
+            opts="-o -v -h --output --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -510,6 +525,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -W "table json csv" -- "${cur}"))
                     return 0
                     ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -518,7 +537,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
+            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -744,6 +763,36 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conntrace__subcmd__front)
+            opts="-v -h --user --group --verbose --local --daemon --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -752,12 +801,16 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__help)
-            opts="-v -h --verbose --help"
+            opts="-v -h --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -766,7 +819,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --help"
+            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1000,6 +1053,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1008,7 +1065,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --help"
+            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1206,6 +1263,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1214,17 +1275,29 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__serve)
-            opts="-v -h --socket --transient --bpffs --detach --verbose --help"
+            opts="-v -h --config --check --socket --group --transient --bpffs --detach --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --socket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --bpffs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1236,7 +1309,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --witnesses --accept-hook --verbose --help"
+            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1303,6 +1376,10 @@ _conntrace() {
                     return 0
                     ;;
                 --accept-hook)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

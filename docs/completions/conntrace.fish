@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= forwarded= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose local daemon= e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= forwarded= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -24,6 +24,7 @@ function __fish_conntrace_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c conntrace -n "__fish_conntrace_needs_command" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_needs_command" -s e -l event-mask -d 'Only these kinds of events: NEW (attempt), UPDATES (change of state), DESTROY (end) or ALL; also ATTEMPT (a SYN that made no connection yet) and LISTEN (begin and end of a listener), which ALL leaves out. Case does not matter, and words may be shortened: -e n,d' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l count -d 'End after N events' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l timeout -d 'End after this time: 20s, 1m30s, 500ms. A number without unit is in seconds' -r
@@ -69,6 +70,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l error -d 'Only ends
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_needs_command" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l summary -d 'Print the counts per service port to standard error at the end, as `stats` does'
 complete -c conntrace -n "__fish_conntrace_needs_command" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
@@ -84,6 +86,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -a "list" -d 'Print th
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "life" -d 'Print each connection when it ends: lifetime, process and reason'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count opened, failed and closed connections per service port (-S as in conntrack)'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "serve" -d 'Run as a daemon that counts, and answers on a Unix socket'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "front" -d 'The half of the daemon that speaks to clients'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Check what conntrace can do on this host, and test it'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command or a topic'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "completions" -d 'Print the completion script for a shell'
@@ -131,6 +134,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reason -d
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l summary -d 'Print the counts per service port to standard error at the end, as `stats` does'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
@@ -139,6 +143,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s n -l nume
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l by -d 'Group the count by one or more of these keys: a table, the largest group first' -r -f -a "port\t'Service port'
 state\t'TCP state'
@@ -188,10 +193,12 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'O
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l min-age -d 'Only connections that are certainly at least this old: 5s, 2h' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l sort -d 'Sort by age, bytes, rtt, retransmits or queue, the largest first; or by port or pid, the smallest first' -r -f -a "age\t'The oldest first'
@@ -238,6 +245,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue; of UDP and unix, sockets without a peer'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
@@ -247,6 +255,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s n -l numeri
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l min -d 'Only connections that lasted at least this long: 5s, 1m30s' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l max -d 'Only connections that lasted at most this long' -r
@@ -299,6 +308,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reason -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l strict -d 'End with status 3 if an event was lost, or if the kernel programs had no memory or no room for something'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l utc -d 'Print times in UTC instead of local time. csv, json and logfmt always have UTC'
@@ -306,6 +316,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s n -l numeri
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l resolve -d 'Look up names of addresses in /etc/hosts and DNS. Tables show them instead of addresses, other formats as `src_name` and `dst_name`. No event waits for a name: until a name is known, the address is shown. `list` waits up to two seconds. A name that does not lead back to its address has a ? behind it'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l failed -d 'Only connections that ended without ever being established'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Print a report with rates at this interval: 1s, 500ms. Without it, there is one report at the end' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s. Without it, end at Ctrl-C' -r
@@ -330,6 +341,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l forwarded 
 all\t'All, those of this host\'s own sockets, too'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l strict -d 'End with status 3 if a step of a connection was missed or could not be counted: the last report has a failure, a repair or a difference'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Print only the sum of all ports'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l all -d 'Print every port in a table. Without it, a table has the 20 busiest ports and the sum of the others'
@@ -339,19 +351,37 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l self -d 'A
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l no-header -d 'Leave out the line with the names of the columns, in table and csv'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l config -d 'The configuration file, which these options override [default: /etc/conntrace/conntrace.toml, if it is there]' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l socket -d 'The socket for clients, at an absolute path [default: /run/conntrace/conntrace.sock]' -r -F
-complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l bpffs -d 'Pin kernel programs and counts below this directory of a BPF file system [default: /sys/fs/bpf/conntrace]' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l group -d 'The group whose members may ask, beside root: a name or a number. A group that is missing has no members [default: conntrace]' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l bpffs -d 'Pin kernel programs and counts below this mount point of a BPF file system [default: /sys/fs/bpf]' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l check -d 'Read the configuration file, print what is wrong, and end'
 complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l transient -d 'Pin nothing: the kernel programs and their counts end with the daemon'
 complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l detach -d 'Take away what an earlier daemon has pinned, and end'
 complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
-complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -l user -d 'The user to become' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -l group -d 'The group to become' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand front" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
-complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
-complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
-complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'

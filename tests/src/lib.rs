@@ -11,6 +11,7 @@
 
 pub mod attack;
 pub mod btf;
+pub mod daemon;
 pub mod dns;
 pub mod exclusive;
 pub mod exit;

@@ -21,11 +21,11 @@ pub enum Refusal {
 }
 
 /// Reads the command line. The options of [`OPTIONS`] precede the typed ones. `args` begins with the name of the
-/// program.
+/// program. Returns the arguments with the command in front, too.
 ///
 /// # Errors
 /// Why the command line was refused.
-pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal> {
+pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<(Cli, Vec<OsString>), Refusal> {
     let mut args = rewrite_args(args).map_err(|why| Refusal::Usage(UsageError::Unknown(why)))?;
     if let Some(options) = options
         && args.len() > 1
@@ -45,7 +45,10 @@ pub fn read(args: Vec<OsString>, options: Option<&OsStr>) -> Result<Cli, Refusal
     if let Some(why) = apart.chain(joined).find_map(conntrack_compat::source_nat) {
         return Err(Refusal::Usage(UsageError::Unknown(why)));
     }
-    Cli::try_parse_from(&args).map_err(|error| refuse(error, &args))
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => Ok((cli, args)),
+        Err(error) => Err(refuse(error, &args)),
+    }
 }
 
 /// True if the run is of connection tracking, where conntrack's meaning of `-n ADDRESS` is taken.

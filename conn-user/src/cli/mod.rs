@@ -7,7 +7,7 @@ pub mod environment;
 pub(crate) mod filter;
 pub mod migration;
 pub(crate) mod output;
-pub(crate) mod serve;
+pub mod serve;
 #[cfg(test)]
 mod tests;
 pub mod topics;
@@ -18,7 +18,7 @@ pub use self::args::rewrite_args;
 pub use self::count::{CountArgs, Group};
 pub use self::filter::FilterArgs;
 pub use self::output::OutputArgs;
-pub use self::serve::ServeArgs;
+pub use self::serve::{FrontArgs, PlaceArgs, ServeArgs};
 use self::topics::{CompletionsArgs, HelpArgs};
 use crate::event::sort_key::{LifeKey, SocketKey, SourceGroup, SourceKey};
 use crate::render::number_table::TableFormat;
@@ -94,6 +94,9 @@ pub struct Cli {
     /// error. -vv adds the log lines of the kernel programs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Where the command runs.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// A command and its options.
@@ -117,6 +120,9 @@ pub enum Command {
     /// Run as a daemon that counts, and answers on a Unix socket
     #[command(before_help = serve::EXAMPLES)]
     Serve(ServeArgs),
+    /// The half of the daemon that speaks to clients
+    #[command(hide = true)]
+    Front(FrontArgs),
     /// Check what conntrace can do on this host, and test it
     Doctor(DoctorArgs),
     /// Explain a command or a topic
@@ -389,7 +395,7 @@ impl Command {
             Self::List(args) => &args.filter.expression,
             Self::Life(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
-            Self::Serve(_) | Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
+            Self::Serve(_) | Self::Front(_) | Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
         }
     }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// The socket for clients, unless another one is chosen.
+pub const DEFAULT_SOCKET: &str = "/run/conntrace/conntrace.sock";
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
   conntrace serve                       counts, and answers on its socket, until Ctrl-C
@@ -14,17 +17,59 @@ Examples:
 
 /// The options of `serve`.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct ServeArgs {
+    /// The configuration file, which these options override [default: /etc/conntrace/conntrace.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read the configuration file, print what is wrong, and end
+    #[arg(long, conflicts_with = "detach")]
+    pub check: bool,
     /// The socket for clients, at an absolute path [default: /run/conntrace/conntrace.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// The group whose members may ask, beside root: a name or a number. A group that is missing has no members
+    /// [default: conntrace]
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// Pin nothing: the kernel programs and their counts end with the daemon
     #[arg(long)]
     pub transient: bool,
-    /// Pin kernel programs and counts below this directory of a BPF file system [default: /sys/fs/bpf/conntrace]
+    /// Pin kernel programs and counts below this mount point of a BPF file system [default: /sys/fs/bpf]
     #[arg(long, value_name = "DIR", conflicts_with = "transient")]
     pub bpffs: Option<PathBuf>,
     /// Take away what an earlier daemon has pinned, and end
-    #[arg(long, conflicts_with_all = ["transient", "socket"])]
+    #[arg(long, conflicts_with_all = ["transient", "socket", "group"])]
     pub detach: bool,
+}
+
+/// The options of the front, which the daemon starts itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct FrontArgs {
+    /// The user to become
+    #[arg(long)]
+    pub user: Option<u32>,
+    /// The group to become
+    #[arg(long)]
+    pub group: Option<u32>,
+}
+
+/// Where a command runs. Every command has these options.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PlaceArgs {
+    /// Answer from this process, even if a daemon runs (conntrace serve)
+    #[arg(long, global = true, conflicts_with = "daemon", hide_short_help = true)]
+    pub local: bool,
+    /// Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list,
+    /// life and stats ask the daemon if this process may not load kernel programs and the socket is there
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = DEFAULT_SOCKET,
+        hide_short_help = true
+    )]
+    pub daemon: Option<PathBuf>,
 }

@@ -95,7 +95,8 @@ fn help_shows_examples_and_options() {
 
 fn read(line: &str, options: Option<&str>) -> Result<Cli, String> {
     let args = shell_words::split(line).unwrap().into_iter().map(OsString::from).collect();
-    args::read(args, options.map(std::ffi::OsStr::new)).map_err(|refusal| match refusal {
+    let read = args::read(args, options.map(std::ffi::OsStr::new)).map(|(cli, _)| cli);
+    read.map_err(|refusal| match refusal {
         Refusal::Usage(error) => error.to_string(),
         Refusal::Clap(error) => error.render().to_string().lines().next().unwrap_or_default().to_owned(),
     })

@@ -9,6 +9,7 @@ mod forwarded;
 pub mod help;
 mod hint;
 pub mod list;
+pub mod place;
 pub mod serve;
 pub mod stats;
 mod unix_list;

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 
 /// The users of the host itself. Most users are there, and a process for each look-up would cost more.
 const USERS: &str = "/etc/passwd";
+/// The groups of the host itself.
+const GROUPS: &str = "/etc/group";
 /// The exit code of getent(1) for a key that the name service does not have.
 const NO_SUCH_KEY: i32 = 2;
 
@@ -18,18 +20,40 @@ const NO_SUCH_KEY: i32 = 2;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) id: u32,
+    pub(crate) group: u32,
     pub(crate) home: PathBuf,
 }
 
 /// The user with this login name, or with the user id that `key` writes. `None` if the host has no such user. Fails if
 /// the name service cannot be asked.
 pub(crate) fn user(key: &str) -> io::Result<Option<User>> {
-    let find = |text: &str| text.lines().find_map(|line| of_line(line, key));
-    if let Some(user) = fs::read_to_string(USERS).ok().and_then(|text| find(&text)) {
+    if let Some(user) = local_user(key) {
         return Ok(Some(user));
     }
     match ask(&["passwd"], key) {
         // A host without getent(1) has no other users.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        asked => Ok(find(&asked?, key)),
+    }
+}
+
+/// The same for users of the host itself, without asking the name service.
+pub(crate) fn local_user(key: &str) -> Option<User> {
+    find(&fs::read_to_string(USERS).ok()?, key)
+}
+
+/// The id of a group. `None` if the host has no such group. Fails if the name service cannot be asked.
+pub(crate) fn group(name: &str) -> io::Result<Option<u32>> {
+    // The id follows the name and the password, group(5).
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    let find = |text: &str| text.lines().find_map(of_line);
+    if let Some(group) = fs::read_to_string(GROUPS).ok().and_then(|text| find(&text)) {
+        return Ok(Some(group));
+    }
+    match ask(&["group"], name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         asked => Ok(find(&asked?)),
     }
@@ -70,15 +94,21 @@ fn ask(database: &[&str], key: &str) -> io::Result<String> {
     }
 }
 
+/// The user with this name or id in a table of passwd(5).
+fn find(table: &str, key: &str) -> Option<User> {
+    table.lines().find_map(|line| of_line(line, key))
+}
+
 /// The user of a line of `passwd(5)`, if the key is its name or its id.
 fn of_line(line: &str, key: &str) -> Option<User> {
     let mut fields = line.split(':');
     let name = fields.next()?;
     let id = fields.nth(1)?;
-    // The field between is the group's id, then the full name.
-    let home = fields.nth(2)?;
+    let group = fields.next()?;
+    // The field between is the full name.
+    let home = fields.nth(1)?;
     (key == name || key == id).then_some(())?;
-    Some(User { id: id.parse().ok()?, home: home.into() })
+    Some(User { id: id.parse().ok()?, group: group.parse().ok()?, home: home.into() })
 }
 
 #[cfg(test)]
@@ -88,7 +118,7 @@ mod tests {
     #[test]
     fn a_line_has_a_user() {
         let line = "www-data:x:33:34:The web,,:/var/www:/usr/sbin/nologin";
-        let user = || Some(User { id: 33, home: "/var/www".into() });
+        let user = || Some(User { id: 33, group: 34, home: "/var/www".into() });
         assert_eq!(of_line(line, "www-data"), user());
         assert_eq!(of_line(line, "33"), user());
         for key in ["34", "x", "www", "/var/www", ""] {
@@ -107,6 +137,7 @@ mod tests {
         assert_eq!(user("no-such-user").unwrap(), None);
         assert_eq!(user("-s").unwrap(), None);
         assert_eq!(user("4294967289").unwrap(), None);
+        assert_eq!((group("root").unwrap(), group("no-such-group").unwrap()), (Some(0), None));
     }
 
     #[test]

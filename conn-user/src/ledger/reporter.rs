@@ -87,18 +87,39 @@ impl<'a> Reporter<'a> {
     /// # Errors
     /// The kernel's maps or sockets cannot be read.
     pub(crate) async fn report(&mut self, when: When) -> Result<Report, AuditError> {
-        let Audited { mut ledger, mut audit, repaired } = self.auditor.audited(when).await?;
-        ledger.ports.retain(|&(direction, port), _| self.filter.matches_slot(direction, port));
-        ledger.listeners.retain(|&port, _| self.filter.matches_slot(IN, port));
+        let audited = self.audited(when).await?;
+        self.report_of(audited, self.filter)
+    }
+
+    /// A reading of all ports.
+    ///
+    /// # Errors
+    /// The kernel's maps or sockets cannot be read.
+    pub(crate) async fn audited(&mut self, when: When) -> Result<Audited, AuditError> {
+        self.auditor.audited(when).await
+    }
+
+    /// The next report has no rates.
+    pub(crate) fn forget_rates(&mut self) {
+        self.last = None;
+    }
+
+    /// The report of a reading: of the ports that pass a filter, with rates since the last report.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub(crate) fn report_of(&mut self, audited: Audited, filter: &Filter) -> Result<Report, AuditError> {
+        let Audited { mut ledger, mut audit, repaired } = audited;
+        ledger.ports.retain(|&(direction, port), _| filter.matches_slot(direction, port));
+        ledger.listeners.retain(|&port, _| filter.matches_slot(IN, port));
         let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
             // A histogram of several ports may be of ports that pass.
-            ports.retain(|&(direction, port), _| {
-                port.is_none_or(|port| self.filter.matches_slot(direction, port))
-            });
+            ports
+                .retain(|&(direction, port), _| port.is_none_or(|port| filter.matches_slot(direction, port)));
         }
-        ledger.attempts.retain(|&port, _| self.filter.matches_slot(IN, port));
-        audit.found.waiting.retain(|&port, _| self.filter.matches_slot(IN, port));
+        ledger.attempts.retain(|&port, _| filter.matches_slot(IN, port));
+        audit.found.waiting.retain(|&port, _| filter.matches_slot(IN, port));
         let sources = self.sources.as_mut().map(|sources| sources.read(self.sight)).transpose()?;
         let taken = Instant::now();
         let counters = self.auditor.counters()?;

@@ -12,8 +12,14 @@ pub fn is_stderr() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Standard output of this process.
+/// The environment variable in which the daemon describes the terminal of a client: `WIDTH[,utf8][,color]`.
+pub const VARIABLE: &str = "CONNTRACE_TERMINAL";
+
+/// Standard output of this process, or of the client that it works for.
 pub fn probe(color: Color) -> Terminal {
+    if let Some(terminal) = env::var(VARIABLE).ok().and_then(|text| described(&text, color)) {
+        return terminal;
+    }
     let is_terminal = io::stdout().is_terminal();
     Terminal {
         width: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)),
@@ -25,6 +31,19 @@ pub fn probe(color: Color) -> Terminal {
         },
         utf8: is_utf8(|name| env::var(name).ok()),
     }
+}
+
+/// The terminal of a client.
+fn described(text: &str, color: Color) -> Option<Terminal> {
+    let mut words = text.split(',');
+    let width = words.next()?.parse().ok()?;
+    let words: Vec<&str> = words.collect();
+    Some(Terminal {
+        width: Some(width),
+        is_terminal: true,
+        color: color == Color::Always || color == Color::Auto && words.contains(&"color"),
+        utf8: words.contains(&"utf8"),
+    })
 }
 
 /// True unless `NO_COLOR` has a value, or `TERM` names a terminal without escapes.
@@ -50,6 +69,18 @@ mod tests {
 
     fn with<'a>(set: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<'a> {
         move |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn a_terminal_of_a_client_is_described() {
+        let terminal = described("120,utf8,color", Color::Auto).unwrap();
+        assert_eq!(
+            (terminal.width, terminal.is_terminal, terminal.color, terminal.utf8),
+            (Some(120), true, true, true)
+        );
+        assert!(
+            !described("80,color", Color::Never).unwrap().color && described("wide", Color::Auto).is_none()
+        );
     }
 
     #[test]

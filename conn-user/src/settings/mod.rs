@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use crate::cli::topics::{CompletionsArgs, HelpArgs};
 use crate::cli::{
-    Cli, Command, CountArgs, EventsArgs, FilterArgs, Group, HookArgs, LifeArgs, ListArgs, StreamArgs,
+    Cli, Command, CountArgs, EventsArgs, FilterArgs, FrontArgs, Group, HookArgs, LifeArgs, ListArgs,
+    StreamArgs,
 };
 use crate::complaint::Complaint;
 use crate::error::UsageError;
@@ -64,6 +65,8 @@ pub enum Settings {
     Stats(StatsSettings),
     /// `conntrace serve`.
     Serve(ServeSettings),
+    /// The front of the daemon.
+    Front(FrontArgs),
     /// `conntrace doctor`.
     Doctor(TableFormat),
     /// `conntrace help`.
@@ -174,7 +177,8 @@ impl Settings {
             Command::List(args) => ListSettings::new(args, lookup).map(Self::List),
             Command::Life(args) => EventsSettings::of_life(args, cli.verbose, lookup).map(Self::Events),
             Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
-            Command::Serve(args) => ServeSettings::new(args).map(Self::Serve),
+            Command::Serve(args) => ServeSettings::new(args, cli.verbose).map(Self::Serve),
+            Command::Front(args) => Ok(Self::Front(args.clone())),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "doctor has no csv: use table or json"))

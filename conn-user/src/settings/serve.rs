@@ -3,27 +3,61 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::ServeArgs;
+use crate::cli::serve::DEFAULT_SOCKET;
 use crate::complaint::Complaint;
 use crate::error::UsageError;
 
-/// The socket for clients, unless another one is chosen.
-pub const DEFAULT_SOCKET: &str = "/run/conntrace/conntrace.sock";
-/// The directory of pins, unless another one is chosen.
-pub const DEFAULT_PINS: &str = "/sys/fs/bpf/conntrace";
+/// The mount point of the BPF file system for pins, unless another one is chosen.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf";
+/// The group whose members may ask, unless another one is chosen.
+pub const DEFAULT_GROUP: &str = "conntrace";
+/// The configuration file, unless another one is chosen.
+pub const DEFAULT_CONFIG: &str = "/etc/conntrace/conntrace.toml";
+/// The most clients at the same time, and those of one user other than root.
+const CLIENTS: usize = 256;
+const CLIENTS_OF_A_USER: usize = 16;
 /// The longest path of a socket, `sun_path` in include/uapi/linux/un.h without its NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Which settings are those of the command line: the file does not change them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Typed {
+    /// The socket.
+    pub socket: bool,
+    /// The group.
+    pub group: bool,
+    /// The mount point for pins.
+    pub pins: bool,
+}
+
 /// The settings of `conntrace serve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct ServeSettings {
     /// The socket for clients: an absolute path.
     pub socket: PathBuf,
-    /// The directory for pins: an absolute path.
+    /// The group whose members may ask: a name or a number.
+    pub group: String,
+    /// The mount point of the BPF file system for pins: an absolute path.
     pub pins: PathBuf,
     /// Nothing is pinned.
     pub transient: bool,
+    /// The most clients at the same time.
+    pub clients: usize,
+    /// The most clients of one user other than root.
+    pub clients_per_user: usize,
+    /// The configuration file: an absolute path.
+    pub config: PathBuf,
+    /// The command line names the file, so it must be there.
+    pub is_config_chosen: bool,
+    /// What the command line chooses.
+    pub typed: Typed,
+    /// Only check the configuration file.
+    pub check: bool,
     /// Only take the pins away.
     pub detach: bool,
+    /// How often `-v` was given.
+    pub verbose: u8,
 }
 
 impl ServeSettings {
@@ -31,14 +65,32 @@ impl ServeSettings {
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub(super) fn new(args: &ServeArgs) -> Result<Self, UsageError> {
+    pub(crate) fn new(args: &ServeArgs, verbose: u8) -> Result<Self, UsageError> {
         let socket = absolute("--socket", args.socket.as_deref(), DEFAULT_SOCKET)?;
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             let complaint = "the path of a Unix socket has at most 107 bytes";
             return Err(UsageError::value("--socket", &socket.to_string_lossy(), complaint));
         }
         let pins = absolute("--bpffs", args.bpffs.as_deref(), DEFAULT_PINS)?;
-        Ok(Self { socket, pins, transient: args.transient, detach: args.detach })
+        let group = args.group.clone().unwrap_or_else(|| DEFAULT_GROUP.into());
+        Ok(Self {
+            socket,
+            group,
+            pins,
+            transient: args.transient,
+            clients: CLIENTS,
+            clients_per_user: CLIENTS_OF_A_USER,
+            config: absolute("--config", args.config.as_deref(), DEFAULT_CONFIG)?,
+            is_config_chosen: args.config.is_some(),
+            typed: Typed {
+                socket: args.socket.is_some(),
+                group: args.group.is_some(),
+                pins: args.bpffs.is_some(),
+            },
+            check: args.check,
+            detach: args.detach,
+            verbose,
+        })
     }
 }
 
@@ -57,7 +109,7 @@ mod tests {
     use super::*;
 
     fn settings(args: ServeArgs) -> Result<ServeSettings, String> {
-        ServeSettings::new(&args).map_err(|error| error.to_string())
+        ServeSettings::new(&args, 0).map_err(|error| error.to_string())
     }
 
     #[test]

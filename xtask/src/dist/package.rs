@@ -21,6 +21,18 @@ const PLACES: [(&str, &str); 5] = [
     ("docs/completions/conntrace.fish", "usr/share/fish/vendor_completions.d/conntrace.fish"),
 ];
 
+/// The files of the service: below `packaging`, and in the package.
+const SERVICE: [(&str, &str); 5] = [
+    ("conntrace.service", "usr/lib/systemd/system/conntrace.service"),
+    ("conntrace.socket", "usr/lib/systemd/system/conntrace.socket"),
+    ("sysusers.conf", "usr/lib/sysusers.d/conntrace.conf"),
+    ("tmpfiles.conf", "usr/lib/tmpfiles.d/conntrace.conf"),
+    ("conntrace.toml", "etc/conntrace/conntrace.toml"),
+];
+
+/// The scripts that dpkg runs, below `packaging`.
+const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+
 /// Makes the package, and tries it.
 pub(super) fn make(dist: &Dist) -> Result<()> {
     let root = dist.directory.join("package");
@@ -36,8 +48,14 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
         fs::rename(&from, &to).with_context(|| format!("{} is missing", from.display()))?;
     }
     fs::remove_dir(root.join(DOC).join("docs/completions"))?;
+    for (from, to) in SERVICE {
+        install(&source.join("packaging").join(from), &root.join(to), 0o644)?;
+    }
+    for script in SCRIPTS {
+        install(&source.join("packaging").join(script), &root.join("DEBIAN").join(script), 0o755)?;
+    }
+    fs::write(root.join("DEBIAN/conffiles"), "/etc/conntrace/conntrace.toml\n")?;
     let control = root.join("DEBIAN/control");
-    fs::create_dir_all(root.join("DEBIAN"))?;
     fs::write(&control, self::control(size(&root)?)).context("cannot write the package's control file")?;
 
     let file = format!("conntrace_{}_amd64.deb", Dist::VERSION);
@@ -87,7 +105,8 @@ fn try_it(directory: &Path, file: &str) -> Result<()> {
     fs::write(root.join("var/lib/dpkg/status"), "")?;
     let dpkg = |arguments: [&str; 2]| {
         let mut dpkg = Command::new("dpkg");
-        dpkg.arg("--root").arg(&root).args(arguments).current_dir(directory);
+        // The scripts leave the running system alone when they run for another root.
+        dpkg.arg("--force-script-chrootless").arg("--root").arg(&root).args(arguments).current_dir(directory);
         run(dpkg.stdout(std::process::Stdio::null()))
     };
     dpkg(["--install", file])?;

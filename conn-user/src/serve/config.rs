@@ -1,0 +1,132 @@
+//! The configuration file of the daemon.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::settings::ServeSettings;
+
+/// The file, as written. `packaging/conntrace.toml` documents each key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The socket for clients.
+    socket: Option<PathBuf>,
+    /// The group whose members may ask.
+    group: Option<String>,
+    /// Nothing is pinned.
+    transient: Option<bool>,
+    /// The mount point of the BPF file system for pins.
+    bpffs: Option<PathBuf>,
+    /// The most clients at the same time.
+    clients: Option<usize>,
+    /// The most clients of one user other than root.
+    clients_per_user: Option<usize>,
+}
+
+/// The most clients that a file may ask for: each takes a descriptor.
+const MAX_CLIENTS: usize = 4096;
+
+/// The settings of the command line with those of the file behind them. Without a file at the default place, the settings
+/// are those of the command line.
+///
+/// # Errors
+/// The file cannot be read, or the first key that is wrong, with its line and column.
+pub(crate) fn with_file(settings: &ServeSettings) -> Result<ServeSettings, Error> {
+    let error = |source| Error::Io { context: format!("reading {}", settings.config.display()), source };
+    let text = match fs::read_to_string(&settings.config) {
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound && !settings.is_config_chosen => {
+            return Ok(settings.clone());
+        }
+        text => text.map_err(error)?,
+    };
+    let wrong = |why: String| Error::Config { file: settings.config.clone(), why };
+    let config: Config =
+        toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
+    merged(settings, config).map_err(wrong)
+}
+
+fn merged(settings: &ServeSettings, config: Config) -> Result<ServeSettings, String> {
+    let absolute = |key: &str, path: Option<PathBuf>| match path {
+        Some(path) if !path.is_absolute() => {
+            Err(format!("{key}: the path must be absolute: begin it with /"))
+        }
+        path => Ok(path),
+    };
+    let limited = |key: &str, number: Option<usize>, usual: usize| match number {
+        Some(number) if number == 0 || number > MAX_CLIENTS => {
+            Err(format!("{key}: {number} is not between 1 and {MAX_CLIENTS}"))
+        }
+        number => Ok(number.unwrap_or(usual)),
+    };
+    let typed = &settings.typed;
+    let socket = absolute("socket", config.socket)?.filter(|_| !typed.socket);
+    let pins = absolute("bpffs", config.bpffs)?.filter(|_| !typed.pins);
+    let group = config.group.filter(|_| !typed.group);
+    Ok(ServeSettings {
+        socket: socket.unwrap_or_else(|| settings.socket.clone()),
+        pins: pins.unwrap_or_else(|| settings.pins.clone()),
+        group: group.unwrap_or_else(|| settings.group.clone()),
+        transient: settings.transient || config.transient.unwrap_or_default(),
+        clients: limited("clients", config.clients, settings.clients)?,
+        clients_per_user: limited("clients_per_user", config.clients_per_user, settings.clients_per_user)?,
+        ..settings.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ServeArgs;
+
+    fn read(text: &str, args: ServeArgs) -> Result<ServeSettings, String> {
+        let settings = ServeSettings::new(&args, 0).unwrap();
+        let config = toml::from_str(text).map_err(|error| error.to_string())?;
+        merged(&settings, config)
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let text = "socket = \"/a\"\ngroup = \"b\"\nclients = 9\nclients_per_user = 3\ntransient = true";
+        let read = |args| read(text, args).unwrap();
+        let settings = read(ServeArgs::default());
+        assert_eq!((settings.socket.to_str(), settings.group.as_str()), (Some("/a"), "b"));
+        assert_eq!((settings.clients, settings.clients_per_user, settings.transient), (9, 3, true));
+        let typed = ServeArgs { socket: Some("/x".into()), group: Some("y".into()), ..ServeArgs::default() };
+        let settings = read(typed);
+        assert_eq!((settings.socket.to_str(), settings.group.as_str()), (Some("/x"), "y"));
+    }
+
+    #[test]
+    fn mistakes_have_their_place() {
+        let read = |text| read(text, ServeArgs::default()).unwrap_err();
+        let unknown = read("group = \"x\"\nacess = \"everyone\"");
+        assert!(
+            unknown.contains("line 2, column 1") && unknown.contains("unknown field `acess`"),
+            "{unknown}"
+        );
+        assert!(read("clients = \"many\"").contains("line 1, column 11"));
+        assert_eq!(read("clients = 0"), "clients: 0 is not between 1 and 4096");
+        assert_eq!(read("socket = \"s\""), "socket: the path must be absolute: begin it with /");
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let text = include_str!("../../../packaging/conntrace.toml");
+        assert_eq!(toml::from_str::<Config>(text).unwrap(), Config::default());
+        // Without the marks of comments, it has every key with its default.
+        let keys: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#").filter(|key| !key.starts_with(' ')))
+            .collect();
+        let read = read(&keys.join("\n"), ServeArgs::default()).unwrap();
+        assert_eq!(read, ServeSettings::new(&ServeArgs::default(), 0).unwrap());
+        for key in ["socket", "group", "transient", "bpffs", "clients", "clients_per_user"] {
+            assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+        assert_eq!(keys.iter().filter(|key| !key.is_empty()).count(), 6);
+    }
+}

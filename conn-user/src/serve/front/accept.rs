@@ -1,0 +1,122 @@
+//! Takes connections, within limits.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::sleep;
+
+use crate::serve::front::http;
+use crate::serve::front::patient::{PATIENCE, Patient};
+use crate::serve::front::shared::Shared;
+use crate::serve::peer::Peer;
+use crate::serve::problem::Problem;
+
+/// The longest head of a request, in bytes.
+const MAX_HEAD: usize = 64 << 10;
+/// How long the head of a request may take, and how long a connection may be idle before it.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long the front waits when it has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes connections for ever.
+///
+/// # Errors
+/// The socket cannot be polled.
+pub(super) fn accept(shared: Rc<Shared>, listener: OwnedFd) -> io::Result<impl Future<Output = ()>> {
+    let listener = net::UnixListener::from(listener);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    Ok(async move {
+        loop {
+            // Others wait in the queue of the kernel.
+            while shared.clients.borrow().values().sum::<usize>() >= shared.setup.borrow().clients {
+                shared.left.notified().await;
+            }
+            match listener.accept().await {
+                Ok((client, _)) => greet(&shared, client),
+                Err(error) => {
+                    log::debug!("no connection can be taken: {error}");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+/// Serves a client, if its user has room for one more.
+fn greet(shared: &Rc<Shared>, client: UnixStream) {
+    let Ok(peer) = Peer::of(&client) else { return };
+    let of_user = shared.clients.borrow().get(&peer.uid).copied().unwrap_or_default();
+    if peer.uid != 0 && of_user >= shared.setup.borrow().per_user {
+        let problem = Problem::new(
+            503,
+            format!("the user has {of_user} clients, and no more may be"),
+            "ask again later",
+        );
+        let body = problem.body();
+        let head = format!(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: \
+             close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        // What does not fit into the empty buffer of the socket is lost with it.
+        let _ = client.try_write((head + &body).as_bytes());
+        return;
+    }
+    let place = Place::take(shared, peer.uid);
+    let may_ask = peer.may_ask(&shared.setup.borrow());
+    tokio::task::spawn_local(async move {
+        let of_client = Rc::clone(&place.shared);
+        let service = service_fn(move |request| {
+            let shared = Rc::clone(&of_client);
+            async move { Ok::<_, Infallible>(http::answer(&shared, may_ask, request).await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(Patient::new(client, PATIENCE)), service)
+            .await;
+        if let Err(error) = served {
+            log::debug!("a client of user {}: {error}", place.uid);
+        }
+    });
+}
+
+/// The place of a client among all. Dropped, it is free again.
+struct Place {
+    shared: Rc<Shared>,
+    uid: u32,
+}
+
+impl Place {
+    fn take(shared: &Rc<Shared>, uid: u32) -> Self {
+        *shared.clients.borrow_mut().entry(uid).or_default() += 1;
+        Self { shared: Rc::clone(shared), uid }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let clients: &RefCell<HashMap<u32, usize>> = &self.shared.clients;
+        let mut clients = clients.borrow_mut();
+        if let Some(of_user) = clients.get_mut(&self.uid) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                clients.remove(&self.uid);
+            }
+        }
+        drop(clients);
+        self.shared.left.notify_one();
+    }
+}

@@ -1,0 +1,156 @@
+//! The daemon: counts for all users of the host, behind a Unix socket.
+//!
+//! Two processes share the work. The [`back`] has the privileges: it counts, and starts commands for clients. The [`front`]
+//! speaks to clients and has no privilege. The front sends typed requests to the back over a socket pair.
+
+mod back;
+mod channel;
+mod child;
+pub mod client;
+mod config;
+mod confine;
+pub mod endpoint;
+mod epoch;
+mod frame;
+pub(crate) mod front;
+mod listener;
+mod lookup;
+mod message;
+mod notify;
+pub mod openapi;
+mod peer;
+pub mod problem;
+mod query;
+mod reports;
+
+use std::convert::Infallible;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::error::Error;
+use crate::host::facts::Host;
+use crate::host::name_service;
+use crate::kernel::session::Session;
+use crate::output::stderr;
+use crate::serve::back::Back;
+use crate::serve::epoch::Epoch;
+use crate::serve::listener::Listener;
+use crate::serve::lookup::ClientLookup;
+use crate::serve::message::Setup;
+use crate::settings::ServeSettings;
+use crate::stream::shutdown::Shutdown;
+
+/// The users that the front becomes: the first of these that the host has.
+const USERS: [&str; 2] = ["conntrace", "nobody"];
+/// The user and the group of `nobody`, on a host without users.
+const NOBODY: u32 = 65534;
+
+/// The socket of the daemon, which nobody else has from now on.
+///
+/// # Errors
+/// Another daemon has it, or the system's answer.
+pub(crate) fn open(settings: &ServeSettings) -> Result<Socket, Error> {
+    let error = |source| Error::Io { context: format!("looking up the group {}", settings.group), source };
+    let group = match settings.group.parse() {
+        Ok(number) => Some(number),
+        Err(_) => name_service::group(&settings.group).map_err(error)?,
+    };
+    if group.is_none() {
+        log::warn!(
+            "there is no group {}: root alone may ask. Make it with: groupadd --system {0}",
+            settings.group
+        );
+    }
+    Ok(Socket { listener: Listener::open(&settings.socket, group)?, group })
+}
+
+/// The socket for clients.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    listener: Listener,
+    group: Option<u32>,
+}
+
+/// The settings with those of the configuration file.
+///
+/// # Errors
+/// The file cannot be read, or has a mistake.
+pub(crate) fn configured(settings: &ServeSettings) -> Result<ServeSettings, Error> {
+    config::with_file(settings)
+}
+
+/// Answers clients until a signal. `typed`: the settings of the command line alone, for the next reading of the
+/// configuration file.
+///
+/// # Errors
+/// See [`Error`].
+pub(crate) async fn run(
+    typed: &ServeSettings,
+    settings: &ServeSettings,
+    host: &Host,
+    session: &Session,
+    socket: &Socket,
+) -> Result<(), Error> {
+    let error = |source| Error::Io { context: "preparing the front".into(), source };
+    let mut shutdown = Shutdown::new(None)?;
+    let (wanted, requests) = mpsc::unbounded_channel();
+    let (reported, reports) = mpsc::unbounded_channel();
+    let epoch = Epoch::now();
+    let found = USERS.iter().find_map(|user| name_service::local_user(user));
+    let back = Back {
+        listener: socket.listener.socket.try_clone().map_err(error)?,
+        setup: watch::Sender::new(Setup {
+            group: socket.group,
+            clients: settings.clients,
+            per_user: settings.clients_per_user,
+            epoch: epoch.header(),
+        }),
+        epoch: epoch.clone(),
+        lookup: ClientLookup::new(host),
+        front_user: found.map_or((NOBODY, NOBODY), |user| (user.id, user.group)),
+        verbose: settings.verbose,
+        wanted,
+    };
+    let done = tokio::select! {
+        done = back.run(reports) => done,
+        failed = reports::run(session, &epoch, requests, reported) => match failed {
+            Ok(never) => match never {},
+            Err(error) => Err(error),
+        },
+        never = reload(typed, settings, &back.setup) => match never? {},
+        () = shutdown.wait() => Ok(()),
+    };
+    notify::stopping();
+    done
+}
+
+/// Reads the configuration again at each SIGHUP. A file that is wrong changes nothing.
+async fn reload(
+    typed: &ServeSettings,
+    settings: &ServeSettings,
+    setup: &watch::Sender<Setup>,
+) -> Result<Infallible, Error> {
+    let mut hangup = signal(SignalKind::hangup())
+        .map_err(|source| Error::Io { context: "waiting for signals".into(), source })?;
+    loop {
+        hangup.recv().await;
+        match config::with_file(typed) {
+            Ok(new) => {
+                if (&new.socket, &new.group, &new.pins, new.transient)
+                    != (&settings.socket, &settings.group, &settings.pins, settings.transient)
+                {
+                    log::warn!("socket, group, bpffs and transient change at the next start");
+                }
+                setup.send_modify(|setup| {
+                    setup.clients = new.clients;
+                    setup.per_user = new.clients_per_user;
+                });
+                stderr::print("conntrace: the configuration was read again\n");
+            }
+            Err(error) => {
+                stderr::print(format_args!("conntrace: the configuration stays: {}\n", error.report()));
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The query of a request becomes the arguments of a command, which the parser of the command line reads.
+
+use std::collections::BTreeSet;
+
+use clap::{CommandFactory as _, Parser as _};
+use form_urlencoded::parse;
+
+use crate::cli::Cli;
+use crate::host::lookup::Lookup;
+use crate::serve::endpoint::Endpoint;
+use crate::serve::problem::Problem;
+use crate::settings::Settings;
+
+/// The longest query, in bytes.
+pub(crate) const MAX_QUERY: usize = 16 << 10;
+/// The parameter of the filter expression.
+pub(crate) const FILTER: &str = "filter";
+/// The parameter that describes the terminal of the client.
+pub(crate) const TERMINAL: &str = "terminal";
+/// The parameter with the time zone of the client.
+pub(crate) const TZ: &str = "tz";
+/// The longest time zone.
+const MAX_TZ: usize = 64;
+
+/// A request: the endpoint and what follows from its parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Query {
+    /// The endpoint.
+    pub(crate) endpoint: Endpoint,
+    /// Arguments behind the command's name.
+    pub(crate) args: Vec<String>,
+    /// The terminal of the client, see [`crate::output::terminal`].
+    pub(crate) terminal: Option<String>,
+    /// The time zone of the client.
+    pub(crate) tz: Option<String>,
+}
+
+impl Query {
+    /// Reads the part of an address behind its question mark.
+    ///
+    /// # Errors
+    /// The first parameter that is wrong.
+    pub(crate) fn read(endpoint: Endpoint, query: &str) -> Result<Self, Problem> {
+        if query.len() > MAX_QUERY {
+            let message = format!("the query has {} bytes, and {MAX_QUERY} are too many", query.len());
+            return Err(Problem::new(400, message, "use prefixes and ranges in place of long lists"));
+        }
+        let mut read = Self { endpoint, args: Vec::new(), terminal: None, tz: None };
+        let Some(name) = endpoint.command() else {
+            return match parse(query.as_bytes()).next() {
+                Some((name, _)) => Err(unknown(endpoint, &name)),
+                None => Ok(read),
+            };
+        };
+        let mut cli = Cli::command();
+        cli.build();
+        let command = cli.find_subcommand(name);
+        let takes_value = |option: &str| {
+            command
+                .and_then(|command| command.get_arguments().find(|arg| arg.get_long() == Some(option)))
+                .map(|arg| {
+                    let least = arg.get_num_args().map_or(1, |count| count.min_values());
+                    arg.get_action().takes_values().then_some(least)
+                })
+        };
+        let (allowed, mut seen, mut filter) = (endpoint.parameters(), BTreeSet::new(), Vec::new());
+        for (name, value) in parse(query.as_bytes()) {
+            if value.contains('\0') {
+                return Err(Problem::parameter(&name, "the value has a NUL byte", "leave the byte out"));
+            }
+            match name.as_ref() {
+                FILTER => filter.push(value.into_owned()),
+                TERMINAL => read.terminal = Some(checked(TERMINAL, &value, is_terminal)?),
+                TZ => read.tz = Some(checked(TZ, &value, is_time_zone)?),
+                name if allowed.contains(&name) => {
+                    seen.insert(name.to_owned());
+                    read.args.extend(argument(name, &value, takes_value(name).flatten())?);
+                }
+                name => return Err(unknown(endpoint, name)),
+            }
+        }
+        if !seen.contains("output") {
+            read.args.push("--output=json".into());
+        }
+        if !filter.is_empty() {
+            read.args.push("--".into());
+            // Each part must hold, as each option must.
+            read.args.push(match &filter[..] {
+                [one] => one.clone(),
+                parts => parts.iter().map(|part| format!("({part})")).collect::<Vec<_>>().join(" and "),
+            });
+        }
+        Ok(read)
+    }
+
+    /// The settings that the parser of the command line makes of the arguments.
+    ///
+    /// # Errors
+    /// The first option that is wrong.
+    pub(crate) fn settings(&self, lookup: &dyn Lookup) -> Result<Settings, Problem> {
+        let name = self.endpoint.command().unwrap_or_default();
+        let words = ["conntrace", name].into_iter().map(str::to_owned).chain(self.args.iter().cloned());
+        let cli = Cli::try_parse_from(words).map_err(|error| Problem::of_clap(name, &error))?;
+        Settings::from_cli(&cli, lookup).map_err(|error| Problem::of_usage(name, &error))
+    }
+}
+
+/// The argument of a parameter; none for a switch that is off. `least`: how many values the option needs; `None` for a
+/// switch.
+fn argument(name: &str, value: &str, least: Option<usize>) -> Result<Option<String>, Problem> {
+    Ok(match (least, value) {
+        // The command's own format.
+        (Some(_), "") if name == "output" => None,
+        (Some(0), "") | (None, "" | "true" | "1") => Some(format!("--{name}")),
+        (Some(_), _) => Some(format!("--{name}={value}")),
+        (None, "false" | "0") => None,
+        (None, _) => {
+            return Err(Problem::parameter(
+                name,
+                "it is a switch",
+                format!("write {name}=true, or leave it out"),
+            ));
+        }
+    })
+}
+
+/// A parameter that the endpoint does not have.
+fn unknown(endpoint: Endpoint, name: &str) -> Problem {
+    if let Some((_, why)) = endpoint.refused().into_iter().find(|(refused, _)| *refused == name) {
+        return Problem::parameter(name, "clients of the daemon may not use it", why);
+    }
+    let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+    let remedy = match endpoint.command() {
+        Some(command) => format!("parameters are {FILTER} and the long options of conntrace {command}"),
+        None => "leave it out".to_owned(),
+    };
+    Problem::parameter(&name, format!("{} has no such parameter", endpoint.path()), remedy)
+}
+
+fn checked(name: &str, value: &str, is_good: impl Fn(&str) -> bool) -> Result<String, Problem> {
+    if is_good(value) {
+        return Ok(value.to_owned());
+    }
+    Err(Problem::parameter(name, "the value has no meaning", "leave it out"))
+}
+
+/// True for `WIDTH[,utf8][,color]`.
+fn is_terminal(text: &str) -> bool {
+    let mut words = text.split(',');
+    words.next().is_some_and(|width| width.parse::<u16>().is_ok())
+        && words.all(|word| ["utf8", "color"].contains(&word))
+}
+
+/// True for the name of a zone below the system's directory of zones, and for a rule of POSIX. No file elsewhere has such
+/// a name.
+fn is_time_zone(text: &str) -> bool {
+    let may = |c: char| c.is_ascii_alphanumeric() || "_+-/,.<>:".contains(c);
+    text.len() <= MAX_TZ && text.chars().all(may) && !text.starts_with(['/', ':']) && !text.contains("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::lookup::fixed::FixedLookup;
+
+    fn args(endpoint: Endpoint, query: &str) -> Result<String, String> {
+        let read = Query::read(endpoint, query).map_err(|problem| problem.text())?;
+        read.settings(&FixedLookup::default()).map_err(|problem| problem.text())?;
+        Ok(read.args.join(" "))
+    }
+
+    #[test]
+    fn parameters_are_the_long_options() {
+        for (endpoint, query, expected) in [
+            (Endpoint::Count, "", "--output=json"),
+            (Endpoint::Count, "dport=443&state=established", "--dport=443 --state=established --output=json"),
+            (Endpoint::Count, "by=port%2Cstate&output=csv", "--by=port,state --output=csv"),
+            (Endpoint::List, "listening&output=", "--listening"),
+            (Endpoint::List, "listening=true&exit-code=false", "--listening --output=json"),
+            (Endpoint::List, "forwarded", "--forwarded --output=json"),
+            (Endpoint::Events, "event-mask=new&count=3", "--event-mask=new --count=3 --output=json"),
+            (
+                Endpoint::Lifetimes,
+                "min=5s&filter=service+%3D+:443",
+                "--min=5s --output=json -- service = :443",
+            ),
+            (
+                Endpoint::Events,
+                "filter=dport+=+:22+or+dport+=+:23&filter=src+10.0.0.0/8",
+                "--output=json -- (dport = :22 or dport = :23) and (src 10.0.0.0/8)",
+            ),
+            (Endpoint::Stats, "total&tz=Europe/Berlin&terminal=80,utf8", "--total --output=json"),
+        ] {
+            assert_eq!(args(endpoint, query).as_deref(), Ok(expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_parameter_and_remedy() {
+        let refused = [
+            (Endpoint::Count, "dport=many"),
+            (Endpoint::Count, "port=22"),
+            (Endpoint::Count, "filter=dport+%3D"),
+            (Endpoint::Events, "buffer-size=1M"),
+            (Endpoint::Events, "verbose"),
+            (Endpoint::Events, "failed=perhaps"),
+            (Endpoint::Stats, "interval=1s"),
+            (Endpoint::List, "sort=beauty"),
+            (Endpoint::List, "terminal=wide"),
+            (Endpoint::List, "tz=../../etc/shadow"),
+            (Endpoint::Health, "dport=22"),
+            (Endpoint::Count, "dport=2%002"),
+        ]
+        .map(|(endpoint, query)| args(endpoint, query).unwrap_err());
+        insta::assert_snapshot!(refused.join("\n\n"));
+    }
+
+    #[test]
+    fn no_value_becomes_an_option() {
+        let read = Query::read(Endpoint::Events, "comm=--local&filter=--help").unwrap();
+        assert_eq!(read.args, ["--comm=--local", "--output=json", "--", "--help"]);
+        assert!(read.settings(&FixedLookup::default()).is_err());
+    }
+}
