@@ -102,9 +102,11 @@ pub trait Slots {
     fn move_counts(&self, from: u32, to: u32);
     /// How many ways have this key.
     fn ways_with(&self, key: u64) -> u32;
-    /// Calls [`contend`], in a function of its own.
+    /// Calls [`try_open`], in a function of its own, as the next two: the stacks of functions that call each other add up.
+    fn try_open(&self, mine: u32, key: u64) -> u32;
+    /// Calls [`contend`].
     fn contend(&self, mine: u32, key: u64) -> bool;
-    /// Calls [`gather`], in a function of its own.
+    /// Calls [`gather`].
     fn gather(&self, mine: u32, key: u64);
 }
 
@@ -114,39 +116,52 @@ pub const fn has_key(tag: u64, key: u64) -> u32 {
     (((tag ^ key) >> PHASE.count_ones()).wrapping_sub(1) >> 63) as u32
 }
 
+/// The slot is open, and no other way has its key.
+pub const ALONE: u32 = 0;
+/// The slot is open. Another way has its key, and perhaps packets of the flow.
+pub const SHARED: u32 = 1;
+/// Other CPUs may begin the flow, too: the slot is not open yet.
+pub const CONTENDED: u32 = 2;
+
 /// Opens the slot at way `mine`, whose tag is `key | TENTATIVE`, unless another slot has the flow, and counts this packet
 /// where the flow is counted. True if the slot is open.
 #[inline(always)]
 pub fn settle(slots: &impl Slots, mine: u32, key: u64) -> bool {
-    // Usually no other way has the key, before and after this one opens.
-    if slots.ways_with(key) == 1 && slots.exchange(mine, key | TENTATIVE, key | OPEN) {
-        slots.count(mine);
-        if slots.ways_with(key) != 1 {
-            slots.gather(mine, key);
-        }
-        return true;
+    match slots.try_open(mine, key) {
+        ALONE => return true,
+        CONTENDED if !slots.contend(mine, key) => return false,
+        _ => {}
     }
-    slots.contend(mine, key)
+    slots.gather(mine, key);
+    true
 }
 
-/// The same for a way that other CPUs may contend for.
+/// Opens the slot and counts this packet there, if no other way has the key: the usual case. [`ALONE`], [`SHARED`] or
+/// [`CONTENDED`].
+#[inline(always)]
+pub fn try_open(slots: &impl Slots, mine: u32, key: u64) -> u32 {
+    if slots.ways_with(key) != 1 || !slots.exchange(mine, key | TENTATIVE, key | OPEN) {
+        return CONTENDED;
+    }
+    slots.count(mine);
+    if slots.ways_with(key) == 1 { ALONE } else { SHARED }
+}
+
+/// Opens the slot if no other CPU has the flow, and counts this packet. If another slot has the flow, the packets of this one
+/// move there.
 #[inline(always)]
 pub fn contend(slots: &impl Slots, mine: u32, key: u64) -> bool {
     let is_open = open(slots, mine, key);
     slots.count(mine);
-    if is_open {
-        slots.gather(mine, key);
-        return true;
-    }
     let mut way = 0;
     while way < WAYS {
         let tag = slots.tag(way);
-        if way != mine && (tag == key | OPEN || tag == key | CLOSED) {
+        if !is_open && way != mine && (tag == key | OPEN || tag == key | CLOSED) {
             slots.move_counts(mine, way);
         }
         way += 1;
     }
-    false
+    is_open
 }
 
 /// Moves the counters of ways that gave the flow up to the open way `mine`: their CPUs may have counted before they could see

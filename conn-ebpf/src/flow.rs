@@ -4,6 +4,8 @@
 mod count;
 mod record;
 
+use core::ptr;
+
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use conn_common::cause::Cause;
 use conn_common::connection::{IN, WANTED};
@@ -72,7 +74,10 @@ pub(crate) fn on_datagram(skb: Skb, packet: &Datagram) {
         }
         expire(flow);
     }
-    begin(skb, packet);
+    let begun = begin(skb, packet);
+    if !begun.is_null() {
+        announce(skb, packet, begun);
+    }
 }
 
 /// The idle time of a flow, in ticks.
@@ -111,38 +116,31 @@ fn untracked(skb: Skb, packet: &Datagram) {
     count_amount(BYTES_UNTRACKED, packet.payload);
 }
 
-/// Begins a flow, unless another CPU has just begun it, or the socket is closed.
+/// Begins a flow, unless another CPU has just begun it, or the socket is closed. The flow, or NULL. In its own function, like most below: the
+/// stacks of functions that call each other add up, and the verifier allows 512 bytes.
 #[inline(never)]
-fn begin(skb: Skb, packet: &Datagram) -> u32 {
+fn begin(skb: Skb, packet: &Datagram) -> *mut Flow {
     if !skb.is_of_udp_socket() {
-        return 0;
+        return ptr::null_mut();
     }
     let ways = Ways::new(packet);
     if let Some(flow) = ways.find_closed() {
         add_packet(flow, packet);
-        return 0;
+        return ptr::null_mut();
     }
     let Some(flow) = ways.acquire(jiffies()) else {
         untracked(skb, packet);
-        return 0;
+        return ptr::null_mut();
     };
     record::fill(skb, packet, flow);
-    if publish(packet, flow) {
-        count::begun(flow);
-        note_socket(flow);
-        announce(skb, packet, flow);
-    } else {
+    if !ways.publish(flow) {
         // SAFETY: a word of a map value. The slot may be used again after a while.
         unsafe { (&raw mut (*flow).ended).write_volatile(jiffies()) };
+        return ptr::null_mut();
     }
-    0
-}
-
-/// Publishes a slot, see [`Ways::publish`]. In its own function, like most below: the stacks of functions that call each other
-/// add up, and the verifier allows 512 bytes.
-#[inline(never)]
-fn publish(packet: &Datagram, flow: *mut Flow) -> bool {
-    Ways::new(packet).publish(flow)
+    count::begun(flow);
+    note_socket(flow);
+    flow
 }
 
 /// Shows a flow that has begun, and from then on its steps.

@@ -89,6 +89,10 @@ impl Slots for Cpu<'_> {
         (0..WAYS).map(|way| has_key(self.tag(way), key)).sum()
     }
 
+    fn try_open(&self, mine: u32, key: u64) -> u32 {
+        try_open(self, mine, key)
+    }
+
     fn contend(&self, mine: u32, key: u64) -> bool {
         contend(self, mine, key)
     }

@@ -3,7 +3,7 @@
 use conn_common::flow::{Flow, SENT};
 use conn_common::flow_table::{
     BUCKET, BUSY, CLOSED, FREE, OPEN, Slots, TENTATIVE, WAYS, buckets, contend, first_way, gather, has_key,
-    is_over, is_used, key, settle,
+    is_over, is_used, key, settle, try_open,
 };
 
 use crate::config;
@@ -170,13 +170,19 @@ fn sum_of(bucket: u32, number: impl Fn(u64) -> u32) -> u32 {
     sum
 }
 
-/// [`contend`] in a function of its own: the verifier follows its ways once.
+/// [`try_open`] for a way.
+#[inline(never)]
+fn try_open_at(ways: &Ways<'_>, mine: u32) -> u32 {
+    try_open(ways, mine % WAYS, ways.key)
+}
+
+/// [`contend`] for a way.
 #[inline(never)]
 fn contend_for(ways: &Ways<'_>, mine: u32) -> bool {
     contend(ways, mine % WAYS, ways.key)
 }
 
-/// [`gather`] likewise.
+/// [`gather`] for a way.
 #[inline(never)]
 fn gather_into(ways: &Ways<'_>, mine: u32) -> u32 {
     gather(ways, mine % WAYS, ways.key);
@@ -243,6 +249,11 @@ impl Slots for Ways<'_> {
     fn ways_with(&self, key: u64) -> u32 {
         let [first, second] = self.buckets.map(|bucket| sum_of(bucket, |tag| has_key(tag, key)));
         first + second
+    }
+
+    #[inline(always)]
+    fn try_open(&self, mine: u32, _: u64) -> u32 {
+        try_open_at(self, mine)
     }
 
     #[inline(always)]

@@ -24,8 +24,9 @@ const FORCED: [(&str, &str, &str); 3] = [
 ];
 
 /// Tests of the short selection: every beginning and end of connections, events, owners by every hook for accepts,
-/// sockets older than the tracer, socket state, and attacks that hide connections.
-const SELECTION: [&str; 7] = [
+/// sockets older than the tracer, socket state, attacks that hide connections, and flows of UDP, whose programs have the
+/// deepest stacks.
+const SELECTION: [&str; 8] = [
     "hook_matrix::accepts",
     "ledger::everything_at_once",
     "event::",
@@ -33,6 +34,7 @@ const SELECTION: [&str; 7] = [
     "count::equals_the_kernel_in_every_state",
     "socket_state::",
     "attacks::storage::",
+    "udp::exchange_is_shown",
 ];
 
 /// How the lines and the end of a job are read.
