@@ -1,7 +1,7 @@
 //! `conntrace list` and `count` of UDP sockets beside `ss`.
 
 use conn_tests::{
-    harness::{Outcome, Skip},
+    harness::{Outcome, Skip, tool},
     host::Host,
     needs_tracing,
     netns::NetNs,
@@ -208,6 +208,7 @@ fn both_protocols_are_counted_together(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn processes_are_those_that_have_the_socket_open(_: &Host) -> Outcome {
+    let sleep = tool("/bin/sleep")?;
     let (here, there) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     let [ours, shared, passed] =
         [(); 3].map(|()| here.run(|| bound((Ipv4Addr::LOCALHOST, 0).into(), |_| ())));
@@ -217,7 +218,7 @@ fn processes_are_those_that_have_the_socket_open(_: &Host) -> Outcome {
     let ports = [&ours, &shared, &passed, &far].map(port);
     let spawn = |socket: UdpSocket| {
         let socket = Stdio::from(std::os::fd::OwnedFd::from(socket));
-        Command::new("sleep").arg("60").stdin(socket).spawn().unwrap()
+        Command::new(sleep).arg("60").stdin(socket).spawn().unwrap()
     };
     let mut children = [spawn(shared.try_clone().unwrap()), spawn(passed)];
     let me = std::process::id();

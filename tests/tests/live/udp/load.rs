@@ -1,7 +1,13 @@
 //! Many exchanges as fast as all processors can: nothing is missing from the counts, nor from what was lost.
 
 use super::{bind, life::set_idle_times, watch};
-use conn_tests::{harness::Outcome, host::Host, needs_whole_machine, netns::NetNs, tracer::Tracer};
+use conn_tests::{
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_whole_machine,
+    netns::NetNs,
+    tracer::Tracer,
+};
 use macro_rules_attribute::apply;
 use std::{
     cell::Cell,
@@ -9,6 +15,7 @@ use std::{
     env,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     thread,
+    time::{Duration, Instant},
 };
 
 /// The environment variable with the number of exchanges.
@@ -34,11 +41,19 @@ struct Made {
     servers: Vec<UdpSocket>,
 }
 
+/// How long a flow lives without packets where no sysctl sets it: where nothing tracks connections.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// A tracer with this much room for events, and room for all flows of half a million exchanges, in which no flow ends by idle
-/// time, however slow this machine is. Where nothing tracks connections, it has half a minute.
-fn watch_patiently(netns: &NetNs, room: &str) -> Tracer {
-    let _ = set_idle_times(netns, 3_600, 3_600);
-    netns.run(|| watch(netns, &["-e", "NEW,DESTROY", "-b", room, "--max-flows", "512K"]))
+/// time, however slow this machine is; and the exchanges beside it.
+fn watch_exchanges(netns: &NetNs, room: &str) -> Result<(Tracer, Made), Skip> {
+    let idle_time = set_idle_times(netns, 3_600, 3_600);
+    let tracer = netns.run(|| watch(netns, &["-e", "NEW,DESTROY", "-b", room, "--max-flows", "512K"]));
+    let began = Instant::now();
+    let made = generate(netns);
+    // A port that is used again after the idle time begins another flow.
+    idle_time.or_else(|unset| if began.elapsed() < IDLE { Ok(()) } else { Err(unset) })?;
+    Ok((tracer, made))
 }
 
 /// A socket for each query, as a resolver has it. Each thread is both sides of its exchanges.
@@ -103,8 +118,7 @@ fn every_exchange_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
     // Room for all events.
     let room = (exchanges() * PAIRS * 4 * 208).next_power_of_two();
-    let tracer = watch_patiently(&netns, &room.to_string());
-    let Made { exchanges, came_in, servers } = generate(&netns);
+    let (tracer, Made { exchanges, came_in, servers }) = watch_exchanges(&netns, &room.to_string())?;
     drop(servers);
     let sums = Cell::new([Sum::default(); 2]);
     let all = |ended: &[Sum; 2]| ended.iter().map(|sum| sum.ended).sum::<u64>() == exchanges + came_in;
@@ -131,8 +145,7 @@ fn every_exchange_is_counted(_: &Host) -> Outcome {
 #[apply(needs_whole_machine)]
 fn every_lost_line_is_counted(_: &Host) -> Outcome {
     let netns = NetNs::new().unwrap();
-    let tracer = watch_patiently(&netns, "4K");
-    let Made { exchanges, came_in, servers } = generate(&netns);
+    let (tracer, Made { exchanges, came_in, servers }) = watch_exchanges(&netns, "4K")?;
     drop(servers);
     // The sweep ends the flows of both servers, and loses nothing.
     let ended = Cell::new(0);
