@@ -169,6 +169,11 @@ impl Auditor {
         }
     }
 
+    /// The ledger as it is now, repairs included.
+    pub(super) fn ledger(&self) -> Result<Ledger, MapError> {
+        self.shared.ledger()
+    }
+
     /// The programs' counters of themselves.
     pub(super) fn counters(&self) -> Result<[u64; counter::COUNT], MapError> {
         self.shared.counters.read()

@@ -14,6 +14,7 @@ use crate::kernel::session::Session;
 use crate::ledger::auditor::{AuditError, Audited, Auditor, When};
 use crate::ledger::latency::{LifetimeReader, Lifetimes};
 use crate::ledger::rates::Baseline;
+use crate::ledger::reader::Ledger;
 use crate::ledger::remotes::{RemoteReader, Remotes};
 use crate::ledger::report::{Gathered, Report};
 use crate::ledger::self_cost::SelfCostWatch;
@@ -97,6 +98,14 @@ impl<'a> Reporter<'a> {
     /// The kernel's maps or sockets cannot be read.
     pub(crate) async fn audited(&mut self, when: When) -> Result<Audited, AuditError> {
         self.auditor.audited(when).await
+    }
+
+    /// The ledger as it is now, without an audit.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub(crate) fn ledger(&self) -> Result<Ledger, AuditError> {
+        Ok(self.auditor.ledger()?)
     }
 
     /// The next report has no rates.

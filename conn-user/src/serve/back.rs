@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::output::stderr;
 use crate::serve::channel::{self, Channel};
 use crate::serve::child::{self, Order, SELF};
+use crate::serve::count;
 use crate::serve::endpoint::Endpoint;
 use crate::serve::epoch::Epoch;
 use crate::serve::lookup::ClientLookup;
@@ -24,7 +25,7 @@ use crate::serve::message::{Reply, Request, Setup};
 use crate::serve::notify;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
-use crate::settings::{Settings, StatsSettings};
+use crate::settings::{CountSettings, Settings, StatsSettings};
 use crate::stream::ready::Ready;
 
 /// How many commands run at the same time.
@@ -38,13 +39,22 @@ const RESTART: Duration = Duration::from_millis(50);
 /// The longest such wait.
 const MAX_RESTART: Duration = Duration::from_secs(5);
 
+/// What the back answers from its own counts.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Counts per service port.
+    Stats(StatsSettings),
+    /// How many connections are open; the query starts a command if the ledger does not know.
+    Count(CountSettings, Query),
+}
+
 /// A request for a report.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// The front that it came from, and its number there.
     pub(crate) of: (u64, u64),
     /// What to report.
-    pub(crate) settings: StatsSettings,
+    pub(crate) report: Report,
 }
 
 /// A report, or why there is none.
@@ -52,8 +62,17 @@ pub(crate) struct Wanted {
 pub(crate) struct Reported {
     /// The request.
     pub(crate) of: (u64, u64),
-    /// The text, and the exit status of the command.
-    pub(crate) answer: Result<(String, u8), Problem>,
+    /// The text, and the exit status of the command; or the query of the command that answers.
+    pub(crate) answer: Result<(String, u8), Unknown>,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub(crate) enum Unknown {
+    /// It cannot be made.
+    Problem(Problem),
+    /// A command makes it.
+    Command(Query),
 }
 
 /// What the back has for the whole of its life.
@@ -176,7 +195,12 @@ impl Back {
                 }
                 Some(reported) = reports.recv() => {
                     if reported.of.0 == front.number {
-                        self.answer(front, reported.of.1, reported.answer).await?;
+                        let id = reported.of.1;
+                        match reported.answer {
+                            Ok(answer) => self.answer(front, id, Ok(answer)).await?,
+                            Err(Unknown::Problem(problem)) => self.answer(front, id, Err(problem)).await?,
+                            Err(Unknown::Command(query)) => self.start(front, id, &query, commands, ended).await?,
+                        }
                     }
                 }
                 received = front.channel.receive() => {
@@ -221,7 +245,12 @@ impl Back {
             Err(problem) => problem,
             Ok(Settings::Stats(settings)) if settings.forwarded.is_none() => {
                 // The receiver ends with the daemon.
-                let _ = self.wanted.send(Wanted { of, settings });
+                let _ = self.wanted.send(Wanted { of, report: Report::Stats(settings) });
+                return Ok(());
+            }
+            Ok(Settings::Count(settings)) if count::is_of_ledger(&settings) => {
+                // The receiver ends with the daemon.
+                let _ = self.wanted.send(Wanted { of, report: Report::Count(settings, query) });
                 return Ok(());
             }
             Ok(Settings::Stats(_)) => Problem::parameter(
@@ -229,37 +258,44 @@ impl Back {
                 "the daemon does not count flows that pass through",
                 "use conntrace --local stats --forwarded",
             ),
-            Ok(_) if front.orders.contains_key(&id) => {
+            Ok(_) => return self.start(front, id, &query, commands, ended).await,
+        };
+        self.answer(front, id, Err(problem)).await
+    }
+
+    /// Starts the command that answers.
+    async fn start(
+        &self,
+        front: &mut Front,
+        id: u64,
+        query: &Query,
+        commands: &Arc<Semaphore>,
+        ended: &mpsc::UnboundedSender<((u64, u64), u8)>,
+    ) -> io::Result<()> {
+        let later = "ask again later";
+        let problem = match Arc::clone(commands).try_acquire_owned() {
+            _ if front.orders.contains_key(&id) => {
                 Problem::new(500, "a number is used twice", "report this bug")
             }
-            Ok(_) => match Arc::clone(commands).try_acquire_owned() {
-                Err(_) => Problem::new(
-                    503,
-                    format!("{MAX_COMMANDS} commands of clients run, and no more may"),
-                    "ask again later",
-                ),
-                Ok(permit) => {
-                    let ended = ended.clone();
-                    let at_end = move |code| {
-                        drop(permit);
-                        // The receiver ends with the daemon.
-                        let _ = ended.send((of, code));
-                    };
-                    match child::start(&query, at_end) {
-                        Ok(started) => {
-                            front.orders.insert(id, started.orders);
-                            let ends =
-                                [started.stdout.as_fd(), started.stderr.as_fd(), started.ready.as_fd()];
-                            return front.channel.send(&Reply::Started { id }, &ends).await;
-                        }
-                        Err(error) => Problem::new(
-                            503,
-                            format!("no command can be started: {error}"),
-                            "ask again later",
-                        ),
+            Err(_) => {
+                Problem::new(503, format!("{MAX_COMMANDS} commands of clients run, and no more may"), later)
+            }
+            Ok(permit) => {
+                let (of, ended) = ((front.number, id), ended.clone());
+                let at_end = move |code| {
+                    drop(permit);
+                    // The receiver ends with the daemon.
+                    let _ = ended.send((of, code));
+                };
+                match child::start(query, at_end) {
+                    Ok(started) => {
+                        front.orders.insert(id, started.orders);
+                        let ends = [started.stdout.as_fd(), started.stderr.as_fd(), started.ready.as_fd()];
+                        return front.channel.send(&Reply::Started { id }, &ends).await;
                     }
+                    Err(error) => Problem::new(503, format!("no command can be started: {error}"), later),
                 }
-            },
+            }
         };
         self.answer(front, id, Err(problem)).await
     }

@@ -9,6 +9,7 @@ mod child;
 pub mod client;
 mod config;
 mod confine;
+mod count;
 pub mod endpoint;
 mod epoch;
 mod frame;

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, UsageError};
+use crate::error::UsageError;
 
 /// A refusal: an HTTP status and the object of its body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +77,6 @@ impl Problem {
             UsageError::Unknown(_) | UsageError::Environment(_) => (None, error.to_string()),
         };
         Self { parameter, ..Self::new(400, message, format!("see conntrace help {command}")) }
-    }
-
-    /// The daemon cannot answer.
-    pub(crate) fn of_error(error: &Error) -> Self {
-        let remedy = error.remedy().map(Into::into);
-        let message = crate::host::refusal::chain(error);
-        Self { status: 500, parameter: None, message, remedy }
     }
 }
 

@@ -6,13 +6,16 @@ use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::filter::Filter;
+use crate::host::refusal::chain;
 use crate::kernel::session::Session;
-use crate::ledger::auditor::When;
+use crate::ledger::auditor::{AuditError, When};
+use crate::ledger::report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
 use crate::render::number_table::TableFormat;
 use crate::render::style::Terminal;
-use crate::serve::back::{Reported, Wanted};
+use crate::serve::back::{Report, Reported, Unknown, Wanted};
+use crate::serve::count;
 use crate::serve::epoch::Epoch;
 use crate::serve::problem::Problem;
 use crate::settings::StatsSettings;
@@ -35,20 +38,38 @@ pub(crate) async fn run(
     let mut batch = Vec::new();
     loop {
         wanted.recv_many(&mut batch, BATCH).await;
-        // Requests that come during the reading get the next one.
+        // Requests that come during a reading get the next one.
+        let (mut counts, mut stats) = (Vec::new(), Vec::new());
+        for Wanted { of, report } in batch.drain(..) {
+            match report {
+                Report::Count(settings, query) => counts.push((of, settings, query)),
+                Report::Stats(settings) => stats.push((of, settings)),
+            }
+        }
+        if !counts.is_empty() {
+            let ledger = reporter.ledger();
+            for (of, settings, query) in counts {
+                let answer = match &ledger {
+                    Ok(ledger) => count::answer(&settings, ledger).ok_or(Unknown::Command(query)),
+                    Err(error) => Err(Unknown::Problem(problem(error))),
+                };
+                // The receiver ends with the daemon.
+                let _ = reported.send(Reported { of, answer });
+            }
+        }
+        if stats.is_empty() {
+            continue;
+        }
         let reading = reporter.audited(When::Due).await;
-        for Wanted { of, settings } in batch.drain(..) {
+        for (of, settings) in stats {
             // The last report was for another client.
             reporter.forget_rates();
             let answer = match &reading {
                 Ok(audited) => reporter
                     .report_of(audited.clone(), &settings.filter)
                     .map(|report| text(&settings, report, epoch))
-                    .map_err(|error| Problem::of_error(&error.into())),
-                Err(error) => Err(Problem {
-                    remedy: error.remedy().map(Into::into),
-                    ..Problem::new(500, crate::host::refusal::chain(error), "")
-                }),
+                    .map_err(|error| Unknown::Problem(problem(&error))),
+                Err(error) => Err(Unknown::Problem(problem(error))),
             };
             // The receiver ends with the daemon.
             let _ = reported.send(Reported { of, answer });
@@ -56,8 +77,14 @@ pub(crate) async fn run(
     }
 }
 
+/// Why there is no reading.
+fn problem(error: &AuditError) -> Problem {
+    let remedy = error.remedy().map(Into::into);
+    Problem { status: 500, parameter: None, message: chain(error), remedy }
+}
+
 /// The text of a report, and the exit status of the command.
-fn text(settings: &StatsSettings, mut report: crate::ledger::report::Report, epoch: &Epoch) -> (String, u8) {
+fn text(settings: &StatsSettings, mut report: report::Report, epoch: &Epoch) -> (String, u8) {
     if settings.total {
         report.ports.clear();
     }

@@ -103,6 +103,12 @@ fn records_are_those_of_the_command_line(_: &Host) -> Outcome {
     }
     let count = |target: &str| daemon.get(&format!("/v1/count?dport={dport}{target}")).body;
     assert_eq!(count(""), "{\"open\":2}\n");
+    // The ledger and the sockets give the same answer.
+    assert_eq!(count("&sport=1-65535"), count(""));
+    assert_eq!(
+        count("&direction=out&state=established"),
+        count("&direction=out&state=established&sport=1-65535")
+    );
     assert_eq!(count("&direction=in&state=established"), "{\"open\":1}\n");
     assert_eq!(count("&output="), "2\n");
     assert_eq!(count("&by=direction&output=csv"), "direction,open\nin,1\nout,1\n");
@@ -183,7 +189,7 @@ fn the_front_has_no_privileges(_: &Host) -> Outcome {
     assert!(!value("Gid").split('\t').any(|gid| gid == "0"), "{status}");
     for descriptor in fs::read_dir(format!("/proc/{}/fd", daemon.front())).unwrap() {
         let target = fs::read_link(descriptor.unwrap().path()).unwrap_or_default();
-        assert!(!target.to_string_lossy().contains("bpf"), "{target:?}");
+        assert!(!target.to_string_lossy().contains("bpf"), "{}", target.display());
     }
     Ok(())
 }
@@ -304,6 +310,62 @@ fn no_user_has_more_than_its_share(_: &Host) -> Outcome {
         refused
     });
     assert!(answers.starts_with("HTTP/1.1 503 ") && answers.contains("16 clients"), "{answers}");
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn the_service_manager_hears_of_both_halves(_: &Host) -> Outcome {
+    let directory = std::env::temp_dir().join(format!("conn-notify-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    let (manager, socket) = (directory.join("manager"), directory.join("s"));
+    let received = std::os::unix::net::UnixDatagram::bind(&manager).unwrap();
+    received.set_read_timeout(Some(timeout::seconds(40))).unwrap();
+    let setup = Setup::new(["serve", "--transient", "--socket", socket.to_str().unwrap()]);
+    let daemon = setup.variable("NOTIFY_SOCKET", manager.to_str().unwrap()).start();
+    let next = || {
+        let mut text = [0; 256];
+        let length = received.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!([next(), next()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    daemon.signal(Signal::SIGTERM);
+    while next() != "STOPPING=1" {}
+    daemon.await_end().expect_code(0);
+    fs::remove_dir_all(&directory).unwrap();
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn sighup_reads_the_configuration_again(_: &Host) -> Outcome {
+    let file = std::env::temp_dir().join(format!("conn-config-{}.toml", std::process::id()));
+    fs::write(&file, "clients_per_user = 2\n").unwrap();
+    let config = file.to_str().unwrap();
+    let daemon = Daemon::with(&["--transient", "--config", config]);
+    let socket = daemon.socket();
+    let refused = move |held: usize| {
+        let socket = socket.clone();
+        as_user(1234, NOBODY, move || {
+            let _held: Vec<_> =
+                (0..held).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap()).collect();
+            daemon::get(&socket, "/v1/health").map_or(503, |answer| answer.status)
+        })
+    };
+    assert_eq!(refused(2), 503);
+    let read_again = |text: &str, word: &str| {
+        fs::write(&file, text).unwrap();
+        daemon.tracer().signal(Signal::SIGHUP);
+        daemon.tracer().await_stderr(word, |line| line.contains(word));
+    };
+    read_again("clients_per_user = 3\nclient = 1\n", "line 2, column 1");
+    let check = Setup::new(["serve", "--check", "--config", config]).run();
+    assert!(check.expect_code(1).contains("unknown field `client`"), "{check:?}");
+    read_again("clients_per_user = 9\n", "was read again");
+    // The front has the new limit soon.
+    while refused(2) != 200 {}
+    let check = Setup::new(["serve", "--check", "--config", config]).run();
+    assert!(check.code == Some(0) && check.stdout[0].ends_with("no mistakes"), "{check:?}");
+    fs::remove_file(&file).unwrap();
     Ok(())
 }
 
