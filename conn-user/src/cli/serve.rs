@@ -17,7 +17,6 @@ Examples:
 
 /// The options of `serve`.
 #[derive(Clone, Debug, Default, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
 pub struct ServeArgs {
     /// The configuration file, which these options override [default: /etc/conntrace/conntrace.toml, if it is there]
     #[arg(long, value_name = "FILE")]

@@ -115,24 +115,19 @@ impl Back {
         let mut ready = Some(Ready::take());
         for number in 0.. {
             let mut front = self.start_front(number).await?;
-            let why = loop {
-                let mut ticks = interval(ASK_EVERY);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                let done = self.serve(
-                    &mut front,
-                    &mut ready,
-                    &mut pause,
-                    &commands,
-                    &ended,
-                    &mut reports,
-                    &mut ends,
-                    ticks,
-                );
-                match done.await {
-                    Ok(why) => break why,
-                    Err(error) => break error.to_string(),
-                }
-            };
+            let mut ticks = interval(ASK_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let done = self.serve(
+                &mut front,
+                &mut ready,
+                &mut pause,
+                &commands,
+                &ended,
+                &mut reports,
+                &mut ends,
+                ticks,
+            );
+            let why = done.await.unwrap_or_else(|error| error.to_string());
             // Its commands end with it: their readers are gone.
             drop(front);
             stderr::print(format_args!("conntrace: the front has ended ({why}), and is started again\n"));

@@ -82,8 +82,8 @@ mod tests {
     use super::*;
     use crate::cli::ServeArgs;
 
-    fn read(text: &str, args: ServeArgs) -> Result<ServeSettings, String> {
-        let settings = ServeSettings::new(&args, 0).unwrap();
+    fn read(text: &str, args: &ServeArgs) -> Result<ServeSettings, String> {
+        let settings = ServeSettings::new(args, 0).unwrap();
         let config = toml::from_str(text).map_err(|error| error.to_string())?;
         merged(&settings, config)
     }
@@ -91,18 +91,18 @@ mod tests {
     #[test]
     fn the_command_line_wins() {
         let text = "socket = \"/a\"\ngroup = \"b\"\nclients = 9\nclients_per_user = 3\ntransient = true";
-        let read = |args| read(text, args).unwrap();
-        let settings = read(ServeArgs::default());
+        let read = |args: &ServeArgs| read(text, args).unwrap();
+        let settings = read(&ServeArgs::default());
         assert_eq!((settings.socket.to_str(), settings.group.as_str()), (Some("/a"), "b"));
         assert_eq!((settings.clients, settings.clients_per_user, settings.transient), (9, 3, true));
         let typed = ServeArgs { socket: Some("/x".into()), group: Some("y".into()), ..ServeArgs::default() };
-        let settings = read(typed);
+        let settings = read(&typed);
         assert_eq!((settings.socket.to_str(), settings.group.as_str()), (Some("/x"), "y"));
     }
 
     #[test]
     fn mistakes_have_their_place() {
-        let read = |text| read(text, ServeArgs::default()).unwrap_err();
+        let read = |text| read(text, &ServeArgs::default()).unwrap_err();
         let unknown = read("group = \"x\"\nacess = \"everyone\"");
         assert!(
             unknown.contains("line 2, column 1") && unknown.contains("unknown field `acess`"),
@@ -122,7 +122,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("#").filter(|key| !key.starts_with(' ')))
             .collect();
-        let read = read(&keys.join("\n"), ServeArgs::default()).unwrap();
+        let read = read(&keys.join("\n"), &ServeArgs::default()).unwrap();
         assert_eq!(read, ServeSettings::new(&ServeArgs::default(), 0).unwrap());
         for key in ["socket", "group", "transient", "bpffs", "clients", "clients_per_user"] {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");

@@ -116,7 +116,7 @@ fn made(path: &Path, group: Option<u32>) -> nix::Result<OwnedFd> {
 /// The first descriptor that a service manager passes, `SD_LISTEN_FDS_START` in sd-daemon.h.
 const FIRST_PASSED: i32 = 3;
 
-/// The socket that systemd passes, sd_listen_fds(3): descriptor 3, if `LISTEN_PID` is this process.
+/// The socket that systemd passes, `sd_listen_fds(3)`: descriptor 3, if `LISTEN_PID` is this process.
 fn activated() -> Result<Option<OwnedFd>, Error> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     if number("LISTEN_PID") != Some(std::process::id()) {

@@ -1,4 +1,4 @@
-//! What the service manager is told, sd_notify(3). Without a service manager, nothing.
+//! What the service manager is told, `sd_notify(3)`. Without a service manager, nothing.
 
 use sd_notify::NotifyState;
 

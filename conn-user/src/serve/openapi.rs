@@ -1,4 +1,4 @@
-//! The description of the interface in the language of OpenAPI 3.1, from the tables that the daemon itself uses.
+//! The description of the interface in the language of `OpenAPI` 3.1, from the tables that the daemon itself uses.
 
 use clap::{Arg, Command, CommandFactory as _};
 use serde_json::{Map, Value, json};

@@ -34,7 +34,7 @@ pub(crate) async fn run(
     reported: mpsc::UnboundedSender<Reported>,
 ) -> Result<Infallible, Error> {
     let all = Filter::all();
-    let mut reporter = Reporter::new(session, &all)?;
+    let mut board = Reporter::new(session, &all)?;
     let mut batch = Vec::new();
     loop {
         wanted.recv_many(&mut batch, BATCH).await;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
             }
         }
         if !counts.is_empty() {
-            let ledger = reporter.ledger();
+            let ledger = board.ledger();
             for (of, settings, query) in counts {
                 let answer = match &ledger {
                     Ok(ledger) => count::answer(&settings, ledger).ok_or(Unknown::Command(query)),
@@ -60,12 +60,12 @@ pub(crate) async fn run(
         if stats.is_empty() {
             continue;
         }
-        let reading = reporter.audited(When::Due).await;
+        let reading = board.audited(When::Due).await;
         for (of, settings) in stats {
             // The last report was for another client.
-            reporter.forget_rates();
+            board.forget_rates();
             let answer = match &reading {
-                Ok(audited) => reporter
+                Ok(audited) => board
                     .report_of(audited.clone(), &settings.filter)
                     .map(|report| text(&settings, report, epoch))
                     .map_err(|error| Unknown::Problem(problem(&error))),
@@ -103,7 +103,9 @@ fn text(settings: &StatsSettings, mut report: report::Report, epoch: &Epoch) -> 
         && text.ends_with("}\n")
     {
         text.truncate(text.len() - 2);
-        text.push_str(&format!(",\"epoch\":{epoch}}}\n"));
+        for part in [",\"epoch\":", &epoch, "}\n"] {
+            text.push_str(part);
+        }
     }
     (text, if settings.strict && report.missed() > 0 { 3 } else { 0 })
 }

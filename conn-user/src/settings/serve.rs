@@ -108,15 +108,15 @@ fn absolute(option: &'static str, typed: Option<&Path>, default: &str) -> Result
 mod tests {
     use super::*;
 
-    fn settings(args: ServeArgs) -> Result<ServeSettings, String> {
-        ServeSettings::new(&args, 0).map_err(|error| error.to_string())
+    fn settings(args: &ServeArgs) -> Result<ServeSettings, String> {
+        ServeSettings::new(args, 0).map_err(|error| error.to_string())
     }
 
     #[test]
     fn paths_have_defaults_and_are_absolute() {
-        let usual = settings(ServeArgs::default()).unwrap();
+        let usual = settings(&ServeArgs::default()).unwrap();
         assert_eq!((usual.socket, usual.pins), (DEFAULT_SOCKET.into(), DEFAULT_PINS.into()));
-        let socket = |path: &str| settings(ServeArgs { socket: Some(path.into()), ..ServeArgs::default() });
+        let socket = |path: &str| settings(&ServeArgs { socket: Some(path.into()), ..ServeArgs::default() });
         assert_eq!(socket("/tmp/a").unwrap().socket, Path::new("/tmp/a"));
         let long = format!("/{}", "a".repeat(MAX_SOCKET_PATH));
         assert_eq!(socket("a").unwrap_err(), "--socket: the path must be absolute: begin it with /");

@@ -160,19 +160,22 @@ async fn alone(
     let mut pieces = Pieces::begin(shared.ask(query.clone())).await?;
     if request.headers().get(UNTIL).is_some_and(|until| until == BODY_END) {
         let finish = pieces.finish();
-        let body = request.into_body();
+        let mut body = request.into_body();
         tokio::task::spawn_local(async move {
-            // A client that has gone ends its body with an error, and leaves by itself.
-            if body.collect().await.is_ok() {
-                finish();
+            while let Some(frame) = body.frame().await {
+                // The content means nothing. A client that has gone ends its body with an error, and leaves by itself.
+                if frame.is_err() {
+                    return;
+                }
             }
+            finish();
         });
     }
     // The head of the answer says that the command traces, or that the first lines are there.
     let (mut before, mut first) = (Whole::default(), None);
     while !is_framed && first.is_none() {
         match pieces.next().await {
-            Some(Piece::Ready) => break,
+            Some(Piece::Ready) | None => break,
             Some(Piece::Out(bytes)) => first = Some(bytes),
             Some(Piece::Err(bytes)) => before.err.extend_from_slice(&bytes),
             Some(Piece::Exit(code)) => {
@@ -182,7 +185,6 @@ async fn alone(
                     None => Ok(success(&query, false, Answer::Whole(Bytes::new()))),
                 };
             }
-            None => break,
         }
     }
     let (sender, parts) = mpsc::channel(1);

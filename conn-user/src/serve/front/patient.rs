@@ -101,7 +101,7 @@ mod tests {
             let (client, _other) = UnixStream::pair().unwrap();
             let mut client = Patient::new(client, Duration::from_millis(1));
             let error = loop {
-                if let Err(error) = client.write_all(&[0; 1 << 16]).await {
+                if let Err(error) = client.write_all(&[0; 4096]).await {
                     break error;
                 }
             };
