@@ -80,7 +80,7 @@ pub(crate) enum Unknown {
 pub(crate) struct Back {
     /// The socket for clients.
     pub(crate) listener: OwnedFd,
-    /// What the front is told.
+    /// What the front needs to know.
     pub(crate) setup: watch::Sender<Setup>,
     /// When counting began.
     pub(crate) epoch: Epoch,

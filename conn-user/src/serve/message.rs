@@ -9,7 +9,7 @@ use crate::serve::query::Query;
 /// six at most, and what is around it.
 pub(crate) const MAX_PACKET: usize = 128 << 10;
 
-/// What the back tells the front at its start, and after a change of the configuration.
+/// What the front needs from the back: at its start, and after a change of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setup {
     /// The group whose members see all; none if there is no such group.

@@ -47,7 +47,7 @@ const USERS: [&str; 2] = ["conntrace", "nobody"];
 /// The user and the group of `nobody`, on a host without users.
 const NOBODY: u32 = 65534;
 
-/// The socket of the daemon, which nobody else has from now on.
+/// The socket of the daemon. Until it is dropped, no other daemon gets it.
 ///
 /// # Errors
 /// Another daemon has it, or the system's answer.

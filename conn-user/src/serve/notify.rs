@@ -1,4 +1,4 @@
-//! What the service manager is told, `sd_notify(3)`. Without a service manager, nothing.
+//! Messages to the service manager, `sd_notify(3)`. Without a service manager, none is sent.
 
 use sd_notify::NotifyState;
 
@@ -19,6 +19,6 @@ pub(crate) fn stopping() {
 
 fn send(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::debug!("the service manager cannot be told: {error}");
+        log::debug!("a message to the service manager failed: {error}");
     }
 }
