@@ -18,9 +18,11 @@ pub const FILES: u8 = 4;
 pub const SEND: u8 = 5;
 /// The task that bound the socket: it has not replied yet.
 pub const BIND: u8 = 6;
+/// Of a flow that passes through: the owner of the socket of this host that has the flow's original tuple.
+pub const SOCKET: u8 = 7;
 
 /// The words for the sources, by number.
-pub const SOURCES: [&str; 7] = ["-", "connect", "accept", "listener", "files", "send", "bind"];
+pub const SOURCES: [&str; 8] = ["-", "connect", "accept", "listener", "files", "send", "bind", "socket"];
 
 /// The owner is a kernel thread: a file system, a tunnel.
 pub const KERNEL: u8 = 1;

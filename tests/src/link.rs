@@ -60,6 +60,24 @@ impl Links {
         self.ask(message)
     }
 
+    /// Makes a bridge.
+    pub(crate) fn bridge(&self, name: &str) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+        message.link(0, 0);
+        message.attribute(libc::IFLA_IFNAME, &text(name));
+        message.nested(libc::IFLA_LINKINFO, |info| info.attribute(libc::IFLA_INFO_KIND, b"bridge"));
+        self.ask(message)
+    }
+
+    /// Makes a link a port of a bridge.
+    pub(crate) fn enslave(&self, name: &str, bridge: &str) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0);
+        message.link(0, 0);
+        message.attribute(libc::IFLA_IFNAME, &text(name));
+        message.attribute(libc::IFLA_MASTER, &nix::net::if_::if_nametoindex(bridge)?.to_ne_bytes());
+        self.ask(message)
+    }
+
     /// Gives a link an address. IPv6 addresses are usable at once, without duplicate detection.
     pub(crate) fn address(&self, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         let (family, bytes) = match address {

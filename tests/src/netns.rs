@@ -192,6 +192,28 @@ impl NetNs {
         Ok(Veth { name, here, there, unused })
     }
 
+    /// Bridges the links to two namespaces here, and gives the other ends two addresses of one network. Returns when
+    /// packets pass.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn bridge(&self, one: (&Self, &Veth), other: (&Self, &Veth)) -> io::Result<[Ipv4Addr; 2]> {
+        let ends = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+        self.run(|| -> io::Result<()> {
+            let links = Links::here()?;
+            links.bridge("bridge")?;
+            for (_, veth) in [one, other] {
+                links.enslave(&veth.name, "bridge")?;
+            }
+            links.up("bridge")
+        })?;
+        for ((netns, veth), end) in [one, other].into_iter().zip(ends) {
+            netns.address(&veth.name, end.into(), 24)?;
+        }
+        one.0.await_path(other.0, ends[0].into(), ends[1].into())?;
+        Ok(ends)
+    }
+
     /// The carrier and the neighbours come up by themselves, a little later: send until something arrives,
     /// in both directions, so that the first SYN of a test is not the one that is lost.
     fn await_path(&self, other: &Self, here: IpAddr, there: IpAddr) -> io::Result<()> {

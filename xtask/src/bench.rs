@@ -46,6 +46,8 @@ enum Section {
     Flood,
     /// The cost to the traffic of UDP
     Udp,
+    /// The cost to connections that a router passes on
+    Forwarded,
 }
 
 impl Section {
@@ -58,6 +60,7 @@ impl Section {
             Self::Latency => "latency",
             Self::Flood => "flood",
             Self::Udp => "udp",
+            Self::Forwarded => "forwarded",
         }
     }
 }

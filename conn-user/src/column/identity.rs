@@ -237,8 +237,8 @@ pub(super) static COLUMNS: [Column; 34] = [
         title: "OWNER",
         width: 8,
         kind: Type::Word(&SOURCES),
-        help: "how the owner is known: it called connect, or accept; it is the listener; or it was found \
-               among all open files. - if no process is known; with a word and no pid, several qualify",
+        help: "how the owner is known: it called connect, or accept; it is the listener; it was found among \
+               all open files; it sent or bound (UDP); or its socket has the tuple of a forwarded flow. - if no process is known; with a word and no pid, several qualify",
         names: ConventionNames { otel: "conntrace.owner.source", ecs: "conntrace.owner.source" },
         get: |event, _| Cell::Word(event.owner_source()),
         ..PLAIN

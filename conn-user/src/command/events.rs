@@ -59,7 +59,7 @@ const MIN_QUEUE: usize = 1 << 20;
 /// See [`Error`].
 pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
     if let Some(flows) = &settings.forwarded {
-        return forwarded::run(settings, flows);
+        return forwarded::run(settings, flows, host);
     }
     let kinds: Vec<Kind> = Kind::STREAM.into_iter().filter(|&kind| settings.kinds.contains(kind)).collect();
     settings.filter.log(&kinds, settings.protocols);

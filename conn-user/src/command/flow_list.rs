@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use crate::command::forwarded::asks_owners;
 use crate::command::hint;
 use crate::command::list::renderer;
+use crate::conntrack::owners::Owners;
+use crate::enrich::cgroup;
+use crate::enrich::command_line;
 use crate::enrich::{Enricher, LookUp, Wanted};
 use crate::error::Error;
 use crate::event::enriched::Enriched;
@@ -12,10 +16,12 @@ use crate::event::lost::Lost;
 use crate::filter::expression::Field;
 use crate::host::clock::WallClock;
 use crate::host::facts::Host;
+use crate::host::refusal::chain;
 use crate::output::stdout::{Answer, Written};
 use crate::settings::ListSettings;
 use crate::settings::forwarded::ForwardedSettings;
 use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::flow_owners;
 use crate::stream::flow_walk::FlowWalk;
 use crate::stream::notice::Notice;
 use crate::stream::pipeline::Pipeline;
@@ -26,17 +32,24 @@ use crate::stream::text::Text;
 /// # Errors
 /// See [`Error`].
 pub(super) fn run(settings: &ListSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
-    let mut walk = FlowWalk::new(flows.scope, settings.filter.bound(Field::Netns))?;
+    let renderer = renderer(settings);
+    let is_asked = asks_owners(&renderer, &settings.filter, &settings.workload);
+    let owners = if is_asked { owners(flows, host) } else { None };
+    let mut walk = FlowWalk::new(flows.scope, settings.filter.bound(Field::Netns))?.owned(owners);
+    let shows_command_lines = renderer.shows(&command_line::COLUMNS);
+    let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let names = if settings.style.resolve { LookUp::AtOnce } else { LookUp::Never };
+    let wanted = Wanted {
+        workloads: by_filters.workloads || renderer.shows(&cgroup::COLUMNS),
+        command_lines: if shows_command_lines { LookUp::AtOnce } else { LookUp::Never },
+        names,
+        ..by_filters
+    };
     let mut pipeline = Pipeline::new(&settings.filter)
         .of_flows(&flows.filter)
-        .enriched(Enricher::new(Wanted { names, ..Wanted::default() }, None), &settings.workload);
-    let mut list = FlowList {
-        text: Text::new(renderer(settings), Answer),
-        min_age: settings.min_age,
-        younger: 0,
-        undecided: 0,
-    };
+        .enriched(Enricher::new(wanted, host.cgroup_root.as_deref()), &settings.workload);
+    let mut list =
+        FlowList { text: Text::new(renderer, Answer), min_age: settings.min_age, younger: 0, undecided: 0 };
     list.text.begin();
     pipeline.run(&mut walk, &mut list)?;
     pipeline.finish(&mut list);
@@ -52,6 +65,21 @@ pub(super) fn run(settings: &ListSettings, flows: &ForwardedSettings, host: &Hos
         return Err(Error::NothingFound);
     }
     Ok(())
+}
+
+/// The sockets behind flows. Flows are shown without them, too.
+fn owners(flows: &ForwardedSettings, host: &Host) -> Option<Owners> {
+    let protocols = flows.protocols_of_sockets();
+    if protocols.is_empty() {
+        return None;
+    }
+    match flow_owners::of_existing(host, protocols) {
+        Ok(owners) => Some(owners),
+        Err(error) => {
+            log::warn!("the processes behind flows are not known: {}", chain(&error));
+            None
+        }
+    }
 }
 
 /// Says which flows may be missing.

@@ -14,6 +14,7 @@ use crate::event::kind::{Kind, KindSet};
 use crate::event::lost::Lost;
 use crate::filter::expression::Field;
 use crate::host::clock::{WallClock, rfc3339, unix_now_ns};
+use crate::host::facts::Host;
 use crate::ledger::forwarded_report::{ForwardedReport, PassedByPort};
 use crate::output::stdout::{Sink as _, Written};
 use crate::output::{queue, stderr};
@@ -32,20 +33,22 @@ use crate::stream::source::Batch;
 ///
 /// # Errors
 /// See [`Error`].
-pub(super) fn run(settings: &StatsSettings, flows: &ForwardedSettings) -> Result<(), Error> {
+pub(super) fn run(settings: &StatsSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, flows))
+        .block_on(watch(settings, flows, host))
 }
 
-async fn watch(settings: &StatsSettings, flows: &ForwardedSettings) -> Result<(), Error> {
+async fn watch(settings: &StatsSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
-    let plan = Plan { scope: flows.scope, kinds: KindSet::BOUNDS, buffer: flows.buffer };
-    let mut source = FlowSource::start(plan, settings.filter.bound(Field::Netns).cloned())?;
+    let plan = Plan { scope: flows.scope, kinds: KindSet::BOUNDS, buffer: flows.buffer, owners: false };
+    let mut source = FlowSource::new(plan, settings.filter.bound(Field::Netns).cloned(), host)?;
     let mut pipeline = Pipeline::new(&settings.filter).of_flows(&flows.filter);
     let mut counts = Counts::default();
+    // The flows that exist.
+    pipeline.run(&mut source, &mut counts)?;
     let (mut sink, output) = queue::stdout(MAX_WAITING)?;
     Ready::take().signal();
     let mut style = style(settings);

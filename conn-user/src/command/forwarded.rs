@@ -1,16 +1,24 @@
 //! `conntrace events --forwarded` and `conntrace life --forwarded`: flows that pass through, until something ends the run.
-//! No kernel program is loaded.
+//! Kernel programs run only if the output shows the processes behind flows.
 
 use crate::command::events::{end, stages};
 use crate::command::hint;
 use crate::conntrack::watch::Plan;
+use crate::enrich::{cgroup, command_line};
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::filter::expression::Field;
+use crate::filter::workload::WorkloadFilter;
+use crate::host::facts::Host;
+use crate::host::refusal::chain;
 use crate::output::queue;
 use crate::output::stdout::Written;
 use crate::output::terminal;
+use crate::render::Renderer;
+use crate::render::style::View;
 use crate::settings::EventsSettings;
 use crate::settings::forwarded::ForwardedSettings;
+use crate::stream::flow_owners::FlowOwners;
 use crate::stream::forwarded::FlowSource;
 use crate::stream::notice::Notice;
 use crate::stream::ready::Ready;
@@ -25,22 +33,29 @@ const QUEUE: usize = 64 << 20;
 ///
 /// # Errors
 /// See [`Error`].
-pub(super) fn run(settings: &EventsSettings, flows: &ForwardedSettings) -> Result<(), Error> {
+pub(super) fn run(settings: &EventsSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, flows))
+        .block_on(watch(settings, flows, host))
 }
 
-async fn watch(settings: &EventsSettings, flows: &ForwardedSettings) -> Result<(), Error> {
+async fn watch(settings: &EventsSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
-    let plan = Plan { scope: flows.scope, kinds: settings.kinds, buffer: flows.buffer };
-    let only = settings.filter.bound(Field::Netns).cloned();
-    let mut source = FlowSource::start(plan, only)?;
     let (sink, output) = queue::stdout(flows.buffer.max(QUEUE))?;
-    let (pipeline, mut consumer) = stages(settings, None, sink);
+    let (pipeline, mut consumer) = stages(settings, host.cgroup_root.as_deref(), sink);
     let mut pipeline = pipeline.of_flows(&flows.filter);
+    let view = if settings.life.is_some() { View::Lives } else { View::Events };
+    let renderer = Renderer::new(&settings.style, view, terminal::probe(settings.style.color));
+    let is_asked = asks_owners(&renderer, &settings.filter, &settings.workload);
+    let owners = if is_asked { owners(settings, flows, host) } else { None };
+    let plan =
+        Plan { scope: flows.scope, kinds: settings.kinds, buffer: flows.buffer, owners: owners.is_some() };
+    let only = settings.filter.bound(Field::Netns).cloned();
+    let mut source = FlowSource::new(plan, only, host)?.owned(owners);
+    // The flows that exist.
+    pipeline.run(&mut source, &mut *consumer)?;
     if consumer.flush()? == Written::Closed {
         return Ok(());
     }
@@ -80,4 +95,31 @@ async fn watch(settings: &EventsSettings, flows: &ForwardedSettings) -> Result<(
         consumer.notice(&Notice::Uncounted(counts.uncounted));
     }
     end(settings, &pipeline, &mut *consumer, unwritten, None)
+}
+
+/// The columns that the owner of an event fills.
+const OWNERS: [&str; 9] = ["pid", "tid", "uid", "comm", "thread", "owner", "holders", "cgroup", "processes"];
+
+/// True if the output or a filter asks for the processes behind flows.
+pub(super) fn asks_owners(renderer: &Renderer, filter: &Filter, workload: &WorkloadFilter) -> bool {
+    let columns = [&OWNERS[..], &cgroup::COLUMNS, &command_line::COLUMNS];
+    renderer.always_shows_owners()
+        || columns.into_iter().any(|ids| renderer.shows(ids))
+        || filter.asks_for_owners()
+        || !workload.is_empty()
+}
+
+/// The watch over the sockets behind flows. Flows are shown without it, too.
+fn owners(settings: &EventsSettings, flows: &ForwardedSettings, host: &Host) -> Option<FlowOwners> {
+    let protocols = flows.protocols_of_sockets();
+    if protocols.is_empty() {
+        return None;
+    }
+    match FlowOwners::start(host, protocols, settings.max_flows) {
+        Ok(owners) => Some(owners),
+        Err(error) => {
+            log::warn!("the processes behind flows are not known: {}", chain(&error));
+            None
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub(super) const MAX_WAITING: usize = 4 << 20;
 /// See [`Error`].
 pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
     if let Some(flows) = &settings.forwarded {
-        return flow_stats::run(settings, flows);
+        return flow_stats::run(settings, flows, host);
     }
     settings.filter.log(&Kind::ALL, settings.protocols);
     let self_cost = settings.self_cost.then(SelfCostWatch::start);

@@ -40,6 +40,11 @@ pub(super) struct Lives {
 }
 
 impl Lives {
+    /// True once the flows from before the run are known.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// True if the flow is known to be alive.
     pub(super) fn has(&self, id: u32) -> bool {
         self.by_id.contains_key(&id)

@@ -10,12 +10,14 @@
 
 pub(crate) mod account;
 mod addresses;
+pub(crate) mod counts;
 mod drops;
 mod dump;
 mod group;
 mod lives;
 mod losses;
 mod order;
+pub(crate) mod owners;
 mod socket;
 pub(crate) mod table;
 pub(crate) mod tables;

@@ -64,7 +64,7 @@ impl Tables {
         &mut self,
         scope: Scope,
         clock: &WallClock,
-        mut each: impl FnMut(&Event),
+        mut each: impl FnMut(&mut Event),
     ) -> Result<bool, TrackError> {
         let (mut page, mut is_partial) = (vec![0; PAGE], false);
         for (&netns, (dumper, addresses)) in &mut self.open {
@@ -74,7 +74,7 @@ impl Tables {
             let each = &mut |entry: &Entry| {
                 let direction = addresses.direction(entry);
                 if scope == Scope::All || direction == FORWARD {
-                    each(&open(entry, netns, direction, clock));
+                    each(&mut open(entry, netns, direction, clock));
                 }
             };
             while dumper.page(&mut page, &mut interrupted, &mut *each).map_err(refused)? == Progress::More {}
@@ -85,7 +85,7 @@ impl Tables {
 }
 
 /// The event of an entry that exists now.
-fn open(entry: &Entry, netns: u32, direction: u8, clock: &WallClock) -> Event {
+pub(super) fn open(entry: &Entry, netns: u32, direction: u8, clock: &WallClock) -> Event {
     let time_ns = boot_now_ns();
     let started_ns = entry.started_unix_ns.and_then(|ns| clock.to_boot_ns(i64::try_from(ns).ok()?));
     entry.event(&Reading {

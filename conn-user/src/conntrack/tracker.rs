@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::account::Account;
+use super::counts::Counts;
 use super::socket::PAGE;
 use super::table::TableFacts;
-use super::watch::{Buffers, Counts, Hear, Plan, Watch};
+use super::watch::{Buffers, Hear, Plan, Watch};
 use crate::filter::value::ranges::Ranges;
 use crate::host::clock::WallClock;
 use crate::host::namespace::{self, Namespace};
@@ -85,17 +86,16 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Watches all network namespaces, or `only` those with these inode numbers. Returns when the flows that exist are
-    /// known, if the plan needs them.
+    /// A tracker of all network namespaces, or of `only` those with these inode numbers, see [`Self::begin`].
     ///
     /// # Errors
-    /// There is no connection tracking, or no namespace lets it be read.
-    pub(crate) fn start(plan: Plan, only: Option<Ranges>) -> Result<Self, TrackError> {
+    /// There is no connection tracking.
+    pub(crate) fn new(plan: Plan, only: Option<Ranges>) -> Result<Self, TrackError> {
         if TableFacts::probe().is_none() {
             return Err(TrackError::NotLoaded);
         }
         let now = Instant::now();
-        let mut tracker = Self {
+        Ok(Self {
             plan,
             only,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?,
@@ -108,14 +108,18 @@ impl Tracker {
             next_dump: now + DUMP_EVERY,
             dump_began: now,
             is_timed: false,
-        };
-        let refused = tracker.scan(&mut |_| {})?;
-        if tracker.watches.is_empty()
-            && let Some((netns, source)) = refused
-        {
-            return Err(TrackError::Refused { netns, source });
+        })
+    }
+
+    /// Begins to watch. Returns when the flows that exist are known, if the plan needs them.
+    ///
+    /// # Errors
+    /// No namespace lets its connection tracking be read.
+    pub(crate) fn begin(&mut self, hear: &mut Hear<'_>) -> Result<(), TrackError> {
+        match self.scan(hear)? {
+            Some((netns, source)) if self.watches.is_empty() => Err(TrackError::Refused { netns, source }),
+            _ => Ok(()),
         }
-        Ok(tracker)
     }
 
     /// A descriptor that is readable while a watch has something.
@@ -253,7 +257,7 @@ impl Tracker {
         let opened = namespace::in_each_of(&new, |netns| Some(Watch::open(netns, plan)));
         let mut first_refused = None;
         for (netns, watch) in opened {
-            let watch = watch.and_then(|watch| self.begin(netns, watch, hear));
+            let watch = watch.and_then(|watch| self.take_up(netns, watch, hear));
             if let Err(error) = watch {
                 log::warn!("connection tracking cannot be read in network namespace {netns}: {error}");
                 self.refused.insert(netns);
@@ -264,7 +268,7 @@ impl Tracker {
     }
 
     /// Takes a watch over a namespace up.
-    fn begin(&mut self, netns: u32, mut watch: Watch, hear: &mut Hear<'_>) -> io::Result<()> {
+    fn take_up(&mut self, netns: u32, mut watch: Watch, hear: &mut Hear<'_>) -> io::Result<()> {
         if self.plan.dumps() {
             watch.begin_dump()?;
             watch.catch_up(&mut self.buffers, &self.clock, hear)?;

@@ -8,12 +8,14 @@ use conn_common::connection::FORWARD;
 
 use super::account::Account;
 use super::addresses::Addresses;
+use super::counts::Counts;
 use super::dump::{Dumper, Progress};
 use super::group::Group;
 use super::lives::{Life, Lives};
 use super::order;
 use super::socket::PAGE;
 use super::table::TableFacts;
+use super::tables::open;
 use crate::event::Event;
 use crate::event::entry::{Change, Entry, Failures, Reading};
 use crate::event::kind::{Kind, KindSet};
@@ -40,10 +42,16 @@ pub enum Scope {
 }
 
 /// What a watch reports.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Heard<'a> {
-    /// An event of a flow in scope.
-    Event(&'a Event),
+    /// Messages were read. What they report follows.
+    Read,
+    /// An event of a flow in scope. The hearer may fill in the owner.
+    Event(&'a mut Event),
+    /// A flow in scope began, in a run that shows its later events only.
+    Begun(&'a Event),
+    /// A flow in scope is from before the run.
+    Existing(&'a Event),
     /// Messages were lost.
     Lost(Lost),
 }
@@ -60,58 +68,14 @@ pub(crate) struct Plan {
     pub kinds: KindSet,
     /// The room of each group for messages, bytes.
     pub buffer: usize,
+    /// The run shows the owners of flows. Their beginnings show them.
+    pub owners: bool,
 }
 
 impl Plan {
     /// True if ends are wanted, so that dumps find them in time.
     pub(super) const fn dumps(&self) -> bool {
         self.kinds.contains(Kind::Destroy)
-    }
-}
-
-/// Counts of the messages of one network namespace, or of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Messages received of each change.
-    pub received: [u64; 3],
-    /// Messages lost of each change, by the kernel's count.
-    pub lost: [u64; 3],
-    /// Losses that the kernel reported and did not count.
-    pub uncounted: u64,
-    /// Messages that are none.
-    pub undecoded: u64,
-    /// Events that no message reported: ends that a dump found.
-    pub found: u64,
-    /// Events of flows out of scope, or of kinds that are not wanted.
-    pub unwanted: u64,
-}
-
-impl Counts {
-    /// Messages and other events that came into being.
-    pub(crate) fn produced(&self) -> u64 {
-        self.received.iter().chain(&self.lost).sum::<u64>() + self.found
-    }
-
-    /// Messages of a change that the kernel sent.
-    pub(crate) const fn sent(&self, change: Change) -> u64 {
-        self.received[change as usize] + self.lost[change as usize]
-    }
-
-    /// Messages that were lost.
-    pub(crate) fn all_lost(&self) -> u64 {
-        self.lost.iter().sum()
-    }
-
-    /// Adds other counts.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for at in 0..Change::ALL.len() {
-            self.received[at] += other.received[at];
-            self.lost[at] += other.lost[at];
-        }
-        self.uncounted += other.uncounted;
-        self.undecoded += other.undecoded;
-        self.found += other.found;
-        self.unwanted += other.unwanted;
     }
 }
 
@@ -165,9 +129,9 @@ impl Watch {
         let facts = TableFacts::probe();
         // A lifetime needs the beginning, unless the kernel stamps it.
         let stamps = facts.is_some_and(|facts| facts.timestamps);
-        let joins = |change: Change| {
-            plan.kinds.contains(change.kind()) || (change == Change::New && plan.dumps() && !stamps)
-        };
+        let needs_new = plan.owners || (plan.dumps() && !stamps);
+        let joins =
+            |change: Change| plan.kinds.contains(change.kind()) || (change == Change::New && needs_new);
         let join =
             |change: Change| joins(change).then(|| Group::join(change, plan.buffer, now_ns)).transpose();
         let [new, update, destroy] = Change::ALL.map(join);
@@ -320,6 +284,9 @@ impl Watch {
                 empty[change as usize] = group.drain(most, page, batch)?.empty;
             }
         }
+        if !batch.is_empty() {
+            hear(Heard::Read);
+        }
         let now_ns = boot_now_ns();
         order::sort(batch, |id| self.lives.has(id));
         for (change, entry) in &*batch {
@@ -333,7 +300,7 @@ impl Watch {
                 hear(Heard::Lost(Lost { of, ..lost }));
             }
         }
-        self.go_on_dumping(page, empty[Change::Destroy as usize])?;
+        self.go_on_dumping(page, empty[Change::Destroy as usize], clock, hear)?;
         // A few at a time: each is a line that has to be written.
         for life in self.unseen.split_off(self.unseen.len().saturating_sub(MOST)) {
             self.show_unseen_end(&life, clock, hear);
@@ -353,9 +320,12 @@ impl Watch {
             Change::New | Change::Update => None,
             Change::Destroy => self.lives.end(entry.id),
         };
-        if self.plan.kinds.contains(change.kind()) && self.is_in_scope(entry) {
-            let event = self.event(change.kind(), entry, life.as_ref(), now_ns, clock);
-            hear(Heard::Event(&event));
+        let is_wanted = self.plan.kinds.contains(change.kind());
+        let is_begun = self.plan.owners && change == Change::New;
+        if (is_wanted || is_begun) && self.is_in_scope(entry) {
+            let mut event = self.event(change.kind(), entry, life.as_ref(), now_ns, clock);
+            hear(if is_wanted { Heard::Event(&mut event) } else { Heard::Begun(&event) });
+            self.unwanted += u64::from(!is_wanted);
         } else {
             self.unwanted += 1;
         }
@@ -396,14 +366,28 @@ impl Watch {
     }
 
     /// Reads pages of the dump for a while. `ends_are_read`: no message about an end waits.
-    fn go_on_dumping(&mut self, page: &mut [u8], ends_are_read: bool) -> io::Result<()> {
+    fn go_on_dumping(
+        &mut self,
+        page: &mut [u8],
+        ends_are_read: bool,
+        clock: &WallClock,
+        hear: &mut Hear<'_>,
+    ) -> io::Result<()> {
         match self.dump {
             DumpState::Running { mut interrupted } => {
                 let begin = Instant::now();
-                let Self { dumper, lives, plan, addresses, .. } = self;
-                let shows = |entry: &Entry| plan.scope == Scope::All || addresses.direction(entry) == FORWARD;
+                let Self { netns, dumper, lives, plan, addresses, .. } = self;
+                let is_first = plan.owners && !lives.is_settled();
+                let mut note = |entry: &Entry| {
+                    let direction = addresses.direction(entry);
+                    let is_shown = plan.scope == Scope::All || direction == FORWARD;
+                    lives.note(entry, is_shown);
+                    if is_first && is_shown {
+                        hear(Heard::Existing(&open(entry, *netns, direction, clock)));
+                    }
+                };
                 loop {
-                    match dumper.page(page, &mut interrupted, |entry| lives.note(entry, shows(entry)))? {
+                    match dumper.page(page, &mut interrupted, &mut note)? {
                         Progress::More if begin.elapsed() < DUMP_SLICE => {}
                         Progress::More => {
                             self.dump = DumpState::Running { interrupted };
@@ -434,8 +418,8 @@ impl Watch {
         };
         // What changes until the end is not known.
         let entry = Entry { timeout_s: None, tcp_state: None, counters: None, ..*entry };
-        let event = self.event(Kind::Destroy, &entry, Some(life), boot_now_ns(), clock);
+        let mut event = self.event(Kind::Destroy, &entry, Some(life), boot_now_ns(), clock);
         self.found += 1;
-        hear(Heard::Event(&event));
+        hear(Heard::Event(&mut event));
     }
 }

@@ -200,6 +200,12 @@ impl Filter {
         words.iter().any(|&word| word != u64::MAX).then_some(words)
     }
 
+    /// True if the filter tests something of the owner.
+    pub(crate) fn asks_for_owners(&self) -> bool {
+        let kinds = [PredicateKind::Container, PredicateKind::Unit, PredicateKind::UserUnit];
+        self.asks_for(Field::is_owners) || kinds.into_iter().any(|kind| self.has_predicate_of(kind))
+    }
+
     /// True if the filter has a test that no set of numbers can express.
     pub(crate) fn has_predicate(&self) -> bool {
         PredicateKind::ALL.into_iter().any(|kind| self.has_predicate_of(kind))

@@ -72,6 +72,11 @@ impl Renderer {
         }
     }
 
+    /// True if the output has the process behind an event, whether it has these columns or not.
+    pub(crate) const fn always_shows_owners(&self) -> bool {
+        matches!(self.format, Format::Conntrack(_) | Format::Save | Format::Xml(_))
+    }
+
     /// Makes the columns of a table as wide as these events need. For commands that know all events before the first
     /// line.
     pub fn measure(&mut self, events: &[Enriched], clock: &WallClock) {

@@ -66,12 +66,11 @@ impl ForwardedSettings {
     pub(super) fn new(
         args: &FilterArgs,
         whole: &Filter,
-        workload: &WorkloadFilter,
         ring: Option<u32>,
         lookup: &dyn Lookup,
     ) -> Result<Option<Self>, UsageError> {
         let Some(scope) = scope(args) else { return refuse_flow_options(args).map(|()| None) };
-        check(args, whole, workload)?;
+        check(args, whole)?;
         let lists = [
             ("--reply-src", Field::Client, &args.reply_src),
             ("--reply-dst", Field::Server, &args.reply_dst),
@@ -103,6 +102,11 @@ impl ForwardedSettings {
         };
         let buffer = ring.map_or(DEFAULT_BUFFER, |bytes| bytes as usize);
         Ok(Some(Self { scope, filter, buffer }))
+    }
+
+    /// The protocols of sockets that may be behind the flows.
+    pub(crate) fn protocols_of_sockets(&self) -> Protocols {
+        self.filter.protocols.as_ref().map_or(Protocols::INET, Protocols::from_numbers)
     }
 }
 
@@ -138,7 +142,7 @@ pub(super) fn of_stats(
         protocol: args.protocol.clone(),
         ..FilterArgs::default()
     };
-    let settings = ForwardedSettings::new(&options, whole, &WorkloadFilter::default(), None, lookup)?;
+    let settings = ForwardedSettings::new(&options, whole, None, lookup)?;
     let of_sockets = [
         ("--lifetimes", args.lifetimes),
         ("--sources", args.sources.is_some()),
@@ -155,41 +159,43 @@ pub(super) fn of_stats(
 }
 
 /// Refuses what flows have no value for.
-fn check(args: &FilterArgs, whole: &Filter, workload: &WorkloadFilter) -> Result<(), UsageError> {
-    const OWNER: &str =
-        "the process behind a flow that passes through is not known: filter by address or port";
+fn check(args: &FilterArgs, whole: &Filter) -> Result<(), UsageError> {
     const END: &str = "connection tracking does not say why a flow ended: leave it out";
     let options = [
-        ("--pid", !args.pid.is_empty(), OWNER),
-        ("--comm", !args.comm.is_empty(), OWNER),
-        ("--uid", !args.uid.is_empty(), OWNER),
-        ("--cgroup", !args.cgroup.is_empty(), OWNER),
-        ("--container", !workload.containers.is_empty(), OWNER),
-        ("--unit", !workload.units.is_empty(), OWNER),
-        ("--user-unit", !workload.user_units.is_empty(), OWNER),
-        ("--failed", args.failed, END),
-        ("--reason", !args.reason.is_empty(), END),
-        ("--error", !args.error.is_empty(), END),
+        ("--failed", args.failed),
+        ("--reason", !args.reason.is_empty()),
+        ("--error", !args.error.is_empty()),
     ];
-    if let Some((option, _, why)) = options.into_iter().find(|&(_, is_given, _)| is_given) {
-        return Err(UsageError::conflict(option, why));
+    if let Some((option, _)) = options.into_iter().find(|&(_, is_given)| is_given) {
+        return Err(UsageError::conflict(option, END));
     }
-    let is_unknown =
-        |field: Field| field.is_owners() || matches!(field, Field::Failed | Field::Reason | Field::Error);
-    if let Some(field) = whole.fields().find(|&field| is_unknown(field)) {
-        return Err(UsageError::Field(complaint!(
-            "a flow that passes through has no {}: filter by address, port, state or lifetime",
-            field.word()
-        )));
+    let refused = |word| {
+        Err(UsageError::Field(complaint!(
+            "a flow that passes through has no {word}: filter by address, port, state or lifetime"
+        )))
+    };
+    let is_unknown = |field: &Field| matches!(field, Field::Failed | Field::Reason | Field::Error);
+    if let Some(field) = whole.fields().find(is_unknown) {
+        return refused(field.word());
     }
-    let is_unknown = |kind: &PredicateKind| *kind != PredicateKind::Mark && whole.has_predicate_of(*kind);
-    match PredicateKind::ALL.into_iter().find(is_unknown) {
-        Some(kind) => Err(UsageError::Field(complaint!(
-            "a flow that passes through has no {}: filter by address, port, state or lifetime",
-            kind.word()
-        ))),
-        None => Ok(()),
+    if whole.has_predicate_of(PredicateKind::Interface) {
+        return refused(PredicateKind::Interface.word());
     }
+    Ok(())
+}
+
+/// Refuses tests of owners, in a command that counts flows.
+///
+/// # Errors
+/// There is one.
+pub(super) fn check_count(whole: &Filter, workload: &WorkloadFilter) -> Result<(), UsageError> {
+    if whole.asks_for_owners() || !workload.is_empty() {
+        return Err(UsageError::Field(
+            "flows are counted without the processes behind them: filter by address or port, or use list --forwarded"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// The style, unless its format cannot express a flow.
@@ -242,7 +248,7 @@ pub(super) fn check_groups(by: &[Group]) -> Result<(), UsageError> {
     if by.iter().any(|group| group.is_owners()) {
         return Err(UsageError::conflict(
             "--by",
-            "the process behind a flow that passes through is not known: group by port, state, direction, netns, src, dst or peer",
+            "flows are counted without the processes behind them: group by port, state, direction, netns, src, dst or peer",
         ));
     }
     Ok(())
@@ -369,10 +375,12 @@ mod tests {
             "--src-nat",
             "-g 192.0.2.1",
             "-j",
-            "--forwarded --pid 1",
             "--forwarded --failed",
-            "--forwarded uid = 0",
-            "--forwarded unit = nginx",
+            "--forwarded reason = reset",
+            "--forwarded dev = eth0",
+            "count --forwarded --pid 1",
+            "count --forwarded uid = 0",
+            "count --forwarded --unit nginx",
             "--forwarded -e ATTEMPT",
             "--forwarded --summary",
             "--forwarded -o xml",

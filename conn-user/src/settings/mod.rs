@@ -253,11 +253,13 @@ impl EventsSettings {
         let filter = filter::from_args(options, lookup)?;
         let workload = filter::workload(options, lookup)?;
         let ring = optional("--buffer-size", args.buffer_size.as_deref(), ring_bytes)?;
-        let forwarded = ForwardedSettings::new(options, &filter, &workload, ring, lookup)?;
+        let forwarded = ForwardedSettings::new(options, &filter, ring, lookup)?;
         let style = forwarded::checked(forwarded.as_ref(), style)?;
         let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
             protocols(options.protocol.as_deref(), &filter, command)
         })?;
+        // Flows of UDP show the sockets behind forwarded flows.
+        let of_sockets = forwarded.as_ref().map_or(protocols, ForwardedSettings::protocols_of_sockets);
         Ok(Self {
             kinds: KindSet::ALL,
             protocols,
@@ -271,7 +273,7 @@ impl EventsSettings {
             count: optional("--count", args.count.as_deref(), count)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
             ring_bytes: ring.unwrap_or(DEFAULT_RING_BYTES),
-            max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
+            max_flows: room_for_flows(args.max_flows.as_deref(), of_sockets)?,
             summary: false,
             life: None,
             top: None,
@@ -287,7 +289,7 @@ impl ListSettings {
     fn new(args: &ListArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
         let filter = filter::from_args(&args.filter, lookup)?;
         let workload = filter::workload(&args.filter, lookup)?;
-        let forwarded = ForwardedSettings::new(&args.filter, &filter, &workload, None, lookup)?;
+        let forwarded = ForwardedSettings::new(&args.filter, &filter, None, lookup)?;
         if forwarded.is_some() {
             forwarded::check_list(args)?;
         }
@@ -336,9 +338,10 @@ impl CountSettings {
         }
         let filter = filter::from_args(&args.filter, lookup)?;
         let workload = filter::workload(&args.filter, lookup)?;
-        let forwarded = ForwardedSettings::new(&args.filter, &filter, &workload, None, lookup)?;
+        let forwarded = ForwardedSettings::new(&args.filter, &filter, None, lookup)?;
         if forwarded.is_some() {
             forwarded::check_groups(&args.by)?;
+            forwarded::check_count(&filter, &workload)?;
         }
         let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
             protocols(args.filter.protocol.as_deref(), &filter, protocols::Command::COUNT)

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use conn_common::cause::Cause;
-use conn_common::connection::WANTED;
+use conn_common::connection::{Connection, WANTED};
 use conn_common::event::DESTROY;
 use conn_common::filter::{bit, wants_owner, wants_state};
 use conn_common::flow::{Flow, GRACE_MS, end_cause, state_of};
@@ -119,6 +119,16 @@ impl FlowSweep {
             }
         }
         traffic
+    }
+
+    /// Passes the connection of each flow that is alive to `each`.
+    pub(crate) fn each_open(&self, mut each: impl FnMut(&Connection)) {
+        for index in (0..self.maps.slots()).filter(|&index| phase_of(self.maps.tag(index)) == OPEN) {
+            let flow = self.maps.flow(index);
+            if flow.connection.is(WANTED) {
+                each(&flow.connection);
+            }
+        }
     }
 
     /// How long until the next sweep.

@@ -1,8 +1,10 @@
 //! The flows that connection tracking has now, as a source.
 
+use crate::conntrack::owners::Owners;
 use crate::conntrack::tables::Tables;
 use crate::conntrack::watch::Scope;
 use crate::error::Error;
+use crate::event::Event;
 use crate::filter::value::ranges::Ranges;
 use crate::host::clock::WallClock;
 use crate::stream::source::{Batch, Item, Source, Take};
@@ -11,6 +13,8 @@ use crate::stream::source::{Batch, Item, Source, Take};
 pub(crate) struct FlowWalk {
     tables: Tables,
     scope: Scope,
+    /// The sockets behind flows, in a list that shows them.
+    owners: Option<Owners>,
     /// Flows may be missing, since a table changed its shape.
     pub is_partial: bool,
     is_over: bool,
@@ -22,7 +26,13 @@ impl FlowWalk {
     /// # Errors
     /// There is no connection tracking.
     pub(crate) fn new(scope: Scope, only: Option<&Ranges>) -> Result<Self, Error> {
-        Ok(Self { tables: Tables::open(only)?, scope, is_partial: false, is_over: false })
+        Ok(Self { tables: Tables::open(only)?, scope, owners: None, is_partial: false, is_over: false })
+    }
+
+    /// The same with the sockets behind flows.
+    #[must_use]
+    pub(crate) fn owned(self, owners: Option<Owners>) -> Self {
+        Self { owners, ..self }
     }
 
     /// The first namespace whose table cannot be read, by inode number.
@@ -42,7 +52,13 @@ impl Source for FlowWalk {
             return Ok(Batch::End);
         }
         self.is_over = true;
-        let each = |event: &_| _ = take(Item::Flow(event));
+        let owners = &self.owners;
+        let each = |event: &mut Event| {
+            if let Some(owner) = owners.as_ref().and_then(|owners| owners.of_socket(event)) {
+                event.connection.owner = owner;
+            }
+            _ = take(Item::Flow(event));
+        };
         self.is_partial = self.tables.read(self.scope, &WallClock::probe(), each)?;
         Ok(Batch::Items)
     }

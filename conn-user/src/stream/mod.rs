@@ -2,6 +2,7 @@
 
 pub(crate) mod accounting;
 pub(crate) mod consumer;
+pub(crate) mod flow_owners;
 pub(crate) mod flow_sweep;
 pub(crate) mod flow_walk;
 pub(crate) mod forwarded;

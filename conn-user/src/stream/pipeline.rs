@@ -9,7 +9,7 @@ use conn_common::owner::Owner;
 use conn_common::protocol::UDP;
 
 use crate::conntrack::account::Account;
-use crate::conntrack::watch::Counts;
+use crate::conntrack::counts::Counts;
 use crate::enrich::Enricher;
 use crate::error::Error;
 use crate::event::Event;

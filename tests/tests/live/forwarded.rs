@@ -1,9 +1,12 @@
 //! Flows that pass through a router: each begins once and ends once, with the tuples that conntrack shows.
 
 mod beside_conntrack;
+mod churn;
 mod counts;
 mod forged;
 mod losses;
+mod owners;
+mod paths;
 mod refusals;
 mod shapes;
 mod volume;

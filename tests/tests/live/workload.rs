@@ -41,10 +41,10 @@ pub(crate) fn cgroup_root() -> Result<PathBuf, Skip> {
 }
 
 /// A cgroup of the test, which goes with it.
-struct Cgroup {
-    path: PathBuf,
+pub(crate) struct Cgroup {
+    pub path: PathBuf,
     /// The id of the container, which its name may contain.
-    id: String,
+    pub id: String,
 }
 
 /// A number that no other cgroup of a test has, with 64 hexadecimal digits.
@@ -55,7 +55,7 @@ fn unique_id() -> String {
 
 impl Cgroup {
     /// Called as systemd calls that of a container of docker.
-    fn new() -> Result<Self, Skip> {
+    pub(crate) fn new() -> Result<Self, Skip> {
         let id = unique_id();
         Self::made(cgroup_root()?.join(format!("docker-{id}.scope")), id)
     }
@@ -82,7 +82,7 @@ impl Cgroup {
     }
 
     /// Moves the calling process into it.
-    fn enter(&self) {
+    pub(crate) fn enter(&self) {
         fs::write(self.path.join("cgroup.procs"), "0").expect("enter the cgroup");
     }
 }

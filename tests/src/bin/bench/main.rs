@@ -5,6 +5,7 @@
 
 mod crowd;
 mod flood;
+mod forwarded;
 mod kernel;
 mod latency;
 mod live_flows;
@@ -39,6 +40,7 @@ enum Section {
     Latency,
     Flood,
     Udp,
+    Forwarded,
 }
 
 fn main() {
@@ -52,6 +54,7 @@ fn main() {
         Section::Latency => latency::measure(quick),
         Section::Flood => flood::measure(quick),
         Section::Udp => udp::measure(&empty, quick),
+        Section::Forwarded => forwarded::measure(quick),
     };
     println!("{}", text.trim_end());
 }

@@ -193,7 +193,7 @@ fn lost(ended: &Ended) -> Option<u64> {
 }
 
 /// Turns connection tracking on: a rule that asks for it.
-fn track(ns: &NetNs) -> Result<(), String> {
+pub(crate) fn track(ns: &NetNs) -> Result<(), String> {
     let nft = find("nft").ok_or("no nft here (package nftables)")?;
     let rules = "add table inet t; add chain inet t c { type filter hook input priority 0; }; \
                  add rule inet t c ct state new counter";

@@ -9,7 +9,7 @@ use macro_rules_attribute::apply;
 #[apply(needs_nothing)]
 fn options_of_sockets_are_refused_by_name(_: &Host) -> Outcome {
     for (arguments, said) in [
-        (&["--forwarded", "--pid", "1"][..], "--pid: the process behind a flow"),
+        (&["count", "--forwarded", "--pid", "1"][..], "flows are counted without the processes"),
         (&["--forwarded", "-e", "LISTEN"], "--event-mask: connection tracking has neither"),
         (&["--forwarded", "-o", "xml"], "--output: xml and save"),
         (&["--zone", "3"], "add --forwarded"),

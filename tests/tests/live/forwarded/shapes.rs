@@ -1,11 +1,11 @@
 //! What a flow looks like: routed, translated, of each protocol, with marks and zones.
 
 use super::{await_event, flush, ruled, tracked, watch};
-use conn_tests::{harness::Outcome, host::Host, line::Kind, needs_namespaces, traffic::LIMIT};
+use conn_tests::{harness::Outcome, host::Host, line::Kind, needs_namespaces, needs_tracing, traffic::LIMIT};
 use macro_rules_attribute::apply;
 use std::net::{IpAddr, SocketAddr};
 
-#[apply(needs_namespaces)]
+#[apply(needs_tracing)]
 fn a_routed_connection_begins_changes_and_ends(_: &Host) -> Outcome {
     let routed = tracked()?;
     let (plain, json) = (watch(&routed, &["-o", "id"]), watch(&routed, &["-o", "json"]));
@@ -16,9 +16,11 @@ fn a_routed_connection_begins_changes_and_ends(_: &Host) -> Outcome {
         assert_eq!((new.original.destination, new.state.as_deref()), (server.address, Some("SYN_SENT")));
         assert_eq!((new.reply.source, new.reply.destination), (server.address, client));
         assert!(new.unreplied && !new.assured && new.timeout.is_some(), "{new:?}");
+        // The client's socket is one of this process.
+        let own = std::process::id().to_string();
         assert_eq!(
             (new.key("dir"), new.key("pid"), new.key("owner")),
-            (Some("forward"), Some("-"), Some("-"))
+            (Some("forward"), Some(own.as_str()), Some("socket"))
         );
         let established = plain.await_event("ESTABLISHED", |line| {
             line.original.source == client && line.state.as_deref() == Some("ESTABLISHED")
@@ -47,7 +49,8 @@ fn a_routed_connection_begins_changes_and_ends(_: &Host) -> Outcome {
             (&event["reply_sport"], &event["netns"]),
             (&server.address.port().into(), &routed.router.inum().into())
         );
-        assert!(event["nat"].is_null() && event["reason"].is_null() && event["pid"].is_null(), "{event}");
+        assert!(event["nat"].is_null() && event["reason"].is_null(), "{event}");
+        assert_eq!(event["pid"], std::process::id(), "{event}");
         assert!(event["lifetime_ns"].as_u64().is_some() && event["replied"] == true, "{event}");
     }
     plain.stop().expect_code(0);
@@ -195,12 +198,14 @@ fn marks_and_zones_are_shown_and_filtered(_: &Host) -> Outcome {
 #[apply(needs_namespaces)]
 fn flows_from_before_end_although_no_message_says_so(_: &Host) -> Outcome {
     let routed = tracked()?;
-    routed.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", "3").unwrap();
     let client = routed.client_socket(routed.client_end().v4.into()).unwrap();
     let server = routed.server_socket(routed.server_end().v4.into()).unwrap();
     client.send_to(b"query", server.local_addr().unwrap()).unwrap();
     server.recv_from(&mut [0; 8]).unwrap();
     let tracer = watch(&routed, &["-o", "json", "-e", "DESTROY"]);
+    // It is known by now. Its next packet is its last.
+    routed.router.sysctl("net.netfilter.nf_conntrack_udp_timeout", "1").unwrap();
+    client.send_to(b"query", server.local_addr().unwrap()).unwrap();
     let end = tracer.await_json("the end", |event| event["sport"] == client.local_addr().unwrap().port());
     assert_eq!((&end["preexisting"], &end["protocol"]), (&true.into(), &"udp".into()), "{end}");
     assert!(end["lifetime_ns"].is_null() && end["at_least_ns"].as_u64().is_some(), "{end}");
