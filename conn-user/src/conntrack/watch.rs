@@ -29,7 +29,7 @@ const MOST: usize = 1 << 9;
 const MOST_NEW: usize = 1 << 16;
 /// How long one namespace may keep all others waiting at the start of its watch, at its end, and for an account.
 const CATCH_UP: Duration = Duration::from_secs(5);
-/// How long pages of a dump are read at a time.
+/// How long pages of a dump are read at a time, or as long as messages were: a flood of messages delays no dump without end.
 const DUMP_SLICE: Duration = Duration::from_millis(2);
 
 /// Which flows are shown.
@@ -274,6 +274,7 @@ impl Watch {
         hear: &mut Hear<'_>,
     ) -> io::Result<bool> {
         let Buffers { page, batch } = buffers;
+        let begin = Instant::now();
         batch.clear();
         self.addresses.refresh(page)?;
         let mut empty = [true; 3];
@@ -300,7 +301,8 @@ impl Watch {
                 hear(Heard::Lost(Lost { of, ..lost }));
             }
         }
-        self.go_on_dumping(page, empty[Change::Destroy as usize], clock, hear)?;
+        let slice = DUMP_SLICE.max(begin.elapsed());
+        self.go_on_dumping(page, slice, empty[Change::Destroy as usize], clock, hear)?;
         // A few at a time: each is a line that has to be written.
         for life in self.unseen.split_off(self.unseen.len().saturating_sub(MOST)) {
             self.show_unseen_end(&life, clock, hear);
@@ -365,10 +367,11 @@ impl Watch {
         })
     }
 
-    /// Reads pages of the dump for a while. `ends_are_read`: no message about an end waits.
+    /// Reads pages of the dump for about `slice`. `ends_are_read`: no message about an end waits.
     fn go_on_dumping(
         &mut self,
         page: &mut [u8],
+        slice: Duration,
         ends_are_read: bool,
         clock: &WallClock,
         hear: &mut Hear<'_>,
@@ -388,7 +391,7 @@ impl Watch {
                 };
                 loop {
                     match dumper.page(page, &mut interrupted, &mut note)? {
-                        Progress::More if begin.elapsed() < DUMP_SLICE => {}
+                        Progress::More if begin.elapsed() < slice => {}
                         Progress::More => {
                             self.dump = DumpState::Running { interrupted };
                             break;

@@ -376,7 +376,7 @@ mod tests {
             "-g 192.0.2.1",
             "-j",
             "--forwarded --failed",
-            "--forwarded reason = reset",
+            "--forwarded reason = refused",
             "--forwarded dev = eth0",
             "count --forwarded --pid 1",
             "count --forwarded uid = 0",
