@@ -5,6 +5,7 @@
 //! sockets behind them.
 
 use std::ops::ControlFlow;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use conn_common::connection::{IN, OUT};
@@ -35,8 +36,10 @@ use crate::stream::ring::RingReader;
 
 /// Size of the ring, bytes: about 40,000 beginnings and ends of sockets.
 const RING: u32 = 8 << 20;
-/// The longest wait for records that the programs have counted: another CPU may still write a record before them.
-const MAX_WRITING: Duration = Duration::from_millis(1);
+/// The longest wait for records that the programs have counted: a task that was preempted may still write one before them.
+const MAX_WRITING: Duration = Duration::from_millis(20);
+/// Time between two looks for them.
+const LOOK_EVERY: Duration = Duration::from_micros(50);
 /// Time between two walks after losses, at the least.
 const WALK_EVERY: Duration = Duration::from_secs(10);
 
@@ -125,7 +128,7 @@ impl FlowOwners {
             if *taken >= counters[PRODUCED as usize] || begin.elapsed() >= MAX_WRITING {
                 break;
             }
-            std::hint::spin_loop();
+            thread::sleep(LOOK_EVERY);
         }
         if let Some(sweep) = sweep
             && sweep.due_in().is_zero()
