@@ -4,15 +4,22 @@ use super::conntrack_parity::run;
 use conn_tests::{
     harness::{Outcome, Skip, tool},
     host::Host,
-    needs_namespaces, needs_nothing, needs_tracing, needs_whole_machine,
+    needs_nothing, needs_tracing, needs_whole_machine,
     routed::Routed,
     sample::{self, ATTACKED, Page, Sample, ask, await_lines, watch},
     siege::Siege,
     stage::Stage,
     tracer::{Setup, Tracer},
+    traffic::process::Process,
 };
 use macro_rules_attribute::apply;
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::{TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 macro_rules! page {
     ($path:literal) => {
@@ -79,7 +86,7 @@ fn has_help(command: &str) -> bool {
 /// The sample of a router, which needs nft and conntrack.
 const ROUTER: &[Sample] = &[Sample { name: "router", make: router }];
 
-#[apply(needs_namespaces)]
+#[apply(needs_tracing)]
 fn the_sample_of_a_router_is_as_shown(_: &Host) -> Outcome {
     run("nft", &["--version"])?;
     run("conntrack", &["--version"])?;
@@ -150,16 +157,26 @@ fn router(_: &Stage) -> Vec<String> {
     let only = format!("--netns {}", routed.router.inum());
     let server = routed.serve(routed.server_end().v4.into()).unwrap();
     let sink = routed.server_socket(routed.server_end().v4.into()).unwrap();
-    let client = routed.client_socket(routed.client_end().v4.into()).unwrap();
+    let (ip, asked) = (routed.client_end().v4, sink.local_addr().unwrap());
     // So that the namespace has an entry, and conntrace does not say that nothing is tracked.
     routed.ping().unwrap();
     sample::watch_with(&only, &["--forwarded", "-p", "tcp,udp"], |tracer| {
-        client.send_to(b"query", sink.local_addr().unwrap()).unwrap();
+        let query = || {
+            let client = UdpSocket::bind((ip, 0)).unwrap();
+            client.send_to(b"query", asked).unwrap();
+            client.recv(&mut [0; 8]).unwrap();
+        };
+        let client = routed.client.run(|| Process::run("dig", &[], query));
         let (_, from) = sink.recv_from(&mut [0; 8]).unwrap();
         sink.send_to(b"answer", from).unwrap();
-        client.recv(&mut [0; 8]).unwrap();
+        client.join();
         await_lines(tracer, 1, "[UPDATE]");
-        routed.exchange(server.address).unwrap();
+        let exchange = || {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(b"x").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        };
+        routed.client.run(|| Process::run("curl", &[], exchange)).join();
         await_lines(tracer, 1, "TIME_WAIT");
         routed.router.run(|| run("conntrack", &["-F"])).unwrap();
         await_lines(tracer, 2, "[DESTROY]");
