@@ -50,7 +50,12 @@ impl LayoutHash {
     /// With one more text. Its length is part of it, so that two texts are not the same as another two.
     #[must_use]
     pub const fn text(self, text: &str) -> Self {
-        let bytes = text.as_bytes();
+        self.bytes(text.as_bytes())
+    }
+
+    /// The same for bytes.
+    #[must_use]
+    pub const fn bytes(self, bytes: &[u8]) -> Self {
         let mut hash = self.number(bytes.len() as u64);
         let mut at = 0;
         while at < bytes.len() {

@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod listener;
 pub mod name;
 pub mod owner;
+pub mod pin;
 pub mod protocol;
 pub mod quic;
 pub mod remote;

@@ -11,6 +11,7 @@ use crate::host::plan::PlanError;
 use crate::host::refusal::chain;
 use crate::kernel::iterator::WalkError;
 use crate::kernel::map::MapError;
+use crate::kernel::pin::error::PinError;
 use crate::kernel::probe::ProbeError;
 use crate::kernel::session::StartError;
 use crate::ledger::auditor::AuditError;
@@ -33,6 +34,9 @@ pub enum Error {
     /// A walk of sockets or files failed.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// The pins cannot be used.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// Connection tracking cannot be watched.
     #[error(transparent)]
     Track(#[from] TrackError),
@@ -153,6 +157,7 @@ impl From<StartError> for Error {
             StartError::Plan(error) => error.into(),
             StartError::Probe(error) => error.into(),
             StartError::Walk(error) => error.into(),
+            StartError::Pin(error) => error.into(),
         }
     }
 }
@@ -189,6 +194,7 @@ impl Error {
             Self::Map(error) => error.remedy().map(Cow::from),
             Self::Track(error) => error.remedy().map(Cow::from),
             Self::Taken { .. } => Some("stop it first, or choose another path with --socket".into()),
+            Self::Pin(error) => error.remedy().map(Cow::from),
             Self::Usage(_)
             | Self::Config { .. }
             | Self::Daemon { .. }

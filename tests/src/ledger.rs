@@ -250,7 +250,11 @@ pub struct Report {
 }
 
 impl Report {
-    fn parse(text: &str) -> Self {
+    /// Reads it from JSON.
+    ///
+    /// # Panics
+    /// It is no report.
+    pub fn parse(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_else(|error| panic!("not a report: {error}: {text}"))
     }
 

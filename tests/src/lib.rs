@@ -25,6 +25,7 @@ mod link;
 pub mod losses;
 pub mod map;
 pub mod netns;
+pub mod pins;
 pub mod port;
 pub mod range;
 pub mod routed;

@@ -51,6 +51,7 @@ mod live {
     mod scenario;
     mod self_cost;
     mod serve;
+    mod serve_pins;
     mod socket_state;
     mod sources;
     mod ss;

@@ -1,10 +1,13 @@
-//! `conntrace serve`: the daemon. It counts from its start to its end, and answers clients.
+//! `conntrace serve`: the daemon. It counts from its first start on, and answers clients.
+
+use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::cli::FrontArgs;
-use crate::error::{Error, UsageError};
+use crate::error::Error;
 use crate::host::facts::Host;
 use crate::kernel::load_options::Options;
-use crate::kernel::session::Session;
+use crate::kernel::pin::{self, Opened, PinSettings, Removed};
 use crate::output::stdout;
 use crate::serve;
 use crate::settings::ServeSettings;
@@ -19,20 +22,44 @@ pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
         return stdout::print(format!("{}: no mistakes\n", settings.config.display()));
     }
     if settings.detach {
-        let complaint = "nothing is pinned by this version, so there is nothing to take away";
-        return Err(UsageError::conflict("--detach", complaint).into());
-    }
-    if !settings.transient {
-        log::debug!("nothing is pinned below {}: the counts end with the daemon", settings.pins.display());
+        return detach(&settings.pins);
     }
     // One daemon at a time, before it loads programs.
     let socket = serve::open(settings)?;
-    let session = Session::start(host, &Options::counting())?;
+    let pins = PinSettings { root: settings.pins.clone(), transient: settings.transient };
+    let service = pin::open(host, &Options::counting(), &pins)?;
+    log_opened(&service.how);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(serve::run(typed, settings, host, &session, &socket))
+        .block_on(serve::run(typed, settings, host, &service.session, &socket))
+}
+
+/// Takes the pins away, and prints what was taken.
+fn detach(point: &Path) -> Result<(), Error> {
+    let removed = pin::detach(point)?;
+    let Removed { links, programs, maps, left } = &removed;
+    let mut text = format!("removed {links} links, {programs} programs and {maps} maps\n");
+    for path in left {
+        // Writing into a string does not fail.
+        _ = writeln!(text, "left {}: conntrace did not make it", path.display());
+    }
+    stdout::print(text)
+}
+
+/// Logs how the daemon came to its programs.
+fn log_opened(how: &Opened) {
+    match how {
+        Opened::New { why: None } => log::info!("counting begins"),
+        Opened::New { why: Some(why) } => log::warn!("counting begins anew: {why}"),
+        Opened::TakenOver => log::info!("the programs of the last daemon go on"),
+        Opened::Replaced => {
+            log::info!("the programs of the last daemon are replaced, and their counts go on");
+        }
+        Opened::Transient => log::info!("nothing is pinned: the counts end with the daemon"),
+        Opened::Unpinned { why } => log::warn!("nothing is pinned, so the counts end with the daemon: {why}"),
+    }
 }
 
 /// Runs the half of the daemon that speaks to clients.

@@ -96,7 +96,8 @@ impl Attached {
     }
 }
 
-/// Loads and attaches the programs that the run asks for. Those that this kernel refuses are left out.
+/// Loads the programs that the run asks for. Those that this kernel refuses are left out. All are attached but the one that
+/// counts refused attempts, which is attached with the other hooks that count.
 pub(super) fn attach(
     programs: &mut BTreeMap<&str, &mut Program>,
     btf: &Btf,
@@ -106,7 +107,13 @@ pub(super) fn attach(
 ) -> Attached {
     let mut attached = Attached::default();
     if options.counts || options.wants_attempts() {
-        attached.refused = attach_tracepoint(programs, btf, name::REFUSED, SEND_RESET);
+        let program = programs.get_mut(name::REFUSED).map(|program| &mut **program);
+        attached.refused = match program {
+            Some(Program::BtfTracePoint(program)) => {
+                is_attached(name::REFUSED, &program.load(SEND_RESET, btf))
+            }
+            _ => false,
+        };
     }
     if options.wants_attempts() {
         attached.requested = plan.cgroup_root.as_deref().is_some_and(|root| attach_requested(programs, root));

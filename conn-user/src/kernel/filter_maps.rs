@@ -10,20 +10,26 @@ use crate::kernel::load_options::RemoteOptions;
 use crate::kernel::map::{Array, HashMap, MapError, PrefixSet};
 use crate::kernel::probe::Probe;
 
-/// Sets the globals and the sizes of the maps, before the programs are loaded.
-pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a KernelPart) {
+/// The sizes of the maps.
+pub(super) fn sizes(pushed: &KernelPart) -> [(&'static str, u32); 3] {
     // A map holds at least one entry.
     let room = |entries: usize| u32::try_from(entries.max(1)).unwrap_or(u32::MAX);
+    [
+        (name::SOURCES, room(pushed.sources.len())),
+        (name::DESTINATIONS, room(pushed.destinations.len())),
+        (name::VALUES, room(pushed.values.len())),
+    ]
+}
+
+/// Sets the globals, before the programs are loaded.
+pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, pushed: &'a KernelPart) {
     loader
         .override_global(name::WANTED_DIRECTIONS, &pushed.directions, true)
         .override_global(name::WANTED_FAMILIES, &pushed.families, true)
         .override_global(name::WANTED_STATES, &pushed.states, true)
         .override_global(name::SET_MODES, &pushed.modes, true)
         .override_global(name::MARK_MASK, &pushed.mark_mask, true)
-        .override_global(name::WANTED_MARK, &pushed.mark, true)
-        .map_max_entries(name::SOURCES, room(pushed.sources.len()))
-        .map_max_entries(name::DESTINATIONS, room(pushed.destinations.len()))
-        .map_max_entries(name::VALUES, room(pushed.values.len()));
+        .override_global(name::WANTED_MARK, &pushed.mark, true);
     if let Some(ports) = &pushed.dports {
         loader.override_global(name::SERVICE_PORTS, &ports[..], true);
     }

@@ -39,13 +39,13 @@ pub(super) struct Globals {
 }
 
 impl Globals {
-    /// Fresh seeds, and the times of this host in ticks.
+    /// Fresh seeds if the run has flows, and the times of this host in ticks. Without flows, equal runs have equal globals.
     pub(super) fn new(timeouts: FlowTimeouts, options: &Options) -> Self {
         let tick_ns = flows::tick_ns();
         let ticks = |ns: u64| u32::try_from(ns.div_ceil(tick_ns)).unwrap_or(u32::MAX);
         let seconds = |s: u64| ticks(s * 1_000_000_000);
         Self {
-            seeds: [(); 2].map(|()| RandomState::new().hash_one(0)),
+            seeds: [(); 2].map(|()| options.flows.map_or(0, |_| RandomState::new().hash_one(0))),
             bits: buckets(options).trailing_zeros(),
             timeout: seconds(timeouts.flow_s.into()),
             stream_timeout: seconds(timeouts.stream_s.into()),
@@ -62,18 +62,24 @@ fn buckets(options: &Options) -> u32 {
     (options.flows.unwrap_or(0) / BUCKET).next_power_of_two().max(2)
 }
 
-/// Sets sizes and globals. In a run without flows, all maps have one entry.
-pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals, options: &Options) {
+/// The sizes of the maps. In a run without flows, all maps have one entry.
+pub(super) fn sizes(options: &Options) -> [(&'static str, u32); 7] {
     let entries = |entries: u32| if options.flows.is_some() { entries } else { 1 };
     let counts = |entries: u32| if options.flow_counts { entries } else { 1 };
+    [
+        (name::FLOWS, entries(BUCKET * buckets(options))),
+        (name::FLOW_TAGS, entries(buckets(options))),
+        (name::FLOW_SOCKETS, entries(1 << SOCKET_BITS)),
+        (name::FLOW_CLOSED, entries(CLOSED_SOCKETS)),
+        (name::FLOW_HOLDERS, entries(HOLDERS)),
+        (name::FLOW_COUNTS, counts(flow_counts::ENTRIES)),
+        (name::FLOW_NETNS, counts(NAMESPACES * flow_counts::NETNS_SHARDS)),
+    ]
+}
+
+/// Sets the globals.
+pub(super) fn prepare<'a>(loader: &mut EbpfLoader<'a>, globals: &'a Globals) {
     loader
-        .map_max_entries(name::FLOWS, entries(BUCKET * buckets(options)))
-        .map_max_entries(name::FLOW_TAGS, entries(buckets(options)))
-        .map_max_entries(name::FLOW_SOCKETS, entries(1 << SOCKET_BITS))
-        .map_max_entries(name::FLOW_CLOSED, entries(CLOSED_SOCKETS))
-        .map_max_entries(name::FLOW_HOLDERS, entries(HOLDERS))
-        .map_max_entries(name::FLOW_COUNTS, counts(flow_counts::ENTRIES))
-        .map_max_entries(name::FLOW_NETNS, counts(NAMESPACES * flow_counts::NETNS_SHARDS))
         .override_global(name::FLOWS_COUNTED, &globals.counted, true)
         .override_global(name::FLOW_SEEDS[0], &globals.seeds[0], true)
         .override_global(name::FLOW_SEEDS[1], &globals.seeds[1], true)

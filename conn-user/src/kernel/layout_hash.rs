@@ -1,76 +1,35 @@
-//! The hash over all that shapes the maps of a run: [`conn_common::layout_hash`] with what is known at run time.
+//! The layout of a run: all that shapes its maps, with a hash over it: [`conn_common::layout_hash`] with what is known
+//! before the maps are made.
 //!
 //! Two runs with the same hash understand each other's maps. Tags of programs do not say that: a tag does not cover
 //! the frozen globals.
 
-use aya::Ebpf;
-use aya::maps::{Map, MapError};
+use aya_obj::ParseError;
 use conn_common::layout_hash::{LayoutHash, RECORDS};
-use conn_common::name;
+use conn_common::pin::{CHOICES, PinRecord};
 
 use crate::host::offsets::Offsets;
 use crate::host::plan::Plan;
-use crate::kernel::load_options::{HAS_TABLES, Options};
-
-/// Maps whose size follows from the open files of the host, or from `--buffer-size`. Their size is not part of the
-/// hash: a later run takes it from the map.
-const SIZED_BY_HOST: [&str; 7] = [
-    name::EVENTS,
-    name::SOCKET_STATES,
-    name::COUNTED_STATES,
-    name::OVERFLOW_STATES,
-    name::OVERFLOW_COUNTED,
-    name::PENDING_OVERFLOW,
-    name::PENDING_OWNERS,
-];
-
-/// The kernel's description of a map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct MapShape {
-    name: String,
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    flags: u32,
-}
-
-impl MapShape {
-    /// Asks the kernel. `None` for a map of a type that holds no state.
-    fn new(name: &str, map: &Map) -> Option<Result<Self, MapError>> {
-        let (Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LpmTrie(data)
-        | Map::PerCpuArray(data)
-        | Map::RingBuf(data)
-        | Map::SkStorage(data)) = map
-        else {
-            return None;
-        };
-        let shape = |info: aya::maps::MapInfo| -> Result<Self, MapError> {
-            Ok(Self {
-                name: name.to_owned(),
-                map_type: info.map_type()? as u32,
-                key_size: info.key_size(),
-                value_size: info.value_size(),
-                max_entries: info.max_entries(),
-                flags: info.map_flags(),
-            })
-        };
-        // Frozen globals belong to a program and are never shared.
-        (!name.starts_with('.')).then(|| data.info().and_then(shape))
-    }
-
-    fn add_to(&self, hash: LayoutHash) -> LayoutHash {
-        let size = if SIZED_BY_HOST.contains(&self.name.as_str()) { 0 } else { self.max_entries };
-        [self.map_type, self.key_size, self.value_size, size, self.flags]
-            .into_iter()
-            .fold(hash.text(&self.name), |hash, number| hash.number(number.into()))
-    }
-}
+use crate::kernel::load;
+use crate::kernel::load_options::{HAS_TABLES, HostSizes, Options};
+use crate::kernel::map_shape::MapShape;
 
 /// The options and the plan of a run that shape its maps, by name.
-fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 7] {
+type Choices = [(&'static str, u64); 7];
+const _: () = assert!(size_of::<Choices>() <= CHOICES * size_of::<(&str, u64)>());
+
+/// The layout of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// The maps that runs share.
+    pub maps: Vec<MapShape>,
+    /// What the run is for.
+    choices: Choices,
+    /// A hash over the offsets in the kernel's structures.
+    offsets: u64,
+}
+
+fn choices(plan: &Plan, options: &Options) -> Choices {
     let witnesses = plan.hooks.names().iter().fold(LayoutHash::EMPTY, |hash, name| hash.text(name));
     let has_table = options.table_bits(plan.hooks, plan.open_files) != 0;
     [
@@ -85,32 +44,59 @@ fn choices(plan: &Plan, options: &Options) -> [(&'static str, u64); 7] {
     ]
 }
 
-/// The hash of a run whose maps have been made.
-///
-/// # Errors
-/// The kernel does not describe a map.
-pub(super) fn layout_hash(
-    ebpf: &Ebpf,
-    plan: &Plan,
-    options: &Options,
-    layout: &Offsets,
-) -> Result<u64, MapError> {
-    let mut maps =
-        ebpf.maps().filter_map(|(name, map)| MapShape::new(name, map)).collect::<Result<Vec<_>, _>>()?;
-    maps.sort_by(|one, other| one.name.cmp(&other.name));
-    let offsets = layout.globals().map(|(name, &offset)| (name, offset.into()));
-    Ok(hash(&maps, choices(plan, options).into_iter().chain(offsets)))
-}
+impl Layout {
+    /// The layout of a run with these offsets.
+    pub(super) fn new(plan: &Plan, options: &Options, layout: &Offsets) -> Result<Self, ParseError> {
+        let sizes = load::sizes(plan, options, &HostSizes::planned(plan, options));
+        let offsets = layout
+            .globals()
+            .fold(LayoutHash::EMPTY, |hash, (name, &offset)| hash.text(name).number(offset.into()));
+        Ok(Self { maps: MapShape::all(&sizes)?, choices: choices(plan, options), offsets: offsets.value() })
+    }
 
-fn hash<'a>(maps: &[MapShape], numbers: impl IntoIterator<Item = (&'a str, u64)>) -> u64 {
-    let hash = maps.iter().fold(RECORDS, |hash, map| map.add_to(hash));
-    numbers.into_iter().fold(hash, |hash, (name, number)| hash.text(name).number(number)).value()
+    /// The hash over all of it.
+    pub(super) fn hash(&self) -> u64 {
+        let hash = self.maps.iter().fold(RECORDS, |hash, map| map.add_to(hash));
+        let named = self.choices.into_iter().chain([("offsets", self.offsets)]);
+        named.fold(hash, |hash, (name, number)| hash.text(name).number(number)).value()
+    }
+
+    /// A record of the parts.
+    pub(super) fn record(&self) -> PinRecord {
+        let mut choices = [0; CHOICES];
+        for (room, (_, number)) in choices.iter_mut().zip(self.choices) {
+            *room = number;
+        }
+        PinRecord {
+            layout: self.hash(),
+            records: RECORDS.value(),
+            offsets: self.offsets,
+            choices,
+            ..PinRecord::EMPTY
+        }
+    }
+
+    /// What differs in the layout of a record, for people; none if only the shapes of maps do.
+    pub(super) fn difference(&self, record: &PinRecord) -> Option<String> {
+        if record.records != RECORDS.value() {
+            return Some("the records in the maps differ".into());
+        }
+        for ((name, ours), theirs) in self.choices.into_iter().zip(record.choices) {
+            if ours != theirs {
+                return Some(format!("the option {name} was {theirs:x} and is {ours:x}"));
+            }
+        }
+        (record.offsets != self.offsets).then(|| "the offsets in the kernel's structures differ".into())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use conn_common::name;
+
     use super::*;
     use crate::host::plan::HookSet;
+    use crate::kernel::map_shape::SIZED_BY_HOST;
 
     fn shape(name: &str) -> MapShape {
         MapShape {
@@ -123,8 +109,21 @@ mod tests {
         }
     }
 
+    fn plan_with(hooks: HookSet, shards: u32, open_files: u32) -> Plan {
+        Plan { hooks, cgroup_root: None, cpus: 2, shards, open_files, degradations: vec![] }
+    }
+
+    const WITNESSES: HookSet =
+        HookSet { set_state: true, sock_ops: true, destroy_sock: true, ..HookSet::NONE };
+
+    fn layout(maps: Vec<MapShape>, plan: &Plan, options: &Options) -> Layout {
+        Layout { maps, choices: choices(plan, options), offsets: 48 }
+    }
+
     #[test]
     fn hash_changes_with_each_number_of_a_map() {
+        let plan = plan_with(WITNESSES, 2, 500);
+        let hash = |maps: &[MapShape]| layout(maps.to_vec(), &plan, &Options::counting()).hash();
         let base = shape(name::LEDGER);
         let changed = [
             MapShape { name: name::NETNS.into(), ..base.clone() },
@@ -135,50 +134,51 @@ mod tests {
             MapShape { flags: 0, ..base.clone() },
         ];
         for map in changed {
-            assert_ne!(
-                hash(std::slice::from_ref(&map), []),
-                hash(std::slice::from_ref(&base), []),
-                "{map:?}"
-            );
+            assert_ne!(hash(std::slice::from_ref(&map)), hash(std::slice::from_ref(&base)), "{map:?}");
         }
-        assert_ne!(hash(&[base.clone(), shape(name::NETNS)], []), hash(&[base], []));
+        assert_ne!(hash(&[base.clone(), shape(name::NETNS)]), hash(&[base]));
     }
 
     #[test]
     fn hash_ignores_sizes_that_follow_from_the_host() {
+        let plan = plan_with(WITNESSES, 2, 500);
+        let hash = |map: MapShape| layout(vec![map], &plan, &Options::counting()).hash();
         for name in SIZED_BY_HOST {
             let larger = MapShape { max_entries: 1 << 20, ..shape(name) };
-            assert_eq!(hash(&[larger], []), hash(&[shape(name)], []), "{name}");
+            assert_eq!(hash(larger), hash(shape(name)), "{name}");
         }
     }
 
     #[test]
-    fn hash_changes_with_each_choice_and_offset() {
-        let witnesses = HookSet { set_state: true, sock_ops: true, destroy_sock: true, ..HookSet::NONE };
-        let plan = Plan {
-            hooks: witnesses,
-            cgroup_root: None,
-            cpus: 2,
-            shards: 2,
-            open_files: 500,
-            degradations: vec![],
-        };
-        let of = |plan: &Plan, options: &Options, offset: u64| {
-            hash(&[], choices(plan, options).into_iter().chain([("SKC_NET", offset)]))
-        };
-        let base = of(&plan, &Options::counting(), 48);
-        let all = HookSet { set_state_again: true, ..witnesses };
+    fn hash_changes_with_each_choice_and_offset_which_is_named() {
+        let plan = plan_with(WITNESSES, 2, 500);
+        let counting = Options::counting();
+        let base = layout(vec![], &plan, &counting);
+        let all = HookSet { set_state_again: true, ..WITNESSES };
         let changed = [
-            of(&plan, &Options::counting(), 56),
-            of(&plan, &Options { durations: true, ..Options::counting() }, 48),
-            of(&plan, &Options { kinds: 1, ..Options::counting() }, 48),
-            of(&plan, &Options { owners: name::HOLDERS, ..Options::counting() }, 48),
-            of(&plan, &Options { counts: false, ..Options::counting() }, 48),
-            of(&Plan { hooks: all, ..plan.clone() }, &Options::counting(), 48),
-            of(&Plan { shards: 4, ..plan.clone() }, &Options::counting(), 48),
+            (Layout { offsets: 56, ..base.clone() }, "the offsets in the kernel's structures differ"),
+            (
+                layout(vec![], &plan, &Options { durations: true, ..Options::counting() }),
+                "the option only_counts",
+            ),
+            (layout(vec![], &plan, &Options { kinds: 1, ..Options::counting() }), "the option only_counts"),
+            (
+                layout(vec![], &plan, &Options { owners: 2, ..Options::counting() }),
+                "the option owners was 2 and is 0",
+            ),
+            (layout(vec![], &plan, &Options { counts: false, ..Options::counting() }), "the option tables"),
+            (layout(vec![], &plan_with(all, 2, 500), &counting), "the option witnesses"),
+            (layout(vec![], &plan_with(WITNESSES, 4, 500), &counting), "the option shards was 4 and is 2"),
         ];
-        assert!(changed.iter().all(|&hash| hash != base), "{base} {changed:?}");
+        for (other, named) in changed {
+            assert_ne!(other.hash(), base.hash(), "{named}");
+            let difference = base.difference(&other.record()).unwrap();
+            assert!(difference.starts_with(named), "{difference}");
+        }
+        assert_eq!(base.difference(&base.record()), None);
+        let other = PinRecord { records: 1, ..base.record() };
+        assert_eq!(base.difference(&other).as_deref(), Some("the records in the maps differ"));
         // A host with more open files has larger tables of the same shape.
-        assert_eq!(of(&Plan { open_files: 900_000, ..plan }, &Options::counting(), 48), base);
+        assert_eq!(layout(vec![], &plan_with(WITNESSES, 2, 900_000), &counting).hash(), base.hash());
     }
 }

@@ -11,7 +11,7 @@ use crate::filter::expression::Field;
 use crate::filter::protocols::Protocols;
 use crate::filter::{Filter, KernelPart};
 use crate::host::accept_hook::AcceptHook;
-use crate::host::plan::HookSet;
+use crate::host::plan::{HookSet, Plan};
 
 /// The smallest ring that the kernel makes, in bytes, for runs without events.
 const NO_RING: u32 = 4096;
@@ -19,6 +19,32 @@ const NO_RING: u32 = 4096;
 /// True if the programs may use tables with busy slots. A busy slot needs an atomic instruction that arm64 compiles
 /// since Linux 5.18 only; x86 compiles it in all kernels from 5.15 on.
 pub(crate) const HAS_TABLES: bool = cfg!(target_arch = "x86_64");
+
+/// Sizes that follow from the open files of the host, or from `--buffer-size`. A run that takes maps over has the sizes of
+/// these maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HostSizes {
+    /// Bytes of the ring.
+    pub ring_bytes: u32,
+    /// See [`Options::table_bits`].
+    pub table_bits: u32,
+    /// See [`Options::overflow_states`].
+    pub overflow: u32,
+    /// See [`Options::pending_owners`].
+    pub pending: u32,
+}
+
+impl HostSizes {
+    /// The sizes of a run that makes its own maps.
+    pub(super) fn planned(plan: &Plan, options: &Options) -> Self {
+        Self {
+            ring_bytes: options.ring_bytes,
+            table_bits: options.table_bits(plan.hooks, plan.open_files),
+            overflow: options.overflow_states(plan.open_files),
+            pending: options.pending_owners(plan.open_files),
+        }
+    }
+}
 
 /// What a run counts per remote address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +166,16 @@ impl Options {
     /// True if the run wants an event of each attempt that has made no connection yet.
     pub(crate) const fn wants_attempts(&self) -> bool {
         self.kinds & bit(ATTEMPT) != 0
+    }
+
+    /// True if a later process may go on with the maps: nothing goes into a ring, and no filter, no flows and no remote
+    /// addresses are in them.
+    pub(super) fn may_be_pinned(&self) -> bool {
+        self.counts
+            && self.kinds == 0
+            && self.flows.is_none()
+            && self.remotes.is_none()
+            && self.filter == Self::counting().filter
     }
 
     /// True if the run needs neither events nor owners nor times nor addresses.

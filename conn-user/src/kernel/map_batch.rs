@@ -14,7 +14,7 @@ use nix::libc;
 
 use crate::kernel::map::{Handle, MapAction, MapError};
 use crate::kernel::plain::{Cell, Plain};
-use crate::kernel::syscall::{Batch, lookup_batch};
+use crate::kernel::syscall::{Batch, first_value, lookup_batch};
 
 /// How many entries one call asks for at first.
 const CAPACITY: usize = 256;
@@ -55,6 +55,15 @@ impl<K: Plain, V: Plain> Entries<V, K> {
             }
         }
     }
+}
+
+/// The bytes of a section of frozen globals, which is an array of one value.
+pub(super) fn globals(section: &MapData) -> Result<Vec<u8>, MapError> {
+    let name = "of globals";
+    let info = section.info().map_err(|error| MapError::new(name, MapAction::Read, &error))?;
+    // SAFETY: the size is that of the map, which has one value for all CPUs: `Map::Array`, as the caller has it.
+    let read = unsafe { first_value(section.fd().as_fd(), info.value_size() as usize) };
+    read.map_err(|source| MapError::Kernel { action: MapAction::Read, name, source })
 }
 
 impl<K: Plain, V: Plain> Handle for Entries<V, K> {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, Once};
 use std::thread::{self, ScopedJoinHandle};
 
+use aya::programs::links::FdLink;
 use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -22,11 +24,13 @@ use crate::host::plan::Plan;
 use crate::host::refusal::{Refusal, errno};
 use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::btf::KernelBtf;
-use crate::kernel::layout_hash::layout_hash;
+use crate::kernel::layout_hash::Layout;
+use crate::kernel::load::MapSource;
 use crate::kernel::load_options::Options;
 use crate::kernel::map::{self, Array, Handle, HashMap, MapError};
+use crate::kernel::pin::error::PinError;
 use crate::kernel::program_log::ProgramLog;
-use crate::kernel::program_stats::ProgramStats;
+use crate::kernel::program_stats::{EarlierProgram, ProgramStats, Watched};
 use crate::kernel::ring::Ring;
 use crate::kernel::thread_pool::locked;
 use crate::kernel::{accept_search, attempt_hooks, filter_maps, load, syscall, thread_pool};
@@ -100,6 +104,9 @@ impl ProbeError {
 /// or looks up, and the handles that it returns lock nothing.
 pub struct Probe {
     ebpf: Mutex<Ebpf>,
+    links: Mutex<BTreeMap<&'static str, FdLink>>,
+    /// Programs that an earlier process attached.
+    adopted: BTreeMap<&'static str, EarlierProgram>,
     btf: Mutex<KernelBtf>,
     accept_parameters: Option<u32>,
     sight: Sight,
@@ -120,6 +127,18 @@ impl Probe {
     /// # Errors
     /// What the kernel lacks or refuses, with the remedy.
     pub fn load(plan: &Plan, options: &Options) -> Result<Self, ProbeError> {
+        Self::load_from(plan, options, |_| Ok(MapSource::new(plan, options)))
+    }
+
+    /// The same with the maps that `source` chooses once the offsets in the kernel's structures are known.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses, with the remedy, or the error of `source`.
+    pub(super) fn load_from<E: From<ProbeError>>(
+        plan: &Plan,
+        options: &Options,
+        source: impl FnOnce(&Offsets) -> Result<MapSource, E>,
+    ) -> Result<Self, E> {
         let probe = thread::scope(|scope| {
             let layout = scope.spawn(Offsets::probe);
             // By default aya parses the kernel's types here and keeps them, only to relocate objects that ask
@@ -127,19 +146,23 @@ impl Probe {
             let mut loader = EbpfLoader::new();
             loader.btf(None);
             let btf = scope.spawn(KernelBtf::probe);
-            let layout = joined(layout)?;
+            let layout = joined(layout).map_err(ProbeError::from)?;
+            let source = source(&layout)?;
             let reasons =
                 if options.wants_attempts() { DropReasons::probe() } else { DropReasons::default() };
-            let ebpf = load::load(loader, plan, options, &layout, reasons)?;
+            let ebpf =
+                load::load(loader, plan, options, &source, &layout, reasons).map_err(ProbeError::from)?;
             if log::log_enabled!(log::Level::Debug) {
-                match layout_hash(&ebpf, plan, options, &layout) {
-                    Ok(hash) => log::debug!("layout of the maps: {hash:016x}"),
+                match Layout::new(plan, options, &layout) {
+                    Ok(layout) => log::debug!("layout of the maps: {:016x}", layout.hash()),
                     Err(error) => log::debug!("layout of the maps: {error}"),
                 }
             }
-            Ok::<_, ProbeError>(Self {
+            Ok::<_, E>(Self {
                 ebpf: Mutex::new(ebpf),
-                btf: Mutex::new(joined(btf)?),
+                links: Mutex::default(),
+                adopted: BTreeMap::new(),
+                btf: Mutex::new(joined(btf).map_err(ProbeError::from)?),
                 accept_parameters: layout.accept_parameters,
                 sight: Sight::of_listeners(&layout),
                 lists_half_open: options.listed & name::LIST_HALF_OPEN != 0,
@@ -147,9 +170,28 @@ impl Probe {
                 reasons,
             })
         })?;
-        filter_maps::fill(&probe, &options.filter)?;
-        options.remotes.iter().try_for_each(|remotes| filter_maps::fill_remote_slots(&probe, remotes))?;
+        filter_maps::fill(&probe, &options.filter).map_err(ProbeError::from)?;
+        let fill = |remotes| filter_maps::fill_remote_slots(&probe, remotes);
+        options.remotes.iter().try_for_each(fill).map_err(ProbeError::from)?;
         Ok(probe)
+    }
+
+    /// The links of the attached hooks, by the name of the program. A hook is detached with its last descriptor and pin.
+    pub(super) fn links(&self) -> MutexGuard<'_, BTreeMap<&'static str, FdLink>> {
+        locked(&self.links)
+    }
+
+    /// Pins a loaded program.
+    pub(super) fn pin_program(&self, name: &'static str, path: &Path) -> Result<(), PinError> {
+        let mut ebpf = self.ebpf();
+        let what = || format!("pinning program {name}");
+        let program = ebpf.program_mut(name).ok_or_else(|| PinError::other(&what(), "there is none"))?;
+        program.pin(path).map_err(|error| PinError::other(&what(), error))
+    }
+
+    /// Notes programs of an earlier process, which run in the place of those of this one.
+    pub(super) fn adopt_programs(&mut self, programs: BTreeMap<&'static str, EarlierProgram>) {
+        self.adopted = programs;
     }
 
     /// True if the socket iterator also writes half-open connections.
@@ -327,8 +369,13 @@ impl Probe {
             name::FLOW_INGRESS,
             name::FLOW_RELEASE,
         ];
-        let fd = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
-        ProgramStats(names.into_iter().filter_map(|name| Some((name, fd(name)?))).collect())
+        let own = |name| ebpf.program(name)?.fd().ok()?.as_fd().try_clone_to_owned().ok();
+        let watched = |name| {
+            let Some(earlier) = self.adopted.get(name) else { return Some(Watched::new(own(name)?, 0)) };
+            let fd = earlier.fd.as_ref().map_or_else(|| own(name), |fd| fd.try_clone().ok());
+            Some(Watched::new(fd?, earlier.missed))
+        };
+        ProgramStats::new(names.into_iter().filter_map(|name| Some((name, watched(name)?))))
     }
 
     /// A link of an iterator, which is loaded if it is not yet.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::sys::{Stats, enable_stats};
 
@@ -22,6 +22,12 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// The counts of the program behind a descriptor.
+    pub(super) fn read(program: BorrowedFd<'_>) -> Option<Self> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+        Self::from_fdinfo(&info)
+    }
+
     fn from_fdinfo(info: &str) -> Option<Self> {
         let field =
             |name: &str| info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok();
@@ -33,18 +39,47 @@ impl Cost {
     }
 }
 
+/// A hook in the time before this process.
+#[derive(Debug)]
+pub(super) struct EarlierProgram {
+    /// The program that an earlier process loaded and that still runs; none if this process has replaced it.
+    pub fd: Option<OwnedFd>,
+    /// How often the kernel skipped the programs that are gone.
+    pub missed: u64,
+}
+
+/// An attached program whose counts are read.
+#[derive(Debug)]
+pub(super) struct Watched {
+    fd: OwnedFd,
+    missed_before: u64,
+}
+
+impl Watched {
+    /// `missed_before` is how often the kernel skipped earlier programs of the hook.
+    pub(super) const fn new(fd: OwnedFd, missed_before: u64) -> Self {
+        Self { fd, missed_before }
+    }
+
+    fn cost(&self) -> Option<Cost> {
+        let cost = Cost::read(self.fd.as_fd())?;
+        Some(Cost { missed: cost.missed + self.missed_before, ..cost })
+    }
+}
+
 /// Descriptors of attached programs. Usable on any thread.
 #[derive(Debug)]
-pub struct ProgramStats(pub(super) BTreeMap<&'static str, OwnedFd>);
+pub struct ProgramStats(BTreeMap<&'static str, Watched>);
 
 impl ProgramStats {
+    /// By the program's name.
+    pub(super) fn new(programs: impl Iterator<Item = (&'static str, Watched)>) -> Self {
+        Self(programs.collect())
+    }
+
     /// The kernel's counts so far, by the program's name. A program that cannot be read is left out.
     pub fn read(&self) -> BTreeMap<&'static str, Cost> {
-        let cost = |fd: &OwnedFd| {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-            Cost::from_fdinfo(&info)
-        };
-        self.0.iter().filter_map(|(&name, fd)| Some((name, cost(fd)?))).collect()
+        self.0.iter().filter_map(|(&name, watched)| Some((name, watched.cost()?))).collect()
     }
 }
 

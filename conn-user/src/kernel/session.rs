@@ -12,9 +12,11 @@ use crate::host::plan::{self, Degradation, HookSet, Plan, PlanError, plan};
 use crate::host::refusal::chain;
 use crate::kernel::attempt_hooks::{Attached, Sight};
 use crate::kernel::counters::Counters;
+use crate::kernel::epoch::Epoch;
 use crate::kernel::iterator::{AdoptIterator, WalkError};
 use crate::kernel::load_options::Options;
 use crate::kernel::map::MapError;
+use crate::kernel::pin::error::PinError;
 use crate::kernel::probe::{Probe, ProbeError};
 use crate::kernel::sockets;
 
@@ -30,6 +32,9 @@ pub enum StartError {
     /// The sockets that exist cannot be adopted.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// The pins cannot be used.
+    #[error(transparent)]
+    Pin(#[from] PinError),
 }
 
 impl From<MapError> for StartError {
@@ -55,6 +60,8 @@ pub struct Session {
     pub flow_drops: bool,
     /// The namespaces whose sockets were adopted, by inode number.
     pub adopted: BTreeSet<u32>,
+    /// When counting began.
+    pub epoch: Epoch,
 }
 
 impl Session {
@@ -63,56 +70,112 @@ impl Session {
     /// # Errors
     /// What this host lacks or refuses, with the remedy.
     pub fn start(host: &Host, options: &Options) -> Result<Self, StartError> {
-        log::debug!("host: {host:?}");
-        let mut plan = plan(host, options.hooks)?;
-        if options.flows.is_some() {
-            flows::check(host)?;
-        }
-        for degradation in &plan.degradations {
-            log_degradation(degradation);
-        }
-        loop {
-            log::debug!("plan: {plan:?}");
-            let refused = match Self::start_as_planned(&plan, options) {
-                // Hooks that the command line chooses are these or none.
-                Err(StartError::Probe(error)) if options.hooks.is_none() => error,
-                started => return started,
-            };
-            plan = match plan_without(&plan, &refused) {
-                Some(next) => next,
-                None => return Err(refused.into()),
-            };
-            log::debug!("{}", chain(&refused));
-            plan.degradations.last().into_iter().for_each(log_degradation);
-        }
+        start_by_plans(host, options, |plan| {
+            let prepared = Prepared::load(Probe::load(plan, options)?, plan, options)?;
+            prepared.attach(options)?.begin(options)
+        })
+    }
+}
+
+/// Starts by the plan for the host. Where the kernel refuses a hook, starts by a plan without it.
+///
+/// # Errors
+/// What this host lacks or refuses, with the remedy.
+pub(super) fn start_by_plans<T>(
+    host: &Host,
+    options: &Options,
+    mut start: impl FnMut(&Plan) -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    log::debug!("host: {host:?}");
+    let mut plan = plan(host, options.hooks)?;
+    if options.flows.is_some() {
+        flows::check(host)?;
+    }
+    for degradation in &plan.degradations {
+        log_degradation(degradation);
+    }
+    loop {
+        log::debug!("plan: {plan:?}");
+        let refused = match start(&plan) {
+            // Hooks that the command line chooses are these or none.
+            Err(StartError::Probe(error)) if options.hooks.is_none() => error,
+            started => return started,
+        };
+        plan = match plan_without(&plan, &refused) {
+            Some(next) => next,
+            None => return Err(refused.into()),
+        };
+        log::debug!("{}", chain(&refused));
+        plan.degradations.last().into_iter().for_each(log_degradation);
+    }
+}
+
+/// A session before it counts.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The maps and programs.
+    pub probe: Probe,
+    plan: Plan,
+    accepts: Search,
+    refusals_are_seen: bool,
+    flow_drops: bool,
+}
+
+impl Prepared {
+    /// Loads the programs.
+    pub(super) fn load(probe: Probe, plan: &Plan, options: &Options) -> Result<Self, StartError> {
+        let (accepts, attempts) = load_programs(&probe, plan, options)?;
+        let plan = plan.clone();
+        Ok(Self { probe, plan, accepts, refusals_are_seen: attempts.refused, flow_drops: false })
     }
 
-    /// Loads, attaches, switches on and adopts.
-    fn start_as_planned(plan: &Plan, options: &Options) -> Result<Self, StartError> {
-        let probe = Probe::load(plan, options)?;
-        let counters = Arc::new(Counters::new(&probe)?);
-        let ((accepts, attempts), asks_owners) =
-            (load_programs(&probe, plan, options)?, asks_owners(options));
-        let sight = Sight {
-            begun: plan.hooks.sock_ops,
-            refused: attempts.refused,
-            ..probe.sight().filtered(&options.filter)
-        };
-        probe.attach_hooks(plan)?;
-        let flow_drops = match plan.cgroup_root.as_deref().filter(|_| options.flows.is_some()) {
-            Some(root) => probe.attach_flows(root, options)?,
-            None => false,
-        };
+    /// The programs of an earlier process go on. `refusals_are_seen` says whether refused attempts are counted.
+    pub(super) fn of_earlier(probe: Probe, plan: &Plan, refusals_are_seen: bool) -> Self {
+        Self { probe, plan: plan.clone(), accepts: Search::default(), refusals_are_seen, flow_drops: false }
+    }
+
+    /// Attaches the hooks, which count nothing yet.
+    pub(super) fn attach(mut self, options: &Options) -> Result<Self, StartError> {
+        self.probe.attach_hooks(&self.plan)?;
+        if let Some(root) = self.plan.cgroup_root.as_deref().filter(|_| options.flows.is_some()) {
+            self.flow_drops = self.probe.attach_flows(root, options)?;
+        }
+        Ok(self)
+    }
+
+    /// Switches the hooks on, and adopts.
+    pub(super) fn begin(self, options: &Options) -> Result<Session, StartError> {
+        let owners = asks_owners(options);
+        let probe = &self.probe;
+        let epoch = Epoch::begin();
         probe.enable()?;
-        if options.flows.is_some() && asks_owners {
-            AdoptIterator::of_flow_owners(&probe)?.each(|()| {})?;
+        if options.flows.is_some() && owners {
+            AdoptIterator::of_flow_owners(probe)?.each(|()| {})?;
         }
         if options.kinds != 0 {
             // Without events, the first report loads more programs.
             probe.release_btf();
         }
-        let adopted = if watches(plan) { sockets::adopt_all(&probe, asks_owners)? } else { BTreeSet::new() };
-        Ok(Self { probe: Arc::new(probe), counters, plan: plan.clone(), accepts, sight, flow_drops, adopted })
+        let adopted = if watches(&self.plan) { sockets::adopt_all(probe, owners)? } else { BTreeSet::new() };
+        Ok(self.go_on(options, adopted, epoch)?)
+    }
+
+    /// Goes on where an earlier process stopped: the hooks count since `epoch`, and the sockets of these namespaces are
+    /// adopted.
+    pub(super) fn go_on(
+        self,
+        options: &Options,
+        adopted: BTreeSet<u32>,
+        epoch: Epoch,
+    ) -> Result<Session, MapError> {
+        let Self { probe, plan, accepts, refusals_are_seen, flow_drops } = self;
+        let sight = Sight {
+            begun: plan.hooks.sock_ops,
+            refused: refusals_are_seen,
+            ..probe.sight().filtered(&options.filter)
+        };
+        let counters = Arc::new(Counters::new(&probe)?);
+        Ok(Session { probe: Arc::new(probe), counters, plan, accepts, sight, flow_drops, adopted, epoch })
     }
 }
 

@@ -2,12 +2,24 @@
 
 #![expect(unsafe_code, reason = "bpf(2) reads and writes memory by address")]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::libc;
 
 use crate::kernel::plain::Plain;
+
+/// `BPF_MAP_CREATE` (`include/uapi/linux/bpf.h`).
+const MAP_CREATE: libc::c_int = 0;
+/// `BPF_MAP_LOOKUP_ELEM`.
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+/// `BPF_OBJ_GET`, since 4.4.
+const OBJ_GET: libc::c_int = 7;
+/// `BPF_LINK_UPDATE`, of links of cgroups since 5.7.
+const LINK_UPDATE: libc::c_int = 29;
+/// `BPF_MAP_TYPE_ARRAY` of `enum bpf_map_type`.
+const ARRAY: u32 = 2;
 
 /// `BPF_MAP_LOOKUP_BATCH` (`include/uapi/linux/bpf.h`), since 5.6.
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
@@ -60,6 +72,50 @@ struct LinkCreate {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The first members of `union bpf_attr` for the creation of a map.
+#[derive(Debug)]
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+/// The members of `union bpf_attr` for one element of a map.
+#[derive(Debug)]
+#[repr(C)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The members of `union bpf_attr` for a pin.
+#[derive(Debug)]
+#[repr(C)]
+struct ObjectGet {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The member `link_update` of `union bpf_attr`.
+#[derive(Debug)]
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
 }
 
 /// The member `iter_create` of `union bpf_attr`.
@@ -158,9 +214,85 @@ pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor(ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 })
 }
 
+/// Makes an array of one value of `value_size` bytes. The kernel keeps the first 15 bytes of the name.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn create_array(name: &str, value_size: u32) -> io::Result<OwnedFd> {
+    let mut map_name = [0; 16];
+    for (room, byte) in map_name.iter_mut().take(15).zip(name.bytes()) {
+        *room = byte;
+    }
+    let (key_size, max_entries) = (4, 1);
+    descriptor(
+        MAP_CREATE,
+        &MapCreate {
+            map_type: ARRAY,
+            key_size,
+            value_size,
+            max_entries,
+            map_flags: 0,
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name,
+        },
+    )
+}
+
+/// Opens a pin, whatever is pinned there. Unlike a look-up by id, this needs no `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// The kernel refuses, or there is no pin.
+pub(super) fn open_pin(path: &CStr) -> io::Result<OwnedFd> {
+    let pathname = path.as_ptr().expose_provenance() as u64;
+    descriptor(OBJ_GET, &ObjectGet { pathname, bpf_fd: 0, file_flags: 0 })
+}
+
+/// Replaces the program of a link. Each call of the hook runs the old program or the new one
+/// (`cgroup_bpf_replace()`, `kernel/bpf/cgroup.c`).
+///
+/// # Errors
+/// The kernel refuses: links of tracing programs cannot be updated.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = LinkUpdate {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        new_prog_fd: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: the kernel only reads these attributes, which outlive the call.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, LINK_UPDATE, &raw const attributes, size_of::<LinkUpdate>()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The first value of an array.
+///
+/// # Safety
+/// The map is an array with one value for all CPUs, of `size` bytes.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) unsafe fn first_value(map: BorrowedFd<'_>, size: usize) -> io::Result<Vec<u8>> {
+    let key = 0_u32;
+    let mut value = vec![0_u8; size];
+    let attributes = MapElement {
+        map_fd: map.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: (&raw const key).expose_provenance() as u64,
+        value: value.as_mut_ptr().expose_provenance() as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value outlive the call, and the value has the size of the map's (the caller's promise).
+    let done = unsafe {
+        libc::syscall(libc::SYS_bpf, MAP_LOOKUP_ELEM, &raw const attributes, size_of::<MapElement>())
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
 /// Calls a command that makes a descriptor and only reads its attributes.
 fn descriptor<A>(command: libc::c_int, attributes: &A) -> io::Result<OwnedFd> {
-    // SAFETY: the attributes outlive the call, and these commands hold no other addresses.
+    // SAFETY: the attributes outlive the call. The only address in them is a path, which outlives it, too.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -1,28 +1,25 @@
 //! When counting began, as answers have it.
 
-use std::fs;
-
 use serde::Serialize;
 
 use crate::host::clock;
-
-/// The identifier of the boot, a UUID (random(4)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+use crate::kernel::epoch::{self, BootId};
 
 /// When counting began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Epoch {
-    /// The boot of the host; `-` if the kernel does not show it.
+    /// The boot of the host, a UUID (random(4)); `-` if the kernel does not show it.
     pub(crate) boot_id: String,
     /// Wall-clock time (RFC 3339).
     pub(crate) time: String,
 }
 
 impl Epoch {
-    /// The epoch that begins now.
-    pub(crate) fn now() -> Self {
-        let boot_id = fs::read_to_string(BOOT_ID).map_or_else(|_| "-".into(), |text| text.trim().to_owned());
-        Self::new(boot_id, clock::unix_now_ns())
+    /// That of a session.
+    pub(crate) fn of(epoch: &epoch::Epoch) -> Self {
+        let is_known = epoch.boot_id != BootId::default();
+        let boot_id = if is_known { epoch.boot_id.to_string() } else { "-".into() };
+        Self::new(boot_id, i64::try_from(epoch.unix_ns).unwrap_or(i64::MAX))
     }
 
     /// The epoch of this boot that began at this unix time.
@@ -46,6 +43,11 @@ mod tests {
     fn an_epoch_is_a_boot_and_a_time() {
         let epoch = Epoch::new("b".into(), 1_700_000_000_000_000_000);
         assert_eq!(epoch.header(), "2023-11-14T22:13:20.000000000Z; boot_id=b");
-        assert_eq!(Epoch::now().boot_id.len(), 36);
+        let unknown =
+            epoch::Epoch { boot_id: BootId::default(), unix_ns: 1_700_000_000_000_000_000, boot_ns: 1 };
+        let epoch = Epoch::of(&unknown);
+        assert_eq!(epoch.header(), "2023-11-14T22:13:20.000000000Z; boot_id=-");
+        let known = epoch::Epoch { boot_id: BootId([0xab; 16]), ..unknown };
+        assert_eq!(Epoch::of(&known).boot_id, "abababab-abab-abab-abab-abababababab");
     }
 }

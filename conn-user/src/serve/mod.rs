@@ -97,7 +97,7 @@ pub(crate) async fn run(
     let mut shutdown = Shutdown::new(None)?;
     let (wanted, requests) = mpsc::unbounded_channel();
     let (reported, reports) = mpsc::unbounded_channel();
-    let epoch = Epoch::now();
+    let epoch = Epoch::of(&session.epoch);
     let found = USERS.iter().find_map(|user| name_service::local_user(user));
     let back = Back {
         listener: socket.listener.socket.try_clone().map_err(error)?,

@@ -1,6 +1,7 @@
 //! `conntrace doctor`: the facts about this host, their consequences, and a self-test.
 
 mod other_sockets;
+mod pins;
 mod selftest;
 mod tracking;
 
@@ -58,6 +59,7 @@ pub fn run(format: TableFormat, host: &Host) -> Result<(), Error> {
             findings.plan.push(Fact { name: "UDP flows", value: udp(host) });
             findings.plan.extend(other_sockets::facts(host));
             findings.plan.push(tracking::fact());
+            findings.plan.push(pins::fact());
             let better =
                 checked.accepts.refused.iter().map(|(hook, reason)| format!("{}: {reason}", hook.name()));
             let better: Vec<_> = better.collect();

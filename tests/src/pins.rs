@@ -1,0 +1,123 @@
+//! A bpf file system of a test's own, and a daemon that pins there.
+
+use crate::{
+    daemon,
+    ledger::Report,
+    timeout,
+    tracer::{Ended, Setup, Tracer},
+    truth::Truth,
+};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The line of a daemon that goes on with the programs of the last one.
+pub const TAKEN_OVER: &str = "the programs of the last daemon go on";
+/// The line of a daemon that replaces them.
+pub const REPLACED: &str = "the programs of the last daemon are replaced";
+/// The beginning of the line of a daemon that does not go on with pins.
+pub const ANEW: &str = "counting begins anew: ";
+/// The beginning of the line of a daemon that can pin nothing.
+pub const UNPINNED: &str = "nothing is pinned, so the counts end with the daemon: ";
+/// A build of which one global differs.
+pub const OTHER_BUILD: &str = "CONNTRACE_TEST_BUILD";
+
+/// A directory for a bpf file system, which goes with this value, as all that is pinned there.
+#[derive(Debug)]
+pub struct Pins {
+    base: PathBuf,
+}
+
+impl Pins {
+    /// With a bpf file system.
+    pub fn new() -> Self {
+        let pins = Self::bare();
+        let mounted = mount(Some("bpf"), &pins.point(), Some("bpf"), MsFlags::empty(), Some("mode=0700"));
+        mounted.expect("a bpf file system");
+        pins
+    }
+
+    /// An empty directory.
+    pub fn bare() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = env::temp_dir().join(format!("conn-tests-{}-pins-{number}", process::id()));
+        let pins = Self { base };
+        fs::create_dir_all(pins.point()).expect("a new directory");
+        pins
+    }
+
+    /// The mount point.
+    pub fn point(&self) -> PathBuf {
+        self.base.join("bpf")
+    }
+
+    /// A daemon that pins here.
+    pub fn serve(&self) -> Setup {
+        self.serve_at(&self.point())
+    }
+
+    /// The same with another mount point.
+    pub fn serve_at(&self, point: &Path) -> Setup {
+        let socket = self.base.join("socket");
+        Setup::new(["serve", "-v", "--report", "--socket"]).arguments([
+            socket.display().to_string(),
+            "--bpffs".into(),
+            point.display().to_string(),
+        ])
+    }
+
+    /// The same daemon of another build.
+    pub fn serve_other_build(&self) -> Setup {
+        self.serve().variable(OTHER_BUILD, "1")
+    }
+
+    /// Takes the pins away.
+    pub fn detach(&self) -> Ended {
+        Setup::new(["serve", "--detach", "--bpffs"]).arguments([self.point().display()]).run()
+    }
+
+    /// The directories of the epochs.
+    pub fn epochs(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.point().join("conntrace")) else { return vec![] };
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// The directory of the only epoch.
+    pub fn epoch(&self) -> PathBuf {
+        let mut epochs = self.epochs();
+        assert_eq!(epochs.len(), 1, "{epochs:?}");
+        epochs.remove(0)
+    }
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // The daemon may have mounted one more.
+        while umount2(&self.point(), MntFlags::MNT_DETACH).is_ok() {}
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+/// Kills the daemon, which gets no chance to do anything.
+pub fn kill(daemon: Tracer) {
+    daemon.signal(Signal::SIGKILL);
+    assert_eq!(daemon.await_end().signal, Some(Signal::SIGKILL as i32));
+}
