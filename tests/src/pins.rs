@@ -68,12 +68,65 @@ impl Pins {
 
     /// The same with another mount point.
     pub fn serve_at(&self, point: &Path) -> Setup {
-        let socket = self.base.join("socket");
-        Setup::new(["serve", "-v", "--report", "--socket"]).arguments([
+        Self::serve_with(point, &self.socket())
+    }
+
+    /// The same with another socket.
+    pub fn serve_beside(&self) -> Setup {
+        Self::serve_with(&self.point(), &self.base.join("other"))
+    }
+
+    fn serve_with(point: &Path, socket: &Path) -> Setup {
+        Setup::new(["serve", "-v", "--group", "65534", "--socket"]).arguments([
             socket.display().to_string(),
             "--bpffs".into(),
             point.display().to_string(),
         ])
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.base.join("socket")
+    }
+
+    /// The counts of the daemon.
+    pub fn report(&self) -> Report {
+        let answer = daemon::get(&self.socket(), "/v1/stats?all-ports").expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Report::parse(&answer.body)
+    }
+
+    /// Waits until the counts equal what `known` makes of each report, and until an audit began later. Returns the report.
+    ///
+    /// # Panics
+    /// When they do not in time, with the differences.
+    pub fn await_equal_but(&self, known: impl Fn(&Report) -> Truth) -> Report {
+        let begun = Instant::now();
+        let mut equal_since = None;
+        loop {
+            let report = self.report();
+            let wrong = report.differences(&known(&report));
+            if wrong.is_empty() {
+                let since: &Instant = equal_since.get_or_insert_with(Instant::now);
+                let age = report.audit.age_seconds;
+                if age.is_some_and(|age| since.elapsed().as_secs_f64() > age) {
+                    return report;
+                }
+            } else {
+                equal_since = None;
+                let (wrong, text) = (wrong.join("\n"), report.to_text());
+                assert!(begun.elapsed() < timeout::seconds(60), "not the truth:\n{wrong}\n{text}");
+            }
+            assert!(begun.elapsed() < timeout::seconds(120), "no audit: {:?}", report.audit);
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the counts equal the truth, and an audit agrees.
+    ///
+    /// # Panics
+    /// Likewise.
+    pub fn await_equal(&self, truth: &Truth) -> Report {
+        self.await_equal_but(|_| truth.clone())
     }
 
     /// The same daemon of another build.

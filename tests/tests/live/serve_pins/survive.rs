@@ -11,10 +11,11 @@ use conn_tests::{
     port::Port,
     timeout,
     tracer::{Setup, Tracer},
+    traffic::crew::{Line, Worker},
     truth::Truth,
 };
 use macro_rules_attribute::apply;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
     env, fs, thread,
     time::{Duration, Instant},
@@ -168,12 +169,27 @@ fn replacement_that_is_killed_loses_no_count(_: &Host) -> Outcome {
 /// More open files than the smallest table has slots, so that a daemon plans a larger one.
 const FILES: usize = 80_000;
 
+/// Processes that have so many files open.
+fn open_files() -> Vec<Worker> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // A process has a few more.
+    let share = usize::try_from(hard).unwrap_or(FILES).min(FILES) - 100;
+    let open = |line: &Line| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        let files: Vec<_> = (0..share).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        line.ready();
+        line.wait();
+        drop(files);
+    };
+    let workers: Vec<_> = (0..FILES.div_ceil(share)).map(|_| Worker::start("files", &[], open)).collect();
+    workers.iter().for_each(Worker::await_ready);
+    workers
+}
+
 #[apply(needs_tracing)]
 fn size_of_the_table_comes_from_the_pins(_: &Host) -> Outcome {
     let pins = Pins::new();
-    let limit = 2 * FILES as u64;
-    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
-    let files: Vec<_> = (0..FILES).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+    let workers = open_files();
     let slots = |daemon: &Tracer| {
         let line = daemon.await_stderr("the host", |line| line.contains("open_files: "));
         let number = line.split("open_files: ").nth(1).unwrap();
@@ -183,7 +199,10 @@ fn size_of_the_table_comes_from_the_pins(_: &Host) -> Outcome {
     let first = pins.serve().start();
     let before = slots(&first);
     kill(first);
-    drop(files);
+    for worker in workers {
+        worker.resume();
+        worker.join();
+    }
     let daemon = start(pins.serve_other_build(), REPLACED);
     // Beside very many other open files, both plan the largest table.
     println!("pins: a table of {} slots is planned, and one of {before} goes on", slots(&daemon));
