@@ -90,7 +90,7 @@ impl Pins {
 
     /// The counts of the daemon.
     pub fn report(&self) -> Report {
-        let answer = daemon::get(&self.socket(), "/v1/stats?all-ports").expect("an answer");
+        let answer = daemon::get(&self.socket(), "/v1/stats").expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
         Report::parse(&answer.body)
     }
