@@ -10,7 +10,7 @@
 /// power of two.
 pub const SCALE: u32 = 2;
 /// Octaves below one second that have buckets. The zero bucket holds durations of up to `2^-20` s, 953 ns.
-const BELOW: u32 = 20;
+pub const BELOW: u32 = 20;
 /// Octaves above one second that have buckets: up to `2^24` s, 194 days. The last bucket also holds longer durations.
 const ABOVE: u32 = 24;
 /// How many buckets there are, the zero bucket included.

@@ -328,9 +328,11 @@ attempts\t'Half-open requests'
 refused_by_us\t'SYNs that this host refused'
 opened\t'Connections'
 failed\t'Connections that were never established'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
-json\t'One JSON object'
-csv\t'Comma-separated values with a header line'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s o -l output -d 'Output format. prometheus has a series for each port with incoming connections, up to 256, and for each port of --dport; all others are port="other" [default: table]' -r -f -a "table\t'Aligned columns for people'
+json\t'One JSON object for each report'
+csv\t'Comma-separated values with a header line'
+prometheus\t'Metrics in the text format of Prometheus'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l textfile -d 'Write the metrics of -o prometheus into this file, at each --interval and at the end: each time as a new file under the old name, as the textfile collector of `node_exporter` wants it' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all, or their numbers' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l max-flows -d 'Room for flows of UDP, 264 bytes each, rounded up to a power of two: 300000, 1M [default: 131072]' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l dport -l orig-port-dst -d 'Only these service ports: 22, ssh, 8000-8099, a list of them; !22 excludes one' -r

@@ -43,6 +43,7 @@ mod live {
     mod load;
     mod loss;
     mod many_processes;
+    mod metrics;
     mod mptcp;
     mod namespace;
     mod owner;

@@ -10,6 +10,7 @@ mod bench;
 mod binary;
 mod check;
 mod command;
+mod debian;
 mod dist;
 mod docs;
 mod page;

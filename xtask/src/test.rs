@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{self, line};
 use crate::tally::Tally;
-use crate::{binary, python, setup, skips, vm};
+use crate::{binary, debian, python, setup, skips, vm};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,9 @@ fn run_all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     // The tests run the program that `cargo xtask dist` packs.
     let program = if in_machines { vm::conntrace()? } else { binary::conntrace(false)? };
     // Without a package named, cargo takes the workspace's default members.
-    let here = stream(cargo_test(&[]).env("CONNTRACE_BIN", &program).envs(python::ensure()), tally);
+    let mut tests = cargo_test(&[]);
+    tests.env("CONNTRACE_BIN", &program).envs(python::ensure()).envs([debian::ensure()]);
+    let here = stream(&mut tests, tally);
     if in_machines {
         vm::run(&vm::Arguments::short(), &program, tally)?;
     }

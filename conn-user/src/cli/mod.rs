@@ -12,6 +12,8 @@ pub mod serve;
 mod tests;
 pub mod topics;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::args::rewrite_args;
@@ -21,7 +23,7 @@ pub use self::output::OutputArgs;
 pub use self::serve::{FrontArgs, PlaceArgs, ServeArgs};
 use self::topics::{CompletionsArgs, HelpArgs};
 use crate::event::sort_key::{LifeKey, SocketKey, SourceGroup, SourceKey};
-use crate::render::number_table::TableFormat;
+use crate::render::number_table::{ReportFormat, TableFormat};
 
 const ABOUT: &str = "Shows every TCP connection of this host as it opens, fails and closes";
 
@@ -319,16 +321,21 @@ pub struct StatsArgs {
     /// The kernel measures the programs, which costs some time itself
     #[arg(long = "self")]
     pub self_cost: bool,
-    /// Output format [default: table]
+    /// Output format. prometheus has a series for each port with incoming connections, up to 256, and for each port
+    /// of --dport; all others are port="other" [default: table]
     #[arg(
         short,
         long,
-        value_name = "table|json|csv",
+        value_name = "table|json|csv|prometheus",
         default_value = "table",
         hide_default_value = true,
         hide_possible_values = true
     )]
-    pub output: TableFormat,
+    pub output: ReportFormat,
+    /// Write the metrics of -o prometheus into this file, at each --interval and at the end: each time as a new file
+    /// under the old name, as the textfile collector of `node_exporter` wants it
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
     /// Leave out the line with the names of the columns, in table and csv
     #[arg(long)]
     pub no_header: bool,

@@ -23,11 +23,13 @@ use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
 use crate::ledger::flow_report::FlowReport;
 use crate::ledger::flow_reporter::{FlowReporter, Swept};
+use crate::ledger::metrics::{Exporter, NamedPorts};
 use crate::ledger::report::Report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
 use crate::ledger::self_cost::SelfCostWatch;
 use crate::output::stdout::{Sink as _, Written};
+use crate::output::textfile::TextFile;
 use crate::output::{queue, stderr, terminal};
 use crate::render::number_table::TableFormat;
 use crate::render::style::Color;
@@ -195,6 +197,11 @@ async fn watch(settings: &StatsSettings, mut reporters: Reporters<'_>) -> Result
     let (mut sink, output) = queue::stdout(MAX_WAITING)?;
     Ready::take().signal();
     let mut style = style(settings);
+    let mut exporter = settings
+        .metrics
+        .as_ref()
+        .map(|metrics| Exporter::new(NamedPorts::new(metrics.chosen_ports), clock::unix_now_ns()));
+    let textfile = settings.metrics.iter().find_map(|metrics| metrics.textfile.as_deref().map(TextFile::new));
     loop {
         let mut ended = tokio::select! {
             () = shutdown.wait() => true,
@@ -215,7 +222,21 @@ async fn watch(settings: &StatsSettings, mut reporters: Reporters<'_>) -> Result
         if settings.total {
             report.keep_totals();
         }
-        let mut text = report.write(&style).into_bytes();
+        let mut text = match &mut exporter {
+            Some(exporter) => exporter.text(report.tcp.as_ref(), report.udp.as_ref()),
+            None => report.write(&style),
+        }
+        .into_bytes();
+        if let Some(file) = &textfile {
+            match file.replace(&text) {
+                Ok(()) => {}
+                Err(error) if ended => return Err(error),
+                Err(error) => {
+                    stderr::print(format_args!("conntrace: {error}; the next report tries again\n"));
+                }
+            }
+            text.clear();
+        }
         if settings.format == TableFormat::Csv {
             // The rows of all reports stand under one header.
             style.header = false;

@@ -11,6 +11,7 @@ pub(crate) mod flow_reporter;
 pub(crate) mod forwarded_report;
 pub(crate) mod kernel_counters;
 pub(crate) mod latency;
+pub mod metrics;
 mod netns_totals;
 pub mod passages;
 mod passes;

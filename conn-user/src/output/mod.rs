@@ -5,3 +5,4 @@ pub(crate) mod queue;
 pub mod stderr;
 pub mod stdout;
 pub mod terminal;
+pub(crate) mod textfile;

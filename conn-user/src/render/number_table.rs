@@ -21,6 +21,32 @@ pub enum TableFormat {
     Csv,
 }
 
+/// The format of a report of counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// One JSON object for each report.
+    Json,
+    /// Comma-separated values with a header line.
+    Csv,
+    /// Metrics in the text format of Prometheus.
+    Prometheus,
+}
+
+impl ReportFormat {
+    /// The format of its tables; none for metrics.
+    pub(crate) const fn tables(self) -> Option<TableFormat> {
+        match self {
+            Self::Table => Some(TableFormat::Table),
+            Self::Json => Some(TableFormat::Json),
+            Self::Csv => Some(TableFormat::Csv),
+            Self::Prometheus => None,
+        }
+    }
+}
+
 /// One cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum NumberValue {

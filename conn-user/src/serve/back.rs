@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::error::Error;
+use crate::filter::protocols::Protocols;
 use crate::output::stderr;
 use crate::serve::channel::{self, Channel};
 use crate::serve::child::{self, Order, SELF};
@@ -238,7 +239,12 @@ impl Back {
         // The front has read the query. The back trusts none of what it says.
         let problem = match query.settings(&self.lookup) {
             Err(problem) => problem,
-            Ok(Settings::Stats(settings)) if settings.forwarded.is_none() => {
+            Ok(Settings::Stats(settings)) if settings.protocols != Protocols::TCP => Problem::parameter(
+                if settings.forwarded.is_some() { "direction" } else { "protocol" },
+                "the daemon counts connections of TCP only",
+                "use conntrace --local stats",
+            ),
+            Ok(Settings::Stats(settings)) => {
                 // The receiver ends with the daemon.
                 let _ = self.wanted.send(Wanted { of, report: Report::Stats(settings) });
                 return Ok(());
@@ -248,11 +254,6 @@ impl Back {
                 let _ = self.wanted.send(Wanted { of, report: Report::Count(settings, query) });
                 return Ok(());
             }
-            Ok(Settings::Stats(_)) => Problem::parameter(
-                "direction",
-                "the daemon does not count flows that pass through",
-                "use conntrace --local stats --forwarded",
-            ),
             Ok(_) => return self.start(front, id, &query, commands, ended).await,
         };
         self.answer(front, id, Err(problem)).await

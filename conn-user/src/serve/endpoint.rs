@@ -160,6 +160,7 @@ impl Endpoint {
             Self::Stats => &[
                 ("interval", "ask again instead: the counts go on"),
                 ("timeout", "the answer is the counts of this moment"),
+                ("textfile", "the daemon writes no file for a client: redirect the answer"),
                 ("lifetimes", NOT_COUNTED),
                 ("sources", NOT_COUNTED),
                 ("sources-by", NOT_COUNTED),

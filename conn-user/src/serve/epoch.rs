@@ -12,6 +12,9 @@ pub(crate) struct Epoch {
     pub(crate) boot_id: String,
     /// Wall-clock time (RFC 3339).
     pub(crate) time: String,
+    /// The same, nanoseconds of Unix time.
+    #[serde(skip)]
+    pub(crate) unix_ns: i64,
 }
 
 impl Epoch {
@@ -26,7 +29,7 @@ impl Epoch {
     pub(crate) fn new(boot_id: String, unix_ns: i64) -> Self {
         let mut time = Vec::new();
         clock::rfc3339(unix_ns, &mut time);
-        Self { boot_id, time: String::from_utf8_lossy(&time).into_owned() }
+        Self { boot_id, time: String::from_utf8_lossy(&time).into_owned(), unix_ns }
     }
 
     /// The value of the header `Conntrace-Epoch`.

@@ -1,6 +1,6 @@
 //! The daemon: counts for all users of the host, behind a Unix socket.
 //!
-//! Two processes share the work. The [`back`] has the privileges: it counts, and starts commands for clients. The [`front`]
+//! Two processes share the work. The `back` has the privileges: it counts, and starts commands for clients. The `front`
 //! speaks to clients and has no privilege. The front sends typed requests to the back over a socket pair.
 
 mod back;

@@ -9,6 +9,7 @@ use crate::filter::Filter;
 use crate::host::refusal::chain;
 use crate::kernel::session::Session;
 use crate::ledger::auditor::{AuditError, When};
+use crate::ledger::metrics::{Exporter, NamedPorts};
 use crate::ledger::report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
@@ -35,6 +36,8 @@ pub(crate) async fn run(
 ) -> Result<Infallible, Error> {
     let all = Filter::all();
     let mut board = Reporter::new(session, &all)?;
+    // Scrapes follow each other: a port keeps its series.
+    let mut exporter = Exporter::new(NamedPorts::new(false), epoch.unix_ns);
     let mut batch = Vec::new();
     loop {
         wanted.recv_many(&mut batch, BATCH).await;
@@ -67,7 +70,7 @@ pub(crate) async fn run(
             let answer = match &reading {
                 Ok(audited) => board
                     .report_of(audited.clone(), &settings.filter)
-                    .map(|report| text(&settings, report, epoch))
+                    .map(|report| text(&settings, report, epoch, &mut exporter))
                     .map_err(|error| Unknown::Problem(problem(&error))),
                 Err(error) => Err(Unknown::Problem(problem(error))),
             };
@@ -84,7 +87,17 @@ fn problem(error: &AuditError) -> Problem {
 }
 
 /// The text of a report, and the exit status of the command.
-fn text(settings: &StatsSettings, mut report: report::Report, epoch: &Epoch) -> (String, u8) {
+fn text(
+    settings: &StatsSettings,
+    mut report: report::Report,
+    epoch: &Epoch,
+    exporter: &mut Exporter,
+) -> (String, u8) {
+    let code = if settings.strict && report.missed() > 0 { 3 } else { 0 };
+    if let Some(metrics) = &settings.metrics {
+        let mut chosen = metrics.chosen_ports.then(|| Exporter::new(NamedPorts::new(true), epoch.unix_ns));
+        return (chosen.as_mut().unwrap_or(exporter).text(Some(&report), None), code);
+    }
     if settings.total {
         report.ports.clear();
     }
@@ -107,5 +120,5 @@ fn text(settings: &StatsSettings, mut report: report::Report, epoch: &Epoch) -> 
             text.push_str(part);
         }
     }
-    (text, if settings.strict && report.missed() > 0 { 3 } else { 0 })
+    (text, code)
 }

@@ -1,5 +1,6 @@
 //! The settings of `stats`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::StatsArgs;
@@ -11,13 +12,56 @@ use crate::filter::protocols::Protocols;
 use crate::host::lookup::Lookup;
 use crate::host::plan::HookSet;
 use crate::host::services::Services;
-use crate::render::number_table::TableFormat;
+use crate::render::number_table::{ReportFormat, TableFormat};
 use crate::settings::forwarded::{self, ForwardedSettings};
 use crate::settings::max_flows::room_for_flows;
 use crate::settings::numbers::{interval, sources, timeout};
 use crate::settings::protocols::{self, protocols};
 use crate::settings::words::hook_set;
 use crate::settings::{filter, optional};
+
+/// A filter that lets at most so many directions and service ports through chooses them.
+const MOST_CHOSEN: u32 = 512;
+
+/// Reports as metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// The command line chose the ports of the report.
+    pub chosen_ports: bool,
+    /// The file to write instead of standard output.
+    pub textfile: Option<PathBuf>,
+}
+
+impl MetricsSettings {
+    fn new(args: &StatsArgs, filter: &Filter) -> Result<Option<Self>, UsageError> {
+        if args.output != ReportFormat::Prometheus {
+            let complaint =
+                "only metrics are written into a file: add -o prometheus, or redirect standard output";
+            return if args.textfile.is_some() {
+                Err(UsageError::conflict("--textfile", complaint))
+            } else {
+                Ok(None)
+            };
+        }
+        let complaint = match args {
+            _ if args.forwarded.is_some() => "there are no metrics of forwarded flows: use --output json",
+            _ if args.total => "metrics have no row of sums: leave --total out, and add them up with sum()",
+            _ if args.sources.is_some() => {
+                "metrics have no remote addresses: leave --sources out, or use --output json"
+            }
+            _ if args.interval.is_some() && args.textfile.is_none() => {
+                "metrics are those of one reading: add --textfile FILE, or leave --interval out"
+            }
+            _ => {
+                // A filter that only leaves ports out chooses none.
+                let slots: u32 = filter.slots().iter().flatten().map(|word| word.count_ones()).sum();
+                let chosen_ports = (1..=MOST_CHOSEN).contains(&slots);
+                return Ok(Some(Self { chosen_ports, textfile: args.textfile.clone() }));
+            }
+        };
+        Err(UsageError::conflict("--output", complaint))
+    }
+}
 
 /// The settings of `conntrace stats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +91,10 @@ pub struct StatsSettings {
     pub sources: Option<TopSources>,
     /// Hooks to use instead of the planned ones.
     pub hooks: Option<HookSet>,
-    /// How to print.
+    /// How to print tables.
     pub format: TableFormat,
+    /// Print metrics instead.
+    pub metrics: Option<MetricsSettings>,
     /// Names of ports in tables; empty for numbers.
     pub services: Services,
     /// Name all ports in tables.
@@ -66,7 +112,7 @@ impl StatsSettings {
         let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
             protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)
         })?;
-        if args.output == TableFormat::Csv && protocols == Protocols::INET {
+        if args.output == ReportFormat::Csv && protocols == Protocols::INET {
             let complaint =
                 "the counts of tcp and udp have other columns: use -p tcp or -p udp, or --output json";
             return Err(UsageError::conflict("--output", complaint));
@@ -83,6 +129,7 @@ impl StatsSettings {
                 }
             }
         }
+        let metrics = MetricsSettings::new(args, &filter)?;
         Ok(Self {
             protocols,
             filter,
@@ -100,7 +147,8 @@ impl StatsSettings {
                 key: args.sources_sort,
             }),
             hooks: hook_set(&args.hooks)?,
-            format: args.output,
+            format: args.output.tables().unwrap_or_default(),
+            metrics,
             services: lookup.services().unless(args.numeric),
             all_ports: args.all,
             proof: args.proof,

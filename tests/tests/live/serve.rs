@@ -156,6 +156,30 @@ fn opened(daemon: &Daemon, port: u16) -> u64 {
 }
 
 #[apply(needs_tracing)]
+fn metrics_are_those_of_the_ledger(_: &Host) -> Outcome {
+    let daemon = Daemon::start();
+    let port = Port::claim();
+    close::orderly(port.v4(), 5, First::Client);
+    let metrics = daemon.get(&format!("/v1/stats?output=prometheus&dport={port}"));
+    for direction in ["in", "out"] {
+        let sample = format!(
+            "conntrace_tcp_connections_opened_total{{direction=\"{direction}\",port=\"{port}\"}} 5\n"
+        );
+        assert!(metrics.body.contains(&sample), "{metrics:?}");
+    }
+    for (query, parameter) in [
+        ("protocol=udp", "protocol"),
+        ("forwarded", "forwarded"),
+        ("output=prometheus&textfile=/tmp/no", "textfile"),
+    ] {
+        let refused = daemon.get(&format!("/v1/stats?{query}"));
+        let json: Value = serde_json::from_str(&refused.body).unwrap();
+        assert_eq!((refused.status, &json["error"]["parameter"]), (400, &parameter.into()), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[apply(needs_tracing)]
 fn a_crash_of_the_front_loses_no_count(_: &Host) -> Outcome {
     let daemon = Daemon::start();
     let port = Port::claim();

@@ -18,6 +18,7 @@ use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     thread,
+    time::{Duration, Instant},
 };
 
 fn watch(options: &[&str]) -> Tracer {
@@ -186,7 +187,7 @@ fn load_is_counted_while_the_tracer_is_stopped(_: &Host) -> Outcome {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
     let tracer = watch(&[]);
     tracer.signal(Signal::SIGSTOP);
-    let server = bind(&netns, address);
+    let (server, began) = (bind(&netns, address), Instant::now());
     let peers = thread::scope(|scope| {
         let serve = scope.spawn(|| {
             let (mut buffer, mut peers) = ([0; 64], BTreeSet::new());
@@ -217,6 +218,7 @@ fn load_is_counted_while_the_tracer_is_stopped(_: &Host) -> Outcome {
         connect(&netns, address).send(b"").unwrap();
         serve.join().unwrap()
     });
+    let made_in = began.elapsed();
     drop(server);
     tracer.signal(Signal::SIGCONT);
     let report = stop(tracer);
@@ -227,10 +229,12 @@ fn load_is_counted_while_the_tracer_is_stopped(_: &Host) -> Outcome {
     assert_eq!(row(&report, "out", &port, TRAFFIC), traffic, "{report}");
     let traffic = numbers([total, total + 1, 6 * total, 3 * total]);
     assert_eq!(row(&report, "in", &port, TRAFFIC), traffic, "{report}");
-    // The last packet may come from a port that was used before.
+    // The last packet may come from a port that was used before. On a slow machine, flows end by their idle time, and ports
+    // that are used again begin others.
+    let most = if made_in < Duration::from_secs(30) { 1 } else { total };
     let [begun, closed, open] = row(&report, "in", &port, ["begun", "closed", "open"]);
     let flows = begun.as_u64().unwrap();
-    assert!((0..=1).contains(&(flows - peers.len() as u64)), "{flows} {}", peers.len());
+    assert!((0..=most).contains(&(flows - peers.len() as u64)), "{flows} {}", peers.len());
     assert_eq!([closed, open], numbers([flows, 0]), "{report}");
     assert_eq!(audit(&report, &netns, ["agrees"]), [json!(true)], "{report}");
     Ok(())

@@ -1,8 +1,8 @@
 //! Counts that survive: programs, links and maps that are pinned go on while no process is there, and the next one goes on
 //! with them.
 //!
-//! aya opens a pin without a look at it, so [`check`] compares everything before. A record beside the pins says what they
-//! are ([`meta`]), and a hash over all that shapes them names their directory.
+//! aya opens a pin without a look at it, so `check` compares everything before. A record beside the pins says what they
+//! are (`meta`), and a hash over all that shapes them names their directory.
 
 mod check;
 mod directory;

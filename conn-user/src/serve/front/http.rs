@@ -80,6 +80,7 @@ fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
         (false, Some("json")) if query.endpoint.is_shared() => "application/json",
         (false, Some("json" | "json-otel" | "json-ecs")) => "application/x-ndjson",
         (false, Some("xml")) => "application/xml",
+        (false, Some("prometheus")) => "text/plain; version=0.0.4; charset=utf-8",
         (false, Some("csv")) => "text/csv; charset=utf-8",
         (false, None) if query.endpoint == Endpoint::Health => "application/json",
         _ => "text/plain; charset=utf-8",

@@ -1,0 +1,87 @@
+//! Metrics of made-up reports.
+
+use conn_common::connection::IN;
+use conn_common::histogram::Durations;
+
+use super::*;
+use crate::ledger::audit::Audit;
+use crate::ledger::latency::Lifetimes;
+use crate::ledger::report_text::tests::report as report_of;
+
+/// Connections to port 22, and from this host to port 443.
+fn report() -> Report {
+    report_of(Audit::default(), None)
+}
+
+fn exporter() -> Exporter {
+    Exporter::new(NamedPorts::new(false), 1_700_000_000_500_000_000)
+}
+
+/// The lines that begin so.
+fn lines(text: &str, start: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+}
+
+#[test]
+fn sums_agree_within_a_reading() {
+    let text = exporter().text(Some(&report()), None);
+    let sum = |family: &str| -> i64 {
+        let samples = lines(&text, &format!("conntrace_{family}{{"));
+        samples.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap()).sum()
+    };
+    let began = sum("tcp_connections_opened_total") + sum("tcp_connections_preexisting_total");
+    let ended = sum("tcp_connections_failed_total") + sum("tcp_connections_ended_total");
+    assert_eq!((began, ended, sum("tcp_connections")), (5, 2, 3));
+    // Remote hosts choose the ports of outgoing connections.
+    assert_eq!(
+        lines(&text, "conntrace_tcp_connections_opened_total{"),
+        [
+            "conntrace_tcp_connections_opened_total{direction=\"in\",port=\"22\"} 2",
+            "conntrace_tcp_connections_opened_total{direction=\"out\",port=\"other\"} 2",
+        ]
+    );
+}
+
+#[test]
+fn comments_of_the_older_format_name_the_samples() {
+    let (new, old) = (exporter().open_metrics(Some(&report()), None), exporter().text(Some(&report()), None));
+    assert!(new.ends_with("# EOF\n") && new.contains("# UNIT conntrace_tcp_sent_bytes bytes\n"), "{new}");
+    assert!(!old.contains("# EOF") && !old.contains("# UNIT"), "{old}");
+    for (family, kind) in
+        [("tcp_sent_bytes_total", "counter"), ("build_info", "gauge"), ("tcp_connections", "gauge")]
+    {
+        let comments: Vec<&str> = old
+            .lines()
+            .filter(|line| line.split(' ').nth(2) == Some(&format!("conntrace_{family}")))
+            .collect();
+        assert_eq!(comments.len(), 2, "{family}: {comments:?}");
+        assert!(comments[0].starts_with("# HELP ") && comments[1].ends_with(kind), "{comments:?}");
+    }
+    let samples = |text: &str| lines(text, "conntrace_");
+    assert_eq!(samples(&new), samples(&old));
+    assert_eq!(lines(&old, "conntrace_start"), ["conntrace_start_time_seconds 1700000000.5"]);
+}
+
+#[test]
+fn histograms_have_exact_classic_buckets() {
+    let mut durations = Durations::ZERO;
+    // Just within 1/4 s, just above, and longer than all bounds.
+    for ns in [250_000_000, 250_000_001, u64::MAX] {
+        durations.handshake.counts[histogram::bucket(ns)] += 1;
+    }
+    let mut report = report();
+    report.lifetimes = Some(Lifetimes([((IN, Some(22)), durations)].into()));
+    let text = exporter().text(Some(&report), None);
+    let bucket = |le: &str| {
+        let start = format!(
+            "conntrace_tcp_handshake_duration_seconds_bucket{{le=\"{le}\",direction=\"in\",port=\"22\"}} "
+        );
+        let other = format!(
+            "conntrace_tcp_handshake_duration_seconds_bucket{{direction=\"in\",port=\"22\",le=\"{le}\"}} "
+        );
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&start).or_else(|| line.strip_prefix(&other)));
+        line.unwrap_or_else(|| panic!("{le}: {text}")).to_owned()
+    };
+    assert_eq!([bucket("0.0625"), bucket("0.25"), bucket("1.0"), bucket("+Inf")], ["0", "1", "2", "3"]);
+}

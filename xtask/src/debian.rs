@@ -1,0 +1,63 @@
+//! Programs of Debian packages that tests run, unpacked into the cache. A package that is installed would start its service.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command;
+use crate::toolchain::{self, Places};
+
+/// The packages, and a program of each.
+const PACKAGES: [(&str, &str); 2] =
+    [("prometheus", "usr/bin/promtool"), ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter")];
+/// The variable with the directory of the programs, for the tests.
+const VARIABLE: &str = "CONNTRACE_TEST_PROGRAMS";
+
+/// Unpacks the packages where possible; else names what will be skipped. The directory of their programs, under the variable
+/// that the tests read.
+pub(crate) fn ensure() -> (&'static str, PathBuf) {
+    if let Some(chosen) = env::var_os(VARIABLE) {
+        return (VARIABLE, chosen.into());
+    }
+    let places = Places::here();
+    let root = places.cache.join("debian");
+    for (package, program) in PACKAGES {
+        if root.join(program).is_file() {
+            continue;
+        }
+        if let Err(error) = unpack(&places, package, &root) {
+            eprintln!("note: tests that need {package} will not run: {error:#}");
+        }
+    }
+    (VARIABLE, root.join("usr/bin"))
+}
+
+/// Downloads a package, and unpacks its files below a directory.
+fn unpack(places: &Places, package: &str, root: &Path) -> Result<()> {
+    let found = toolchain::find_on(&places.path, "dpkg-deb");
+    ensure!(found.is_some(), "this host is not a Debian");
+    eprintln!("Unpacking {package} into {} (once)", root.display());
+    let fresh = root.join(format!("{package}.new"));
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)?;
+    }
+    fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    let mut download = Command::new("apt-get");
+    // The download runs as another user, who may not write here.
+    download.args(["-o", "APT::Sandbox::User=root", "download", "--quiet", package]).current_dir(&fresh);
+    command::run(quiet(&mut download))?;
+    for file in fs::read_dir(&fresh)? {
+        let mut extract = Command::new("dpkg-deb");
+        extract.arg("--extract").arg(file?.path()).arg(root);
+        command::run(quiet(&mut extract))?;
+    }
+    Ok(fs::remove_dir_all(&fresh)?)
+}
+
+/// Standard output belongs to the task.
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(std::io::stderr())
+}
