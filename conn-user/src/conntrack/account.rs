@@ -17,6 +17,11 @@ pub(crate) struct Account {
     pub preexisting: u64,
     /// Flows from before the run whose end a dump found.
     pub ended_unseen: u64,
+    /// Flows from before the run that the last dump shows alive. Each may have ended since, without a message.
+    pub silent: u64,
+    /// Flows from before the run whose end a dump found a short while ago. The table may still have each of them: a dump leaves
+    /// expired entries out, and frees eight of them for each page.
+    pub lingering: u64,
     /// Entries of the table: what `conntrack -C` prints.
     pub tracked: u64,
     /// How many the table may have.
@@ -32,7 +37,8 @@ pub(crate) struct Account {
 pub(crate) enum Verdict {
     /// Nothing moved, and the numbers agree.
     Holds,
-    /// Flows began or ended while the table was counted, and the numbers lie between the bounds, or messages never end.
+    /// Flows began or ended while the table was counted, and the numbers lie between the bounds, or messages never end. The
+    /// next dump finds the end of a flow from before the run, which no message reports.
     Moving,
     /// The numbers contradict each other by so many flows.
     Differs(u64),
@@ -57,9 +63,9 @@ impl Account {
         let most = (begun_later + self.preexisting).saturating_sub(ended + self.ended_unseen);
         match self.tracked {
             _ if !self.is_settled => Verdict::Moving,
-            tracked if tracked < least => Verdict::Differs(least - tracked),
-            tracked if tracked > most => Verdict::Differs(tracked - most),
-            _ if least == most => Verdict::Holds,
+            tracked if tracked < least.saturating_sub(self.silent) => Verdict::Differs(least - tracked),
+            tracked if tracked > most + self.lingering => Verdict::Differs(tracked - most),
+            tracked if tracked == least && least == most => Verdict::Holds,
             _ => Verdict::Moving,
         }
     }
@@ -77,6 +83,8 @@ mod tests {
             lost: [0; 2],
             preexisting: 3,
             ended_unseen: 1,
+            silent: 0,
+            lingering: 0,
             tracked,
             max: 100,
             failures: Failures::default(),
@@ -103,6 +111,18 @@ mod tests {
         assert_eq!(account([10, 10], [5, 5], 7).verdict(), Verdict::Holds);
         assert_eq!(account([10, 10], [5, 5], 6).verdict(), Verdict::Differs(1));
         assert_eq!(account([10, 10], [5, 5], 9).verdict(), Verdict::Differs(2));
+        // Two flows from before the run may have ended between the dump and the count of the table.
+        for (tracked, verdict) in
+            [(7, Verdict::Holds), (6, Verdict::Moving), (5, Verdict::Moving), (4, Verdict::Differs(3))]
+        {
+            let account = Account { silent: 2, ..account([10, 10], [5, 5], tracked) };
+            assert_eq!(account.verdict(), verdict, "{tracked}");
+        }
+        // One that the dump left out may still be in the table.
+        for (tracked, verdict) in [(7, Verdict::Holds), (8, Verdict::Moving), (9, Verdict::Differs(2))] {
+            let account = Account { lingering: 1, ..account([10, 10], [5, 5], tracked) };
+            assert_eq!(account.verdict(), verdict, "{tracked}");
+        }
         let unsettled = Account { is_settled: false, ..account([10, 10], [5, 5], 9) };
         assert_eq!(unsettled.verdict(), Verdict::Moving);
         for tracked in 5..=10 {

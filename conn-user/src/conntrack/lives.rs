@@ -3,12 +3,16 @@
 //! A dump shows the flows that existed before the run. The end of such a flow may never be reported, so a later dump
 //! without the flow ends it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::event::entry::Entry;
 
 /// How many flows that began in this run are remembered. The lifetime of others is known only if the kernel stamps them.
 const MAX_BEGUN: usize = 1 << 20;
+
+/// For so long an expired entry may stay in the table: the kernel looks at the whole table in that time (`gc_worker()` of
+/// `nf_conntrack_core.c`; 120 s in Linux 5.15, 60 s later), nanoseconds.
+const LINGER_NS: u64 = 120_000_000_000;
 
 /// A flow that is alive.
 #[derive(Clone, Debug)]
@@ -31,6 +35,11 @@ pub(super) struct Lives {
     pub preexisting: u64,
     /// Flows whose end no message reported.
     pub ended_unseen: u64,
+    /// Flows from before the run whose id a later flow has, and the dump during which that one began. Beginnings and ends come
+    /// through different sockets, so the message about such an end may be read later.
+    replaced: HashMap<u32, (u32, Life)>,
+    /// When dumps found such ends, and how many: those of the last [`LINGER_NS`].
+    found: VecDeque<(u64, u64)>,
     /// The number of the current or last dump; 0 before the first one.
     dump: u32,
     /// When that dump began, nanoseconds of `CLOCK_BOOTTIME`.
@@ -45,13 +54,26 @@ impl Lives {
         self.is_settled
     }
 
+    /// How many flows from before the run are alive, as far as dumps and messages show, or have ended with or without a message.
+    pub(super) fn silent(&self) -> u64 {
+        (self.by_id.values().filter(|life| life.preexisting).count() + self.replaced.len()) as u64
+    }
+
+    /// How many flows whose end a dump found may still be in the table.
+    pub(super) fn lingering(&mut self, now_ns: u64) -> u64 {
+        while self.found.front().is_some_and(|&(found_ns, _)| found_ns + LINGER_NS < now_ns) {
+            self.found.pop_front();
+        }
+        self.found.iter().map(|&(_, ends)| ends).sum()
+    }
+
     /// True if the flow is known to be alive.
     pub(super) fn has(&self, id: u32) -> bool {
         self.by_id.contains_key(&id)
     }
 
-    /// A flow began, at `now_ns`. Returns a flow with the same id that must have ended without a message.
-    pub(super) fn begin(&mut self, id: u32, now_ns: u64) -> Option<Life> {
+    /// A flow began, at `now_ns`.
+    pub(super) fn begin(&mut self, id: u32, now_ns: u64) {
         let life = Life { began_ns: now_ns, preexisting: false, entry: None, seen: self.dump };
         let is_room = self.by_id.len() < MAX_BEGUN;
         let before = match self.by_id.get_mut(&id) {
@@ -59,20 +81,21 @@ impl Lives {
             None if is_room => self.by_id.insert(id, life),
             None => None,
         };
-        let before = before.filter(|life| life.preexisting)?;
-        if self.is_settled {
+        match before {
             // Only another flow with the same tuples has the id.
-            self.ended_unseen += 1;
-            return Some(before);
+            Some(before) if before.preexisting && self.is_settled => {
+                self.replaced.insert(id, (self.dump, before));
+            }
+            // The dump has shown what began after the group was joined.
+            Some(before) if before.preexisting => self.preexisting -= 1,
+            _ => {}
         }
-        // The dump has shown what began after the group was joined.
-        self.preexisting -= 1;
-        None
     }
 
     /// A flow ended. Returns what is known of it.
     pub(super) fn end(&mut self, id: u32) -> Option<Life> {
-        self.by_id.remove(&id)
+        // The earlier flow ended first.
+        self.replaced.remove(&id).map(|(_, life)| life).or_else(|| self.by_id.remove(&id))
     }
 
     /// A dump begins, at `now_ns`.
@@ -104,8 +127,14 @@ impl Lives {
         self.is_settled = true;
         let is_gone = |life: &Life| life.seen != dump && (life.preexisting || life.began_ns < dump_ns);
         let gone: Vec<Life> = self.by_id.extract_if(|_, life| is_gone(life)).map(|(_, life)| life).collect();
-        let unseen: Vec<Life> = gone.into_iter().filter(|life| life.preexisting).collect();
-        self.ended_unseen += unseen.len() as u64;
+        let replaced = self.replaced.extract_if(|_, (replaced_in, _)| *replaced_in != dump);
+        let replaced = replaced.map(|(_, (_, life))| life);
+        let unseen: Vec<Life> = gone.into_iter().filter(|life| life.preexisting).chain(replaced).collect();
+        let ends = unseen.len() as u64;
+        self.ended_unseen += ends;
+        if ends > 0 {
+            self.found.push_back((dump_ns, ends));
+        }
         unseen
     }
 }
@@ -126,7 +155,7 @@ mod tests {
         for id in 1..=3 {
             lives.note(&of(id), id == 1);
         }
-        assert!(lives.begin(3, 11).is_none());
+        lives.begin(3, 11);
         assert!(lives.end_dump().is_empty());
         lives
     }
@@ -145,13 +174,14 @@ mod tests {
         let mut lives = begun();
         lives.begin_dump(20);
         // The dump was under way when 4 began, and has 3 and 2.
-        assert!(lives.begin(4, 21).is_none());
+        lives.begin(4, 21);
         for id in [3, 2] {
             lives.note(&of(id), true);
         }
         let ended = lives.end_dump();
         assert!(matches!(&ended[..], [life] if life.entry.as_ref().is_some_and(|entry| entry.id == 1)));
-        assert_eq!((lives.preexisting, lives.ended_unseen), (2, 1));
+        assert_eq!((lives.preexisting, lives.ended_unseen, lives.silent()), (2, 1, 1));
+        assert_eq!([lives.lingering(20), lives.lingering(21 + LINGER_NS)], [1, 0]);
         // No dump makes a flow preexisting later.
         lives.begin_dump(30);
         for id in [2, 4, 5] {
@@ -164,10 +194,32 @@ mod tests {
     #[test]
     fn another_flow_with_the_id_ends_the_one_before() {
         let mut lives = begun();
-        assert!(lives.begin(2, 12).is_some_and(|life| life.preexisting));
-        assert_eq!(lives.ended_unseen, 1);
-        // Its end was lost.
-        assert!(lives.begin(2, 13).is_none());
-        assert_eq!(lives.ended_unseen, 1);
+        lives.begin(2, 12);
+        assert_eq!((lives.ended_unseen, lives.silent()), (0, 2));
+        // The message about the end of the first one comes late, and is counted as such.
+        assert!(lives.end(2).is_some_and(|life| life.preexisting));
+        assert!(lives.has(2) && lives.silent() == 1);
+        assert!(lives.end(2).is_some_and(|life| life.began_ns == 12));
+    }
+
+    #[test]
+    fn the_end_of_a_replaced_flow_is_unseen_after_a_whole_dump() {
+        let mut lives = begun();
+        let dump = |lives: &mut Lives, at| {
+            lives.begin_dump(at);
+            for id in 1..=3 {
+                lives.note(&of(id), false);
+            }
+        };
+        dump(&mut lives, 20);
+        lives.begin(2, 21);
+        // The message may still wait.
+        assert!(lives.end_dump().is_empty());
+        dump(&mut lives, 30);
+        assert_eq!((lives.end_dump().len(), lives.ended_unseen), (1, 1));
+        assert!(lives.has(2));
+        // Its own end was lost: no flow from before the run has the id any more.
+        lives.begin(2, 31);
+        assert_eq!((lives.ended_unseen, lives.silent()), (1, 1));
     }
 }

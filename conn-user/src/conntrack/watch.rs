@@ -208,6 +208,8 @@ impl Watch {
             lost: [Change::New, Change::Destroy].map(|change| after.lost[change as usize]),
             preexisting: self.lives.preexisting,
             ended_unseen: self.lives.ended_unseen,
+            silent: self.lives.silent(),
+            lingering: self.lives.lingering(boot_now_ns()),
             tracked,
             max,
             failures: failures.since(self.failures),
@@ -314,9 +316,7 @@ impl Watch {
     fn take(&mut self, change: Change, entry: &Entry, now_ns: u64, clock: &WallClock, hear: &mut Hear<'_>) {
         let life = match change {
             Change::New if self.plan.dumps() => {
-                if let Some(before) = self.lives.begin(entry.id, now_ns) {
-                    self.show_unseen_end(&before, clock, hear);
-                }
+                self.lives.begin(entry.id, now_ns);
                 None
             }
             Change::New | Change::Update => None,
