@@ -139,8 +139,8 @@ const _: () = assert!(size_of::<FlowSocket>() == 64);
 /// Binary logarithm of the entries of [`FlowSocket`].
 pub const SOCKET_BITS: u32 = 16;
 
-/// The entry of a socket. Cookies are consecutive numbers (`gen_cookie_next()` of `linux/cookie.h`), so sockets that live at the same time have different entries, and
-/// near ones.
+/// The entry of a socket. Cookies are consecutive numbers (`gen_cookie_next()` of `linux/cookie.h`), so sockets that live at the
+/// same time have different entries, and near ones.
 #[inline(always)]
 pub const fn socket_index(cookie: u64) -> u32 {
     cookie as u32 & ((1 << SOCKET_BITS) - 1)

@@ -116,8 +116,8 @@ fn untracked(skb: Skb, packet: &Datagram) {
     count_amount(BYTES_UNTRACKED, packet.payload);
 }
 
-/// Begins a flow, unless another CPU has just begun it, or the socket is closed. The flow, or NULL. In its own function, like most below: the
-/// stacks of functions that call each other add up, and the verifier allows 512 bytes.
+/// Begins a flow, unless another CPU has just begun it, or the socket is closed. The flow, or NULL. In its own function, like
+/// most below: the stacks of functions that call each other add up, and the verifier allows 512 bytes.
 #[inline(never)]
 fn begin(skb: Skb, packet: &Datagram) -> *mut Flow {
     if !skb.is_of_udp_socket() {

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -48,16 +48,11 @@ fn unpack(places: &Places, package: &str, root: &Path) -> Result<()> {
     let mut download = Command::new("apt-get");
     // The download runs as another user, who may not write here.
     download.args(["-o", "APT::Sandbox::User=root", "download", "--quiet", package]).current_dir(&fresh);
-    command::run(quiet(&mut download))?;
+    command::run(command::quiet(&mut download))?;
     for file in fs::read_dir(&fresh)? {
         let mut extract = Command::new("dpkg-deb");
         extract.arg("--extract").arg(file?.path()).arg(root);
-        command::run(quiet(&mut extract))?;
+        command::run(command::quiet(&mut extract))?;
     }
     Ok(fs::remove_dir_all(&fresh)?)
-}
-
-/// Standard output belongs to the task.
-fn quiet(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(std::io::stderr())
 }

@@ -46,13 +46,8 @@ fn make(root: &Path, python: &Path) -> Result<()> {
     }
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(root);
-    command::run(quiet(&mut venv))?;
+    command::run(command::quiet(&mut venv))?;
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-    command::run(quiet(&mut pip))
-}
-
-/// Standard output belongs to the task.
-fn quiet(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(std::io::stderr())
+    command::run(command::quiet(&mut pip))
 }

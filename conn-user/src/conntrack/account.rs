@@ -19,9 +19,6 @@ pub(crate) struct Account {
     pub ended_unseen: u64,
     /// Flows from before the run that the last dump shows alive. Each may have ended since, without a message.
     pub silent: u64,
-    /// Flows from before the run whose end a dump found a short while ago. The table may still have each of them: a dump leaves
-    /// expired entries out, and frees eight of them for each page.
-    pub lingering: u64,
     /// Entries of the table: what `conntrack -C` prints.
     pub tracked: u64,
     /// How many the table may have.
@@ -64,7 +61,7 @@ impl Account {
         match self.tracked {
             _ if !self.is_settled => Verdict::Moving,
             tracked if tracked < least.saturating_sub(self.silent) => Verdict::Differs(least - tracked),
-            tracked if tracked > most + self.lingering => Verdict::Differs(tracked - most),
+            tracked if tracked > most => Verdict::Differs(tracked - most),
             tracked if tracked == least && least == most => Verdict::Holds,
             _ => Verdict::Moving,
         }
@@ -84,7 +81,6 @@ mod tests {
             preexisting: 3,
             ended_unseen: 1,
             silent: 0,
-            lingering: 0,
             tracked,
             max: 100,
             failures: Failures::default(),
@@ -116,11 +112,6 @@ mod tests {
             [(7, Verdict::Holds), (6, Verdict::Moving), (5, Verdict::Moving), (4, Verdict::Differs(3))]
         {
             let account = Account { silent: 2, ..account([10, 10], [5, 5], tracked) };
-            assert_eq!(account.verdict(), verdict, "{tracked}");
-        }
-        // One that the dump left out may still be in the table.
-        for (tracked, verdict) in [(7, Verdict::Holds), (8, Verdict::Moving), (9, Verdict::Differs(2))] {
-            let account = Account { lingering: 1, ..account([10, 10], [5, 5], tracked) };
             assert_eq!(account.verdict(), verdict, "{tracked}");
         }
         let unsettled = Account { is_settled: false, ..account([10, 10], [5, 5], 9) };

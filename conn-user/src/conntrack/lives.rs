@@ -3,16 +3,12 @@
 //! A dump shows the flows that existed before the run. The end of such a flow may never be reported, so a later dump
 //! without the flow ends it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use crate::event::entry::Entry;
 
 /// How many flows that began in this run are remembered. The lifetime of others is known only if the kernel stamps them.
 const MAX_BEGUN: usize = 1 << 20;
-
-/// For so long an expired entry may stay in the table: the kernel looks at the whole table in that time (`gc_worker()` of
-/// `nf_conntrack_core.c`; 120 s in Linux 5.15, 60 s later), nanoseconds.
-const LINGER_NS: u64 = 120_000_000_000;
 
 /// A flow that is alive.
 #[derive(Clone, Debug)]
@@ -38,8 +34,6 @@ pub(super) struct Lives {
     /// Flows from before the run whose id a later flow has, and the dump during which that one began. Beginnings and ends come
     /// through different sockets, so the message about such an end may be read later.
     replaced: HashMap<u32, (u32, Life)>,
-    /// When dumps found such ends, and how many: those of the last [`LINGER_NS`].
-    found: VecDeque<(u64, u64)>,
     /// The number of the current or last dump; 0 before the first one.
     dump: u32,
     /// When that dump began, nanoseconds of `CLOCK_BOOTTIME`.
@@ -57,14 +51,6 @@ impl Lives {
     /// How many flows from before the run are alive, as far as dumps and messages show, or have ended with or without a message.
     pub(super) fn silent(&self) -> u64 {
         (self.by_id.values().filter(|life| life.preexisting).count() + self.replaced.len()) as u64
-    }
-
-    /// How many flows whose end a dump found may still be in the table.
-    pub(super) fn lingering(&mut self, now_ns: u64) -> u64 {
-        while self.found.front().is_some_and(|&(found_ns, _)| found_ns + LINGER_NS < now_ns) {
-            self.found.pop_front();
-        }
-        self.found.iter().map(|&(_, ends)| ends).sum()
     }
 
     /// True if the flow is known to be alive.
@@ -130,11 +116,7 @@ impl Lives {
         let replaced = self.replaced.extract_if(|_, (replaced_in, _)| *replaced_in != dump);
         let replaced = replaced.map(|(_, (_, life))| life);
         let unseen: Vec<Life> = gone.into_iter().filter(|life| life.preexisting).chain(replaced).collect();
-        let ends = unseen.len() as u64;
-        self.ended_unseen += ends;
-        if ends > 0 {
-            self.found.push_back((dump_ns, ends));
-        }
+        self.ended_unseen += unseen.len() as u64;
         unseen
     }
 }
@@ -181,7 +163,6 @@ mod tests {
         let ended = lives.end_dump();
         assert!(matches!(&ended[..], [life] if life.entry.as_ref().is_some_and(|entry| entry.id == 1)));
         assert_eq!((lives.preexisting, lives.ended_unseen, lives.silent()), (2, 1, 1));
-        assert_eq!([lives.lingering(20), lives.lingering(21 + LINGER_NS)], [1, 0]);
         // No dump makes a flow preexisting later.
         lives.begin_dump(30);
         for id in [2, 4, 5] {

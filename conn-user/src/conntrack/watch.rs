@@ -209,7 +209,6 @@ impl Watch {
             preexisting: self.lives.preexisting,
             ended_unseen: self.lives.ended_unseen,
             silent: self.lives.silent(),
-            lingering: self.lives.lingering(boot_now_ns()),
             tracked,
             max,
             failures: failures.since(self.failures),

@@ -220,7 +220,6 @@ mod tests {
             preexisting: 3,
             ended_unseen: 1,
             silent: 0,
-            lingering: 0,
             tracked: begun + 3 - ended - 1,
             max: 65_536,
             failures: Failures { dropped: 4, ..Failures::default() },
@@ -234,7 +233,6 @@ mod tests {
             preexisting: 0,
             ended_unseen: 0,
             silent: 0,
-            lingering: 0,
             tracked: 1,
             failures: Failures::default(),
             ..account.clone()
