@@ -52,7 +52,9 @@ mod live {
     mod scenario;
     mod self_cost;
     mod serve;
+    mod serve_access;
     mod serve_pins;
+    mod serve_streams;
     mod socket_state;
     mod sources;
     mod ss;

@@ -150,6 +150,10 @@ pub struct FilterArgs {
     /// Only ends with these errors: ECONNREFUSED, 111; - for no error
     #[arg(long, value_name = "ERROR[,ERROR...]")]
     pub error: Vec<String>,
+    /// The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no
+    /// member of its group
+    #[arg(long, value_name = "UID", hide = true)]
+    pub viewer: Option<u32>,
     /// Filter expression in the language of ss, where src is this host; client, server and service are its own words:
     /// 'service = :ssh or client 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]

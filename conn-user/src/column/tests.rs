@@ -69,3 +69,114 @@ fn words_fit_their_columns() {
         }
     }
 }
+
+/// The columns of a process, which others than its user and root may not see.
+const PRIVATE: [&str; 19] = [
+    "pid",
+    "tid",
+    "uid",
+    "comm",
+    "thread",
+    "owner",
+    "holders",
+    "cgroup",
+    "container",
+    "container_name",
+    "container_user",
+    "pod",
+    "pod_namespace",
+    "unit",
+    "user_unit",
+    "slice",
+    "user_slice",
+    "processes",
+    "cmdline",
+];
+/// The columns of a connection, which all users may see, as with ss.
+const PUBLIC: [&str; 49] = [
+    "event",
+    "time",
+    "time_ns",
+    "id",
+    "direction",
+    "family",
+    "protocol",
+    "state",
+    "old_state",
+    "src",
+    "sport",
+    "dst",
+    "dport",
+    "src_name",
+    "dst_name",
+    "netns",
+    "interface",
+    "interface_index",
+    "preexisting",
+    "attempt_ns",
+    "established_ns",
+    "handshake_ns",
+    "lifetime_ns",
+    "age_ns",
+    "at_least_ns",
+    "failed",
+    "reason",
+    "reset",
+    "error",
+    "attempt",
+    "bytes_sent",
+    "bytes_received",
+    "segments_sent",
+    "segments_received",
+    "retransmits",
+    "srtt_us",
+    "min_rtt_us",
+    "idle_ns",
+    "receive_queue",
+    "send_queue",
+    "half_open",
+    "dropped",
+    "local",
+    "peer",
+    "started",
+    "handshake",
+    "lifetime",
+    "age",
+    "idle",
+];
+
+#[test]
+fn a_viewer_gets_no_column_of_others_processes() {
+    use crate::event::enriched::Enriched;
+    use crate::event::tests::*;
+    use crate::filter::visible;
+    let listed: BTreeSet<&str> = PRIVATE.into_iter().chain(PUBLIC).collect();
+    let all: BTreeSet<&str> = Column::all().map(|column| column.id).collect();
+    assert_eq!(listed, all, "each column is for all users, or for those who may see the process");
+    let clock = WallClock::with_offset(0);
+    let events =
+        [new_out(), established(), closed(), failed(111, 1), preexisting(), open(), listening(), listen()];
+    for enriched in events {
+        let owner = enriched.connection.owner;
+        let seen_by = |uid| {
+            // What is looked up, is looked up by the owner that is left.
+            let event = visible::event(&enriched, Some(uid)).into_owned();
+            let is_own = event.connection.owner.is_known();
+            if is_own {
+                return Enriched { event, ..enriched.clone() };
+            }
+            let (src_name, dst_name) = (enriched.src_name.clone(), enriched.dst_name.clone());
+            Enriched { src_name, dst_name, interface: enriched.interface.clone(), ..Enriched::from(event) }
+        };
+        let (own, others) = (seen_by(owner.uid), seen_by(owner.uid + 1));
+        for column in Column::all() {
+            let whole = column.of(&enriched, &clock);
+            if !PRIVATE.contains(&column.id) {
+                assert_eq!(column.of(&others, &clock), whole, "{column:?}");
+            } else {
+                assert!(matches!(column.of(&others, &clock), Cell::Unknown | Cell::Word("-")), "{column:?}");
+                assert!(column.id == "holders" || !owner.is_known() || column.of(&own, &clock) == whole, "{column:?}");
+            }
+        }
+    }
+}

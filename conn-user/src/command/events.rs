@@ -63,7 +63,7 @@ pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
     }
     let kinds: Vec<Kind> = Kind::STREAM.into_iter().filter(|&kind| settings.kinds.contains(kind)).collect();
     settings.filter.log(&kinds, settings.protocols);
-    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.filter, &settings.workload);
     let mut session = Session::start(host, &options(settings))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -48,7 +48,7 @@ pub fn run(settings: &ListSettings, host: &Host) -> Result<(), Error> {
     }
     let plan = plan(host, None)?;
     settings.filter.log(&[Kind::Open], settings.protocols);
-    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.filter, &settings.workload);
     let options = Options::for_sockets(&settings.filter, settings.protocols, settings.listening);
     let probe =
         Probe::load(&plan, &Options { listed: options.listed | LIST_TRAFFIC | LIST_INODES, ..options })?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::cli::FrontArgs;
 use crate::error::Error;
 use crate::host::facts::Host;
-use crate::kernel::load_options::Options;
+use crate::kernel::load_options::{Options, RemoteOptions};
 use crate::kernel::pin::{self, Opened, PinSettings, Removed};
 use crate::output::stdout;
 use crate::serve;
@@ -27,7 +27,12 @@ pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
     // One daemon at a time, before it loads programs.
     let socket = serve::open(settings)?;
     let pins = PinSettings { root: settings.pins.clone(), transient: settings.transient };
-    let service = pin::open(host, &Options::counting(), &pins)?;
+    let options = Options {
+        durations: settings.lifetimes,
+        remotes: settings.sources.map(|group| RemoteOptions { by: group.number(), slots: None }),
+        ..Options::counting()
+    };
+    let service = pin::open(host, &options, &pins)?;
     log_opened(&service.how);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

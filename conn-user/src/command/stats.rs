@@ -5,12 +5,10 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use conn_common::remote;
-
 use crate::command::flow_stats;
 use crate::error::Error;
 use crate::event::kind::Kind;
-use crate::event::sort_key::{SourceGroup, TopSources};
+use crate::event::sort_key::TopSources;
 use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
 use crate::host::clock;
@@ -72,7 +70,7 @@ pub fn run(settings: &StatsSettings, host: &Host) -> Result<(), Error> {
             reporter = reporter.with_lifetimes(&session)?;
         }
         if let Some(top) = settings.sources {
-            reporter = reporter.with_sources(&session, top)?;
+            reporter = reporter.with_sources(&session, Some(top))?;
         }
         Some(reporter)
     } else {
@@ -184,11 +182,7 @@ impl Reports {
 
 /// What the kernel counts per remote address: of the ports that pass the filter.
 fn remotes(top: TopSources, filter: &Filter) -> RemoteOptions {
-    let by = match top.group {
-        SourceGroup::Address => remote::BY_ADDRESS,
-        SourceGroup::Prefix => remote::BY_PREFIX,
-    };
-    RemoteOptions { by, slots: filter.slots() }
+    RemoteOptions { by: top.group.number(), slots: filter.slots() }
 }
 
 /// Prints reports until the end.

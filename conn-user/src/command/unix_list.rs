@@ -9,6 +9,7 @@ use crate::event::kind::Kind;
 use crate::event::unix::UnixSocket;
 use crate::filter::expression::Field;
 use crate::filter::sockets::wanted;
+use crate::filter::visible;
 use crate::host::facts::Host;
 use crate::host::plan::plan;
 use crate::kernel::load_options::Options;
@@ -68,9 +69,9 @@ fn chosen(socket: &UnixSocket, settings: &ListSettings, holders: &Holders) -> Op
     }
     let connection =
         Connection { netns: socket.netns, state: socket.state, direction: UNDIRECTED, ..Connection::UNSEEN };
-    let holders = holders.of_inode(socket.inode.into());
+    let holders = visible::holders(holders.of_inode(socket.inode.into()), filter.viewer());
     // Without a user, no process comes first.
     let uid = socket.uid.unwrap_or(u32::MAX);
-    let found = wanted(connection, uid, holders, |connection| filter.matches(connection))?;
+    let found = wanted(connection, uid, holders.as_deref(), |connection| filter.matches(connection))?;
     Some(UnixSocket { owner: found.owner, ..socket.clone() })
 }

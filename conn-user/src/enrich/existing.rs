@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::enrich::cgroup::Hierarchy;
 use crate::enrich::container_names;
 use crate::event::workload::{Container, ContainerNames, Workload};
+use crate::filter::Filter;
 use crate::filter::workload::{ContainerPattern, UnitPattern, WorkloadFilter};
 
 /// How long a search may take, and how long a caller waits for it. A directory takes some microseconds.
@@ -62,8 +63,9 @@ pub(crate) struct Search(Option<Receiver<Vec<Absent>>>);
 
 impl Search {
     /// Begins to search for what the patterns of a filter match, in the hierarchy at `root`.
-    pub(crate) fn start(root: Option<&Path>, filter: &WorkloadFilter) -> Self {
-        if filter.is_empty() {
+    /// A run for one user searches nothing: what exists is not that user's to know.
+    pub(crate) fn start(root: Option<&Path>, whole: &Filter, filter: &WorkloadFilter) -> Self {
+        if filter.is_empty() || whole.viewer().is_some() {
             return Self(None);
         }
         let (answer, answered) = channel();
@@ -247,7 +249,9 @@ mod tests {
 
     #[test]
     fn without_patterns_nothing_is_searched() {
-        assert!(Search::start(None, &WorkloadFilter::default()).0.is_none());
-        assert_eq!(Search::start(None, &filter(&["a"], &["b"], &[])).absent().len(), 2);
+        assert!(Search::start(None, &Filter::all(), &WorkloadFilter::default()).0.is_none());
+        let two = filter(&["a"], &["b"], &[]);
+        assert_eq!(Search::start(None, &Filter::all(), &two).absent().len(), 2);
+        assert_eq!(Search::start(None, &Filter::of_viewer(None, 1_000, true), &two).absent(), []);
     }
 }

@@ -1,5 +1,6 @@
 //! Sort keys of `list`, `life` and `stats --sources`: which of two rows stands first.
 
+use conn_common::remote;
 use clap::ValueEnum;
 
 use crate::event::Event;
@@ -68,6 +69,14 @@ pub enum SourceGroup {
 }
 
 impl SourceGroup {
+    /// The number for the kernel programs.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Address => remote::BY_ADDRESS,
+            Self::Prefix => remote::BY_PREFIX,
+        }
+    }
+
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@ pub mod subject;
 pub(crate) mod syntax_error;
 pub mod tracked;
 pub(crate) mod value;
+pub(crate) mod visible;
 pub(crate) mod workload;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub struct Filter {
     bounds: BTreeMap<Field, Ranges>,
     /// The filter has `state all`, which excludes nothing and includes sockets beyond open connections.
     all_states: bool,
+    /// The one user whose processes the run may show.
+    viewer: Option<u32>,
 }
 
 impl Filter {
@@ -99,7 +102,25 @@ impl Filter {
             kernel_part.show_marks();
         }
         let in_kernel = Expression::all_of(in_kernel);
-        Self { whole, kernel_part, in_kernel, rest, bounds, all_states }
+        Self { whole, kernel_part, in_kernel, rest, bounds, all_states, viewer: None }
+    }
+
+    /// The filter of a run that shows the processes of one user only. A test of what belongs to a process must not say
+    /// anything of others, so with such a test only connections of that user's processes pass.
+    pub(crate) fn of_viewer(whole: Option<Expression>, viewer: u32, tests_workloads: bool) -> Self {
+        let is_private = |whole: &Expression| {
+            whole.fields().into_iter().any(Field::is_private)
+                || PredicateKind::ALL.into_iter().any(|kind| kind.is_private() && whole.has_predicate(kind))
+        };
+        let is_private = tests_workloads || whole.as_ref().is_some_and(is_private);
+        let own = is_private.then(|| Expression::test(Field::Uid, Ranges::one(viewer.into())));
+        let terms = whole.into_iter().chain(own).collect();
+        Self { viewer: Some(viewer), ..Self::new(Expression::all_of(terms)) }
+    }
+
+    /// The one user whose processes the run may show; `None` if it may show all.
+    pub(crate) const fn viewer(&self) -> Option<u32> {
+        self.viewer
     }
 
     /// The kernel's part.
@@ -304,6 +325,28 @@ mod tests {
         ] {
             assert_eq!(filter(text).rest.unwrap().to_string(), rest);
         }
+    }
+
+    #[test]
+    fn a_viewer_filters_by_processes_of_its_own_only() {
+        let of = |text: &str, workloads| {
+            Filter::of_viewer(expression::parse(text, &FixedLookup::default()).ok(), 7, workloads)
+        };
+        let on = |uid: u32, port| Connection {
+            dport: port,
+            owner: conn_common::owner::Owner { pid: 5, uid, source: conn_common::owner::CONNECT, ..Connection::UNSEEN.owner },
+            ..Connection::UNSEEN
+        };
+        assert!(of("service = 22", false).matches(&on(8, 22)));
+        for text in ["pid = 5", "pid != 6", "uid = 8 or service = 22", "not comm = x", "uid = 7,8"] {
+            assert!(!of(text, false).matches(&on(8, 22)), "{text}");
+        }
+        assert!(of("pid = 5", false).matches(&on(7, 22)) && !of("uid = -", false).matches(&Connection::UNSEEN));
+        for text in ["fwmark = 0x1 or service = 22", "container = a or service = 22", "unit = a or service = 22"] {
+            assert!(!of(text, false).matches(&on(8, 22)), "{text}");
+        }
+        assert!(!of("service = 22", true).matches(&on(8, 22)));
+        assert!(of("dev = eth0 or service = 22", false).matches(&on(8, 22)));
     }
 
     #[test]

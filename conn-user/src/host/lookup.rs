@@ -36,6 +36,11 @@ pub trait Lookup {
     fn local_ports(&self) -> (u16, u16);
 }
 
+/// True if a number in place of a namespace is that of a process.
+pub(crate) const fn is_process(number: u32) -> bool {
+    number <= LAST_PROCESS
+}
+
 /// The names of this host.
 #[derive(Debug)]
 pub struct HostLookup {
@@ -67,7 +72,7 @@ impl Lookup for HostLookup {
                 .map_err(|error| complaint!("the own network namespace: {error}"));
         }
         if let Ok(number) = name.parse::<u32>() {
-            if number > LAST_PROCESS {
+            if !is_process(number) {
                 return Ok(number);
             }
             return inode(Path::new(&format!("/proc/{number}/ns/net")))

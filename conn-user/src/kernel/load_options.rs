@@ -168,13 +168,12 @@ impl Options {
         self.kinds & bit(ATTEMPT) != 0
     }
 
-    /// True if a later process may go on with the maps: nothing goes into a ring, and no filter, no flows and no remote
-    /// addresses are in them.
+    /// True if a later process may go on with the maps: nothing goes into a ring, and no filter and no flows are in them.
     pub(super) fn may_be_pinned(&self) -> bool {
         self.counts
             && self.kinds == 0
             && self.flows.is_none()
-            && self.remotes.is_none()
+            && self.remotes.as_ref().is_none_or(|remotes| remotes.slots.is_none())
             && self.filter == Self::counting().filter
     }
 

@@ -22,9 +22,9 @@ pub(super) const SIZED_BY_HOST: [&str; 6] = [
 /// Maps that belong to one process: its ring and log, and its filter, which would add to that of another process.
 const OWN: [&str; 6] =
     [name::EVENTS, name::READER_SLEEPS, "AYA_LOGS", name::SOURCES, name::DESTINATIONS, name::VALUES];
-/// The beginnings of the names of maps that no pinned run fills: flows of UDP and remote addresses. Frozen globals belong
+/// The beginnings of the names of maps that no pinned run fills: flows of UDP, and a choice of ports. Frozen globals belong
 /// to a program.
-const OWN_PREFIXES: [&str; 3] = ["FLOW", "REMOTE", "."];
+const OWN_PREFIXES: [&str; 3] = ["FLOW", name::REMOTE_SLOTS, "."];
 
 /// True if processes that follow each other share the map.
 pub(super) fn is_shared(name: &str) -> bool {

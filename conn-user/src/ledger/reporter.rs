@@ -26,6 +26,8 @@ pub(crate) struct Reporter<'a> {
     auditor: Auditor,
     filter: &'a Filter,
     lifetimes: Option<LifetimeReader>,
+    /// Reports have histograms of lifetimes, if the session counts them.
+    shows_lifetimes: bool,
     sources: Option<SourceReader>,
     self_cost: Option<&'a SelfCostWatch>,
     sight: Sight,
@@ -35,18 +37,20 @@ pub(crate) struct Reporter<'a> {
 /// Reads the counts per remote address, and remembers what rates need of the last reading.
 #[derive(Debug)]
 struct SourceReader {
-    top: TopSources,
+    /// What reports show; `None` for nothing.
+    top: Option<TopSources>,
     reader: RemoteReader,
     last: Option<(Instant, Remotes)>,
 }
 
 impl SourceReader {
-    fn read(&mut self, sight: Sight) -> Result<Sources, MapError> {
+    fn read(&mut self, sight: Sight) -> Result<Option<Sources>, MapError> {
+        let Some(top) = self.top else { return Ok(None) };
         let (now, remotes) = (Instant::now(), self.reader.read()?);
         let since = self.last.as_ref().map(|(then, last)| (last, (now - *then).as_secs_f64()));
-        let sources = Sources::new(self.top, sight, &remotes, since);
+        let sources = Sources::new(top, sight, &remotes, since);
         self.last = Some((now, remotes));
-        Ok(sources)
+        Ok(Some(sources))
     }
 }
 
@@ -57,7 +61,16 @@ impl<'a> Reporter<'a> {
     /// A map of the ledger cannot be opened, or there can be no more threads.
     pub(crate) fn new(session: &Session, filter: &'a Filter) -> Result<Self, AuditError> {
         let (auditor, sight) = (Auditor::start(session)?, session.sight);
-        Ok(Self { auditor, filter, lifetimes: None, sources: None, self_cost: None, sight, last: None })
+        Ok(Self {
+            auditor,
+            filter,
+            lifetimes: None,
+            shows_lifetimes: true,
+            sources: None,
+            self_cost: None,
+            sight,
+            last: None,
+        })
     }
 
     /// Adds histograms of handshakes and lifetimes, which the session counts.
@@ -72,9 +85,22 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// The map cannot be opened.
-    pub(crate) fn with_sources(self, session: &Session, top: TopSources) -> Result<Self, AuditError> {
+    pub(crate) fn with_sources(
+        self,
+        session: &Session,
+        top: Option<TopSources>,
+    ) -> Result<Self, AuditError> {
         let reader = RemoteReader::new(&session.probe)?;
         Ok(Self { sources: Some(SourceReader { top, reader, last: None }), ..self })
+    }
+
+    /// The next report has these parts, as far as the session counts them, and no rates.
+    pub(crate) fn choose(&mut self, lifetimes: bool, sources: Option<TopSources>) {
+        self.last = None;
+        self.shows_lifetimes = lifetimes;
+        if let Some(reader) = &mut self.sources {
+            (reader.top, reader.last) = (sources, None);
+        }
     }
 
     /// Adds the cost of conntrace itself.
@@ -108,11 +134,6 @@ impl<'a> Reporter<'a> {
         Ok(self.auditor.ledger()?)
     }
 
-    /// The next report has no rates.
-    pub(crate) fn forget_rates(&mut self) {
-        self.last = None;
-    }
-
     /// The report of a reading: of the ports that pass a filter, with rates since the last report.
     ///
     /// # Errors
@@ -121,7 +142,7 @@ impl<'a> Reporter<'a> {
         let Audited { mut ledger, mut audit, repaired } = audited;
         ledger.ports.retain(|&(direction, port), _| filter.matches_slot(direction, port));
         ledger.listeners.retain(|&port, _| filter.matches_slot(IN, port));
-        let mut lifetimes = self.lifetimes.as_ref().map(LifetimeReader::read).transpose()?;
+        let mut lifetimes = self.lifetimes.as_ref().filter(|_| self.shows_lifetimes).map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
             // A histogram of several ports may be of ports that pass.
             ports
@@ -129,7 +150,8 @@ impl<'a> Reporter<'a> {
         }
         ledger.attempts.retain(|&port, _| filter.matches_slot(IN, port));
         audit.found.waiting.retain(|&port, _| filter.matches_slot(IN, port));
-        let sources = self.sources.as_mut().map(|sources| sources.read(self.sight)).transpose()?;
+        let sight = self.sight;
+        let sources = self.sources.as_mut().map(|sources| sources.read(sight)).transpose()?.flatten();
         let taken = Instant::now();
         let counters = self.auditor.counters()?;
         let costs = self.auditor.programs().read();

@@ -161,7 +161,7 @@ fn measured(us: u32) -> Option<u32> {
 }
 
 /// Appends a loss without a line end.
-pub(super) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
+pub(crate) fn lost(lost: &Lost, clock: &WallClock, out: &mut Vec<u8>) {
     let until_ns = clock.to_unix_ns(lost.until_ns);
     let mut object = Object::open(out);
     object.word("event", "lost");

@@ -8,7 +8,7 @@ mod ecs;
 mod entry;
 mod event_table;
 pub(crate) mod human;
-mod json;
+pub(crate) mod json;
 pub mod json_read;
 mod json_writer;
 mod logfmt;

@@ -3,18 +3,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{UnixAddr, getsockname};
 use serde_json::json;
 use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::error::Error;
+use crate::event::sort_key::SourceGroup;
 use crate::filter::protocols::Protocols;
+use crate::host::lookup::HostLookup;
 use crate::output::stderr;
 use crate::serve::channel::{self, Channel};
 use crate::serve::child::{self, Order, SELF};
@@ -24,13 +26,13 @@ use crate::serve::epoch::Epoch;
 use crate::serve::lookup::ClientLookup;
 use crate::serve::message::{Reply, Request, Setup};
 use crate::serve::notify;
+use crate::serve::peer::{Peer, Rights};
+use crate::serve::places::Places;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
 use crate::settings::{CountSettings, Settings, StatsSettings};
 use crate::stream::ready::Ready;
 
-/// How many commands run at the same time.
-pub(crate) const MAX_COMMANDS: usize = 16;
 /// How often the front is asked for a sign of life.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
@@ -40,13 +42,21 @@ const RESTART: Duration = Duration::from_millis(50);
 /// The longest such wait.
 const MAX_RESTART: Duration = Duration::from_secs(5);
 
+/// A request, and what its client may see.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    query: Query,
+    uid: u32,
+    rights: Rights,
+}
+
 /// What the back answers from its own counts.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// Counts per service port.
     Stats(StatsSettings),
-    /// How many connections are open; the query starts a command if the ledger does not know.
-    Count(CountSettings, Query),
+    /// How many connections are open; a command answers if the ledger does not know.
+    Count(CountSettings, Asked),
 }
 
 /// A request for a report.
@@ -73,7 +83,7 @@ pub(crate) enum Unknown {
     /// It cannot be made.
     Problem(Problem),
     /// A command makes it.
-    Command(Query),
+    Command(Asked),
 }
 
 /// What the back has for the whole of its life.
@@ -85,8 +95,12 @@ pub(crate) struct Back {
     pub(crate) setup: watch::Sender<Setup>,
     /// When counting began.
     pub(crate) epoch: Epoch,
-    /// The names that clients may use.
-    pub(crate) lookup: ClientLookup,
+    /// Handshakes and lifetimes are counted.
+    pub(crate) lifetimes: bool,
+    /// What is counted of remote addresses.
+    pub(crate) sources: Option<SourceGroup>,
+    /// The names of this host.
+    pub(crate) names: HostLookup,
     /// The user that the front becomes, and its group.
     pub(crate) front_user: (u32, u32),
     /// How often `-v` was given.
@@ -111,7 +125,7 @@ impl Back {
     /// A front cannot be started at all.
     pub(crate) async fn run(&self, mut reports: mpsc::UnboundedReceiver<Reported>) -> Result<(), Error> {
         let (ended, mut ends) = mpsc::unbounded_channel();
-        let commands = Arc::new(Semaphore::new(MAX_COMMANDS));
+        let places = Places::default();
         let mut pause = RESTART;
         let mut ready = Some(Ready::take());
         for number in 0.. {
@@ -122,7 +136,7 @@ impl Back {
                 &mut front,
                 &mut ready,
                 &mut pause,
-                &commands,
+                &places,
                 &ended,
                 &mut reports,
                 &mut ends,
@@ -167,7 +181,7 @@ impl Back {
         front: &mut Front,
         ready: &mut Option<Ready>,
         pause: &mut Duration,
-        commands: &Arc<Semaphore>,
+        places: &Places,
         ended: &mpsc::UnboundedSender<((u64, u64), u8)>,
         reports: &mut mpsc::UnboundedReceiver<Reported>,
         ends: &mut mpsc::UnboundedReceiver<((u64, u64), u8)>,
@@ -195,12 +209,12 @@ impl Back {
                         match reported.answer {
                             Ok(answer) => self.answer(front, id, Ok(answer)).await?,
                             Err(Unknown::Problem(problem)) => self.answer(front, id, Err(problem)).await?,
-                            Err(Unknown::Command(query)) => self.start(front, id, &query, commands, ended).await?,
+                            Err(Unknown::Command(asked)) => self.start(front, id, &asked, places, ended).await?,
                         }
                     }
                 }
                 received = front.channel.receive() => {
-                    let Some((request, _)) = received? else { return Ok("it closed its socket".into()) };
+                    let Some((request, descriptors)) = received? else { return Ok("it closed its socket".into()) };
                     front.heard = Instant::now();
                     match request {
                         Request::Ready => {
@@ -212,7 +226,10 @@ impl Back {
                         }
                         Request::Alive { .. } => notify::alive(),
                         Request::Run { id, query } => {
-                            self.begin(front, id, query, commands, ended).await?;
+                            match self.judge(query, descriptors) {
+                                Ok(asked) => self.begin(front, id, asked, places, ended).await?,
+                                Err(problem) => self.answer(front, id, Err(problem)).await?,
+                            }
                         }
                         Request::Finish { id } => order(front, id, Order::Finish),
                         Request::Leave { id } => order(front, id, Order::Leave),
@@ -222,41 +239,89 @@ impl Back {
         }
     }
 
+    /// Looks which user a client is, and what it may see.
+    fn judge(&self, query: Query, descriptors: Vec<OwnedFd>) -> Result<Asked, Problem> {
+        let unknown = |why: &str| Problem::new(500, format!("the client is not known: {why}"), "ask again");
+        let client = descriptors.into_iter().next().ok_or_else(|| unknown("no connection came"))?;
+        // A connection to the socket for clients, not one that the front has made itself.
+        let name = |socket: &OwnedFd| getsockname::<UnixAddr>(socket.as_raw_fd());
+        if name(&client).ok() != name(&self.listener).ok() {
+            return Err(unknown("the connection is another socket's"));
+        }
+        let peer = Peer::of(&client).map_err(|error| unknown(&error.to_string()))?;
+        let rights = peer.rights(&self.setup.borrow()).ok_or_else(Problem::may_not_ask)?;
+        Ok(Asked { query, uid: peer.uid, rights })
+    }
+
     /// Answers a request, or starts what will.
     async fn begin(
         &self,
         front: &mut Front,
         id: u64,
-        query: Query,
-        commands: &Arc<Semaphore>,
+        asked: Asked,
+        places: &Places,
         ended: &mpsc::UnboundedSender<((u64, u64), u8)>,
     ) -> io::Result<()> {
         let of = (front.number, id);
-        if query.endpoint == Endpoint::Health {
-            let health = self.health(commands);
-            return self.answer(front, id, Ok((health, 0))).await;
+        if asked.query.endpoint == Endpoint::Health {
+            return self.answer(front, id, Ok((self.health(places), 0))).await;
         }
-        // The front has read the query. The back trusts none of what it says.
-        let problem = match query.settings(&self.lookup) {
+        let lookup = ClientLookup { names: &self.names, rights: asked.rights };
+        let problem = match asked.query.settings(&lookup, asked.rights) {
             Err(problem) => problem,
-            Ok(Settings::Stats(settings)) if settings.protocols != Protocols::TCP => Problem::parameter(
-                if settings.forwarded.is_some() { "direction" } else { "protocol" },
-                "the daemon counts connections of TCP only",
-                "use conntrace --local stats",
-            ),
-            Ok(Settings::Stats(settings)) => {
-                // The receiver ends with the daemon.
-                let _ = self.wanted.send(Wanted { of, report: Report::Stats(settings) });
-                return Ok(());
-            }
+            Ok(Settings::Stats(settings)) => match self.uncounted(&settings, &asked) {
+                Some(problem) => problem,
+                // Counts of a time of its own.
+                None if asked.query.is_of_command() => {
+                    return self.start(front, id, &asked, places, ended).await;
+                }
+                None => {
+                    // The receiver ends with the daemon.
+                    let _ = self.wanted.send(Wanted { of, report: Report::Stats(settings) });
+                    return Ok(());
+                }
+            },
             Ok(Settings::Count(settings)) if count::is_of_ledger(&settings) => {
                 // The receiver ends with the daemon.
-                let _ = self.wanted.send(Wanted { of, report: Report::Count(settings, query) });
+                let _ = self.wanted.send(Wanted { of, report: Report::Count(settings, asked) });
                 return Ok(());
             }
-            Ok(_) => return self.start(front, id, &query, commands, ended).await,
+            Ok(_) => return self.start(front, id, &asked, places, ended).await,
         };
         self.answer(front, id, Err(problem)).await
+    }
+
+    /// Why there are no such counts, if there are none.
+    fn uncounted(&self, settings: &StatsSettings, asked: &Asked) -> Option<Problem> {
+        if settings.forwarded.is_some() && asked.rights != Rights::All {
+            let remedy = "become a member of the daemon's group";
+            return Some(Problem::parameter("forwarded", "root and the group alone see forwarded flows", remedy));
+        }
+        if asked.query.is_of_command() {
+            return None;
+        }
+        let command = "add timeout=10s: a command counts it for so long";
+        let refused = |name, message: &str, key: &str| {
+            Some(Problem::parameter(name, message, format!("{command}; {key}")))
+        };
+        if settings.forwarded.is_some() {
+            let message = "the daemon does not count forwarded flows since its epoch";
+            return Some(Problem::parameter("forwarded", message, command));
+        }
+        if settings.protocols != Protocols::TCP {
+            return Some(Problem::parameter("protocol", "the daemon counts TCP since its epoch", command));
+        }
+        if settings.lifetimes && !self.lifetimes {
+            let key = "or set lifetimes = true in the configuration";
+            return refused("lifetimes", "the daemon counts no lifetimes since its epoch", key);
+        }
+        match settings.sources {
+            Some(top) if self.sources != Some(top.group) => {
+                let key = format!("or set sources = \"{}\" in the configuration", top.group.name());
+                refused("sources", "the daemon does not count these sources since its epoch", &key)
+            }
+            _ => None,
+        }
     }
 
     /// Starts the command that answers.
@@ -264,32 +329,31 @@ impl Back {
         &self,
         front: &mut Front,
         id: u64,
-        query: &Query,
-        commands: &Arc<Semaphore>,
+        asked: &Asked,
+        places: &Places,
         ended: &mpsc::UnboundedSender<((u64, u64), u8)>,
     ) -> io::Result<()> {
-        let later = "ask again later";
-        let problem = match Arc::clone(commands).try_acquire_owned() {
+        let problem = match places.take(asked.uid) {
             _ if front.orders.contains_key(&id) => {
                 Problem::new(500, "a number is used twice", "report this bug")
             }
-            Err(_) => {
-                Problem::new(503, format!("{MAX_COMMANDS} commands of clients run, and no more may"), later)
-            }
-            Ok(permit) => {
+            Err(problem) => problem,
+            Ok(place) => {
                 let (of, ended) = ((front.number, id), ended.clone());
                 let at_end = move |code| {
-                    drop(permit);
+                    drop(place);
                     // The receiver ends with the daemon.
                     let _ = ended.send((of, code));
                 };
-                match child::start(query, at_end) {
+                match child::start(&asked.query, asked.rights, at_end) {
                     Ok(started) => {
                         front.orders.insert(id, started.orders);
                         let ends = [started.stdout.as_fd(), started.stderr.as_fd(), started.ready.as_fd()];
                         return front.channel.send(&Reply::Started { id }, &ends).await;
                     }
-                    Err(error) => Problem::new(503, format!("no command can be started: {error}"), later),
+                    Err(error) => {
+                        Problem::new(503, format!("no command can be started: {error}"), "ask again later")
+                    }
                 }
             }
         };
@@ -311,8 +375,8 @@ impl Back {
     }
 
     /// The state of the daemon, as JSON.
-    fn health(&self, commands: &Semaphore) -> String {
-        let running = MAX_COMMANDS - commands.available_permits();
+    fn health(&self, places: &Places) -> String {
+        let running = places.taken();
         let version = env!("CARGO_PKG_VERSION");
         json!({ "version": version, "epoch": self.epoch, "commands": running }).to_string() + "\n"
     }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::output::terminal;
+use crate::serve::peer::Rights;
 use crate::serve::query::Query;
 use crate::stream::ready::READY_FD;
 
@@ -44,16 +45,20 @@ pub(crate) struct Started {
     pub(crate) orders: mpsc::UnboundedSender<Order>,
 }
 
-/// Starts a command. `ended` gets its exit status.
+/// Starts a command that shows what `rights` allow. `ended` gets its exit status.
 ///
 /// # Errors
 /// The system's answer.
-pub(crate) fn start(query: &Query, ended: impl FnOnce(u8) + Send + 'static) -> io::Result<Started> {
+pub(crate) fn start(
+    query: &Query,
+    rights: Rights,
+    ended: impl FnOnce(u8) + Send + 'static,
+) -> io::Result<Started> {
     let ((stdout, out), (stderr, err), (ready, signal)) = (io::pipe()?, io::pipe()?, io::pipe()?);
     let mut command = Command::new(SELF);
     command.arg0("conntrace");
     command.arg(query.endpoint.command().unwrap_or_default()).arg("--local");
-    command.args(&query.args).env_clear().stdin(Stdio::null()).stdout(out).stderr(err);
+    command.args(query.viewer(rights)).args(&query.args).env_clear().stdin(Stdio::null()).stdout(out).stderr(err);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env(READY_FD, signal.as_raw_fd().to_string());
     for (name, value) in [(terminal::VARIABLE, &query.terminal), ("TZ", &query.tz)] {
         if let Some(value) = value {

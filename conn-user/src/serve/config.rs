@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::settings::ServeSettings;
+use crate::event::sort_key::SourceGroup;
+use crate::settings::{Access, ServeSettings};
 
 /// The file, as written. `packaging/conntrace.toml` documents each key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -17,14 +18,39 @@ pub(crate) struct Config {
     socket: Option<PathBuf>,
     /// The group whose members may ask.
     group: Option<String>,
+    /// Who may ask beside root and the group.
+    access: Option<Access>,
     /// Nothing is pinned.
     transient: Option<bool>,
     /// The mount point of the BPF file system for pins.
     bpffs: Option<PathBuf>,
+    /// Handshakes and lifetimes are counted.
+    lifetimes: Option<bool>,
+    /// Remote addresses are counted.
+    sources: Option<Sources>,
     /// The most clients at the same time.
     clients: Option<usize>,
     /// The most clients of one user other than root.
     clients_per_user: Option<usize>,
+}
+
+/// What is counted of remote addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sources {
+    Off,
+    Address,
+    Prefix,
+}
+
+impl Sources {
+    const fn group(self) -> Option<SourceGroup> {
+        match self {
+            Self::Off => None,
+            Self::Address => Some(SourceGroup::Address),
+            Self::Prefix => Some(SourceGroup::Prefix),
+        }
+    }
 }
 
 /// The most clients that a file may ask for: each takes a descriptor.
@@ -70,7 +96,10 @@ fn merged(settings: &ServeSettings, config: Config) -> Result<ServeSettings, Str
         socket: socket.unwrap_or_else(|| settings.socket.clone()),
         pins: pins.unwrap_or_else(|| settings.pins.clone()),
         group: group.unwrap_or_else(|| settings.group.clone()),
+        access: config.access.unwrap_or(settings.access),
         transient: settings.transient || config.transient.unwrap_or_default(),
+        lifetimes: config.lifetimes.unwrap_or(settings.lifetimes),
+        sources: config.sources.map_or(settings.sources, Sources::group),
         clients: limited("clients", config.clients, settings.clients)?,
         clients_per_user: limited("clients_per_user", config.clients_per_user, settings.clients_per_user)?,
         ..settings.clone()
@@ -108,6 +137,8 @@ mod tests {
             unknown.contains("line 2, column 1") && unknown.contains("unknown field `acess`"),
             "{unknown}"
         );
+        let access = read("group = \"x\"\naccess = \"anybody\"");
+        assert!(access.contains("line 2, column 10") && access.contains("`group` or `everyone`"), "{access}");
         assert!(read("clients = \"many\"").contains("line 1, column 11"));
         assert_eq!(read("clients = 0"), "clients: 0 is not between 1 and 4096");
         assert_eq!(read("socket = \"s\""), "socket: the path must be absolute: begin it with /");
@@ -124,9 +155,11 @@ mod tests {
             .collect();
         let read = read(&keys.join("\n"), &ServeArgs::default()).unwrap();
         assert_eq!(read, ServeSettings::new(&ServeArgs::default(), 0).unwrap());
-        for key in ["socket", "group", "transient", "bpffs", "clients", "clients_per_user"] {
+        let all =
+            ["socket", "group", "access", "transient", "bpffs", "lifetimes", "sources", "clients", "clients_per_user"];
+        for key in all {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }
-        assert_eq!(keys.iter().filter(|key| !key.is_empty()).count(), 6);
+        assert_eq!(keys.iter().filter(|key| !key.is_empty()).count(), all.len());
     }
 }

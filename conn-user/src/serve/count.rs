@@ -62,12 +62,13 @@ mod tests {
     use super::*;
     use crate::host::lookup::fixed::FixedLookup;
     use crate::serve::endpoint::Endpoint;
+    use crate::serve::peer::Rights;
     use crate::serve::query::Query;
     use crate::settings::Settings;
 
     fn is_fast(query: &str) -> bool {
         let query = Query::read(Endpoint::Count, query).unwrap();
-        match query.settings(&FixedLookup::default()).unwrap() {
+        match query.settings(&FixedLookup::default(), Rights::All).unwrap() {
             Settings::Count(settings) => is_of_ledger(&settings),
             other => panic!("{other:?}"),
         }

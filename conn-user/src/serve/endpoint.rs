@@ -1,5 +1,7 @@
 //! The answers that clients may ask for, and the options that each of them takes.
 
+use crate::serve::query::VIEWER;
+
 /// One path of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Endpoint {
@@ -58,7 +60,6 @@ const STREAM: &[&str] = &["count", "timeout", "strict"];
 
 const BUFFER: &str = "memory of the kernel belongs to the daemon: use conntrace --local for another size";
 const HOOKS: &str = "hooks are chosen to compare them: use conntrace --local";
-const NOT_COUNTED: &str = "the daemon does not count it: use conntrace --local stats";
 const PLACE: &str = "it chooses between the daemon and this process, which is the daemon";
 /// Options of every command that mean nothing to a client.
 const GENERAL: &[Refused] =
@@ -124,7 +125,7 @@ impl Endpoint {
         matches!(self, Self::Events | Self::Lifetimes)
     }
 
-    /// True if equal requests that wait at the same time get one answer.
+    /// True if the daemon's own counts answer, and equal requests that wait at the same time get one answer.
     pub const fn is_shared(self) -> bool {
         matches!(self, Self::Count | Self::Stats)
     }
@@ -137,6 +138,13 @@ impl Endpoint {
             Self::Events => &[&["event-mask", "summary"], STREAM, OUTPUT, SOCKETS],
             Self::Lifetimes => &[&["min", "max", "top", "sort"], STREAM, OUTPUT, SOCKETS],
             Self::Stats => &[&[
+                "interval",
+                "timeout",
+                "lifetimes",
+                "sources",
+                "sources-by",
+                "sources-sort",
+                "forwarded",
                 "strict",
                 "total",
                 "all",
@@ -155,17 +163,12 @@ impl Endpoint {
 
     /// The long options that clients may not use.
     pub(crate) fn refused(self) -> Vec<Refused> {
+        let of_owners: &[Refused] =
+            if matches!(self, Self::Stats | Self::Health) { &[] } else { &[(VIEWER, "the daemon looks which user asks")] };
         let own: &[Refused] = match self {
             Self::Events | Self::Lifetimes => STREAM_REFUSED,
             Self::Stats => &[
-                ("interval", "ask again instead: the counts go on"),
-                ("timeout", "the answer is the counts of this moment"),
                 ("textfile", "the daemon writes no file for a client: redirect the answer"),
-                ("lifetimes", NOT_COUNTED),
-                ("sources", NOT_COUNTED),
-                ("sources-by", NOT_COUNTED),
-                ("sources-sort", NOT_COUNTED),
-                ("forwarded", NOT_COUNTED),
                 ("self", "the cost of the daemon is in its unit: systemctl status conntrace"),
                 ("max-flows", BUFFER),
                 ("witnesses", HOOKS),
@@ -173,7 +176,7 @@ impl Endpoint {
             ],
             _ => &[],
         };
-        [own, GENERAL].concat()
+        [own, of_owners, GENERAL].concat()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Gid;
 
 use crate::error::Error;
+use crate::settings::Access;
 
 /// How many clients may wait to be taken. The kernel has a limit of its own, `net.core.somaxconn`.
 const WAITING: i32 = 1024;
@@ -31,18 +32,21 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The socket that systemd has made, or one at this path. Its group is `group`.
+    /// The socket that systemd has made, or one at this path. Its group is `group`; `access` chooses its mode.
     ///
     /// # Errors
     /// Another daemon has the path, or the system's answer.
-    pub(crate) fn open(path: &Path, group: Option<u32>) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, group: Option<u32>, access: Access) -> Result<Self, Error> {
         if let Some(socket) = activated()? {
+            if access == Access::Everyone {
+                warn_of_mode(&socket);
+            }
             return Ok(Self { socket, made: None });
         }
         let error = |source| Error::Io { context: format!("making the socket {}", path.display()), source };
         let lock = lock(path)?;
         remove_stale(path).map_err(error)?;
-        let socket = made(path, group).map_err(|errno| error(errno.into()))?;
+        let socket = made(path, group, access).map_err(|errno| error(errno.into()))?;
         Ok(Self { socket, made: Some((path.to_owned(), lock)) })
     }
 }
@@ -99,9 +103,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 /// Makes the socket. No user that may not connect later can connect before: the mode is set by the umask, and
 /// connections are refused until listen(2).
-fn made(path: &Path, group: Option<u32>) -> nix::Result<OwnedFd> {
+fn made(path: &Path, group: Option<u32>, access: Access) -> nix::Result<OwnedFd> {
+    let forbidden = match access {
+        Access::Group => 0o117,
+        Access::Everyone => 0o111,
+    };
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let before = umask(Mode::from_bits_truncate(0o117));
+    let before = umask(Mode::from_bits_truncate(forbidden));
     let bound = UnixAddr::new(path).and_then(|address| bind(socket.as_raw_fd(), &address));
     umask(before);
     bound?;
@@ -140,6 +148,19 @@ fn activated() -> Result<Option<OwnedFd>, Error> {
     Ok(Some(socket))
 }
 
+/// Warns if the mode of a socket that systemd has made keeps users out that may ask.
+fn warn_of_mode(socket: &OwnedFd) {
+    let address = nix::sys::socket::getsockname::<UnixAddr>(socket.as_raw_fd()).ok();
+    let path = address.as_ref().and_then(UnixAddr::path);
+    let mode = path.and_then(|path| fs::metadata(path).ok()).map(|found| found.mode());
+    if mode.is_some_and(|mode| mode & 0o006 != 0o006) {
+        log::warn!(
+            "access = \"everyone\" has no effect, since the mode of the socket keeps other users out: set SocketMode=0666 \
+             in conntrace.socket"
+        );
+    }
+}
+
 /// The passed descriptor.
 #[expect(unsafe_code, reason = "the service manager hands the descriptor over by its number")]
 fn passed() -> OwnedFd {
@@ -150,7 +171,7 @@ fn passed() -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -172,7 +193,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> Result<Listener, String> {
-        Listener::open(path, None).map_err(|error| error.report())
+        Listener::open(path, None, Access::Group).map_err(|error| error.report())
     }
 
     #[test]
@@ -185,6 +206,9 @@ mod tests {
         assert!(open(&path).unwrap_err().contains("another conntrace"));
         drop(first);
         assert!(!path.exists());
+        let open_to_all = Listener::open(&path, None, Access::Everyone).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        drop(open_to_all);
         // A daemon that was killed leaves its socket.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(UnixStream::connect(&path).is_err());

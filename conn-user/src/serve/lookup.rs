@@ -3,24 +3,22 @@
 use std::net::IpAddr;
 
 use crate::complaint::{Complaint, complaint};
-use crate::host::facts::Host;
-use crate::host::lookup::{HostLookup, Lookup};
+use crate::host::lookup::{HostLookup, Lookup, is_process};
 use crate::host::services::Services;
+use crate::serve::peer::Rights;
 
-/// Looks up names for clients.
-#[derive(Debug)]
-pub(crate) struct ClientLookup(HostLookup);
-
-impl ClientLookup {
+/// Looks up names for a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientLookup<'a> {
     /// The names of this host.
-    pub(crate) fn new(host: &Host) -> Self {
-        Self(HostLookup::new(host))
-    }
+    pub(crate) names: &'a HostLookup,
+    /// What the client may see.
+    pub(crate) rights: Rights,
 }
 
-impl Lookup for ClientLookup {
+impl Lookup for ClientLookup<'_> {
     fn services(&self) -> &Services {
-        self.0.services()
+        self.names.services()
     }
 
     fn user(&self, name: &str) -> Result<Option<u32>, Complaint> {
@@ -37,7 +35,13 @@ impl Lookup for ClientLookup {
             _ if name.contains('/') => {
                 Err("the daemon opens no paths of clients: write the inode number of the namespace".into())
             }
-            _ => self.0.netns(name),
+            // ptrace(2) guards the namespaces of processes.
+            _ if self.rights != Rights::All && name.parse::<u32>().is_ok_and(is_process) => {
+                Err("the namespace of a process is for root and the group of the daemon: write the inode number of the \
+                     namespace"
+                    .into())
+            }
+            _ => self.names.netns(name),
         }
     }
 
@@ -45,7 +49,7 @@ impl Lookup for ClientLookup {
         if path.split('/').any(|part| part == "..") {
             return Err("the path of a cgroup has no ..: begin it at the root".into());
         }
-        self.0.cgroup(path)
+        self.names.cgroup(path)
     }
 
     fn host(&self, _: &str) -> Result<Vec<IpAddr>, Complaint> {
@@ -53,17 +57,20 @@ impl Lookup for ClientLookup {
     }
 
     fn local_ports(&self) -> (u16, u16) {
-        self.0.local_ports()
+        self.names.local_ports()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::facts::Host;
 
     #[test]
     fn names_lead_to_no_file_and_no_server() {
-        let lookup = ClientLookup::new(&Host::good());
+        let own = std::process::id().to_string();
+        let names = HostLookup::new(&Host::good());
+        let lookup = ClientLookup { names: &names, rights: Rights::All };
         assert_eq!(lookup.user("root").unwrap(), Some(0));
         assert_eq!(lookup.netns("4026531840").unwrap(), 4_026_531_840);
         let complaints = [
@@ -72,7 +79,9 @@ mod tests {
             lookup.netns("/tmp/x").map(drop),
             lookup.cgroup("/../../etc").map(drop),
             lookup.host("example.com").map(drop),
+            ClientLookup { rights: Rights::Own(7), ..lookup }.netns(&own).map(drop),
         ];
+        assert!(lookup.netns(&own).is_ok());
         assert!(complaints.iter().all(Result::is_err), "{complaints:?}");
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
+use crate::settings::Access;
 
 /// The largest packet, in bytes: a query of [`MAX_QUERY`](super::query::MAX_QUERY) bytes, of which JSON writes each in
 /// six at most, and what is around it.
@@ -14,6 +15,8 @@ pub(crate) const MAX_PACKET: usize = 128 << 10;
 pub(crate) struct Setup {
     /// The group whose members see all; none if there is no such group.
     pub(crate) group: Option<u32>,
+    /// Who may ask beside root and the group.
+    pub(crate) access: Access,
     /// How many clients there may be.
     pub(crate) clients: usize,
     /// How many of them may be of one user; root has no limit of its own.
@@ -27,7 +30,7 @@ pub(crate) struct Setup {
 pub(crate) enum Request {
     /// The front takes connections.
     Ready,
-    /// A client asks.
+    /// A client asks. Its connection comes with it: the back itself looks which user the client is.
     Run {
         /// The number of the request.
         id: u64,

@@ -20,6 +20,7 @@ mod message;
 mod notify;
 pub mod openapi;
 mod peer;
+mod places;
 pub mod problem;
 mod query;
 mod reports;
@@ -31,13 +32,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
 use crate::host::facts::Host;
+use crate::host::lookup::HostLookup;
 use crate::host::name_service;
 use crate::kernel::session::Session;
 use crate::output::stderr;
 use crate::serve::back::Back;
 use crate::serve::epoch::Epoch;
 use crate::serve::listener::Listener;
-use crate::serve::lookup::ClientLookup;
 use crate::serve::message::Setup;
 use crate::settings::ServeSettings;
 use crate::stream::shutdown::Shutdown;
@@ -63,7 +64,7 @@ pub(crate) fn open(settings: &ServeSettings) -> Result<Socket, Error> {
             settings.group
         );
     }
-    Ok(Socket { listener: Listener::open(&settings.socket, group)?, group })
+    Ok(Socket { listener: Listener::open(&settings.socket, group, settings.access)?, group })
 }
 
 /// The socket for clients.
@@ -103,19 +104,22 @@ pub(crate) async fn run(
         listener: socket.listener.socket.try_clone().map_err(error)?,
         setup: watch::Sender::new(Setup {
             group: socket.group,
+            access: settings.access,
             clients: settings.clients,
             per_user: settings.clients_per_user,
             epoch: epoch.header(),
         }),
         epoch: epoch.clone(),
-        lookup: ClientLookup::new(host),
+        lifetimes: settings.lifetimes,
+        sources: settings.sources,
+        names: HostLookup::new(host),
         front_user: found.map_or((NOBODY, NOBODY), |user| (user.id, user.group)),
         verbose: settings.verbose,
         wanted,
     };
     let done = tokio::select! {
         done = back.run(reports) => done,
-        failed = reports::run(session, &epoch, requests, reported) => match failed {
+        failed = reports::run(settings, session, &epoch, requests, reported) => match failed {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
@@ -138,10 +142,14 @@ async fn reload(
         hangup.recv().await;
         match config::with_file(typed) {
             Ok(new) => {
-                if (&new.socket, &new.group, &new.pins, new.transient)
-                    != (&settings.socket, &settings.group, &settings.pins, settings.transient)
-                {
-                    log::warn!("socket, group, bpffs and transient change at the next start");
+                let fixed = |of: &ServeSettings| {
+                    let ServeSettings { socket, group, pins, .. } = of.clone();
+                    (socket, group, pins, of.access, of.transient, of.lifetimes, of.sources)
+                };
+                if fixed(&new) != fixed(settings) {
+                    log::warn!(
+                        "socket, group, access, bpffs, transient, lifetimes and sources change at the next start"
+                    );
                 }
                 setup.send_modify(|setup| {
                     setup.clients = new.clients;

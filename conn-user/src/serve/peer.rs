@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::serve::message::Setup;
+use crate::settings::Access;
 
 /// The most groups of a process, `NGROUPS_MAX` in include/uapi/linux/limits.h.
 const MAX_GROUPS: usize = 1 << 16;
@@ -35,9 +36,34 @@ impl Peer {
         Ok(Self { uid: credentials.uid(), groups })
     }
 
-    /// True of root and of members of the group.
-    pub(crate) fn may_ask(&self, setup: &Setup) -> bool {
-        self.uid == 0 || setup.group.is_some_and(|group| self.groups.contains(&group))
+    /// What it may see; `None` if it may not ask at all.
+    pub(crate) fn rights(&self, setup: &Setup) -> Option<Rights> {
+        if self.uid == 0 || setup.group.is_some_and(|group| self.groups.contains(&group)) {
+            return Some(Rights::All);
+        }
+        match setup.access {
+            Access::Group => None,
+            Access::Everyone => Some(Rights::Own(self.uid)),
+        }
+    }
+}
+
+/// What a client may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rights {
+    /// All connections with their processes.
+    All,
+    /// All connections, and the processes of this user.
+    Own(u32),
+}
+
+impl Rights {
+    /// The user whose processes it may see; `None` for all.
+    pub(crate) const fn viewer(self) -> Option<u32> {
+        match self {
+            Self::All => None,
+            Self::Own(uid) => Some(uid),
+        }
     }
 }
 
@@ -76,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    fn setup(group: Option<u32>) -> Setup {
-        Setup { group, clients: 1, per_user: 1, epoch: String::new() }
+    fn setup(group: Option<u32>, access: Access) -> Setup {
+        Setup { group, access, clients: 1, per_user: 1, epoch: String::new() }
     }
 
     #[test]
@@ -92,9 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn root_and_the_group_may_ask() {
-        let may = |uid, groups: &[u32], group| Peer { uid, groups: groups.to_vec() }.may_ask(&setup(group));
-        assert!(may(0, &[], None) && may(7, &[8, 9], Some(9)));
-        assert!(!may(7, &[8], Some(9)) && !may(7, &[0], None));
+    fn root_and_the_group_see_all() {
+        let of = |uid, groups: &[u32], group, access| {
+            Peer { uid, groups: groups.to_vec() }.rights(&setup(group, access))
+        };
+        for (access, stranger) in [(Access::Group, None), (Access::Everyone, Some(Rights::Own(7)))] {
+            assert_eq!(of(0, &[], None, access), Some(Rights::All));
+            assert_eq!(of(7, &[8, 9], Some(9), access), Some(Rights::All));
+            assert_eq!(of(7, &[8], Some(9), access), stranger);
+            assert_eq!(of(7, &[0], None, access), stranger);
+        }
     }
 }

@@ -25,6 +25,12 @@ impl Problem {
         Self { status, parameter: None, message: message.into(), remedy: Some(remedy.into()) }
     }
 
+    /// The user of the client may not ask.
+    pub(crate) fn may_not_ask() -> Self {
+        let remedy = "become root, or a member of the group conntrace: sudo adduser NAME conntrace";
+        Self::new(403, "only root and members of the group conntrace may ask", remedy)
+    }
+
     /// A parameter is wrong.
     pub(crate) fn parameter(name: &str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { parameter: Some(name.to_owned()), ..Self::new(400, message, remedy) }

@@ -8,6 +8,7 @@ use form_urlencoded::parse;
 use crate::cli::Cli;
 use crate::host::lookup::Lookup;
 use crate::serve::endpoint::Endpoint;
+use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
 use crate::settings::Settings;
 
@@ -19,6 +20,8 @@ pub(crate) const FILTER: &str = "filter";
 pub(crate) const TERMINAL: &str = "terminal";
 /// The parameter with the time zone of the client.
 pub(crate) const TZ: &str = "tz";
+/// The option that says whose processes a run shows.
+pub(crate) const VIEWER: &str = "viewer";
 /// The longest time zone.
 const MAX_TZ: usize = 64;
 
@@ -93,15 +96,54 @@ impl Query {
         Ok(read)
     }
 
-    /// The settings that the parser of the command line makes of the arguments.
+    /// The settings that the parser of the command line makes of the arguments, in a run that shows what `rights` allow.
     ///
     /// # Errors
-    /// The first option that is wrong.
-    pub(crate) fn settings(&self, lookup: &dyn Lookup) -> Result<Settings, Problem> {
+    /// The first option that is wrong, or not for clients.
+    pub(crate) fn settings(&self, lookup: &dyn Lookup, rights: Rights) -> Result<Settings, Problem> {
         let name = self.endpoint.command().unwrap_or_default();
-        let words = ["conntrace", name].into_iter().map(str::to_owned).chain(self.args.iter().cloned());
+        let allowed = self.endpoint.parameters();
+        // The front has read the parameters. The back trusts none of what it says.
+        for arg in self.args.iter().take_while(|arg| *arg != "--") {
+            let option = arg.strip_prefix("--").map(|option| option.split('=').next().unwrap_or(option));
+            if !option.is_some_and(|option| allowed.contains(&option)) {
+                return Err(unknown(self.endpoint, arg));
+            }
+        }
+        let words = ["conntrace", name].into_iter().map(str::to_owned);
+        let words = words.chain(self.viewer(rights)).chain(self.args.iter().cloned());
         let cli = Cli::try_parse_from(words).map_err(|error| Problem::of_clap(name, &error))?;
         Settings::from_cli(&cli, lookup).map_err(|error| Problem::of_usage(name, &error))
+    }
+}
+
+impl Query {
+    /// True of a stream whose lines are the same for all that ask for it, whenever they come: JSON has no header, and none
+    /// of the options counts lines or has a word at the end.
+    pub(crate) fn is_shareable(&self) -> bool {
+        const OWN: [&str; 7] = ["count", "timeout", "strict", "summary", "top", "sort", "columns"];
+        let options = self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
+        let options: Vec<_> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
+        self.endpoint.is_stream()
+            && options.contains(&("output", "json"))
+            && options.iter().all(|(name, value)| !OWN.contains(name) && (*name != "output" || *value == "json"))
+    }
+
+    /// True of counts that begin now, of a time of their own, which a command counts.
+    pub(crate) fn is_of_command(&self) -> bool {
+        let has = |name: &str| self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with(name));
+        self.endpoint == Endpoint::Stats && (has("--interval=") || has("--timeout="))
+    }
+
+    /// True if equal requests that wait at the same time get one answer.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.endpoint.is_shared() && !self.is_of_command()
+    }
+
+    /// The argument that limits a run to what `rights` allow, if there is a limit. Counts per service port show no process.
+    pub(crate) fn viewer(&self, rights: Rights) -> Option<String> {
+        let has_owners = self.endpoint.parameters().contains(&"pid");
+        rights.viewer().filter(|_| has_owners).map(|uid| format!("--{VIEWER}={uid}"))
     }
 }
 
@@ -165,7 +207,7 @@ mod tests {
 
     fn args(endpoint: Endpoint, query: &str) -> Result<String, String> {
         let read = Query::read(endpoint, query).map_err(|problem| problem.text())?;
-        read.settings(&FixedLookup::default()).map_err(|problem| problem.text())?;
+        read.settings(&FixedLookup::default(), Rights::All).map_err(|problem| problem.text())?;
         Ok(read.args.join(" "))
     }
 
@@ -204,7 +246,7 @@ mod tests {
             (Endpoint::Events, "buffer-size=1M"),
             (Endpoint::Events, "verbose"),
             (Endpoint::Events, "failed=perhaps"),
-            (Endpoint::Stats, "interval=1s"),
+            (Endpoint::Stats, "textfile=/tmp/x"),
             (Endpoint::List, "sort=beauty"),
             (Endpoint::List, "terminal=wide"),
             (Endpoint::List, "tz=../../etc/shadow"),
@@ -216,9 +258,46 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_a_time_of_their_own_are_not_shared() {
+        let is = |endpoint, query| Query::read(endpoint, query).unwrap().is_shared();
+        assert!(is(Endpoint::Stats, "total&sources=9") && is(Endpoint::Count, ""));
+        assert!(!is(Endpoint::Stats, "timeout=1s") && !is(Endpoint::Stats, "interval=1s&total"));
+    }
+
+    #[test]
+    fn streams_of_events_are_shared() {
+        let is = |endpoint, query| Query::read(endpoint, query).unwrap().is_shareable();
+        assert!(is(Endpoint::Events, "") && is(Endpoint::Events, "dport=22&event-mask=new&filter=--count"));
+        assert!(is(Endpoint::Lifetimes, "min=5s"));
+        for query in ["count=3", "timeout=5s", "summary", "output=csv", "output=", "strict", "columns=pid"] {
+            assert!(!is(Endpoint::Events, query), "{query}");
+        }
+        assert!(!is(Endpoint::Lifetimes, "top=3") && !is(Endpoint::List, ""));
+    }
+
+    #[test]
+    fn the_back_takes_no_option_that_is_not_for_clients() {
+        let read = |args: &[&str]| {
+            let args = args.iter().map(|&arg| arg.to_owned()).collect();
+            let query = Query { endpoint: Endpoint::Events, args, terminal: None, tz: None };
+            query.settings(&FixedLookup::default(), Rights::Own(7))
+        };
+        assert!(read(&["--comm=ssh", "--", "--viewer"]).is_err());
+        for args in [&["--viewer=0"][..], &["--daemon=/x"], &["-v"], &["pid = 1"], &["--buffer-size=1M"]] {
+            assert!(read(args).is_err(), "{args:?}");
+        }
+        match read(&["--comm=ssh"]).unwrap() {
+            Settings::Events(settings) => assert_eq!(settings.filter.viewer(), Some(7)),
+            other => panic!("{other:?}"),
+        }
+        let forwarded = read(&["--forwarded"]).unwrap_err();
+        assert_eq!(forwarded.parameter.as_deref(), Some("forwarded"));
+    }
+
+    #[test]
     fn no_value_becomes_an_option() {
         let read = Query::read(Endpoint::Events, "comm=--local&filter=--help").unwrap();
         assert_eq!(read.args, ["--comm=--local", "--output=json", "--", "--help"]);
-        assert!(read.settings(&FixedLookup::default()).is_err());
+        assert!(read.settings(&FixedLookup::default(), Rights::All).is_err());
     }
 }

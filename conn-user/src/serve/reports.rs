@@ -19,7 +19,7 @@ use crate::serve::back::{Report, Reported, Unknown, Wanted};
 use crate::serve::count;
 use crate::serve::epoch::Epoch;
 use crate::serve::problem::Problem;
-use crate::settings::StatsSettings;
+use crate::settings::{ServeSettings, StatsSettings};
 
 /// How many requests one reading answers.
 const BATCH: usize = 1024;
@@ -29,6 +29,7 @@ const BATCH: usize = 1024;
 /// # Errors
 /// The maps of the session cannot be opened.
 pub(crate) async fn run(
+    settings: &ServeSettings,
     session: &Session,
     epoch: &Epoch,
     mut wanted: mpsc::UnboundedReceiver<Wanted>,
@@ -36,6 +37,12 @@ pub(crate) async fn run(
 ) -> Result<Infallible, Error> {
     let all = Filter::all();
     let mut board = Reporter::new(session, &all)?;
+    if settings.lifetimes {
+        board = board.with_lifetimes(session)?;
+    }
+    if settings.sources.is_some() {
+        board = board.with_sources(session, None)?;
+    }
     // Scrapes follow each other: a port keeps its series.
     let mut exporter = Exporter::new(NamedPorts::new(false), epoch.unix_ns);
     let mut batch = Vec::new();
@@ -45,15 +52,15 @@ pub(crate) async fn run(
         let (mut counts, mut stats) = (Vec::new(), Vec::new());
         for Wanted { of, report } in batch.drain(..) {
             match report {
-                Report::Count(settings, query) => counts.push((of, settings, query)),
+                Report::Count(settings, asked) => counts.push((of, settings, asked)),
                 Report::Stats(settings) => stats.push((of, settings)),
             }
         }
         if !counts.is_empty() {
             let ledger = board.ledger();
-            for (of, settings, query) in counts {
+            for (of, settings, asked) in counts {
                 let answer = match &ledger {
-                    Ok(ledger) => count::answer(&settings, ledger).ok_or(Unknown::Command(query)),
+                    Ok(ledger) => count::answer(&settings, ledger).ok_or(Unknown::Command(asked)),
                     Err(error) => Err(Unknown::Problem(problem(error))),
                 };
                 // The receiver ends with the daemon.
@@ -66,7 +73,7 @@ pub(crate) async fn run(
         let reading = board.audited(When::Due).await;
         for (of, settings) in stats {
             // The last report was for another client.
-            board.forget_rates();
+            board.choose(settings.lifetimes, settings.sources);
             let answer = match &reading {
                 Ok(audited) => board
                     .report_of(audited.clone(), &settings.filter)

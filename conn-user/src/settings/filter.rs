@@ -20,6 +20,11 @@ use crate::settings::forwarded;
 pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter, UsageError> {
     // The replies of a flow have a tuple of their own, see `forwarded`.
     let of_flows = forwarded::scope(args).is_some();
+    if of_flows && args.viewer.is_some() {
+        let why = "the kernel shows the table of connection tracking to root alone, and the daemon to its group: become a \
+                   member";
+        return Err(UsageError::conflict("--forwarded", why));
+    }
     let none = Vec::new();
     let replies = |texts| if of_flows { &none } else { texts };
     let lists = [
@@ -57,7 +62,12 @@ pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter
         Expression::test(Field::Family, Ranges::one(number))
     }));
     terms.extend(typed(&args.expression, lookup)?);
-    Ok(Filter::new(Expression::all_of(terms)))
+    let whole = Expression::all_of(terms);
+    let tests_workloads = [&args.container, &args.unit, &args.user_unit].iter().any(|texts| !texts.is_empty());
+    Ok(match args.viewer {
+        None => Filter::new(whole),
+        Some(viewer) => Filter::of_viewer(whole, viewer, tests_workloads),
+    })
 }
 
 /// The filter of containers and units, which user space decides.

@@ -42,7 +42,7 @@ use crate::settings::max_flows::room_for_flows;
 use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
-pub use crate::settings::serve::ServeSettings;
+pub use crate::settings::serve::{Access, ServeSettings};
 pub use crate::settings::stats::StatsSettings;
 use crate::settings::words::{hook_set, kinds};
 

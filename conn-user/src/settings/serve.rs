@@ -6,6 +6,7 @@ use crate::cli::ServeArgs;
 use crate::cli::serve::DEFAULT_SOCKET;
 use crate::complaint::Complaint;
 use crate::error::UsageError;
+use crate::event::sort_key::SourceGroup;
 
 /// The mount point of the BPF file system for pins, unless another one is chosen.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf";
@@ -18,6 +19,17 @@ const CLIENTS: usize = 256;
 const CLIENTS_OF_A_USER: usize = 16;
 /// The longest path of a socket, `sun_path` in include/uapi/linux/un.h without its NUL.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// Who may ask the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Root and the members of the group.
+    #[default]
+    Group,
+    /// Other users, too. They see the processes of their own only.
+    Everyone,
+}
 
 /// Which settings are those of the command line: the file does not change them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,10 +50,16 @@ pub struct ServeSettings {
     pub socket: PathBuf,
     /// The group whose members may ask: a name or a number.
     pub group: String,
+    /// Who may ask beside root and the group.
+    pub access: Access,
     /// The mount point of the BPF file system for pins: an absolute path.
     pub pins: PathBuf,
     /// Nothing is pinned.
     pub transient: bool,
+    /// Handshakes and lifetimes are counted in histograms, too.
+    pub lifetimes: bool,
+    /// Remote addresses are counted, too, or their prefixes.
+    pub sources: Option<SourceGroup>,
     /// The most clients at the same time.
     pub clients: usize,
     /// The most clients of one user other than root.
@@ -76,8 +94,11 @@ impl ServeSettings {
         Ok(Self {
             socket,
             group,
+            access: Access::Group,
             pins,
             transient: args.transient,
+            lifetimes: false,
+            sources: None,
             clients: CLIENTS,
             clients_per_user: CLIENTS_OF_A_USER,
             config: absolute("--config", args.config.as_deref(), DEFAULT_CONFIG)?,

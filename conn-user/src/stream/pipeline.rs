@@ -22,6 +22,7 @@ use crate::filter::lifetimes::LifetimeFilter;
 use crate::filter::sockets;
 use crate::filter::subject::Subject;
 use crate::filter::tracked::TrackedFilter;
+use crate::filter::visible;
 use crate::filter::workload::WorkloadFilter;
 use crate::host::clock::{WallClock, boot_now_ns};
 use crate::host::flows::FlowTimeouts;
@@ -228,6 +229,8 @@ impl Pipeline {
             }
             Item::Socket(row, _) if sockets::has_ended(row) => self.accounting.filtered += 1,
             Item::Socket(row, holders) => {
+                let holders = visible::holders(holders, self.kernel_rest.viewer());
+                let holders = holders.as_deref();
                 // A mini-socket has no cookie, and shows no mark.
                 let mark = Some(row.mark).filter(|_| row.cookie != 0);
                 let (walked_ns, rate) = (self.walked_ns, self.rate);
@@ -289,6 +292,8 @@ impl Pipeline {
         consumer: &mut dyn Consumer,
     ) {
         let passes = passes && self.lifetimes.is_none_or(|lifetimes| lifetimes.matches(event));
+        // Behind the filter, which admits no other's connection by its owner, and before any look-up.
+        let event = &visible::event(event, self.kernel_rest.viewer());
         let workload: Option<Arc<Workload>> = if passes { self.enricher.workload(event) } else { None };
         if !passes || !self.workload.matches(workload.as_deref()) {
             self.accounting.filtered += 1;

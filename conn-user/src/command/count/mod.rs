@@ -47,7 +47,7 @@ pub fn run(settings: &CountSettings, host: &Host) -> Result<(), Error> {
     }
     settings.filter.log(&[Kind::Open], settings.protocols);
     let plan = plan(host, None)?;
-    let search = Search::start(host.cgroup_root.as_deref(), &settings.workload);
+    let search = Search::start(host.cgroup_root.as_deref(), &settings.filter, &settings.workload);
     let by_filters = Wanted::by_filters(&settings.filter, &settings.workload);
     let needs_holders = settings.by.iter().any(|group| group.is_owners())
         || by_filters.workloads

@@ -196,6 +196,31 @@ impl Field {
         matches!(self, Self::Pid | Self::Uid | Self::Cgroup | Self::Comm)
     }
 
+    /// True if only the process that has the socket and root may know it. A new field needs a decision.
+    pub(crate) const fn is_private(self) -> bool {
+        match self {
+            Self::Pid | Self::Uid | Self::Cgroup | Self::Comm => true,
+            Self::Client
+            | Self::Server
+            | Self::ClientPort
+            | Self::Service
+            | Self::Src
+            | Self::Dst
+            | Self::Sport
+            | Self::Dport
+            | Self::State
+            | Self::Direction
+            | Self::Family
+            | Self::Protocol
+            | Self::Netns
+            | Self::Failed
+            | Self::Reason
+            | Self::Error
+            | Self::Lifetime
+            | Self::Bytes => false,
+        }
+    }
+
     /// True if only the end of a connection has a value.
     pub const fn is_of_ends(self) -> bool {
         matches!(self, Self::Failed | Self::Reason | Self::Error | Self::Lifetime)

@@ -41,6 +41,15 @@ impl PredicateKind {
         matches!(self, Self::Container | Self::Unit | Self::UserUnit)
     }
 
+    /// True if only the process that has the socket and root may know it. The kernel shows marks to network
+    /// administrators alone (`inet_diag_msg_attrs_fill`).
+    pub(crate) const fn is_private(self) -> bool {
+        match self {
+            Self::Mark | Self::Container | Self::Unit | Self::UserUnit => true,
+            Self::Interface => false,
+        }
+    }
+
     /// The kind that a word of an expression names.
     pub fn by_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)

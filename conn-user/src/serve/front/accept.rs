@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::serve::front::http;
 use crate::serve::front::patient::{PATIENCE, Patient};
-use crate::serve::front::shared::Shared;
+use crate::serve::front::shared::{Client, Shared};
 use crate::serve::peer::Peer;
 use crate::serve::problem::Problem;
 
@@ -74,18 +74,20 @@ fn greet(shared: &Rc<Shared>, client: UnixStream) {
         return;
     }
     let place = Place::take(shared, peer.uid);
-    let may_ask = peer.may_ask(&shared.setup.borrow());
+    let rights = peer.rights(&shared.setup.borrow());
+    let socket = Rc::new(client);
+    let client = Rc::new(Client { rights, socket: Rc::clone(&socket) });
     tokio::task::spawn_local(async move {
         let of_client = Rc::clone(&place.shared);
         let service = service_fn(move |request| {
-            let shared = Rc::clone(&of_client);
-            async move { Ok::<_, Infallible>(http::answer(&shared, may_ask, request).await) }
+            let (shared, client) = (Rc::clone(&of_client), Rc::clone(&client));
+            async move { Ok::<_, Infallible>(http::answer(&shared, &client, request).await) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(Patient::new(client, PATIENCE)), service)
+            .serve_connection(TokioIo::new(Patient::new(socket, PATIENCE)), service)
             .await;
         if let Err(error) = served {
             log::debug!("a client of user {}: {error}", place.uid);

@@ -13,7 +13,9 @@ use crate::serve::endpoint::Endpoint;
 use crate::serve::frame::{BODY_END, FRAMES, Piece, UNTIL};
 use crate::serve::front::answer::{Pieces, Whole};
 use crate::serve::front::body::Answer;
-use crate::serve::front::shared::Shared;
+use crate::serve::front::fanout;
+use crate::serve::front::shared::{Client, Same, Shared};
+use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
 
@@ -23,13 +25,19 @@ const EPOCH: &str = "conntrace-epoch";
 /// Answers a request.
 pub(super) async fn answer(
     shared: &Rc<Shared>,
-    may_ask: bool,
+    client: &Rc<Client>,
     request: Request<Incoming>,
 ) -> Response<Answer> {
     let is_framed = request.headers().get(ACCEPT).is_some_and(|accept| accept == FRAMES);
-    let done = match query(may_ask, &request) {
-        Ok(query) if query.endpoint.is_shared() => together(shared, query, is_framed).await,
-        Ok(query) => alone(shared, query, is_framed, request).await,
+    let done = match query(client.rights, &request) {
+        Ok((rights, query)) if query.is_shared() => {
+            together(shared, client, (query, rights), is_framed).await
+        }
+        Ok((rights, query)) if query.is_shareable() && !is_framed => {
+            let parts = fanout::join(shared, client, (query.clone(), rights)).await;
+            parts.map(|parts| success(&query, false, Answer::Parts(parts)))
+        }
+        Ok((_, query)) => alone(shared, client, query, is_framed, request).await,
         Err(problem) => Err(problem),
     };
     let mut response = done.unwrap_or_else(|problem| refusal(&problem));
@@ -41,7 +49,7 @@ pub(super) async fn answer(
 }
 
 /// Reads a request.
-fn query(may_ask: bool, request: &Request<Incoming>) -> Result<Query, Problem> {
+fn query(rights: Option<Rights>, request: &Request<Incoming>) -> Result<(Rights, Query), Problem> {
     if request.method() != Method::GET {
         return Err(Problem::new(405, "the interface is read-only", "use GET"));
     }
@@ -49,11 +57,8 @@ fn query(may_ask: bool, request: &Request<Incoming>) -> Result<Query, Problem> {
         let paths = Endpoint::ALL.map(Endpoint::path).join(", ");
         return Err(Problem::new(404, "there is no such path", format!("paths are {paths}")));
     };
-    if !may_ask {
-        let remedy = "become root, or a member of the group conntrace: sudo adduser NAME conntrace";
-        return Err(Problem::new(403, "only root and members of the group conntrace may ask", remedy));
-    }
-    Query::read(endpoint, request.uri().query().unwrap_or_default())
+    let rights = rights.ok_or_else(Problem::may_not_ask)?;
+    Ok((rights, Query::read(endpoint, request.uri().query().unwrap_or_default())?))
 }
 
 /// A refusal.
@@ -77,7 +82,7 @@ fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
     let format = query.args.iter().rev().find_map(|arg| arg.strip_prefix("--output="));
     let content = match (is_framed, format) {
         (true, _) => FRAMES,
-        (false, Some("json")) if query.endpoint.is_shared() => "application/json",
+        (false, Some("json")) if query.is_shared() => "application/json",
         (false, Some("json" | "json-otel" | "json-ecs")) => "application/x-ndjson",
         (false, Some("xml")) => "application/xml",
         (false, Some("prometheus")) => "text/plain; version=0.0.4; charset=utf-8",
@@ -91,16 +96,22 @@ fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
 
 /// The answer of an endpoint whose equal requests have one. What has begun before a request came is no answer to it, so a
 /// request joins those that wait for the next one.
-async fn together(shared: &Rc<Shared>, query: Query, is_framed: bool) -> Result<Response<Answer>, Problem> {
+async fn together(
+    shared: &Rc<Shared>,
+    client: &Rc<Client>,
+    same: Same,
+    is_framed: bool,
+) -> Result<Response<Answer>, Problem> {
     let (sender, receiver) = oneshot::channel();
     let is_first = {
         let mut under_way = shared.under_way.borrow_mut();
-        let is_first = !under_way.contains_key(&query);
-        under_way.entry(query.clone()).or_default().push(sender);
+        let is_first = !under_way.contains_key(&same);
+        under_way.entry(same.clone()).or_default().push((Rc::clone(client), sender));
         is_first
     };
+    let query = same.0.clone();
     if is_first {
-        tokio::task::spawn_local(rounds(Rc::clone(shared), query.clone()));
+        tokio::task::spawn_local(rounds(Rc::clone(shared), same));
     }
     let gone = || Problem::new(500, "the daemon ends", "ask again");
     let answer = receiver.await.map_err(|_| gone())?;
@@ -115,23 +126,23 @@ async fn together(shared: &Rc<Shared>, query: Query, is_framed: bool) -> Result<
 }
 
 /// Asks the back for those that wait, as long as some do.
-async fn rounds(shared: Rc<Shared>, query: Query) {
+async fn rounds(shared: Rc<Shared>, same: Same) {
     loop {
-        let waiting = match shared.under_way.borrow_mut().get_mut(&query) {
+        let waiting = match shared.under_way.borrow_mut().get_mut(&same) {
             Some(waiting) => std::mem::take(waiting),
             None => return,
         };
-        if waiting.iter().all(oneshot::Sender::is_closed) {
-            shared.under_way.borrow_mut().remove(&query);
+        let Some((client, _)) = waiting.iter().find(|(_, one)| !one.is_closed()) else {
+            shared.under_way.borrow_mut().remove(&same);
             return;
-        }
-        let asked = shared.ask(query.clone());
+        };
+        let asked = shared.ask(same.0.clone(), client);
         let answer = match Pieces::begin(asked).await {
             Ok(pieces) => pieces.whole().await,
             Err(problem) => Err(problem),
         };
         let answer = Rc::new(answer);
-        for one in waiting {
+        for (_, one) in waiting {
             // A client may have left.
             let _ = one.send(Rc::clone(&answer));
         }
@@ -154,11 +165,12 @@ fn frames(whole: &Whole) -> Bytes {
 /// The answer of a command that belongs to this request.
 async fn alone(
     shared: &Rc<Shared>,
+    client: &Rc<Client>,
     query: Query,
     is_framed: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Problem> {
-    let mut pieces = Pieces::begin(shared.ask(query.clone())).await?;
+    let mut pieces = Pieces::begin(shared.ask(query.clone(), client)).await?;
     if request.headers().get(UNTIL).is_some_and(|until| until == BODY_END) {
         let finish = pieces.finish();
         let mut body = request.into_body();

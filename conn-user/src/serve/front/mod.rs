@@ -3,12 +3,13 @@
 mod accept;
 mod answer;
 mod body;
+mod fanout;
 mod http;
 mod patient;
 mod shared;
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use tokio::task::LocalSet;
@@ -46,8 +47,9 @@ async fn serve(end: OwnedFd) -> io::Result<()> {
     let (shared, mut outgoing) = Shared::new(setup);
     let sender = Rc::clone(&channel);
     tokio::task::spawn_local(async move {
-        while let Some(request) = outgoing.recv().await {
-            if sender.send(&request, &[]).await.is_err() {
+        while let Some((request, client)) = outgoing.recv().await {
+            let client: Vec<_> = client.iter().map(AsFd::as_fd).collect();
+            if sender.send(&request, &client).await.is_err() {
                 // The reader of the channel sees the end, too.
                 return;
             }

@@ -1,10 +1,13 @@
 //! A client's connection with a limit to patience: one that takes nothing for so long is closed.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -15,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Patient {
-    stream: UnixStream,
+    stream: Rc<UnixStream>,
     /// When patience ends, while a writing waits.
     limit: Pin<Box<Sleep>>,
     is_waiting: bool,
@@ -23,7 +26,7 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(stream: UnixStream, patience: Duration) -> Self {
+    pub(super) fn new(stream: Rc<UnixStream>, patience: Duration) -> Self {
         Self { stream, limit: Box::pin(sleep(patience)), is_waiting: false, patience }
     }
 
@@ -48,22 +51,27 @@ impl Patient {
 
 impl AsyncRead for Patient {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read(buffer.initialize_unfilled()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|length| buffer.advance(length))),
+            }
+        }
     }
 }
 
 impl AsyncWrite for Patient {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(context, written)
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -71,20 +79,29 @@ impl AsyncWrite for Patient {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let written = loop {
+            match self.stream.poll_write_ready(context) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(ready) => ready?,
+            }
+            match self.stream.try_write_vectored(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => break Poll::Ready(written),
+            }
+        };
         self.judge(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(shutdown(self.stream.as_raw_fd(), Shutdown::Write)?))
     }
 }
 
@@ -99,7 +116,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (client, _other) = UnixStream::pair().unwrap();
-            let mut client = Patient::new(client, Duration::from_millis(1));
+            let mut client = Patient::new(Rc::new(client), Duration::from_millis(1));
             let error = loop {
                 if let Err(error) = client.write_all(&[0; 4096]).await {
                     break error;

@@ -2,14 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::serve::front::answer::Whole;
+use crate::serve::front::fanout::Fanout;
 use crate::serve::message::{Reply, Request, Setup};
+use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
 
@@ -24,27 +27,41 @@ pub(super) enum News {
     Ended(u8),
 }
 
+/// A client, for the life of its connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// What it may see, if it may ask at all.
+    pub(super) rights: Option<Rights>,
+    /// Its connection.
+    pub(super) socket: Rc<UnixStream>,
+}
+
+/// Requests that are the same have one answer: their queries are, and what their clients may see.
+pub(super) type Same = (Query, Rights);
+
 /// Those that wait for the next answer to a query.
-pub(super) type Waiting = Vec<tokio::sync::oneshot::Sender<Rc<Result<Whole, Problem>>>>;
+pub(super) type Waiting = Vec<(Rc<Client>, tokio::sync::oneshot::Sender<Rc<Result<Whole, Problem>>>)>;
 
 /// The state of the front.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// What the back has said.
     pub(super) setup: RefCell<Setup>,
-    outgoing: UnboundedSender<Request>,
+    outgoing: UnboundedSender<(Request, Option<OwnedFd>)>,
     next: Cell<u64>,
     requests: RefCell<HashMap<u64, UnboundedSender<News>>>,
     /// Clients by user.
     pub(super) clients: RefCell<HashMap<u32, usize>>,
     /// Queries that are under way, with those that wait for the next answer to the same.
-    pub(super) under_way: RefCell<HashMap<Query, Waiting>>,
+    pub(super) under_way: RefCell<HashMap<Same, Waiting>>,
+    /// Streams that equal requests share.
+    pub(super) streams: RefCell<HashMap<Same, Rc<Fanout>>>,
     /// A client has left.
     pub(super) left: tokio::sync::Notify,
 }
 
 impl Shared {
-    pub(super) fn new(setup: Setup) -> (Rc<Self>, UnboundedReceiver<Request>) {
+    pub(super) fn new(setup: Setup) -> (Rc<Self>, UnboundedReceiver<(Request, Option<OwnedFd>)>) {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let shared = Self {
             setup: RefCell::new(setup),
@@ -53,6 +70,7 @@ impl Shared {
             requests: RefCell::default(),
             clients: RefCell::default(),
             under_way: RefCell::default(),
+            streams: RefCell::default(),
             left: tokio::sync::Notify::new(),
         };
         (Rc::new(shared), queue)
@@ -61,7 +79,7 @@ impl Shared {
     /// Sends to the back. Each client has one request at a time, so few wait.
     pub(super) fn send(&self, request: Request) {
         // Without a back, the front ends.
-        let _ = self.outgoing.send(request);
+        let _ = self.outgoing.send((request, None));
     }
 
     /// Takes a message of the back.
@@ -87,12 +105,15 @@ impl Shared {
         }
     }
 
-    /// Asks the back.
-    pub(super) fn ask(self: &Rc<Self>, query: Query) -> Asked {
+    /// Asks the back for a client.
+    pub(super) fn ask(self: &Rc<Self>, query: Query, client: &Client) -> Asked {
         let id = self.next.replace(self.next.get() + 1);
         let (sender, news) = mpsc::unbounded_channel();
         self.requests.borrow_mut().insert(id, sender);
-        self.send(Request::Run { id, query });
+        // Without its connection, the back refuses.
+        let socket = client.socket.as_fd().try_clone_to_owned().ok();
+        // Without a back, the front ends.
+        let _ = self.outgoing.send((Request::Run { id, query }, socket));
         Asked { id, news, shared: Rc::clone(self) }
     }
 }

@@ -1,0 +1,115 @@
+//! Streams of the daemon: equal ones share a command, clients that have gone are noticed, and no user takes all places.
+
+use conn_tests::{
+    daemon::{self, Daemon, NOBODY, Stream, as_user},
+    harness::Outcome,
+    host::Host,
+    needs_tracing,
+    port::Port,
+    tracer::Setup,
+    traffic::close::{self, First},
+};
+use macro_rules_attribute::apply;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::{io::Write as _, os::unix::net::UnixStream, thread};
+
+/// How many connections the test of a slow client makes. Their lines are more than waits for one client.
+const CONNECTIONS: usize = 3_000;
+
+fn commands(daemon: &Daemon) -> u64 {
+    daemon.json("/v1/health")["commands"].as_u64().unwrap()
+}
+
+fn await_commands(daemon: &Daemon, wanted: u64) {
+    while commands(daemon) != wanted {
+        thread::yield_now();
+    }
+}
+
+/// How many events a stream of JSON has, and how many it has lost, until the end of its last connection.
+fn account(stream: &mut Stream, ends: usize) -> (usize, u64) {
+    let (mut events, mut lost, mut ended, mut rest) = (0, 0, 0, String::new());
+    while ended + usize::try_from(lost).unwrap() < ends || !rest.is_empty() {
+        rest += &stream.chunk().unwrap();
+        let whole = rest.rfind('\n').map_or(0, |end| end + 1);
+        for line in rest.drain(..whole).as_str().lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            match record["event"].as_str() {
+                Some("lost") => lost += record["lost"].as_u64().unwrap(),
+                kind => {
+                    events += 1;
+                    ended += usize::from(kind == Some("destroy"));
+                }
+            }
+        }
+    }
+    (events, lost)
+}
+
+#[apply(needs_tracing)]
+fn equal_streams_share_a_command(_: &Host) -> Outcome {
+    let daemon = Daemon::start();
+    let port = Port::claim();
+    let target = format!("/v1/events?dport={port}&direction=out&event-mask=destroy");
+    let mut fast = daemon.stream(&target);
+    let mut slow = daemon.stream(&target);
+    assert_eq!((fast.status, slow.status, commands(&daemon)), (200, 200, 1));
+    let other = daemon.stream(&format!("{target}&count=1"));
+    assert_eq!((other.status, commands(&daemon)), (200, 2));
+
+    let reader = thread::spawn(move || (account(&mut fast, CONNECTIONS), fast));
+    close::orderly(port.v4(), CONNECTIONS, First::Client);
+    let (read, fast) = reader.join().unwrap();
+    assert_eq!(read, (CONNECTIONS, 0), "the slow client delays nobody");
+    let (events, lost) = account(&mut slow, CONNECTIONS);
+    assert_eq!(events as u64 + lost, CONNECTIONS as u64);
+
+    // The command lives as long as one of its clients.
+    drop(fast);
+    await_commands(&daemon, 1);
+    close::orderly(port.v4(), 1, First::Client);
+    assert_eq!(account(&mut slow, 1), (1, 0));
+    drop(slow);
+    await_commands(&daemon, 0);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn clients_that_have_gone_are_noticed(_: &Host) -> Outcome {
+    let daemon = Daemon::start();
+    for (more, options) in [("", ""), ("", "&count=9"), ("GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n", "&count=9"), ("x", "")] {
+        let mut client = daemon.connect();
+        write!(client, "GET /v1/events?dport=1{options} HTTP/1.1\r\nhost: x\r\n\r\n{more}").unwrap();
+        await_commands(&daemon, 1);
+        drop(client);
+        await_commands(&daemon, 0);
+    }
+    let option = daemon.option();
+    let client = Setup::new(["events", "--dport", "1", &option]).start();
+    await_commands(&daemon, 1);
+    client.signal(Signal::SIGKILL);
+    await_commands(&daemon, 0);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn no_user_takes_all_commands(_: &Host) -> Outcome {
+    let daemon = Daemon::start();
+    let socket = daemon.socket();
+    let (held, refused) = as_user(1234, NOBODY, move || {
+        let stream = |port: u16| {
+            let target = format!("/v1/events?dport={port}&event-mask=new");
+            Stream::of(UnixStream::connect(&socket).unwrap(), &target).unwrap()
+        };
+        let held: Vec<Stream> = (1..=4).chain([4]).map(stream).collect();
+        (held, daemon::get(&socket, "/v1/events?dport=5").unwrap())
+    });
+    // The fifth stream was equal to the fourth.
+    assert!(held.iter().all(|stream| stream.status == 200), "{held:?}");
+    assert!(refused.status == 503 && refused.body.contains("4 commands of this user"), "{refused:?}");
+    assert_eq!(daemon.stream("/v1/events?dport=5").status, 200);
+    drop(held);
+    await_commands(&daemon, 0);
+    Ok(())
+}
