@@ -90,9 +90,14 @@ impl Pins {
 
     /// The counts of the daemon.
     pub fn report(&self) -> Report {
-        let answer = daemon::get(&self.socket(), "/v1/stats").expect("an answer");
+        Report::parse(&self.get("/v1/stats"))
+    }
+
+    /// An answer of the daemon.
+    pub fn get(&self, target: &str) -> String {
+        let answer = daemon::get(&self.socket(), target).expect("an answer");
         assert_eq!(answer.status, 200, "{answer:?}");
-        Report::parse(&answer.body)
+        answer.body
     }
 
     /// Waits until the counts equal what `known` makes of each report, and until an audit began later. Returns the report.

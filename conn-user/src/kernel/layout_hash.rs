@@ -34,11 +34,11 @@ fn choices(plan: &Plan, options: &Options) -> Choices {
     let has_table = options.table_bits(plan.hooks, plan.open_files) != 0;
     [
         ("only_counts", options.only_counts().into()),
-        ("spans", options.durations.into()),
+        ("lifetimes", options.durations.into()),
         ("owners", options.owners.into()),
         ("witnesses", witnesses.value()),
         ("shards", plan.shards.into()),
-        ("remotes", options.remotes.as_ref().map_or(0, |remotes| u64::from(remotes.by) + 1)),
+        ("sources", options.remotes.as_ref().map_or(0, |remotes| u64::from(remotes.by) + 1)),
         // Whether there are tables: of sockets, and of the ledger's slots.
         ("tables", u64::from(has_table) | u64::from(options.counts && HAS_TABLES) << 1),
     ]

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::error::Error;
 use crate::event::sort_key::SourceGroup;
+use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
 use crate::host::lookup::HostLookup;
 use crate::output::stderr;
@@ -316,6 +317,10 @@ impl Back {
             return refused("lifetimes", "the daemon counts no lifetimes since its epoch", key);
         }
         match settings.sources {
+            Some(_) if settings.filter != Filter::all() => {
+                let key = "or leave dport, direction and filter out";
+                refused("sources", "the daemon counts the sources of all ports together", key)
+            }
             Some(top) if self.sources != Some(top.group) => {
                 let key = format!("or set sources = \"{}\" in the configuration", top.group.name());
                 refused("sources", "the daemon does not count these sources since its epoch", &key)

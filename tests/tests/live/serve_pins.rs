@@ -1,5 +1,6 @@
 //! Counts that survive the daemon: pins below a bpf file system of the test's own.
 
+mod choices;
 mod directory;
 mod flaws;
 mod survive;

@@ -1,18 +1,19 @@
 //! Streams of the daemon: equal ones share a command, clients that have gone are noticed, and no user takes all places.
 
 use conn_tests::{
-    daemon::{self, Daemon, NOBODY, Stream, as_user},
+    daemon::{self, Daemon, NOBODY, Stream, as_user, await_close},
     harness::Outcome,
     host::Host,
     needs_tracing,
     port::Port,
+    timeout,
     tracer::Setup,
     traffic::close::{self, First},
 };
 use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::{io::Write as _, os::unix::net::UnixStream, thread};
+use std::{io::Write as _, net::Shutdown, os::unix::net::UnixStream, thread};
 
 /// How many connections the test of a slow client makes. Their lines are more than waits for one client.
 const CONNECTIONS: usize = 3_000;
@@ -90,6 +91,19 @@ fn clients_that_have_gone_are_noticed(_: &Host) -> Outcome {
     await_commands(&daemon, 1);
     client.signal(Signal::SIGKILL);
     await_commands(&daemon, 0);
+    Ok(())
+}
+
+#[apply(needs_tracing)]
+fn a_client_that_sends_no_more_is_answered(_: &Host) -> Outcome {
+    let daemon = Daemon::start();
+    for target in ["/v1/count", "/v1/stats?total", "/v1/list?dport=1"] {
+        let mut client = daemon.connect();
+        write!(client, "GET {target} HTTP/1.0\r\n\r\n").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let answer = await_close(client, timeout::seconds(40)).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{target}: {answer}");
+    }
     Ok(())
 }
 

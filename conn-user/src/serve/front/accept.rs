@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,9 +13,12 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
+use crate::output::async_fd::register;
 use crate::serve::front::http;
 use crate::serve::front::patient::{PATIENCE, Patient};
 use crate::serve::front::shared::{Client, Shared};
@@ -25,6 +29,8 @@ use crate::serve::problem::Problem;
 const MAX_HEAD: usize = 64 << 10;
 /// How long the head of a request may take, and how long a connection may be idle before it.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How often the front looks whether a client that sends no more has gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the front waits when it has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,12 +93,39 @@ fn greet(shared: &Rc<Shared>, client: UnixStream) {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(Patient::new(socket, PATIENCE)), service)
-            .await;
-        if let Err(error) = served {
-            log::debug!("a client of user {}: {error}", place.uid);
+            // A client that sends no more may still read, as nc -N does.
+            .half_close(true)
+            .serve_connection(TokioIo::new(Patient::new(Rc::clone(&socket), PATIENCE)), service);
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    log::debug!("a client of user {}: {error}", place.uid);
+                }
+            }
+            // Its command ends with the connection.
+            gone = gone(&socket) => log::debug!("a client of user {} has gone: {gone:?}", place.uid),
         }
     });
+}
+
+/// Waits until a client has closed its connection, in both directions.
+async fn gone(socket: &UnixStream) -> io::Result<()> {
+    // The connection itself is polled for what it reads.
+    let watched = register(File::from(socket.as_fd().try_clone_to_owned()?), Interest::READABLE)?;
+    loop {
+        let mut guard = watched.readable().await?;
+        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO)?;
+        if polled[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)) {
+            return Ok(());
+        }
+        if guard.ready().is_read_closed() {
+            // The client sends no more, and may read. tokio never takes this readiness back.
+            sleep(LOOK_AGAIN).await;
+        } else {
+            guard.clear_ready();
+        }
+    }
 }
 
 /// The place of a client among all. Dropped, it is free again.
