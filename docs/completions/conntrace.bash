@@ -53,7 +53,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -275,6 +275,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --viewer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -309,7 +313,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --local --daemon --help"
+            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -499,6 +503,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --viewer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --daemon)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -537,7 +545,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -755,6 +763,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --viewer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -819,7 +831,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1045,6 +1057,10 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --viewer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --witnesses)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1065,7 +1081,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --verbose --local --daemon --help"
+            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1260,6 +1276,10 @@ _conntrace() {
                     return 0
                     ;;
                 --error)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --viewer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

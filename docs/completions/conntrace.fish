@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose local daemon= e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= forwarded= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose local daemon= e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= forwarded= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= viewer= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -67,6 +67,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -l unit -d 'Only owner
 complete -c conntrace -n "__fish_conntrace_needs_command" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l viewer -d 'The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no member of its group' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
@@ -132,6 +133,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l unit -d '
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l viewer -d 'The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no member of its group' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
@@ -193,6 +195,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l unit -d 'O
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l viewer -d 'The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no member of its group' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l exit-code -d 'End with status 1 if nothing was found, as grep does, and with status 2 after an error'
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s n -l numeric -d 'Show port numbers instead of service names in tables: 22, not ssh'
@@ -245,6 +248,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l unit -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l viewer -d 'The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no member of its group' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s l -l listening -d 'Show listening sockets instead, with the length and the limit of the accept queue; of UDP and unix, sockets without a peer'
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dump -d 'conntrack\'s lines on a terminal, too: `-L` of conntrack'
@@ -306,6 +310,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l unit -d 'On
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l user-unit -d 'Only owners in these units or slices of a user\'s own service manager (systemctl --user)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reason -d 'Only ends for these reasons: refused, timed_out, reset_by_peer, ... (docs/columns.md)' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l error -d 'Only ends with these errors: ECONNREFUSED, 111; - for no error' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l viewer -d 'The user whose processes the run shows; owners of others are unknown. The daemon gives it for a client that is no member of its group' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F

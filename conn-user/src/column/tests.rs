@@ -175,7 +175,10 @@ fn a_viewer_gets_no_column_of_others_processes() {
                 assert_eq!(column.of(&others, &clock), whole, "{column:?}");
             } else {
                 assert!(matches!(column.of(&others, &clock), Cell::Unknown | Cell::Word("-")), "{column:?}");
-                assert!(column.id == "holders" || !owner.is_known() || column.of(&own, &clock) == whole, "{column:?}");
+                assert!(
+                    column.id == "holders" || !owner.is_known() || column.of(&own, &clock) == whole,
+                    "{column:?}"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Sort keys of `list`, `life` and `stats --sources`: which of two rows stands first.
 
-use conn_common::remote;
 use clap::ValueEnum;
+use conn_common::remote;
 
 use crate::event::Event;
 

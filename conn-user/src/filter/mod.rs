@@ -334,15 +334,24 @@ mod tests {
         };
         let on = |uid: u32, port| Connection {
             dport: port,
-            owner: conn_common::owner::Owner { pid: 5, uid, source: conn_common::owner::CONNECT, ..Connection::UNSEEN.owner },
+            owner: conn_common::owner::Owner {
+                pid: 5,
+                uid,
+                source: conn_common::owner::CONNECT,
+                ..Connection::UNSEEN.owner
+            },
             ..Connection::UNSEEN
         };
         assert!(of("service = 22", false).matches(&on(8, 22)));
         for text in ["pid = 5", "pid != 6", "uid = 8 or service = 22", "not comm = x", "uid = 7,8"] {
             assert!(!of(text, false).matches(&on(8, 22)), "{text}");
         }
-        assert!(of("pid = 5", false).matches(&on(7, 22)) && !of("uid = -", false).matches(&Connection::UNSEEN));
-        for text in ["fwmark = 0x1 or service = 22", "container = a or service = 22", "unit = a or service = 22"] {
+        assert!(
+            of("pid = 5", false).matches(&on(7, 22)) && !of("uid = -", false).matches(&Connection::UNSEEN)
+        );
+        for text in
+            ["fwmark = 0x1 or service = 22", "container = a or service = 22", "unit = a or service = 22"]
+        {
             assert!(!of(text, false).matches(&on(8, 22)), "{text}");
         }
         assert!(!of("service = 22", true).matches(&on(8, 22)));

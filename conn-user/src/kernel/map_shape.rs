@@ -141,11 +141,12 @@ mod tests {
             name::COUNTERS,
             name::NETNS,
             name::ATTEMPTS,
+            name::REMOTES,
         ] {
             assert!(named(shared).is_some(), "{shared}");
         }
         assert_eq!(named(name::LEDGER).unwrap().max_entries, 77);
-        for own in [name::EVENTS, name::VALUES, name::FLOWS, name::REMOTES, ".rodata", "AYA_LOGS"] {
+        for own in [name::EVENTS, name::VALUES, name::FLOWS, name::REMOTE_SLOTS, ".rodata", "AYA_LOGS"] {
             assert!(named(own).is_none(), "{own}");
         }
     }

@@ -85,11 +85,7 @@ impl<'a> Reporter<'a> {
     ///
     /// # Errors
     /// The map cannot be opened.
-    pub(crate) fn with_sources(
-        self,
-        session: &Session,
-        top: Option<TopSources>,
-    ) -> Result<Self, AuditError> {
+    pub(crate) fn with_sources(self, session: &Session, top: Option<TopSources>) -> Result<Self, AuditError> {
         let reader = RemoteReader::new(&session.probe)?;
         Ok(Self { sources: Some(SourceReader { top, reader, last: None }), ..self })
     }
@@ -142,7 +138,8 @@ impl<'a> Reporter<'a> {
         let Audited { mut ledger, mut audit, repaired } = audited;
         ledger.ports.retain(|&(direction, port), _| filter.matches_slot(direction, port));
         ledger.listeners.retain(|&port, _| filter.matches_slot(IN, port));
-        let mut lifetimes = self.lifetimes.as_ref().filter(|_| self.shows_lifetimes).map(LifetimeReader::read).transpose()?;
+        let mut lifetimes =
+            self.lifetimes.as_ref().filter(|_| self.shows_lifetimes).map(LifetimeReader::read).transpose()?;
         if let Some(Lifetimes(ports)) = &mut lifetimes {
             // A histogram of several ports may be of ports that pass.
             ports

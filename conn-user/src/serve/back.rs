@@ -296,7 +296,11 @@ impl Back {
     fn uncounted(&self, settings: &StatsSettings, asked: &Asked) -> Option<Problem> {
         if settings.forwarded.is_some() && asked.rights != Rights::All {
             let remedy = "become a member of the daemon's group";
-            return Some(Problem::parameter("forwarded", "root and the group alone see forwarded flows", remedy));
+            return Some(Problem::parameter(
+                "forwarded",
+                "root and the group alone see forwarded flows",
+                remedy,
+            ));
         }
         if asked.query.is_of_command() {
             return None;

@@ -58,7 +58,13 @@ pub(crate) fn start(
     let mut command = Command::new(SELF);
     command.arg0("conntrace");
     command.arg(query.endpoint.command().unwrap_or_default()).arg("--local");
-    command.args(query.viewer(rights)).args(&query.args).env_clear().stdin(Stdio::null()).stdout(out).stderr(err);
+    command
+        .args(query.viewer(rights))
+        .args(&query.args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env(READY_FD, signal.as_raw_fd().to_string());
     for (name, value) in [(terminal::VARIABLE, &query.terminal), ("TZ", &query.tz)] {
         if let Some(value) = value {

@@ -155,8 +155,17 @@ mod tests {
             .collect();
         let read = read(&keys.join("\n"), &ServeArgs::default()).unwrap();
         assert_eq!(read, ServeSettings::new(&ServeArgs::default(), 0).unwrap());
-        let all =
-            ["socket", "group", "access", "transient", "bpffs", "lifetimes", "sources", "clients", "clients_per_user"];
+        let all = [
+            "socket",
+            "group",
+            "access",
+            "transient",
+            "bpffs",
+            "lifetimes",
+            "sources",
+            "clients",
+            "clients_per_user",
+        ];
         for key in all {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }

@@ -163,8 +163,11 @@ impl Endpoint {
 
     /// The long options that clients may not use.
     pub(crate) fn refused(self) -> Vec<Refused> {
-        let of_owners: &[Refused] =
-            if matches!(self, Self::Stats | Self::Health) { &[] } else { &[(VIEWER, "the daemon looks which user asks")] };
+        let of_owners: &[Refused] = if matches!(self, Self::Stats | Self::Health) {
+            &[]
+        } else {
+            &[(VIEWER, "the daemon looks which user asks")]
+        };
         let own: &[Refused] = match self {
             Self::Events | Self::Lifetimes => STREAM_REFUSED,
             Self::Stats => &[

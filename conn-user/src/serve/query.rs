@@ -122,16 +122,20 @@ impl Query {
     /// of the options counts lines or has a word at the end.
     pub(crate) fn is_shareable(&self) -> bool {
         const OWN: [&str; 7] = ["count", "timeout", "strict", "summary", "top", "sort", "columns"];
-        let options = self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
+        let options =
+            self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
         let options: Vec<_> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
         self.endpoint.is_stream()
             && options.contains(&("output", "json"))
-            && options.iter().all(|(name, value)| !OWN.contains(name) && (*name != "output" || *value == "json"))
+            && options
+                .iter()
+                .all(|(name, value)| !OWN.contains(name) && (*name != "output" || *value == "json"))
     }
 
     /// True of counts that begin now, of a time of their own, which a command counts.
     pub(crate) fn is_of_command(&self) -> bool {
-        let has = |name: &str| self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with(name));
+        let has =
+            |name: &str| self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with(name));
         self.endpoint == Endpoint::Stats && (has("--interval=") || has("--timeout="))
     }
 

@@ -63,7 +63,8 @@ pub(crate) fn from_args(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Filter
     }));
     terms.extend(typed(&args.expression, lookup)?);
     let whole = Expression::all_of(terms);
-    let tests_workloads = [&args.container, &args.unit, &args.user_unit].iter().any(|texts| !texts.is_empty());
+    let tests_workloads =
+        [&args.container, &args.unit, &args.user_unit].iter().any(|texts| !texts.is_empty());
     Ok(match args.viewer {
         None => Filter::new(whole),
         Some(viewer) => Filter::of_viewer(whole, viewer, tests_workloads),

@@ -142,7 +142,8 @@ fn events_stream_until_the_client_leaves(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn seventeen_streams_are_one_too_many(_: &Host) -> Outcome {
     let daemon = Daemon::start();
-    let streams: Vec<_> = (1..=16).map(|port| daemon.stream(&format!("/v1/events?dport={port}&event-mask=new"))).collect();
+    let streams: Vec<_> =
+        (1..=16).map(|port| daemon.stream(&format!("/v1/events?dport={port}&event-mask=new"))).collect();
     assert!(streams.iter().all(|stream| stream.status == 200));
     let refused = daemon.get("/v1/events?dport=17");
     assert!(refused.status == 503 && refused.body.contains("16 commands"), "{refused:?}");

@@ -108,7 +108,10 @@ fn check_pair(records: &[Value], own: u32) {
     assert_eq!(records.len(), 2, "{records:?}");
     let (mine, others): (Vec<&Value>, Vec<&Value>) = records.iter().partition(|record| record["pid"] == own);
     assert_eq!((mine.len(), others.len()), (1, 1), "{records:?}");
-    assert_eq!((&mine[0]["uid"], &mine[0]["comm"]), (&STRANGER.into(), &format!("conn-of-{STRANGER}").into()));
+    assert_eq!(
+        (&mine[0]["uid"], &mine[0]["comm"]),
+        (&STRANGER.into(), &format!("conn-of-{STRANGER}").into())
+    );
     assert_eq!(owner_fields(others[0]), [], "{records:?}");
 }
 
@@ -160,7 +163,9 @@ fn strangers_see_processes_of_their_own_only(_: &Host) -> Outcome {
     }
     let groups = open.records(&format!("/v1/count?{of_port}&by=comm"));
     assert!(groups.iter().all(|group| !group.to_string().contains("conn-of-0")), "{groups:?}");
-    for (query, parameter) in [("forwarded".to_owned(), "forwarded"), (format!("netns={}", others.pid()), "netns")] {
+    for (query, parameter) in
+        [("forwarded".to_owned(), "forwarded"), (format!("netns={}", others.pid()), "netns")]
+    {
         let refused = open.get(&format!("/v1/list?{query}"));
         assert_eq!(refused.status, 400, "{refused:?}");
         assert!(refused.body.contains(&format!("\"parameter\":\"{parameter}\"")), "{refused:?}");

@@ -79,7 +79,9 @@ fn equal_streams_share_a_command(_: &Host) -> Outcome {
 #[apply(needs_tracing)]
 fn clients_that_have_gone_are_noticed(_: &Host) -> Outcome {
     let daemon = Daemon::start();
-    for (more, options) in [("", ""), ("", "&count=9"), ("GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n", "&count=9"), ("x", "")] {
+    for (more, options) in
+        [("", ""), ("", "&count=9"), ("GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n", "&count=9"), ("x", "")]
+    {
         let mut client = daemon.connect();
         write!(client, "GET /v1/events?dport=1{options} HTTP/1.1\r\nhost: x\r\n\r\n{more}").unwrap();
         await_commands(&daemon, 1);

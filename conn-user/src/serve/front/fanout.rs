@@ -168,7 +168,11 @@ impl Fanout {
                 Some(Piece::Err(_)) => {}
                 Some(Piece::Exit(code)) => {
                     before.code = code;
-                    return if self.0.borrow().is_ready { Ok(()) } else { before.failure().map_or(Ok(()), Err) };
+                    return if self.0.borrow().is_ready {
+                        Ok(())
+                    } else {
+                        before.failure().map_or(Ok(()), Err)
+                    };
                 }
             }
         }
@@ -237,7 +241,8 @@ impl Lines {
     fn lose(&mut self, chunk: &[u8]) {
         for line in chunk.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             // Every line of the daemon's JSON has a time. A loss counts what it says.
-            let line = serde_json::from_slice(line).unwrap_or(Line { time_ns: 0, lost: None, since_ns: None });
+            let line =
+                serde_json::from_slice(line).unwrap_or(Line { time_ns: 0, lost: None, since_ns: None });
             let (count, since_ns, until_ns) =
                 (line.lost.unwrap_or(1), line.since_ns.unwrap_or(line.time_ns), line.time_ns);
             let lost = self.lost.get_or_insert(Lost { count: 0, since_ns, until_ns, of: None });
@@ -266,7 +271,10 @@ mod tests {
     use super::*;
 
     fn line(time_ns: u64) -> String {
-        format!("{{\"event\":\"new\",\"time\":\"x\",\"time_ns\":{time_ns},\"pad\":\"{}\"}}\n", "x".repeat(1_000))
+        format!(
+            "{{\"event\":\"new\",\"time\":\"x\",\"time_ns\":{time_ns},\"pad\":\"{}\"}}\n",
+            "x".repeat(1_000)
+        )
     }
 
     #[test]
@@ -277,7 +285,10 @@ mod tests {
         for time_ns in 1..=wanted {
             let chunk = if time_ns == wanted {
                 // A loss that is lost counts what it says.
-                Bytes::from(format!("{{\"event\":\"lost\",\"time_ns\":{time_ns},\"lost\":70,\"since_ns\":7}}\n"))
+                Bytes::from(format!(
+                    "{{\"event\":\"lost\",\"time_ns\":{time_ns},\"lost\":70,\"since_ns\":7,\"pad\":\"{}\"}}\n",
+                    "x".repeat(2_000)
+                ))
             } else {
                 Bytes::from(line(time_ns))
             };
@@ -294,7 +305,10 @@ mod tests {
             lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
         }
         let lost = lines.pop().unwrap();
-        assert_eq!((&lost["event"], &lost["until_ns"], &lost["since_ns"]), (&"lost".into(), &wanted.into(), &7.into()));
+        assert_eq!(
+            (&lost["event"], &lost["until_ns"], &lost["since_ns"]),
+            (&"lost".into(), &wanted.into(), &7.into())
+        );
         // All but the last line were events, and the last one was a loss of 70.
         assert_eq!(lines.len() as u64 + lost["lost"].as_u64().unwrap(), wanted - 1 + 70);
     }
