@@ -171,14 +171,12 @@ fn a_viewer_gets_no_column_of_others_processes() {
         let (own, others) = (seen_by(owner.uid), seen_by(owner.uid + 1));
         for column in Column::all() {
             let whole = column.of(&enriched, &clock);
-            if !PRIVATE.contains(&column.id) {
-                assert_eq!(column.of(&others, &clock), whole, "{column:?}");
-            } else {
+            if PRIVATE.contains(&column.id) {
                 assert!(matches!(column.of(&others, &clock), Cell::Unknown | Cell::Word("-")), "{column:?}");
-                assert!(
-                    column.id == "holders" || !owner.is_known() || column.of(&own, &clock) == whole,
-                    "{column:?}"
-                );
+                let is_kept = !owner.is_known() || column.of(&own, &clock) == whole;
+                assert!(column.id == "holders" || is_kept, "{column:?}");
+            } else {
+                assert_eq!(column.of(&others, &clock), whole, "{column:?}");
             }
         }
     }
