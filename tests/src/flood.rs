@@ -50,6 +50,8 @@ pub struct Flood {
     pub open: usize,
     /// How they end.
     pub ending: Ending,
+    /// Each fourth is followed by one to an address without a listener, which is refused.
+    pub refused: bool,
 }
 
 /// A flood that is under way.
@@ -85,7 +87,7 @@ const HALT: u8 = 2;
 impl Flood {
     /// A flood by two threads, each connection closed before the next is made.
     pub fn new(port: u16, connections: u64, ending: Ending) -> Self {
-        Self { port, connections, threads: 2, open: 0, ending }
+        Self { port, connections, threads: 2, open: 0, ending, refused: false }
     }
 
     /// Makes them all.
@@ -131,6 +133,7 @@ impl Flood {
     ) -> impl IntoIterator<Item = (u64, Socket, Socket)> + use<> {
         let address = SocketAddr::from((fresh_loopback(), self.port));
         let listener = Server::listen_with(address, 4096, |_| {});
+        let deaf = SocketAddr::from((fresh_loopback(), self.port));
         let mut open = VecDeque::with_capacity(self.open + 1);
         for number in 0..count {
             if control.order() != GO_ON {
@@ -140,6 +143,10 @@ impl Flood {
             if let Err(error) = client.connect(&address.into()) {
                 truth.failed(self.port, cause(&error));
                 continue;
+            }
+            if self.refused && number % 4 == 0 {
+                let error = tcp(deaf).connect(&deaf.into()).expect_err("nothing listens there");
+                truth.failed(self.port, cause(&error));
             }
             let server = listener.accept();
             (&client).write_all(b"x").expect("a byte up");

@@ -43,7 +43,8 @@ struct Load {
 impl Load {
     fn start() -> Self {
         let (ns, port) = (NetNs::new().unwrap(), Port::claim());
-        let flood = Flood { open: 50, ..Flood::new(port.number(), connections(), Ending::Mixed) };
+        let flood =
+            Flood { open: 50, refused: true, ..Flood::new(port.number(), connections(), Ending::Mixed) };
         let running = ns.run(|| flood.start());
         Self { ns, port, running }
     }
@@ -66,12 +67,15 @@ impl Load {
         let (ns, port) = (self.ns, self.port.number());
         let truth = self.running.join();
         assert_eq!(truth.outgoing(port).established, connections());
+        // One of four, rounded up in each block of each thread.
+        assert!(truth.outgoing(port).failed() >= connections() / 4, "{truth:?}");
         let report = pins.await_equal_but(|report| known(report, &truth));
         drop(ns);
         report.check_identity();
         let count = |name: &str| report.witness.get(name).copied().unwrap_or_default();
         assert_eq!((count("adopted_late"), count("storage_failed")), (0, 0), "{}", report.to_text());
-        println!("pins: {} connections exact, {}", connections(), report.to_text());
+        let failed = truth.outgoing(port).failed();
+        println!("pins: {} connections and {failed} refused exact, {}", connections(), report.to_text());
     }
 }
 
