@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the release. One static program, alone, in an archive, and in a Debian package.
+//! `cargo xtask dist`: the release. One static program, alone, in an archive, in a Debian package, and ready for a container.
 
 mod other;
 mod package;
@@ -36,6 +36,7 @@ pub(crate) fn main() -> Result<ExitCode> {
         Some(_) => package::make(&dist)?,
         None => skipped("the Debian package", "there is no dpkg-deb here"),
     }
+    dist.container()?;
     match other::check()? {
         Ok(compiler) => println!("{}: checked by {compiler}", other::TARGET),
         Err(reason) => skipped(other::TARGET, &reason),
@@ -73,6 +74,15 @@ impl Dist {
         run(tar.arg(&name).current_dir(&self.directory))?;
         fs::remove_dir_all(&top)?;
         self.made(&file)
+    }
+
+    /// A directory from which a container image is built.
+    fn container(&self) -> Result<()> {
+        let directory = self.directory.join("container");
+        install_all(&command::workspace().join("packaging/container"), &directory)?;
+        install(&self.program, &directory.join("conntrace"), 0o755)?;
+        println!("{}: podman build --tag conntrace {0}", directory.display());
+        Ok(())
     }
 
     fn made(&self, file: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup | run | test | soak | truth | bench | vm | dist | docs | check | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | soak | truth | bench | vm | dist | package-test | docs | check | tidy`.
 
 #![expect(
     clippy::disallowed_macros,
@@ -13,6 +13,7 @@ mod command;
 mod debian;
 mod dist;
 mod docs;
+mod package_test;
 mod page;
 mod python;
 mod run;
@@ -50,6 +51,8 @@ enum Task {
     Vm(vm::Arguments),
     /// Build the release: a static program, an archive of it, and a Debian package
     Dist,
+    /// Try the Debian package on fresh Debians: install, use, upgrade, remove, purge
+    PackageTest(package_test::Arguments),
     /// Check format, lints, documentation and tidy: all that a change must pass besides the tests
     Check,
     /// Write the manuals, completions and other files under docs that are generated
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::main(&arguments),
         Task::Vm(arguments) => vm::main(&arguments),
         Task::Dist => dist::main(),
+        Task::PackageTest(arguments) => package_test::main(&arguments),
         Task::Check => check::main(),
         Task::Docs(arguments) => docs::main(&arguments),
         Task::Tidy => tidy::main(),
