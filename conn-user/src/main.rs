@@ -12,6 +12,7 @@ use conntrace::host::allocator;
 use conntrace::host::descriptors;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
+use conntrace::output::journal::{self, Journal};
 use conntrace::output::{stderr, stdout, terminal};
 use conntrace::render::style::Color;
 use conntrace::settings::Settings;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     let done = match args::read(args, std::env::var_os(OPTIONS).as_deref()) {
         _ if is_short => stdout::print(help::short()),
         Ok((cli, args)) => {
-            init_log(cli.verbose);
+            init_log(cli.verbose, part(&cli.command));
             if let Err(complaint) = inherited {
                 log::warn!("{complaint}");
             }
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
         Err(Error::NothingFound) => ExitCode::FAILURE,
         Err(Error::Exited(code)) => ExitCode::from(code),
         Err(error) => {
-            stderr::print(format_args!("conntrace: {}\n", error.report()));
+            stderr::print(format_args!("{}conntrace: {}\n", journal::error_mark(), error.report()));
             if error.is_usage() {
                 stderr::print("conntrace: --help shows all options\n");
             }
@@ -83,15 +84,27 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
     }
 }
 
+/// Which process of the daemon a command is, in the journal.
+const fn part(command: &Command) -> &'static str {
+    match command {
+        Command::Front(_) => "front",
+        Command::Serve(_) => "back",
+        _ => "command",
+    }
+}
+
 /// The log has warnings, with `-v` decisions, with `-vv` also the log lines of the kernel programs. `RUST_LOG`
 /// overrides.
-fn init_log(verbose: u8) {
+fn init_log(verbose: u8, part: &'static str) {
     let level = match verbose {
         0 => "warn",
         1 => "conntrace=debug",
         _ => "conntrace=debug,conn_ebpf=trace,aya_log=trace",
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
-        .format_timestamp(None)
-        .init();
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
+    match Journal::of_stderr(part) {
+        Some(journal) => builder.format(move |rest, record| journal.write(record, rest)),
+        None => builder.format_timestamp(None),
+    };
+    builder.init();
 }

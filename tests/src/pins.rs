@@ -1,10 +1,12 @@
 //! A bpf file system of a test's own, and a daemon that pins there.
 
+#![expect(unsafe_code, reason = "a link is detached by a raw system call")]
+
 use crate::{
     daemon,
     ledger::Report,
     timeout,
-    tracer::{Ended, Setup, Tracer},
+    tracer::{self, Ended, Setup, Tracer},
     truth::Truth,
 };
 use nix::{
@@ -12,7 +14,10 @@ use nix::{
     sys::signal::Signal,
 };
 use std::{
-    env, fs,
+    env,
+    ffi::CString,
+    fs, io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -84,6 +89,28 @@ impl Pins {
         ])
     }
 
+    /// The same in a time namespace whose clocks are a day ahead.
+    pub fn serve_a_day_ahead(&self) -> Setup {
+        let arguments =
+            ["--time", "--fork", "--kill-child", "--boottime", "86400", "--monotonic", "86400", "--"];
+        let (program, point) = (tracer::binary(), self.point());
+        Setup::new(arguments).program("/usr/bin/unshare").arguments([
+            program.display().to_string(),
+            "serve".into(),
+            "-v".into(),
+            "--group=65534".into(),
+            format!("--socket={}", self.socket().display()),
+            format!("--bpffs={}", point.display()),
+        ])
+    }
+
+    /// Asks the daemon, and expects an answer.
+    pub fn get(&self, target: &str) -> String {
+        let answer = daemon::get(&self.socket(), target).expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
     fn socket(&self) -> PathBuf {
         self.base.join("socket")
     }
@@ -91,13 +118,6 @@ impl Pins {
     /// The counts of the daemon.
     pub fn report(&self) -> Report {
         Report::parse(&self.get("/v1/stats"))
-    }
-
-    /// An answer of the daemon.
-    pub fn get(&self, target: &str) -> String {
-        let answer = daemon::get(&self.socket(), target).expect("an answer");
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.body
     }
 
     /// Waits until the counts equal what `known` makes of each report, and until an audit began later. Returns the report.
@@ -172,6 +192,28 @@ impl Drop for Pins {
         while umount2(&self.point(), MntFlags::MNT_DETACH).is_ok() {}
         let _ = fs::remove_dir_all(&self.base);
     }
+}
+
+/// Detaches a pinned link of a cgroup.
+///
+/// # Panics
+/// The kernel refuses.
+pub fn detach_link(pin: &Path) {
+    const OBJ_GET: libc::c_int = 7;
+    const LINK_DETACH: libc::c_int = 34;
+    let path = CString::new(pin.to_str().expect("UTF-8")).expect("no NUL");
+    let bpf = |command: libc::c_int, first: u64| {
+        let attributes = [first, 0];
+        // SAFETY: the kernel only reads these attributes and the path, which outlive the call.
+        let done =
+            unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(&attributes)) };
+        assert!(done >= 0, "bpf {command}: {}", io::Error::last_os_error());
+        done
+    };
+    let link = i32::try_from(bpf(OBJ_GET, path.as_ptr().expose_provenance() as u64)).expect("a descriptor");
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    bpf(LINK_DETACH, link.as_raw_fd().cast_unsigned().into());
 }
 
 /// Kills the daemon, which gets no chance to do anything.

@@ -55,6 +55,7 @@ mod live {
     mod serve_access;
     mod serve_pins;
     mod serve_streams;
+    mod service;
     mod socket_state;
     mod sources;
     mod ss;

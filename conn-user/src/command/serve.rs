@@ -38,7 +38,7 @@ pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(serve::run(typed, settings, host, &service.session, &socket))
+        .block_on(serve::run(typed, settings, host, &service, &socket))
 }
 
 /// Takes the pins away, and prints what was taken.

@@ -108,9 +108,9 @@ pub fn unix_now_ns() -> i64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// Now, nanoseconds of `CLOCK_BOOTTIME`.
+/// Now, nanoseconds of the initial `CLOCK_BOOTTIME`, which the programs read: another one in a time namespace.
 pub fn boot_now_ns() -> u64 {
-    read(ClockId::CLOCK_BOOTTIME).unsigned_abs()
+    read(ClockId::CLOCK_BOOTTIME).saturating_sub(namespace_offset_ns()).unsigned_abs()
 }
 
 /// Appends a unix time as RFC 3339 in UTC with nanoseconds: `2026-01-02T03:04:05.000000006Z`.

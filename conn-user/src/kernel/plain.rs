@@ -10,7 +10,7 @@ use conn_common::flow::{Flow, FlowSocket};
 use conn_common::flow_counts::{self, FlowCounts, FlowTraffic};
 use conn_common::histogram::{BUCKETS, Durations};
 use conn_common::ledger::{CELLS, RepairKey, Slot, Totals};
-use conn_common::pin::{self, PinRecord};
+use conn_common::pin::{self, DirectionSums, EarlierEpoch, EpochSums, PinRecord};
 use conn_common::remote::{RemoteCounts, RemoteKey};
 use conn_common::small_slot::{SUMS, SmallSlot, WORDS};
 use conn_common::{counter, filter, name};
@@ -60,5 +60,9 @@ plain! {
     FlowCounts: [u64; flow_counts::CELLS];
     FlowTraffic: [u64; 2] [u64; 2];
     FlowSocket: u64 u64 u64 u64 u64 [u64; 3];
-    PinRecord: u64 u32 u32 [u8; 16] u64 u64 u64 u64 u64 u64 [u64; pin::CHOICES] [u64; pin::HOOKS] [u8; 32] [u64; 34];
+    DirectionSums: u64 u64 u64 u64 u64 u64 u64 u64;
+    EpochSums: u64 u64 [DirectionSums; 3];
+    EarlierEpoch: u64 u64 u64 [u8; 32] EpochSums [u64; 8];
+    PinRecord: u64 u32 u32 [u8; 16] u64 u64 u64 u64 u64 u64 [u64; pin::CHOICES] [u64; pin::HOOKS] [u8; 32]
+        EpochSums [EarlierEpoch; pin::EARLIER] u64 [u64; 127];
 }

@@ -18,7 +18,7 @@ use crate::event::sort_key::SourceGroup;
 use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
 use crate::host::lookup::HostLookup;
-use crate::output::stderr;
+use crate::output::journal;
 use crate::serve::channel::{self, Channel};
 use crate::serve::child::{self, Order, SELF};
 use crate::serve::count;
@@ -146,7 +146,7 @@ impl Back {
             let why = done.await.unwrap_or_else(|error| error.to_string());
             // Its commands end with it: their readers are gone.
             drop(front);
-            stderr::print(format_args!("conntrace: the front has ended ({why}), and is started again\n"));
+            log::warn!("the front has ended ({why}), and is started again");
             sleep(pause).await;
             pause = (pause * 2).min(MAX_RESTART);
         }
@@ -168,6 +168,9 @@ impl Back {
             .stderr(Stdio::inherit());
         let (uid, gid) = self.front_user;
         command.args([format!("--user={uid}"), format!("--group={gid}")]);
+        if let Some(stream) = std::env::var_os(journal::VARIABLE) {
+            command.env(journal::VARIABLE, stream);
+        }
         command.args(std::iter::repeat_n("-v", usize::from(self.verbose))).kill_on_drop(true);
         let process = command.spawn().map_err(context)?;
         let listener = [self.listener.as_fd()];

@@ -10,11 +10,13 @@ pub mod client;
 mod config;
 mod confine;
 mod count;
+mod earlier;
 pub mod endpoint;
 mod epoch;
 mod frame;
 pub(crate) mod front;
 mod listener;
+mod lookout;
 mod lookup;
 mod message;
 mod notify;
@@ -34,11 +36,12 @@ use crate::error::Error;
 use crate::host::facts::Host;
 use crate::host::lookup::HostLookup;
 use crate::host::name_service;
-use crate::kernel::session::Session;
-use crate::output::stderr;
+use crate::kernel::pin::Service;
+use crate::output::{journal, stderr};
 use crate::serve::back::Back;
 use crate::serve::epoch::Epoch;
 use crate::serve::listener::Listener;
+use crate::serve::lookout::Lookout;
 use crate::serve::message::Setup;
 use crate::settings::ServeSettings;
 use crate::stream::shutdown::Shutdown;
@@ -91,14 +94,16 @@ pub(crate) async fn run(
     typed: &ServeSettings,
     settings: &ServeSettings,
     host: &Host,
-    session: &Session,
+    service: &Service,
     socket: &Socket,
 ) -> Result<(), Error> {
     let error = |source| Error::Io { context: "preparing the front".into(), source };
     let mut shutdown = Shutdown::new(None)?;
     let (wanted, requests) = mpsc::unbounded_channel();
     let (reported, reports) = mpsc::unbounded_channel();
-    let epoch = Epoch::of(&session.epoch);
+    let epoch = Epoch::of(&service.epoch);
+    journal::set_epoch(&epoch.header());
+    let mut lookout = Lookout::new(service)?;
     let found = USERS.iter().find_map(|user| name_service::local_user(user));
     let back = Back {
         listener: socket.listener.socket.try_clone().map_err(error)?,
@@ -119,14 +124,16 @@ pub(crate) async fn run(
     };
     let done = tokio::select! {
         done = back.run(reports) => done,
-        failed = reports::run(settings, session, &epoch, requests, reported) => match failed {
+        failed = reports::run(settings, service, &epoch, requests, reported) => match failed {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
         never = reload(typed, settings, &back.setup) => match never? {},
+        never = lookout.run() => match never {},
         () = shutdown.wait() => Ok(()),
     };
     notify::stopping();
+    lookout.note();
     done
 }
 
@@ -158,7 +165,7 @@ async fn reload(
                 stderr::print("conntrace: the configuration was read again\n");
             }
             Err(error) => {
-                stderr::print(format_args!("conntrace: the configuration stays: {}\n", error.report()));
+                log::warn!("the configuration stays: {}", error.report());
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::host::refusal::chain;
-use crate::kernel::session::Session;
+use crate::kernel::pin::Service;
 use crate::ledger::auditor::{AuditError, When};
 use crate::ledger::metrics::{Exporter, NamedPorts};
 use crate::ledger::report;
@@ -17,6 +17,7 @@ use crate::render::number_table::TableFormat;
 use crate::render::style::Terminal;
 use crate::serve::back::{Report, Reported, Unknown, Wanted};
 use crate::serve::count;
+use crate::serve::earlier;
 use crate::serve::epoch::Epoch;
 use crate::serve::problem::Problem;
 use crate::settings::{ServeSettings, StatsSettings};
@@ -30,12 +31,13 @@ const BATCH: usize = 1024;
 /// The maps of the session cannot be opened.
 pub(crate) async fn run(
     settings: &ServeSettings,
-    session: &Session,
+    service: &Service,
     epoch: &Epoch,
     mut wanted: mpsc::UnboundedReceiver<Wanted>,
     reported: mpsc::UnboundedSender<Reported>,
 ) -> Result<Infallible, Error> {
     let all = Filter::all();
+    let session = &service.session;
     let mut board = Reporter::new(session, &all)?;
     if settings.lifetimes {
         board = board.with_lifetimes(session)?;
@@ -43,6 +45,7 @@ pub(crate) async fn run(
     if settings.sources.is_some() {
         board = board.with_sources(session, None)?;
     }
+    let earlier = earlier::members(service);
     // Scrapes follow each other: a port keeps its series.
     let mut exporter = Exporter::new(NamedPorts::new(false), epoch.unix_ns);
     let mut batch = Vec::new();
@@ -77,7 +80,7 @@ pub(crate) async fn run(
             let answer = match &reading {
                 Ok(audited) => board
                     .report_of(audited.clone(), &settings.filter)
-                    .map(|report| text(&settings, report, epoch, &mut exporter))
+                    .map(|report| text(&settings, report, (epoch, &earlier), &mut exporter))
                     .map_err(|error| Unknown::Problem(problem(&error))),
                 Err(error) => Err(Unknown::Problem(problem(error))),
             };
@@ -97,7 +100,7 @@ fn problem(error: &AuditError) -> Problem {
 fn text(
     settings: &StatsSettings,
     mut report: report::Report,
-    epoch: &Epoch,
+    (epoch, earlier): (&Epoch, &str),
     exporter: &mut Exporter,
 ) -> (String, u8) {
     let code = if settings.strict && report.missed() > 0 { 3 } else { 0 };
@@ -123,7 +126,7 @@ fn text(
         && text.ends_with("}\n")
     {
         text.truncate(text.len() - 2);
-        for part in [",\"epoch\":", &epoch, "}\n"] {
+        for part in [",\"epoch\":", &epoch, ",", earlier, "}\n"] {
             text.push_str(part);
         }
     }

@@ -1,8 +1,10 @@
 //! Counts that survive the daemon: pins below a bpf file system of the test's own.
 
+mod capabilities;
 mod choices;
 mod directory;
 mod flaws;
+mod harm;
 mod survive;
 
 use conn_tests::{

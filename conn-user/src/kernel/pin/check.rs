@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -193,19 +194,22 @@ fn check_program(hook: &str, program: &ProgramInfo, infos: &BTreeMap<&str, MapIn
 
 /// The link is attached to the root of the hierarchy. It has no cgroup any more if that is gone (`cgroup_bpf_release()`).
 fn check_cgroup(link: &OwnedFd, plan: &Plan) -> Result<(), String> {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
-        .map_err(|error| error.to_string())?;
-    let attached = info
-        .lines()
-        .find_map(|line| line.strip_prefix("cgroup_id:"))
-        .and_then(|id| id.trim().parse::<u64>().ok());
+    let attached = attached_cgroup(link).map_err(|error| error.to_string())?;
     let root = plan.cgroup_root.as_deref().and_then(|root| fs::metadata(root).ok()).map(|facts| facts.ino());
     match (attached, root) {
+        (Some(0), _) => Err("it is detached from the root of the cgroup v2 hierarchy".into()),
         (Some(attached), Some(root)) if attached != root => {
             Err(format!("it is attached to cgroup {attached}, not to the root of the hierarchy"))
         }
         _ => Ok(()),
     }
+}
+
+/// The cgroup that a link is attached to: 0 if it was detached; none if the kernel does not say so.
+pub(super) fn attached_cgroup(link: &OwnedFd) -> io::Result<Option<u64>> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("cgroup_id:"));
+    Ok(id.and_then(|id| id.trim().parse().ok()))
 }
 
 /// The first value of a pinned array.

@@ -32,7 +32,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// In the order of removal: a program runs as long as its link is there, and keeps its maps.
-    const ALL: [Self; 3] = [Self::Link, Self::Program, Self::Map];
+    pub(super) const ALL: [Self; 3] = [Self::Link, Self::Program, Self::Map];
 
     /// The directory of its pins.
     const fn name(self) -> &'static str {
@@ -98,6 +98,11 @@ impl Directory {
     /// True if there is something of this name.
     pub(super) fn exists(&self) -> bool {
         self.path.symlink_metadata().is_ok()
+    }
+
+    /// The path of what is beside the directories of pins, through an open descriptor.
+    pub(super) fn own(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// The path of a pin, through an open descriptor.

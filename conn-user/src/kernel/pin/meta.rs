@@ -86,7 +86,12 @@ pub(super) fn version() -> [u8; 32] {
 
 /// The version of a record as text.
 pub(super) fn version_text(record: &PinRecord) -> String {
-    let text = record.program.split(|&byte| byte == 0).next().unwrap_or_default();
+    text(&record.program)
+}
+
+/// The text in front of zeroes.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }
 

@@ -6,9 +6,11 @@
 
 mod check;
 mod directory;
+mod earlier;
 pub mod error;
 mod found;
 mod meta;
+mod pinned;
 mod replace;
 mod root;
 mod start;
@@ -20,10 +22,13 @@ use crate::kernel::epoch::Epoch;
 use crate::kernel::load_options::Options;
 use crate::kernel::pin::error::{PinError, Unfit};
 use crate::kernel::pin::root::{LockedRoot, Root};
+use crate::kernel::pin::start::Started;
 use crate::kernel::session::{Session, StartError, start_by_plans};
 
 pub use directory::Removed;
+pub use earlier::Earlier;
 pub use found::{Found, found};
+pub use pinned::{Harm, Pinned};
 
 /// Where the bpf file system is, unless an option says otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf";
@@ -67,8 +72,8 @@ pub struct Service {
     pub epoch: Epoch,
     /// How the service came to them.
     pub how: Opened,
-    /// Keeps other processes away from the pins.
-    _root: Option<LockedRoot>,
+    /// The pins, and the lock that keeps other processes away; none if nothing is pinned.
+    pub pinned: Option<Pinned>,
 }
 
 /// Starts on pins, or without if there can be none: then [`Opened::Unpinned`] has the reason.
@@ -78,7 +83,7 @@ pub struct Service {
 pub fn open(host: &Host, options: &Options, pins: &PinSettings) -> Result<Service, StartError> {
     if pins.transient {
         let session = Session::start(host, options)?;
-        return Ok(Service { epoch: session.epoch, session, how: Opened::Transient, _root: None });
+        return Ok(Service { epoch: session.epoch, session, how: Opened::Transient, pinned: None });
     }
     let root = match lock(options, pins) {
         Ok(root) => root,
@@ -86,9 +91,10 @@ pub fn open(host: &Host, options: &Options, pins: &PinSettings) -> Result<Servic
         Err(error) => return unpinned(host, options, &error),
     };
     match start_by_plans(host, options, |plan| start::start(&root, plan, options)) {
-        Ok((session, how)) => {
+        Ok(Started { session, how, directory, meta }) => {
             let epoch = session.epoch;
-            Ok(Service { session, epoch, how, _root: Some(root) })
+            let pinned = Some(Pinned::new(root, directory, meta));
+            Ok(Service { session, epoch, how, pinned })
         }
         Err(StartError::Pin(error)) => unpinned(host, options, &error),
         Err(error) => Err(error),
@@ -106,7 +112,7 @@ fn unpinned(host: &Host, options: &Options, error: &PinError) -> Result<Service,
     let session = Session::start(host, options)?;
     let epoch = session.epoch;
     let why = crate::host::refusal::chain(error);
-    Ok(Service { session, epoch, how: Opened::Unpinned { why }, _root: None })
+    Ok(Service { session, epoch, how: Opened::Unpinned { why }, pinned: None })
 }
 
 /// Takes all pins below a mount point away: links first, then programs, then maps. Counting ends.
@@ -118,6 +124,9 @@ pub fn detach(point: &Path) -> Result<Removed, PinError> {
     let root = root.lock()?;
     let mut removed = Removed::default();
     let directories = root.directories().map_err(PinError::io("reading the directory of pins"))?;
+    if root.is_read_only() && !directories.is_empty() {
+        return Err(Unfit::ReadOnly { path: point.into() }.into());
+    }
     for directory in directories {
         removed.add(directory.remove());
     }

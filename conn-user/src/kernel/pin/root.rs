@@ -122,12 +122,27 @@ impl LockedRoot {
         let mut root = Root::make(point)?.lock()?;
         for _ in 1..TRIES {
             // Another process may have removed the directory between both.
-            if fs::metadata(point.join(NAME)).is_ok_and(|now| root.is_at(&now)) {
+            if root.is_in_place() {
                 break;
             }
             root = Root::make(point)?.lock()?;
         }
         Ok(root)
+    }
+
+    /// True if the path still leads to this directory.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::metadata(&self.shown).is_ok_and(|now| self.is_at(&now))
+    }
+
+    /// True if the file system takes no pins.
+    pub(super) fn is_read_only(&self) -> bool {
+        fstatvfs(&*self.directory).is_ok_and(|facts| facts.flags().contains(FsFlags::ST_RDONLY))
+    }
+
+    /// The path for people.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     fn is_at(&self, now: &fs::Metadata) -> bool {

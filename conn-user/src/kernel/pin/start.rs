@@ -19,6 +19,7 @@ use crate::kernel::map_shape::MapShape;
 use crate::kernel::pin::Opened;
 use crate::kernel::pin::check::{self, Checked};
 use crate::kernel::pin::directory::{Directory, Kind};
+use crate::kernel::pin::earlier;
 use crate::kernel::pin::error::PinError;
 use crate::kernel::pin::meta::{self, Meta};
 use crate::kernel::pin::replace;
@@ -49,12 +50,17 @@ enum Way {
     Resume(Checked),
 }
 
+/// Programs that count, with their pins.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub session: Session,
+    pub how: Opened,
+    pub directory: Directory,
+    pub meta: Meta,
+}
+
 /// Starts. Removes the pins of other epochs once new programs are attached.
-pub(super) fn start(
-    root: &LockedRoot,
-    plan: &Plan,
-    options: &Options,
-) -> Result<(Session, Opened), StartError> {
+pub(super) fn start(root: &LockedRoot, plan: &Plan, options: &Options) -> Result<Started, StartError> {
     let mut chosen = None;
     let loaded = Probe::load_from(plan, options, |offsets| {
         let layout = Layout::new(plan, options, offsets)
@@ -73,13 +79,13 @@ pub(super) fn start(
     // Without a choice, the load has failed before it.
     let Some((directory, way)) = chosen else { return Err(loaded.err().unwrap_or_else(no_choice)) };
     match way {
-        Way::Resume(checked) => resume(&directory, checked, loaded?, plan, options),
+        Way::Resume(checked) => resume(directory, checked, loaded?, plan, options),
         Way::Anew { meta, why } => {
-            let begun = loaded
+            let (session, meta) = loaded
                 .and_then(|probe| begin(root, &directory, meta, probe, plan, options))
                 // A later start would find half of the pins.
                 .inspect_err(|_| drop(directory.remove()))?;
-            Ok((begun, Opened::New { why }))
+            Ok(Started { session, how: Opened::New { why }, directory, meta })
         }
     }
 }
@@ -107,7 +113,9 @@ fn choose(
     } else {
         other_layout(root, layout)
     };
-    let meta = directory.create(&layout.record())?;
+    let mut record = layout.record();
+    earlier::carry(root, &mut record);
+    let meta = directory.create(&record)?;
     Ok((directory, Way::Anew { meta, why }))
 }
 
@@ -132,7 +140,7 @@ fn begin(
     probe: Probe,
     plan: &Plan,
     options: &Options,
-) -> Result<Session, StartError> {
+) -> Result<(Session, Meta), StartError> {
     let build = build(&probe)?;
     let prepared = Prepared::load(probe, plan, options)?.attach(options)?;
     pin_hooks(&prepared.probe, directory)?;
@@ -144,7 +152,7 @@ fn begin(
     meta.record.program = meta::version();
     meta.record.complete = 1;
     meta.write()?;
-    Ok(session)
+    Ok((session, meta))
 }
 
 /// Pins the attached hooks and their programs.
@@ -173,33 +181,34 @@ fn remove_others(root: &LockedRoot, directory: &Directory) {
 
 /// Goes on with the pins.
 fn resume(
-    directory: &Directory,
+    directory: Directory,
     checked: Checked,
     mut probe: Probe,
     plan: &Plan,
     options: &Options,
-) -> Result<(Session, Opened), StartError> {
+) -> Result<Started, StartError> {
     let Checked { mut meta, hooks, .. } = checked;
     let build = build(&probe)?;
     let is_replaced = meta.record.build != build;
     let prepared = if is_replaced {
-        replace::replace(directory, &mut meta, build, probe, plan, options)?
+        replace::replace(&directory, &mut meta, build, probe, plan, options)?
     } else {
         for &hook in &hooks {
             let link = PinnedLink::from_pin(directory.pin(Kind::Link, hook));
             let link = link.map_err(|error| PinError::other("opening a link", error))?;
             probe.links().insert(hook, FdLink::from(link));
         }
-        probe.adopt_programs(earlier(directory, &meta, &hooks)?);
+        probe.adopt_programs(earlier_programs(&directory, &meta, &hooks)?);
         Prepared::of_earlier(probe, plan, hooks.contains(&name::REFUSED))
     };
     let adopted = walked(&prepared.probe)?;
     let session = prepared.go_on(options, adopted, meta::epoch(&meta.record))?;
-    Ok((session, if is_replaced { Opened::Replaced } else { Opened::TakenOver }))
+    let how = if is_replaced { Opened::Replaced } else { Opened::TakenOver };
+    Ok(Started { session, how, directory, meta })
 }
 
 /// The programs that still run, and what the kernel skipped of those before them.
-fn earlier(
+fn earlier_programs(
     directory: &Directory,
     meta: &Meta,
     hooks: &[&'static str],

@@ -6,13 +6,16 @@ use conn_tests::{
     flood::{Ending, Flood},
     harness::Outcome,
     host::Host,
+    ledger::Report,
     map, needs_tracing,
     netns::NetNs,
     pins::{OTHER_BUILD, Pins, TAKEN_OVER, kill},
     port::Port,
     tracer::{Setup, Tracer},
+    truth::Direction,
 };
 use macro_rules_attribute::apply;
+use serde_json::Value;
 use std::{fs, path::Path};
 
 /// A daemon that counts, whatever it found before. Ends it.
@@ -107,16 +110,46 @@ fn start_that_was_killed_is_no_epoch(_: &Host) -> Outcome {
     Ok(())
 }
 
+fn json(pins: &Pins, target: &str) -> Value {
+    serde_json::from_str(&pins.get(target)).unwrap()
+}
+
 #[apply(needs_tracing)]
 fn another_layout_is_another_epoch(_: &Host) -> Outcome {
     let pins = Pins::new();
-    kill(pins.serve().start());
+    let first = pins.serve().start();
+    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
+    let truth = ns.run(|| Flood::new(port.number(), 200, Ending::Mixed).run());
+    let known = pins.await_equal(&truth);
+    let began = json(&pins, "/v1/health")["epoch"].clone();
+    assert_eq!(json(&pins, "/v1/stats")["earlier"], Value::Array(vec![]));
+    first.stop().expect_code(0);
+    drop(ns);
     let before = pins.epoch();
     // Without cgroups, other hooks share the maps in another way.
     let daemon = pins.serve().without(Path::new("/sys/fs/cgroup")).start();
     let why = anew(&daemon);
     assert!(why.contains("have another layout: the option witnesses was"), "{why}");
     assert_ne!(pins.epoch(), before);
+    // The sums of the earlier epoch are kept, and no part of the new ones.
+    let stats = json(&pins, "/v1/stats");
+    let earlier = &stats["earlier"][0];
+    assert_eq!((&earlier["epoch"], stats["earlier"].as_array().unwrap().len()), (&began, 1), "{stats}");
+    for (direction, code) in [("in", Direction::In), ("out", Direction::Out)] {
+        let (sums, numbers) = (&earlier["counts"][direction], known.numbers(code, port.number()));
+        let number = |name: &str| sums[name].as_u64().unwrap();
+        // Other connections of the host are in the sums, too.
+        assert!(number("opened") >= numbers.opened && number("closed") >= numbers.closed, "{earlier}");
+        let open = i64::try_from(number("opened") + number("preexisting")).unwrap()
+            - i64::try_from(number("failed") + number("closed")).unwrap();
+        assert_eq!(sums["open"].as_i64(), Some(open), "{earlier}");
+    }
+    assert!(Report::parse(&stats.to_string()).numbers(Direction::Out, port.number()).opened == 0, "{stats}");
+    // They stay for the next daemon of the same epoch.
+    kill(daemon);
+    let daemon = pins.serve().without(Path::new("/sys/fs/cgroup")).start();
+    daemon.await_stderr(TAKEN_OVER, |line| line.contains(TAKEN_OVER));
+    assert_eq!(json(&pins, "/v1/stats")["earlier"], stats["earlier"]);
     daemon.stop().expect_code(0);
     Ok(())
 }
