@@ -177,9 +177,11 @@ fn one(image: &Path, tests: &Path, work: &Path, test: &str) -> Result<()> {
 
 /// Builds the image of `cargo xtask dist`, and runs it.
 fn container() -> Result<()> {
-    let packaging = command::workspace().join("packaging");
+    let (packaging, image) =
+        (command::workspace().join("packaging"), command::target().join("dist/container"));
+    ensure!(image.is_dir(), "there is no {}: run cargo xtask dist", image.display());
     let mut test = Command::new(packaging.join("test/container.sh"));
-    test.arg(command::target().join("dist/container")).arg(packaging.join("container/daemonset.yaml"));
+    test.arg(image).arg(packaging.join("container/daemonset.yaml"));
     run(test.stdin(Stdio::null()))
 }
 
