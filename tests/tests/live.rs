@@ -53,6 +53,7 @@ mod live {
     mod self_cost;
     mod serve;
     mod serve_access;
+    mod serve_load;
     mod serve_pins;
     mod serve_streams;
     mod service;

@@ -43,7 +43,7 @@ use crate::serve::epoch::Epoch;
 use crate::serve::listener::Listener;
 use crate::serve::lookout::Lookout;
 use crate::serve::message::Setup;
-use crate::settings::ServeSettings;
+use crate::settings::{Access, ServeSettings};
 use crate::stream::shutdown::Shutdown;
 
 /// The users that the front becomes: the first of these that the host has.
@@ -62,8 +62,12 @@ pub(crate) fn open(settings: &ServeSettings) -> Result<Socket, Error> {
         Err(_) => name_service::group(&settings.group).map_err(error)?,
     };
     if group.is_none() {
+        let rights = match settings.access {
+            Access::Group => "may ask",
+            Access::Everyone => "sees all processes",
+        };
         log::warn!(
-            "there is no group {}: root alone may ask. Make it with: groupadd --system {0}",
+            "there is no group {}: root alone {rights}. Make it with: groupadd --system {0}",
             settings.group
         );
     }

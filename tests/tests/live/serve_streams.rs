@@ -28,24 +28,30 @@ fn await_commands(daemon: &Daemon, wanted: u64) {
     }
 }
 
-/// How many events a stream of JSON has, and how many it has lost, until the end of its last connection.
-fn account(stream: &mut Stream, ends: usize) -> (usize, u64) {
-    let (mut events, mut lost, mut ended, mut rest) = (0, 0, 0, String::new());
-    while ended + usize::try_from(lost).unwrap() < ends || !rest.is_empty() {
+/// How many lines of ends a stream of JSON has, and how many are lost, until `is_over` after a line.
+pub(crate) fn account(stream: &mut Stream, is_over: impl Fn() -> bool) -> (usize, u64) {
+    until(stream, |_| is_over())
+}
+
+/// The same until so many ends are accounted for.
+fn account_of(stream: &mut Stream, ends: usize) -> (usize, u64) {
+    until(stream, |(events, lost)| events as u64 + lost >= ends as u64)
+}
+
+fn until(stream: &mut Stream, is_over: impl Fn((usize, u64)) -> bool) -> (usize, u64) {
+    let (mut counts, mut rest) = ((0, 0), String::new());
+    while !is_over(counts) || !rest.is_empty() {
         rest += &stream.chunk().unwrap();
         let whole = rest.rfind('\n').map_or(0, |end| end + 1);
         for line in rest.drain(..whole).as_str().lines() {
             let record: Value = serde_json::from_str(line).unwrap();
             match record["event"].as_str() {
-                Some("lost") => lost += record["lost"].as_u64().unwrap(),
-                kind => {
-                    events += 1;
-                    ended += usize::from(kind == Some("destroy"));
-                }
+                Some("lost") => counts.1 += record["lost"].as_u64().unwrap(),
+                _ => counts.0 += 1,
             }
         }
     }
-    (events, lost)
+    counts
 }
 
 #[apply(needs_tracing)]
@@ -59,18 +65,18 @@ fn equal_streams_share_a_command(_: &Host) -> Outcome {
     let other = daemon.stream(&format!("{target}&count=1"));
     assert_eq!((other.status, commands(&daemon)), (200, 2));
 
-    let reader = thread::spawn(move || (account(&mut fast, CONNECTIONS), fast));
+    let reader = thread::spawn(move || (account_of(&mut fast, CONNECTIONS), fast));
     close::orderly(port.v4(), CONNECTIONS, First::Client);
     let (read, fast) = reader.join().unwrap();
     assert_eq!(read, (CONNECTIONS, 0), "the slow client delays nobody");
-    let (events, lost) = account(&mut slow, CONNECTIONS);
+    let (events, lost) = account_of(&mut slow, CONNECTIONS);
     assert_eq!(events as u64 + lost, CONNECTIONS as u64);
 
     // The command lives as long as one of its clients.
     drop(fast);
     await_commands(&daemon, 1);
     close::orderly(port.v4(), 1, First::Client);
-    assert_eq!(account(&mut slow, 1), (1, 0));
+    assert_eq!(account_of(&mut slow, 1), (1, 0));
     drop(slow);
     await_commands(&daemon, 0);
     Ok(())
