@@ -25,13 +25,6 @@ pub struct FilterArgs {
     /// Only these responders, like --src
     #[arg(short, long, visible_alias = "orig-dst", value_name = "ADDR[,ADDR...]")]
     pub dst: Vec<String>,
-    /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the
-    /// two differ
-    #[arg(short, long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
-    pub reply_src: Vec<String>,
-    /// The destination of replies, as in conntrack: the same as --src
-    #[arg(short = 'q', long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
-    pub reply_dst: Vec<String>,
     /// Only these service ports (the responder's): 22, ssh, 8000-8099, a list of them; '!22' excludes
     #[arg(
         long,
@@ -48,12 +41,9 @@ pub struct FilterArgs {
         allow_negative_numbers = true
     )]
     pub sport: Vec<String>,
-    /// The source port of replies, as in conntrack: the same as --dport
-    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
-    pub reply_port_src: Vec<String>,
-    /// The destination port of replies, as in conntrack: the same as --sport
-    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
-    pub reply_port_dst: Vec<String>,
+    /// The tests of flows.
+    #[command(flatten)]
+    pub flow: FlowArgs,
     /// Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big
     #[arg(long, value_name = "STATE[,STATE...]")]
     pub state: Vec<String>,
@@ -72,35 +62,6 @@ pub struct FilterArgs {
         hide_possible_values = true
     )]
     pub forwarded: Option<Forwarded>,
-    /// Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff
-    #[arg(short, long, value_name = "MARK[/MASK]", hide_short_help = true)]
-    pub mark: Vec<String>,
-    /// Only flows in this zone of connection tracking, with --forwarded
-    #[arg(short = 'w', long, value_name = "ZONE[,ZONE...]", hide_short_help = true)]
-    pub zone: Vec<String>,
-    /// Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "any", hide_short_help = true)]
-    pub src_nat: Option<String>,
-    /// Only flows whose destination is translated, with --forwarded; to this address, if one is given
-    #[arg(
-        short = 'g',
-        long,
-        value_name = "ADDR",
-        num_args = 0..=1,
-        default_missing_value = "any",
-        hide_short_help = true
-    )]
-    pub dst_nat: Option<String>,
-    /// Only flows whose source or destination is translated, with --forwarded; to this address, if one is given
-    #[arg(
-        short = 'j',
-        long,
-        value_name = "ADDR",
-        num_args = 0..=1,
-        default_missing_value = "any",
-        hide_short_help = true
-    )]
-    pub any_nat: Option<String>,
     /// Only this address family. An IPv4 address on an IPv6 socket counts as IPv4
     #[arg(short, long, value_name = "ipv4|ipv6", hide_possible_values = true)]
     pub family: Option<Family>,
@@ -158,4 +119,51 @@ pub struct FilterArgs {
     /// 'service = :ssh or client 10.0.0.0/8 and not state time-wait'
     #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
+}
+
+/// The options that only flows of connection tracking have a value of their own for.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FlowArgs {
+    /// The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the
+    /// two differ
+    #[arg(short, long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
+    pub reply_src: Vec<String>,
+    /// The destination of replies, as in conntrack: the same as --src
+    #[arg(short = 'q', long, value_name = "ADDR[,ADDR...]", hide_short_help = true)]
+    pub reply_dst: Vec<String>,
+    /// The source port of replies, as in conntrack: the same as --dport
+    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
+    pub reply_port_src: Vec<String>,
+    /// The destination port of replies, as in conntrack: the same as --sport
+    #[arg(long, value_name = "PORT[,PORT...]", allow_negative_numbers = true, hide_short_help = true)]
+    pub reply_port_dst: Vec<String>,
+    /// Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff
+    #[arg(short, long, value_name = "MARK[/MASK]", hide_short_help = true)]
+    pub mark: Vec<String>,
+    /// Only flows in this zone of connection tracking, with --forwarded
+    #[arg(short = 'w', long, value_name = "ZONE[,ZONE...]", hide_short_help = true)]
+    pub zone: Vec<String>,
+    /// Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "any", hide_short_help = true)]
+    pub src_nat: Option<String>,
+    /// Only flows whose destination is translated, with --forwarded; to this address, if one is given
+    #[arg(
+        short = 'g',
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = "any",
+        hide_short_help = true
+    )]
+    pub dst_nat: Option<String>,
+    /// Only flows whose source or destination is translated, with --forwarded; to this address, if one is given
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "ADDR",
+        num_args = 0..=1,
+        default_missing_value = "any",
+        hide_short_help = true
+    )]
+    pub any_nat: Option<String>,
 }

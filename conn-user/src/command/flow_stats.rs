@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::command::stats::{MAX_WAITING, style};
-use crate::conntrack::watch::Plan;
+use crate::conntrack::plan::Plan;
 use crate::enrich::Enricher;
 use crate::error::Error;
 use crate::event::enriched::Enriched;

@@ -3,7 +3,7 @@
 
 use crate::command::events::{end, stages};
 use crate::command::hint;
-use crate::conntrack::watch::Plan;
+use crate::conntrack::plan::Plan;
 use crate::enrich::{cgroup, command_line};
 use crate::error::Error;
 use crate::filter::Filter;
@@ -93,6 +93,9 @@ async fn watch(settings: &EventsSettings, flows: &ForwardedSettings, host: &Host
     pipeline.note_unwritten(unwritten);
     if counts.uncounted > 0 {
         consumer.notice(&Notice::Uncounted(counts.uncounted));
+    }
+    if let Some((flows, missed)) = source.unnamed() {
+        consumer.notice(&Notice::Unnamed { flows, missed });
     }
     end(settings, &pipeline, &mut *consumer, unwritten, None)
 }

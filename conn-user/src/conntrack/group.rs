@@ -91,6 +91,14 @@ impl Group {
         Ok(Drained { empty: false })
     }
 
+    /// True if messages were lost since the last look. Those that were read last may have come after the loss.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn is_lossy(&self) -> io::Result<bool> {
+        Ok(self.losses.is_due(self.socket.drops()?))
+    }
+
     /// Losses since the last look, at `now_ns` of `CLOCK_BOOTTIME`. From its first loss on, the kernel delivers nothing until
     /// the socket is empty, so the place of a loss is where the socket was found empty.
     ///

@@ -31,6 +31,11 @@ impl Losses {
         self.is_reported = true;
     }
 
+    /// True if something was lost since the last look. `drops` is the kernel's count.
+    pub(super) const fn is_due(&self, drops: u32) -> bool {
+        self.is_reported || drops != self.drops
+    }
+
     /// Losses since the last look. `drops` is the kernel's count at `now_ns`, modulo 2³².
     pub(super) fn look(&mut self, drops: u32, now_ns: u64) -> Option<Lost> {
         let count = u64::from(drops.wrapping_sub(self.drops));
@@ -54,8 +59,9 @@ mod tests {
     #[test]
     fn losses_are_counted_once_with_their_interval() {
         let mut losses = Losses::new(10);
-        assert_eq!(losses.look(0, 20), None);
+        assert_eq!((losses.look(0, 20), losses.is_due(0), losses.is_due(1)), (None, false, true));
         losses.report();
+        assert!(losses.is_due(0));
         assert_eq!(losses.look(5, 30), Some(Lost { count: 5, since_ns: 20, until_ns: 30, of: None }));
         assert_eq!(losses.look(5, 40), None);
         // The kernel's count begins anew.

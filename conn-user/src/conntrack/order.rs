@@ -7,22 +7,29 @@ use std::collections::HashSet;
 
 use crate::event::entry::{Change, Entry};
 
-/// Orders a batch in which each group is in the order of the kernel. `is_alive` says whether a flow with an id was there
-/// before the batch: its end then belongs to the flow before, not to one that the batch begins.
-pub(super) fn sort(batch: &mut [(Change, Entry)], is_alive: impl Fn(u32) -> bool) {
+/// Orders a batch in which each group is in the order of the kernel. `key` is that of a flow. `is_alive` says whether a flow
+/// with a key was there before the batch: its end then belongs to the flow before, not to one that the batch begins.
+pub(super) fn sort(
+    batch: &mut [(Change, Entry)],
+    key: impl Fn(&Entry) -> u64,
+    is_alive: impl Fn(u64) -> bool,
+) {
     if batch.iter().all(|(_, entry)| entry.happened_unix_ns.is_some()) {
         batch.sort_by_key(|&(change, entry)| (entry.happened_unix_ns, change as u8));
         return;
     }
-    let begun: HashSet<u32> =
-        batch.iter().filter(|(change, _)| *change == Change::New).map(|(_, entry)| entry.id).collect();
+    let begun: HashSet<u64> =
+        batch.iter().filter(|(change, _)| *change == Change::New).map(|(_, entry)| key(entry)).collect();
     let mut ended = HashSet::new();
     let mut ranks = Vec::with_capacity(batch.len());
     for &(change, entry) in &*batch {
         let is_of_old = match change {
             Change::New => false,
-            Change::Update => !begun.contains(&entry.id),
-            Change::Destroy => !begun.contains(&entry.id) || (is_alive(entry.id) && ended.insert(entry.id)),
+            Change::Update => !begun.contains(&key(&entry)),
+            Change::Destroy => {
+                let key = key(&entry);
+                !begun.contains(&key) || (is_alive(key) && ended.insert(key))
+            }
         };
         ranks.push(if is_of_old { change as u8 } else { change as u8 + Change::ALL.len() as u8 });
     }
@@ -43,7 +50,7 @@ mod tests {
 
     fn sorted(messages: &[(Change, u32, Option<u64>)], alive: &[u32]) -> Vec<(Change, u32)> {
         let mut batch: Vec<_> = messages.iter().map(|&(change, id, ns)| of(change, id, ns)).collect();
-        sort(&mut batch, |id| alive.contains(&id));
+        sort(&mut batch, |entry| entry.id.into(), |key| alive.iter().any(|&id| key == u64::from(id)));
         batch.into_iter().map(|(change, entry)| (change, entry.id)).collect()
     }
 

@@ -1,4 +1,4 @@
-//! The processes behind flows: the sockets of this host by their tuples, and the flows whose beginning showed a process.
+//! The processes behind flows: the sockets of this host by their tuples.
 //!
 //! The socket is in another network namespace than the flow that passes through. Only the tuple is common to both. So a
 //! tuple that sockets of several processes have names no process.
@@ -10,11 +10,10 @@ use conn_common::owner::{Owner, SOCKET};
 use conn_common::protocol::TCP;
 
 use crate::event::Event;
+use crate::filter::protocols::Protocols;
 
 /// How many sockets are remembered: about 50 MB.
 const MAX_SOCKETS: usize = 1 << 18;
-/// How many flows are remembered: about 30 MB.
-const MAX_FLOWS: usize = 1 << 18;
 /// How many rounds a socket that has closed is remembered: a round that began before the close may not have read the
 /// beginning of a flow, and the next one reads it.
 const ROUNDS: u64 = 2;
@@ -83,7 +82,7 @@ impl Holders {
     }
 }
 
-/// The sockets of all network namespaces that sent first, and the flows of which one is known.
+/// The sockets of all network namespaces that sent first.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
     sockets: HashMap<Tuple, Holders>,
@@ -91,8 +90,6 @@ pub(crate) struct Owners {
     closed: VecDeque<(u64, Tuple)>,
     /// The number of the round.
     round: u64,
-    /// The owners of flows by network namespace and id.
-    flows: HashMap<(u32, u32), Owner>,
 }
 
 impl Owners {
@@ -164,10 +161,17 @@ impl Owners {
         self.sockets.len() >= MAX_SOCKETS
     }
 
-    /// Forgets all sockets.
-    pub(crate) fn forget_sockets(&mut self) {
-        self.sockets = HashMap::new();
-        self.closed = VecDeque::new();
+    /// Forgets the sockets of these protocols.
+    pub(crate) fn forget_sockets(&mut self, protocols: Protocols) {
+        if protocols == Protocols::INET {
+            // Also gives the memory back.
+            self.sockets = HashMap::new();
+            self.closed = VecDeque::new();
+            return;
+        }
+        let is_kept = |tuple: &Tuple| !protocols.contains(Protocols::of(tuple.protocol));
+        self.sockets.retain(|tuple, _| is_kept(tuple));
+        self.closed.retain(|(_, tuple)| is_kept(tuple));
     }
 
     /// The owner of the socket with the original tuple of a flow. `None` if there is no such socket, if its owner is not
@@ -181,41 +185,6 @@ impl Owners {
         let is_same = |holder: &Holder| holder.owner.is_known() && holder.owner.is_process_of(&owner);
         (owner.is_known() && may_be.all(is_same)).then_some(Owner { source: SOCKET, ..owner })
     }
-
-    /// Remembers the owner of a flow that begins, or is from before the run.
-    pub(crate) fn remember(&mut self, flow: &Event, owner: Option<Owner>) {
-        let key = key(flow);
-        let Some(owner) = owner else {
-            // The end of an earlier flow with the id was not seen.
-            self.flows.remove(&key);
-            return;
-        };
-        if self.flows.len() >= MAX_FLOWS {
-            // Some may have ended, in a run that shows no ends.
-            self.flows = HashMap::new();
-        }
-        self.flows.insert(key, owner);
-    }
-
-    /// The owner of a flow, as its beginning showed it.
-    pub(crate) fn of_flow(&self, flow: &Event) -> Option<Owner> {
-        self.flows.get(&key(flow)).copied()
-    }
-
-    /// Forgets a flow that has ended, and returns its owner.
-    pub(crate) fn take_flow(&mut self, flow: &Event) -> Option<Owner> {
-        self.flows.remove(&key(flow))
-    }
-
-    /// Forgets the flows of a network namespace: another flow with the same id may have begun.
-    pub(crate) fn forget_flows(&mut self, netns: u32) {
-        self.flows.retain(|&(of, _), _| of != netns);
-    }
-}
-
-/// The kernel's id of a flow is unique in its network namespace.
-const fn key(flow: &Event) -> (u32, u32) {
-    (flow.connection.netns, flow.connection.id as u32)
 }
 
 #[cfg(test)]
@@ -323,24 +292,5 @@ mod tests {
         walked.end_round();
         walked.end_round();
         assert!(walked.sockets.is_empty());
-    }
-
-    #[test]
-    fn a_flow_keeps_the_owner_of_its_beginning() {
-        let (mut owners, flow) = (Owners::default(), flow());
-        owners.open(UDP, &socket(7, 2, 40));
-        owners.remember(&flow, owners.of_socket(&flow));
-        owners.forget_sockets();
-        assert_eq!(owners.of_flow(&flow).map(|owner| owner.pid), Some(40));
-        owners.forget_flows(2);
-        assert_eq!(owners.take_flow(&flow).map(|owner| owner.pid), Some(40));
-        assert_eq!(owners.of_flow(&flow), None);
-        // Another flow with the id, of which nothing is known.
-        owners.remember(&flow, Some(socket(7, 2, 40).owner));
-        owners.remember(&flow, None);
-        assert_eq!(owners.take_flow(&flow), None);
-        owners.remember(&flow, Some(socket(7, 2, 40).owner));
-        owners.forget_flows(1);
-        assert_eq!(owners.take_flow(&flow), None);
     }
 }

@@ -7,10 +7,10 @@ use conn_common::connection::FORWARD;
 
 use super::addresses::Addresses;
 use super::dump::{Dumper, Progress};
+use super::plan::Scope;
 use super::socket::PAGE;
 use super::table::TableFacts;
 use super::tracker::TrackError;
-use super::watch::Scope;
 use crate::event::Event;
 use crate::event::entry::{Entry, Reading};
 use crate::event::kind::Kind;

@@ -10,9 +10,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::account::Account;
 use super::counts::Counts;
+use super::plan::{Hear, Plan};
 use super::socket::PAGE;
 use super::table::TableFacts;
-use super::watch::{Buffers, Hear, Plan, Watch};
+use super::watch::{Buffers, Watch};
 use crate::filter::value::ranges::Ranges;
 use crate::host::clock::WallClock;
 use crate::host::namespace::{self, Namespace};

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use conn_common::connection::FORWARD;
+use conn_common::owner::Owner;
 
 use super::account::Account;
 use super::addresses::Addresses;
@@ -13,71 +14,25 @@ use super::dump::{Dumper, Progress};
 use super::group::Group;
 use super::lives::{Life, Lives};
 use super::order;
+use super::plan::{Hear, Heard, Plan, Scope};
 use super::socket::PAGE;
 use super::table::TableFacts;
 use super::tables::open;
 use crate::event::Event;
 use crate::event::entry::{Change, Entry, Failures, Reading};
-use crate::event::kind::{Kind, KindSet};
+use crate::event::kind::Kind;
 use crate::event::lost::{Lost, LostGroup};
 use crate::event::tracked::TimeSource;
 use crate::host::clock::{WallClock, boot_now_ns};
 
-/// How many messages of one group are read at a time.
+/// How many messages about ends are read at a time.
 const MOST: usize = 1 << 9;
-/// The same of beginnings: an end that was read must not come before its beginning.
-const MOST_NEW: usize = 1 << 16;
+/// The same of others: an end that was read must not come before the beginning and the changes of its flow.
+const MOST_BEFORE: usize = 1 << 16;
 /// How long one namespace may keep all others waiting at the start of its watch, at its end, and for an account.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long pages of a dump are read at a time, or as long as messages were: a flood of messages delays no dump without end.
 const DUMP_SLICE: Duration = Duration::from_millis(2);
-
-/// Which flows are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Those of which neither the source nor the source of replies is an address of their network namespace.
-    Forwarded,
-    /// Every flow that is tracked.
-    All,
-}
-
-/// What a watch reports.
-#[derive(Debug)]
-pub(crate) enum Heard<'a> {
-    /// Messages were read. What they report follows.
-    Read,
-    /// An event of a flow in scope. The hearer may fill in the owner.
-    Event(&'a mut Event),
-    /// A flow in scope began, in a run that shows its later events only.
-    Begun(&'a Event),
-    /// A flow in scope is from before the run.
-    Existing(&'a Event),
-    /// Messages were lost.
-    Lost(Lost),
-}
-
-/// Takes what a watch reports.
-pub(crate) type Hear<'a> = dyn FnMut(Heard<'_>) + 'a;
-
-/// What is watched in each network namespace.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    /// Which flows are shown.
-    pub scope: Scope,
-    /// The kinds of events.
-    pub kinds: KindSet,
-    /// The room of each group for messages, bytes.
-    pub buffer: usize,
-    /// The run shows the owners of flows. Their beginnings show them.
-    pub owners: bool,
-}
-
-impl Plan {
-    /// True if ends are wanted, so that dumps find them in time.
-    pub(super) const fn dumps(&self) -> bool {
-        self.kinds.contains(Kind::Destroy)
-    }
-}
 
 /// The dump under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,13 +82,8 @@ impl Watch {
     pub(super) fn open(netns: u32, plan: Plan) -> io::Result<Self> {
         let now_ns = boot_now_ns();
         let facts = TableFacts::probe();
-        // A lifetime needs the beginning, unless the kernel stamps it.
-        let stamps = facts.is_some_and(|facts| facts.timestamps);
-        let needs_new = plan.owners || (plan.dumps() && !stamps);
-        let joins =
-            |change: Change| plan.kinds.contains(change.kind()) || (change == Change::New && needs_new);
         let join =
-            |change: Change| joins(change).then(|| Group::join(change, plan.buffer, now_ns)).transpose();
+            |change: Change| plan.joins(change).then(|| Group::join(change, plan.buffer, now_ns)).transpose();
         let [new, update, destroy] = Change::ALL.map(join);
         let dumper = Dumper::open()?;
         let failures = dumper.failures(&mut vec![0; PAGE])?;
@@ -278,11 +228,12 @@ impl Watch {
         let begin = Instant::now();
         batch.clear();
         self.addresses.refresh(page)?;
+        self.lives.begin_read();
         let mut empty = [true; 3];
         // Ends first: the beginning of each is in its socket by then, and is read after it.
         for change in [Change::Destroy, Change::Update, Change::New] {
             if let Some(group) = &mut self.groups[change as usize] {
-                let most = if change == Change::New { MOST_NEW } else { MOST };
+                let most = if change == Change::Destroy { MOST } else { MOST_BEFORE };
                 empty[change as usize] = group.drain(most, page, batch)?.empty;
             }
         }
@@ -290,7 +241,19 @@ impl Watch {
             hear(Heard::Read);
         }
         let now_ns = boot_now_ns();
-        order::sort(batch, |id| self.lives.has(id));
+        for change in [Change::New, Change::Destroy] {
+            if self.groups[change as usize].as_ref().map(Group::is_lossy).transpose()? == Some(true) {
+                self.lives.lose(change == Change::New);
+            }
+        }
+        let lives = &mut self.lives;
+        order::sort(batch, |entry| lives.key(entry), |key| lives.has(key));
+        if self.plan.dumps() {
+            // Before the ends, so that an end with two flows to choose from is seen as such.
+            for (_, entry) in batch.iter().filter(|(change, _)| *change == Change::New) {
+                lives.begin(lives.key(entry), now_ns);
+            }
+        }
         for (change, entry) in &*batch {
             self.take(*change, entry, now_ns, clock, hear);
         }
@@ -299,11 +262,16 @@ impl Watch {
                 && let Some(lost) = group.look(now_ns)?
             {
                 let of = Some(LostGroup { kind: change.kind(), netns: self.netns });
+                if change != Change::Update {
+                    self.lives.lose(change == Change::New);
+                }
                 hear(Heard::Lost(Lost { of, ..lost }));
             }
         }
+        let ends_are_read = empty[Change::Destroy as usize];
+        self.unseen.extend(self.lives.end_read(ends_are_read));
         let slice = DUMP_SLICE.max(begin.elapsed());
-        self.go_on_dumping(page, slice, empty[Change::Destroy as usize], clock, hear)?;
+        self.go_on_dumping(page, slice, ends_are_read, clock, hear)?;
         // A few at a time: each is a line that has to be written.
         for life in self.unseen.split_off(self.unseen.len().saturating_sub(MOST)) {
             self.show_unseen_end(&life, clock, hear);
@@ -313,22 +281,24 @@ impl Watch {
 
     /// Takes one message.
     fn take(&mut self, change: Change, entry: &Entry, now_ns: u64, clock: &WallClock, hear: &mut Hear<'_>) {
-        let life = match change {
-            Change::New if self.plan.dumps() => {
-                self.lives.begin(entry.id, now_ns);
-                None
-            }
-            Change::New | Change::Update => None,
-            Change::Destroy => self.lives.end(entry.id),
-        };
+        let key = self.lives.key(entry);
+        let life = if change == Change::Destroy { self.lives.end(key) } else { None };
         let is_wanted = self.plan.kinds.contains(change.kind());
-        let is_begun = self.plan.owners && change == Change::New;
-        if (is_wanted || is_begun) && self.is_in_scope(entry) {
-            let mut event = self.event(change.kind(), entry, life.as_ref(), now_ns, clock);
-            hear(if is_wanted { Heard::Event(&mut event) } else { Heard::Begun(&event) });
-            self.unwanted += u64::from(!is_wanted);
-        } else {
-            self.unwanted += 1;
+        let begins = change == Change::New && self.plan.owners;
+        let is_in_scope = (is_wanted || begins) && self.is_in_scope(entry);
+        let mut event = is_in_scope.then(|| self.event(change.kind(), entry, life.as_ref(), now_ns, clock));
+        if begins {
+            let owner = event.as_mut().and_then(|event| named(event, hear));
+            self.lives.name(key, owner);
+        } else if let Some(event) = &mut event
+            && self.plan.owners
+        {
+            let ended = life.and_then(|life| life.owner);
+            set_owner(event, if change == Change::Update { self.lives.owner(key) } else { ended });
+        }
+        match event {
+            Some(mut event) if is_wanted => hear(Heard::Event(&mut event)),
+            _ => self.unwanted += 1,
         }
     }
 
@@ -379,14 +349,13 @@ impl Watch {
             DumpState::Running { mut interrupted } => {
                 let begin = Instant::now();
                 let Self { netns, dumper, lives, plan, addresses, .. } = self;
-                let is_first = plan.owners && !lives.is_settled();
                 let mut note = |entry: &Entry| {
                     let direction = addresses.direction(entry);
                     let is_shown = plan.scope == Scope::All || direction == FORWARD;
-                    lives.note(entry, is_shown);
-                    if is_first && is_shown {
-                        hear(Heard::Existing(&open(entry, *netns, direction, clock)));
-                    }
+                    lives.note(entry, is_shown, || {
+                        let names = plan.owners && is_shown;
+                        names.then(|| named(&mut open(entry, *netns, direction, clock), hear)).flatten()
+                    });
                 };
                 loop {
                     match dumper.page(page, &mut interrupted, &mut note)? {
@@ -419,9 +388,23 @@ impl Watch {
             return;
         };
         // What changes until the end is not known.
-        let entry = Entry { timeout_s: None, tcp_state: None, counters: None, ..*entry };
+        let entry = Entry { timeout_s: None, tcp_state: None, sctp_state: None, counters: None, ..*entry };
         let mut event = self.event(Kind::Destroy, &entry, Some(life), boot_now_ns(), clock);
+        set_owner(&mut event, life.owner.clone());
         self.found += 1;
         hear(Heard::Event(&mut event));
+    }
+}
+
+/// The owner of a flow that begins, or is from before the run, as the hearer fills it in.
+fn named(event: &mut Event, hear: &mut Hear<'_>) -> Option<Box<Owner>> {
+    hear(Heard::Begun(event));
+    let owner = event.connection.owner;
+    owner.is_known().then(|| Box::new(owner))
+}
+
+fn set_owner(event: &mut Event, owner: Option<Box<Owner>>) {
+    if let Some(owner) = owner {
+        event.connection.owner = *owner;
     }
 }

@@ -10,7 +10,7 @@ use conn_common::traffic::Traffic;
 
 use crate::event::Event;
 use crate::event::kind::Kind;
-use crate::event::tracked::{EntryFacts, Icmp, Offload, TimeSource, Tracked};
+use crate::event::tracked::{EntryFacts, Icmp, Offload, SctpState, TimeSource, Tracked};
 
 /// `IPS_SEEN_REPLY`, `include/uapi/linux/netfilter/nf_conntrack_common.h`.
 const SEEN_REPLY: u32 = 1 << 1;
@@ -22,7 +22,7 @@ const OFFLOAD: u32 = 1 << 14;
 const HARDWARE_OFFLOAD: u32 = 1 << 15;
 
 /// One direction of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// The source: address and port. The port is 0 of protocols without ports; of GRE, a key.
     pub source: SocketAddr,
@@ -48,7 +48,8 @@ pub struct Counters {
 /// An entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The kernel's id of the entry; 0 if it was not shown. A later entry with the same tuples may have the same id.
+    /// The kernel's id of the entry, a hash; 0 if it was not shown. Other entries may have the same id, and a later entry with
+    /// the same tuples often has.
     pub id: u32,
     /// The direction of the packet that made the entry.
     pub original: Tuple,
@@ -60,6 +61,8 @@ pub struct Entry {
     pub timeout_s: Option<u32>,
     /// The state of TCP, by conntrack's number.
     pub tcp_state: Option<u8>,
+    /// The state of SCTP.
+    pub sctp_state: Option<SctpState>,
     /// The mark.
     pub mark: Option<u32>,
     /// The zone of both directions.
@@ -188,6 +191,7 @@ impl Entry {
                     assured: has(STAYS),
                     offload,
                     zones: [original.zone, reply.zone],
+                    sctp: self.sctp_state,
                     icmp: original.icmp.zip(reply.icmp).map(<[Icmp; 2]>::from),
                     clock: reading.clock,
                 }),
@@ -255,7 +259,7 @@ pub(crate) mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use conn_common::connection::FORWARD;
-    use conn_common::protocol::UDP;
+    use conn_common::protocol::{SCTP, UDP};
     use proptest::prelude::*;
 
     use super::*;
@@ -277,6 +281,7 @@ pub(crate) mod tests {
             status: Some(0),
             timeout_s: Some(30),
             tcp_state: None,
+            sctp_state: None,
             mark: None,
             zone: None,
             counters: None,
@@ -345,6 +350,7 @@ pub(crate) mod tests {
             (zoned, Kind::New),
             (plain(47), Kind::New),
             (plain(2), Kind::New),
+            (Entry { sctp_state: SctpState::new(4), ..plain(SCTP) }, Kind::Update),
             (tcp, Kind::Open),
         ]
         .map(|(entry, kind)| entry.event(&reading(kind)))
@@ -383,6 +389,7 @@ pub(crate) mod tests {
                 status: Some(status),
                 timeout_s,
                 tcp_state: Some(tcp_state).filter(|_| protocol == TCP),
+                sctp_state: SctpState::new(tcp_state).filter(|_| protocol == SCTP),
                 mark,
                 zone,
                 counters: counters.filter(|_| matches!(kind, Kind::Destroy | Kind::Open)),

@@ -38,12 +38,14 @@ pub struct EntryFacts {
     pub zones: [Option<u16>; 2],
     /// The identity of a flow of ICMP, in place of ports: of the original direction and of replies.
     pub icmp: Option<[Icmp; 2]>,
+    /// The state of a flow of SCTP.
+    pub sctp: Option<SctpState>,
     /// Where the times of the event come from.
     pub clock: TimeSource,
 }
 
 /// The identity of a flow of ICMP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Icmp {
     /// The type, such as 8 for an echo request of IPv4.
     pub kind: u8,
@@ -51,6 +53,42 @@ pub struct Icmp {
     pub code: u8,
     /// The id of the request, host order.
     pub id: u16,
+}
+
+/// The state that connection tracking gives a flow of SCTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SctpState(u8);
+
+impl SctpState {
+    /// conntrack's names, by the kernel's numbers (`enum sctp_conntrack`,
+    /// `include/uapi/linux/netfilter/nf_conntrack_sctp.h`).
+    const NAMES: [&str; 10] = [
+        "NONE",
+        "CLOSED",
+        "COOKIE_WAIT",
+        "COOKIE_ECHOED",
+        "ESTABLISHED",
+        "SHUTDOWN_SENT",
+        "SHUTDOWN_RECD",
+        "SHUTDOWN_ACK_SENT",
+        "HEARTBEAT_SENT",
+        "HEARTBEAT_ACKED",
+    ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::NAMES.len() as u8).map(Self)
+    }
+
+    /// The state with the kernel's number.
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < Self::NAMES.len() { Some(Self(number)) } else { None }
+    }
+
+    /// conntrack's name.
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.0 as usize]
+    }
 }
 
 /// Where packets of a flow pass beside connection tracking.

@@ -46,6 +46,15 @@ impl Protocols {
         found.fold(Self::NONE, |all, (protocol, ..)| all.union(protocol))
     }
 
+    /// The protocol with this number, if it is one of these.
+    pub(crate) const fn of(number: u8) -> Self {
+        match number {
+            protocol::TCP => Self::TCP,
+            protocol::UDP => Self::UDP,
+            _ => Self::NONE,
+        }
+    }
+
     /// The numbers of the protocols that have one.
     pub(crate) fn numbers(self) -> Ranges {
         let own = Self::EACH.into_iter().filter(|&(protocol, ..)| self.contains(protocol));

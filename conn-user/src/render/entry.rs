@@ -8,7 +8,7 @@ use super::conntrack::state_name;
 use super::{address, integer};
 use crate::event::enriched::Enriched;
 use crate::event::kind::Kind;
-use crate::event::tracked::{EntryFacts, Icmp, Offload};
+use crate::event::tracked::{EntryFacts, Icmp, Offload, SctpState};
 
 /// Protocols that conntrack shows ports of: TCP, UDP, DCCP, SCTP, UDP-Lite.
 const WITH_PORTS: [u8; 5] = [TCP, protocol::UDP, 33, protocol::SCTP, 136];
@@ -26,7 +26,7 @@ pub(super) fn line(event: &Enriched, facts: &EntryFacts, out: &mut Vec<u8>) {
         out.push(b' ');
         integer(timeout_s, out);
     }
-    if let Some(state) = state(event) {
+    if let Some(state) = state(event).or_else(|| facts.sctp.map(SctpState::name)) {
         out.push(b' ');
         out.extend_from_slice(state.as_bytes());
     }

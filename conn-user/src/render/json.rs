@@ -112,6 +112,9 @@ fn tracked(event: &Enriched, object: &mut Object<'_>) {
     object.boolean("replied", facts.replied);
     object.boolean("assured", facts.assured);
     object.optional("offload", facts.offload.map(Offload::name), Object::word);
+    if let Some(state) = facts.sctp {
+        object.word("sctp_state", state.name());
+    }
     if let Some([original, reply]) = facts.icmp {
         object.integer("icmp_type", original.kind);
         object.integer("icmp_code", original.code);

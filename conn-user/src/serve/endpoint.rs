@@ -55,6 +55,23 @@ const SOCKETS: &[&str] = &[
     "error",
     "numeric",
 ];
+/// The filters of flows that `stats` has beside.
+const FLOWS: &[&str] = &[
+    "src",
+    "dst",
+    "sport",
+    "reply-src",
+    "reply-dst",
+    "reply-port-src",
+    "reply-port-dst",
+    "mark",
+    "zone",
+    "src-nat",
+    "dst-nat",
+    "any-nat",
+    "family",
+    "netns",
+];
 const OUTPUT: &[&str] = &["output", "columns", "no-header", "color", "utc", "resolve"];
 const STREAM: &[&str] = &["count", "timeout", "strict"];
 
@@ -137,25 +154,28 @@ impl Endpoint {
             Self::List => &[&["listening", "dump", "min-age", "exit-code", "sort"], OUTPUT, SOCKETS],
             Self::Events => &[&["event-mask", "summary"], STREAM, OUTPUT, SOCKETS],
             Self::Lifetimes => &[&["min", "max", "top", "sort"], STREAM, OUTPUT, SOCKETS],
-            Self::Stats => &[&[
-                "interval",
-                "timeout",
-                "lifetimes",
-                "sources",
-                "sources-by",
-                "sources-sort",
-                "forwarded",
-                "strict",
-                "total",
-                "all",
-                "proof",
-                "output",
-                "no-header",
-                "numeric",
-                "protocol",
-                "dport",
-                "direction",
-            ]],
+            Self::Stats => &[
+                &[
+                    "interval",
+                    "timeout",
+                    "lifetimes",
+                    "sources",
+                    "sources-by",
+                    "sources-sort",
+                    "forwarded",
+                    "strict",
+                    "total",
+                    "all",
+                    "proof",
+                    "output",
+                    "no-header",
+                    "numeric",
+                    "protocol",
+                    "dport",
+                    "direction",
+                ],
+                FLOWS,
+            ],
             Self::Health => &[],
         };
         own.concat()

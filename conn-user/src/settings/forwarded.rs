@@ -1,9 +1,9 @@
 //! A run of connection tracking: which flows it shows, and what it does not know.
 
 use crate::cli::conntrack_compat::{MARK, NAT, ZONE};
-use crate::cli::{Direction, FilterArgs, Forwarded, Group, ListArgs, StatsArgs};
+use crate::cli::{Direction, FilterArgs, FlowArgs, Forwarded, Group, ListArgs, StatsArgs};
 use crate::complaint::{Complaint, as_typed, complaint};
-use crate::conntrack::watch::Scope;
+use crate::conntrack::plan::Scope;
 use crate::error::UsageError;
 use crate::event::kind::{Kind, KindSet};
 use crate::event::tracked::Nat;
@@ -54,7 +54,7 @@ pub(super) fn marks(args: &FilterArgs, lookup: &dyn Lookup) -> Result<Option<Exp
         value::predicate(PredicateKind::Mark, text, false, lookup)
             .map_err(|error| UsageError::value("--mark", text, error.complaint))
     };
-    let marks: Vec<Expression> = args.mark.iter().map(parse).collect::<Result<_, _>>()?;
+    let marks: Vec<Expression> = args.flow.mark.iter().map(parse).collect::<Result<_, _>>()?;
     Ok(Expression::any_of(marks))
 }
 
@@ -72,19 +72,19 @@ impl ForwardedSettings {
         let Some(scope) = scope(args) else { return refuse_flow_options(args).map(|()| None) };
         check(args, whole)?;
         let lists = [
-            ("--reply-src", Field::Client, &args.reply_src),
-            ("--reply-dst", Field::Server, &args.reply_dst),
-            ("--reply-port-src", Field::ClientPort, &args.reply_port_src),
-            ("--reply-port-dst", Field::Service, &args.reply_port_dst),
+            ("--reply-src", Field::Client, &args.flow.reply_src),
+            ("--reply-dst", Field::Server, &args.flow.reply_dst),
+            ("--reply-port-src", Field::ClientPort, &args.flow.reply_port_src),
+            ("--reply-port-dst", Field::Service, &args.flow.reply_port_dst),
         ];
         let mut reply = Vec::new();
         for (option, field, texts) in lists {
             reply.extend(filter::list(option, field, texts, lookup)?);
         }
         let nat = [
-            ("--src-nat", Nat::Source, &args.src_nat),
-            ("--dst-nat", Nat::Destination, &args.dst_nat),
-            ("--any-nat", Nat::Both, &args.any_nat),
+            ("--src-nat", Nat::Source, &args.flow.src_nat),
+            ("--dst-nat", Nat::Destination, &args.flow.dst_nat),
+            ("--any-nat", Nat::Both, &args.flow.any_nat),
         ];
         let nat = nat.into_iter().filter_map(|(option, of, typed)| Some((option, of, typed.as_deref()?)));
         let nat = nat.map(|(option, of, typed)| {
@@ -97,7 +97,7 @@ impl ForwardedSettings {
         let filter = TrackedFilter {
             protocols: args.protocol.as_deref().map_or(Ok(None), protocols)?,
             reply: Filter::new(Expression::all_of(reply)),
-            zones: zones(&args.zone)?,
+            zones: zones(&args.flow.zone)?,
             nat: nat.collect::<Result<_, UsageError>>()?,
         };
         let buffer = ring.map_or(DEFAULT_BUFFER, |bytes| bytes as usize);
@@ -113,11 +113,11 @@ impl ForwardedSettings {
 /// Refuses the options of flows in a run of sockets.
 fn refuse_flow_options(args: &FilterArgs) -> Result<(), UsageError> {
     let options = [
-        ("--mark", !args.mark.is_empty(), MARK),
-        ("--zone", !args.zone.is_empty(), ZONE),
-        ("--src-nat", args.src_nat.is_some(), NAT),
-        ("--dst-nat", args.dst_nat.is_some(), NAT),
-        ("--any-nat", args.any_nat.is_some(), NAT),
+        ("--mark", !args.flow.mark.is_empty(), MARK),
+        ("--zone", !args.flow.zone.is_empty(), ZONE),
+        ("--src-nat", args.flow.src_nat.is_some(), NAT),
+        ("--dst-nat", args.flow.dst_nat.is_some(), NAT),
+        ("--any-nat", args.flow.any_nat.is_some(), NAT),
     ];
     match options.into_iter().find(|&(_, is_given, _)| is_given) {
         Some((option, _, why)) => {
@@ -127,35 +127,71 @@ fn refuse_flow_options(args: &FilterArgs) -> Result<(), UsageError> {
     }
 }
 
-/// The settings of `stats`, if its options ask for flows.
+/// The filter of `stats` and its settings of flows, if its options ask for flows. Else the filter is that of the ledger.
 ///
 /// # Errors
-/// The first option that is wrong, or that flows have no counts for.
+/// The first option that is wrong, or that flows or sockets have no counts for.
 pub(super) fn of_stats(
     args: &StatsArgs,
-    whole: &Filter,
     lookup: &dyn Lookup,
-) -> Result<Option<ForwardedSettings>, UsageError> {
+) -> Result<(Filter, Option<ForwardedSettings>), UsageError> {
     let options = FilterArgs {
         forwarded: args.forwarded,
         direction: args.direction,
         protocol: args.protocol.clone(),
+        src: args.src.clone(),
+        dst: args.dst.clone(),
+        sport: args.sport.clone(),
+        dport: args.dport.clone(),
+        family: args.family,
+        netns: args.netns.clone(),
+        flow: args.flow.clone(),
+        expression: args.expression.clone(),
         ..FilterArgs::default()
     };
-    let settings = ForwardedSettings::new(&options, whole, None, lookup)?;
+    if scope(&options).is_none() {
+        refuse_tuple_options(args)?;
+        refuse_flow_options(&options)?;
+        return Ok((filter::for_ledger(args, lookup)?, None));
+    }
+    let whole = filter::from_args(&options, lookup)?;
+    let settings = ForwardedSettings::new(&options, &whole, None, lookup)?;
+    check_count(&whole, &WorkloadFilter::default())?;
     let of_sockets = [
         ("--lifetimes", args.lifetimes),
         ("--sources", args.sources.is_some()),
         ("--proof", args.proof),
         ("--self", args.self_cost),
     ];
-    if settings.is_some()
-        && let Some((option, _)) = of_sockets.into_iter().find(|&(_, is_given)| is_given)
-    {
-        let complaint = "it is for sockets: leave it out with --forwarded";
-        return Err(UsageError::conflict(option, complaint));
+    match of_sockets.into_iter().find(|&(_, is_given)| is_given) {
+        Some((option, _)) => {
+            Err(UsageError::conflict(option, "it is for sockets: leave it out with --forwarded"))
+        }
+        None => Ok((whole, settings)),
     }
-    Ok(settings)
+}
+
+/// Refuses what the counts of sockets know nothing of.
+fn refuse_tuple_options(args: &StatsArgs) -> Result<(), UsageError> {
+    let FlowArgs { reply_src, reply_dst, reply_port_src, reply_port_dst, .. } = &args.flow;
+    let options = [
+        ("--src", !args.src.is_empty()),
+        ("--dst", !args.dst.is_empty()),
+        ("--sport", !args.sport.is_empty()),
+        ("--family", args.family.is_some()),
+        ("--netns", !args.netns.is_empty()),
+        ("--reply-src", !reply_src.is_empty()),
+        ("--reply-dst", !reply_dst.is_empty()),
+        ("--reply-port-src", !reply_port_src.is_empty()),
+        ("--reply-port-dst", !reply_port_dst.is_empty()),
+    ];
+    match options.into_iter().find(|&(_, is_given)| is_given) {
+        Some((option, _)) => Err(UsageError::conflict(
+            option,
+            "sockets are counted by service and direction: use events or count for it, or add --forwarded",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what flows have no value for.

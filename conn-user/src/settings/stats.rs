@@ -16,9 +16,9 @@ use crate::render::number_table::{ReportFormat, TableFormat};
 use crate::settings::forwarded::{self, ForwardedSettings};
 use crate::settings::max_flows::room_for_flows;
 use crate::settings::numbers::{interval, sources, timeout};
+use crate::settings::optional;
 use crate::settings::protocols::{self, protocols};
 use crate::settings::words::hook_set;
-use crate::settings::{filter, optional};
 
 /// A filter that lets at most so many directions and service ports through chooses them.
 const MOST_CHOSEN: u32 = 512;
@@ -33,7 +33,7 @@ pub struct MetricsSettings {
 }
 
 impl MetricsSettings {
-    fn new(args: &StatsArgs, filter: &Filter) -> Result<Option<Self>, UsageError> {
+    fn new(args: &StatsArgs, filter: &Filter, of_flows: bool) -> Result<Option<Self>, UsageError> {
         if args.output != ReportFormat::Prometheus {
             let complaint =
                 "only metrics are written into a file: add -o prometheus, or redirect standard output";
@@ -44,7 +44,7 @@ impl MetricsSettings {
             };
         }
         let complaint = match args {
-            _ if args.forwarded.is_some() => "there are no metrics of forwarded flows: use --output json",
+            _ if of_flows => "there are no metrics of forwarded flows: use --output json",
             _ if args.total => "metrics have no row of sums: leave --total out, and add them up with sum()",
             _ if args.sources.is_some() => {
                 "metrics have no remote addresses: leave --sources out, or use --output json"
@@ -107,8 +107,7 @@ pub struct StatsSettings {
 
 impl StatsSettings {
     pub(super) fn new(args: &StatsArgs, lookup: &dyn Lookup) -> Result<Self, UsageError> {
-        let filter = filter::for_ledger(args, lookup)?;
-        let forwarded = forwarded::of_stats(args, &filter, lookup)?;
+        let (filter, forwarded) = forwarded::of_stats(args, lookup)?;
         let protocols = forwarded::protocols_or(forwarded.as_ref(), || {
             protocols(args.protocol.as_deref(), &filter, protocols::Command::STATS)
         })?;
@@ -129,7 +128,7 @@ impl StatsSettings {
                 }
             }
         }
-        let metrics = MetricsSettings::new(args, &filter)?;
+        let metrics = MetricsSettings::new(args, &filter, forwarded.is_some())?;
         Ok(Self {
             protocols,
             filter,

@@ -54,11 +54,35 @@ pub(crate) struct FlowOwners {
     owners: Owners,
     /// Records that were taken out of the ring.
     taken: u64,
-    /// Sockets that the programs could not report.
-    missed: u64,
-    /// Every socket that has sent is known. Else a socket that is known might not be the only one with its tuple.
-    is_complete: bool,
+    missed: Missed,
+    /// The protocols of which every socket that has sent is known. Else a socket that is known might not be the only one with
+    /// its tuple.
+    complete: Protocols,
+    /// Flows that began without an owner, since sockets of their protocol were missed.
+    unnamed: u64,
     next_walk: Instant,
+}
+
+/// What the programs could not report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missed {
+    /// Beginnings and ends of sockets that found the ring full, and sockets that found no memory.
+    pub records: u64,
+    /// Packets of UDP that found no room in the table of flows.
+    pub packets: u64,
+}
+
+impl Missed {
+    /// The protocols of which a socket was missed since an earlier reading.
+    const fn protocols_since(self, before: Self) -> Protocols {
+        if self.records != before.records {
+            Protocols::INET
+        } else if self.packets != before.packets {
+            Protocols::UDP
+        } else {
+            Protocols::NONE
+        }
+    }
 }
 
 impl FlowOwners {
@@ -90,11 +114,12 @@ impl FlowOwners {
             rate: TickRate::probe(),
             owners: Owners::default(),
             taken: 0,
-            missed: 0,
-            is_complete: false,
+            missed: Missed::default(),
+            complete: Protocols::NONE,
+            unnamed: 0,
             next_walk: Instant::now(),
         };
-        owners.walk(host, protocols)?;
+        owners.walk(host, protocols, protocols)?;
         Ok(owners)
     }
 
@@ -138,11 +163,16 @@ impl FlowOwners {
                 ControlFlow::Continue(())
             })?;
         }
-        let missed = [LOST, PACKETS_UNTRACKED, STORAGE_FAILED].map(|at| counters[at as usize]).iter().sum();
-        if missed != self.missed || self.owners.is_full() {
-            self.missed = missed;
-            self.is_complete = false;
-            self.owners.forget_sockets();
+        let missed = Missed {
+            records: counters[LOST as usize] + counters[STORAGE_FAILED as usize],
+            packets: counters[PACKETS_UNTRACKED as usize],
+        };
+        let incomplete =
+            if self.owners.is_full() { Protocols::INET } else { missed.protocols_since(self.missed) };
+        self.missed = missed;
+        if !incomplete.is_empty() {
+            self.complete = self.complete.without(incomplete);
+            self.owners.forget_sockets(incomplete);
         }
         Ok(self.taken > taken_before)
     }
@@ -153,30 +183,27 @@ impl FlowOwners {
     /// The sockets cannot be walked.
     pub(crate) fn end_round(&mut self, host: &Host) -> Result<(), Error> {
         self.owners.end_round();
-        if !self.is_complete && Instant::now() >= self.next_walk {
+        let incomplete = self.protocols.without(self.complete);
+        if !incomplete.is_empty() && Instant::now() >= self.next_walk {
             // The table of flows has those of UDP.
-            self.walk(host, self.protocols.without(Protocols::UDP))?;
+            self.walk(host, incomplete, incomplete.without(Protocols::UDP))?;
         }
         Ok(())
     }
 
-    /// Finds the sockets of these protocols that exist, and the flows of UDP that the programs have seen.
-    fn walk(&mut self, host: &Host, protocols: Protocols) -> Result<(), Error> {
+    /// Finds the sockets of these protocols: of `walked` those that exist, of UDP the flows that the programs have seen.
+    fn walk(&mut self, host: &Host, protocols: Protocols, walked: Protocols) -> Result<(), Error> {
         self.catch_up()?;
-        let missed = self.missed;
-        self.owners.forget_sockets();
-        if !protocols.is_empty() {
-            each_socket(host, protocols, &mut self.owners)?;
+        self.owners.forget_sockets(protocols);
+        if !walked.is_empty() {
+            each_socket(host, walked, &mut self.owners)?;
         }
-        if let Some(sweep) = &self.sweep {
+        if let Some(sweep) = self.sweep.as_ref().filter(|_| protocols.contains(Protocols::UDP)) {
             sweep.each_open(|connection| self.owners.open(UDP, connection));
         }
-        self.is_complete = true;
+        self.complete = self.complete.union(protocols);
         // Also finds whether something was lost meanwhile.
         self.catch_up()?;
-        if !self.is_complete {
-            log::debug!("sockets were lost: {} were not reported", self.missed - missed);
-        }
         self.next_walk = Instant::now() + WALK_EVERY;
         Ok(())
     }
@@ -186,27 +213,19 @@ impl FlowOwners {
         self.owners.forget_walked();
     }
 
-    /// Remembers the owner of a flow that begins now, or is from before the run.
-    pub(crate) fn begin(&mut self, flow: &Event) {
-        let owner = if self.is_complete { self.owners.of_socket(flow) } else { None };
-        self.owners.remember(flow, owner);
-    }
-
-    /// Fills in the owner of an event of a flow.
+    /// Fills in the owner of a flow that begins now, or is from before the run.
     pub(crate) fn name(&mut self, flow: &mut Event) {
-        if flow.kind == Kind::New {
-            self.begin(flow);
-        }
-        let owner =
-            if flow.kind == Kind::Destroy { self.owners.take_flow(flow) } else { self.owners.of_flow(flow) };
-        if let Some(owner) = owner {
+        let protocol = Protocols::of(flow.protocol).intersection(self.protocols);
+        if !self.complete.contains(protocol) {
+            self.unnamed += 1;
+        } else if let Some(owner) = self.owners.of_socket(flow) {
             flow.connection.owner = owner;
         }
     }
 
-    /// Messages of a network namespace were lost.
-    pub(crate) fn forget_flows(&mut self, netns: u32) {
-        self.owners.forget_flows(netns);
+    /// How many flows have no owner since sockets were missed, if any, and what was missed.
+    pub(crate) fn unnamed(&self) -> Option<(u64, Missed)> {
+        (self.unnamed > 0).then_some((self.unnamed, self.missed))
     }
 }
 

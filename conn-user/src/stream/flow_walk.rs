@@ -1,8 +1,8 @@
 //! The flows that connection tracking has now, as a source.
 
 use crate::conntrack::owners::Owners;
+use crate::conntrack::plan::Scope;
 use crate::conntrack::tables::Tables;
-use crate::conntrack::watch::Scope;
 use crate::error::Error;
 use crate::event::Event;
 use crate::filter::value::ranges::Ranges;

@@ -9,13 +9,13 @@ use tokio::time::sleep;
 
 use crate::conntrack::account::Account;
 use crate::conntrack::counts::Counts;
+use crate::conntrack::plan::{Heard, Plan};
 use crate::conntrack::tracker::Tracker;
-use crate::conntrack::watch::{Heard, Plan};
 use crate::error::Error;
 use crate::filter::value::ranges::Ranges;
 use crate::host::facts::Host;
 use crate::output::async_fd::register;
-use crate::stream::flow_owners::FlowOwners;
+use crate::stream::flow_owners::{FlowOwners, Missed};
 use crate::stream::source::{Batch, Item, Source, Take};
 
 /// How long messages gather before the next read: a wake-up for each would cost more than the message.
@@ -81,6 +81,11 @@ impl FlowSource {
             () = sleep(due_in) => {}
         }
         Ok(())
+    }
+
+    /// See [`FlowOwners::unnamed`].
+    pub(crate) fn unnamed(&self) -> Option<(u64, Missed)> {
+        self.owners.as_ref()?.unnamed()
     }
 
     /// See [`Tracker::accounts`].
@@ -149,25 +154,15 @@ impl Hearer<'_, '_> {
                     failed.get_or_insert(error);
                 }
             }
-            Heard::Begun(flow) | Heard::Existing(flow) => {
+            Heard::Begun(flow) => {
                 if let Some(owners) = owners {
-                    owners.begin(flow);
+                    owners.name(flow);
                 }
             }
             // Messages cannot go back into a socket, so all of a batch are taken: the pipeline counts those that it does not
             // want.
-            Heard::Event(flow) => {
-                if let Some(owners) = owners {
-                    owners.name(flow);
-                }
-                _ = take(Item::Flow(flow));
-            }
-            Heard::Lost(lost) => {
-                if let (Some(owners), Some(group)) = (owners, lost.of) {
-                    owners.forget_flows(group.netns);
-                }
-                _ = take(Item::Lost(lost));
-            }
+            Heard::Event(flow) => _ = take(Item::Flow(flow)),
+            Heard::Lost(lost) => _ = take(Item::Lost(lost)),
         }
     }
 }

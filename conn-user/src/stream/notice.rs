@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::enrich::existing::Absent;
 use crate::stream::accounting::EventAccounting;
+use crate::stream::flow_owners::Missed;
 
 /// A notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub(crate) enum Notice {
     },
     /// So many losses were reported by the kernel without a number, since it had no memory for messages.
     Uncounted(u64),
+    /// So many flows that pass through have no owner, since sockets were missed.
+    Unnamed {
+        /// Flows of TCP or UDP.
+        flows: u64,
+        /// What the programs could not report.
+        missed: Missed,
+    },
     /// No network namespace that the run watches tracks a flow now.
     NothingTracked,
     /// The fate of all events of the run.
@@ -74,6 +82,11 @@ impl fmt::Display for Notice {
             Self::Uncounted(count) => writeln!(
                 f,
                 "conntrace: the kernel had no memory for messages, so at least {count} more events were lost"
+            ),
+            Self::Unnamed { flows, missed: Missed { records, packets } } => writeln!(
+                f,
+                "conntrace: {flows} flows began without an owner, because not all sockets were known: {records} records of \
+                 sockets found no room, and {packets} packets of UDP (--max-flows)"
             ),
             Self::NothingTracked => f.write_str(
                 "conntrace: no network namespace tracks a flow now. Tracking begins with a rule that asks for it, such as \

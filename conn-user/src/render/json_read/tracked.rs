@@ -6,7 +6,7 @@ use conn_common::protocol;
 use serde::Deserialize;
 
 use super::{ReadError, value};
-use crate::event::tracked::{EntryFacts, Icmp, Offload, TimeSource, Tracked};
+use crate::event::tracked::{EntryFacts, Icmp, Offload, SctpState, TimeSource, Tracked};
 
 /// Members beside those of every event.
 #[derive(Deserialize)]
@@ -37,6 +37,8 @@ pub(super) struct TrackedFields {
     assured: Option<bool>,
     #[serde(default)]
     offload: Option<String>,
+    #[serde(default)]
+    sctp_state: Option<String>,
     #[serde(default)]
     icmp_type: Option<u8>,
     #[serde(default)]
@@ -89,6 +91,10 @@ impl TrackedFields {
             let known = Offload::ALL.into_iter().find(|offload| offload.name() == name);
             known.ok_or_else(|| value("offload", name))
         });
+        let sctp = self.sctp_state.as_deref().map(|name| {
+            let known = SctpState::all().find(|state| state.name() == name);
+            known.ok_or_else(|| value("sctp_state", name))
+        });
         let icmp = |kind: Option<u8>, code: Option<u8>, id: Option<u16>| {
             Some(Icmp { kind: kind?, code: code?, id: id? })
         };
@@ -100,6 +106,7 @@ impl TrackedFields {
             offload: offload.transpose()?,
             zones: [self.zone_orig, self.zone_reply],
             icmp: original.zip(reply).map(<[Icmp; 2]>::from),
+            sctp: sctp.transpose()?,
             clock,
         }))
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::event::kind::Kind;
-use crate::event::tracked::{Nat, Offload, TimeSource};
+use crate::event::tracked::{Nat, Offload, SctpState, TimeSource};
 
 /// The kinds of events that connection tracking reports.
 pub(super) const KINDS: [Kind; 4] = [Kind::New, Kind::Update, Kind::Destroy, Kind::Open];
@@ -44,6 +44,7 @@ pub(super) fn properties() -> impl Iterator<Item = (String, Value)> {
         json!({ "type": kind, "enum": words, "description": help })
     };
     let nat = [Nat::Source, Nat::Destination, Nat::Both].map(Nat::name);
+    let sctp: Vec<_> = SctpState::all().map(SctpState::name).collect();
     let texts = [
         ("reply_src", address("source address of replies")),
         ("reply_dst", address("destination address of replies")),
@@ -58,6 +59,7 @@ pub(super) fn properties() -> impl Iterator<Item = (String, Value)> {
                 "where packets pass beside connection tracking: a flowtable of the kernel or the network card; null: nowhere",
             ),
         ),
+        ("sctp_state", word(&sctp, false, "state of SCTP, only there of a flow of SCTP")),
         (
             "time_source",
             word(

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Buf as _;
-use conn_common::protocol::TCP;
+use conn_common::protocol::{SCTP, TCP};
 
 use crate::event::decode::netlink::{self, Cut, End, INTERRUPTED, attributes};
 use crate::event::entry::{Change, Counters, Entry, Tuple};
-use crate::event::tracked::Icmp;
+use crate::event::tracked::{Icmp, SctpState};
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper byte of a type, and `IPCTNL_MSG_CT_NEW`.
 const NEW: u16 = 1 << 8;
@@ -55,6 +55,7 @@ pub(crate) fn messages(bytes: &[u8], mut each: impl FnMut(Result<(Change, Entry)
 fn entry(body: &[u8]) -> Result<Entry, Cut> {
     let (mut original, mut reply) = (None, None);
     let mut counters = [None; 2];
+    let [mut tcp_state, mut sctp_state] = [None; 2];
     let mut entry = Entry {
         id: 0,
         original: NO_TUPLE,
@@ -62,6 +63,7 @@ fn entry(body: &[u8]) -> Result<Entry, Cut> {
         status: None,
         timeout_s: None,
         tcp_state: None,
+        sctp_state: None,
         mark: None,
         zone: None,
         counters: None,
@@ -81,7 +83,7 @@ fn entry(body: &[u8]) -> Result<Entry, Cut> {
             8 => entry.mark = Some(number32(value)?),
             12 => entry.id = number32(value)?,
             // CTA_PROTOINFO.
-            4 => entry.tcp_state = tcp_state(value)?,
+            4 => [tcp_state, sctp_state] = states(value)?,
             // CTA_COUNTERS_ORIG and CTA_COUNTERS_REPLY.
             9 => counters[0] = Some(counted(value)?),
             10 => counters[1] = Some(counted(value)?),
@@ -104,7 +106,8 @@ fn entry(body: &[u8]) -> Result<Entry, Cut> {
     }
     entry.original = original.ok_or(Cut)?;
     entry.reply = reply.ok_or(Cut)?;
-    entry.tcp_state = entry.tcp_state.filter(|_| entry.original.protocol == TCP);
+    entry.tcp_state = tcp_state.filter(|_| entry.original.protocol == TCP);
+    entry.sctp_state = sctp_state.filter(|_| entry.original.protocol == SCTP).and_then(SctpState::new);
     entry.counters = counters[0].zip(counters[1]).map(<[Counters; 2]>::from);
     let is_same_family = entry.original.source.is_ipv4() == entry.reply.source.is_ipv4();
     if is_same_family { Ok(entry) } else { Err(Cut) }
@@ -175,17 +178,23 @@ fn protocol(value: &[u8]) -> Result<(u8, [u16; 2], Option<Icmp>), Cut> {
     Ok((number, ports, icmp))
 }
 
-/// The state of a flow of TCP: `CTA_PROTOINFO_TCP_STATE` in `CTA_PROTOINFO_TCP`.
-fn tcp_state(value: &[u8]) -> Result<Option<u8>, Cut> {
+/// The state of a flow of TCP, and that of a flow of SCTP: `CTA_PROTOINFO_TCP_STATE` in `CTA_PROTOINFO_TCP`, and the same of SCTP.
+fn states(value: &[u8]) -> Result<[Option<u8>; 2], Cut> {
+    let mut states = [None; 2];
     for attribute in attributes(value) {
-        let (1, value) = attribute? else { continue };
+        let (protocol, value) = attribute?;
+        let state = match protocol {
+            1 => &mut states[0],
+            3 => &mut states[1],
+            _ => continue,
+        };
         for attribute in attributes(value) {
             if let (1, value) = attribute? {
-                return number8(value).map(Some);
+                *state = Some(number8(value)?);
             }
         }
     }
-    Ok(None)
+    Ok(states)
 }
 
 /// Packets and bytes: `CTA_COUNTERS_PACKETS` and `CTA_COUNTERS_BYTES`.
