@@ -235,7 +235,9 @@ impl<'a> Reader<'a> {
     /// `"%-8s %u "`
     fn protocol(&mut self) -> Result<(String, u8), Ungrammatical> {
         let name = self.rest.get(..9).filter(|text| text.ends_with(' ')).map(str::trim_end);
-        let name = name.filter(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase()));
+        let name = name.filter(|name| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        });
         let name = name.ok_or_else(|| self.wanted("a protocol name in 8 columns"))?;
         self.rest = &self.rest[9..];
         let number = self.take(|word| word.parse().ok()).ok_or_else(|| self.wanted("a protocol number"))?;

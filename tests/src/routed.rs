@@ -4,7 +4,7 @@ use crate::netns::{End, NetNs, Resident, Veth};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread::{self, JoinHandle},
 };
 
@@ -117,18 +117,21 @@ impl Routed {
         self.server.run(|| UdpSocket::bind((ip, 0)))
     }
 
-    /// Sends an echo request from the client to the server, and waits for the reply.
+    /// Sends an echo request from the client to this address of the server, and waits for the reply.
     ///
     /// # Errors
     /// No reply comes.
-    pub fn ping(&self) -> io::Result<()> {
-        let to = SocketAddr::from((self.server_end().v4, 0));
+    pub fn ping(&self, to: IpAddr) -> io::Result<()> {
+        let (domain, protocol, any, echo) = match to {
+            IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, IpAddr::from(Ipv4Addr::UNSPECIFIED), 8),
+            IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, Ipv6Addr::UNSPECIFIED.into(), 128),
+        };
         self.client.run(|| {
-            let mut socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4))?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+            let mut socket = Socket::new(domain, Type::DGRAM, Some(protocol))?;
+            socket.bind(&SocketAddr::from((any, 0)).into())?;
             socket.set_read_timeout(Some(*crate::traffic::LIMIT))?;
             // The kernel writes id and checksum.
-            socket.send_to(&[8, 0, 0, 0, 0, 0, 0, 1], &to.into())?;
+            socket.send_to(&[echo, 0, 0, 0, 0, 0, 0, 1], &SocketAddr::from((to, 0)).into())?;
             socket.read_exact(&mut [0; 8])
         })
     }

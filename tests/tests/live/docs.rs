@@ -159,7 +159,7 @@ fn router(_: &Stage) -> Vec<String> {
     let sink = routed.server_socket(routed.server_end().v4.into()).unwrap();
     let (ip, asked) = (routed.client_end().v4, sink.local_addr().unwrap());
     // So that the namespace has an entry, and conntrace does not say that nothing is tracked.
-    routed.ping().unwrap();
+    routed.ping(routed.server_end().v4.into()).unwrap();
     sample::watch_with(&only, &["--forwarded", "-p", "tcp,udp"], |tracer| {
         let query = || {
             let client = UdpSocket::bind((ip, 0)).unwrap();

@@ -3,6 +3,7 @@
 mod beside_conntrack;
 mod churn;
 mod counts;
+mod disorder;
 mod forged;
 mod losses;
 mod owners;

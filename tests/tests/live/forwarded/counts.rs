@@ -1,13 +1,13 @@
 //! `list`, `count` and `stats` of flows, beside what conntrack lists and counts.
 
-use super::{flush, tracked};
+use super::{flush, run, tracked};
 use conn_tests::{
     harness::Outcome,
     host::Host,
     line::{Kind, Line},
     needs_namespaces, needs_whole_machine,
     routed::Routed,
-    tracer::Setup,
+    tracer::{Setup, Tracer},
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -53,7 +53,7 @@ fn lists_and_counts_are_those_of_conntrack(_: &Host) -> Outcome {
     for _ in 0..3 {
         routed.exchange(server.address).unwrap();
     }
-    routed.ping().unwrap();
+    routed.ping(routed.server_end().v4.into()).unwrap();
     let listed = ours(&routed, &["list", "--forwarded=all"]).run();
     assert!(listed.expect_code(0).contains("24 flow entries have been shown"), "{listed:#?}");
     let tuples = |text: &mut dyn Iterator<Item = &str>| -> BTreeSet<String> {
@@ -73,6 +73,50 @@ fn lists_and_counts_are_those_of_conntrack(_: &Host) -> Outcome {
     // The kernel stamps nothing, so no age is certain.
     let aged = ours(&routed, &["list", "--forwarded", "--min-age", "1s", "--exit-code"]).run();
     assert!(aged.expect_code(1).contains("24 other connections may be that old"), "{aged:#?}");
+    Ok(())
+}
+
+#[apply(needs_namespaces)]
+fn filters_of_flows_choose_what_is_counted(_: &Host) -> Outcome {
+    let [routed, other] = [tracked()?, tracked()?];
+    routed.router.run(|| run("nft", &["insert rule inet t f meta l4proto udp ct mark set 0x17"]))?;
+    let own = [routed.server_end().v4.to_string(), routed.client_end().v4.to_string()];
+    let [server, client] = own.each_ref().map(String::as_str);
+    let wanted = [
+        &[][..],
+        &["-p", "udp"],
+        &["-s", client, "-d", server],
+        &["-r", server, "-q", client],
+        &["--mark", "0x10/0xf0"],
+        &["-f", "ipv4", "--zone", "0", "client 10.0.0.0/8"],
+    ];
+    let unwanted =
+        [&["-p", "tcp"][..], &["-d", client], &["--mark", "7"], &["-w", "3"], &["-g"], &["-f", "ipv6"]];
+    let start = |options: &&[&str]| {
+        ours(&routed, &["stats", "--forwarded", "-o", "json"]).arguments(*options).start()
+    };
+    let (wanted, unwanted) =
+        (wanted.iter().map(start).collect::<Vec<_>>(), unwanted.iter().map(start).collect::<Vec<_>>());
+    for routed in [&routed, &other] {
+        udp_flows(routed, 9);
+    }
+    let report =
+        |tracer: Tracer| -> Value { serde_json::from_str(tracer.stop().stdout.last().unwrap()).unwrap() };
+    for (tracers, begun) in [(wanted, 9), (unwanted, 0)] {
+        for report in tracers.into_iter().map(report) {
+            let ports = report["forwarded"]["ports"].as_array().unwrap();
+            let sum: u64 = ports.iter().map(|row| row["begun"].as_u64().unwrap()).sum();
+            assert_eq!(sum, begun, "{report}");
+            // Only this namespace is watched, and its account has all of its flows.
+            let all = report["forwarded"]["namespaces"].as_array().unwrap();
+            let accounts: Vec<_> = all.iter().map(|one| (&one["netns"], &one["begun"])).collect();
+            assert_eq!(accounts, [(&routed.router.inum().into(), &9.into())], "{report}");
+        }
+    }
+    for (options, number) in [(&["-s", client][..], "9"), (&["-m", "0x17"], "9"), (&["-j"], "0")] {
+        let counted = ours(&routed, &["count", "--forwarded"]).arguments(options).run();
+        assert_eq!(counted.stdout, [number], "{options:?}");
+    }
     Ok(())
 }
 

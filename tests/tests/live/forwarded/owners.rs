@@ -139,7 +139,9 @@ fn a_contained_client_owns_each_of_its_flows(_: &Host) -> Outcome {
         assert_eq!(line.key("owner"), Some("socket"), "{line:?}");
     }
     for from in &others {
-        assert_eq!(pid_of(&lines[&from.port()]), process::id().to_string());
+        let all =
+            || tracer.events().into_iter().filter(|line| line.original.source == *from).collect::<Vec<_>>();
+        assert_eq!(pid_of(&lines[&from.port()]), process::id().to_string(), "{:#?}", all());
     }
     assert_eq!((connections.len(), others.len()), (CONNECTIONS, OTHERS));
     let lines = begun(&tracer, udp);
@@ -216,7 +218,7 @@ fn a_flow_without_a_known_socket_has_no_owner(_: &Host) -> Outcome {
     let tracer = watch(&routed, &["-e", "NEW"]);
     let from = SocketAddr::from((routed.client_end().v4, 4_444));
     routed.client.run(|| send_raw(from, udp));
-    routed.ping().unwrap();
+    routed.ping(routed.server_end().v4.into()).unwrap();
     let raw = await_event(&tracer, Kind::New, from);
     let ping = tracer.await_event("NEW of ICMP", |line| line.protocol == "icmp");
     for line in [raw, ping] {

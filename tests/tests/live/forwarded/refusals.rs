@@ -13,6 +13,10 @@ fn options_of_sockets_are_refused_by_name(_: &Host) -> Outcome {
         (&["--forwarded", "-e", "LISTEN"], "--event-mask: connection tracking has neither"),
         (&["--forwarded", "-o", "xml"], "--output: xml and save"),
         (&["--zone", "3"], "add --forwarded"),
+        (&["stats", "--netns", "."], "--netns: sockets are counted by service and direction"),
+        (&["stats", "-w", "3"], "add --forwarded"),
+        (&["stats", "--forwarded", "comm = curl"], "flows are counted without the processes"),
+        (&["stats", "--direction", "forward", "-o", "prometheus"], "there are no metrics of forwarded flows"),
         (&["stats", "--forwarded", "--lifetimes"], "--lifetimes: it is for sockets"),
     ] {
         let ended = Setup::new(arguments).run();

@@ -143,10 +143,10 @@ fn a_redirected_flow_has_both_tuples(_: &Host) -> Outcome {
 #[apply(needs_namespaces)]
 fn flows_of_udp_and_icmp_end_when_they_expire(_: &Host) -> Outcome {
     let routed = tracked()?;
-    for name in ["udp", "icmp"] {
+    for name in ["udp", "icmp", "icmpv6"] {
         routed.router.sysctl(&format!("net.netfilter.nf_conntrack_{name}_timeout"), "1").unwrap();
     }
-    let tracer = watch(&routed, &["-p", "udp,icmp"]);
+    let tracer = watch(&routed, &["-p", "udp,icmp,icmpv6"]);
     let ip = IpAddr::V4(routed.server_end().v4);
     let (client, server) =
         (routed.client_socket(routed.client_end().v4.into()).unwrap(), routed.server_socket(ip).unwrap());
@@ -154,7 +154,8 @@ fn flows_of_udp_and_icmp_end_when_they_expire(_: &Host) -> Outcome {
     server.set_read_timeout(Some(*LIMIT)).unwrap();
     let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
     server.send_to(b"answer", from).unwrap();
-    routed.ping().unwrap();
+    routed.ping(ip).unwrap();
+    routed.ping(routed.server_end().v6.into()).unwrap();
     let new = await_event(&tracer, Kind::New, client.local_addr().unwrap());
     assert_eq!((new.protocol.as_str(), new.unreplied, new.state), ("udp", true, None));
     let replied = await_event(&tracer, Kind::Update, client.local_addr().unwrap());
@@ -162,9 +163,18 @@ fn flows_of_udp_and_icmp_end_when_they_expire(_: &Host) -> Outcome {
     let ping = tracer.await_event("NEW of ICMP", |line| line.protocol == "icmp" && line.kind == Kind::New);
     assert_eq!((ping.number, ping.original.destination.port(), ping.reply.destination.port()), (1, 0x800, 0));
     assert_eq!(ping.original.source.port(), ping.reply.source.port(), "the id of request and reply");
+    let ping =
+        tracer.await_event("NEW of ICMPv6", |line| line.protocol == "icmpv6" && line.kind == Kind::New);
+    assert_eq!((ping.number, ping.original.destination.port(), ping.unreplied), (58, 0x8000, true));
+    assert_eq!((ping.key("dir"), ping.reply.destination.port()), (Some("forward"), 0x8100), "{ping:?}");
+    tracer.await_event("the reply of ICMPv6", |line| {
+        line.protocol == "icmpv6" && line.kind == Kind::Update && !line.unreplied
+    });
     // No packet comes any more: a dump meets the expired entries.
     await_event(&tracer, Kind::Destroy, client.local_addr().unwrap());
-    tracer.await_event("the end of ICMP", |line| line.protocol == "icmp" && line.kind == Kind::Destroy);
+    for name in ["icmp", "icmpv6"] {
+        tracer.await_event("the end of an echo", |line| line.protocol == name && line.kind == Kind::Destroy);
+    }
     tracer.stop().expect_balance();
     Ok(())
 }

@@ -21,6 +21,8 @@ use std::{
 const UDP: u64 = 100_000;
 /// Connections of TCP.
 const TCP: u64 = 50_000;
+/// The variable with the number of rounds, each with all these flows: 1, unless it is set.
+const ROUNDS: &str = "CONNTRACE_TEST_ROUNDS";
 
 /// The account of the router in a report.
 fn account(routed: &Routed, report: &Value) -> Value {
@@ -67,6 +69,47 @@ fn every_flow_is_counted_and_none_is_lost(_: &Host) -> Outcome {
     let lines = Setup::new(["--forwarded", "-e", "NEW", "--netns", &routed.router.inum().to_string()])
         .stdout_to(&file)
         .start();
+    let rounds = std::env::var(ROUNDS).map_or(1, |rounds| rounds.parse().unwrap());
+    let all = rounds * (UDP + TCP);
+    let mut account = Value::Null;
+    for round in 0..rounds {
+        let before = round * (UDP + TCP);
+        send_udp(&routed, &goal);
+        let full = await_account(&routed, &stats, before + UDP, before);
+        assert_eq!((&full["holds"], &full["tracked"]), (&true.into(), &UDP.into()), "{full}");
+        flush(&routed)?;
+        await_account(&routed, &stats, before + UDP, before + UDP);
+        connect(&routed, &goal);
+        let begun = before + UDP + TCP;
+        // A port that comes again ends the entry before, which was closed.
+        stats.await_json("all beginnings", |report| self::account(&routed, report)["begun"] == begun);
+        flush(&routed)?;
+        account = await_account(&routed, &stats, begun, begun);
+    }
+    for (key, value) in
+        [("tracked", 0), ("lost_begun", 0), ("lost_ended", 0), ("drop", 0), ("insert_failed", 0)]
+    {
+        assert_eq!(account[key], value, "{key}: {account}");
+    }
+    assert_eq!(account["holds"], true, "{account}");
+    stats.stop().expect_code(0);
+    let stderr = lines.stop().stderr;
+    let wanted = format!("shown {all} + filtered 0 + lost 0: holds");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let shown = text.lines().count() as u64;
+    assert!(stderr.contains(&wanted) && shown == all, "{shown} {stderr}");
+    // All sockets are those of this process.
+    let own = format!(" pid={} ", std::process::id());
+    let named = text.lines().filter(|line| line.contains(&own)).count() as u64;
+    let unnamed = text.lines().filter(|line| line.contains(" pid=- ")).count() as u64;
+    assert_eq!(named + unnamed, all, "a wrong owner");
+    println!("{unnamed} of {all} flows have no owner");
+    Ok(())
+}
+
+/// Sends one packet of each flow of UDP.
+fn send_udp(routed: &Routed, goal: &Goal) {
     let to = goal.sinks.each_ref().map(|sink| sink.local_addr().unwrap());
     let from = routed.client_end().v4;
     routed.client.run(|| {
@@ -77,31 +120,14 @@ fn every_flow_is_counted_and_none_is_lost(_: &Host) -> Outcome {
             }
         }
     });
-    let account = await_account(&routed, &stats, UDP, 0);
-    assert_eq!((&account["holds"], &account["tracked"]), (&true.into(), &UDP.into()), "{account}");
-    flush(&routed)?;
-    await_account(&routed, &stats, UDP, UDP);
+}
+
+/// Connects, and resets each connection at once.
+fn connect(routed: &Routed, goal: &Goal) {
     routed.client.run(|| {
         for _ in 0..TCP {
             let stream = TcpStream::connect_timeout(&goal.server, Duration::from_secs(20)).unwrap();
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
     });
-    // A port that comes again ends the entry before, which was closed.
-    stats.await_json("all beginnings", |report| self::account(&routed, report)["begun"] == UDP + TCP);
-    flush(&routed)?;
-    let account = await_account(&routed, &stats, UDP + TCP, UDP + TCP);
-    for (key, value) in
-        [("tracked", 0), ("lost_begun", 0), ("lost_ended", 0), ("drop", 0), ("insert_failed", 0)]
-    {
-        assert_eq!(account[key], value, "{key}: {account}");
-    }
-    assert_eq!(account["holds"], true, "{account}");
-    stats.stop().expect_code(0);
-    let stderr = lines.stop().stderr;
-    let wanted = format!("shown {} + filtered 0 + lost 0: holds", UDP + TCP);
-    let shown = fs::read_to_string(&file).unwrap().lines().count() as u64;
-    fs::remove_file(&file).unwrap();
-    assert!(stderr.contains(&wanted) && shown == UDP + TCP, "{shown} {stderr}");
-    Ok(())
 }
