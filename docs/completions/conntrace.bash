@@ -53,7 +53,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -139,22 +139,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --reply-src)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reply-dst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --dport)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -171,24 +155,28 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reply-port-src)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --reply-port-dst)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --direction)
-                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
-                    return 0
-                    ;;
-                --forwarded)
-                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --mark)
@@ -225,6 +213,18 @@ _conntrace() {
                     ;;
                 -j)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --direction)
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -313,7 +313,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__count)
-            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
+            opts="-o -n -p -s -d -r -q -m -w -g -j -f -v -h --by --top --exit-code --output --numeric --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -367,22 +367,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --reply-src)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reply-dst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --dport)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -399,24 +383,28 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reply-port-src)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --reply-port-dst)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --direction)
-                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
-                    return 0
-                    ;;
-                --forwarded)
-                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --mark)
@@ -453,6 +441,18 @@ _conntrace() {
                     ;;
                 -j)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --direction)
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -545,7 +545,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__events)
-            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-e -b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -627,22 +627,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --reply-src)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reply-dst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --dport)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -659,24 +643,28 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reply-port-src)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --reply-port-dst)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --direction)
-                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
-                    return 0
-                    ;;
-                --forwarded)
-                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --mark)
@@ -713,6 +701,18 @@ _conntrace() {
                     ;;
                 -j)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --direction)
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -831,7 +831,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__life)
-            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-b -o -n -p -s -d -r -q -m -w -g -j -f -v -h --min --max --top --sort --count --timeout --buffer-size --max-flows --strict --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -921,22 +921,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --reply-src)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reply-dst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --dport)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -953,24 +937,28 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reply-port-src)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --reply-port-dst)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --direction)
-                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
-                    return 0
-                    ;;
-                --forwarded)
-                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --mark)
@@ -1007,6 +995,18 @@ _conntrace() {
                     ;;
                 -j)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --direction)
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1081,7 +1081,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__list)
-            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --reply-src --reply-dst --orig-port-dst --dport --orig-port-src --sport --reply-port-src --reply-port-dst --state --direction --forwarded --mark --zone --src-nat --dst-nat --any-nat --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
+            opts="-l -o -n -p -s -d -r -q -m -w -g -j -f -v -h --listening --dump --min-age --exit-code --sort --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1143,22 +1143,6 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --reply-src)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --reply-dst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --dport)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1175,24 +1159,28 @@ _conntrace() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --reply-port-src)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --reply-port-dst)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --state)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --direction)
-                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
-                    return 0
-                    ;;
-                --forwarded)
-                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --mark)
@@ -1229,6 +1217,18 @@ _conntrace() {
                     ;;
                 -j)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --direction)
+                    COMPREPLY=($(compgen -W "in out forward" -- "${cur}"))
+                    return 0
+                    ;;
+                --forwarded)
+                    COMPREPLY=($(compgen -W "only all" -- "${cur}"))
                     return 0
                     ;;
                 --family)
@@ -1329,7 +1329,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -p -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --textfile --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-o -n -p -s -d -f -r -q -m -w -g -j -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --textfile --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --orig-src --src --orig-dst --dst --orig-port-src --sport --family --netns --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1393,6 +1393,110 @@ _conntrace() {
                     ;;
                 --forwarded)
                     COMPREPLY=($(compgen -W "only all" -- "${cur}"))
+                    return 0
+                    ;;
+                --src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sport)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --orig-port-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --family)
+                    COMPREPLY=($(compgen -W "ipv4 ipv6" -- "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -W "ipv4 ipv6" -- "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-port-src)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reply-port-dst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mark)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --src-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dst-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -g)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --any-nat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --witnesses)

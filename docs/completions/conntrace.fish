@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_conntrace_global_optspecs
-    string join \n v/verbose local daemon= e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= r/reply-src= q/reply-dst= dport= sport= reply-port-src= reply-port-dst= state= direction= forwarded= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= viewer= witnesses= accept-hook= h/help V/version
+    string join \n v/verbose local daemon= e/event-mask= count= timeout= b/buffer-size= max-flows= strict summary o/output= columns= no-header color= utc n/numeric resolve p/protocol= s/src= d/dst= dport= sport= r/reply-src= q/reply-dst= reply-port-src= reply-port-dst= m/mark= w/zone= src-nat= g/dst-nat= j/any-nat= state= direction= forwarded= f/family= pid= comm= uid= netns= cgroup= container= unit= user-unit= failed reason= error= viewer= witnesses= accept-hook= h/help V/version
 end
 
 function __fish_conntrace_needs_command
@@ -38,23 +38,23 @@ never\t'Never'"
 complete -c conntrace -n "__fish_conntrace_needs_command" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With --forwarded any protocol, and all is the default' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l dport -l orig-port-dst -d 'Only these service ports (the responder\'s): 22, ssh, 8000-8099, a list of them; \'!22\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l sport -l orig-port-src -d 'Only these source ports (the initiator\'s), like --dport' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_needs_command" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l state -d 'Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out). A connection within this host has both ends here: without this option it is shown twice. forward is the same as --forwarded' -r -f -a "in\t'The peer'
 out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_needs_command" -l forwarded -d 'Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
-complete -c conntrace -n "__fish_conntrace_needs_command" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
-complete -c conntrace -n "__fish_conntrace_needs_command" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_needs_command" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket counts as IPv4' -r -f -a "ipv4\t'IPv4'
 ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_needs_command" -l pid -d 'Only these owners, by process id' -r
@@ -104,23 +104,23 @@ never\t'Never'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With --forwarded any protocol, and all is the default' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l dport -l orig-port-dst -d 'Only these service ports (the responder\'s): 22, ssh, 8000-8099, a list of them; \'!22\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l sport -l orig-port-src -d 'Only these source ports (the initiator\'s), like --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l state -d 'Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out). A connection within this host has both ends here: without this option it is shown twice. forward is the same as --forwarded' -r -f -a "in\t'The peer'
 out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l forwarded -d 'Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket counts as IPv4' -r -f -a "ipv4\t'IPv4'
 ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand events" -l pid -d 'Only these owners, by process id' -r
@@ -166,23 +166,23 @@ csv\t'Comma-separated values with a header line'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With --forwarded any protocol, and all is the default' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l dport -l orig-port-dst -d 'Only these service ports (the responder\'s): 22, ssh, 8000-8099, a list of them; \'!22\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l sport -l orig-port-src -d 'Only these source ports (the initiator\'s), like --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l state -d 'Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out). A connection within this host has both ends here: without this option it is shown twice. forward is the same as --forwarded' -r -f -a "in\t'The peer'
 out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l forwarded -d 'Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket counts as IPv4' -r -f -a "ipv4\t'IPv4'
 ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand count" -l pid -d 'Only these owners, by process id' -r
@@ -219,23 +219,23 @@ never\t'Never'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With --forwarded any protocol, and all is the default' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l dport -l orig-port-dst -d 'Only these service ports (the responder\'s): 22, ssh, 8000-8099, a list of them; \'!22\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l sport -l orig-port-src -d 'Only these source ports (the initiator\'s), like --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l state -d 'Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out). A connection within this host has both ends here: without this option it is shown twice. forward is the same as --forwarded' -r -f -a "in\t'The peer'
 out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l forwarded -d 'Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket counts as IPv4' -r -f -a "ipv4\t'IPv4'
 ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand list" -l pid -d 'Only these owners, by process id' -r
@@ -281,23 +281,23 @@ never\t'Never'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s p -l protocol -d 'Only these protocols: tcp (the default), udp, all (both), or their numbers. `list` takes unix alone, too. With --forwarded any protocol, and all is the default' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s s -l src -l orig-src -d 'Only these initiators: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s d -l dst -l orig-dst -d 'Only these responders, like --src' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l dport -l orig-port-dst -d 'Only these service ports (the responder\'s): 22, ssh, 8000-8099, a list of them; \'!22\' excludes' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l sport -l orig-port-src -d 'Only these source ports (the initiator\'s), like --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l state -d 'Only these TCP states: established, syn-sent and so on, or a set of ss: connected, synchronized, bucket, big' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l direction -d 'Only connections that the peer opened (in), or that this host opened (out). A connection within this host has both ends here: without this option it is shown twice. forward is the same as --forwarded' -r -f -a "in\t'The peer'
 out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l forwarded -d 'Flows that pass through this host instead of its sockets, from connection tracking: of a router, a NAT gateway, the host of containers. --forwarded=all shows every flow that is tracked. -p takes any protocol then' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
-complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s f -l family -d 'Only this address family. An IPv4 address on an IPv6 socket counts as IPv4' -r -f -a "ipv4\t'IPv4'
 ipv6\t'IPv6'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l pid -d 'Only these owners, by process id' -r
@@ -346,6 +346,21 @@ out\t'This host'
 forward\t'Neither: the flow passes through'"
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l forwarded -d 'Count flows that pass through this host instead of its sockets, from connection tracking, with the account and the failures of each network namespace. --forwarded=all counts every flow that is tracked' -r -f -a "only\t'Those that pass through'
 all\t'All, those of this host\'s own sockets, too'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s s -l src -l orig-src -d 'Only flows from these addresses, with --forwarded: an address, a prefix, or a list of them; \'!10.0.0.0/8\' excludes' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s d -l dst -l orig-dst -d 'Only flows to these addresses, with --forwarded, like --src' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sport -l orig-port-src -d 'Only flows from these ports, with --forwarded, like --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s f -l family -d 'Only flows of this address family, with --forwarded' -r -f -a "ipv4\t'IPv4'
+ipv6\t'IPv6'"
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l netns -d 'Only flows in this network namespace, with --forwarded: `.` for the one that conntrace runs in, a name of `ip netns`, a path, a process in it, or its inode number' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s r -l reply-src -d 'The source of replies, as in conntrack: the same as --dst, since a socket knows nothing of NAT. With --forwarded the two differ' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s q -l reply-dst -d 'The destination of replies, as in conntrack: the same as --src' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l reply-port-src -d 'The source port of replies, as in conntrack: the same as --dport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l reply-port-dst -d 'The destination port of replies, as in conntrack: the same as --sport' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s m -l mark -d 'Only flows with this mark, with --forwarded: 7, or a mark and a mask like 0x1/0xff' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s w -l zone -d 'Only flows in this zone of connection tracking, with --forwarded' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l src-nat -d 'Only flows whose source is translated, with --forwarded; to this address, if one is given. -n ADDR is the same' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s g -l dst-nat -d 'Only flows whose destination is translated, with --forwarded; to this address, if one is given' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s j -l any-nat -d 'Only flows whose source or destination is translated, with --forwarded; to this address, if one is given' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
