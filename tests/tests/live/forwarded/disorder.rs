@@ -5,7 +5,7 @@ use conn_tests::{
     harness::Outcome,
     host::Host,
     line::{Kind, Line},
-    needs_tracing,
+    needs_whole_machine,
     routed::Routed,
     traffic::{LIMIT, crew::Worker},
 };
@@ -77,7 +77,7 @@ impl Drop for OneCpu {
 /// The ports of flows whose ends are read before the one that counts: more than conntrace reads at a time.
 const CROWD: Range<u16> = 20_000..22_000;
 
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn an_end_names_the_process_of_its_own_flow(_: &Host) -> Outcome {
     let routed = tracked()?;
     let sinks = [(); 2].map(|()| routed.server_socket(routed.server_end().v4.into()).unwrap());
@@ -126,7 +126,7 @@ fn an_end_names_the_process_of_its_own_flow(_: &Host) -> Outcome {
 /// The ports of a burst: half of them of this process, and half of another one.
 const BURST: Range<u16> = 10_000..35_000;
 
-#[apply(needs_tracing)]
+#[apply(needs_whole_machine)]
 fn a_missed_socket_leaves_its_flow_without_an_owner(_: &Host) -> Outcome {
     // The stopped run reads no record of the sockets, of which the ring holds fewer. The other has no room for their flows.
     for (options, stops, burst) in
