@@ -31,6 +31,8 @@ pub(super) struct Life {
     pub owner: Option<Box<Owner>>,
     /// The event of its beginning has passed.
     is_named: bool,
+    /// It is from before the run only if a message reports its end: the first dump may have shown the later flow with its key.
+    is_dubious: bool,
     /// The number of the last dump that shows it.
     seen: u32,
     /// The number of the read that found it. 0 if another flow with the key may be the one that is alive.
@@ -104,18 +106,15 @@ impl Lives {
             entry: None,
             owner: None,
             is_named: false,
+            is_dubious: false,
             seen: self.dump,
             read: self.read,
         };
         let is_room = self.by_key.len() < MAX_LIVES;
         match self.by_key.get_mut(&key) {
-            // The dump has shown what began after the group was joined.
-            Some(known) if known.preexisting && !self.is_settled => {
-                *known = life;
-                self.preexisting -= 1;
-            }
             Some(known) => {
-                let before = std::mem::replace(known, life);
+                let mut before = std::mem::replace(known, life);
+                before.is_dubious = before.preexisting && !self.is_settled;
                 self.replaced.entry(key).or_default().push_back((self.read, before));
             }
             None if is_room => _ = self.by_key.insert(key, life),
@@ -144,16 +143,19 @@ impl Lives {
 
     /// A flow ended. Returns what is known of it.
     pub(super) fn end(&mut self, key: u64) -> Option<Life> {
-        let life = match self.replaced.get_mut(&key) {
-            // The earlier flow ended first.
-            Some(earlier) => {
-                let (_, life) = earlier.pop_front()?;
-                if earlier.is_empty() {
-                    self.replaced.remove(&key);
-                }
-                life
+        // The earlier flow ended first.
+        let life = if let Some(earlier) = self.replaced.get_mut(&key) {
+            let (_, life) = earlier.pop_front()?;
+            if earlier.is_empty() {
+                self.replaced.remove(&key);
             }
-            None => self.by_key.remove(&key)?,
+            life
+        } else if let Some(life) = self.by_key.remove(&key) {
+            life
+        } else {
+            // It ended before the first dump came to it.
+            self.preexisting += u64::from(!self.is_settled && !self.misses);
+            return None;
         };
         // No message may report the end of a flow from before, so this may be the end of a later one.
         let is_it = self.is_certain(&life) && !(life.preexisting && self.has(key));
@@ -173,7 +175,7 @@ impl Lives {
         if let Some(latest) = self.by_key.get_mut(&key) {
             // If the later one has ended, then the one from before did so without a message.
             if life.preexisting {
-                *latest = Life { seen: latest.seen, ..life };
+                *latest = Life { seen: latest.seen, is_dubious: false, ..life };
             }
             latest.read = 0;
         }
@@ -194,14 +196,21 @@ impl Lives {
         }
         self.empty_read = self.read;
         let read = self.read;
-        let mut unseen = Vec::new();
+        let (mut unseen, mut dubious) = (Vec::new(), 0);
         self.replaced.retain(|_, earlier| {
             // The end of one that began in the run was lost.
-            while let Some((_, life)) = earlier.pop_front_if(|(replaced_in, _)| *replaced_in < read) {
-                unseen.extend(Some(life).filter(|life| life.preexisting));
+            while earlier.front().is_some_and(|&(replaced_in, _)| replaced_in < read)
+                && let Some((_, life)) = earlier.pop_front()
+            {
+                if life.is_dubious {
+                    dubious += 1;
+                } else if life.preexisting {
+                    unseen.push(life);
+                }
             }
             !earlier.is_empty()
         });
+        self.preexisting -= dubious;
         self.ended_unseen += unseen.len() as u64;
         unseen
     }
@@ -229,6 +238,7 @@ impl Lives {
                 entry: is_shown.then(|| Box::new(*entry)),
                 owner: owner(),
                 is_named: true,
+                is_dubious: false,
                 seen: self.dump,
                 read: self.read,
             };

@@ -7,6 +7,7 @@ fn of(id: u32) -> Entry {
     Entry { id, ..entry() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a life has it")]
 fn owner(pid: u32) -> Option<Box<Owner>> {
     Some(Box::new(Owner { pid, source: SOCKET, ..Owner::NONE }))
 }
@@ -90,6 +91,28 @@ fn a_later_dump_ends_what_it_does_not_show() {
     assert!(lives.dump(30, [2, 4, 5]).is_empty());
     assert!(!lives.has(lives.key_of(3)) && !lives.has(lives.key_of(5)));
     assert_eq!((lives.preexisting, lives.ended_unseen), (2, 1));
+}
+
+#[test]
+fn flows_that_end_or_begin_during_the_first_dump_count_once() {
+    let mut lives = Lives::default();
+    lives.begin_read();
+    lives.begin_dump(10);
+    // Flow 1 was there before, ended, and another one took its key. The dump shows 2 before its beginning is read.
+    for id in [1, 2] {
+        lives.note(&of(id), false, || None);
+    }
+    lives.end_read(true);
+    lives.read(|lives| {
+        lives.begin_of(1, 11, 41);
+        lives.begin_of(2, 12, 42);
+        assert_eq!(lives.end_of(1), None);
+        // Nothing shows the beginning of flow 3.
+        assert_eq!(lives.end_of(3), None);
+    });
+    assert!(lives.read(|_| {}).is_empty() && lives.end_dump().is_empty());
+    assert_eq!((lives.preexisting, lives.ended_unseen), (2, 0));
+    assert!(lives.has(lives.key_of(1)) && lives.has(lives.key_of(2)));
 }
 
 #[test]
