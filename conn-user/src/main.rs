@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
 use conntrace::cli::{Cli, Command};
-use conntrace::command::{count, doctor, events, help, list, place, serve, stats};
+use conntrace::command::{count, doctor, events, help, list, place, rules, serve, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
@@ -64,8 +64,10 @@ fn answer(error: &clap::Error) -> String {
 }
 
 fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
-    if let Command::Front(args) = &cli.command {
-        return serve::front(args);
+    match &cli.command {
+        Command::Front(args) => return serve::front(args),
+        Command::WatchRules(args) => return rules::watch(args),
+        _ => {}
     }
     let host = Host::probe();
     if place::run_in_daemon(cli, args, &host)? {
@@ -79,6 +81,8 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
         Settings::List(settings) => list::run(&settings, &host),
         Settings::Stats(settings) => stats::run(&settings, &host),
         Settings::Front(args) => serve::front(&args),
+        Settings::WatchRules(args) => rules::watch(&args),
+        Settings::Rules(settings) => rules::run(&settings),
         Settings::Serve(settings) => serve::run(&settings, &host),
         Settings::Doctor(format) => doctor::run(format, &host),
     }
@@ -88,6 +92,7 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
 const fn part(command: &Command) -> &'static str {
     match command {
         Command::Front(_) => "front",
+        Command::WatchRules(_) => "rules",
         Command::Serve(_) => "back",
         _ => "command",
     }

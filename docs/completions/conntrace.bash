@@ -40,11 +40,17 @@ _conntrace() {
             conntrace,list)
                 cmd="conntrace__subcmd__list"
                 ;;
+            conntrace,rules)
+                cmd="conntrace__subcmd__rules"
+                ;;
             conntrace,serve)
                 cmd="conntrace__subcmd__serve"
                 ;;
             conntrace,stats)
                 cmd="conntrace__subcmd__stats"
+                ;;
+            conntrace,watch-rules)
+                cmd="conntrace__subcmd__watch__subcmd__rules"
                 ;;
             *)
                 ;;
@@ -53,7 +59,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front watch-rules rules doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1294,6 +1300,28 @@ _conntrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        conntrace__subcmd__rules)
+            opts="-v -h --config --verbose --local --daemon --help list test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         conntrace__subcmd__serve)
             opts="-v -h --config --check --socket --group --transient --bpffs --detach --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1504,6 +1532,32 @@ _conntrace() {
                     return 0
                     ;;
                 --accept-hook)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conntrace__subcmd__watch__subcmd__rules)
+            opts="-v -h --user --group --verbose --local --daemon --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_macros, reason = "tests print for the reader of their log")]
 
 mod live {
+    mod alarms;
     mod attacks;
     mod attempts;
     mod audit;

@@ -19,7 +19,7 @@ pub use self::args::rewrite_args;
 pub use self::count::{CountArgs, Group};
 pub use self::filter::{FilterArgs, FlowArgs};
 pub use self::output::OutputArgs;
-pub use self::serve::{FrontArgs, PlaceArgs, ServeArgs};
+pub use self::serve::{FrontArgs, PlaceArgs, RulesArgs, RulesTask, ServeArgs};
 pub use self::stats::StatsArgs;
 use self::topics::{CompletionsArgs, HelpArgs};
 use crate::event::sort_key::{LifeKey, SocketKey};
@@ -125,6 +125,12 @@ pub enum Command {
     /// The half of the daemon that speaks to clients
     #[command(hide = true)]
     Front(FrontArgs),
+    /// The process of the daemon that watches its rules
+    #[command(hide = true)]
+    WatchRules(FrontArgs),
+    /// Explain the daemon's rules of alarms, and test one
+    #[command(before_help = serve::RULES_EXAMPLES)]
+    Rules(RulesArgs),
     /// Check what conntrace can do on this host, and test it
     Doctor(DoctorArgs),
     /// Explain a command or a topic
@@ -281,7 +287,7 @@ impl Command {
             Self::List(args) => &args.filter.expression,
             Self::Life(args) => &args.filter.expression,
             Self::Stats(args) => &args.expression,
-            Self::Serve(_) | Self::Front(_) | Self::Doctor(_) | Self::Help(_) | Self::Completions(_) => &[],
+            _ => &[],
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// The socket for clients, unless another one is chosen.
 pub const DEFAULT_SOCKET: &str = "/run/conntrace/conntrace.sock";
@@ -13,6 +13,12 @@ Examples:
   conntrace serve --transient           takes its kernel programs away at the end
   conntrace serve --socket /tmp/c.sock  another socket
   curl --unix-socket /run/conntrace/conntrace.sock 'http://conntrace/v1/count?dport=443'
+";
+
+pub(super) const RULES_EXAMPLES: &str = "\
+Examples:
+  conntrace rules                       explains each rule of the configuration file in a sentence
+  conntrace rules test ssh-flood        asks the daemon, and prints what the rule would do now
 ";
 
 /// The options of `serve`.
@@ -51,6 +57,35 @@ pub struct FrontArgs {
     /// The group to become
     #[arg(long)]
     pub group: Option<u32>,
+}
+
+/// The options of `rules`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct RulesArgs {
+    /// What to do: list explains each rule, test prints what a rule would do now
+    #[arg(
+        value_name = "list|test",
+        default_value = "list",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub task: RulesTask,
+    /// The rule to test
+    #[arg(value_name = "RULE")]
+    pub rule: Option<String>,
+    /// The configuration file of the daemon [default: /etc/conntrace/conntrace.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What `rules` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RulesTask {
+    /// Explain each rule.
+    #[default]
+    List,
+    /// Print what a rule would do now.
+    Test,
 }
 
 /// Where a command runs. Every command has these options.

@@ -10,6 +10,7 @@ pub mod help;
 mod hint;
 pub mod list;
 pub mod place;
+pub mod rules;
 pub mod serve;
 pub mod stats;
 mod unix_list;

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Cli;
 use crate::cli::serve::DEFAULT_SOCKET;
+use crate::cli::{Cli, Command};
 use crate::complaint::complaint;
 use crate::error::{Error, UsageError};
 use crate::host::facts::Host;
@@ -19,6 +19,10 @@ use crate::serve::endpoint::Endpoint;
 /// The daemon cannot be asked, or refuses; [`Error::Exited`] if the command failed there.
 pub fn run_in_daemon(cli: &Cli, args: &[std::ffi::OsString], host: &Host) -> Result<bool, Error> {
     let command = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    if matches!(cli.command, Command::Rules(_)) {
+        // Both halves of the command are here: it asks the daemon itself.
+        return Ok(false);
+    }
     if Endpoint::for_command(command).is_none() {
         return match &cli.place.daemon {
             Some(_) => {

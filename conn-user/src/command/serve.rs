@@ -19,7 +19,12 @@ use crate::settings::ServeSettings;
 pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
     let settings = &serve::configured(typed)?;
     if settings.check {
-        return stdout::print(format!("{}: no mistakes\n", settings.config.display()));
+        let mut text = format!("{}: no mistakes\n", settings.config.display());
+        for rule in &settings.rules {
+            // Writing into a string does not fail.
+            _ = writeln!(text, "{rule}");
+        }
+        return stdout::print(text);
     }
     if settings.detach {
         return detach(&settings.pins);

@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::event::sort_key::SourceGroup;
+use crate::host::services::Services;
+use crate::serve::alarm::file::{self, RuleTable};
 use crate::settings::{Access, ServeSettings};
 
 /// The file, as written. `packaging/conntrace.toml` documents each key.
@@ -32,6 +34,13 @@ pub(crate) struct Config {
     clients: Option<usize>,
     /// The most clients of one user other than root.
     clients_per_user: Option<usize>,
+    /// The directory for what outlives the daemon.
+    state: Option<PathBuf>,
+    /// The program that takes mail.
+    sendmail: Option<PathBuf>,
+    /// The rules of alarms.
+    #[serde(default)]
+    rule: Vec<RuleTable>,
 }
 
 /// What is counted of remote addresses.
@@ -72,10 +81,16 @@ pub(crate) fn with_file(settings: &ServeSettings) -> Result<ServeSettings, Error
     let wrong = |why: String| Error::Config { file: settings.config.clone(), why };
     let config: Config =
         toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
-    merged(settings, config).map_err(wrong)
+    merged(settings, &text, config, &Services::load()).map_err(wrong)
 }
 
-fn merged(settings: &ServeSettings, config: Config) -> Result<ServeSettings, String> {
+/// The settings of both. `text` is the file.
+fn merged(
+    settings: &ServeSettings,
+    text: &str,
+    config: Config,
+    services: &Services,
+) -> Result<ServeSettings, String> {
     let absolute = |key: &str, path: Option<PathBuf>| match path {
         Some(path) if !path.is_absolute() => {
             Err(format!("{key}: the path must be absolute: begin it with /"))
@@ -90,6 +105,8 @@ fn merged(settings: &ServeSettings, config: Config) -> Result<ServeSettings, Str
     };
     let typed = &settings.typed;
     let socket = absolute("socket", config.socket)?.filter(|_| !typed.socket);
+    let state = absolute("state", config.state)?;
+    let sendmail = absolute("sendmail", config.sendmail)?;
     let pins = absolute("bpffs", config.bpffs)?.filter(|_| !typed.pins);
     let group = config.group.filter(|_| !typed.group);
     Ok(ServeSettings {
@@ -102,6 +119,9 @@ fn merged(settings: &ServeSettings, config: Config) -> Result<ServeSettings, Str
         sources: config.sources.map_or(settings.sources, Sources::group),
         clients: limited("clients", config.clients, settings.clients)?,
         clients_per_user: limited("clients_per_user", config.clients_per_user, settings.clients_per_user)?,
+        state: state.unwrap_or_else(|| settings.state.clone()),
+        sendmail: sendmail.unwrap_or_else(|| settings.sendmail.clone()),
+        rules: file::rules(text, &config.rule, services)?,
         ..settings.clone()
     })
 }
@@ -114,7 +134,7 @@ mod tests {
     fn read(text: &str, args: &ServeArgs) -> Result<ServeSettings, String> {
         let settings = ServeSettings::new(args, 0).unwrap();
         let config = toml::from_str(text).map_err(|error| error.to_string())?;
-        merged(&settings, config)
+        merged(&settings, text, config, &Services::parse("ssh 22/tcp\nhttps 443/tcp\n"))
     }
 
     #[test]
@@ -145,6 +165,44 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_read_and_explained() {
+        let text = include_str!("../../../packaging/rules.example.toml");
+        let settings = read(text, &ServeArgs::default()).unwrap();
+        let sentences: Vec<_> = settings.rules.iter().map(ToString::to_string).collect();
+        insta::assert_snapshot!(sentences.join("\n"));
+    }
+
+    #[test]
+    fn mistakes_in_rules_have_their_place() {
+        let read = |text: &str| read(text, &ServeArgs::default()).unwrap_err();
+        let rule = |text: &str| read(&format!("group = \"x\"\n[[rule]]\nname = \"r\"\n{text}"));
+        for (text, wrong) in [
+            ("opened_above = 3", "line 4, column 1"),
+            ("open_above = -1", "line 4, column 14"),
+            ("", "line 3, column 8: the rule has no condition"),
+            ("open_above = 3\nloss = true", "line 5, column 8: a rule has one condition"),
+            ("open_above = 3\nclear_below = 4", "line 5, column 15: an alarm ends below"),
+            ("open_above = 3\ndport = \"22,xyz\"", "line 5, column 9: unknown service"),
+            ("loss = true\ndport = 22", "line 5, column 9: dport means nothing for this condition"),
+            ("loss = true\nfor = \"5s\"", "line 5, column 7: for means nothing for this condition"),
+            ("loss = true\npause = \"5x\"", "line 5, column 9: unknown unit"),
+            ("failed_above = 20", "line 4, column 16: a share is below 1"),
+            ("loss = true\ncommand = [\"mail\"]", "line 5, column 11: the first word is the absolute path"),
+            ("loss = true\nwebhook = \"ftp://x\"", "line 5, column 11: a webhook begins with"),
+            ("loss = true\nmail = \"-x\"", "line 5, column 8: mail goes to one address"),
+            (
+                "loss = true\n[[rule]]\nname = \"r\"\nloss = true",
+                "line 6, column 8: another rule has this name",
+            ),
+            ("listening = \"x\"", "line 4, column 13"),
+        ] {
+            let said = rule(text);
+            assert!(said.contains(wrong), "{text}: {said}");
+        }
+        assert!(read("[[rule]]\nname = \"a b\"").contains("line 2, column 8: a name has"));
+    }
+
+    #[test]
     fn the_documented_file_is_the_default() {
         let text = include_str!("../../../packaging/conntrace.toml");
         assert_eq!(toml::from_str::<Config>(text).unwrap(), Config::default());
@@ -165,6 +223,8 @@ mod tests {
             "sources",
             "clients",
             "clients_per_user",
+            "state",
+            "sendmail",
         ];
         for key in all {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");

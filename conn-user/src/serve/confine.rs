@@ -35,6 +35,18 @@ impl fmt::Display for Confined {
 /// # Errors
 /// A privilege cannot be dropped.
 pub(crate) fn enter(uid: Option<u32>, gid: Option<u32>) -> io::Result<Confined> {
+    drop_privileges(uid, gid)?;
+    let uid = geteuid().as_raw();
+    let landlock = landlock().unwrap_or("off");
+    let has_seccomp = seccomp();
+    Ok(Confined { uid, landlock, has_seccomp })
+}
+
+/// Becomes another user without any capability, and without a way to get one. The process ends with its parent.
+///
+/// # Errors
+/// A privilege cannot be dropped.
+pub(crate) fn drop_privileges(uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     // The back is gone: so is the reason to be.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     nix::sys::prctl::set_no_new_privs()?;
@@ -54,10 +66,7 @@ pub(crate) fn enter(uid: Option<u32>, gid: Option<u32>) -> io::Result<Confined> 
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         drop_all(set)?;
     }
-    let uid = geteuid().as_raw();
-    let landlock = landlock().unwrap_or("off");
-    let has_seccomp = seccomp();
-    Ok(Confined { uid, landlock, has_seccomp })
+    Ok(())
 }
 
 /// No file, no port of TCP, no socket and no signal outside.

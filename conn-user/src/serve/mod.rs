@@ -3,6 +3,7 @@
 //! Two processes share the work. The `back` has the privileges: it counts, and starts commands for clients. The `front`
 //! speaks to clients and has no privilege. The front sends typed requests to the back over a socket pair.
 
+pub(crate) mod alarm;
 mod back;
 mod channel;
 mod child;
@@ -38,11 +39,13 @@ use crate::host::lookup::HostLookup;
 use crate::host::name_service;
 use crate::kernel::pin::Service;
 use crate::output::{journal, stderr};
+use crate::serve::alarm::keeper::Keeper;
 use crate::serve::back::Back;
 use crate::serve::epoch::Epoch;
 use crate::serve::listener::Listener;
 use crate::serve::lookout::Lookout;
 use crate::serve::message::Setup;
+use crate::settings::rule::Rule;
 use crate::settings::{Access, ServeSettings};
 use crate::stream::shutdown::Shutdown;
 
@@ -126,13 +129,23 @@ pub(crate) async fn run(
         verbose: settings.verbose,
         wanted,
     };
+    let keeper = Keeper {
+        socket: settings.socket.clone(),
+        sendmail: settings.sendmail.clone(),
+        directory: settings.state.clone(),
+        user: back.front_user.0,
+        group: socket.group,
+        verbose: settings.verbose,
+    };
+    let rules = watch::Sender::new(settings.rules.clone());
     let done = tokio::select! {
         done = back.run(reports) => done,
+        never = keeper.run(rules.subscribe()) => match never {},
         failed = reports::run(settings, service, &epoch, requests, reported) => match failed {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
-        never = reload(typed, settings, &back.setup) => match never? {},
+        never = reload(typed, settings, &back.setup, &rules) => match never? {},
         never = lookout.run() => match never {},
         () = shutdown.wait() => Ok(()),
     };
@@ -146,6 +159,7 @@ async fn reload(
     typed: &ServeSettings,
     settings: &ServeSettings,
     setup: &watch::Sender<Setup>,
+    rules: &watch::Sender<Vec<Rule>>,
 ) -> Result<Infallible, Error> {
     let mut hangup = signal(SignalKind::hangup())
         .map_err(|source| Error::Io { context: "waiting for signals".into(), source })?;
@@ -154,17 +168,24 @@ async fn reload(
         match config::with_file(typed) {
             Ok(new) => {
                 let fixed = |of: &ServeSettings| {
-                    let ServeSettings { socket, group, pins, .. } = of.clone();
-                    (socket, group, pins, of.access, of.transient, of.lifetimes, of.sources)
+                    let ServeSettings { socket, group, pins, state, sendmail, .. } = of.clone();
+                    let paths = (socket, group, pins, state, sendmail);
+                    (paths, of.access, of.transient, of.lifetimes, of.sources)
                 };
                 if fixed(&new) != fixed(settings) {
                     log::warn!(
-                        "socket, group, access, bpffs, transient, lifetimes and sources change at the next start"
+                        "socket, group, access, bpffs, transient, lifetimes, sources, state and sendmail change at the next \
+                         start"
                     );
                 }
                 setup.send_modify(|setup| {
                     setup.clients = new.clients;
                     setup.per_user = new.clients_per_user;
+                });
+                rules.send_if_modified(|rules| {
+                    let is_changed = *rules != new.rules;
+                    rules.clone_from(&new.rules);
+                    is_changed
                 });
                 stderr::print("conntrace: the configuration was read again\n");
             }

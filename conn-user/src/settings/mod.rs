@@ -7,6 +7,7 @@ mod max_flows;
 mod numbers;
 mod protocols;
 mod ring_bytes;
+pub mod rule;
 pub mod serve;
 mod stats;
 pub(crate) mod style;
@@ -42,7 +43,7 @@ use crate::settings::max_flows::room_for_flows;
 use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
-pub use crate::settings::serve::{Access, ServeSettings};
+pub use crate::settings::serve::{Access, RulesSettings, ServeSettings};
 pub use crate::settings::stats::StatsSettings;
 use crate::settings::words::{hook_set, kinds};
 
@@ -67,6 +68,10 @@ pub enum Settings {
     Serve(ServeSettings),
     /// The front of the daemon.
     Front(FrontArgs),
+    /// The process of the daemon that watches its rules.
+    WatchRules(FrontArgs),
+    /// `conntrace rules`.
+    Rules(RulesSettings),
     /// `conntrace doctor`.
     Doctor(TableFormat),
     /// `conntrace help`.
@@ -179,6 +184,8 @@ impl Settings {
             Command::Stats(args) => StatsSettings::new(args, lookup).map(Self::Stats),
             Command::Serve(args) => ServeSettings::new(args, cli.verbose).map(Self::Serve),
             Command::Front(args) => Ok(Self::Front(args.clone())),
+            Command::WatchRules(args) => Ok(Self::WatchRules(args.clone())),
+            Command::Rules(args) => RulesSettings::new(args, cli.place.daemon.as_deref()).map(Self::Rules),
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "doctor has no csv: use table or json"))

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::ServeArgs;
 use crate::cli::serve::DEFAULT_SOCKET;
+use crate::cli::{RulesArgs, RulesTask, ServeArgs};
 use crate::complaint::Complaint;
 use crate::error::UsageError;
 use crate::event::sort_key::SourceGroup;
+use crate::settings::rule::Rule;
 
 /// The mount point of the BPF file system for pins, unless another one is chosen.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf";
@@ -14,6 +15,10 @@ pub const DEFAULT_PINS: &str = "/sys/fs/bpf";
 pub const DEFAULT_GROUP: &str = "conntrace";
 /// The configuration file, unless another one is chosen.
 pub const DEFAULT_CONFIG: &str = "/etc/conntrace/conntrace.toml";
+/// The directory for what outlives the daemon, unless another one is chosen.
+const DEFAULT_STATE: &str = "/var/lib/conntrace";
+/// The program that takes mail, unless another one is chosen.
+const DEFAULT_SENDMAIL: &str = "/usr/sbin/sendmail";
 /// The most clients at the same time, and those of one user other than root.
 const CLIENTS: usize = 256;
 const CLIENTS_OF_A_USER: usize = 16;
@@ -64,6 +69,12 @@ pub struct ServeSettings {
     pub clients: usize,
     /// The most clients of one user other than root.
     pub clients_per_user: usize,
+    /// The directory for what outlives the daemon: an absolute path.
+    pub state: PathBuf,
+    /// The program that takes mail: an absolute path.
+    pub sendmail: PathBuf,
+    /// The rules of alarms.
+    pub rules: Vec<Rule>,
     /// The configuration file: an absolute path.
     pub config: PathBuf,
     /// The command line names the file, so it must be there.
@@ -101,6 +112,9 @@ impl ServeSettings {
             sources: None,
             clients: CLIENTS,
             clients_per_user: CLIENTS_OF_A_USER,
+            state: DEFAULT_STATE.into(),
+            sendmail: DEFAULT_SENDMAIL.into(),
+            rules: Vec::new(),
             config: absolute("--config", args.config.as_deref(), DEFAULT_CONFIG)?,
             is_config_chosen: args.config.is_some(),
             typed: Typed {
@@ -112,6 +126,41 @@ impl ServeSettings {
             detach: args.detach,
             verbose,
         })
+    }
+}
+
+/// The settings of `conntrace rules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesSettings {
+    /// The rule to test; none explains all.
+    pub test: Option<String>,
+    /// The settings of the daemon, without its file.
+    pub serve: ServeSettings,
+    /// The socket of the daemon that the command line names.
+    pub socket: Option<PathBuf>,
+}
+
+impl RulesSettings {
+    /// Validates the options.
+    ///
+    /// # Errors
+    /// The first option that is wrong.
+    pub(crate) fn new(args: &RulesArgs, daemon: Option<&Path>) -> Result<Self, UsageError> {
+        let test = match (args.task, &args.rule) {
+            (RulesTask::Test, None) => {
+                return Err(UsageError::conflict("RULE", "conntrace rules test needs the name of a rule"));
+            }
+            (RulesTask::List, Some(_)) => {
+                return Err(UsageError::conflict(
+                    "RULE",
+                    "conntrace rules list explains all rules: leave the name out",
+                ));
+            }
+            (_, rule) => rule.clone(),
+        };
+        let serve =
+            ServeSettings::new(&ServeArgs { config: args.config.clone(), ..ServeArgs::default() }, 0)?;
+        Ok(Self { test, serve, socket: daemon.map(Path::to_owned) })
     }
 }
 

@@ -22,12 +22,13 @@ const PLACES: [(&str, &str); 5] = [
 ];
 
 /// The files of the service: below `packaging`, and in the package.
-const SERVICE: [(&str, &str); 5] = [
+const SERVICE: [(&str, &str); 6] = [
     ("conntrace.service", "usr/lib/systemd/system/conntrace.service"),
     ("conntrace.socket", "usr/lib/systemd/system/conntrace.socket"),
     ("sysusers.conf", "usr/lib/sysusers.d/conntrace.conf"),
     ("tmpfiles.conf", "usr/lib/tmpfiles.d/conntrace.conf"),
     ("conntrace.toml", "etc/conntrace/conntrace.toml"),
+    ("rules.example.toml", "usr/share/doc/conntrace/rules.example.toml"),
 ];
 
 /// The scripts that dpkg runs, below `packaging`.

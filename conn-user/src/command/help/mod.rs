@@ -176,6 +176,7 @@ mod tests {
           life       Print each connection when it ends: lifetime, process and reason
           stats      Count opened, failed and closed connections per service port (-S)
           serve      Run as a daemon that counts, and answers on a Unix socket
+          rules      Explain the daemon's rules of alarms, and test one
           doctor     Check what conntrace can do on this host, and test it
           help       Explain a command or a topic
 
@@ -222,6 +223,7 @@ mod tests {
           life       Print each connection when it ends: lifetime, process and reason
           stats      Count opened, failed and closed connections per service port (-S)
           serve      Run as a daemon that counts, and answers on a Unix socket
+          rules      Explain the daemon's rules of alarms, and test one
           doctor     Check what conntrace can do on this host, and test it
           help       Explain a command or a topic
 
@@ -234,7 +236,6 @@ mod tests {
 
         conntrace -h       examples, and the most important options, on one screen
         conntrace --help   every option of every command
-        The manual pages are conntrace(1), conntrace-events(1) and so on.
         ");
         assert!(overview.lines().count() <= 24 && overview.lines().all(|line| line.chars().count() <= WIDTH));
     }

@@ -8,6 +8,7 @@ use crate::{
 use conn_tests::routed::Routed;
 use std::{
     collections::BTreeMap,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -70,12 +71,25 @@ struct Sample {
     lost: Option<u64>,
 }
 
-/// Connects through the router until it is to end. Each connection ends by a reset, so that its port is free at once.
+/// Connects through the router until it is to end. The client resets each connection: its port is free at once, and the next
+/// connection from there is another flow.
 fn connect(server: SocketAddr, made: &AtomicU64, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
-        let stream = TcpStream::connect(server).expect("connect");
+        let mut stream = TcpStream::connect(server).expect("connect");
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        // Waits for the server, so that its queue never overflows.
+        stream.read_exact(&mut [0]).expect("a byte");
         made.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes connections, sends a byte into each, and waits for its end.
+fn serve(listener: &TcpListener, closed: &AtomicBool) {
+    while !closed.load(Ordering::Relaxed) {
+        if let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.write_all(b"x");
+            let _ = stream.read(&mut [0]);
+        }
     }
 }
 
@@ -88,16 +102,16 @@ fn sample(tool: &Tool<'_>, duration: Duration) -> Result<Sample, String> {
     let ip = routed.server_end().v4;
     let listener = routed.server.run(|| TcpListener::bind((ip, 0))).map_err(|error| error.to_string())?;
     let server = listener.local_addr().map_err(|error| error.to_string())?;
+    // A new link drops packets until the kernel has noticed its carrier (linkwatch), and a SYN is sent again after a second.
+    routed.client.run(|| TcpStream::connect(server)).map_err(|error| error.to_string())?;
+    drop(listener.accept());
     let running = tool.start(&routed.router)?;
-    let (made, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (made, done, closed) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
     let look = || (made.load(Ordering::Relaxed), running.cpu(), Instant::now());
     let (before, after) = thread::scope(|scope| {
-        scope.spawn(|| {
-            // A connection that was reset meanwhile is an error, and no end.
-            while !done.load(Ordering::Relaxed) {
-                drop(listener.accept());
-            }
-        });
+        for _ in 0..THREADS {
+            scope.spawn(|| serve(&listener, &closed));
+        }
         let clients: Vec<_> = (0..THREADS)
             .map(|_| scope.spawn(|| routed.client.run(|| connect(server, &made, &done))))
             .collect();
@@ -109,9 +123,12 @@ fn sample(tool: &Tool<'_>, duration: Duration) -> Result<Sample, String> {
         for client in clients {
             client.join().expect("a client");
         }
-        // The last one wakes the server.
-        let _ = routed.client.run(|| TcpStream::connect(server));
-        made.fetch_add(1, Ordering::Relaxed);
+        closed.store(true, Ordering::Relaxed);
+        // The last ones wake the server.
+        for _ in 0..THREADS {
+            let _ = routed.client.run(|| TcpStream::connect(server));
+            made.fetch_add(1, Ordering::Relaxed);
+        }
         (before, after)
     });
     let result = running.stop()?;
@@ -181,9 +198,10 @@ pub(crate) fn measure(quick: bool) -> String {
         Ok(Sample { made, lines, lost, per_second, .. }) => {
             let lost = lost.unwrap_or(u64::MAX);
             goals.push(Target::at_most("lost at full load with default buffers", 0.0, lost as f64));
+            // A SYN that meets an entry which the reset has not closed yet goes on with that entry (`nf_conntrack_tcp_packet()`).
             goals.push(Target::at_least(
                 "lines for each connection at full load",
-                1.0,
+                0.999,
                 lines as f64 / made as f64,
             ));
             format!(

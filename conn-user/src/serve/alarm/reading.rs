@@ -1,0 +1,225 @@
+//! What rules look at: answers of the daemon, as any client gets them.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::serve::problem::Problem;
+use crate::settings::rule::{Rule, Way};
+
+/// How long the daemon may take to begin an answer, and between two parts of one that ends.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The addresses of requests, to which parameters are added.
+const LIST: &str = "/v1/list?output=json&";
+const NEW: &str = "/v1/events?output=json&event-mask=new&";
+
+/// The part of `/v1/stats` that rules look at.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct Stats {
+    /// Counts by direction and service port.
+    pub(crate) ports: Vec<PortStats>,
+    /// Listening sockets by port.
+    pub(crate) listeners: Vec<ListenerStats>,
+    /// What the kernel programs count about themselves.
+    pub(crate) witness: std::collections::BTreeMap<String, u64>,
+    /// Connections whose end no program saw.
+    pub(crate) repaired: u64,
+    /// When counting began.
+    pub(crate) epoch: EpochStats,
+}
+
+/// The counts of a direction and service port.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct PortStats {
+    /// The service port.
+    pub(crate) port: u16,
+    /// `in` or `out`.
+    pub(crate) direction: String,
+    /// Connections that began.
+    pub(crate) opened: u64,
+    /// Handshakes completed.
+    pub(crate) established: u64,
+    /// Connections that failed.
+    pub(crate) failed: u64,
+    /// Open now.
+    pub(crate) open: i64,
+}
+
+/// The listening sockets of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct ListenerStats {
+    /// The port.
+    pub(crate) port: u16,
+    /// Sockets that began to listen.
+    pub(crate) opened: u64,
+    /// Sockets that ended.
+    pub(crate) closed: u64,
+    /// Sockets that listen now.
+    pub(crate) open: u64,
+}
+
+/// When counting began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct EpochStats {
+    /// The boot of the host.
+    pub(crate) boot_id: String,
+    /// Wall-clock time (RFC 3339).
+    pub(crate) time: String,
+}
+
+impl PortStats {
+    /// Which side opened the connections.
+    pub(crate) fn way(&self) -> Option<Way> {
+        match &*self.direction {
+            "in" => Some(Way::In),
+            "out" => Some(Way::Out),
+            _ => None,
+        }
+    }
+}
+
+impl Stats {
+    /// How many steps the kernel programs could not count, and how many ends no program saw.
+    pub(crate) fn missed(&self) -> u64 {
+        use conn_common::counter;
+        let failed = |&at: &u32| self.witness.get(counter::NAMES[at as usize]).copied().unwrap_or_default();
+        counter::FAILURES.iter().map(failed).sum::<u64>() + self.repaired
+    }
+}
+
+/// A connection as `/v1/list` and `/v1/events` have it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Line {
+    /// The word of the event.
+    pub(crate) event: String,
+    /// How many events were lost, in a line of a loss.
+    pub(crate) lost: Option<u64>,
+    /// Which side opened the connection.
+    pub(crate) direction: Option<Way>,
+    /// The end that opened the connection, and the other one.
+    pub(crate) src: Option<String>,
+    /// Its port.
+    pub(crate) sport: Option<u16>,
+    /// The address of the other end.
+    pub(crate) dst: Option<String>,
+    /// The service port.
+    pub(crate) dport: Option<u16>,
+    /// The network namespace.
+    pub(crate) netns: Option<u32>,
+    /// The process.
+    pub(crate) pid: Option<u32>,
+    /// The name of the process.
+    pub(crate) comm: Option<String>,
+}
+
+/// Asks the daemon for counts.
+///
+/// # Errors
+/// The daemon does not answer, or refuses.
+pub(crate) async fn stats(socket: &Path) -> io::Result<Stats> {
+    let body = whole(begin(socket, "/v1/stats?output=json").await?).await?;
+    serde_json::from_slice(&body).map_err(io::Error::other)
+}
+
+/// Asks the daemon for the connections of a rule that are older than `age`.
+///
+/// # Errors
+/// The daemon does not answer, or refuses.
+pub(crate) async fn older(socket: &Path, rule: &Rule, age: Duration) -> io::Result<Vec<Line>> {
+    let min_age = format!("{}ns", age.as_nanos());
+    let target = target(LIST, rule.direction, rule.dport().as_deref(), &[("min-age", &min_age)]);
+    let body = whole(begin(socket, &target).await?).await?;
+    body.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).map_err(io::Error::other))
+        .collect()
+}
+
+/// Asks the daemon for a stream of the connections that this host opens to some ports; to all without a list.
+///
+/// # Errors
+/// The daemon does not answer, or refuses.
+pub(crate) async fn opened(socket: &Path, dport: Option<&str>) -> io::Result<Lines> {
+    let target = target(NEW, Some(Way::Out), dport, &[]);
+    Ok(Lines { body: begin(socket, &target).await?, kept: Vec::new() })
+}
+
+/// The address of a request with its parameters.
+fn target(begin: &str, way: Option<Way>, dport: Option<&str>, more: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::for_suffix(begin.to_owned(), begin.len());
+    let own = [("direction", way.map(Way::name)), ("dport", dport)];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    query.extend_pairs(own.chain(more.iter().copied()));
+    query.finish()
+}
+
+/// Sends a request, and waits for the head of the answer.
+async fn begin(socket: &Path, target: &str) -> io::Result<Incoming> {
+    let asked = async {
+        let stream = UnixStream::connect(socket).await?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let request = Request::get(target)
+            .header(HOST, "conntrace")
+            .body(Empty::<Bytes>::new())
+            .map_err(io::Error::other)?;
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(response.into_body());
+        }
+        let body = whole(response.into_body()).await?;
+        let problem = Problem::read(status, &body).map_or_else(|| format!("status {status}"), |it| it.text());
+        Err(io::Error::other(problem))
+    };
+    timeout(PATIENCE, asked).await.map_err(|_| silent())?
+}
+
+async fn whole(body: Incoming) -> io::Result<Bytes> {
+    let collected = timeout(PATIENCE, body.collect()).await.map_err(|_| silent())?;
+    Ok(collected.map_err(io::Error::other)?.to_bytes())
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the daemon does not answer")
+}
+
+/// A stream of lines.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    body: Incoming,
+    kept: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line; none at the end.
+    ///
+    /// # Errors
+    /// The stream is broken, or a line is none of the daemon's.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(end) = self.kept.iter().position(|&byte| byte == b'\n') {
+                let rest = self.kept.split_off(end + 1);
+                let line = std::mem::replace(&mut self.kept, rest);
+                return serde_json::from_slice(&line).map(Some).map_err(io::Error::other);
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Some(bytes) = frame.map_err(io::Error::other)?.data_ref() {
+                self.kept.extend_from_slice(bytes);
+            }
+        }
+    }
+}
