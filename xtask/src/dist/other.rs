@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, run};
 use crate::setup::distribution_cargo;
-use crate::toolchain::Places;
+use crate::toolchain::{self, Places};
 use crate::vm::archive::{self, Archive, Machine, Mirrors};
 
 /// The processor.
@@ -22,17 +22,23 @@ const PACKAGE: &str = "libstd-rust-web-dev";
 /// Debian's compiler.
 const COMPILER: &str = "rustc-web";
 
+/// What compiles the C and the assembly of `ring`, the cryptography of webhooks.
+const C_COMPILER: &str = "aarch64-linux-gnu-gcc";
+
 /// The check.
 const CHECK: [&str; 6] = ["check", "--quiet", "--package", "conn-user", "--target", TARGET];
 
 /// Checks conntrace's types for the other processor, by the compiler that has its std: the one in use, or Debian's.
 /// Gives the name of the compiler, or the cause of a skipped check.
 pub(super) fn check() -> Result<Result<&'static str, String>> {
+    let places = Places::here();
+    if toolchain::find_on(&places.path, C_COMPILER).is_none() {
+        return Ok(Err(format!("there is no {C_COMPILER} here: apt-get install gcc-aarch64-linux-gnu")));
+    }
     if has_std() {
         run(&mut command::cargo(CHECK))?;
         return Ok(Ok("the compiler in use"));
     }
-    let places = Places::here();
     let sysroot = match sysroot(&places) {
         Ok(sysroot) => sysroot,
         Err(error) => {
