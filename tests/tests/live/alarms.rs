@@ -28,7 +28,7 @@ use std::{
     path::PathBuf,
     process,
     sync::mpsc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// A directory with a configuration, a state, and a pipe into which actions write.
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// A command that writes what it gets into the pipe.
-    fn tell(&self) -> String {
+    fn report(&self) -> String {
         format!(
             "command = [\"/bin/sh\", \"-c\", \"printf '%s\\\\n' \\\"$CONNTRACE_JSON\\\" > {}\"]\nrecovery = true\npause = \"0s\"",
             self.path("pipe")
@@ -116,7 +116,7 @@ impl Place {
         };
         while is_done() != Some(true) {
             assert!(begun.elapsed() < timeout::seconds(60), "a message still waits");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -142,9 +142,9 @@ fn watcher(daemon: &Daemon) -> i32 {
 fn each_kind_of_rule_begins_and_ends(_: &Host) -> Outcome {
     let place = Place::new("kinds");
     let (port, closed) = (Port::claim(), Port::claim());
-    let tell = place.tell();
+    let report = place.report();
     let rule = |name: &str, condition: &str, port: u16| {
-        format!("[[rule]]\nname = \"{name}\"\n{condition}\ndport = {port}\n{tell}\n")
+        format!("[[rule]]\nname = \"{name}\"\n{condition}\ndport = {port}\n{report}\n")
     };
     let number = port.number();
     place.configure(
@@ -202,10 +202,10 @@ fn each_kind_of_rule_begins_and_ends(_: &Host) -> Outcome {
 }
 
 #[apply(needs_tracing)]
-fn a_failing_action_delays_no_other_one_and_an_alarm_is_told_once(_: &Host) -> Outcome {
+fn a_failing_action_delays_no_other_one_and_an_alarm_is_one_message(_: &Host) -> Outcome {
     let place = Place::new("actions");
     let (port, hook) = (Port::claim(), Port::claim());
-    let tell = place.tell();
+    let report = place.report();
     let mailer = place.path("sendmail");
     // The first mail fails.
     fs::write(
@@ -229,7 +229,7 @@ fn a_failing_action_delays_no_other_one_and_an_alarm_is_told_once(_: &Host) -> O
             rule("hangs", "command = [\"/bin/sleep\", \"1000\"]"),
             rule("posts", &format!("webhook = \"http://127.0.0.1:{}/x\"", hook.number())),
             rule("mails", "mail = \"root\""),
-            rule("tells", &tell),
+            rule("reports", &report),
         ]
         .concat(),
     );
@@ -240,7 +240,7 @@ fn a_failing_action_delays_no_other_one_and_an_alarm_is_told_once(_: &Host) -> O
     // The program of another rule hangs, the webhook is down, and the mailer has failed once.
     let mut seen = BTreeSet::new();
     let mut subjects = BTreeSet::new();
-    while !(seen.contains(&("tells".to_owned(), true))
+    while !(seen.contains(&("reports".to_owned(), true))
         && subjects.iter().any(|rule: &String| rule.starts_with("conntrace: mails: port")))
     {
         subjects.insert(place.next(&mut seen)["rule"].as_str().unwrap().to_owned());
@@ -256,19 +256,19 @@ fn a_failing_action_delays_no_other_one_and_an_alarm_is_told_once(_: &Host) -> O
         assert!(request.contains(part), "{part}: {request}");
     }
     // The process is killed while a program hangs, and is started again: no alarm comes twice, and the end comes.
-    place.await_done(&["tells", "mails", "posts"]);
+    place.await_done(&["reports", "mails", "posts"]);
     let first = watcher(&daemon);
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
     drop((client, server));
     let again = place.next(&mut seen);
-    assert_eq!((&again["rule"], &again["alarms"][0]["fires"]), (&"tells".into(), &false.into()), "{again}");
+    assert_eq!((&again["rule"], &again["alarms"][0]["fires"]), (&"reports".into(), &false.into()), "{again}");
     let state = fs::read_to_string(place.directory.join("state/alarms.json")).unwrap();
     assert!(state.contains("\"hangs\""), "{state}");
     let text = daemon.end(Signal::SIGTERM).stderr;
     for part in ["mail to root failed (exit status: 75: no room); it is tried again", "is started again"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(text.matches("alarm tells: firing").count(), 1, "{text}");
+    assert_eq!(text.matches("alarm reports: firing").count(), 1, "{text}");
     Ok(())
 }
 

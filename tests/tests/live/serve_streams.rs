@@ -13,7 +13,13 @@ use conn_tests::{
 use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::{io::Write as _, net::Shutdown, os::unix::net::UnixStream, thread};
+use std::{
+    io::Write as _,
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// How many connections the test of a slow client makes. Their lines are more than waits for one client.
 const CONNECTIONS: usize = 3_000;
@@ -23,8 +29,10 @@ fn commands(daemon: &Daemon) -> u64 {
 }
 
 fn await_commands(daemon: &Daemon, wanted: u64) {
+    let (begun, limit) = (Instant::now(), timeout::seconds(60));
     while commands(daemon) != wanted {
-        thread::yield_now();
+        assert!(begun.elapsed() < limit, "{} commands run, {wanted} should", commands(daemon));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

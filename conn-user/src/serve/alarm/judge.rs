@@ -63,7 +63,6 @@ pub(crate) struct Memory {
     /// The ports with listeners, by sockets that began and ended; none before the first reading.
     listeners: Option<BTreeMap<u16, (u64, u64, u64)>>,
     /// The processes that opened connections, with the port.
-    #[serde(default)]
     known: BTreeSet<(String, u16)>,
     /// Nanoseconds of Unix time at which learning ends.
     learns_until: Option<u64>,
@@ -110,7 +109,7 @@ pub(crate) struct Judge {
     pub(crate) memory: Memory,
     /// Earlier readings, the newest last.
     past: VecDeque<Past>,
-    /// The memory of processes is full, and that was said.
+    /// The memory of processes is full, and that was reported.
     is_full: bool,
 }
 

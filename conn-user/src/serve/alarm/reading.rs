@@ -36,8 +36,6 @@ pub(crate) struct Stats {
     pub(crate) witness: std::collections::BTreeMap<String, u64>,
     /// Connections whose end no program saw.
     pub(crate) repaired: u64,
-    /// When counting began.
-    pub(crate) epoch: EpochStats,
 }
 
 /// The counts of a direction and service port.
@@ -68,15 +66,6 @@ pub(crate) struct ListenerStats {
     pub(crate) closed: u64,
     /// Sockets that listen now.
     pub(crate) open: u64,
-}
-
-/// When counting began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct EpochStats {
-    /// The boot of the host.
-    pub(crate) boot_id: String,
-    /// Wall-clock time (RFC 3339).
-    pub(crate) time: String,
 }
 
 impl PortStats {

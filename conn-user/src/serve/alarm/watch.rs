@@ -55,7 +55,7 @@ pub(crate) struct RuleState {
     /// What it has seen.
     memory: Memory,
     /// When the last message was made, nanoseconds of Unix time.
-    said_unix_ns: Option<u64>,
+    sent_unix_ns: Option<u64>,
     /// Begins and ends that wait for the pause to end.
     held: VecDeque<Edge>,
     /// How many more there were.
@@ -133,7 +133,7 @@ impl Watch {
                 _ = ticks.tick() => {
                     self.look_at_counts().await;
                     self.look_at_ages(&mut aged).await;
-                    self.say_held();
+                    self.send_held();
                     self.save()?;
                 }
                 Some(line) = opened.recv() => self.look_at_process(&line),
@@ -216,12 +216,12 @@ impl Watch {
     }
 
     /// Makes messages of what began and ended, if the pauses of the rules allow it.
-    fn say_held(&mut self) {
+    fn send_held(&mut self) {
         let now = unix_ns();
         for (judge, state) in self.judges.iter().zip(&mut self.states) {
             let pause = u64::try_from(judge.rule.pause.as_nanos()).unwrap_or(u64::MAX);
             // A clock that was set back ends a pause.
-            let is_paused = state.said_unix_ns.is_some_and(|then| then <= now && now - then < pause);
+            let is_paused = state.sent_unix_ns.is_some_and(|then| then <= now && now - then < pause);
             if state.held.is_empty() || is_paused {
                 continue;
             }
@@ -233,7 +233,7 @@ impl Watch {
             if alarms.is_empty() {
                 continue;
             }
-            state.said_unix_ns = Some(now);
+            state.sent_unix_ns = Some(now);
             let mut time = Vec::new();
             clock::rfc3339(i64::try_from(now).unwrap_or(i64::MAX), &mut time);
             let message = Message {
@@ -252,7 +252,7 @@ impl Watch {
         }
     }
 
-    /// Writes the state, if it has changed. What was said is written before an action can end.
+    /// Writes the state, if it has changed. A message is written before its action can end.
     fn save(&mut self) -> Result<(), Error> {
         let of = |(judge, state): (&Judge, &RuleState)| {
             (judge.rule.name.clone(), RuleState { memory: judge.memory.clone(), ..state.clone() })

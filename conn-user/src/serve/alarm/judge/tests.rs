@@ -140,7 +140,7 @@ fn an_old_connection_is_one_alarm_until_it_ends() {
 }
 
 #[test]
-fn losses_are_told_by_how_much_they_grew() {
+fn losses_are_reported_by_how_much_they_grew() {
     let mut judge = judge(Condition::Loss);
     let stats = |repaired| Stats { repaired, ..Stats::default() };
     assert!(judge.look(&stats(5), SECOND).is_empty() && judge.look(&stats(5), SECOND).is_empty());
