@@ -234,7 +234,8 @@ fn mptcp_sockets_have_owners(_: &Host) -> Outcome {
 /// A user listens at so many ports that all notes of one user are taken.
 #[apply(needs_tracing)]
 fn no_user_takes_the_room_of_others(_: &Host) -> Outcome {
-    let (ns, port) = (NetNs::new().unwrap(), Port::claim());
+    let (ns, port, field) = (NetNs::new().unwrap(), Port::claim(), Port::field(2_048));
+    let ports: Vec<u16> = field.numbers().collect();
     // A tracer that watches some ports notes no other listener.
     let tracer = Tracer::start(["-o", "json", "--netns", &ns.inum().to_string()]);
     let hoarder = ns.run(|| {
@@ -242,7 +243,8 @@ fn no_user_takes_the_room_of_others(_: &Host) -> Outcome {
             set_limit(PER_USER + 100);
             become_nobody();
             let listen = |number: u64| {
-                let address = SocketAddr::from(([127, 0, 0, 3], 10_000 + number as u16));
+                let (address, port) = (number as usize / ports.len(), number as usize % ports.len());
+                let address = SocketAddr::from(([127, 0, 1, address as u8], ports[port]));
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
                 socket.bind(&address.into()).expect("bind");
                 socket.listen(1).expect("listen");

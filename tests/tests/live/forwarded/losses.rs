@@ -6,14 +6,14 @@ use macro_rules_attribute::apply;
 use nix::sys::signal::Signal;
 use std::net::SocketAddr;
 
-/// Flows of one packet, each from another port. Returns how many.
+/// Flows of one packet, each from another port, none of which is a `Port` of other tests. Returns how many.
 fn one_packet_flows(routed: &Routed, count: u16) -> u64 {
     let sink = routed.server_socket(routed.server_end().v4.into()).unwrap();
     let to = sink.local_addr().unwrap();
     let ip = routed.client_end().v4;
     routed.client.run(|| {
         for port in 0..count {
-            let socket = std::net::UdpSocket::bind(SocketAddr::from((ip, 20_000 + port))).unwrap();
+            let socket = std::net::UdpSocket::bind(SocketAddr::from((ip, 30_000 + port))).unwrap();
             socket.send_to(b"x", to).unwrap();
         }
     });
