@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use conntrace::cli::args::{self, Refusal};
 use conntrace::cli::environment::OPTIONS;
 use conntrace::cli::{Cli, Command};
-use conntrace::command::{count, doctor, events, help, list, place, rules, serve, stats};
+use conntrace::command::{count, doctor, events, help, list, munin, place, rules, serve, stats};
 use conntrace::error::Error;
 use conntrace::host::allocator;
 use conntrace::host::descriptors;
@@ -83,6 +83,7 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
         Settings::Front(args) => serve::front(&args),
         Settings::WatchRules(args) => rules::watch(&args),
         Settings::Rules(settings) => rules::run(&settings),
+        Settings::Munin(settings) => munin::run(&settings),
         Settings::Serve(settings) => serve::run(&settings, &host),
         Settings::Doctor(format) => doctor::run(format, &host),
     }

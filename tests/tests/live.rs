@@ -46,6 +46,7 @@ mod live {
     mod many_processes;
     mod metrics;
     mod mptcp;
+    mod munin;
     mod namespace;
     mod owner;
     mod reader;

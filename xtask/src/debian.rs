@@ -10,9 +10,14 @@ use anyhow::{Context as _, Result, ensure};
 use crate::command;
 use crate::toolchain::{self, Places};
 
-/// The packages, and a program of each.
-const PACKAGES: [(&str, &str); 2] =
-    [("prometheus", "usr/bin/promtool"), ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter")];
+/// The packages, and a file of each that tests use.
+const PACKAGES: [(&str, &str); 5] = [
+    ("prometheus", "usr/bin/promtool"),
+    ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
+    ("munin-node", "usr/sbin/munin-run"),
+    ("munin-common", "usr/share/perl5/Munin/Common/Defaults.pm"),
+    ("libnet-server-perl", "usr/share/perl5/Net/Server.pm"),
+];
 /// The variable with the directory of the programs, for the tests.
 const VARIABLE: &str = "CONNTRACE_TEST_PROGRAMS";
 

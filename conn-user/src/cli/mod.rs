@@ -6,6 +6,7 @@ pub(crate) mod count;
 pub mod environment;
 pub(crate) mod filter;
 pub mod migration;
+pub mod munin;
 pub(crate) mod output;
 pub mod serve;
 pub(crate) mod stats;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::args::rewrite_args;
 pub use self::count::{CountArgs, Group};
 pub use self::filter::{FilterArgs, FlowArgs};
+pub use self::munin::MuninArgs;
 pub use self::output::OutputArgs;
 pub use self::serve::{FrontArgs, PlaceArgs, RulesArgs, RulesTask, ServeArgs};
 pub use self::stats::StatsArgs;
@@ -131,6 +133,9 @@ pub enum Command {
     /// Explain the daemon's rules of alarms, and test one
     #[command(before_help = serve::RULES_EXAMPLES)]
     Rules(RulesArgs),
+    /// Print a graph for munin, as its plugins do
+    #[command(hide = true, before_help = munin::EXAMPLES)]
+    Munin(MuninArgs),
     /// Check what conntrace can do on this host, and test it
     Doctor(DoctorArgs),
     /// Explain a command or a topic

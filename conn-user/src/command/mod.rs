@@ -9,6 +9,7 @@ mod forwarded;
 pub mod help;
 mod hint;
 pub mod list;
+pub mod munin;
 pub mod place;
 pub mod rules;
 pub mod serve;

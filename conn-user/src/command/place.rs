@@ -19,8 +19,8 @@ use crate::serve::endpoint::Endpoint;
 /// The daemon cannot be asked, or refuses; [`Error::Exited`] if the command failed there.
 pub fn run_in_daemon(cli: &Cli, args: &[std::ffi::OsString], host: &Host) -> Result<bool, Error> {
     let command = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
-    if matches!(cli.command, Command::Rules(_)) {
-        // Both halves of the command are here: it asks the daemon itself.
+    if matches!(cli.command, Command::Rules(_) | Command::Munin(_)) {
+        // These commands ask the daemon themselves.
         return Ok(false);
     }
     if Endpoint::for_command(command).is_none() {

@@ -12,6 +12,7 @@ pub(crate) mod json;
 pub mod json_read;
 mod json_writer;
 mod logfmt;
+pub(crate) mod munin;
 pub(crate) mod number_table;
 mod otel;
 pub(crate) mod sanitize;

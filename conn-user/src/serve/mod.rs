@@ -4,6 +4,7 @@
 //! speaks to clients and has no privilege. The front sends typed requests to the back over a socket pair.
 
 pub(crate) mod alarm;
+pub(crate) mod answers;
 mod back;
 mod channel;
 mod child;

@@ -4,6 +4,7 @@
 pub(crate) mod filter;
 pub(crate) mod forwarded;
 mod max_flows;
+pub mod munin;
 mod numbers;
 mod protocols;
 mod ring_bytes;
@@ -40,6 +41,7 @@ use crate::render::number_table::TableFormat;
 use crate::render::style::{Style, View};
 use crate::settings::forwarded::ForwardedSettings;
 use crate::settings::max_flows::room_for_flows;
+pub use crate::settings::munin::MuninSettings;
 use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
@@ -72,6 +74,8 @@ pub enum Settings {
     WatchRules(FrontArgs),
     /// `conntrace rules`.
     Rules(RulesSettings),
+    /// `conntrace munin`.
+    Munin(MuninSettings),
     /// `conntrace doctor`.
     Doctor(TableFormat),
     /// `conntrace help`.
@@ -186,6 +190,9 @@ impl Settings {
             Command::Front(args) => Ok(Self::Front(args.clone())),
             Command::WatchRules(args) => Ok(Self::WatchRules(args.clone())),
             Command::Rules(args) => RulesSettings::new(args, cli.place.daemon.as_deref()).map(Self::Rules),
+            Command::Munin(args) => {
+                MuninSettings::new(args, cli.place.daemon.as_deref(), lookup.services()).map(Self::Munin)
+            }
             Command::Doctor(args) => match args.output {
                 TableFormat::Csv => {
                     Err(UsageError::conflict("--output", "doctor has no csv: use table or json"))

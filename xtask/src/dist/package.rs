@@ -21,15 +21,20 @@ const PLACES: [(&str, &str); 5] = [
     ("docs/completions/conntrace.fish", "usr/share/fish/vendor_completions.d/conntrace.fish"),
 ];
 
-/// The files of the service: below `packaging`, and in the package.
-const SERVICE: [(&str, &str); 6] = [
+/// The files of the service and of munin's plugin: below `packaging`, and in the package.
+const SERVICE: [(&str, &str); 7] = [
     ("conntrace.service", "usr/lib/systemd/system/conntrace.service"),
     ("conntrace.socket", "usr/lib/systemd/system/conntrace.socket"),
     ("sysusers.conf", "usr/lib/sysusers.d/conntrace.conf"),
     ("tmpfiles.conf", "usr/lib/tmpfiles.d/conntrace.conf"),
     ("conntrace.toml", "etc/conntrace/conntrace.toml"),
     ("rules.example.toml", "usr/share/doc/conntrace/rules.example.toml"),
+    ("munin/plugin.conf", "etc/munin/plugin-conf.d/conntrace"),
 ];
+/// A program beside them.
+const PLUGIN: (&str, &str) = ("munin/conntrace_", "usr/share/munin/plugins/conntrace_");
+/// The files that an administrator may change.
+const CONFFILES: &str = "/etc/conntrace/conntrace.toml\n/etc/munin/plugin-conf.d/conntrace\n";
 
 /// The scripts that dpkg runs, below `packaging`.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
@@ -52,10 +57,11 @@ pub(super) fn make(dist: &Dist) -> Result<()> {
     for (from, to) in SERVICE {
         install(&source.join("packaging").join(from), &root.join(to), 0o644)?;
     }
+    install(&source.join("packaging").join(PLUGIN.0), &root.join(PLUGIN.1), 0o755)?;
     for script in SCRIPTS {
         install(&source.join("packaging").join(script), &root.join("DEBIAN").join(script), 0o755)?;
     }
-    fs::write(root.join("DEBIAN/conffiles"), "/etc/conntrace/conntrace.toml\n")?;
+    fs::write(root.join("DEBIAN/conffiles"), CONFFILES)?;
     let control = root.join("DEBIAN/control");
     fs::write(&control, self::control(size(&root)?)).context("cannot write the package's control file")?;
 

@@ -4,22 +4,12 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::UnixStream;
-use tokio::time::timeout;
 
-use crate::serve::problem::Problem;
+use crate::serve::answers;
 use crate::settings::rule::{Rule, Way};
-
-/// How long the daemon may take to begin an answer, and between two parts of one that ends.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The addresses of requests, to which parameters are added.
 const LIST: &str = "/v1/list?output=json&";
@@ -118,8 +108,7 @@ pub(crate) struct Line {
 /// # Errors
 /// The daemon does not answer, or refuses.
 pub(crate) async fn stats(socket: &Path) -> io::Result<Stats> {
-    let body = whole(begin(socket, "/v1/stats?output=json").await?).await?;
-    serde_json::from_slice(&body).map_err(io::Error::other)
+    answers::json(socket, "/v1/stats?output=json").await
 }
 
 /// Asks the daemon for the connections of a rule that are older than `age`.
@@ -129,7 +118,7 @@ pub(crate) async fn stats(socket: &Path) -> io::Result<Stats> {
 pub(crate) async fn older(socket: &Path, rule: &Rule, age: Duration) -> io::Result<Vec<Line>> {
     let min_age = format!("{}ns", age.as_nanos());
     let target = target(LIST, rule.direction, rule.dport().as_deref(), &[("min-age", &min_age)]);
-    let body = whole(begin(socket, &target).await?).await?;
+    let body = answers::whole(answers::begin(socket, &target).await?).await?;
     body.split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_slice(line).map_err(io::Error::other))
@@ -142,7 +131,7 @@ pub(crate) async fn older(socket: &Path, rule: &Rule, age: Duration) -> io::Resu
 /// The daemon does not answer, or refuses.
 pub(crate) async fn opened(socket: &Path, dport: Option<&str>) -> io::Result<Lines> {
     let target = target(NEW, Some(Way::Out), dport, &[]);
-    Ok(Lines { body: begin(socket, &target).await?, kept: Vec::new() })
+    Ok(Lines { body: answers::begin(socket, &target).await?, kept: Vec::new() })
 }
 
 /// The address of a request with its parameters.
@@ -152,38 +141,6 @@ fn target(begin: &str, way: Option<Way>, dport: Option<&str>, more: &[(&str, &st
     let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
     query.extend_pairs(own.chain(more.iter().copied()));
     query.finish()
-}
-
-/// Sends a request, and waits for the head of the answer.
-async fn begin(socket: &Path, target: &str) -> io::Result<Incoming> {
-    let asked = async {
-        let stream = UnixStream::connect(socket).await?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        let request = Request::get(target)
-            .header(HOST, "conntrace")
-            .body(Empty::<Bytes>::new())
-            .map_err(io::Error::other)?;
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        let status = response.status().as_u16();
-        if status == 200 {
-            return Ok(response.into_body());
-        }
-        let body = whole(response.into_body()).await?;
-        let problem = Problem::read(status, &body).map_or_else(|| format!("status {status}"), |it| it.text());
-        Err(io::Error::other(problem))
-    };
-    timeout(PATIENCE, asked).await.map_err(|_| silent())?
-}
-
-async fn whole(body: Incoming) -> io::Result<Bytes> {
-    let collected = timeout(PATIENCE, body.collect()).await.map_err(|_| silent())?;
-    Ok(collected.map_err(io::Error::other)?.to_bytes())
-}
-
-fn silent() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the daemon does not answer")
 }
 
 /// A stream of lines.
