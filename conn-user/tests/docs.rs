@@ -18,12 +18,13 @@ use conntrace::command::help;
 use conntrace::host::facts::Host;
 use conntrace::host::lookup::HostLookup;
 use conntrace::ledger::metrics::family::ALL;
+use conntrace::ledger::plot;
 use conntrace::render::schema;
 use conntrace::serve::openapi;
 use conntrace::settings::Settings;
 
 /// Directories in which nothing else is.
-const OURS: [&str; 2] = ["man", "completions"];
+const OURS: [&str; 3] = ["man", "completions", "pictures"];
 
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
@@ -38,6 +39,7 @@ fn generated() -> BTreeMap<String, String> {
         ("metrics.md".to_owned(), metrics()),
         ("options.md".to_owned(), options()),
         ("openapi.json".to_owned(), openapi::text()),
+        ("pictures/plot.svg".to_owned(), svg("conntrace stats --plot", &plot::day())),
         ("completions/conntrace.bash".to_owned(), help::completions(Shell::Bash)),
         ("completions/_conntrace".to_owned(), help::completions(Shell::Zsh)),
         ("completions/conntrace.fish".to_owned(), help::completions(Shell::Fish)),
@@ -50,6 +52,41 @@ fn generated() -> BTreeMap<String, String> {
         files.insert(format!("man/{name}.1"), page(command, &name, false));
     }
     files
+}
+
+/// A picture of a terminal in which a command has printed a text. Blocks of a plot are drawn, since fonts differ in them.
+fn svg(command: &str, text: &str) -> String {
+    const WIDE: f64 = 8.4;
+    const HIGH: f64 = 18.0;
+    const MARGIN: f64 = 14.0;
+    let lines: Vec<String> =
+        std::iter::once(format!("$ {command}")).chain(text.lines().map(str::to_owned)).collect();
+    let most = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+    let (width, height) = (most as f64 * WIDE + 2.0 * MARGIN, lines.len() as f64 * HIGH + 2.0 * MARGIN);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+         viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"DejaVu Sans Mono, Menlo, monospace\" font-size=\"14\">\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"6\" fill=\"#1c2128\"/>\n"
+    );
+    for (row, line) in lines.iter().enumerate() {
+        let bottom = MARGIN + (row + 1) as f64 * HIGH - 4.0;
+        let is_drawn = |c: char| ('▁'..='█').contains(&c);
+        let words: String = line.chars().map(|c| if is_drawn(c) { ' ' } else { c }).collect();
+        let words = words.trim_end().replace('&', "&amp;").replace('<', "&lt;");
+        writeln!(out, "<text x=\"{MARGIN}\" y=\"{bottom}\" fill=\"#d7dde4\" xml:space=\"preserve\" textLength=\"{:.1}\">{words}</text>", line.trim_end().chars().count() as f64 * WIDE).unwrap();
+        let color = if line.trim_start().starts_with("failed") { "#e5746c" } else { "#5fa8e6" };
+        for (column, block) in line.chars().enumerate().filter(|&(_, c)| is_drawn(c)) {
+            let tall = f64::from(block as u32 - '▁' as u32 + 1) / 8.0 * (HIGH - 5.0);
+            let (x, y) = (MARGIN + column as f64 * WIDE, bottom - tall + 1.0);
+            writeln!(
+                out,
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{tall:.1}\" fill=\"{color}\"/>",
+                WIDE - 0.8
+            )
+            .unwrap();
+        }
+    }
+    out + "</svg>\n"
 }
 
 /// The page with all metrics, from the list of families.

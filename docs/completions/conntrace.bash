@@ -40,6 +40,9 @@ _conntrace() {
             conntrace,list)
                 cmd="conntrace__subcmd__list"
                 ;;
+            conntrace,munin)
+                cmd="conntrace__subcmd__munin"
+                ;;
             conntrace,rules)
                 cmd="conntrace__subcmd__rules"
                 ;;
@@ -59,7 +62,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front watch-rules rules doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front watch-rules rules munin doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1300,6 +1303,24 @@ _conntrace() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        conntrace__subcmd__munin)
+            opts="-v -h --verbose --local --daemon --help config suggest autoconf"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         conntrace__subcmd__rules)
             opts="-v -h --config --verbose --local --daemon --help list test"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1357,7 +1378,7 @@ _conntrace() {
             return 0
             ;;
         conntrace__subcmd__stats)
-            opts="-o -n -p -s -d -f -r -q -m -w -g -j -v -h --interval --timeout --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --textfile --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --orig-src --src --orig-dst --dst --orig-port-src --sport --family --netns --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --witnesses --accept-hook --verbose --local --daemon --help"
+            opts="-o -n -p -s -d -f -r -q -m -w -g -j -v -h --interval --timeout --since --rates --plot --strict --total --all --proof --lifetimes --sources --sources-by --sources-sort --self --output --textfile --no-header --numeric --protocol --max-flows --orig-port-dst --dport --direction --forwarded --orig-src --src --orig-dst --dst --orig-port-src --sport --family --netns --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --witnesses --accept-hook --verbose --local --daemon --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1368,6 +1389,10 @@ _conntrace() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

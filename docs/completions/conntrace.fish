@@ -90,6 +90,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -a "serve" -d 'Run as 
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "front" -d 'The half of the daemon that speaks to clients'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "watch-rules" -d 'The process of the daemon that watches its rules'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "rules" -d 'Explain the daemon\'s rules of alarms, and test one'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "munin" -d 'Print a graph for munin, as its plugins do'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Check what conntrace can do on this host, and test it'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "help" -d 'Explain a command or a topic'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "completions" -d 'Print the completion script for a shell'
@@ -327,6 +328,7 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand life" -l local -d 'A
 complete -c conntrace -n "__fish_conntrace_using_subcommand life" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l interval -d 'Print a report with rates at this interval: 1s, 500ms. Without it, there is one report at the end' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l timeout -d 'End after this time: 20s, 1m30s. Without it, end at Ctrl-C' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l since -d 'Ask the daemon for the counts since so long ago: 10m, 2h. It keeps those of each minute for a day' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sources -d 'Also print the N remote addresses with the most SYNs and connections: half-open requests (attempts), SYNs that this host refused, connections, and those that failed. The kernel counts up to 65536 addresses, and all others in one row. CSV has these rows instead of the ports' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l sources-by -d 'Count for --sources by address, or by prefix: /24 of IPv4, /64 of IPv6 [default: address]' -r -f -a "address\t'Remote addresses'
 prefix\t'Their prefixes: /24 of IPv4, /64 of IPv6'"
@@ -366,6 +368,8 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -s j -l any-n
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l witnesses -d 'Use these hooks instead of the planned ones, to compare them: `set_state`, `set_state_again`, `sock_ops`, `destroy_sock`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l accept-hook -d 'Use this hook to see accepts instead of the planned one, to compare them: `graft`, `function`, `syscalls`' -r
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l rates -d 'Add rates per second, over the time of --since [default there: 1m]'
+complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l plot -d 'Draw opened, failed and open connections over the time of --since [default there: 1d], of all and of the busiest ports, as the daemon has counted them'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l strict -d 'End with status 3 if a step of a connection was missed or could not be counted: the last report has a failure, a repair or a difference'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l total -d 'Print only the sum of all ports'
 complete -c conntrace -n "__fish_conntrace_using_subcommand stats" -l all -d 'Print every port in a table. Without it, a table has the 20 busiest ports and the sum of the others'
@@ -405,6 +409,10 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -l daemon -d 
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand munin" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand munin" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand munin" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand munin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand doctor" -s o -l output -d 'Output format [default: table]' -r -f -a "table\t'Aligned columns for people'
 json\t'One JSON object'
 csv\t'Comma-separated values with a header line'"

@@ -59,6 +59,15 @@ impl Daemon {
 
     /// Starts a daemon with these options.
     pub fn with(options: &[&str]) -> Self {
+        Self::setup(|setup| setup.arguments(options))
+    }
+
+    /// Starts a daemon that pins nothing, with a variable in its environment.
+    pub fn with_variable(name: &'static str, value: &str) -> Self {
+        Self::setup(|setup| setup.arguments(["--transient"]).variable(name, value))
+    }
+
+    fn setup(change: impl FnOnce(Setup) -> Setup) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("conn-daemon-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = env::temp_dir().join(name);
@@ -67,7 +76,7 @@ impl Daemon {
         let mut daemon = Self { directory, tracer: None };
         let setup =
             Setup::new(["serve", "--socket", daemon.socket().to_str().expect("UTF-8"), "--group", "65534"]);
-        daemon.tracer = Some(setup.arguments(options).start());
+        daemon.tracer = Some(change(setup).start());
         daemon
     }
 

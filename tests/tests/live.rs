@@ -56,6 +56,7 @@ mod live {
     mod serve;
     mod serve_access;
     mod serve_load;
+    mod serve_past;
     mod serve_pins;
     mod serve_streams;
     mod service;

@@ -75,6 +75,8 @@ Examples:
   conntrace stats --interval 1s         a report every second, with rates
   conntrace -S --timeout 10s            one report after ten seconds
   conntrace stats --total -o json       the sum of all ports as JSON, at Ctrl-C
+  conntrace stats --since 1h --rates    the last hour, from the daemon
+  conntrace stats --plot --dport 443    the last day of a port, drawn, from the daemon
 ";
 
 /// The whole command line. Expects arguments from [`rewrite_args`].

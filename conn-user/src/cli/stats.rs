@@ -18,6 +18,26 @@ pub struct StatsArgs {
     /// End after this time: 20s, 1m30s. Without it, end at Ctrl-C
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub timeout: Option<String>,
+    /// Ask the daemon for the counts since so long ago: 10m, 2h. It keeps those of each minute for a day
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_negative_numbers = true,
+        conflicts_with_all = ["interval", "timeout", "lifetimes", "sources", "self_cost", "textfile", "forwarded"]
+    )]
+    pub since: Option<String>,
+    /// Add rates per second, over the time of --since [default there: 1m]
+    #[arg(long, conflicts_with_all = ["interval", "timeout", "lifetimes", "sources", "self_cost", "textfile", "forwarded"])]
+    pub rates: bool,
+    /// Draw opened, failed and open connections over the time of --since [default there: 1d], of all and of the busiest
+    /// ports, as the daemon has counted them
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "interval", "timeout", "lifetimes", "sources", "self_cost", "textfile", "forwarded", "rates", "output", "proof"
+        ]
+    )]
+    pub plot: bool,
     /// End with status 3 if a step of a connection was missed or could not be counted: the last report has a
     /// failure, a repair or a difference
     #[arg(long)]
@@ -153,4 +173,11 @@ pub struct StatsArgs {
     /// Which hooks. Hidden, so behind all that help shows.
     #[command(flatten)]
     pub hooks: HookArgs,
+}
+
+impl StatsArgs {
+    /// True if the daemon alone has the answer: counts of a time that is over.
+    pub fn asks_for_history(&self) -> bool {
+        self.since.is_some() || self.rates || self.plot
+    }
 }

@@ -32,6 +32,21 @@ impl Counts {
         counts
     }
 
+    /// The counts of some cells, by their numbers.
+    pub(super) fn of_cells(cells: &[(usize, u64)]) -> Self {
+        let mut counts = Self::ZERO;
+        cells.iter().for_each(|&(cell, count)| counts.add_to(cell, count));
+        counts
+    }
+
+    /// What these have beyond an earlier reading of the same slots.
+    pub(super) fn minus(&self, earlier: &Self) -> Self {
+        let mut counts = self.clone();
+        earlier.0.iter().for_each(|&(cell, count)| counts.add_to(usize::from(cell), count.wrapping_neg()));
+        counts.0.retain(|&(_, count)| count != 0);
+        counts
+    }
+
     /// Adds another slot's cells.
     pub fn add(&mut self, other: &impl Cells) {
         other.used().for_each(|(cell, count)| self.add_to(cell, count));

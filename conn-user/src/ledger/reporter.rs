@@ -1,6 +1,6 @@
 //! Gathers the parts of a report, and remembers what rates need of the last one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conn_common::connection::IN;
 use conn_common::counter;
@@ -32,6 +32,8 @@ pub(crate) struct Reporter<'a> {
     self_cost: Option<&'a SelfCostWatch>,
     sight: Sight,
     last: Option<(Instant, Baseline)>,
+    /// Reports are of counts that began to be counted so long ago, and have rates over that time.
+    over: Option<Duration>,
 }
 
 /// Reads the counts per remote address, and remembers what rates need of the last reading.
@@ -70,6 +72,7 @@ impl<'a> Reporter<'a> {
             self_cost: None,
             sight,
             last: None,
+            over: None,
         })
     }
 
@@ -90,9 +93,10 @@ impl<'a> Reporter<'a> {
         Ok(Self { sources: Some(SourceReader { top, reader, last: None }), ..self })
     }
 
-    /// The next report has these parts, as far as the session counts them, and no rates.
-    pub(crate) fn choose(&mut self, lifetimes: bool, sources: Option<TopSources>) {
+    /// The next report has these parts, as far as the session counts them. It has rates if its counts are those of a time.
+    pub(crate) fn choose(&mut self, lifetimes: bool, sources: Option<TopSources>, over: Option<Duration>) {
         self.last = None;
+        self.over = over;
         self.shows_lifetimes = lifetimes;
         if let Some(reader) = &mut self.sources {
             (reader.top, reader.last) = (sources, None);
@@ -153,7 +157,11 @@ impl<'a> Reporter<'a> {
         let counters = self.auditor.counters()?;
         let costs = self.auditor.programs().read();
         let self_cost = self.self_cost.map(|watch| watch.read(&costs, counters[counter::LOST as usize]));
-        let since = self.last.as_ref().map(|(then, last)| (last, (taken - *then).as_secs_f64()));
+        let nothing = Baseline::default();
+        let since = match self.over {
+            Some(over) => Some((&nothing, over.as_secs_f64())),
+            None => self.last.as_ref().map(|(then, last)| (last, (taken - *then).as_secs_f64())),
+        };
         let gathered = Gathered {
             unix_ns: clock::unix_now_ns(),
             ledger: &ledger,

@@ -34,7 +34,7 @@ pub fn probe(color: Color) -> Terminal {
 }
 
 /// The terminal of a client.
-fn described(text: &str, color: Color) -> Option<Terminal> {
+pub(crate) fn described(text: &str, color: Color) -> Option<Terminal> {
     let mut words = text.split(',');
     let width = words.next()?.parse().ok()?;
     let words: Vec<&str> = words.collect();

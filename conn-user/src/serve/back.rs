@@ -54,8 +54,8 @@ pub(crate) struct Asked {
 /// What the back answers from its own counts.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Counts per service port.
-    Stats(StatsSettings),
+    /// Counts per service port, and the terminal of the client.
+    Stats(StatsSettings, Option<String>),
     /// How many connections are open; a command answers if the ledger does not know.
     Count(CountSettings, Asked),
 }
@@ -281,7 +281,9 @@ impl Back {
                 }
                 None => {
                     // The receiver ends with the daemon.
-                    let _ = self.wanted.send(Wanted { of, report: Report::Stats(settings) });
+                    let _ = self
+                        .wanted
+                        .send(Wanted { of, report: Report::Stats(settings, asked.query.terminal) });
                     return Ok(());
                 }
             },

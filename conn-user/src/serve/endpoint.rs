@@ -156,6 +156,9 @@ impl Endpoint {
             Self::Lifetimes => &[&["min", "max", "top", "sort"], STREAM, OUTPUT, SOCKETS],
             Self::Stats => &[
                 &[
+                    "since",
+                    "rates",
+                    "plot",
                     "interval",
                     "timeout",
                     "lifetimes",

@@ -23,6 +23,7 @@ mod lookup;
 mod message;
 mod notify;
 pub mod openapi;
+mod past;
 mod peer;
 mod places;
 pub mod problem;

@@ -8,17 +8,19 @@ use crate::error::Error;
 use crate::filter::Filter;
 use crate::host::refusal::chain;
 use crate::kernel::pin::Service;
-use crate::ledger::auditor::{AuditError, When};
+use crate::ledger::auditor::{AuditError, Audited, When};
 use crate::ledger::metrics::{Exporter, NamedPorts};
 use crate::ledger::report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
+use crate::output::terminal;
 use crate::render::number_table::TableFormat;
-use crate::render::style::Terminal;
+use crate::render::style::Color;
 use crate::serve::back::{Report, Reported, Unknown, Wanted};
 use crate::serve::count;
 use crate::serve::earlier;
 use crate::serve::epoch::Epoch;
+use crate::serve::past::{Part, Past};
 use crate::serve::problem::Problem;
 use crate::settings::{ServeSettings, StatsSettings};
 
@@ -48,15 +50,22 @@ pub(crate) async fn run(
     let earlier = earlier::members(service);
     // Scrapes follow each other: a port keeps its series.
     let mut exporter = Exporter::new(NamedPorts::new(false), epoch.unix_ns);
+    let mut past = Past::begin(&board)?;
     let mut batch = Vec::new();
     loop {
-        wanted.recv_many(&mut batch, BATCH).await;
+        tokio::select! {
+            _ = wanted.recv_many(&mut batch, BATCH) => {}
+            () = past.due() => {
+                past.note(&board);
+                continue;
+            }
+        }
         // Requests that come during a reading get the next one.
         let (mut counts, mut stats) = (Vec::new(), Vec::new());
         for Wanted { of, report } in batch.drain(..) {
             match report {
                 Report::Count(settings, asked) => counts.push((of, settings, asked)),
-                Report::Stats(settings) => stats.push((of, settings)),
+                Report::Stats(settings, terminal) => stats.push((of, settings, terminal)),
             }
         }
         if !counts.is_empty() {
@@ -74,13 +83,18 @@ pub(crate) async fn run(
             continue;
         }
         let reading = board.audited(When::Due).await;
-        for (of, settings) in stats {
-            // The last report was for another client.
-            board.choose(settings.lifetimes, settings.sources);
+        for (of, settings, terminal) in stats {
             let answer = match &reading {
-                Ok(audited) => board
-                    .report_of(audited.clone(), &settings.filter)
-                    .map(|report| text(&settings, report, (epoch, &earlier), &mut exporter))
+                Ok(audited) => answer(&mut board, &past, audited.clone(), &settings)
+                    .map(|(report, part)| {
+                        let style = style(&settings, terminal.as_deref());
+                        match &part {
+                            Some(part) if part.is_drawn() => {
+                                (past.plot(part, &settings, &report, style.terminal), 0)
+                            }
+                            _ => text(&settings, report, &style, (epoch, &earlier, part), &mut exporter),
+                        }
+                    })
                     .map_err(|error| Unknown::Problem(problem(&error))),
                 Err(error) => Err(Unknown::Problem(problem(error))),
             };
@@ -96,11 +110,42 @@ fn problem(error: &AuditError) -> Problem {
     Problem { status: 500, parameter: None, message: chain(error), remedy }
 }
 
+/// The report that a client asks for, and the time that it is about if that is over.
+fn answer(
+    board: &mut Reporter<'_>,
+    past: &Past,
+    mut reading: Audited,
+    settings: &StatsSettings,
+) -> Result<(report::Report, Option<Part>), AuditError> {
+    let mut part = settings.history.map(|asked| past.part(asked, board)).transpose()?;
+    if let Some(part) = &mut part {
+        reading.ledger = std::mem::take(&mut part.ledger);
+    }
+    // The last report was for another client.
+    let over = part.as_ref().and_then(Part::rates_over);
+    board.choose(settings.lifetimes, settings.sources, over);
+    Ok((board.report_of(reading, &settings.filter)?, part))
+}
+
+/// How a report is written.
+fn style(settings: &StatsSettings, terminal: Option<&str>) -> ReportStyle {
+    ReportStyle {
+        format: settings.format,
+        services: settings.services.clone(),
+        all_ports: settings.all_ports,
+        proof: settings.proof,
+        header: settings.header,
+        is_repeated: false,
+        terminal: terminal.and_then(|text| terminal::described(text, Color::Never)).unwrap_or_default(),
+    }
+}
+
 /// The text of a report, and the exit status of the command.
 fn text(
     settings: &StatsSettings,
     mut report: report::Report,
-    (epoch, earlier): (&Epoch, &str),
+    style: &ReportStyle,
+    (epoch, earlier, part): (&Epoch, &str, Option<Part>),
     exporter: &mut Exporter,
 ) -> (String, u8) {
     let code = if settings.strict && report.missed() > 0 { 3 } else { 0 };
@@ -111,24 +156,19 @@ fn text(
     if settings.total {
         report.ports.clear();
     }
-    let style = ReportStyle {
-        format: settings.format,
-        services: settings.services.clone(),
-        all_ports: settings.all_ports,
-        proof: settings.proof,
-        header: settings.header,
-        is_repeated: false,
-        terminal: Terminal::default(),
-    };
-    let mut text = report.write(&style);
-    if settings.format == TableFormat::Json
-        && let Ok(epoch) = serde_json::to_string(epoch)
-        && text.ends_with("}\n")
-    {
-        text.truncate(text.len() - 2);
-        for part in [",\"epoch\":", &epoch, ",", earlier, "}\n"] {
-            text.push_str(part);
+    let mut text = report.write(style);
+    match (settings.format, &part) {
+        (TableFormat::Json, part) if text.ends_with("}\n") => {
+            // An epoch is text: that is JSON.
+            let epoch = serde_json::to_string(epoch).unwrap_or_default();
+            let since = part.as_ref().map(Part::member).unwrap_or_default();
+            text.truncate(text.len() - 2);
+            for part in [&since, ",\"epoch\":", &epoch, ",", earlier, "}\n"] {
+                text.push_str(part);
+            }
         }
+        (TableFormat::Table, Some(part)) => text.insert_str(0, &part.heading()),
+        _ => {}
     }
     (text, code)
 }

@@ -46,7 +46,7 @@ use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
 pub use crate::settings::serve::{Access, RulesSettings, ServeSettings};
-pub use crate::settings::stats::StatsSettings;
+pub use crate::settings::stats::{HistorySettings, StatsSettings};
 use crate::settings::words::{hook_set, kinds};
 
 /// Default size of the ring in bytes: room for 40,329 events.

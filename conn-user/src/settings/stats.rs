@@ -9,6 +9,7 @@ use crate::error::UsageError;
 use crate::event::sort_key::TopSources;
 use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
+use crate::filter::value::duration;
 use crate::host::lookup::Lookup;
 use crate::host::plan::HookSet;
 use crate::host::services::Services;
@@ -63,6 +64,36 @@ impl MetricsSettings {
     }
 }
 
+/// Counts of a time that is over, which the daemon keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// How long ago it began.
+    pub since: Duration,
+    /// Add rates per second.
+    pub rates: bool,
+    /// Draw it.
+    pub plot: bool,
+}
+
+impl HistorySettings {
+    fn new(args: &StatsArgs) -> Result<Option<Self>, UsageError> {
+        if !args.asks_for_history() {
+            return Ok(None);
+        }
+        if args.output == ReportFormat::Prometheus {
+            let complaint = "metrics are counts since the epoch: leave --since and --rates out";
+            return Err(UsageError::conflict("--output", complaint));
+        }
+        let usual = if args.plot { REACH } else { A_MINUTE };
+        let since = optional("--since", args.since.as_deref(), duration::parse)?.unwrap_or(usual);
+        Ok(Some(Self { since, rates: args.rates, plot: args.plot }))
+    }
+}
+
+/// The time of rates, and that of a plot.
+const A_MINUTE: Duration = Duration::from_secs(60);
+const REACH: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The settings of `conntrace stats`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "options that do not depend on each other")]
@@ -79,6 +110,8 @@ pub struct StatsSettings {
     pub timeout: Option<Duration>,
     /// Room for flows of UDP, a power of two.
     pub max_flows: u32,
+    /// Counts of a time that is over.
+    pub history: Option<HistorySettings>,
     /// A missed or uncounted step is an error at the end.
     pub strict: bool,
     /// Show only the sum.
@@ -128,6 +161,13 @@ impl StatsSettings {
                 }
             }
         }
+        let history = HistorySettings::new(args)?;
+        if history.is_some() && protocols != Protocols::TCP {
+            return Err(UsageError::conflict(
+                "--protocol",
+                "the daemon keeps the history of tcp: leave -p out",
+            ));
+        }
         let metrics = MetricsSettings::new(args, &filter, forwarded.is_some())?;
         Ok(Self {
             protocols,
@@ -136,6 +176,7 @@ impl StatsSettings {
             max_flows: room_for_flows(args.max_flows.as_deref(), protocols)?,
             interval: optional("--interval", args.interval.as_deref(), interval)?,
             timeout: optional("--timeout", args.timeout.as_deref(), timeout)?,
+            history,
             strict: args.strict,
             total: args.total,
             lifetimes: args.lifetimes,
