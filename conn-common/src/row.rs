@@ -15,7 +15,7 @@ pub struct SocketRow {
     /// The inode number of the socket that processes have open; of a subflow, the one of its MPTCP socket. 0 while no
     /// process has the socket, and if the run asks for no holders. See [`HolderRow::inode`].
     pub inode: u64,
-    /// Its traffic so far; of UDP only the queues.
+    /// Its traffic so far; of UDP, and of a listener in any case, only the queues.
     pub traffic: Traffic,
     /// For how long the connection has been established at the least, in ticks. 0 for mini-sockets, and if the run lists
     /// no traffic.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::complaint::Complaint;
@@ -71,6 +72,16 @@ pub enum Error {
     Taken {
         /// The path of the socket.
         socket: PathBuf,
+    },
+    /// The daemon cannot listen on an address.
+    #[error("listening on {address} failed")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+        /// What to do about it.
+        remedy: String,
     },
     /// The daemon refuses the request of a client.
     #[error("{text}")]
@@ -194,6 +205,7 @@ impl Error {
             Self::Map(error) => error.remedy().map(Cow::from),
             Self::Track(error) => error.remedy().map(Cow::from),
             Self::Taken { .. } => Some("stop it first, or choose another path with --socket".into()),
+            Self::Listen { remedy, .. } => Some(remedy.clone().into()),
             Self::Pin(error) => error.remedy().map(Cow::from),
             Self::Usage(_)
             | Self::Config { .. }

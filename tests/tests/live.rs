@@ -55,6 +55,7 @@ mod live {
     mod self_cost;
     mod serve;
     mod serve_access;
+    mod serve_address;
     mod serve_load;
     mod serve_past;
     mod serve_pins;

@@ -50,6 +50,7 @@ pub(crate) fn fill(tcp: Tcp, row: &mut SocketRow) -> bool {
         if let Some(drops) = tcp.drops() {
             (row.drops, row.known) = (drops, row.known | DROPS);
         }
+        (row.traffic.receive_queue, row.traffic.send_queue) = tcp.queues(true);
     }
     if config::LISTED.load() & LIST_TRAFFIC != 0 {
         let jiffies = now_jiffies();

@@ -19,7 +19,12 @@ use crate::settings::ServeSettings;
 pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
     let settings = &serve::configured(typed)?;
     if settings.check {
+        let warnings = serve::check(settings)?;
         let mut text = format!("{}: no mistakes\n", settings.config.display());
+        for warning in warnings {
+            // Writing into a string does not fail.
+            _ = writeln!(text, "warning: {warning}");
+        }
         for rule in &settings.rules {
             // Writing into a string does not fail.
             _ = writeln!(text, "{rule}");

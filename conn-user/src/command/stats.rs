@@ -21,7 +21,7 @@ use crate::kernel::session::Session;
 use crate::ledger::auditor::When;
 use crate::ledger::flow_report::FlowReport;
 use crate::ledger::flow_reporter::{FlowReporter, Swept};
-use crate::ledger::metrics::{Exporter, NamedPorts};
+use crate::ledger::metrics::{Exporter, NamedPorts, Parts};
 use crate::ledger::report::Report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
@@ -217,7 +217,9 @@ async fn watch(settings: &StatsSettings, mut reporters: Reporters<'_>) -> Result
             report.keep_totals();
         }
         let mut text = match &mut exporter {
-            Some(exporter) => exporter.text(report.tcp.as_ref(), report.udp.as_ref()),
+            Some(exporter) => {
+                exporter.text(Parts { tcp: report.tcp.as_ref(), udp: report.udp.as_ref(), own: None })
+            }
             None => report.write(&style),
         }
         .into_bytes();

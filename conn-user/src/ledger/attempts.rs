@@ -1,6 +1,7 @@
 //! Attempts that never become a connection, per local port: what the programs counted, and what a walk over the
 //! listeners adds.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use conn_common::attempt::PortAttempts;
@@ -57,6 +58,30 @@ pub(crate) struct Queues {
     pub half_open: u64,
     /// Packets that the listeners dropped since each began.
     pub drops: u64,
+    /// The accept queue of the fullest.
+    pub accept: AcceptQueue,
+}
+
+/// The accept queue of a listener, or of the fullest one of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AcceptQueue {
+    /// Connections that wait to be accepted.
+    pub length: u32,
+    /// How many may wait.
+    pub limit: u32,
+}
+
+impl AcceptQueue {
+    /// The one of the two that is nearer to its limit.
+    pub(crate) fn fuller(self, other: Self) -> Self {
+        let product = |one: Self, of: Self| u64::from(one.length) * (u64::from(of.limit) + 1);
+        match product(self, other).cmp(&product(other, self)) {
+            Ordering::Less => other,
+            // Of two that are equally full, the larger one stays, whichever the walk met first.
+            Ordering::Equal if other.limit > self.limit => other,
+            _ => self,
+        }
+    }
 }
 
 /// The queues at the time of a walk, compared with the ledger.
@@ -284,7 +309,7 @@ mod tests {
     #[test]
     fn abandoned_is_begun_less_children_less_half_open() {
         let still = ledger(100, 2, 12, Listeners { dropped: 5, dropped_before: 3, ..Listeners::default() });
-        let found = at_80(&still, &still, Queues { half_open: 20, drops: 4 });
+        let found = at_80(&still, &still, Queues { half_open: 20, drops: 4, ..Queues::default() });
         assert_eq!(found, Waiting { half_open: 20, abandoned: 70, dropped: 6 });
         // A port that has a listener and nothing else.
         let idle = ledger(0, 0, 0, Listeners::default());
@@ -295,8 +320,26 @@ mod tests {
     fn moving_port_never_counts_too_much() {
         let (before, after) =
             (ledger(100, 0, 10, Listeners::default()), ledger(150, 0, 50, Listeners::default()));
-        assert_eq!(at_80(&before, &after, Queues { half_open: 30, drops: 0 }).abandoned, 20);
-        assert_eq!(at_80(&before, &after, Queues { half_open: 300, drops: 0 }).abandoned, 0);
+        assert_eq!(
+            at_80(&before, &after, Queues { half_open: 30, drops: 0, ..Queues::default() }).abandoned,
+            20
+        );
+        assert_eq!(
+            at_80(&before, &after, Queues { half_open: 300, drops: 0, ..Queues::default() }).abandoned,
+            0
+        );
+    }
+
+    #[test]
+    fn the_fullest_queue_is_nearest_to_its_limit() {
+        let queue = |length, limit| AcceptQueue { length, limit };
+        for (one, other, fuller) in [
+            (queue(9, 10), queue(100, 4096), queue(9, 10)),
+            (queue(0, 10), queue(0, 128), queue(0, 128)),
+            (queue(1, 0), queue(5, 10), queue(1, 0)),
+        ] {
+            assert_eq!((one.fuller(other), other.fuller(one)), (fuller, fuller));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use conn_common::ledger::Totals;
 use conn_common::row::SocketRow;
 use conn_common::state;
 
-use crate::ledger::attempts::{self, Queues, Waiting};
+use crate::ledger::attempts::{self, AcceptQueue, Queues, Waiting};
 use crate::ledger::kernel_counters::SecondAudit;
 use crate::ledger::passages::{Part, Parts, Passages, STATES, bounds};
 use crate::ledger::reader::{Ledger, SHARED};
@@ -32,6 +32,8 @@ impl SocketTally {
             let queues = self.queues.entry(connection.dport).or_default();
             queues.half_open += u64::from(row.half_open);
             queues.drops += u64::from(row.drops);
+            let (length, limit) = (row.traffic.receive_queue, row.traffic.send_queue);
+            queues.accept = queues.accept.fuller(AcceptQueue { length, limit });
         } else if state::is_open(connection.state) {
             let part = (connection.netns, connection.direction, connection.dport);
             self.open.entry(part).or_default()[usize::from(state::slot(connection.state))] += 1;
@@ -118,6 +120,8 @@ pub(crate) struct Audit {
     pub phantoms: BTreeMap<u32, i64>,
     /// The queues of listeners, compared with the ledger, by port.
     pub waiting: BTreeMap<u16, Waiting>,
+    /// The accept queues of listeners, by port.
+    pub accept_queues: BTreeMap<u16, AcceptQueue>,
     /// The comparison with the kernel's counters.
     pub kernel: SecondAudit,
 }
@@ -152,7 +156,8 @@ impl Audit {
             sum.iter_mut().zip(states).for_each(|(sum, number)| *sum += number);
         }
         let waiting = attempts::waiting(before, after, &tally.queues);
-        let mut audit = Self { kernel_open: tally.total(), waiting, ..Self::default() };
+        let accept_queues = tally.queues.iter().map(|(&port, queues)| (port, queues.accept)).collect();
+        let mut audit = Self { kernel_open: tally.total(), waiting, accept_queues, ..Self::default() };
         let keys: BTreeSet<&Part> = now.keys().chain(sockets.keys()).collect();
         for &(netns, direction, port) in keys {
             let key = (netns, direction, port);

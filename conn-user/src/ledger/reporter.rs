@@ -151,6 +151,7 @@ impl<'a> Reporter<'a> {
         }
         ledger.attempts.retain(|&port, _| filter.matches_slot(IN, port));
         audit.found.waiting.retain(|&port, _| filter.matches_slot(IN, port));
+        audit.found.accept_queues.retain(|&port, _| filter.matches_slot(IN, port));
         let sight = self.sight;
         let sources = self.sources.as_mut().map(|sources| sources.read(sight)).transpose()?.flatten();
         let taken = Instant::now();

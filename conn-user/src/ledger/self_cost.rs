@@ -54,6 +54,15 @@ impl SelfCostWatch {
     }
 }
 
+/// Processor time of this process in seconds, and its memory in bytes, as far as they can be read.
+pub(crate) fn of_process() -> (Option<f64>, Option<u64>) {
+    let seconds = |time: nix::sys::time::TimeVal| time.num_microseconds() as f64 / 1e6;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
+    let cpu = usage.map(|usage| seconds(usage.user_time()) + seconds(usage.system_time()));
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    (cpu, kibibytes(&status, "VmRSS:"))
+}
+
 /// The cost of conntrace since its start. An unreadable number is none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct SelfCost {

@@ -1,6 +1,7 @@
 //! The back: the half of the daemon with privileges. It counts, starts commands, and takes requests of the front, which it
 //! reads again itself.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -19,6 +20,7 @@ use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
 use crate::host::lookup::HostLookup;
 use crate::output::journal;
+use crate::serve::address::Address;
 use crate::serve::channel::{self, Channel};
 use crate::serve::child::{self, Order, SELF};
 use crate::serve::count;
@@ -56,6 +58,13 @@ pub(crate) struct Asked {
 pub(crate) enum Report {
     /// Counts per service port, and the terminal of the client.
     Stats(StatsSettings, Option<String>),
+    /// All counts as metrics.
+    Metrics {
+        /// In `OpenMetrics`.
+        is_open: bool,
+        /// How many commands run for clients.
+        commands: usize,
+    },
     /// How many connections are open; a command answers if the ledger does not know.
     Count(CountSettings, Asked),
 }
@@ -89,7 +98,11 @@ pub(crate) enum Unknown {
 
 /// What the back has for the whole of its life.
 #[derive(Debug)]
-pub(crate) struct Back {
+pub(crate) struct Back<'a> {
+    /// The sockets for scrapers.
+    pub(crate) addresses: &'a [Address],
+    /// Lines that clients of shared streams lost, as the fronts say.
+    pub(crate) lines_lost: Cell<u64>,
     /// The socket for clients.
     pub(crate) listener: OwnedFd,
     /// What the front needs to know.
@@ -119,7 +132,7 @@ struct Front {
     heard: Instant,
 }
 
-impl Back {
+impl Back<'_> {
     /// Answers the requests of the front, and starts it again when it ends. Never returns but by an error.
     ///
     /// # Errors
@@ -173,8 +186,9 @@ impl Back {
         }
         command.args(std::iter::repeat_n("-v", usize::from(self.verbose))).kill_on_drop(true);
         let process = command.spawn().map_err(context)?;
-        let listener = [self.listener.as_fd()];
-        channel.send(&Reply::Setup(self.setup.borrow().clone()), &listener).await.map_err(context)?;
+        let addresses = self.addresses.iter().map(|address| address.socket.as_fd());
+        let sockets: Vec<_> = [self.listener.as_fd()].into_iter().chain(addresses).collect();
+        channel.send(&Reply::Setup(self.setup.borrow().clone()), &sockets).await.map_err(context)?;
         Ok(Front { process, channel, orders: HashMap::new(), number, heard: Instant::now() })
     }
 
@@ -228,7 +242,10 @@ impl Back {
                                 notify::ready();
                             }
                         }
-                        Request::Alive { .. } => notify::alive(),
+                        Request::Alive { lines_lost, .. } => {
+                            self.lines_lost.update(|all| all.saturating_add(lines_lost));
+                            notify::alive();
+                        }
                         Request::Run { id, query } => {
                             match self.judge(query, descriptors) {
                                 Ok(asked) => self.begin(front, id, asked, places, ended).await?,
@@ -247,6 +264,13 @@ impl Back {
     fn judge(&self, query: Query, descriptors: Vec<OwnedFd>) -> Result<Asked, Problem> {
         let unknown = |why: &str| Problem::new(500, format!("the client is not known: {why}"), "ask again");
         let client = descriptors.into_iter().next().ok_or_else(|| unknown("no connection came"))?;
+        if self.addresses.iter().any(|address| address.is_of(&client)) {
+            // Whoever it is, it gets what names no process.
+            if !Endpoint::ON_ADDRESS.contains(&query.endpoint) {
+                return Err(Problem::new(404, "there is no such path on an address", "ask the Unix socket"));
+            }
+            return Ok(Asked { query, uid: u32::MAX, rights: Rights::NOBODY });
+        }
         // A connection to the socket for clients, not one that the front has made itself.
         let name = |socket: &OwnedFd| getsockname::<UnixAddr>(socket.as_raw_fd());
         if name(&client).ok() != name(&self.listener).ok() {
@@ -269,6 +293,12 @@ impl Back {
         let of = (front.number, id);
         if asked.query.endpoint == Endpoint::Health {
             return self.answer(front, id, Ok((self.health(places), 0))).await;
+        }
+        if asked.query.endpoint == Endpoint::Metrics {
+            let (is_open, commands) = (asked.query.is_open_metrics(), places.taken());
+            // The receiver ends with the daemon.
+            let _ = self.wanted.send(Wanted { of, report: Report::Metrics { is_open, commands } });
+            return Ok(());
         }
         let lookup = ClientLookup { names: &self.names, rights: asked.rights };
         let problem = match asked.query.settings(&lookup, asked.rights) {

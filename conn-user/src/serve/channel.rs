@@ -16,9 +16,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::output::async_fd::register;
 use crate::serve::message::MAX_PACKET;
+use crate::settings::MAX_ADDRESSES;
 
-/// How many descriptors come with a message.
-pub(crate) const DESCRIPTORS: usize = 3;
+/// How many descriptors come with a message at the most: the sockets of a setup.
+pub(crate) const DESCRIPTORS: usize = 1 + MAX_ADDRESSES;
 
 /// One end, which sends `S` and receives `R`.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl<S: Serialize, R: DeserializeOwned> Channel<S, R> {
         Ok(Self { socket: register(File::from(end), interest)?, types: PhantomData })
     }
 
-    /// Sends a message with its descriptors: none, or [`DESCRIPTORS`].
+    /// Sends a message with its descriptors: [`DESCRIPTORS`] at the most.
     ///
     /// # Errors
     /// The other half is gone.
@@ -129,7 +130,7 @@ mod tests {
             assert_eq!(back.receive().await.unwrap().unwrap().0, Request::Ready);
 
             let (reader, writer) = io::pipe().unwrap();
-            let ends = [reader.as_fd(), reader.as_fd(), reader.as_fd()];
+            let ends = [reader.as_fd(); DESCRIPTORS];
             back.send(&Reply::Started { id: 7 }, &ends).await.unwrap();
             let (reply, descriptors) = front.receive().await.unwrap().unwrap();
             assert_eq!((reply, descriptors.len()), (Reply::Started { id: 7 }, DESCRIPTORS));

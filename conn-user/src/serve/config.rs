@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::slice;
 
 use serde::Deserialize;
+use toml::Spanned;
 
+use crate::complaint::as_typed;
 use crate::error::Error;
 use crate::event::sort_key::SourceGroup;
 use crate::host::services::Services;
-use crate::serve::alarm::file::{self, RuleTable};
-use crate::settings::{Access, ServeSettings};
+use crate::serve::alarm::file::{self, Ports, RuleTable};
+use crate::settings::{Access, MAX_ADDRESSES, MAX_PORTS, ServeSettings};
 
 /// The file, as written. `packaging/conntrace.toml` documents each key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,6 +34,10 @@ pub(crate) struct Config {
     lifetimes: Option<bool>,
     /// Remote addresses are counted.
     sources: Option<Sources>,
+    /// The addresses on which metrics are to be had.
+    listen: Option<Spanned<OneOrMore>>,
+    /// Ports whose outgoing connections have metrics of their own.
+    ports: Option<Vec<Ports>>,
     /// The most clients at the same time.
     clients: Option<usize>,
     /// The most clients of one user other than root.
@@ -60,6 +68,14 @@ impl Sources {
             Self::Prefix => Some(SourceGroup::Prefix),
         }
     }
+}
+
+/// An address, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "write one address, or a list of them: [\"127.0.0.1:9436\"]")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 /// The most clients that a file may ask for: each takes a descriptor.
@@ -117,6 +133,9 @@ fn merged(
         transient: settings.transient || config.transient.unwrap_or_default(),
         lifetimes: config.lifetimes.unwrap_or(settings.lifetimes),
         sources: config.sources.map_or(settings.sources, Sources::group),
+        listen: config.listen.map_or(Ok(Vec::new()), |listen| addresses(text, &listen))?,
+        ports: file::ports(&config.ports.unwrap_or_default(), MAX_PORTS, services)
+            .map_err(|why| format!("ports: {why}"))?,
         clients: limited("clients", config.clients, settings.clients)?,
         clients_per_user: limited("clients_per_user", config.clients_per_user, settings.clients_per_user)?,
         state: state.unwrap_or_else(|| settings.state.clone()),
@@ -124,6 +143,33 @@ fn merged(
         rules: file::rules(text, &config.rule, services)?,
         ..settings.clone()
     })
+}
+
+/// The addresses of the key `listen`.
+fn addresses(text: &str, listen: &Spanned<OneOrMore>) -> Result<Vec<SocketAddr>, String> {
+    let listed = match listen.get_ref() {
+        OneOrMore::One(one) => slice::from_ref(one),
+        OneOrMore::More(listed) => listed,
+    };
+    let wrong = |why: String| Err(file::placed(text, listen.span(), &why));
+    if listed.len() > MAX_ADDRESSES {
+        return wrong(format!("there are {} addresses, and {MAX_ADDRESSES} are the most", listed.len()));
+    }
+    let mut addresses = Vec::new();
+    for typed in listed {
+        match typed.parse::<SocketAddr>() {
+            Err(_) => {
+                return wrong(format!(
+                    "{} is no address: write numbers, 127.0.0.1:9436 or [::1]:9436",
+                    as_typed(typed)
+                ));
+            }
+            Ok(address) if address.port() == 0 => return wrong("the port must not be 0".into()),
+            Ok(address) if addresses.contains(&address) => return wrong(format!("{address} is there twice")),
+            Ok(address) => addresses.push(address),
+        }
+    }
+    Ok(addresses)
 }
 
 #[cfg(test)]
@@ -162,6 +208,31 @@ mod tests {
         assert!(read("clients = \"many\"").contains("line 1, column 11"));
         assert_eq!(read("clients = 0"), "clients: 0 is not between 1 and 4096");
         assert_eq!(read("socket = \"s\""), "socket: the path must be absolute: begin it with /");
+    }
+
+    #[test]
+    fn addresses_and_ports_are_read() {
+        let read = |text: &str| read(text, &ServeArgs::default());
+        let settings = read("listen = \"127.0.0.1:9436\"\nports = [\"https\", 53, \"8000-8100\"]").unwrap();
+        assert_eq!(settings.listen, ["127.0.0.1:9436".parse().unwrap()]);
+        assert_eq!(settings.ports, [(443, 443), (53, 53), (8000, 8100)]);
+        let both = read("listen = [\"127.0.0.1:9436\", \"[::1]:9436\"]").unwrap();
+        assert_eq!(both.listen.len(), 2);
+        for (text, wrong) in [
+            ("listen = \"localhost:9436\"", "line 1, column 10: \"localhost:9436\" is no address"),
+            ("listen = [\"127.0.0.1:9436\", \"[::1]\"]", "line 1, column 10: \"[::1]\" is no address"),
+            ("listen = \"127.0.0.1:0\"", "the port must not be 0"),
+            ("listen = [\"[::1]:1\", \"[::1]:1\"]", "there twice"),
+            ("listen = 9436", "write one address, or a list"),
+            ("ports = [true]", "write a port, or a list"),
+            ("ports = [\"1-600\"]", "ports: 600 ports, and 512 are the most"),
+            ("ports = [\"nothing\"]", "unknown service"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(wrong), "{text}: {said}");
+        }
+        let many: Vec<String> = (1..=9).map(|port| format!("\"[::1]:{port}\"")).collect();
+        assert!(read(&format!("listen = [{}]", many.join(","))).unwrap_err().contains("8 are the most"));
     }
 
     #[test]
@@ -221,6 +292,8 @@ mod tests {
             "bpffs",
             "lifetimes",
             "sources",
+            "listen",
+            "ports",
             "clients",
             "clients_per_user",
             "state",

@@ -17,6 +17,8 @@ pub enum Endpoint {
     Lifetimes,
     /// The state of the daemon.
     Health,
+    /// The counts as metrics.
+    Metrics,
 }
 
 /// An option that clients may not use, and why.
@@ -86,10 +88,12 @@ const STREAM_REFUSED: &[Refused] =
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Count, Self::Stats, Self::List, Self::Events, Self::Lifetimes, Self::Health];
+    pub const ALL: [Self; 7] =
+        [Self::Count, Self::Stats, Self::List, Self::Events, Self::Lifetimes, Self::Health, Self::Metrics];
+    /// Those that answer on an address: they name no process and no remote address.
+    pub const ON_ADDRESS: [Self; 2] = [Self::Metrics, Self::Health];
 
-    /// The path, with the version of the interface.
+    /// The path, with the version of the interface; scrapers expect `/metrics`.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Count => "/v1/count",
@@ -98,6 +102,7 @@ impl Endpoint {
             Self::Events => "/v1/events",
             Self::Lifetimes => "/v1/lifetimes",
             Self::Health => "/v1/health",
+            Self::Metrics => "/metrics",
         }
     }
 
@@ -106,7 +111,7 @@ impl Endpoint {
         Self::ALL.into_iter().find(|endpoint| endpoint.path() == path)
     }
 
-    /// The command whose options are the parameters; `health` has none.
+    /// The command whose options are the parameters; `health` and `metrics` have none.
     pub const fn command(self) -> Option<&'static str> {
         match self {
             Self::Count => Some("count"),
@@ -114,7 +119,7 @@ impl Endpoint {
             Self::List => Some("list"),
             Self::Events => Some("events"),
             Self::Lifetimes => Some("life"),
-            Self::Health => None,
+            Self::Health | Self::Metrics => None,
         }
     }
 
@@ -134,6 +139,7 @@ impl Endpoint {
                 "Each connection when it ends: lifetime, process and reason, until the client leaves"
             }
             Self::Health => "Version, epoch and clients of the daemon",
+            Self::Metrics => "All counts as metrics, in OpenMetrics or the older text, as Accept chooses",
         }
     }
 
@@ -142,9 +148,9 @@ impl Endpoint {
         matches!(self, Self::Events | Self::Lifetimes)
     }
 
-    /// True if the daemon's own counts answer, and equal requests that wait at the same time get one answer.
+    /// True if the daemon itself answers, and equal requests that wait at the same time get one answer.
     pub const fn is_shared(self) -> bool {
-        matches!(self, Self::Count | Self::Stats)
+        matches!(self, Self::Count | Self::Stats | Self::Health | Self::Metrics)
     }
 
     /// The long options that are parameters.
@@ -179,14 +185,14 @@ impl Endpoint {
                 ],
                 FLOWS,
             ],
-            Self::Health => &[],
+            Self::Health | Self::Metrics => &[],
         };
         own.concat()
     }
 
     /// The long options that clients may not use.
     pub(crate) fn refused(self) -> Vec<Refused> {
-        let of_owners: &[Refused] = if matches!(self, Self::Stats | Self::Health) {
+        let of_owners: &[Refused] = if matches!(self, Self::Stats | Self::Health | Self::Metrics) {
             &[]
         } else {
             &[(VIEWER, "the daemon looks which user asks")]

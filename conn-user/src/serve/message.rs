@@ -51,13 +51,15 @@ pub(crate) enum Request {
     Alive {
         /// How many clients it has.
         clients: usize,
+        /// How many lines clients of shared streams lost since the last such message.
+        lines_lost: u64,
     },
 }
 
 /// From the back to the front.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// First of all. The socket for clients comes with it.
+    /// First of all. The socket for clients comes with it, and behind it those of addresses.
     Setup(Setup),
     /// Three descriptors come with it: standard output and standard error of the command, and a pipe that ends or has a
     /// byte when the command is ready.

@@ -3,6 +3,7 @@
 //! Two processes share the work. The `back` has the privileges: it counts, and starts commands for clients. The `front`
 //! speaks to clients and has no privilege. The front sends typed requests to the back over a socket pair.
 
+mod address;
 pub(crate) mod alarm;
 pub(crate) mod answers;
 mod back;
@@ -20,6 +21,7 @@ pub(crate) mod front;
 mod listener;
 mod lookout;
 mod lookup;
+mod media;
 mod message;
 mod notify;
 pub mod openapi;
@@ -30,6 +32,7 @@ pub mod problem;
 mod query;
 mod reports;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +44,7 @@ use crate::host::lookup::HostLookup;
 use crate::host::name_service;
 use crate::kernel::pin::Service;
 use crate::output::{journal, stderr};
+use crate::serve::address::Address;
 use crate::serve::alarm::keeper::Keeper;
 use crate::serve::back::Back;
 use crate::serve::epoch::Epoch;
@@ -76,14 +80,30 @@ pub(crate) fn open(settings: &ServeSettings) -> Result<Socket, Error> {
             settings.group
         );
     }
-    Ok(Socket { listener: Listener::open(&settings.socket, group, settings.access)?, group })
+    let listener = Listener::open(&settings.socket, group, settings.access)?;
+    for warning in settings.listen.iter().copied().filter_map(address::warning) {
+        log::warn!("{warning}");
+    }
+    let addresses = settings.listen.iter().copied().map(Address::open).collect::<Result<_, _>>()?;
+    Ok(Socket { listener, addresses, group })
 }
 
-/// The socket for clients.
+/// The sockets for clients.
 #[derive(Debug)]
 pub(crate) struct Socket {
     listener: Listener,
+    /// The sockets for scrapers.
+    addresses: Vec<Address>,
     group: Option<u32>,
+}
+
+/// What is to be known of the addresses of a configuration before a start: warnings.
+///
+/// # Errors
+/// This host does not have an address.
+pub(crate) fn check(settings: &ServeSettings) -> Result<Vec<String>, Error> {
+    settings.listen.iter().try_for_each(|&address| Address::check(address))?;
+    Ok(settings.listen.iter().copied().filter_map(address::warning).collect())
 }
 
 /// The settings with those of the configuration file.
@@ -115,6 +135,8 @@ pub(crate) async fn run(
     let mut lookout = Lookout::new(service)?;
     let found = USERS.iter().find_map(|user| name_service::local_user(user));
     let back = Back {
+        addresses: &socket.addresses,
+        lines_lost: Cell::new(0),
         listener: socket.listener.socket.try_clone().map_err(error)?,
         setup: watch::Sender::new(Setup {
             group: socket.group,
@@ -143,7 +165,7 @@ pub(crate) async fn run(
     let done = tokio::select! {
         done = back.run(reports) => done,
         never = keeper.run(rules.subscribe()) => match never {},
-        failed = reports::run(settings, service, &epoch, requests, reported) => match failed {
+        failed = reports::run(settings, service, &epoch, &back.lines_lost, requests, reported) => match failed {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
@@ -172,12 +194,13 @@ async fn reload(
                 let fixed = |of: &ServeSettings| {
                     let ServeSettings { socket, group, pins, state, sendmail, .. } = of.clone();
                     let paths = (socket, group, pins, state, sendmail);
-                    (paths, of.access, of.transient, of.lifetimes, of.sources)
+                    let scrapes = (of.listen.clone(), of.ports.clone());
+                    (paths, scrapes, of.access, of.transient, of.lifetimes, of.sources)
                 };
                 if fixed(&new) != fixed(settings) {
                     log::warn!(
-                        "socket, group, access, bpffs, transient, lifetimes, sources, state and sendmail change at the next \
-                         start"
+                        "socket, listen, ports, group, access, bpffs, transient, lifetimes, sources, state and sendmail \
+                         change at the next start"
                     );
                 }
                 setup.send_modify(|setup| {

@@ -5,7 +5,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Cli;
 use crate::serve::endpoint::Endpoint;
+use crate::serve::media::{OLDER_METRICS, OPEN_METRICS};
 use crate::serve::query::{FILTER, TERMINAL, TZ};
+
+/// What most answers are.
+const RECORDS: &str = "Records of conntrace -o json";
 
 /// The document, as text.
 pub fn text() -> String {
@@ -49,10 +53,13 @@ fn path(endpoint: Endpoint, cli: &Command) -> Value {
             }));
         }
     }
-    let content = match endpoint {
-        Endpoint::List | Endpoint::Events | Endpoint::Lifetimes => "application/x-ndjson",
-        Endpoint::Count | Endpoint::Stats | Endpoint::Health => "application/json",
+    let (description, types): (_, &[&str]) = match endpoint {
+        Endpoint::List | Endpoint::Events | Endpoint::Lifetimes => (RECORDS, &["application/x-ndjson"]),
+        Endpoint::Count | Endpoint::Stats => (RECORDS, &["application/json"]),
+        Endpoint::Health => ("The state", &["application/json"]),
+        Endpoint::Metrics => ("The families of docs/metrics.md", &[OPEN_METRICS, OLDER_METRICS]),
     };
+    let content: Map<String, Value> = types.iter().map(|&of| (of.to_owned(), json!({}))).collect();
     let epoch = json!({ "description": "When counting began", "schema": { "type": "string" } });
     let refused = |description: &str| {
         let schema = json!({ "$ref": "#/components/schemas/Error" });
@@ -65,9 +72,9 @@ fn path(endpoint: Endpoint, cli: &Command) -> Value {
             "parameters": parameters,
             "responses": {
                 "200": {
-                    "description": "Records of conntrace -o json",
+                    "description": description,
                     "headers": { "Conntrace-Epoch": epoch },
-                    "content": { content: {} },
+                    "content": content,
                 },
                 "400": refused("A parameter is wrong, or not for clients"),
                 "403": refused("The user may not ask"),

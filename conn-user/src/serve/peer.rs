@@ -58,6 +58,9 @@ pub(crate) enum Rights {
 }
 
 impl Rights {
+    /// Of a client that no kernel vouches for: it owns no process.
+    pub(crate) const NOBODY: Self = Self::Own(u32::MAX);
+
     /// The user whose processes it may see; `None` for all.
     pub(crate) const fn viewer(self) -> Option<u32> {
         match self {

@@ -22,6 +22,9 @@ pub(crate) const TERMINAL: &str = "terminal";
 pub(crate) const TZ: &str = "tz";
 /// The option that says whose processes a run shows.
 pub(crate) const VIEWER: &str = "viewer";
+/// The formats of metrics, as the argument that the answer's type is made of.
+const OPEN_FORMAT: &str = "--output=openmetrics";
+const OLDER_FORMAT: &str = "--output=prometheus";
 /// The longest time zone.
 const MAX_TZ: usize = 64;
 
@@ -137,6 +140,16 @@ impl Query {
         let has =
             |name: &str| self.args.iter().take_while(|arg| *arg != "--").any(|arg| arg.starts_with(name));
         self.endpoint == Endpoint::Stats && (has("--interval=") || has("--timeout="))
+    }
+
+    /// Chooses the format of metrics.
+    pub(crate) fn choose_metrics(&mut self, is_open: bool) {
+        self.args = vec![if is_open { OPEN_FORMAT } else { OLDER_FORMAT }.to_owned()];
+    }
+
+    /// True of metrics in `OpenMetrics`.
+    pub(crate) fn is_open_metrics(&self) -> bool {
+        self.args == [OPEN_FORMAT]
     }
 
     /// True if equal requests that wait at the same time get one answer.

@@ -1,5 +1,6 @@
 //! The reports of `/v1/stats`: from the counts of the daemon itself, one reading at a time.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 
 use tokio::sync::mpsc;
@@ -9,7 +10,7 @@ use crate::filter::Filter;
 use crate::host::refusal::chain;
 use crate::kernel::pin::Service;
 use crate::ledger::auditor::{AuditError, Audited, When};
-use crate::ledger::metrics::{Exporter, NamedPorts};
+use crate::ledger::metrics::{Exporter, NamedPorts, Own, Parts};
 use crate::ledger::report;
 use crate::ledger::report_text::ReportStyle;
 use crate::ledger::reporter::Reporter;
@@ -27,7 +28,7 @@ use crate::settings::{ServeSettings, StatsSettings};
 /// How many requests one reading answers.
 const BATCH: usize = 1024;
 
-/// Makes the reports that are wanted. Never returns but by an error.
+/// Makes the reports that are wanted. `lines_lost`: by clients of streams. Never returns but by an error.
 ///
 /// # Errors
 /// The maps of the session cannot be opened.
@@ -35,6 +36,7 @@ pub(crate) async fn run(
     settings: &ServeSettings,
     service: &Service,
     epoch: &Epoch,
+    lines_lost: &Cell<u64>,
     mut wanted: mpsc::UnboundedReceiver<Wanted>,
     reported: mpsc::UnboundedSender<Reported>,
 ) -> Result<Infallible, Error> {
@@ -49,7 +51,8 @@ pub(crate) async fn run(
     }
     let earlier = earlier::members(service);
     // Scrapes follow each other: a port keeps its series.
-    let mut exporter = Exporter::new(NamedPorts::new(false), epoch.unix_ns);
+    let names = NamedPorts::new(false).with(settings.ports.clone());
+    let mut exporter = Exporter::new(names, epoch.unix_ns);
     let mut past = Past::begin(&board)?;
     let mut batch = Vec::new();
     loop {
@@ -61,11 +64,12 @@ pub(crate) async fn run(
             }
         }
         // Requests that come during a reading get the next one.
-        let (mut counts, mut stats) = (Vec::new(), Vec::new());
+        let (mut counts, mut stats, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
         for Wanted { of, report } in batch.drain(..) {
             match report {
                 Report::Count(settings, asked) => counts.push((of, settings, asked)),
                 Report::Stats(settings, terminal) => stats.push((of, settings, terminal)),
+                Report::Metrics { is_open, commands } => scrapes.push((of, is_open, commands)),
             }
         }
         if !counts.is_empty() {
@@ -79,10 +83,25 @@ pub(crate) async fn run(
                 let _ = reported.send(Reported { of, answer });
             }
         }
-        if stats.is_empty() {
+        if stats.is_empty() && scrapes.is_empty() {
             continue;
         }
         let reading = board.audited(When::Due).await;
+        for (of, is_open, commands) in scrapes {
+            board.choose(true, None, None);
+            let answer = match &reading {
+                Ok(audited) => board.report_of(audited.clone(), &all).map_err(|error| problem(&error)),
+                Err(error) => Err(problem(error)),
+            };
+            let answer = answer.map(|report| {
+                let is_pinned = service.pinned.as_ref().is_some_and(|pinned| pinned.harm().is_empty());
+                let own = Own::now(is_pinned, commands, lines_lost.get());
+                let reports = Parts { tcp: Some(&report), udp: None, own: Some(&own) };
+                (if is_open { exporter.open_metrics(reports) } else { exporter.text(reports) }, 0)
+            });
+            // The receiver ends with the daemon.
+            let _ = reported.send(Reported { of, answer: answer.map_err(Unknown::Problem) });
+        }
         for (of, settings, terminal) in stats {
             let answer = match &reading {
                 Ok(audited) => answer(&mut board, &past, audited.clone(), &settings)
@@ -151,7 +170,10 @@ fn text(
     let code = if settings.strict && report.missed() > 0 { 3 } else { 0 };
     if let Some(metrics) = &settings.metrics {
         let mut chosen = metrics.chosen_ports.then(|| Exporter::new(NamedPorts::new(true), epoch.unix_ns));
-        return (chosen.as_mut().unwrap_or(exporter).text(Some(&report), None), code);
+        return (
+            chosen.as_mut().unwrap_or(exporter).text(Parts { tcp: Some(&report), ..Parts::default() }),
+            code,
+        );
     }
     if settings.total {
         report.ports.clear();

@@ -45,7 +45,7 @@ pub use crate::settings::munin::MuninSettings;
 use crate::settings::numbers::{count, timeout, top};
 use crate::settings::protocols::protocols;
 use crate::settings::ring_bytes::ring_bytes;
-pub use crate::settings::serve::{Access, RulesSettings, ServeSettings};
+pub use crate::settings::serve::{Access, MAX_ADDRESSES, MAX_PORTS, RulesSettings, ServeSettings};
 pub use crate::settings::stats::{HistorySettings, StatsSettings};
 use crate::settings::words::{hook_set, kinds};
 

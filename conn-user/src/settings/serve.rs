@@ -1,5 +1,6 @@
 //! The settings of the daemon from the options of `serve`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::serve::DEFAULT_SOCKET;
@@ -22,6 +23,10 @@ const DEFAULT_SENDMAIL: &str = "/usr/sbin/sendmail";
 /// The most clients at the same time, and those of one user other than root.
 const CLIENTS: usize = 256;
 const CLIENTS_OF_A_USER: usize = 16;
+/// How many addresses the daemon listens on at the most.
+pub const MAX_ADDRESSES: usize = 8;
+/// How many ports may have metrics of their own for outgoing connections.
+pub const MAX_PORTS: usize = 512;
 /// The longest path of a socket, `sun_path` in include/uapi/linux/un.h without its NUL.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -65,6 +70,10 @@ pub struct ServeSettings {
     pub lifetimes: bool,
     /// Remote addresses are counted, too, or their prefixes.
     pub sources: Option<SourceGroup>,
+    /// The addresses on which metrics are to be had, [`MAX_ADDRESSES`] at the most.
+    pub listen: Vec<SocketAddr>,
+    /// Ranges of ports whose outgoing connections have metrics of their own, both ends included.
+    pub ports: Vec<(u16, u16)>,
     /// The most clients at the same time.
     pub clients: usize,
     /// The most clients of one user other than root.
@@ -110,6 +119,8 @@ impl ServeSettings {
             transient: args.transient,
             lifetimes: false,
             sources: None,
+            listen: Vec::new(),
+            ports: Vec::new(),
             clients: CLIENTS,
             clients_per_user: CLIENTS_OF_A_USER,
             state: DEFAULT_STATE.into(),

@@ -97,9 +97,12 @@ families! {
     RECEIVED: "tcp_received" in Bytes, Counter, BY_PORT, "Payload that connections which ended had received";
     RETRANSMITS: "tcp_retransmits", Counter, BY_PORT, "Segments that connections which ended had sent again";
     LISTENERS: "tcp_listeners", Gauge, &["port"], "Sockets that listen";
+    ACCEPT_QUEUE: "tcp_accept_queue", Gauge, &["port"], "Connections that wait to be accepted, at the fullest listener; as old as the audit";
+    ACCEPT_LIMIT: "tcp_accept_queue_limit", Gauge, &["port"], "How many may wait to be accepted, at the fullest listener";
     HALF_OPEN: "tcp_half_open", Gauge, &["port"], "Requests that wait for the end of their handshake";
     ATTEMPTS: "tcp_attempts", Counter, &["port"], "Requests that began a handshake";
     REFUSED: "tcp_syns_refused", Counter, &[], "SYNs that this host answered with a reset";
+    REFUSED_PORTS: "tcp_refused_ports", Gauge, &[], "Ports of this host at which a SYN was refused since counting began";
     HANDSHAKE: "tcp_handshake_duration" in Seconds, Histogram, BY_PORT, "From the attempt to the end of the handshake; the sum is at most 9 % off";
     LIFETIME: "tcp_connection_duration" in Seconds, Histogram, BY_PORT, "From the attempt to the end, of established connections; the sum is at most 9 % off";
     UDP_BEGUN: "udp_flows_begun", Counter, BY_PORT, "Flows whose first packet was seen";
@@ -112,6 +115,13 @@ families! {
     UDP_RECEIVED_PACKETS: "udp_received_packets", Counter, BY_PORT, "Packets that flows which ended had received";
     UDP_DROPPED: "udp_dropped_packets", Counter, &["port"], "Packets that found a receive buffer full";
     UDP_UNTRACKED: "udp_untracked_packets", Counter, &[], "Packets of flows for which the table had no room";
+    TRACKED: "conntrack_entries", Gauge, &[], "Entries in the kernel's table of connection tracking, in the daemon's network namespace";
+    TRACKED_LIMIT: "conntrack_entries_limit", Gauge, &[], "How many entries the table may have";
+    PINNED: "pinned", Gauge, &[], "1 if the counts outlive the daemon: they are pinned, and the pins are whole";
+    COMMANDS: "commands", Gauge, &[], "Commands that the daemon runs for clients";
+    LINES_LOST: "stream_lines_lost", Counter, &[], "Lines that slow clients of shared streams lost since the daemon started";
+    SELF_CPU: "self_cpu" in Seconds, Counter, &[], "Processor time of the counting process since it started";
+    SELF_MEMORY: "self_memory" in Bytes, Gauge, &[], "Memory of the counting process";
     FOLDED: "ports_folded", Gauge, &[], "Ports without a series of their own: their counts are in port=\"other\"";
     EXACT: "exact", Gauge, &["protocol"], "1 if the identity holds, the audit found no difference, and no count failed";
     DIFFERENCES: "audit_differences", Gauge, &["protocol"], "Differences between the counts and the kernel, as the last audit found them";

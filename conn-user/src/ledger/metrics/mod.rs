@@ -1,6 +1,7 @@
 //! Reports as metrics for Prometheus: one text of one reading, so that sums agree within it.
 
 pub mod family;
+mod own;
 mod ports;
 mod samples;
 
@@ -19,11 +20,23 @@ use prometheus_client::registry::Registry;
 use crate::ledger::flow_report::FlowReport;
 use crate::ledger::report::{ENDED, FAILED, PortCounts, Report, RowKey, direction_name};
 use family::Family;
+pub(crate) use own::Own;
 pub(crate) use ports::NamedPorts;
 use samples::{Samples, Value};
 
 /// Buckets of [`histogram`] between two classic buckets: two octaves.
 const STEP: usize = 2 << histogram::SCALE;
+
+/// What metrics are made of: the reports that there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parts<'a> {
+    /// The counts of TCP.
+    pub tcp: Option<&'a Report>,
+    /// The counts of UDP.
+    pub udp: Option<&'a FlowReport>,
+    /// The state of the daemon.
+    pub own: Option<&'a Own>,
+}
 
 /// Makes metrics of reports.
 #[derive(Debug)]
@@ -40,20 +53,23 @@ impl Exporter {
     }
 
     /// The text of the format 0.0.4, which every version of Prometheus reads, and `node_exporter`'s textfile collector.
-    pub(crate) fn text(&mut self, tcp: Option<&Report>, udp: Option<&FlowReport>) -> String {
-        older(&self.open_metrics(tcp, udp))
+    pub(crate) fn text(&mut self, reports: Parts<'_>) -> String {
+        older(&self.open_metrics(reports))
     }
 
     /// The text of `OpenMetrics` 1.0.
-    pub(crate) fn open_metrics(&mut self, tcp: Option<&Report>, udp: Option<&FlowReport>) -> String {
+    pub(crate) fn open_metrics(&mut self, reports: Parts<'_>) -> String {
         let mut samples = Samples::default();
         samples.add(&family::BUILD, &[env!("CARGO_PKG_VERSION")], Value::Fact);
         samples.add(&family::START, &[], Value::Seconds(self.start));
-        if let Some(report) = tcp {
+        if let Some(report) = reports.tcp {
             self.add_tcp(&mut samples, report);
         }
-        if let Some(report) = udp {
+        if let Some(report) = reports.udp {
             self.add_udp(&mut samples, report);
+        }
+        if let Some(own) = reports.own {
+            own.add(&mut samples);
         }
         samples.add(&family::FOLDED, &[], Value::Number(self.ports.folded().cast_signed() as i64));
         let mut registry = Registry::with_prefix("conntrace");
@@ -65,7 +81,8 @@ impl Exporter {
     }
 
     fn add_tcp(&mut self, samples: &mut Samples, report: &Report) {
-        for row in &report.ports {
+        // A scan of ports must not take the series of services: a port that only refused counts as no port.
+        for row in report.ports.iter().filter(|row| !row.is_refused_only()) {
             if let RowKey::Port(direction, port) = row.key {
                 let port = self.ports.label(direction, port);
                 add_connections(samples, row, direction_name(direction), &port);
@@ -75,6 +92,13 @@ impl Exporter {
             let port = self.ports.label(conn_common::connection::IN, listener.port);
             samples.add(&family::LISTENERS, &[&port], Value::Number(listener.open.cast_signed()));
         }
+        for (&port, queue) in &report.audit.found.accept_queues {
+            let port = self.ports.label(conn_common::connection::IN, port);
+            if port != ports::OTHER {
+                samples.add(&family::ACCEPT_QUEUE, &[&port], Value::Number(queue.length.into()));
+                samples.add(&family::ACCEPT_LIMIT, &[&port], Value::Number(queue.limit.into()));
+            }
+        }
         for (&(direction, port), durations) in report.lifetimes.iter().flat_map(|all| &all.0) {
             let port = port.map_or_else(|| ports::OTHER.to_owned(), |port| self.ports.label(direction, port));
             let labels = [direction_name(direction), &port];
@@ -83,6 +107,9 @@ impl Exporter {
         }
         if let Some(refused) = report.tries.refused_by_us {
             samples.add(&family::REFUSED, &[], Value::Count(refused));
+        }
+        if let Some(ports) = report.tries.refused_ports {
+            samples.add(&family::REFUSED_PORTS, &[], Value::Number(ports as i64));
         }
         samples.add(&family::EXACT, &["tcp"], Value::Number(report.identity.holds.into()));
         if let Some(age) = report.audit.age {

@@ -16,6 +16,8 @@ pub(super) const OTHER: &str = "other";
 pub(crate) struct NamedPorts {
     /// All ports of a report, those of outgoing connections included: the command line chose them.
     chosen: bool,
+    /// Ranges that have series in both directions in any case.
+    configured: Vec<(u16, u16)>,
     named: BTreeSet<(u8, u16)>,
     folded: BTreeSet<(u8, u16)>,
 }
@@ -27,9 +29,18 @@ impl NamedPorts {
         Self { chosen, ..Self::default() }
     }
 
+    /// These ranges have series of their own, too, in both directions.
+    #[must_use]
+    pub(crate) fn with(self, configured: Vec<(u16, u16)>) -> Self {
+        Self { configured, ..self }
+    }
+
     /// The label of a direction and service port.
     pub(super) fn label(&mut self, direction: u8, port: u16) -> String {
         let key = (direction, port);
+        if self.configured.iter().any(|&(low, high)| (low..=high).contains(&port)) {
+            return port.to_string();
+        }
         let may = (self.chosen || direction == IN) && !self.folded.contains(&key);
         if self.named.contains(&key) || may && self.named.len() < MOST && self.named.insert(key) {
             port.to_string()
@@ -59,6 +70,16 @@ mod tests {
         // A port keeps its label.
         assert_eq!((ports.label(IN, 1), ports.label(IN, 999)), ("1".into(), OTHER.into()));
         assert_eq!(ports.label(OUT, 443), OTHER);
+    }
+
+    #[test]
+    fn configured_ports_have_series_beside_the_bound() {
+        let mut ports = NamedPorts::new(false).with(vec![(443, 443), (8000, 8100)]);
+        for port in 1..=400 {
+            ports.label(IN, port);
+        }
+        assert_eq!((ports.label(OUT, 443), ports.label(IN, 8100)), ("443".into(), "8100".into()));
+        assert_eq!((ports.label(OUT, 444), ports.label(IN, 8101)), (OTHER.into(), OTHER.into()));
     }
 
     #[test]

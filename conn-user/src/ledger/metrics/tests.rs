@@ -4,7 +4,9 @@ use conn_common::connection::IN;
 use conn_common::histogram::Durations;
 
 use super::*;
+use crate::ledger::attempts::{AcceptQueue, AttemptCounts};
 use crate::ledger::audit::Audit;
+use crate::ledger::counts::Counts;
 use crate::ledger::latency::Lifetimes;
 use crate::ledger::report_text::tests::report as report_of;
 
@@ -17,6 +19,11 @@ fn exporter() -> Exporter {
     Exporter::new(NamedPorts::new(false), 1_700_000_000_500_000_000)
 }
 
+/// Metrics of this report alone.
+fn of(report: &Report) -> Parts<'_> {
+    Parts { tcp: Some(report), ..Parts::default() }
+}
+
 /// The lines that begin so.
 fn lines(text: &str, start: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
@@ -24,7 +31,7 @@ fn lines(text: &str, start: &str) -> Vec<String> {
 
 #[test]
 fn sums_agree_within_a_reading() {
-    let text = exporter().text(Some(&report()), None);
+    let text = exporter().text(of(&report()));
     let sum = |family: &str| -> i64 {
         let samples = lines(&text, &format!("conntrace_{family}{{"));
         samples.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap()).sum()
@@ -44,7 +51,7 @@ fn sums_agree_within_a_reading() {
 
 #[test]
 fn comments_of_the_older_format_name_the_samples() {
-    let (new, old) = (exporter().open_metrics(Some(&report()), None), exporter().text(Some(&report()), None));
+    let (new, old) = (exporter().open_metrics(of(&report())), exporter().text(of(&report())));
     assert!(new.ends_with("# EOF\n") && new.contains("# UNIT conntrace_tcp_sent_bytes bytes\n"), "{new}");
     assert!(!old.contains("# EOF") && !old.contains("# UNIT"), "{old}");
     for (family, kind) in
@@ -63,6 +70,52 @@ fn comments_of_the_older_format_name_the_samples() {
 }
 
 #[test]
+fn a_scan_of_ports_takes_no_series() {
+    let mut report = report();
+    let of_ssh = report.ports.iter().find(|row| row.key == RowKey::Port(IN, 22)).unwrap().clone();
+    let refused = AttemptCounts { refused_by_us: Some(1), ..AttemptCounts::default() };
+    let scanned = |port| PortCounts {
+        key: RowKey::Port(IN, port),
+        slot: Counts::ZERO,
+        listeners: None,
+        attempts: Some(refused),
+        rates: None,
+    };
+    // The rows of a scan come first.
+    report.ports = (1_000..10_000).map(scanned).chain([of_ssh]).collect();
+    let text = exporter().text(of(&report));
+    assert_eq!(
+        lines(&text, "conntrace_tcp_connections_opened_total{"),
+        ["conntrace_tcp_connections_opened_total{direction=\"in\",port=\"22\"} 2"]
+    );
+    assert_eq!(lines(&text, "conntrace_ports_folded"), ["conntrace_ports_folded 0"]);
+}
+
+#[test]
+fn accept_queues_are_those_of_named_ports() {
+    let mut audit = Audit::default();
+    audit.accept_queues = (1..=400).map(|port| (port, AcceptQueue { length: 3, limit: 128 })).collect();
+    let text = exporter().text(of(&report_of(audit, None)));
+    let limits = lines(&text, "conntrace_tcp_accept_queue_limit{");
+    assert_eq!((limits.len(), lines(&text, "conntrace_tcp_accept_queue{").len()), (256, 256));
+    assert!(limits.iter().all(|line| line.ends_with(" 128") && !line.contains("other")), "{limits:?}");
+}
+
+#[test]
+fn the_daemon_adds_its_own_state() {
+    let own = Own::now(true, 3, 70);
+    let text = exporter().text(Parts { own: Some(&own), ..Parts::default() });
+    for (name, value) in [("pinned", "1"), ("commands", "3"), ("stream_lines_lost_total", "70")] {
+        assert_eq!(lines(&text, &format!("conntrace_{name}")), [format!("conntrace_{name} {value}")]);
+    }
+    let number = |name: &str| -> f64 {
+        let found = lines(&text, &format!("conntrace_self_{name} "));
+        found[0].rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(number("cpu_seconds_total") > 0.0 && number("memory_bytes") > 1e6, "{text}");
+}
+
+#[test]
 fn histograms_have_exact_classic_buckets() {
     let mut durations = Durations::ZERO;
     // Just within 1/4 s, just above, and longer than all bounds.
@@ -71,7 +124,7 @@ fn histograms_have_exact_classic_buckets() {
     }
     let mut report = report();
     report.lifetimes = Some(Lifetimes([((IN, Some(22)), durations)].into()));
-    let text = exporter().text(Some(&report), None);
+    let text = exporter().text(of(&report));
     let bucket = |le: &str| {
         let start = format!(
             "conntrace_tcp_handshake_duration_seconds_bucket{{le=\"{le}\",direction=\"in\",port=\"22\"}} "

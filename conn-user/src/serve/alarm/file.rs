@@ -72,9 +72,11 @@ impl TryFrom<f64> for Number {
 
 /// Service ports: a number, or a list as `--dport` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-enum Ports {
+#[serde(untagged, expecting = "write a port, or a list of ports in quotes")]
+pub(crate) enum Ports {
+    /// One port.
     Number(u16),
+    /// As `--dport` takes it.
     List(String),
 }
 
@@ -106,19 +108,19 @@ pub(crate) fn rules(text: &str, tables: &[RuleTable], services: &Services) -> Re
         } else {
             Err(Mistake::new(&table.name, "another rule has this name: choose another one"))
         };
-        rules.push(rule.map_err(|mistake| placed(text, &mistake))?);
+        rules.push(rule.map_err(|mistake| placed(text, mistake.at, &mistake.text))?);
     }
     Ok(rules)
 }
 
 /// The mistake with line and column, and the line itself.
-fn placed(text: &str, mistake: &Mistake) -> String {
-    let before = text.get(..mistake.at.start).unwrap_or_default();
+pub(crate) fn placed(text: &str, at: Range<usize>, mistake: &str) -> String {
+    let before = text.get(..at.start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let begin = before.rfind('\n').map_or(0, |at| at + 1);
     let column = before[begin..].chars().count() + 1;
     let shown = text[begin..].lines().next().unwrap_or_default();
-    format!("line {line}, column {column}: {}\n  {shown}", mistake.text)
+    format!("line {line}, column {column}: {mistake}\n  {shown}")
 }
 
 fn rule(table: &RuleTable, services: &Services) -> Result<Rule, Mistake> {
@@ -154,7 +156,27 @@ fn time(text: &Spanned<String>) -> Result<Duration, Mistake> {
 }
 
 fn ranges(ports: &Spanned<Ports>, services: &Services) -> Result<Vec<(u16, u16)>, Mistake> {
-    let text = match ports.get_ref() {
+    ranges_of(ports.get_ref(), services).map_err(|why| Mistake::new(ports, why))
+}
+
+/// The ranges of a list outside of rules.
+///
+/// # Errors
+/// The first item that is wrong, or more ports than `most`.
+pub(crate) fn ports(listed: &[Ports], most: usize, services: &Services) -> Result<Vec<(u16, u16)>, String> {
+    let mut all = Vec::new();
+    for ports in listed {
+        all.extend(ranges_of(ports, services)?);
+    }
+    let count: usize = all.iter().map(|&(low, high)| usize::from(high - low) + 1).sum();
+    if count > most {
+        return Err(format!("{count} ports, and {most} are the most"));
+    }
+    Ok(all)
+}
+
+fn ranges_of(ports: &Ports, services: &Services) -> Result<Vec<(u16, u16)>, String> {
+    let text = match ports {
         Ports::Number(port) => return Ok(vec![(*port, *port)]),
         Ports::List(text) => text,
     };
@@ -162,13 +184,12 @@ fn ranges(ports: &Spanned<Ports>, services: &Services) -> Result<Vec<(u16, u16)>
     let range = |item: &str| {
         port::range(item, services).map(|range| (u128::from(*range.start()), u128::from(*range.end())))
     };
-    let list = list::parse(text, "a port", how, range)
-        .map_err(|error| Mistake::new(ports, error.complaint.to_string()))?;
+    let list = list::parse(text, "a port", how, range).map_err(|error| error.complaint.to_string())?;
     let all = Ranges::between(0, u16::MAX.into());
     let wanted = if list.wanted.is_empty() { all } else { Ranges::collect(list.wanted) };
     let set = wanted.without(&Ranges::collect(list.unwanted));
     if set.is_empty() {
-        return Err(Mistake::new(ports, format!("{} selects no port", as_typed(text))));
+        return Err(format!("{} selects no port", as_typed(text)));
     }
     // The numbers are ports.
     let number = |number| u16::try_from(number).unwrap_or(u16::MAX);

@@ -22,6 +22,7 @@ use crate::output::async_fd::register;
 use crate::serve::front::http;
 use crate::serve::front::patient::{PATIENCE, Patient};
 use crate::serve::front::shared::{Client, Shared};
+use crate::serve::front::socket::Socket;
 use crate::serve::peer::Peer;
 use crate::serve::problem::Problem;
 
@@ -32,7 +33,7 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How often the front looks whether a client that sends no more has gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the front waits when it has no descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes connections for ever.
 ///
@@ -69,19 +70,11 @@ fn greet(shared: &Rc<Shared>, client: UnixStream) {
             format!("the user has {of_user} clients, and no more may be"),
             "ask again later",
         );
-        let body = problem.body();
-        let head = format!(
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: \
-             close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        // What does not fit into the empty buffer of the socket is lost with it.
-        let _ = client.try_write((head + &body).as_bytes());
-        return;
+        return Socket::Unix(client).write_once(&http::text_of(&problem));
     }
     let place = Place::take(shared, peer.uid);
     let rights = peer.rights(&shared.setup.borrow());
-    let socket = Rc::new(client);
+    let socket = Rc::new(Socket::Unix(client));
     let client = Rc::new(Client { rights, socket: Rc::clone(&socket) });
     tokio::task::spawn_local(async move {
         let of_client = Rc::clone(&place.shared);
@@ -109,7 +102,7 @@ fn greet(shared: &Rc<Shared>, client: UnixStream) {
 }
 
 /// Waits until a client has closed its connection, in both directions.
-async fn gone(socket: &UnixStream) -> io::Result<()> {
+async fn gone(socket: &Socket) -> io::Result<()> {
     // The connection itself is polled for what it reads.
     let watched = register(File::from(socket.as_fd().try_clone_to_owned()?), Interest::READABLE)?;
     loop {

@@ -22,7 +22,8 @@ const MAX_WHOLE: usize = 64 << 20;
 /// An answer as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Whole {
-    pub(super) out: Vec<u8>,
+    /// All who read it share it.
+    pub(super) out: Bytes,
     pub(super) err: Vec<u8>,
     pub(super) code: u8,
 }
@@ -109,18 +110,19 @@ impl Pieces {
 
     /// All of it.
     pub(super) async fn whole(mut self) -> Result<Whole, Problem> {
-        let mut whole = Whole::default();
+        let (mut whole, mut out) = (Whole::default(), BytesMut::new());
         while let Some(piece) = self.next().await {
             match piece {
-                Piece::Out(bytes) => whole.out.extend_from_slice(&bytes),
+                Piece::Out(bytes) => out.extend_from_slice(&bytes),
                 Piece::Err(bytes) => whole.err.extend_from_slice(&bytes),
                 Piece::Ready => {}
                 Piece::Exit(code) => whole.code = code,
             }
-            if whole.out.len() + whole.err.len() > MAX_WHOLE {
+            if out.len() + whole.err.len() > MAX_WHOLE {
                 return Err(Problem::new(500, "the answer is too long", "use a filter"));
             }
         }
+        whole.out = out.freeze();
         Ok(whole)
     }
 

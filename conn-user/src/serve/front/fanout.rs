@@ -1,7 +1,7 @@
 //! A stream that equal requests share: the lines of one command go to every client from when it came. A slow client loses
 //! lines of its own, and gets their number.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -128,7 +128,7 @@ async fn pump(shared: Rc<Shared>, client: Rc<Client>, same: Same, fanout: Rc<Fan
     let asked = shared.ask(same.0.clone(), &client);
     drop(client);
     let done = match Pieces::begin(asked).await {
-        Ok(pieces) => fanout.run(pieces).await,
+        Ok(pieces) => fanout.run(pieces, &shared.lines_lost).await,
         Err(problem) => Err(problem),
     };
     // Later requests begin another stream.
@@ -137,8 +137,9 @@ async fn pump(shared: Rc<Shared>, client: Rc<Client>, same: Same, fanout: Rc<Fan
 }
 
 impl Fanout {
-    /// Passes lines on, until the command has ended or the last reader has left.
-    async fn run(&self, mut pieces: Pieces) -> Result<(), Problem> {
+    /// Passes lines on, until the command has ended or the last reader has left. Lines that readers lose are added to
+    /// `lost`.
+    async fn run(&self, mut pieces: Pieces, lost: &Cell<u64>) -> Result<(), Problem> {
         let (mut rest, mut before) = (BytesMut::new(), Whole::default());
         let left = Rc::clone(&self.0.borrow().left);
         loop {
@@ -161,7 +162,8 @@ impl Fanout {
                     let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
                     let lines = rest.split_to(whole).freeze();
                     if !lines.is_empty() {
-                        self.0.borrow().readers.iter().for_each(|queue| queue.push(&lines));
+                        let more: u64 = self.0.borrow().readers.iter().map(|queue| queue.push(&lines)).sum();
+                        lost.set(lost.get() + more);
                     }
                 }
                 Some(Piece::Err(bytes)) if !self.0.borrow().is_ready => before.err.extend_from_slice(&bytes),
@@ -203,17 +205,17 @@ impl Fanout {
 }
 
 impl Queue {
-    /// Takes whole lines. Without room, they are lost.
-    fn push(&self, chunk: &Bytes) {
+    /// Takes whole lines. Without room, they are lost. Returns how many are.
+    fn push(&self, chunk: &Bytes) -> u64 {
         let mut lines = self.lines.borrow_mut();
         if lines.bytes + chunk.len() > MAX_WAITING && lines.bytes != 0 {
-            lines.lose(chunk);
-            return;
+            return lines.lose(chunk);
         }
         lines.mark_lost();
         lines.bytes += chunk.len();
         lines.chunks.push_back(chunk.clone());
         self.more.notify_one();
+        0
     }
 
     /// The next lines; none at the end.
@@ -238,7 +240,9 @@ impl Queue {
 }
 
 impl Lines {
-    fn lose(&mut self, chunk: &[u8]) {
+    /// Counts lines as lost, and returns how many.
+    fn lose(&mut self, chunk: &[u8]) -> u64 {
+        let mut all = 0;
         for line in chunk.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             // Every line of the daemon's JSON has a time. A loss counts what it says.
             let line =
@@ -249,7 +253,9 @@ impl Lines {
             lost.count += count;
             lost.since_ns = lost.since_ns.min(since_ns);
             lost.until_ns = lost.until_ns.max(until_ns);
+            all += count;
         }
+        all
     }
 
     /// Marks the place of lost lines.

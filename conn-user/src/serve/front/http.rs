@@ -15,6 +15,7 @@ use crate::serve::front::answer::{Pieces, Whole};
 use crate::serve::front::body::Answer;
 use crate::serve::front::fanout;
 use crate::serve::front::shared::{Client, Same, Shared};
+use crate::serve::media::{OLDER_METRICS, OPEN_METRICS, wants_open_metrics};
 use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
@@ -29,7 +30,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     let is_framed = request.headers().get(ACCEPT).is_some_and(|accept| accept == FRAMES);
-    let done = match query(client.rights, &request) {
+    let done = match query(client, &request) {
         Ok((rights, query)) if query.is_shared() => {
             together(shared, client, (query, rights), is_framed).await
         }
@@ -49,16 +50,19 @@ pub(super) async fn answer(
 }
 
 /// Reads a request.
-fn query(rights: Option<Rights>, request: &Request<Incoming>) -> Result<(Rights, Query), Problem> {
+fn query(client: &Client, request: &Request<Incoming>) -> Result<(Rights, Query), Problem> {
     if request.method() != Method::GET {
         return Err(Problem::new(405, "the interface is read-only", "use GET"));
     }
-    let Some(endpoint) = Endpoint::of(request.uri().path()) else {
-        let paths = Endpoint::ALL.map(Endpoint::path).join(", ");
-        return Err(Problem::new(404, "there is no such path", format!("paths are {paths}")));
-    };
-    let rights = rights.ok_or_else(Problem::may_not_ask)?;
-    Ok((rights, Query::read(endpoint, request.uri().query().unwrap_or_default())?))
+    let found = Endpoint::of(request.uri().path()).filter(|found| client.may_ask(*found));
+    let Some(endpoint) = found else { return Err(client.no_such_path()) };
+    let rights = client.rights.ok_or_else(Problem::may_not_ask)?;
+    let mut query = Query::read(endpoint, request.uri().query().unwrap_or_default())?;
+    if endpoint == Endpoint::Metrics {
+        let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        query.choose_metrics(wants_open_metrics(&accept.collect::<Vec<_>>().join(",")));
+    }
+    Ok((rights, query))
 }
 
 /// A refusal.
@@ -77,6 +81,17 @@ fn refusal(problem: &Problem) -> Response<Answer> {
     response
 }
 
+/// A refusal without the request, as text.
+pub(super) fn text_of(problem: &Problem) -> String {
+    let (body, status) = (problem.body(), StatusCode::from_u16(problem.status));
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: \
+         close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
     let mut response = Response::new(body);
     let format = query.args.iter().rev().find_map(|arg| arg.strip_prefix("--output="));
@@ -85,7 +100,8 @@ fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
         (false, Some("json")) if query.is_shared() => "application/json",
         (false, Some("json" | "json-otel" | "json-ecs")) => "application/x-ndjson",
         (false, Some("xml")) => "application/xml",
-        (false, Some("prometheus")) => "text/plain; version=0.0.4; charset=utf-8",
+        (false, Some("prometheus")) => OLDER_METRICS,
+        (false, Some("openmetrics")) => OPEN_METRICS,
         (false, Some("csv")) => "text/csv; charset=utf-8",
         (false, None) if query.endpoint == Endpoint::Health => "application/json",
         _ => "text/plain; charset=utf-8",
@@ -121,13 +137,21 @@ async fn together(
     }
     match whole.failure() {
         Some(problem) => Err(problem),
-        None => Ok(success(&query, false, Answer::Whole(Bytes::copy_from_slice(&whole.out)))),
+        None => Ok(success(&query, false, Answer::Whole(whole.out.clone()))),
     }
 }
 
 /// Asks the back for those that wait, as long as some do.
 async fn rounds(shared: Rc<Shared>, same: Same) {
     loop {
+        let is_of_address = shared
+            .under_way
+            .borrow()
+            .get(&same)
+            .is_some_and(|waiting| waiting.iter().any(|(client, _)| client.socket.is_tcp()));
+        if is_of_address {
+            shared.pace().await;
+        }
         let waiting = match shared.under_way.borrow_mut().get_mut(&same) {
             Some(waiting) => std::mem::take(waiting),
             None => return,

@@ -6,7 +6,9 @@ mod body;
 mod fanout;
 mod http;
 mod patient;
+mod scrapers;
 mod shared;
+mod socket;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,6 +20,7 @@ use crate::cli::FrontArgs;
 use crate::error::Error;
 use crate::serve::channel::Channel;
 use crate::serve::confine;
+use crate::serve::front::scrapers::Scrapers;
 use crate::serve::front::shared::Shared;
 use crate::serve::message::{Reply, Request};
 
@@ -41,7 +44,8 @@ async fn serve(end: OwnedFd) -> io::Result<()> {
     let Some((Reply::Setup(setup), descriptors)) = channel.receive().await? else {
         return Err(io::Error::other("the first message is no setup"));
     };
-    let Some(listener) = descriptors.into_iter().next() else {
+    let mut listeners = descriptors.into_iter();
+    let Some(listener) = listeners.next() else {
         return Err(io::Error::other("the setup has no socket"));
     };
     let (shared, mut outgoing) = Shared::new(setup);
@@ -56,6 +60,12 @@ async fn serve(end: OwnedFd) -> io::Result<()> {
         }
     });
     tokio::task::spawn_local(accept::accept(Rc::clone(&shared), listener)?);
+    // Those behind the Unix socket have an address.
+    let scrapers = Rc::new(Scrapers::default());
+    for listener in listeners {
+        let accepting = scrapers::accept(Rc::clone(&shared), Rc::clone(&scrapers), listener)?;
+        tokio::task::spawn_local(accepting);
+    }
     shared.send(Request::Ready);
     while let Some((reply, descriptors)) = channel.receive().await? {
         shared.take(reply, descriptors);

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::serve::front::socket::Socket;
 
 /// How long a client may take nothing of what waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Patient {
-    stream: Rc<UnixStream>,
+    stream: Rc<Socket>,
     /// When patience ends, while a writing waits.
     limit: Pin<Box<Sleep>>,
     is_waiting: bool,
@@ -26,7 +27,7 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(stream: Rc<UnixStream>, patience: Duration) -> Self {
+    pub(super) fn new(stream: Rc<Socket>, patience: Duration) -> Self {
         Self { stream, limit: Box::pin(sleep(patience)), is_waiting: false, patience }
     }
 
@@ -104,6 +105,7 @@ impl AsyncWrite for Patient {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
 
     use super::*;
 
@@ -112,7 +114,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (client, _other) = UnixStream::pair().unwrap();
-            let mut client = Patient::new(Rc::new(client), Duration::from_millis(1));
+            let mut client = Patient::new(Rc::new(Socket::Unix(client)), Duration::from_millis(1));
             let error = loop {
                 if let Err(error) = client.write_all(&[0; 4096]).await {
                     break error;

@@ -4,13 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep_until};
 
+use crate::serve::endpoint::Endpoint;
 use crate::serve::front::answer::Whole;
 use crate::serve::front::fanout::Fanout;
+use crate::serve::front::socket::Socket;
 use crate::serve::message::{Reply, Request, Setup};
 use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
@@ -33,7 +36,23 @@ pub(super) struct Client {
     /// What it may see, if it may ask at all.
     pub(super) rights: Option<Rights>,
     /// Its connection.
-    pub(super) socket: Rc<UnixStream>,
+    pub(super) socket: Rc<Socket>,
+}
+
+impl Client {
+    /// True if this answer is for such clients.
+    pub(super) fn may_ask(&self, endpoint: Endpoint) -> bool {
+        !self.socket.is_tcp() || Endpoint::ON_ADDRESS.contains(&endpoint)
+    }
+
+    /// The refusal of another path.
+    pub(super) fn no_such_path(&self) -> Problem {
+        let paths: Vec<_> =
+            Endpoint::ALL.into_iter().filter(|one| self.may_ask(*one)).map(Endpoint::path).collect();
+        let (paths, tcp) = (paths.join(", "), self.socket.is_tcp());
+        let elsewhere = if tcp { "; all others are on the Unix socket of the daemon" } else { "" };
+        Problem::new(404, "there is no such path", format!("paths are {paths}{elsewhere}"))
+    }
 }
 
 /// Requests that are the same have one answer: their queries are, and what their clients may see.
@@ -58,7 +77,14 @@ pub(super) struct Shared {
     pub(super) streams: RefCell<HashMap<Same, Rc<Fanout>>>,
     /// A client has left.
     pub(super) left: tokio::sync::Notify,
+    /// Lines that clients of shared streams lost, and that the back does not know of.
+    pub(super) lines_lost: Cell<u64>,
+    /// When clients of addresses get the next answer.
+    next_scrape: Cell<Instant>,
 }
+
+/// Time between two answers to clients of addresses, so that they cost a bounded share of a CPU.
+const PACE: Duration = Duration::from_millis(50);
 
 impl Shared {
     pub(super) fn new(setup: Setup) -> (Rc<Self>, UnboundedReceiver<(Request, Option<OwnedFd>)>) {
@@ -72,8 +98,17 @@ impl Shared {
             under_way: RefCell::default(),
             streams: RefCell::default(),
             left: tokio::sync::Notify::new(),
+            lines_lost: Cell::new(0),
+            next_scrape: Cell::new(Instant::now()),
         };
         (Rc::new(shared), queue)
+    }
+
+    /// Waits until clients of addresses may have their next answer. All that wait meanwhile share it.
+    pub(super) async fn pace(&self) {
+        let at = self.next_scrape.get().max(Instant::now());
+        self.next_scrape.set(at + PACE);
+        sleep_until(at).await;
     }
 
     /// Sends to the back. Each client has one request at a time, so few wait.
@@ -87,7 +122,7 @@ impl Shared {
         let (id, news) = match reply {
             Reply::Ask => {
                 let clients = self.clients.borrow().values().sum();
-                return self.send(Request::Alive { clients });
+                return self.send(Request::Alive { clients, lines_lost: self.lines_lost.take() });
             }
             Reply::Setup(setup) => {
                 self.setup.replace(setup);
