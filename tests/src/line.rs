@@ -102,6 +102,8 @@ pub struct Line {
     pub unreplied: bool,
     /// `[ASSURED]`
     pub assured: bool,
+    /// `[OFFLOAD]`, in the place of `[ASSURED]`
+    pub offload: bool,
     /// What follows as key=value.
     pub keys: BTreeMap<String, String>,
 }
@@ -163,6 +165,7 @@ impl FromStr for Line {
         let unreplied = reader.skip("[UNREPLIED] ");
         let reply = reader.side()?;
         let assured = reader.skip("[ASSURED] ");
+        let offload = !assured && reader.skip("[OFFLOAD] ");
         let keys = reader.keys()?;
         let same_family =
             [original.source, original.destination, reply.source, reply.destination].map(|a| a.is_ipv4());
@@ -181,6 +184,7 @@ impl FromStr for Line {
             reply,
             unreplied,
             assured,
+            offload,
             keys,
         })
     }
@@ -334,6 +338,8 @@ mod tests {
         assert_eq!((listed.kind, listed.family, listed.key("id")), (Kind::Open, Some(2), Some("7")));
         let flushed = parse("[DESTROY] tcp      6 9 CLOSE src=192.0.2.1 dst=192.0.2.2 sport=58020 dport=29707 src=192.0.2.2 dst=192.0.2.1 sport=29707 dport=58020 [ASSURED] [USERSPACE] portid=27413 progname=conntrack").unwrap();
         assert_eq!(flushed.key("progname"), Some("conntrack"));
+        let offloaded = parse("tcp      6 src=192.0.2.1 dst=192.0.2.2 sport=34846 dport=993 src=192.0.2.2 dst=192.0.2.1 sport=993 dport=34846 [OFFLOAD] mark=0 use=2").unwrap();
+        assert!(offloaded.offload && !offloaded.assured && offloaded.timeout.is_none(), "{offloaded:?}");
     }
 
     const OURS: &str = " [UPDATE] tcp      6 ESTABLISHED src=::1 dst=::1 sport=40000 dport=22 src=::1 dst=::1 sport=22 dport=40000 [ASSURED] dir=out pid=- comm=a\\x20b lifetime>=0.5";

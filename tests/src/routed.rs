@@ -44,6 +44,11 @@ impl Routed {
         Ok(Self { client, router, server, inside, outside, _residents: residents })
     }
 
+    /// The names of the router's links: to the client, and to the server.
+    pub fn links(&self) -> [&str; 2] {
+        [&self.inside.name, &self.outside.name]
+    }
+
     /// The addresses of the client.
     pub fn client_end(&self) -> End {
         self.inside.there

@@ -23,6 +23,9 @@ const TEST_TOOLS: [(&str, &str); 8] = [
     ("python3", "python3-venv"),
 ];
 
+/// Those of them that tests in virtual machines call.
+const MACHINE_TOOLS: [(&str, &str); 2] = [("conntrack", "conntrack"), ("nft", "nftables")];
+
 /// Programs that conntrace is measured beside.
 const PEERS: [(&str, &str); 4] =
     [("conntrack", "conntrack"), ("nft", "nftables"), ("bpftrace", "bpftrace"), ("tcplife", "libbpf-tools")];
@@ -66,6 +69,11 @@ pub(crate) fn ensure_toolchain() -> Result<Decision> {
 /// Installs the programs that the tests call, where possible; else names the tests that will be skipped.
 pub(crate) fn ensure_test_tools() -> Result<()> {
     ensure_tools(&TEST_TOOLS, "tests that need")
+}
+
+/// The same for the programs that tests in virtual machines call.
+pub(crate) fn ensure_machine_tools() -> Result<()> {
+    ensure_tools(&MACHINE_TOOLS, "tests in virtual machines that need")
 }
 
 /// The same for the programs that conntrace is measured beside.

@@ -8,6 +8,7 @@ mod initramfs;
 mod job;
 mod kernel;
 mod page;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ impl Arguments {
 /// Runs the task alone.
 pub(crate) fn main(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure_toolchain()?;
+    setup::ensure_machine_tools()?;
     let mut tally = Tally::default();
     let complete = conntrace().and_then(|program| run(arguments, &program, &mut tally));
     Ok(tally.report(complete))
@@ -280,6 +282,7 @@ impl Matrix {
         for (module, path) in kernel.modules()? {
             archive.copy(&format!("modules/{module}"), &path)?;
         }
+        tools::add(&mut archive)?;
         archive.file("etc/services", SERVICES);
         // Tests put files of their own in the place of these.
         archive.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n");

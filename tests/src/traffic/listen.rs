@@ -1,17 +1,14 @@
 //! Listeners, and connections that no process has accepted.
 
-#![expect(unsafe_code, reason = "TCP_INFO is a struct that nix does not have")]
-
 use super::socket::{
-    Server, await_end, await_error, begin_connect, bind, connect, set_option, tcp, tuple_of,
+    Server, await_end, await_error, begin_connect, bind, connect, set_option, tcp, tcp_info, tuple_of,
 };
 use crate::{
     kernel::tally_sockets,
     truth::{Cause, Direction, Key, Truth},
 };
 use std::{
-    io::{self, Read as _, Write as _},
-    mem,
+    io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr},
     os::fd::AsRawFd as _,
     thread,
@@ -117,17 +114,8 @@ pub fn await_children(listener: &Server, count: usize) {
 
 /// How many children wait to be accepted.
 fn queued(listener: &Server) -> usize {
-    // SAFETY: integers, for which zeros are valid.
-    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
-    let fd = listener.socket.as_raw_fd();
-    // SAFETY: a valid buffer of the given length.
-    let result = unsafe {
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
-    };
-    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
     // Of a listener this is the length of its accept queue (tcp_get_info).
-    info.tcpi_unacked as usize
+    tcp_info(&listener.socket).tcpi_unacked as usize
 }
 
 /// An accept queue for `room` connections is full; the SYNs of `more` clients are dropped until they give up.

@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, T
 use std::{
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::{AsRawFd, RawFd},
     thread,
     time::{Duration, Instant},
 };
@@ -249,4 +249,18 @@ pub fn state_of(socket: &Socket) -> u8 {
     };
     assert_eq!(result, 0, "getsockopt TCP_INFO: {}", io::Error::last_os_error());
     state
+}
+
+/// What the kernel says of a socket of TCP.
+pub fn tcp_info(socket: &impl AsRawFd) -> libc::tcp_info {
+    // SAFETY: integers, for which zeros are valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let fd = socket.as_raw_fd();
+    // SAFETY: a valid buffer of the given length.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
+    };
+    assert_eq!(result, 0, "TCP_INFO: {}", io::Error::last_os_error());
+    info
 }

@@ -1,6 +1,7 @@
 //! The file system that a virtual machine begins with: an archive of cpio's "newc" kind, which every kernel
 //! unpacks (Documentation/driver-api/early-userspace/buffer-format.rst).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ const CONSOLE: (u32, u32) = (5, 1);
 pub(crate) struct Initramfs {
     bytes: Vec<u8>,
     entries: u32,
+    directories: BTreeSet<String>,
 }
 
 impl Initramfs {
@@ -24,15 +26,25 @@ impl Initramfs {
     pub(crate) fn new() -> Self {
         let mut new = Self::default();
         for directory in ["bin", "dev", "etc", "modules", "proc", "sys", "tmp"] {
-            new.entry(directory, DIRECTORY, (0, 0), &[]);
+            new.directory(directory);
         }
         new.entry("dev/console", CHARACTER_DEVICE, CONSOLE, &[]);
         new
     }
 
-    /// Adds an executable file with this content.
+    /// Adds an executable file with this content, and the directories that it is in.
     pub(crate) fn file(&mut self, name: &str, content: &[u8]) {
+        for (end, _) in name.match_indices('/') {
+            self.directory(&name[..end]);
+        }
         self.entry(name, PROGRAM, (0, 0), content);
+    }
+
+    /// Adds a directory, unless it is there.
+    fn directory(&mut self, name: &str) {
+        if self.directories.insert(name.to_owned()) {
+            self.entry(name, DIRECTORY, (0, 0), &[]);
+        }
     }
 
     /// Adds a copy of a file.
@@ -97,6 +109,23 @@ mod tests {
                         0000000500000000init\0\0hello\0\0\0";
         assert_eq!(String::from_utf8(archive.bytes.clone()).expect("text"), expected);
         assert_eq!(archive.finish().len() % 4, 0);
+    }
+
+    #[test]
+    fn directories_come_once_and_before_their_files() {
+        let mut archive = Initramfs::new();
+        for name in ["usr/sbin/nft", "usr/sbin/conntrack", "bin/live"] {
+            archive.file(name, b"");
+        }
+        let text = String::from_utf8(archive.finish()).expect("text");
+        let places = |name: &str| {
+            text.match_indices(&format!("{name}\0")).map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        let [usr, sbin, nft, bin] = ["usr", "usr/sbin", "usr/sbin/nft", "bin"].map(places);
+        assert_eq!([&usr, &sbin, &nft].map(Vec::len), [1; 3], "{text:?}");
+        assert!(usr < sbin && sbin < nft, "{text:?}");
+        // One more is the end of "usr/sbin".
+        assert_eq!(bin.len(), 2, "{text:?}");
     }
 
     #[test]

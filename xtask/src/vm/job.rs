@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kernel::Wanted;
+use super::tools;
 
 /// Paths inside a machine.
 pub(crate) const CONNTRACE: &str = "/bin/conntrace";
@@ -126,7 +127,7 @@ pub(crate) fn list(wanted: Wanted, extent: &Extent, kvm: bool) -> Vec<Job> {
             ("CONNTRACE_BIN", CONNTRACE.to_owned()),
             ("CONNTRACE_TEST_TIMEOUT_FACTOR", factor.to_string()),
             ("CONNTRACE_TEST_CONNECTIONS", connections.to_owned()),
-            ("PATH", "/bin".to_owned()),
+            ("PATH", tools::PATH.to_owned()),
         ]);
     }
     jobs

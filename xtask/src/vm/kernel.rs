@@ -31,8 +31,35 @@ pub(crate) const ALL: [Wanted; 4] = [
     Wanted { name: "newest", suite: "sid", cpu: "max", supported: true, twice_is_exact: false },
 ];
 
-/// Modules that the tests need, in the order in which they are loaded.
+/// Modules that every test may need.
 const MODULES: [&str; 3] = ["inet_diag", "tcp_diag", "veth"];
+
+/// Modules of the tests of forwarded flows: rules, connection tracking, translation, flowtables, and a bridge whose packets are
+/// tracked. They are loaded in this order, which meets the dependencies in each kernel of the matrix. A kernel may lack one: 7.2
+/// has `nfnetlink` built in and no `libcrc32c`, and `nft_counter` is a module of 5.10 only.
+const NETFILTER: [&str; 21] = [
+    "libcrc32c",
+    "nfnetlink",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+    "nf_nat",
+    "nf_tables",
+    "nft_counter",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_masq",
+    "nft_nat",
+    "nft_redir",
+    "nf_flow_table",
+    "nf_flow_table_inet",
+    "nft_flow_offload",
+    "llc",
+    "stp",
+    "bridge",
+    "br_netfilter",
+];
 
 /// The package that depends on the current kernel.
 const META: &str = "linux-image-cloud-amd64";
@@ -61,16 +88,15 @@ impl Wanted {
     /// The kernel from the cache. What is not there, or is to be looked for again, is fetched.
     pub(crate) fn get(self, cache: &Path, mirrors: Option<&Mirrors>, update: bool) -> Result<Kernel> {
         let directory = cache.join("kernel").join(self.name);
-        let version = || fs::read_to_string(directory.join("version"));
-        if update || version().is_err() {
+        if update || cached(&directory).is_none() {
             let mirrors = mirrors.context("this host's apt knows no archive of Debian's")?;
             self.fetch(cache, mirrors, &directory)?;
         }
-        Ok(Kernel { wanted: self, version: version()?.trim().to_owned(), directory })
+        let version = cached(&directory).context("the kernel in the cache has no version")?;
+        Ok(Kernel { wanted: self, version, directory })
     }
 
-    /// Keeps the image and the modules, and nothing else of the packages. The version comes last: without it,
-    /// nothing counts.
+    /// Keeps the image and the modules, and nothing else of the packages. The record comes last: without it, nothing counts.
     fn fetch(self, cache: &Path, mirrors: &Mirrors, directory: &Path) -> Result<()> {
         let archive =
             Archive::open(&cache.join("apt").join(self.suite), mirrors, self.suite, Machine::default())?;
@@ -78,8 +104,7 @@ impl Wanted {
             bail!("{META} of {} depends on no kernel", self.suite);
         };
         let version = archive.version(&image)?;
-        let known = fs::read_to_string(directory.join("version")).unwrap_or_default();
-        if known.trim() == version {
+        if cached(directory).as_ref() == Some(&version) {
             return Ok(());
         }
         eprintln!("Fetching Linux {version} of {} into {} (once)", self.suite, directory.display());
@@ -93,12 +118,14 @@ impl Wanted {
         keep(&unpacked, "vmlinuz", &directory.join("vmlinuz"))?;
         let modules = directory.join("modules");
         fs::create_dir_all(&modules)?;
-        for (number, module) in MODULES.iter().enumerate() {
-            let to = modules.join(format!("{number}-{module}"));
-            keep(&unpacked, &format!("{module}.ko"), &to)?;
+        for (number, module) in MODULES.iter().chain(&NETFILTER).enumerate() {
+            let file = format!("{module}.ko");
+            if MODULES.contains(module) || find(&unpacked, &file)?.is_some() {
+                keep(&unpacked, &file, &modules.join(format!("{number:02}-{module}")))?;
+            }
         }
         archive::remove(&unpacked)?;
-        fs::write(directory.join("version"), version)?;
+        fs::write(directory.join("version"), record(&version))?;
         Ok(())
     }
 }
@@ -124,6 +151,22 @@ impl Kernel {
     pub(crate) fn linux(&self) -> &str {
         self.version.split(['-', '~', '+']).next().unwrap_or(&self.version)
     }
+}
+
+/// What the cache notes of a kernel: another list of modules makes it fetch the kernel again.
+fn record(version: &str) -> String {
+    format!("{version}\n{}\n", [&MODULES[..], &NETFILTER].concat().join(" "))
+}
+
+/// The version of the kernel in the cache, if it has all modules that are wanted.
+fn cached(directory: &Path) -> Option<String> {
+    version(&fs::read_to_string(directory.join("version")).ok()?).map(str::to_owned)
+}
+
+/// The version in a record that lists the modules that are wanted.
+fn version(found: &str) -> Option<&str> {
+    let version = found.lines().next()?;
+    (found == record(version)).then_some(version)
 }
 
 /// Moves the first file below `directory` whose name begins so. A compressed module keeps the end of its name.
@@ -168,6 +211,14 @@ mod tests {
         assert_eq!(names(&["6.12", "6.1"]).expect("two"), ["6.1", "6.12"]);
         let refused = names(&["6.6"]).expect_err("not in the matrix").to_string();
         assert!(refused.contains("\"6.6\"") && refused.contains("6.12"), "{refused}");
+    }
+
+    #[test]
+    fn a_kernel_without_the_modules_is_not_in_the_cache() {
+        assert_eq!(version(&record("6.1.192-2")), Some("6.1.192-2"));
+        for other in ["", "6.1.192-2", "6.1.192-2\ninet_diag tcp_diag veth\n"] {
+            assert_eq!(version(other), None, "{other:?}");
+        }
     }
 
     #[test]
