@@ -19,6 +19,9 @@ use crate::settings::rule::{Condition, Limits, Rule, Way, number, percent, span}
 /// The time between the two readings of a rate.
 const STEP: Duration = Duration::from_secs(1);
 
+/// The most remote addresses that are printed.
+const MOST_SHOWN: usize = 10;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -71,6 +74,20 @@ async fn test(rule: &Rule, socket: &std::path::Path) -> std::io::Result<String> 
             }
             for one in measured {
                 _ = writeln!(text, "{}", judged(rule, *limits, &one));
+            }
+        }
+        Condition::Remote { limits, by } => {
+            judge.measure_remotes(&reading::remotes(socket, *by).await?, clock::boot_now_ns());
+            sleep(STEP).await;
+            let rows = reading::remotes(socket, *by).await?;
+            let measured = judge.measure_remotes(&rows, clock::boot_now_ns());
+            let mut measured = measured.unwrap_or_default();
+            if measured.is_empty() {
+                text.push_str("no remote address has new connections\n");
+            }
+            measured.sort_by_key(|one| std::cmp::Reverse(one.value));
+            for one in measured.iter().take(MOST_SHOWN) {
+                _ = writeln!(text, "{}", judged(rule, *limits, one));
             }
         }
         Condition::Listening(_) => {

@@ -59,7 +59,7 @@ pub enum SourceKey {
 }
 
 /// What `stats --sources` counts by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 pub enum SourceGroup {
     /// Remote addresses.
     #[default]

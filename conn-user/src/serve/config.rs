@@ -125,6 +125,7 @@ fn merged(
     let sendmail = absolute("sendmail", config.sendmail)?;
     let pins = absolute("bpffs", config.bpffs)?.filter(|_| !typed.pins);
     let group = config.group.filter(|_| !typed.group);
+    let sources = config.sources.map_or(settings.sources, Sources::group);
     Ok(ServeSettings {
         socket: socket.unwrap_or_else(|| settings.socket.clone()),
         pins: pins.unwrap_or_else(|| settings.pins.clone()),
@@ -132,7 +133,7 @@ fn merged(
         access: config.access.unwrap_or(settings.access),
         transient: settings.transient || config.transient.unwrap_or_default(),
         lifetimes: config.lifetimes.unwrap_or(settings.lifetimes),
-        sources: config.sources.map_or(settings.sources, Sources::group),
+        sources,
         listen: config.listen.map_or(Ok(Vec::new()), |listen| addresses(text, &listen))?,
         ports: file::ports(&config.ports.unwrap_or_default(), MAX_PORTS, services)
             .map_err(|why| format!("ports: {why}"))?,
@@ -140,7 +141,7 @@ fn merged(
         clients_per_user: limited("clients_per_user", config.clients_per_user, settings.clients_per_user)?,
         state: state.unwrap_or_else(|| settings.state.clone()),
         sendmail: sendmail.unwrap_or_else(|| settings.sendmail.clone()),
-        rules: file::rules(text, &config.rule, services)?,
+        rules: file::rules(text, &config.rule, services, sources)?,
         ..settings.clone()
     })
 }
@@ -254,6 +255,8 @@ mod tests {
             ("open_above = 3\nloss = true", "line 5, column 8: a rule has one condition"),
             ("open_above = 3\nclear_below = 4", "line 5, column 15: an alarm ends below"),
             ("open_above = 3\ndport = \"22,xyz\"", "line 5, column 9: unknown service"),
+            ("new_above = 9\nby = \"remote\"", "line 5, column 6: the daemon counts no remote addresses"),
+            ("open_above = 9\nby = \"port\"", "line 5, column 6: by means nothing for this condition"),
             ("loss = true\ndport = 22", "line 5, column 9: dport means nothing for this condition"),
             ("loss = true\nfor = \"5s\"", "line 5, column 7: for means nothing for this condition"),
             ("loss = true\npause = \"5x\"", "line 5, column 9: unknown unit"),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::sort_key::SourceGroup;
+
 /// A rule of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
@@ -35,6 +37,13 @@ pub enum Condition {
     Open(Limits),
     /// More connections of a port begin in a second.
     New(Limits),
+    /// More connections of a remote address begin in a second.
+    Remote {
+        /// How many.
+        limits: Limits,
+        /// What the daemon counts.
+        by: SourceGroup,
+    },
     /// A larger share of the attempts of a port fails.
     Failures {
         /// The share.
@@ -179,6 +188,13 @@ impl fmt::Display for Rule {
             Condition::New(limits) => {
                 write!(f, "{port} has more than {} new connections a second{way}", number(limits.above))?;
             }
+            Condition::Remote { limits, by } => {
+                let noun = match by {
+                    SourceGroup::Address => "a remote address",
+                    SourceGroup::Prefix => "a prefix of remote addresses",
+                };
+                write!(f, "{noun} has more than {} new connections a second{way}", number(limits.above))?;
+            }
             Condition::Failures { share, over, least } => write!(
                 f,
                 "more than {} of the connections of {port}{way} fail within {}, with {least} or more attempts",
@@ -197,7 +213,7 @@ impl fmt::Display for Rule {
             write!(f, ", for {}", span(self.hold))?;
         }
         match &self.condition {
-            Condition::Open(limits) | Condition::New(limits) => {
+            Condition::Open(limits) | Condition::New(limits) | Condition::Remote { limits, .. } => {
                 write!(f, "; it ends below {}", number(limits.clear))?;
             }
             Condition::Failures { share, .. } => write!(f, "; it ends below {}", percent(share.clear))?,

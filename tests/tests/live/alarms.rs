@@ -19,11 +19,12 @@ use nix::{
     unistd::{Pid, mkfifo},
 };
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
     env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::PathBuf,
     process,
@@ -320,5 +321,60 @@ fn rules_are_explained_tested_and_refused(_: &Host) -> Outcome {
     place.configure("[[rule]]\nname = \"x\"\nopen_above = 1\nport = 22\n");
     let wrong = Setup::new(["serve", "--check", "--config", &config]).run();
     assert!(wrong.expect_code(1).contains("line 6, column 1"), "{wrong:?}");
+    Ok(())
+}
+
+/// A connection from an address of this host, which the server closes.
+fn from_address(listener: &TcpListener, client: Ipv4Addr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+    socket.connect(&listener.local_addr().unwrap().into()).unwrap();
+    drop(listener.accept().unwrap());
+}
+
+#[apply(needs_tracing)]
+fn one_of_many_addresses_is_over_the_limit(_: &Host) -> Outcome {
+    const MANY: u16 = 10_000;
+    let place = Place::new("remotes");
+    let report = place.report();
+    let condition = "new_above = 100\nby = \"remote\"\ndirection = \"in\"";
+    place.configure(&format!("sources = \"address\"\n[[rule]]\nname = \"client\"\n{condition}\n{report}\n"));
+    let daemon = place.daemon();
+    let port = Port::claim();
+    let listener = TcpListener::bind(port.v4()).unwrap();
+    let (begun, busy) = (Instant::now(), Ipv4Addr::new(127, 63, 0, 1));
+    let mut edges: Vec<(String, bool)> = Vec::new();
+    let mut hear = |wait: Duration| {
+        while let Ok(line) = place.lines.recv_timeout(wait) {
+            let message: Value = serde_json::from_str(&line).unwrap();
+            for alarm in message["alarms"].as_array().unwrap() {
+                let remote = alarm["subject"]["remote"].as_str().unwrap().to_owned();
+                edges.push((remote, alarm["fires"].as_bool().unwrap()));
+            }
+        }
+        let of_busy = |fires| edges.contains(&(busy.to_string(), fires));
+        (of_busy(true), of_busy(false))
+    };
+    for number in 0..MANY {
+        let [high, low] = number.to_be_bytes();
+        from_address(&listener, Ipv4Addr::new(127, 64, high, low));
+    }
+    while !hear(Duration::ZERO).0 {
+        assert!(begun.elapsed() < timeout::seconds(120), "no alarm");
+        (0..50).for_each(|_| from_address(&listener, busy));
+    }
+    while !hear(Duration::from_millis(100)).1 {
+        assert!(begun.elapsed() < timeout::seconds(120), "the alarm does not end");
+    }
+    // Other tests connect from other addresses.
+    assert!(edges.iter().all(|(remote, _)| !remote.starts_with("127.64.")), "{edges:?}");
+    let stats = daemon.json("/v1/stats?total&sources=65536");
+    let rows = stats["sources"]["rows"].as_array().unwrap();
+    let many = rows.iter().filter(|row| row["address"].as_str().unwrap().starts_with("127.64."));
+    let inward: Vec<_> =
+        many.filter(|row| row["direction"] == "in").map(|row| row["opened"].as_u64().unwrap()).collect();
+    assert_eq!(inward, vec![1; usize::from(MANY)]);
+    let text = daemon.end(Signal::SIGTERM).stderr;
+    assert!(text.contains(&format!("remote={busy}")), "{text}");
     Ok(())
 }

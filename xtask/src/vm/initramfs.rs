@@ -118,9 +118,8 @@ mod tests {
             archive.file(name, b"");
         }
         let text = String::from_utf8(archive.finish()).expect("text");
-        let places = |name: &str| {
-            text.match_indices(&format!("{name}\0")).map(|(place, _)| place).collect::<Vec<_>>()
-        };
+        let places =
+            |name: &str| text.match_indices(&format!("{name}\0")).map(|(place, _)| place).collect::<Vec<_>>();
         let [usr, sbin, nft, bin] = ["usr", "usr/sbin", "usr/sbin/nft", "bin"].map(places);
         assert_eq!([&usr, &sbin, &nft].map(Vec::len), [1; 3], "{text:?}");
         assert!(usr < sbin && sbin < nft, "{text:?}");

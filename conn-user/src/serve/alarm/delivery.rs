@@ -76,6 +76,7 @@ impl Message {
             ("CONNTRACE_DIRECTION", of(subject.and_then(|it| it.way).map(|way| way.name().to_owned()))),
             ("CONNTRACE_CONNECTION", of(subject.and_then(|it| it.connection.clone()))),
             ("CONNTRACE_PROCESS", of(subject.and_then(|it| it.process.clone()))),
+            ("CONNTRACE_REMOTE", of(subject.and_then(|it| it.remote.clone()))),
             ("CONNTRACE_JSON", serde_json::to_string(self).unwrap_or_default()),
         ])
     }

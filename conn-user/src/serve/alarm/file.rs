@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::complaint::as_typed;
+use crate::event::sort_key::SourceGroup;
 use crate::filter::value::ranges::Ranges;
 use crate::filter::value::{duration, list, port};
 use crate::host::services::Services;
@@ -34,6 +35,7 @@ pub(crate) struct RuleTable {
     listening: Option<Spanned<Change>>,
     open_above: Option<Spanned<Number>>,
     new_above: Option<Spanned<Number>>,
+    by: Option<Spanned<By>>,
     failed_above: Option<Spanned<Number>>,
     older_than: Option<Spanned<String>>,
     new_process: Option<Spanned<bool>>,
@@ -70,6 +72,16 @@ impl TryFrom<f64> for Number {
     }
 }
 
+/// Of what connections are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum By {
+    /// Service ports.
+    Port,
+    /// Remote addresses.
+    Remote,
+}
+
 /// Service ports: a number, or a list as `--dport` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "write a port, or a list of ports in quotes")]
@@ -93,18 +105,23 @@ impl Mistake {
     }
 }
 
-/// The rules of a file. `text` is the file.
+/// The rules of a file. `text` is the file. `sources`: what the daemon counts of remote addresses.
 ///
 /// # Errors
 /// The first mistake, with its line and column.
-pub(crate) fn rules(text: &str, tables: &[RuleTable], services: &Services) -> Result<Vec<Rule>, String> {
+pub(crate) fn rules(
+    text: &str,
+    tables: &[RuleTable],
+    services: &Services,
+    sources: Option<SourceGroup>,
+) -> Result<Vec<Rule>, String> {
     if tables.len() > MAX_RULES {
         return Err(format!("the file has {} rules, and {MAX_RULES} are the most", tables.len()));
     }
     let (mut rules, mut names) = (Vec::new(), BTreeSet::new());
     for table in tables {
         let rule = if names.insert(table.name.get_ref()) {
-            rule(table, services)
+            rule(table, services, sources)
         } else {
             Err(Mistake::new(&table.name, "another rule has this name: choose another one"))
         };
@@ -123,10 +140,10 @@ pub(crate) fn placed(text: &str, at: Range<usize>, mistake: &str) -> String {
     format!("line {line}, column {column}: {mistake}\n  {shown}")
 }
 
-fn rule(table: &RuleTable, services: &Services) -> Result<Rule, Mistake> {
+fn rule(table: &RuleTable, services: &Services, sources: Option<SourceGroup>) -> Result<Rule, Mistake> {
     let name = checked_name(&table.name)?;
     let ports = table.dport.as_ref().map(|ports| ranges(ports, services)).transpose()?.unwrap_or_default();
-    let condition = condition(table)?;
+    let condition = condition(table, sources)?;
     fits(table, &condition)?;
     let span = |key: &Option<Spanned<String>>, usual| key.as_ref().map_or(Ok(usual), time);
     Ok(Rule {
@@ -197,7 +214,7 @@ fn ranges_of(ports: &Ports, services: &Services) -> Result<Vec<(u16, u16)>, Stri
 }
 
 /// The one condition of a rule.
-fn condition(table: &RuleTable) -> Result<Condition, Mistake> {
+fn condition(table: &RuleTable, sources: Option<SourceGroup>) -> Result<Condition, Mistake> {
     let limits = |above: u64| -> Result<Limits, Mistake> {
         let Some(clear) = &table.clear_below else { return Ok(Limits { above, clear: above }) };
         if clear.get_ref().0 > above {
@@ -213,7 +230,15 @@ fn condition(table: &RuleTable) -> Result<Condition, Mistake> {
         all.push((above.span(), Condition::Open(limits(above.get_ref().0)?)));
     }
     if let Some(above) = &table.new_above {
-        all.push((above.span(), Condition::New(limits(above.get_ref().0)?)));
+        let limits = limits(above.get_ref().0)?;
+        let condition = match table.by.as_ref().filter(|by| *by.get_ref() == By::Remote) {
+            None => Condition::New(limits),
+            Some(by) => {
+                let why = "the daemon counts no remote addresses: add sources = \"address\" above the rules";
+                Condition::Remote { limits, by: sources.ok_or_else(|| Mistake::new(by, why))? }
+            }
+        };
+        all.push((above.span(), condition));
     }
     if let Some(above) = &table.failed_above {
         if above.get_ref().0 >= 1000 {
@@ -251,7 +276,9 @@ fn condition(table: &RuleTable) -> Result<Condition, Mistake> {
 fn fits(table: &RuleTable, condition: &Condition) -> Result<(), Mistake> {
     let span = |key: &Option<Spanned<String>>| key.as_ref().map(Spanned::span);
     let is_share = matches!(condition, Condition::Failures { .. });
-    let is_level = is_share || matches!(condition, Condition::Open(_) | Condition::New(_));
+    let is_remote = matches!(condition, Condition::Remote { .. });
+    let is_level = is_share || is_remote || matches!(condition, Condition::Open(_) | Condition::New(_));
+    let is_new = is_remote || matches!(condition, Condition::New(_));
     let is_once = matches!(condition, Condition::Listening(_) | Condition::Process { .. } | Condition::Loss);
     let is_loss = matches!(condition, Condition::Loss);
     let outgoing = matches!(condition, Condition::Process { .. });
@@ -259,11 +286,12 @@ fn fits(table: &RuleTable, condition: &Condition) -> Result<(), Mistake> {
     let direction = table.direction.as_ref();
     let wrong = [
         ("clear_below", !is_level, table.clear_below.as_ref().map(Spanned::span)),
+        ("by", !is_new, table.by.as_ref().map(Spanned::span)),
         ("over", !is_share, span(&table.over)),
         ("at_least", !is_share, table.at_least.as_ref().map(Spanned::span)),
         ("learn", !outgoing, span(&table.learn)),
         ("for", is_once, span(&table.hold)),
-        ("dport", is_loss, table.dport.as_ref().map(Spanned::span)),
+        ("dport", is_loss || is_remote, table.dport.as_ref().map(Spanned::span)),
         ("direction", is_loss || outgoing || listening, direction.map(Spanned::span)),
     ];
     match wrong.into_iter().find_map(|(key, wrong, at)| at.filter(|_| wrong).map(|at| (key, at))) {

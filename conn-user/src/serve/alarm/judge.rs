@@ -1,5 +1,6 @@
 //! Decides when an alarm begins and ends. Pure: times come from the caller.
 
+mod remotes;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,9 @@ pub(crate) struct Subject {
     pub(crate) connection: Option<String>,
     /// The process.
     pub(crate) process: Option<String>,
+    /// The remote address.
+    #[serde(default)]
+    pub(crate) remote: Option<String>,
 }
 
 /// The begin or the end of an alarm.
@@ -109,6 +113,8 @@ pub(crate) struct Judge {
     pub(crate) memory: Memory,
     /// Earlier readings, the newest last.
     past: VecDeque<Past>,
+    /// Earlier readings of remote addresses.
+    remotes: remotes::Remotes,
     /// The memory of processes is full, and that was reported.
     is_full: bool,
 }
@@ -127,7 +133,7 @@ pub(crate) struct Measured {
 impl Judge {
     /// A rule with its memory.
     pub(crate) fn new(rule: Rule, memory: Memory) -> Self {
-        Self { rule, memory, past: VecDeque::new(), is_full: false }
+        Self { rule, memory, past: VecDeque::new(), remotes: remotes::Remotes::default(), is_full: false }
     }
 
     /// What a reading says. `now_ns`: nanoseconds since the boot.
@@ -139,7 +145,7 @@ impl Judge {
                 let measured = self.measure(stats, now_ns);
                 self.judge(measured, limits, now_ns)
             }
-            Condition::Age(_) | Condition::Process { .. } => Vec::new(),
+            Condition::Remote { .. } | Condition::Age(_) | Condition::Process { .. } => Vec::new(),
         }
     }
 
@@ -224,7 +230,10 @@ impl Judge {
             if self.memory.standing.remove(&subject) == Some(Standing::Fires) {
                 let text = match &subject.connection {
                     Some(connection) => format!("the connection {connection} has ended"),
-                    None => "the port has no counts any more".into(),
+                    None => match &subject.remote {
+                        Some(remote) => format!("{remote} has no new connections any more"),
+                        None => "the port has no counts any more".into(),
+                    },
                 };
                 edges.push(Edge { subject, fires: false, value: None, text });
             }
@@ -295,6 +304,7 @@ impl Judge {
                 way: line.direction,
                 connection: Some(connection + &netns),
                 process: line.comm.clone(),
+                ..Subject::default()
             };
             Some(Measured { subject, value: Some(1000), text })
         });

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
+use crate::event::sort_key::SourceGroup;
 use crate::serve::answers;
 use crate::settings::rule::{Rule, Way};
 
@@ -58,14 +59,36 @@ pub(crate) struct ListenerStats {
     pub(crate) open: u64,
 }
 
+/// The connections of a direction and remote address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Remote {
+    /// The address or prefix; `unlisted` for all that have no entry.
+    pub(crate) address: String,
+    /// `in` or `out`; `both` for all that have no entry.
+    pub(crate) direction: String,
+    /// Connections that began.
+    pub(crate) opened: u64,
+}
+
+impl Remote {
+    /// Which side opened the connections; none for all that have no entry.
+    pub(crate) fn way(&self) -> Option<Way> {
+        way(&self.direction)
+    }
+}
+
+fn way(direction: &str) -> Option<Way> {
+    match direction {
+        "in" => Some(Way::In),
+        "out" => Some(Way::Out),
+        _ => None,
+    }
+}
+
 impl PortStats {
     /// Which side opened the connections.
     pub(crate) fn way(&self) -> Option<Way> {
-        match &*self.direction {
-            "in" => Some(Way::In),
-            "out" => Some(Way::Out),
-            _ => None,
-        }
+        way(&self.direction)
     }
 }
 
@@ -109,6 +132,30 @@ pub(crate) struct Line {
 /// The daemon does not answer, or refuses.
 pub(crate) async fn stats(socket: &Path) -> io::Result<Stats> {
     answers::json(socket, "/v1/stats?output=json").await
+}
+
+/// Asks the daemon for the connections of each remote address or prefix, with those that have no entry in a row of their own.
+///
+/// # Errors
+/// The daemon does not answer, or refuses.
+pub(crate) async fn remotes(socket: &Path, by: SourceGroup) -> io::Result<Vec<Remote>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        sources: Sources,
+    }
+    #[derive(Deserialize)]
+    struct Sources {
+        rows: Vec<Remote>,
+        unlisted: Remote,
+    }
+    let target = format!(
+        "/v1/stats?output=json&total&sources={}&sources-sort=opened&sources-by={}",
+        conn_common::remote::CAPACITY,
+        by.name()
+    );
+    let Sources { mut rows, unlisted } = answers::json::<Answer>(socket, &target).await?.sources;
+    rows.push(unlisted);
+    Ok(rows)
 }
 
 /// Asks the daemon for the connections of a rule that are older than `age`.

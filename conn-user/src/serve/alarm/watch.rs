@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::error::Error;
+use crate::event::sort_key::SourceGroup;
 use crate::host::clock;
 use crate::output::stdout;
 use crate::serve::alarm::delivery::{Actions, Done, Message, state};
@@ -22,6 +23,8 @@ use crate::settings::rule::{Action, Condition, Rule, Way};
 const EVERY: Duration = Duration::from_secs(1);
 /// The longest time between two looks at the ages of connections.
 const MAX_AGE_STEP: Duration = Duration::from_secs(60);
+/// How many times as long as a reading of all remote addresses took nobody reads them again.
+const REST: u32 = 19;
 /// The longest wait before a stream is opened again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How many begins and ends of alarms a message has.
@@ -90,6 +93,10 @@ struct Watch {
     complaint: Option<String>,
     /// The state as it was written last.
     written: String,
+    /// A rule wants to know these counts of remote addresses.
+    wanted_remotes: Option<SourceGroup>,
+    /// They are not read before.
+    remotes_from: Instant,
 }
 
 impl Watch {
@@ -108,7 +115,18 @@ impl Watch {
         let host = nix::unistd::gethostname()
             .map_or_else(|_| "-".into(), |name| name.to_string_lossy().into_owned());
         let actions = Actions::new(sendmail, sender);
-        Self { socket, judges, states, actions, done, host, complaint: None, written: String::new() }
+        Self {
+            socket,
+            judges,
+            states,
+            actions,
+            done,
+            host,
+            complaint: None,
+            written: String::new(),
+            wanted_remotes: None,
+            remotes_from: Instant::now(),
+        }
     }
 
     async fn run(mut self) -> Result<(), Error> {
@@ -132,6 +150,7 @@ impl Watch {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.look_at_counts().await;
+                    self.look_at_remotes().await;
                     self.look_at_ages(&mut aged).await;
                     self.send_held();
                     self.save()?;
@@ -165,9 +184,33 @@ impl Watch {
     fn look(&mut self, stats: &Stats) {
         let now_ns = clock::boot_now_ns();
         for at in 0..self.judges.len() {
-            let edges = self.judges[at].look(stats, now_ns);
+            let judge = &mut self.judges[at];
+            if judge.wants_remotes(stats, now_ns)
+                && let Condition::Remote { by, .. } = judge.rule.condition
+            {
+                self.wanted_remotes = Some(by);
+            }
+            let edges = judge.look(stats, now_ns);
             self.hold(at, edges);
         }
+    }
+
+    /// Reads the addresses for the rules that want them, at a twentieth of the time at most.
+    async fn look_at_remotes(&mut self) {
+        let began = Instant::now();
+        let Some(group) = self.wanted_remotes.take().filter(|_| began >= self.remotes_from) else { return };
+        match reading::remotes(&self.socket, group).await {
+            Ok(rows) => {
+                let now_ns = clock::boot_now_ns();
+                for at in 0..self.judges.len() {
+                    let Condition::Remote { limits, .. } = self.judges[at].rule.condition else { continue };
+                    let edges = self.judges[at].look_at_remotes(limits, &rows, now_ns);
+                    self.hold(at, edges);
+                }
+            }
+            Err(error) => self.complain(&error),
+        }
+        self.remotes_from = Instant::now() + began.elapsed() * REST;
     }
 
     async fn look_at_ages(&mut self, aged: &mut BTreeMap<usize, Instant>) {
@@ -282,6 +325,7 @@ fn log_edges(rule: &str, edges: &[Edge], more: u64) {
             ("value", edge.value.as_ref().map(|value| value.replace(' ', ""))),
             ("connection", subject.connection.as_ref().map(|text| format!("{text:?}"))),
             ("process", subject.process.as_ref().map(|text| format!("{text:?}"))),
+            ("remote", subject.remote.clone()),
         ];
         let known = fields.into_iter().filter_map(|(name, value)| Some(format!(" {name}={}", value?)));
         let (word, fields) = (state(edge), known.collect::<String>());

@@ -1,6 +1,8 @@
 //! The judge without a daemon.
 
 use super::*;
+use crate::event::sort_key::SourceGroup;
+use crate::serve::alarm::reading::Remote;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -145,4 +147,39 @@ fn losses_are_reported_by_how_much_they_grew() {
     let stats = |repaired| Stats { repaired, ..Stats::default() };
     assert!(judge.look(&stats(5), SECOND).is_empty() && judge.look(&stats(5), SECOND).is_empty());
     assert_eq!(judge.look(&stats(7), SECOND)[0].value.as_deref(), Some("2"));
+}
+
+#[test]
+fn a_remote_address_is_an_alarm_of_its_own() {
+    let limits = Limits { above: 10_000, clear: 5_000 };
+    let mut judge = judge(Condition::Remote { limits, by: SourceGroup::Address });
+    judge.rule.direction = Some(Way::In);
+    let mut opened = 0;
+    let mut look = |judge: &mut Judge, second: u64, counts: [(&str, &str, u64); 3]| {
+        opened = counts.iter().map(|(_, _, count)| count).sum::<u64>().max(opened);
+        let stats = tried(opened, 0, 0);
+        let row = |(address, direction, opened): (&str, &str, u64)| Remote {
+            address: address.to_owned(),
+            direction: direction.to_owned(),
+            opened,
+        };
+        if !judge.wants_remotes(&stats, second * SECOND) {
+            return None;
+        }
+        let edges = judge.look_at_remotes(limits, &counts.map(row), second * SECOND);
+        Some(edges.iter().map(|edge| (edge.subject.remote.clone().unwrap(), edge.fires)).collect::<Vec<_>>())
+    };
+    let at = |one, other, unlisted| {
+        [("10.0.0.1", "in", one), ("10.0.0.1", "out", other), ("unlisted", "both", unlisted)]
+    };
+    // A slow host is not asked for its addresses.
+    assert_eq!(look(&mut judge, 1, at(5, 0, 0)), None);
+    assert_eq!(look(&mut judge, 2, at(10, 3, 0)), None);
+    // The first reading of addresses has no rates.
+    assert_eq!(look(&mut judge, 3, at(60, 3, 0)), Some(vec![]));
+    assert_eq!(look(&mut judge, 4, at(90, 90, 2)), Some(vec![("10.0.0.1".into(), true)]));
+    assert_eq!(look(&mut judge, 5, at(120, 90, 40)), Some(vec![("unlisted".into(), true)]));
+    assert_eq!(look(&mut judge, 6, at(127, 90, 40)), Some(vec![("unlisted".into(), false)]));
+    assert_eq!(look(&mut judge, 7, at(127, 90, 40)), Some(vec![("10.0.0.1".into(), false)]));
+    assert_eq!(look(&mut judge, 8, at(127, 90, 40)), None);
 }
