@@ -59,6 +59,7 @@ mod live {
     mod serve_load;
     mod serve_past;
     mod serve_pins;
+    mod serve_prometheus;
     mod serve_streams;
     mod service;
     mod socket_state;

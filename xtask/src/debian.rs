@@ -11,9 +11,10 @@ use crate::command;
 use crate::toolchain::{self, Places};
 
 /// The packages, and a file of each that tests use.
-const PACKAGES: [(&str, &str); 5] = [
-    ("prometheus", "usr/bin/promtool"),
+const PACKAGES: [(&str, &str); 6] = [
+    ("prometheus", "usr/bin/prometheus"),
     ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
+    ("victoria-metrics", "usr/bin/victoria-metrics"),
     ("munin-node", "usr/sbin/munin-run"),
     ("munin-common", "usr/share/perl5/Munin/Common/Defaults.pm"),
     ("libnet-server-perl", "usr/share/perl5/Net/Server.pm"),

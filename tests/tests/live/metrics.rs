@@ -27,14 +27,14 @@ const EXPORTER: u16 = 9100;
 const CONNECTIONS: usize = 50;
 
 /// A program of a Debian package.
-fn program(name: &str) -> Result<PathBuf, Skip> {
+pub(super) fn program(name: &str) -> Result<PathBuf, Skip> {
     let path = env::var_os(PROGRAMS).map(|programs| Path::new(&programs).join(name));
     path.filter(|path| path.exists())
         .ok_or_else(|| Skip(format!("{PROGRAMS} names no directory with {name}; cargo xtask test makes one")))
 }
 
 /// A child that ends with the test.
-struct Ended(Child);
+pub(super) struct Ended(pub(super) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -21,8 +21,8 @@ const PLACES: [(&str, &str); 5] = [
     ("docs/completions/conntrace.fish", "usr/share/fish/vendor_completions.d/conntrace.fish"),
 ];
 
-/// The files of the service and of munin's plugin: below `packaging`, and in the package.
-const SERVICE: [(&str, &str); 7] = [
+/// The files of the service, and those for programs that ask it: below `packaging`, and in the package.
+const SERVICE: [(&str, &str); 12] = [
     ("conntrace.service", "usr/lib/systemd/system/conntrace.service"),
     ("conntrace.socket", "usr/lib/systemd/system/conntrace.socket"),
     ("sysusers.conf", "usr/lib/sysusers.d/conntrace.conf"),
@@ -30,6 +30,11 @@ const SERVICE: [(&str, &str); 7] = [
     ("conntrace.toml", "etc/conntrace/conntrace.toml"),
     ("rules.example.toml", "usr/share/doc/conntrace/rules.example.toml"),
     ("munin/plugin.conf", "etc/munin/plugin-conf.d/conntrace"),
+    ("prometheus/scrape.yml", "usr/share/doc/conntrace/prometheus/scrape.yml"),
+    ("prometheus/rules.yml", "usr/share/doc/conntrace/prometheus/rules.yml"),
+    ("prometheus/rules.test.yml", "usr/share/doc/conntrace/prometheus/rules.test.yml"),
+    ("grafana/host.json", "usr/share/doc/conntrace/grafana/host.json"),
+    ("grafana/fleet.json", "usr/share/doc/conntrace/grafana/fleet.json"),
 ];
 /// A program beside them.
 const PLUGIN: (&str, &str) = ("munin/conntrace_", "usr/share/munin/plugins/conntrace_");
