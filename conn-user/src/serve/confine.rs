@@ -1,4 +1,4 @@
-//! The confinement of the front: another user, no capability, no new privileges, no file, no network, few system calls.
+//! The confinement of the front: another user, no capability, no new privileges, no file, no socket of its own, few system calls.
 //!
 //! All of it happens before the first other thread and before the first byte of a client. What the kernel does not have is
 //! left out: Landlock is new in Linux 5.13.

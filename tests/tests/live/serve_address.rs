@@ -181,6 +181,36 @@ fn from(client: u8, to: SocketAddr) -> TcpStream {
 }
 
 #[apply(needs_tracing)]
+fn accept_queues_are_those_of_the_kernel(_: &Host) -> Outcome {
+    let port = Port::claim();
+    let daemon = Daemon::start();
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&port.v4().into()).unwrap();
+    listener.listen(4).unwrap();
+    let await_queue = |length: usize| {
+        let wanted = ["", "_limit"].map(|name| {
+            let value = if name.is_empty() { length } else { 4 };
+            format!("\nconntrace_tcp_accept_queue{name}{{port=\"{port}\"}} {value}\n")
+        });
+        let limit = Instant::now() + timeout::seconds(60);
+        loop {
+            let text = daemon.get("/metrics").body;
+            if wanted.iter().all(|sample| text.contains(sample)) {
+                return;
+            }
+            assert!(Instant::now() < limit, "{wanted:?} are not in {text}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let clients: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(port.v4()).unwrap()).collect();
+    await_queue(3);
+    let accepted: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
+    await_queue(0);
+    drop((clients, accepted));
+    Ok(())
+}
+
+#[apply(needs_tracing)]
 fn an_address_that_cannot_be_has_a_remedy(_: &Host) -> Outcome {
     let port = Port::claim();
     let _other = TcpListener::bind(port.v4()).unwrap();
