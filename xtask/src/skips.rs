@@ -14,7 +14,7 @@ pub(crate) struct Accepted {
 }
 
 /// The list.
-const ACCEPTED: [Accepted; 6] = [
+const ACCEPTED: [Accepted; 9] = [
     Accepted {
         test: "hook_matrix::accepts_by_graft",
         reason: "this kernel lets no program see accepts by graft",
@@ -50,6 +50,24 @@ const ACCEPTED: [Accepted; 6] = [
         reason: "this kernel has no br_netfilter, or has not loaded it",
         on: "kernels without CONFIG_BRIDGE_NETFILTER, and those that have it as a module that nothing has loaded",
         why: "such a kernel tracks no packet of a bridge, so there is no flow; other tests show flows between interfaces",
+    },
+    Accepted {
+        test: "forwarded::flowtable::a_flush_ends_offloaded_flows_as_conntrack_shows",
+        reason: "this kernel has no flowtables",
+        on: "kernels without CONFIG_NF_FLOW_TABLE, such as a Firecracker machine with Linux 6.18",
+        why: "such a kernel offloads no flow; the virtual machines run the test",
+    },
+    Accepted {
+        test: "forwarded::flowtable::offloaded_flows_have_all_packets_if_the_flowtable_counts",
+        reason: "this kernel has no flowtables",
+        on: "kernels without CONFIG_NF_FLOW_TABLE, such as a Firecracker machine with Linux 6.18",
+        why: "such a kernel offloads no flow; the virtual machines run the test",
+    },
+    Accepted {
+        test: "forwarded::flowtable::offloaded_flows_have_the_packets_that_the_kernel_counts",
+        reason: "this kernel has no flowtables",
+        on: "kernels without CONFIG_NF_FLOW_TABLE, such as a Firecracker machine with Linux 6.18",
+        why: "such a kernel offloads no flow; the virtual machines run the test",
     },
 ];
 

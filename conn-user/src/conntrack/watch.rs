@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use conn_common::connection::FORWARD;
 use conn_common::owner::Owner;
 
-use super::account::Account;
+use super::account::{Account, Verdict};
 use super::addresses::Addresses;
 use super::counts::Counts;
 use super::dump::{Dumper, Progress};
@@ -31,6 +32,9 @@ const MOST: usize = 1 << 9;
 const MOST_BEFORE: usize = 1 << 16;
 /// How long one namespace may keep all others waiting at the start of its watch, at its end, and for an account.
 const CATCH_UP: Duration = Duration::from_secs(5);
+/// How often a table that contradicts the messages is counted again, and after how long. Only what stays is a difference.
+const COUNTS_AGAIN: u32 = 3;
+const COUNT_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long pages of a dump are read at a time, or as long as messages were: a flood of messages delays no dump without end.
 const DUMP_SLICE: Duration = Duration::from_millis(2);
 
@@ -146,6 +150,27 @@ impl Watch {
         // What has expired ends first.
         self.begin_dump()?;
         let is_settled = self.catch_up(buffers, clock, hear)?;
+        let mut account = self.compare(is_settled, buffers, clock, hear)?;
+        for _ in 0..COUNTS_AGAIN {
+            if !matches!(account.verdict(), Verdict::Differs(_)) {
+                break;
+            }
+            // The kernel counts an entry before it reports the beginning, and for a moment after it has reported the end. A
+            // packet whose processor is taken away stays in between for longer.
+            thread::sleep(COUNT_AGAIN_AFTER);
+            account = self.compare(is_settled, buffers, clock, hear)?;
+        }
+        Ok(account)
+    }
+
+    /// Compares what was counted with the table.
+    fn compare(
+        &mut self,
+        is_settled: bool,
+        buffers: &mut Buffers,
+        clock: &WallClock,
+        hear: &mut Hear<'_>,
+    ) -> io::Result<Account> {
         let before = self.counts();
         let [tracked, max] = self.dumper.entries(&mut buffers.page)?;
         self.read(buffers, clock, hear)?;

@@ -4,6 +4,7 @@ mod beside_conntrack;
 mod churn;
 mod counts;
 mod disorder;
+mod flowtable;
 mod forged;
 mod losses;
 mod owners;

@@ -11,10 +11,10 @@ use conn_tests::{
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
-use std::{collections::BTreeSet, net::SocketAddr, process::Command};
+use std::{collections::BTreeSet, fs, net::SocketAddr, process::Command};
 
 /// What conntrack prints in the router.
-fn conntrack(routed: &Routed, arguments: &[&str]) -> String {
+pub(super) fn conntrack(routed: &Routed, arguments: &[&str]) -> String {
     let output = routed.router.run(|| Command::new("conntrack").args(arguments).output()).unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -158,22 +158,28 @@ fn accounts_agree_with_the_table(_: &Host) -> Outcome {
     flush(&routed)
 }
 
-/// The size of all tables, until it is dropped.
-struct Limit(String);
+/// The size of the tables, until it is dropped: one for the table of each namespace, and where a namespace has its own, that one,
+/// too.
+pub(super) struct Limit(String);
 
 impl Limit {
     const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
-    fn set(most: &str) -> Self {
-        let before = std::fs::read_to_string(Self::PATH).unwrap();
-        std::fs::write(Self::PATH, most).unwrap();
+    pub(super) fn now() -> u64 {
+        fs::read_to_string(Self::PATH).map_or(0, |text| text.trim().parse().unwrap())
+    }
+
+    pub(super) fn set(routed: &Routed, most: u64) -> Self {
+        let before = fs::read_to_string(Self::PATH).unwrap();
+        fs::write(Self::PATH, most.to_string()).unwrap();
+        let _ = routed.router.sysctl("net.netfilter.nf_conntrack_max", &most.to_string());
         Self(before)
     }
 }
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        let _ = std::fs::write(Self::PATH, self.0.trim());
+        let _ = fs::write(Self::PATH, self.0.trim());
     }
 }
 
@@ -181,9 +187,7 @@ impl Drop for Limit {
 fn a_full_table_is_counted(_: &Host) -> Outcome {
     let routed = tracked()?;
     let tracer = Setup::new(["stats", "--forwarded", "-o", "json"]).start();
-    // One limit for the table of each namespace; where a namespace has its own limit, that one, too.
-    let limit = Limit::set("1000");
-    let _ = routed.router.sysctl("net.netfilter.nf_conntrack_max", "1000");
+    let limit = Limit::set(&routed, 1_000);
     udp_flows(&routed, 1_500);
     let ended = tracer.stop();
     drop(limit);
