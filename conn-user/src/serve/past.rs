@@ -143,13 +143,13 @@ impl Part {
             (hours, minutes, _) => format!("{hours} h {minutes} min"),
         };
         let limit = if self.age() < self.asked.since { ": the daemon knows no earlier minutes" } else { "" };
-        format!("since {}, {ago} ago{limit}\n", time(self.from.unix_ns))
+        format!("since {}, {ago} ago{limit}\n", time(self.from.unix_ns, false))
     }
 
     /// When the counts began, as a member of a JSON object.
     pub(super) fn member(&self) -> String {
         let since = Since {
-            time: time(self.from.unix_ns),
+            time: time(self.from.unix_ns, true),
             seconds: self.age().as_secs_f64(),
             asked_seconds: self.asked.since.as_secs_f64(),
         };
@@ -167,9 +167,13 @@ fn moment() -> Moment {
     Moment { boot_ns: clock::boot_now_ns(), unix_ns: clock::unix_now_ns() }
 }
 
-/// RFC 3339, whole seconds.
-fn time(unix_ns: i64) -> String {
+/// RFC 3339, with nanoseconds or without.
+fn time(unix_ns: i64, is_whole: bool) -> String {
     let mut text = Vec::new();
-    clock::rfc3339(unix_ns - unix_ns.rem_euclid(1_000_000_000), &mut text);
-    String::from_utf8_lossy(&text).replace(".000000000", "")
+    clock::rfc3339(unix_ns, &mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match text.split_once('.') {
+        Some((seconds, _)) if !is_whole => format!("{seconds}Z"),
+        _ => text,
+    }
 }

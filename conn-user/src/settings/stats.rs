@@ -47,6 +47,9 @@ impl MetricsSettings {
         let complaint = match args {
             _ if of_flows => "there are no metrics of forwarded flows: use --output json",
             _ if args.total => "metrics have no row of sums: leave --total out, and add them up with sum()",
+            _ if args.all || args.proof || args.no_header => {
+                "metrics are no table: leave --all, --proof and --no-header out"
+            }
             _ if args.sources.is_some() => {
                 "metrics have no remote addresses: leave --sources out, or use --output json"
             }

@@ -17,40 +17,69 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
     net::TcpStream,
-    time::{Duration, Instant},
+    process::Command,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// A daemon that notes its counts ten times a second.
+/// How often the daemon notes its counts.
+const STEP: Duration = Duration::from_millis(100);
+
 fn daemon() -> Daemon {
-    Daemon::with_variable("CONNTRACE_TEST_STEP_MS", "100")
+    Daemon::with_variable("CONNTRACE_TEST_STEP_MS", &STEP.as_millis().to_string())
 }
 
-/// Opened, preexisting, failed, closed and open connections of a port in a direction, since so long ago.
-fn since(daemon: &Daemon, ago: Duration, port: &Port, direction: &str) -> [i64; 5] {
-    let target = format!("/v1/stats?since={}ns&dport={port}&direction={direction}", ago.as_nanos());
-    let answer = daemon.json(&target);
+/// Nanoseconds of Unix time.
+fn unix_ns(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap().as_nanos()
+}
+
+/// When the counts of an answer began, nanoseconds of Unix time.
+fn began(answer: &Value) -> u128 {
+    let text = answer["since"]["time"].as_str().unwrap();
+    let date = Command::new("date").args(["-u", "-d", text, "+%s%N"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// Opened, preexisting, failed, closed and open connections of a port in a direction, in an answer.
+fn numbers(answer: &Value, direction: &str) -> [i64; 5] {
     let none = Value::from(0);
-    let row = answer["ports"].as_array().unwrap().first();
+    let row = answer["ports"].as_array().unwrap().iter().find(|row| row["direction"] == direction);
     let number = |name: &str| row.map_or(&none, |row| &row[name]).as_i64().unwrap();
     let numbers = ["opened", "preexisting", "failed", "closed", "open"].map(number);
     let [opened, preexisting, failed, closed, open] = numbers;
     assert_eq!(opened + preexisting, failed + closed + open, "{answer}");
-    let seconds = answer["since"]["seconds"].as_f64().unwrap();
-    assert!(seconds >= ago.as_secs_f64().min(seconds), "{answer}");
     numbers
 }
 
-/// Waits until a step has ended that began after the call.
-fn await_step(daemon: &Daemon) {
-    let began = Instant::now();
-    let limit = began + timeout::seconds(60);
+fn since(daemon: &Daemon, ago: Duration, port: &Port) -> Value {
+    daemon.json(&format!("/v1/stats?since={}ns&dport={port}", ago.as_nanos()))
+}
+
+/// The counts of a port since the last step that ended before a moment.
+fn since_step_before(daemon: &Daemon, moment: SystemTime, port: &Port) -> Value {
+    let mut more = Duration::ZERO;
     loop {
-        let answer = daemon.json("/v1/stats?since=0&total");
-        let ago = Duration::from_secs_f64(answer["since"]["seconds"].as_f64().unwrap());
-        if Instant::now().checked_sub(ago).is_some_and(|end| end > began) {
-            return;
+        let answer = since(daemon, moment.elapsed().unwrap() + more, port);
+        if began(&answer) <= unix_ns(moment) {
+            return answer;
         }
-        assert!(Instant::now() < limit, "{answer}");
+        // The request took its time. Steps are further apart than this.
+        more += STEP / 10;
+    }
+}
+
+/// Waits until a step has ended that began after the call: the second end, since the counts of the first one may have been read
+/// before.
+fn await_step(daemon: &Daemon) {
+    let (mut last, limit) = (unix_ns(SystemTime::now()), Instant::now() + timeout::seconds(60));
+    for _ in 0..2 {
+        last = loop {
+            let end = began(&daemon.json("/v1/stats?since=0&total"));
+            if end > last {
+                break end;
+            }
+            assert!(Instant::now() < limit, "no step ends");
+        };
     }
 }
 
@@ -62,26 +91,27 @@ fn counts_of_a_part_of_the_time_are_exact(_: &Host) -> Outcome {
     let server = Server::listen(port.v4());
     let held: Vec<_> = (0..2).map(|_| (connect(server.address), server.accept())).collect();
     await_step(&daemon);
-    let between = Instant::now();
+    let between = SystemTime::now();
     for _ in 0..3 {
         drop((connect(server.address), server.accept()));
     }
     drop(held);
     assert!(TcpStream::connect(closed.v4()).is_err());
+    let day = |port| since(&daemon, Duration::from_secs(86_400), port);
     // Ends come with the last segments of both sides.
     let limit = Instant::now() + timeout::seconds(60);
-    while since(&daemon, Duration::from_secs(86_400), &port, "in")[4] != 0 {
+    while ["in", "out"].iter().any(|direction| numbers(&day(&port), direction)[4] != 0) {
         assert!(Instant::now() < limit, "connections stay open");
     }
 
-    assert_eq!(since(&daemon, Duration::from_secs(86_400), &port, "in"), [10, 0, 0, 10, 0]);
-    let later = || between.elapsed();
+    assert_eq!(numbers(&day(&port), "in"), [10, 0, 0, 10, 0]);
+    let later = since_step_before(&daemon, between, &port);
     for direction in ["in", "out"] {
-        assert_eq!(since(&daemon, later(), &port, direction), [3, 2, 0, 5, 0], "{direction}");
+        assert_eq!(numbers(&later, direction), [3, 2, 0, 5, 0], "{direction}");
     }
-    assert_eq!(since(&daemon, later(), &closed, "out"), [1, 0, 1, 0, 0]);
+    assert_eq!(numbers(&since_step_before(&daemon, between, &closed), "out"), [1, 0, 1, 0, 0]);
     await_step(&daemon);
-    assert_eq!(since(&daemon, Duration::ZERO, &port, "in"), [0; 5]);
+    assert_eq!(numbers(&since(&daemon, Duration::ZERO, &port), "in"), [0; 5]);
     Ok(())
 }
 

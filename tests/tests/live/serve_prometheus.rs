@@ -99,7 +99,9 @@ impl Scene {
         let daemon = Some(serve(&ns, &pins, &config));
         // The packaged configuration, with the hosts and the pace of this test.
         let mut text = fs::read_to_string(packaged("prometheus/scrape.yml")).unwrap();
-        for (from, to) in [("\"127.0.0.1:9436\"", listen.as_str()), ("scrape_interval: 15s", "scrape_interval: 1s")] {
+        for (from, to) in
+            [("\"127.0.0.1:9436\"", listen.as_str()), ("scrape_interval: 15s", "scrape_interval: 1s")]
+        {
             assert!(text.contains(from), "{text}");
             text = text.replace(from, to);
         }
@@ -137,7 +139,17 @@ impl Scene {
         // It writes on.
         thread::spawn(move || said.for_each(drop));
         let truth = Truth::default();
-        Ok(Self { port, ns, pins, daemon, config, truth, held: Vec::new(), _server: child, _directory: directory })
+        Ok(Self {
+            port,
+            ns,
+            pins,
+            daemon,
+            config,
+            truth,
+            held: Vec::new(),
+            _server: child,
+            _directory: directory,
+        })
     }
 
     /// Makes connections to the port: some stay open, most end in each way, some are refused.
@@ -252,7 +264,9 @@ impl Scene {
             }
         }
         assert!(count > 60, "{count} queries");
-        println!("prometheus: {count} queries of the dashboards have data, families that are missing: {missing:?}");
+        println!(
+            "prometheus: {count} queries of the dashboards have data, families that are missing: {missing:?}"
+        );
     }
 
     /// Waits until a query has a number.
@@ -313,7 +327,8 @@ fn prometheus_has_the_numbers_over_a_restart(_: &Host) -> Outcome {
         if accept == "text/plain" {
             let file = scene._directory.write("metrics", &text);
             let mut check = Command::new(&promtool);
-            let verdict = check.args(["check", "metrics"]).stdin(fs::File::open(file).unwrap()).output().unwrap();
+            let verdict =
+                check.args(["check", "metrics"]).stdin(fs::File::open(file).unwrap()).output().unwrap();
             assert!(verdict.status.success(), "{verdict:?} of {text}");
         }
     }
