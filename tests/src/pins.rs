@@ -111,7 +111,8 @@ impl Pins {
         answer.body
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The path of the daemon's socket.
+    pub fn socket(&self) -> PathBuf {
         self.base.join("socket")
     }
 

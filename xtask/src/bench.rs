@@ -48,6 +48,8 @@ enum Section {
     Udp,
     /// The cost to connections that a router passes on
     Forwarded,
+    /// The cost of the daemon to the traffic, and how long its answers take
+    Daemon,
 }
 
 impl Section {
@@ -61,6 +63,7 @@ impl Section {
             Self::Flood => "flood",
             Self::Udp => "udp",
             Self::Forwarded => "forwarded",
+            Self::Daemon => "daemon",
         }
     }
 }

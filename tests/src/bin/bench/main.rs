@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on says so by panicking")]
 
 mod crowd;
+mod daemon;
 mod flood;
 mod forwarded;
 mod kernel;
@@ -41,6 +42,7 @@ enum Section {
     Flood,
     Udp,
     Forwarded,
+    Daemon,
 }
 
 fn main() {
@@ -55,6 +57,7 @@ fn main() {
         Section::Flood => flood::measure(quick),
         Section::Udp => udp::measure(&empty, quick),
         Section::Forwarded => forwarded::measure(quick),
+        Section::Daemon => daemon::measure(quick),
     };
     println!("{}", text.trim_end());
 }

@@ -57,10 +57,10 @@ fn tools(empty: &Path) -> [Tool<'_>; 12] {
 }
 
 /// One run of a tool beside the load.
-struct Sample {
+pub(crate) struct Sample {
     /// Connections per second, by those of the load alone just before and after.
     ratio: f64,
-    per_second: f64,
+    pub(crate) per_second: f64,
     /// Share of one processor.
     cpu: f64,
     /// Lines per connection.
@@ -79,7 +79,7 @@ impl Sample {
 }
 
 /// Runs a tool beside the load for a time. What the ratio is to is not known yet.
-fn sample(tool: &Tool<'_>, duration: Duration) -> Result<Sample, String> {
+pub(crate) fn sample(tool: &Tool<'_>, duration: Duration) -> Result<Sample, String> {
     let field = Field::new();
     let running = tool.start(&field.ns)?;
     let window = field.flood(THREADS, duration, || running.cpu());
