@@ -81,7 +81,7 @@ struct Scene {
     /// Connections that stay open.
     held: Vec<conn_tests::traffic::Pair>,
     _server: Ended,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Scene {
@@ -111,7 +111,7 @@ impl Scene {
         match engine {
             Engine::Prometheus => {
                 let rules = packaged("prometheus/rules.yml");
-                text += &format!("rule_files: [\"{}\"]\n", rules.canonicalize().unwrap().display());
+                text = format!("{text}rule_files: [\"{}\"]\n", rules.canonicalize().unwrap().display());
                 text = text.replace("scrape_interval: 1s", "scrape_interval: 1s\n  evaluation_interval: 1s");
                 command
                     .arg(format!("--config.file={}", directory.write("server.yml", &text).display()))
@@ -139,17 +139,7 @@ impl Scene {
         // It writes on.
         thread::spawn(move || said.for_each(drop));
         let truth = Truth::default();
-        Ok(Self {
-            port,
-            ns,
-            pins,
-            daemon,
-            config,
-            truth,
-            held: Vec::new(),
-            _server: child,
-            _directory: directory,
-        })
+        Ok(Self { port, ns, pins, daemon, config, truth, held: Vec::new(), _server: child, directory })
     }
 
     /// Makes connections to the port: some stay open, most end in each way, some are refused.
@@ -325,7 +315,7 @@ fn prometheus_has_the_numbers_over_a_restart(_: &Host) -> Outcome {
         let text = scene.get(DAEMON, "/metrics", accept);
         assert_eq!(text.ends_with("# EOF\n"), accept != "text/plain", "{text}");
         if accept == "text/plain" {
-            let file = scene._directory.write("metrics", &text);
+            let file = scene.directory.write("metrics", &text);
             let mut check = Command::new(&promtool);
             let verdict =
                 check.args(["check", "metrics"]).stdin(fs::File::open(file).unwrap()).output().unwrap();
