@@ -148,16 +148,16 @@ fn merged(
 
 /// The addresses of the key `listen`.
 fn addresses(text: &str, listen: &Spanned<OneOrMore>) -> Result<Vec<SocketAddr>, String> {
-    let listed = match listen.get_ref() {
+    let all = match listen.get_ref() {
         OneOrMore::One(one) => slice::from_ref(one),
-        OneOrMore::More(listed) => listed,
+        OneOrMore::More(all) => all,
     };
     let wrong = |why: String| Err(file::placed(text, listen.span(), &why));
-    if listed.len() > MAX_ADDRESSES {
-        return wrong(format!("there are {} addresses, and {MAX_ADDRESSES} are the most", listed.len()));
+    if all.len() > MAX_ADDRESSES {
+        return wrong(format!("there are {} addresses, and {MAX_ADDRESSES} are the most", all.len()));
     }
     let mut addresses = Vec::new();
-    for typed in listed {
+    for typed in all {
         match typed.parse::<SocketAddr>() {
             Err(_) => {
                 return wrong(format!(

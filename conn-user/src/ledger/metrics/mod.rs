@@ -109,7 +109,7 @@ impl Exporter {
             samples.add(&family::REFUSED, &[], Value::Count(refused));
         }
         if let Some(ports) = report.tries.refused_ports {
-            samples.add(&family::REFUSED_PORTS, &[], Value::Number(ports as i64));
+            samples.add(&family::REFUSED_PORTS, &[], Value::Number(ports.cast_signed()));
         }
         samples.add(&family::EXACT, &["tcp"], Value::Number(report.identity.holds.into()));
         if let Some(age) = report.audit.age {

@@ -93,8 +93,8 @@ fn a_scan_of_ports_takes_no_series() {
 
 #[test]
 fn accept_queues_are_those_of_named_ports() {
-    let mut audit = Audit::default();
-    audit.accept_queues = (1..=400).map(|port| (port, AcceptQueue { length: 3, limit: 128 })).collect();
+    let queues = (1..=400).map(|port| (port, AcceptQueue { length: 3, limit: 128 }));
+    let audit = Audit { accept_queues: queues.collect(), ..Audit::default() };
     let text = exporter().text(of(&report_of(audit, None)));
     let limits = lines(&text, "conntrace_tcp_accept_queue_limit{");
     assert_eq!((limits.len(), lines(&text, "conntrace_tcp_accept_queue{").len()), (256, 256));
