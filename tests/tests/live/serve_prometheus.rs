@@ -138,6 +138,12 @@ impl Scene {
         assert!(started, "{name} ended: {before:#?}");
         // It writes on.
         thread::spawn(move || said.for_each(drop));
+        // One of them says so before it listens.
+        let limit = Instant::now() + timeout::seconds(40);
+        while let Err(error) = ns.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER))) {
+            assert!(Instant::now() < limit, "{name}: {error}");
+            thread::sleep(Duration::from_millis(10));
+        }
         let truth = Truth::default();
         Ok(Self { port, ns, pins, daemon, config, truth, held: Vec::new(), _server: child, directory })
     }
@@ -248,7 +254,7 @@ impl Scene {
                     continue;
                 }
                 let instance = if file == "host.json" { INSTANCES[0] } else { ".*" };
-                let query = query.replace("$instance", instance).replace("$__rate_interval", "1m");
+                let query = query.replace("$instance", instance).replace("$__rate_interval", "5m");
                 self.await_data(&format!("{file}: "), &query);
                 count += 1;
             }
