@@ -287,7 +287,7 @@ mod tests {
     fn a_slow_reader_loses_lines_of_its_own_and_gets_their_number() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (fast, slow) = (Queue::default(), Queue::default());
-        let (mut read, wanted) = (0, 5_000);
+        let (mut read, mut counted, wanted) = (0, 0, 5_000);
         for time_ns in 1..=wanted {
             let chunk = if time_ns == wanted {
                 // A loss that is lost counts what it says.
@@ -298,8 +298,8 @@ mod tests {
             } else {
                 Bytes::from(line(time_ns))
             };
-            fast.push(&chunk);
-            slow.push(&chunk);
+            assert_eq!(fast.push(&chunk), 0);
+            counted += slow.push(&chunk);
             assert_eq!(runtime.block_on(fast.next()), Some(chunk));
             read += 1;
         }
@@ -317,6 +317,7 @@ mod tests {
         );
         // All but the last line were events, and the last one was a loss of 70.
         assert_eq!(lines.len() as u64 + lost["lost"].as_u64().unwrap(), wanted - 1 + 70);
+        assert_eq!(lost["lost"].as_u64(), Some(counted));
     }
 
     #[test]
