@@ -25,9 +25,9 @@ const FORCED: [(&str, &str, &str); 3] = [
 ];
 
 /// Tests of the short selection: every beginning and end of connections, events, owners by every hook for accepts,
-/// sockets older than the tracer, socket state, attacks that hide connections, and flows of UDP, whose programs have the
-/// deepest stacks.
-const SELECTION: [&str; 8] = [
+/// sockets older than the tracer, socket state, attacks that hide connections, flows of UDP, whose programs have the
+/// deepest stacks, and flows in a flowtable, which this host's kernel may not have.
+const SELECTION: [&str; 9] = [
     "hook_matrix::accepts",
     "ledger::everything_at_once",
     "event::",
@@ -36,6 +36,7 @@ const SELECTION: [&str; 8] = [
     "socket_state::",
     "attacks::storage::",
     "udp::exchange_is_shown",
+    "forwarded::flowtable::offloaded_flows_have_all_packets",
 ];
 
 /// How the lines and the end of a job are read.

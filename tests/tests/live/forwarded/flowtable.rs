@@ -120,6 +120,13 @@ impl Ends {
         }
     }
 
+    /// The same so often.
+    fn exchanges(&mut self, count: usize) {
+        for _ in 0..count {
+            self.exchange();
+        }
+    }
+
     /// Sends a lot from the client.
     fn send_bulk(&mut self) {
         let Self::Tcp { client, server } = self else { panic!("a connection") };
@@ -142,7 +149,7 @@ impl Ends {
     /// Ends a connection in both directions. Its sockets stay, for [`Self::sent`].
     fn end(&self) {
         let Self::Tcp { client, server } = self else { return };
-        for (one, mut other) in [(&*client, &*server), (server, client)] {
+        for (one, mut other) in [(client, server), (server, client)] {
             one.shutdown(Shutdown::Write).unwrap();
             assert_eq!(other.read(&mut [0]).unwrap(), 0);
         }
@@ -229,7 +236,7 @@ fn flows_begin_and_end_once(option: &str, counts: bool) -> Outcome {
     let theirs = routed.router.run(|| listen(&["-b", "67108864"]));
     let ours = watch(&routed, &["--forwarded=all"]);
     let (from, to) = (routed.client_end(), routed.server_end());
-    let mut flows = vec![
+    let mut flows = [
         Ends::tcp(&routed, to.v4.into()),
         Ends::tcp(&routed, to.v6.into()),
         Ends::udp(&routed, from.v4.into(), to.v4.into()),
@@ -237,7 +244,9 @@ fn flows_begin_and_end_once(option: &str, counts: bool) -> Outcome {
         Ends::tcp(&routed, to.v4.into()),
     ];
     let bulk = |number: usize| if number == 4 { BULK } else { 0 };
-    flows.iter_mut().for_each(|ends| (0..EXCHANGES).for_each(|_| ends.exchange()));
+    for ends in &mut flows {
+        ends.exchanges(EXCHANGES);
+    }
     flows[4].send_bulk();
     flows.iter().for_each(Ends::settle);
     let lists = lists(&routed);
@@ -251,7 +260,9 @@ fn flows_begin_and_end_once(option: &str, counts: bool) -> Outcome {
     for protocol in ["tcp", "udp"] {
         routed.router.sysctl(&format!("net.netfilter.nf_flowtable_{protocol}_timeout"), "1").unwrap();
     }
-    flows.iter_mut().for_each(Ends::exchange);
+    for ends in &mut flows {
+        ends.exchanges(1);
+    }
     flows.iter().for_each(Ends::end);
     let last = Instant::now();
     await_ends(&ours, flows.len());
@@ -299,7 +310,9 @@ fn a_flush_ends_offloaded_flows_as_conntrack_shows(_: &Host) -> Outcome {
     let ours = watch(&routed, &["--forwarded=all"]);
     let (from, to) = (routed.client_end(), routed.server_end());
     let mut flows = [Ends::tcp(&routed, to.v4.into()), Ends::udp(&routed, from.v4.into(), to.v4.into())];
-    flows.iter_mut().for_each(|ends| (0..EXCHANGES).for_each(|_| ends.exchange()));
+    for ends in &mut flows {
+        ends.exchanges(EXCHANGES);
+    }
     flows.iter().for_each(Ends::settle);
     let [before, _] = lists(&routed);
     assert!(flows.iter().all(|ends| find(&before, ends).offload), "{before:#?}");
