@@ -67,6 +67,7 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
     match &cli.command {
         Command::Front(args) => return serve::front(args),
         Command::WatchRules(args) => return rules::watch(args),
+        Command::ExportOtlp(args) => return serve::export(args),
         _ => {}
     }
     let host = Host::probe();
@@ -82,6 +83,7 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
         Settings::Stats(settings) => stats::run(&settings, &host),
         Settings::Front(args) => serve::front(&args),
         Settings::WatchRules(args) => rules::watch(&args),
+        Settings::ExportOtlp(args) => serve::export(&args),
         Settings::Rules(settings) => rules::run(&settings),
         Settings::Munin(settings) => munin::run(&settings),
         Settings::Serve(settings) => serve::run(&settings, &host),
@@ -94,6 +96,7 @@ const fn part(command: &Command) -> &'static str {
     match command {
         Command::Front(_) => "front",
         Command::WatchRules(_) => "rules",
+        Command::ExportOtlp(_) => "otlp",
         Command::Serve(_) => "back",
         _ => "command",
     }

@@ -48,6 +48,7 @@ mod live {
     mod mptcp;
     mod munin;
     mod namespace;
+    mod otlp;
     mod owner;
     mod reader;
     mod reason;

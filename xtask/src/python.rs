@@ -10,8 +10,8 @@ use anyhow::Result;
 use crate::command;
 use crate::toolchain::Places;
 
-/// The packages, with their versions: both ends of a QUIC connection.
-const PACKAGES: [&str; 1] = ["aioquic==1.2.0"];
+/// The packages, with their versions: both ends of a QUIC connection, the messages of OTLP, and a collector of them.
+const PACKAGES: [&str; 3] = ["aioquic==1.2.0", "opentelemetry-proto==1.45.2", "rotel==0.0.1a15"];
 /// The variable with the path of the interpreter, for the tests.
 const VARIABLE: &str = "CONNTRACE_TEST_PYTHON";
 
@@ -34,7 +34,7 @@ pub(crate) fn ensure() -> Option<(&'static str, PathBuf)> {
 
 fn is_complete(python: &Path) -> bool {
     let mut import = Command::new(python);
-    import.args(["-c", "import aioquic.asyncio"]).stdin(Stdio::null()).stderr(Stdio::null());
+    import.args(["-c", "import aioquic.asyncio, opentelemetry.proto, rotel"]).stdin(Stdio::null()).stderr(Stdio::null());
     import.status().is_ok_and(|status| status.success())
 }
 

@@ -132,6 +132,9 @@ pub enum Command {
     /// The process of the daemon that watches its rules
     #[command(hide = true)]
     WatchRules(FrontArgs),
+    /// The process of the daemon that sends its metrics by OTLP
+    #[command(hide = true)]
+    ExportOtlp(FrontArgs),
     /// Explain the daemon's rules of alarms, and test one
     #[command(before_help = serve::RULES_EXAMPLES)]
     Rules(RulesArgs),

@@ -84,3 +84,11 @@ fn log_opened(how: &Opened) {
 pub fn front(args: &FrontArgs) -> Result<(), Error> {
     serve::front::run(args)
 }
+
+/// Runs the process of the daemon that sends its metrics by OTLP.
+///
+/// # Errors
+/// See [`Error`].
+pub fn export(args: &FrontArgs) -> Result<(), Error> {
+    serve::otlp::export::run(args.user, args.group)
+}

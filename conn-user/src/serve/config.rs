@@ -10,10 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::complaint::as_typed;
-use crate::error::Error;
+use crate::error::{Error, UsageError};
 use crate::event::sort_key::SourceGroup;
 use crate::host::services::Services;
 use crate::serve::alarm::file::{self, Ports, RuleTable};
+use crate::serve::otlp::file::OtlpTable;
+use crate::settings::otlp::Chosen;
 use crate::settings::{Access, MAX_ADDRESSES, MAX_PORTS, ServeSettings};
 
 /// The file, as written. `packaging/conntrace.toml` documents each key.
@@ -46,6 +48,8 @@ pub(crate) struct Config {
     state: Option<PathBuf>,
     /// The program that takes mail.
     sendmail: Option<PathBuf>,
+    /// Where metrics go by OTLP.
+    otlp: Option<OtlpTable>,
     /// The rules of alarms.
     #[serde(default)]
     rule: Vec<RuleTable>,
@@ -90,23 +94,32 @@ pub(crate) fn with_file(settings: &ServeSettings) -> Result<ServeSettings, Error
     let error = |source| Error::Io { context: format!("reading {}", settings.config.display()), source };
     let text = match fs::read_to_string(&settings.config) {
         Err(absent) if absent.kind() == io::ErrorKind::NotFound && !settings.is_config_chosen => {
-            return Ok(settings.clone());
+            return complete(settings.clone(), Chosen::default());
         }
         text => text.map_err(error)?,
     };
     let wrong = |why: String| Error::Config { file: settings.config.clone(), why };
     let config: Config =
         toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
-    merged(settings, &text, config, &Services::load()).map_err(wrong)
+    let (settings, otlp) = merged(settings, &text, config, &Services::load()).map_err(wrong)?;
+    complete(settings, otlp)
 }
 
-/// The settings of both. `text` is the file.
+/// The settings with what the environment says of OTLP where the file says nothing.
+fn complete(settings: ServeSettings, otlp: Chosen) -> Result<ServeSettings, Error> {
+    let otlp = otlp
+        .with(|name| std::env::var(name).ok())
+        .map_err(|(variable, why)| UsageError::conflict(variable, format!("{why}: see docs/otlp.md")))?;
+    Ok(ServeSettings { otlp, ..settings })
+}
+
+/// The settings of both, and what the file says of OTLP. `text` is the file.
 fn merged(
     settings: &ServeSettings,
     text: &str,
     config: Config,
     services: &Services,
-) -> Result<ServeSettings, String> {
+) -> Result<(ServeSettings, Chosen), String> {
     let absolute = |key: &str, path: Option<PathBuf>| match path {
         Some(path) if !path.is_absolute() => {
             Err(format!("{key}: the path must be absolute: begin it with /"))
@@ -126,7 +139,8 @@ fn merged(
     let pins = absolute("bpffs", config.bpffs)?.filter(|_| !typed.pins);
     let group = config.group.filter(|_| !typed.group);
     let sources = config.sources.map_or(settings.sources, Sources::group);
-    Ok(ServeSettings {
+    let otlp = config.otlp.unwrap_or_default().chosen(text)?;
+    let settings = ServeSettings {
         socket: socket.unwrap_or_else(|| settings.socket.clone()),
         pins: pins.unwrap_or_else(|| settings.pins.clone()),
         group: group.unwrap_or_else(|| settings.group.clone()),
@@ -143,7 +157,8 @@ fn merged(
         sendmail: sendmail.unwrap_or_else(|| settings.sendmail.clone()),
         rules: file::rules(text, &config.rule, services, sources)?,
         ..settings.clone()
-    })
+    };
+    Ok((settings, otlp))
 }
 
 /// The addresses of the key `listen`.
@@ -181,7 +196,9 @@ mod tests {
     fn read(text: &str, args: &ServeArgs) -> Result<ServeSettings, String> {
         let settings = ServeSettings::new(args, 0).unwrap();
         let config = toml::from_str(text).map_err(|error| error.to_string())?;
-        merged(&settings, text, config, &Services::parse("ssh 22/tcp\nhttps 443/tcp\n"))
+        let services = Services::parse("ssh 22/tcp\nhttps 443/tcp\n");
+        let (settings, otlp) = merged(&settings, text, config, &services)?;
+        Ok(ServeSettings { otlp: otlp.with(|_| None).unwrap(), ..settings })
     }
 
     #[test]
@@ -234,6 +251,27 @@ mod tests {
         }
         let many: Vec<String> = (1..=9).map(|port| format!("\"[::1]:{port}\"")).collect();
         assert!(read(&format!("listen = [{}]", many.join(","))).unwrap_err().contains("8 are the most"));
+    }
+
+    #[test]
+    fn an_export_is_read_and_its_mistakes_have_their_place() {
+        let read = |text: &str| read(&format!("group = \"x\"\n[otlp]\n{text}"), &ServeArgs::default());
+        let text = "endpoint = \"http://c:4318/\"\ninterval = \"5s\"\nheaders = { a = \"b\" }";
+        let otlp = read(text).unwrap().otlp.unwrap();
+        assert_eq!((otlp.url.as_str(), otlp.interval.as_secs()), ("http://c:4318/v1/metrics", 5));
+        assert_eq!((otlp.timeout.as_secs(), otlp.headers["a"].as_str()), (10, "b"));
+        assert_eq!(read("interval = \"5s\"").unwrap().otlp, None);
+        for (text, wrong) in [
+            ("endpoint = \"c:4318\"", "line 3, column 12: an endpoint is a URL"),
+            ("interval = \"5x\"", "line 3, column 12: unknown unit"),
+            ("timeout = \"1ms\"", "line 3, column 11: the time is not between 100ms and 1d"),
+            ("url = \"http://c\"", "unknown field `url`"),
+            ("headers = { \"a b\" = \"s\" }", "line 3, column 11: \"a b\" is not a name of a header"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(wrong), "{text}: {said}");
+        }
+        assert!(!read("headers = { a = \"secret\\n\" }").unwrap_err().contains("secret"));
     }
 
     #[test]
@@ -301,6 +339,7 @@ mod tests {
             "clients_per_user",
             "state",
             "sendmail",
+            "otlp",
         ];
         for key in all {
             assert!(keys.iter().any(|line| line.starts_with(&format!("{key} = "))), "{key}");

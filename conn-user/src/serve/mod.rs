@@ -18,6 +18,7 @@ pub mod endpoint;
 mod epoch;
 mod frame;
 pub(crate) mod front;
+mod helper;
 mod listener;
 mod lookout;
 mod lookup;
@@ -25,6 +26,7 @@ mod media;
 mod message;
 mod notify;
 pub mod openapi;
+pub mod otlp;
 mod past;
 mod peer;
 mod places;
@@ -48,9 +50,11 @@ use crate::serve::address::Address;
 use crate::serve::alarm::keeper::Keeper;
 use crate::serve::back::Back;
 use crate::serve::epoch::Epoch;
+use crate::serve::helper::Helper;
 use crate::serve::listener::Listener;
 use crate::serve::lookout::Lookout;
 use crate::serve::message::Setup;
+use crate::settings::otlp::Otlp;
 use crate::settings::rule::Rule;
 use crate::settings::{Access, ServeSettings};
 use crate::stream::shutdown::Shutdown;
@@ -153,23 +157,36 @@ pub(crate) async fn run(
         verbose: settings.verbose,
         wanted,
     };
-    let keeper = Keeper {
-        socket: settings.socket.clone(),
-        sendmail: settings.sendmail.clone(),
-        directory: settings.state.clone(),
+    let helper = |command, noun| Helper {
+        command,
+        noun,
         user: back.front_user.0,
         group: socket.group,
         verbose: settings.verbose,
     };
+    let keeper = Keeper {
+        socket: settings.socket.clone(),
+        sendmail: settings.sendmail.clone(),
+        directory: settings.state.clone(),
+        helper: helper("watch-rules", "the watch over the rules"),
+    };
+    let export = otlp::Keeper {
+        helper: helper("export-otlp", "the export by OTLP"),
+        socket: settings.socket.clone(),
+        lifetimes: settings.lifetimes,
+        ports: settings.ports.clone(),
+    };
     let rules = watch::Sender::new(settings.rules.clone());
+    let exports = watch::Sender::new(settings.otlp.clone());
     let done = tokio::select! {
         done = back.run(reports) => done,
         never = keeper.run(rules.subscribe()) => match never {},
+        never = export.run(exports.subscribe()) => match never {},
         failed = reports::run(settings, service, &epoch, &back.lines_lost, requests, reported) => match failed {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
-        never = reload(typed, settings, &back.setup, &rules) => match never? {},
+        never = reload(typed, settings, &back.setup, &rules, &exports) => match never? {},
         never = lookout.run() => match never {},
         () = shutdown.wait() => Ok(()),
     };
@@ -184,6 +201,7 @@ async fn reload(
     settings: &ServeSettings,
     setup: &watch::Sender<Setup>,
     rules: &watch::Sender<Vec<Rule>>,
+    exports: &watch::Sender<Option<Otlp>>,
 ) -> Result<Infallible, Error> {
     let mut hangup = signal(SignalKind::hangup())
         .map_err(|source| Error::Io { context: "waiting for signals".into(), source })?;
@@ -210,6 +228,11 @@ async fn reload(
                 rules.send_if_modified(|rules| {
                     let is_changed = *rules != new.rules;
                     rules.clone_from(&new.rules);
+                    is_changed
+                });
+                exports.send_if_modified(|otlp| {
+                    let is_changed = *otlp != new.otlp;
+                    otlp.clone_from(&new.otlp);
                     is_changed
                 });
                 stderr::print("conntrace: the configuration was read again\n");

@@ -8,6 +8,7 @@ pub mod munin;
 mod numbers;
 mod protocols;
 mod ring_bytes;
+pub mod otlp;
 pub mod rule;
 pub mod serve;
 mod stats;
@@ -72,6 +73,8 @@ pub enum Settings {
     Front(FrontArgs),
     /// The process of the daemon that watches its rules.
     WatchRules(FrontArgs),
+    /// The process of the daemon that sends its metrics.
+    ExportOtlp(FrontArgs),
     /// `conntrace rules`.
     Rules(RulesSettings),
     /// `conntrace munin`.
@@ -189,6 +192,7 @@ impl Settings {
             Command::Serve(args) => ServeSettings::new(args, cli.verbose).map(Self::Serve),
             Command::Front(args) => Ok(Self::Front(args.clone())),
             Command::WatchRules(args) => Ok(Self::WatchRules(args.clone())),
+            Command::ExportOtlp(args) => Ok(Self::ExportOtlp(args.clone())),
             Command::Rules(args) => RulesSettings::new(args, cli.place.daemon.as_deref()).map(Self::Rules),
             Command::Munin(args) => {
                 MuninSettings::new(args, cli.place.daemon.as_deref(), lookup.services()).map(Self::Munin)

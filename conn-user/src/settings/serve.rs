@@ -8,6 +8,7 @@ use crate::cli::{RulesArgs, RulesTask, ServeArgs};
 use crate::complaint::Complaint;
 use crate::error::UsageError;
 use crate::event::sort_key::SourceGroup;
+use crate::settings::otlp::Otlp;
 use crate::settings::rule::Rule;
 
 /// The mount point of the BPF file system for pins, unless another one is chosen.
@@ -82,6 +83,8 @@ pub struct ServeSettings {
     pub state: PathBuf,
     /// The program that takes mail: an absolute path.
     pub sendmail: PathBuf,
+    /// Where metrics go by OTLP.
+    pub otlp: Option<Otlp>,
     /// The rules of alarms.
     pub rules: Vec<Rule>,
     /// The configuration file: an absolute path.
@@ -125,6 +128,7 @@ impl ServeSettings {
             clients_per_user: CLIENTS_OF_A_USER,
             state: DEFAULT_STATE.into(),
             sendmail: DEFAULT_SENDMAIL.into(),
+            otlp: None,
             rules: Vec::new(),
             config: absolute("--config", args.config.as_deref(), DEFAULT_CONFIG)?,
             is_config_chosen: args.config.is_some(),

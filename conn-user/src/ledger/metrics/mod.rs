@@ -2,7 +2,7 @@
 
 pub mod family;
 mod own;
-mod ports;
+pub(crate) mod ports;
 mod samples;
 
 use std::fmt::Write as _;

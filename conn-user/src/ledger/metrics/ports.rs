@@ -8,7 +8,7 @@ use conn_common::connection::IN;
 const MOST: usize = 256;
 
 /// The label of all other ports together.
-pub(super) const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The ports that have series of their own, in the order in which they were seen: a port keeps its series, and the sum of the
 /// others never falls.
@@ -36,7 +36,7 @@ impl NamedPorts {
     }
 
     /// The label of a direction and service port.
-    pub(super) fn label(&mut self, direction: u8, port: u16) -> String {
+    pub(crate) fn label(&mut self, direction: u8, port: u16) -> String {
         let key = (direction, port);
         if self.configured.iter().any(|&(low, high)| (low..=high).contains(&port)) {
             return port.to_string();
@@ -51,7 +51,7 @@ impl NamedPorts {
     }
 
     /// How many ports have no series of their own.
-    pub(super) fn folded(&self) -> usize {
+    pub(crate) fn folded(&self) -> usize {
         self.folded.len()
     }
 }
