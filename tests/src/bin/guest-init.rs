@@ -37,6 +37,8 @@ const MODULES: &str = "/modules";
 const PULSE: Duration = Duration::from_secs(10);
 /// As many as the kernel lets a process have, for tests with thousands of connections.
 const FILES: u64 = 1 << 20;
+/// The number of open files of all processes. As systemd does: else it follows the memory, and one test opens more.
+const ALL_FILES: &str = "/proc/sys/fs/file-max";
 
 const MOUNTS: [(&str, &str, &str); 7] = [
     ("proc", "/proc", "proc"),
@@ -92,6 +94,7 @@ fn work(port: &mut File) -> io::Result<()> {
         load(&module).map_err(context(&module.display().to_string()))?;
     }
     loopback_up().map_err(context("lo"))?;
+    fs::write(ALL_FILES, i64::MAX.to_string()).map_err(context(ALL_FILES))?;
     let files = libc::rlimit { rlim_cur: FILES, rlim_max: FILES };
     // SAFETY: the limit is valid.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) } != 0 {
