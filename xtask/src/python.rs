@@ -34,7 +34,10 @@ pub(crate) fn ensure() -> Option<(&'static str, PathBuf)> {
 
 fn is_complete(python: &Path) -> bool {
     let mut import = Command::new(python);
-    import.args(["-c", "import aioquic.asyncio, opentelemetry.proto, rotel"]).stdin(Stdio::null()).stderr(Stdio::null());
+    import
+        .args(["-c", "import aioquic.asyncio, opentelemetry.proto, rotel"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     import.status().is_ok_and(|status| status.success())
 }
 

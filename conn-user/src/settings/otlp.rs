@@ -57,7 +57,8 @@ impl Chosen {
         // An empty variable is as good as none, by the specification.
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         // That of metrics wins over that of all signals.
-        let either = |one, all| variable(one).map(|value| (one, value)).or_else(|| Some((all, variable(all)?)));
+        let either =
+            |one, all| variable(one).map(|value| (one, value)).or_else(|| Some((all, variable(all)?)));
         let is_off = |name, word: &str| variable(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
         let url = if let Some(base) = self.endpoint {
             below(&base)
@@ -80,12 +81,12 @@ impl Chosen {
             let number = value.parse().map_err(|_| (name, "write a number of milliseconds".to_owned()))?;
             limited(Duration::from_millis(number)).map_err(|why| (name, why))
         };
-        let time = |chosen: Option<Duration>, found: Option<(&'static str, String)>, usual| match (chosen, found)
-        {
-            (Some(chosen), _) => Ok(chosen),
-            (None, Some((name, value))) => milliseconds(name, &value),
-            (None, None) => Ok(usual),
-        };
+        let time =
+            |chosen: Option<Duration>, found: Option<(&'static str, String)>, usual| match (chosen, found) {
+                (Some(chosen), _) => Ok(chosen),
+                (None, Some((name, value))) => milliseconds(name, &value),
+                (None, None) => Ok(usual),
+            };
         let name = "OTEL_METRIC_EXPORT_INTERVAL";
         let interval = time(self.interval, variable(name).map(|value| (name, value)), INTERVAL)?;
         let names = ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT");
@@ -122,7 +123,9 @@ fn below(base: &str) -> String {
 pub(crate) fn url(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_plain && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#'])) {
+    if is_plain
+        && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['?', '#']))
+    {
         return Ok(());
     }
     Err("an endpoint is a URL: http://127.0.0.1:4318, or one that begins with https://".into())
@@ -158,9 +161,11 @@ pub(crate) fn header(name: &str, value: &str) -> Result<(), String> {
 fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut pairs = BTreeMap::new();
     for member in text.split(',').map(str::trim).filter(|member| !member.is_empty()) {
-        let unclear = || "write key=value pairs with commas between, and percent signs before codes".to_owned();
+        let unclear =
+            || "write key=value pairs with commas between, and percent signs before codes".to_owned();
         let (key, value) = member.split_once('=').ok_or_else(unclear)?;
-        let (key, value) = (decoded(key.trim()).ok_or_else(unclear)?, decoded(value.trim()).ok_or_else(unclear)?);
+        let (key, value) =
+            (decoded(key.trim()).ok_or_else(unclear)?, decoded(value.trim()).ok_or_else(unclear)?);
         if key.is_empty() {
             return Err(unclear());
         }

@@ -4,6 +4,7 @@ The first argument is the port. A line on standard input is the answer to all re
 Retry-After, or "partial" and a number of rejected points.
 """
 
+import gzip
 import http.server
 import json
 import sys
@@ -25,6 +26,8 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers["content-encoding"] == "gzip":
+            body = gzip.decompress(body)
         request = ExportMetricsServiceRequest()
         request.ParseFromString(body)
         with lock:

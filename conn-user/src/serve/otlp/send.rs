@@ -87,7 +87,10 @@ fn outcome(status: u16, after: Option<Duration>, body: &[u8]) -> Outcome {
             let partial = ExportMetricsServiceResponse::decode(body).ok().and_then(|it| it.partial_success);
             let (rejected, message) =
                 partial.map_or((0, String::new()), |it| (it.rejected_data_points, it.error_message));
-            Outcome::Arrived { rejected: u64::try_from(rejected).unwrap_or_default(), message: shown(&message) }
+            Outcome::Arrived {
+                rejected: u64::try_from(rejected).unwrap_or_default(),
+                message: shown(&message),
+            }
         }
         429 | 502 | 503 | 504 => Outcome::Again { after, why: format!("status {status}") },
         _ => {
