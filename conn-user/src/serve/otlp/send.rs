@@ -108,14 +108,13 @@ fn shown(text: &str) -> String {
 
 /// The header `Retry-After`: seconds, or a date.
 fn retry_after(value: &str) -> Option<Duration> {
-    let wait = match value.trim().parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
-            let now = clock::unix_now_ns();
-            let left = date.as_nanosecond() - i128::from(now);
-            Duration::from_nanos(u64::try_from(left).unwrap_or_default())
-        }
+    let wait = if let Ok(seconds) = value.trim().parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+        let left = date.as_nanosecond() - i128::from(clock::unix_now_ns());
+        // A date that is over asks for no wait.
+        Duration::from_nanos(u64::try_from(left).unwrap_or_default())
     };
     Some(wait.min(MAX_WAIT))
 }
