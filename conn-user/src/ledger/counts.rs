@@ -35,7 +35,9 @@ impl Counts {
     /// The counts of some cells, by their numbers.
     pub(super) fn of_cells(cells: &[(usize, u64)]) -> Self {
         let mut counts = Self::ZERO;
-        cells.iter().for_each(|&(cell, count)| counts.add_to(cell, count));
+        for &(cell, count) in cells {
+            counts.add_to(cell, count);
+        }
         counts
     }
 

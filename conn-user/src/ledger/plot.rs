@@ -61,6 +61,7 @@ pub(crate) fn plot(rows: &[Row], from: Moment, now: Moment, terminal: Terminal) 
 
 /// The plot of a scripted day, which the documentation shows: an office that works from eight to six, and a service of it that
 /// breaks at ten for an hour.
+#[expect(clippy::cast_sign_loss, reason = "no count of the day is negative")]
 pub fn day() -> String {
     const MINUTES: u64 = 24 * 60;
     let edge = |minute: u64| Moment {
@@ -136,6 +137,7 @@ impl Axis {
     }
 
     /// Writes a line of blocks, and its largest value.
+    #[expect(clippy::cast_sign_loss, reason = "a height is 0 at the least")]
     fn line(&self, text: &mut String, label: &str, values: &[f64], more: &str) {
         let most = values.iter().copied().fold(0.0, f64::max);
         let highest = self.heights.len() - 1;

@@ -93,13 +93,13 @@ impl Past {
     /// The plot of a part, of the ports that a report of it has.
     pub(super) fn plot(
         &self,
-        part: &Part,
+        span: &Part,
         settings: &StatsSettings,
         report: &Report,
         terminal: Terminal,
     ) -> String {
-        let (now, ledger) = (part.now.0, &part.now.1);
-        let points = |ports: &[(u8, u16)]| self.history.points(part.from, now, ledger, ports);
+        let (now, ledger) = (span.now.0, &span.now.1);
+        let points = |ports: &[(u8, u16)]| self.history.points(span.from, now, ledger, ports);
         let all: Vec<(u8, u16)> = ports(&settings.filter, ledger);
         let mut rows: Vec<Row> = vec![("all ports".to_owned(), points(&all))];
         let most = if settings.all_ports { usize::MAX } else { PLOTTED };
@@ -114,7 +114,7 @@ impl Past {
             let title = format!("port {name} {}", direction::name(direction).unwrap_or("-"));
             rows.push((title, points(&[(direction, port)])));
         }
-        part.heading() + &plot::plot(&rows, part.from, now, terminal)
+        span.heading() + &plot::plot(&rows, span.from, now, terminal)
     }
 }
 

@@ -53,13 +53,13 @@ pub(crate) async fn run(
     // Scrapes follow each other: a port keeps its series.
     let names = NamedPorts::new(false).with(settings.ports.clone());
     let mut exporter = Exporter::new(names, epoch.unix_ns);
-    let mut past = Past::begin(&board)?;
+    let mut history = Past::begin(&board)?;
     let mut batch = Vec::new();
     loop {
         tokio::select! {
             _ = wanted.recv_many(&mut batch, BATCH) => {}
-            () = past.due() => {
-                past.note(&board);
+            () = history.due() => {
+                history.note(&board);
                 continue;
             }
         }
@@ -104,12 +104,12 @@ pub(crate) async fn run(
         }
         for (of, settings, terminal) in stats {
             let answer = match &reading {
-                Ok(audited) => answer(&mut board, &past, audited.clone(), &settings)
+                Ok(audited) => answer(&mut board, &history, audited.clone(), &settings)
                     .map(|(report, part)| {
                         let style = style(&settings, terminal.as_deref());
                         match &part {
                             Some(part) if part.is_drawn() => {
-                                (past.plot(part, &settings, &report, style.terminal), 0)
+                                (history.plot(part, &settings, &report, style.terminal), 0)
                             }
                             _ => text(&settings, report, &style, (epoch, &earlier, part), &mut exporter),
                         }
@@ -132,11 +132,11 @@ fn problem(error: &AuditError) -> Problem {
 /// The report that a client asks for, and the time that it is about if that is over.
 fn answer(
     board: &mut Reporter<'_>,
-    past: &Past,
+    history: &Past,
     mut reading: Audited,
     settings: &StatsSettings,
 ) -> Result<(report::Report, Option<Part>), AuditError> {
-    let mut part = settings.history.map(|asked| past.part(asked, board)).transpose()?;
+    let mut part = settings.history.map(|asked| history.part(asked, board)).transpose()?;
     if let Some(part) = &mut part {
         reading.ledger = std::mem::take(&mut part.ledger);
     }
