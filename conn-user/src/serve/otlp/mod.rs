@@ -1,7 +1,7 @@
 //! Export of metrics by OTLP over HTTP, from a process of its own without privileges.
 //!
-//! The back gives it its orders ([`Keeper`]). Each interval, the process asks the daemon ([`reading`]), makes one request of the
-//! names in [`table`] ([`request`]), and posts it ([`send`]). [`queue`] bounds what waits for a collector that is away.
+//! The back gives it its orders (`Keeper`). Each interval, the process asks the daemon (`reading`), makes one request of the
+//! names in `table` (`request`), and posts it (`send`). `queue` bounds what waits for a collector that is away.
 
 pub(crate) mod export;
 pub(crate) mod file;
