@@ -28,6 +28,9 @@ _conntrace() {
             conntrace,events)
                 cmd="conntrace__subcmd__events"
                 ;;
+            conntrace,export-otlp)
+                cmd="conntrace__subcmd__export__subcmd__otlp"
+                ;;
             conntrace,front)
                 cmd="conntrace__subcmd__front"
                 ;;
@@ -62,7 +65,7 @@ _conntrace() {
 
     case "${cmd}" in
         conntrace)
-            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front watch-rules rules munin doctor help completions"
+            opts="-v -e -b -o -n -p -s -d -r -q -m -w -g -j -f -h -V --verbose --local --daemon --event-mask --count --timeout --buffer-size --max-flows --strict --summary --output --columns --no-header --color --utc --numeric --resolve --protocol --orig-src --src --orig-dst --dst --orig-port-dst --dport --orig-port-src --sport --reply-src --reply-dst --reply-port-src --reply-port-dst --mark --zone --src-nat --dst-nat --any-nat --state --direction --forwarded --family --pid --comm --uid --netns --cgroup --container --unit --user-unit --failed --reason --error --viewer --witnesses --accept-hook --help --version events count list life stats serve front watch-rules export-otlp rules munin doctor help completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -781,6 +784,32 @@ _conntrace() {
                     return 0
                     ;;
                 --accept-hook)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --daemon)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        conntrace__subcmd__export__subcmd__otlp)
+            opts="-v -h --user --group --verbose --local --daemon --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -89,6 +89,7 @@ complete -c conntrace -n "__fish_conntrace_needs_command" -a "stats" -d 'Count o
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "serve" -d 'Run as a daemon that counts, and answers on a Unix socket'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "front" -d 'The half of the daemon that speaks to clients'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "watch-rules" -d 'The process of the daemon that watches its rules'
+complete -c conntrace -n "__fish_conntrace_needs_command" -a "export-otlp" -d 'The process of the daemon that sends its metrics by OTLP'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "rules" -d 'Explain the daemon\'s rules of alarms, and test one'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "munin" -d 'Print a graph for munin, as its plugins do'
 complete -c conntrace -n "__fish_conntrace_needs_command" -a "doctor" -d 'Check what conntrace can do on this host, and test it'
@@ -404,6 +405,12 @@ complete -c conntrace -n "__fish_conntrace_using_subcommand watch-rules" -l daem
 complete -c conntrace -n "__fish_conntrace_using_subcommand watch-rules" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
 complete -c conntrace -n "__fish_conntrace_using_subcommand watch-rules" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
 complete -c conntrace -n "__fish_conntrace_using_subcommand watch-rules" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -l user -d 'The user to become' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -l group -d 'The group to become' -r
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -l local -d 'Answer from this process, even if a daemon runs (conntrace serve)'
+complete -c conntrace -n "__fish_conntrace_using_subcommand export-otlp" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -l config -d 'The configuration file of the daemon [default: /etc/conntrace/conntrace.toml]' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -l daemon -d 'Ask the daemon, at this socket [default: /run/conntrace/conntrace.sock]. Without the option, events, count, list, life and stats ask the daemon if this process may not load kernel programs and the socket is there' -r -F
 complete -c conntrace -n "__fish_conntrace_using_subcommand rules" -s v -l verbose -d 'Verbose: print kernel features, chosen hooks, the parts of the filter and program sizes to standard error. -vv adds the log lines of the kernel programs'
