@@ -20,7 +20,7 @@ use crate::kernel::pin::Opened;
 use crate::kernel::pin::check::{self, Checked};
 use crate::kernel::pin::directory::{Directory, Kind};
 use crate::kernel::pin::earlier;
-use crate::kernel::pin::error::PinError;
+use crate::kernel::pin::error::{Flaw, PinError};
 use crate::kernel::pin::meta::{self, Meta};
 use crate::kernel::pin::replace;
 use crate::kernel::pin::root::LockedRoot;
@@ -123,6 +123,8 @@ fn choose(
 fn other_layout(root: &LockedRoot, layout: &Layout) -> Option<String> {
     let other = root.directories().ok()?.into_iter().find(Directory::is_ours)?;
     let difference = match other.meta() {
+        // A start that was killed after it had retired the pins of another one has left those.
+        Ok(meta) if meta.record.complete == 0 => return Some(Flaw::Incomplete.to_string()),
         Ok(meta) => layout
             .difference(&meta.record)
             .or_else(|| check::maps(&other, layout).err().map(|flaw| flaw.to_string()))

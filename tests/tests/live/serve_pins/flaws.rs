@@ -16,7 +16,11 @@ use conn_tests::{
 };
 use macro_rules_attribute::apply;
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 /// A daemon that counts, whatever it found before. Ends it.
 fn counts(pins: &Pins, daemon: Tracer) {
@@ -92,9 +96,12 @@ fn start_that_was_killed_is_no_epoch(_: &Host) -> Outcome {
     let pins = Pins::new();
     // From the first pin on, at ever later moments, up to one that is ready.
     for maps in [1, 10, 20] {
+        let inode = |epoch: &PathBuf| fs::metadata(epoch).map(|found| found.ino()).ok();
+        let before: Vec<_> = pins.epochs().iter().filter_map(inode).collect();
         let daemon = pins.serve().spawn();
         let pinned = || {
-            let epochs = pins.epochs();
+            let mut epochs = pins.epochs();
+            epochs.retain(|epoch| inode(epoch).is_some_and(|inode| !before.contains(&inode)));
             epochs.iter().filter_map(|epoch| fs::read_dir(epoch.join("maps")).ok()).flatten().count()
         };
         while pinned() < maps {
