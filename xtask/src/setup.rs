@@ -10,12 +10,13 @@ use crate::command::{self, line};
 use crate::toolchain::{self, Decision, Facts, LINKER_FEATURE, LINKER_VERSION, LLVM, Places};
 
 /// Programs the tests call, and the package each comes from.
-const TEST_TOOLS: [(&str, &str); 8] = [
+const TEST_TOOLS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("cc", "gcc"),
     ("conntrack", "conntrack"),
     ("nft", "nftables"),
+    ("tcpstates", "libbpf-tools"),
     // Without the package that makes a service of it.
     ("dnsmasq", "dnsmasq-base"),
     ("dig", "bind9-dnsutils"),
