@@ -265,7 +265,7 @@ impl Back<'_> {
         let unknown = |why: &str| Problem::new(500, format!("the client is not known: {why}"), "ask again");
         let client = descriptors.into_iter().next().ok_or_else(|| unknown("no connection came"))?;
         if self.addresses.iter().any(|address| address.is_of(&client)) {
-            // Whoever it is, it gets what names no process.
+            // A client of an address has no known user, so its answers name no process.
             if !Endpoint::ON_ADDRESS.contains(&query.endpoint) {
                 return Err(Problem::new(404, "there is no such path on an address", "ask the Unix socket"));
             }

@@ -2,17 +2,19 @@
 //! JSON, and starts it again when it ends.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, BufRead as _};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::serve::child::SELF;
+use crate::serve::confine;
 
 /// How long the back waits before it starts the process again; twice as long after each failure.
 const RESTART: Duration = Duration::from_millis(200);
@@ -43,6 +45,17 @@ pub(crate) struct Running {
     pub(crate) stdout: BufReader<ChildStdout>,
     /// Stays open: the process reads one line.
     _stdin: ChildStdin,
+}
+
+/// The other side: drops the privileges of this process, and reads its orders from standard input.
+///
+/// # Errors
+/// The process cannot become another user, or the orders are none.
+pub(crate) fn orders<T: DeserializeOwned>(user: Option<u32>, group: Option<u32>) -> io::Result<T> {
+    confine::drop_privileges(user, group)?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    serde_json::from_str(&line).map_err(|wrong| io::Error::other(wrong.to_string()))
 }
 
 impl Helper {

@@ -1,7 +1,7 @@
 //! The process that watches rules. It is a client of the daemon, and has no privilege.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, BufRead as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::output::stdout;
 use crate::serve::alarm::delivery::{Actions, Done, Message, state};
 use crate::serve::alarm::judge::{Edge, Judge, Memory};
 use crate::serve::alarm::reading::{self, Line, Stats};
-use crate::serve::confine;
+use crate::serve::helper;
 use crate::settings::rule::{Action, Condition, Rule, Way};
 
 /// How often counts are read.
 const EVERY: Duration = Duration::from_secs(1);
 /// The longest time between two looks at the ages of connections.
 const MAX_AGE_STEP: Duration = Duration::from_secs(60);
-/// How many times as long as a reading of all remote addresses took nobody reads them again.
+/// The rest after a reading of all remote addresses, in multiples of the time that it took.
 const REST: u32 = 19;
 /// The longest wait before a stream is opened again.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -73,11 +73,7 @@ pub(crate) struct RuleState {
 /// It cannot become another user, or the orders are none.
 pub(crate) fn run(user: Option<u32>, group: Option<u32>) -> Result<(), Error> {
     let error = |source| Error::Io { context: "starting the watch over the rules".into(), source };
-    confine::drop_privileges(user, group).map_err(error)?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(error)?;
-    let orders: Orders =
-        serde_json::from_str(&line).map_err(|wrong| error(io::Error::other(wrong.to_string())))?;
+    let orders: Orders = helper::orders(user, group).map_err(error)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     runtime.block_on(Watch::new(orders).run())
 }

@@ -1,6 +1,5 @@
 //! The process that sends metrics. It is a client of the daemon, and has no privilege.
 
-use std::io::{self, BufRead as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::error::Error;
 use crate::host::clock;
-use crate::serve::confine;
+use crate::serve::helper;
 use crate::serve::otlp::queue::{MOST, Queue};
 use crate::serve::otlp::reading;
 use crate::serve::otlp::request::{Maker, Own};
@@ -42,11 +41,7 @@ pub(crate) struct Orders {
 /// It cannot become another user, or the orders are none.
 pub(crate) fn run(user: Option<u32>, group: Option<u32>) -> Result<(), Error> {
     let error = |source| Error::Io { context: "starting the export by OTLP".into(), source };
-    confine::drop_privileges(user, group).map_err(error)?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(error)?;
-    let orders: Orders =
-        serde_json::from_str(&line).map_err(|wrong| error(io::Error::other(wrong.to_string())))?;
+    let orders: Orders = helper::orders(user, group).map_err(error)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
     runtime.block_on(Export::new(orders).run());
     Ok(())

@@ -1,4 +1,4 @@
-//! What the daemon costs the traffic while nobody asks, and how long its answers take.
+//! The cost of the daemon without clients to the traffic, and the time of its answers.
 
 use crate::{
     crowd::Crowd,
@@ -21,7 +21,7 @@ use std::{
 
 const ALONE: &str = "no tool";
 const COUNTING: &str = "`conntrace stats`";
-const SERVING: &str = "`conntrace serve`, which nobody asks";
+const SERVING: &str = "`conntrace serve` without clients";
 
 /// How many connections ask for a count, one after the other, and how many at the same time.
 const ASKED: usize = 200;
