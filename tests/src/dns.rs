@@ -2,9 +2,11 @@
 
 use crate::traffic::LIMIT;
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::mpsc::{Receiver, Sender, channel},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 /// Where resolvers look for it.
@@ -48,7 +50,7 @@ pub struct NameServer {
 impl NameServer {
     /// Serves in the network namespace of the calling thread.
     pub fn start(zone: Zone) -> Self {
-        let socket = UdpSocket::bind((ADDRESS, 53)).expect("the port of DNS");
+        let socket = bind();
         let own = socket.try_clone().expect("a copy of the socket");
         let (question, asked) = channel();
         let thread = thread::spawn(move || serve(&own, &zone, &question));
@@ -82,6 +84,19 @@ fn serve(socket: &UdpSocket, zone: &Zone, question: &Sender<()>) {
         let _ = question.send(());
         if zone.name.is_some() {
             socket.send_to(&answer(&room[..len], zone), client).expect("an answer on its way");
+        }
+    }
+}
+
+/// Binds the port of DNS. A process that another test has just forked keeps the socket of an earlier server for a moment.
+fn bind() -> UdpSocket {
+    let deadline = Instant::now() + *LIMIT;
+    loop {
+        match UdpSocket::bind((ADDRESS, 53)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::yield_now()
+            }
+            bound => return bound.expect("the port of DNS"),
         }
     }
 }

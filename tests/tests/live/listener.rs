@@ -14,7 +14,7 @@ use conn_tests::{
     tracer::{Setup, Tracer},
     traffic::{
         Server,
-        crew::{CallReport, Line, Worker, process_name},
+        crew::{CallReport, Owner, Worker, process_name},
         process::Process,
         socket::{connect, set_option, tcp, tuple_of},
     },
@@ -109,12 +109,11 @@ fn another_address_does_not_take_the_name(_: &Host) -> Outcome {
     let port = Port::claim();
     let [first, second] = [1, 2].map(|last| port.at([127, 0, 0, last]));
     let before = watch(&port);
-    let server = Server::listen(first);
+    let server = listening("conn-first", || Server::listen(first));
     let after = watch(&port);
-    let (pid, comm) = (std::process::id(), process_name());
     let check = || {
-        assert_eq!(new_in(&before, first), named(pid, &comm));
-        assert_eq!(new_in(&after, first), found(pid, &comm));
+        assert_eq!(new_in(&before, first), named(server.pid(), "conn-first"));
+        assert_eq!(new_in(&after, first), found(server.pid(), "conn-first"));
     };
     check();
     let other = listening("conn-other", || Server::listen(second));
@@ -152,27 +151,44 @@ fn the_last_listener_of_a_shared_port_is_named(_: &Host) -> Outcome {
     Ok(())
 }
 
-/// Three processes share one listener.
+/// Three processes share one listener. A worker is the first, because each process that another test forks has the
+/// sockets of this one for a moment.
 #[apply(needs_tracing)]
 fn a_shared_listener_has_all_its_holders(_: &Host) -> Outcome {
     let port = Port::claim();
-    let server = Server::listen(port.v4());
-    let fd = server.socket.as_raw_fd();
-    let workers = [0, 1].map(|_| Worker::start("conn-shares", &[fd], Line::wait));
-    assert_eq!(new_in(&watch(&port), server.address), json!(["listener", null, null, 3]));
+    let address = port.v4();
+    // The children live as long as this end.
+    let (_life, children) = UnixStream::pair().expect("a socket pair");
+    let parent = Worker::start("conn-shares", &[children.as_raw_fd()], |line| {
+        let server = Server::listen(address);
+        let kept = [server.socket.as_raw_fd(), children.as_raw_fd()];
+        let started = [0, 1].map(|_| {
+            Process::run("conn-shares", &kept, || {
+                let _ = (&children).read(&mut [0]);
+            })
+        });
+        line.report(&started.each_ref().map(|child| of_process(child.pid())));
+        line.wait();
+    });
+    drop(children);
+    let mut pids = [parent.pid(), parent.next_report().caller.pid, parent.next_report().caller.pid];
+    pids.sort_unstable();
+    assert_eq!(new_in(&watch(&port), address), json!(["listener", null, null, 3]));
     let rows = list(&port, &["--listening", "--columns", "pid,owner,holders,processes"]);
     let [row] = &rows[..] else { panic!("{rows:?}") };
-    let mut pids: Vec<u64> =
-        [std::process::id()].into_iter().chain(workers.iter().map(Worker::pid)).map(u64::from).collect();
-    pids.sort_unstable();
-    let listed: Vec<u64> = row["processes"]
-        .as_array()
-        .expect("an array")
-        .iter()
-        .map(|one| one["pid"].as_u64().expect("a pid"))
-        .collect();
-    assert_eq!((&row["holders"], &row["owner"], listed), (&3.into(), &"files".into(), pids), "{row}");
+    let listed: Vec<&Value> =
+        row["processes"].as_array().expect("an array").iter().map(|one| &one["pid"]).collect();
+    assert_eq!(
+        (&row["holders"], &row["owner"], json!(listed)),
+        (&3.into(), &"files".into(), json!(pids)),
+        "{row}"
+    );
     Ok(())
+}
+
+/// A report of a process.
+fn of_process(pid: u32) -> CallReport {
+    CallReport { caller: Owner { pid, ..Owner::current() }, ..CallReport::NONE }
 }
 
 /// A process of root, with a lower id, gets the socket of a user.
@@ -180,21 +196,28 @@ fn a_shared_listener_has_all_its_holders(_: &Host) -> Outcome {
 fn a_holder_with_the_user_of_the_socket_is_named(_: &Host) -> Outcome {
     let port = Port::claim();
     let server = Server::listen(port.v4());
-    let user = Worker::start("conn-user", &[], |line| {
-        become_nobody();
-        let socket = connect(server.address);
-        line.report(&[CallReport { client: tuple_of(&socket).client.port(), ..CallReport::NONE }]);
+    let holder = Worker::start("conn-holder", &[], |line| {
+        let user = Worker::start("conn-user", &[], |line| {
+            become_nobody();
+            let socket = connect(server.address);
+            line.report(&[CallReport { client: tuple_of(&socket).client.port(), ..CallReport::NONE }]);
+            line.wait();
+        });
+        let client = user.next_report().client;
+        let copies = all_descriptors_of(user.pid());
+        line.report(&[CallReport { client, ..of_process(user.pid()) }]);
+        line.wait();
+        drop(copies);
+        user.resume();
+        user.join();
         line.wait();
     });
-    let client = user.next_report().client;
+    let CallReport { client, caller: user, .. } = holder.next_report();
     let _accepted = server.accept();
-    let copies = all_descriptors_of(user.pid());
     let tracer = watch(&port);
     let rows = list(&port, &["--direction", "out", "--columns", "pid,comm,owner,holders"]);
-    assert_eq!(rows, [json!({"pid": user.pid(), "comm": "conn-user", "owner": "files", "holders": 2})]);
-    drop(copies);
-    user.resume();
-    user.join();
+    assert_eq!(rows, [json!({"pid": user.pid, "comm": "conn-user", "owner": "files", "holders": 2})]);
+    holder.resume();
     let end = event(&tracer, "destroy", "out", client);
     let fields = ["pid", "comm", "owner", "holders"].map(|name| &end[name]);
     assert_eq!(fields, [&rows[0]["pid"], &"conn-user".into(), &"files".into(), &2.into()], "{end}");
