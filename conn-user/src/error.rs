@@ -105,6 +105,9 @@ pub enum Error {
     /// Something was lost, and `--strict` makes a loss an error. The text names the loss.
     #[error("{0}, and --strict was given")]
     Lost(String),
+    /// A stream of the daemon cannot go on. The text says why.
+    #[error("the stream cannot go on, and how many events are missing is unknown{0}")]
+    Stream(String),
     /// conntrace contradicts itself.
     #[error("{0}: this is a bug in conntrace, please report it")]
     Internal(String),
@@ -215,6 +218,7 @@ impl Error {
             | Self::Unwell { .. }
             | Self::Io { .. }
             | Self::Lost(_)
+            | Self::Stream(_)
             | Self::Internal(_) => None,
         }
     }

@@ -130,6 +130,11 @@ impl Tracer {
         found.unwrap_or_else(|missing| panic!("{missing}: {what}"))
     }
 
+    /// True if such a line is on stdout by now.
+    pub fn has_stdout(&self, accept: impl Fn(&str) -> bool) -> bool {
+        self.output.lines.lock().unwrap().stdout.iter().any(|line| accept(line))
+    }
+
     /// True if such a line is on stderr by now.
     pub fn has_stderr(&self, accept: impl Fn(&str) -> bool) -> bool {
         self.output.lines.lock().unwrap().stderr.iter().any(|line| accept(line))

@@ -57,6 +57,7 @@ mod live {
     mod serve;
     mod serve_access;
     mod serve_address;
+    mod serve_kept;
     mod serve_load;
     mod serve_past;
     mod serve_pins;

@@ -36,6 +36,7 @@ use crate::render::style::View;
 use crate::settings::EventsSettings;
 use crate::stream::consumer::Consumer;
 use crate::stream::flow_sweep::FlowSweep;
+use crate::stream::kept::{Keeping, Kept, Start};
 use crate::stream::live::LiveSource;
 use crate::stream::notice::Notice;
 use crate::stream::pipeline::Pipeline;
@@ -64,12 +65,15 @@ pub fn run(settings: &EventsSettings, host: &Host) -> Result<(), Error> {
     let kinds: Vec<Kind> = Kind::STREAM.into_iter().filter(|&kind| settings.kinds.contains(kind)).collect();
     settings.filter.log(&kinds, settings.protocols);
     let search = Search::start(host.cgroup_root.as_deref(), &settings.filter, &settings.workload);
-    let mut session = Session::start(host, &options(settings))?;
+    let (mut session, keeping, start) = match Kept::of_environment() {
+        Some(kept) => kept.open(host, &options(settings))?,
+        None => (Session::start(host, &options(settings))?, None, Start::default()),
+    };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { context: "starting the event loop".into(), source })?
-        .block_on(watch(settings, &mut session, search))
+        .block_on(watch(settings, &mut session, search, keeping, start))
 }
 
 fn options(settings: &EventsSettings) -> Options {
@@ -107,13 +111,22 @@ fn flow_sweep(settings: &EventsSettings, session: &Session) -> Result<Option<Flo
     Ok(Some(FlowSweep::new(maps, settings.kinds.mask(), settings.filter.kernel_part())))
 }
 
-async fn watch(settings: &EventsSettings, session: &mut Session, search: Search) -> Result<(), Error> {
+async fn watch(
+    settings: &EventsSettings,
+    session: &mut Session,
+    search: Search,
+    keeping: Option<Keeping>,
+    start: Start,
+) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
-    let mut source = LiveSource::new(session, settings.ring_bytes)?.sweeping(flow_sweep(settings, session)?);
+    let flows = flow_sweep(settings, session)?;
+    let mut source = LiveSource::new(session, settings.ring_bytes)?.sweeping(flows).behind(start.told);
     let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
     let capacity = (settings.ring_bytes as usize).saturating_mul(QUEUE_PER_RING).max(MIN_QUEUE);
     let (sink, output) = queue::stdout(capacity)?;
-    let (mut pipeline, mut consumer) = stages(settings, session.plan.cgroup_root.as_deref(), sink);
+    let (pipeline, mut consumer) = stages(settings, session.plan.cgroup_root.as_deref(), sink, start.lines);
+    let mut pipeline = pipeline.keeping(keeping, start.accounting);
+    pipeline.begin(start.missing.as_ref(), &mut *consumer);
     if consumer.flush()? == Written::Closed {
         return Ok(());
     }
@@ -132,7 +145,8 @@ async fn watch(settings: &EventsSettings, session: &mut Session, search: Search)
             () = programs.lines() => continue,
             // A reader that closed the pipe has seen what it wanted.
             ended = output.ended() => return ended,
-            () = shutdown.wait() => stop = true,
+            // The stream goes on without a reader.
+            () = shutdown.wait() => if shutdown.is_terminated && pipeline.is_kept() { return Ok(()) } else { stop = true },
         }
         quiet = pipeline.run(&mut source, &mut *consumer)? == Batch::Idle;
         stop |= pipeline.is_complete();
@@ -221,11 +235,12 @@ pub(super) fn end(
     }
 }
 
-/// The pipeline, and the consumer at its end.
+/// The pipeline, and the consumer at its end. `lines`: what an output already has that goes on.
 pub(super) fn stages(
     settings: &EventsSettings,
     cgroup_root: Option<&Path>,
     sink: QueueSink,
+    lines: Option<u64>,
 ) -> (Pipeline, Box<dyn Consumer>) {
     let terminal = terminal::probe(settings.style.color);
     let subject = if settings.life.is_some() { View::Lives } else { View::Events };
@@ -247,7 +262,10 @@ pub(super) fn stages(
     let consumer: Box<dyn Consumer> = if let Some((limit, key)) = settings.top {
         Box::new(TopN::new(limit, key, text))
     } else {
-        text.begin();
+        match lines {
+            Some(lines) => text.go_on(lines),
+            None => text.begin(),
+        }
         Box::new(text)
     };
     (pipeline, consumer)

@@ -44,7 +44,7 @@ pub(super) fn run(settings: &EventsSettings, flows: &ForwardedSettings, host: &H
 async fn watch(settings: &EventsSettings, flows: &ForwardedSettings, host: &Host) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
     let (sink, output) = queue::stdout(flows.buffer.max(QUEUE))?;
-    let (pipeline, mut consumer) = stages(settings, host.cgroup_root.as_deref(), sink);
+    let (pipeline, mut consumer) = stages(settings, host.cgroup_root.as_deref(), sink, None);
     let mut pipeline = pipeline.of_flows(&flows.filter);
     let view = if settings.life.is_some() { View::Lives } else { View::Events };
     let renderer = Renderer::new(&settings.style, view, terminal::probe(settings.style.color));

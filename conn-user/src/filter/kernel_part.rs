@@ -1,7 +1,9 @@
 //! The part of a filter that the kernel decides: the contents of globals and maps.
 
 use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 
 use conn_common::connection::{IN, OUT};
 use conn_common::filter::{
@@ -82,6 +84,22 @@ impl KernelPart {
             mark_mask: 0,
             values: HashSet::new(),
         }
+    }
+
+    /// A number that differs between filters. One build gives a filter the same number in each process.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let of = |part: &dyn Fn(&mut DefaultHasher)| {
+            let mut hasher = DefaultHasher::new();
+            part(&mut hasher);
+            hasher.finish()
+        };
+        let sets = of(&|hasher| {
+            (self.directions, self.families, self.states, self.mark, self.mark_mask).hash(hasher);
+            format!("{:?} {:?} {:?}", self.modes, self.sources, self.destinations).hash(hasher);
+            format!("{:?} {:?}", self.dports, self.sports).hash(hasher);
+        });
+        // A set has no order.
+        self.values.iter().fold(sets, |all, value| all ^ of(&|hasher| value.hash(hasher)))
     }
 
     /// Takes over the test of a field, once. False if the kernel has no form for the set.

@@ -15,7 +15,7 @@ use crate::kernel::load_options::{HAS_TABLES, HostSizes, Options};
 use crate::kernel::map_shape::MapShape;
 
 /// The options and the plan of a run that shape its maps, by name.
-type Choices = [(&'static str, u64); 7];
+type Choices = [(&'static str, u64); 8];
 const _: () = assert!(size_of::<Choices>() <= CHOICES * size_of::<(&str, u64)>());
 
 /// The layout of a run.
@@ -39,6 +39,11 @@ fn choices(plan: &Plan, options: &Options) -> Choices {
         ("witnesses", witnesses.value()),
         ("shards", plan.shards.into()),
         ("sources", options.remotes.as_ref().map_or(0, |remotes| u64::from(remotes.by) + 1)),
+        // What goes into the ring. All runs that count have the same filter.
+        (
+            "stream",
+            if options.is_stream() { options.filter.fingerprint() ^ u64::from(options.kinds) } else { 0 },
+        ),
         // Whether there are tables: of sockets, and of the ledger's slots.
         ("tables", u64::from(has_table) | u64::from(options.counts && HAS_TABLES) << 1),
     ]
@@ -51,7 +56,11 @@ impl Layout {
         let offsets = layout
             .globals()
             .fold(LayoutHash::EMPTY, |hash, (name, &offset)| hash.text(name).number(offset.into()));
-        Ok(Self { maps: MapShape::all(&sizes)?, choices: choices(plan, options), offsets: offsets.value() })
+        Ok(Self {
+            maps: MapShape::all(&sizes, options.is_stream())?,
+            choices: choices(plan, options),
+            offsets: offsets.value(),
+        })
     }
 
     /// The hash over all of it.

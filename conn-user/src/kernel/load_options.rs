@@ -168,13 +168,19 @@ impl Options {
         self.kinds & bit(ATTEMPT) != 0
     }
 
-    /// True if a later process may go on with the maps: nothing goes into a ring, and no filter and no flows are in them.
+    /// True if a later process may go on with the maps: those of a run that counts all connections, or those of a stream of
+    /// connections and listeners.
     pub(super) fn may_be_pinned(&self) -> bool {
-        self.counts
-            && self.kinds == 0
-            && self.flows.is_none()
+        let counts_all = self.counts && self.kinds == 0 && self.filter == Self::counting().filter;
+        let only_streams = self.is_stream() && !self.counts && !self.durations && !self.wants_attempts();
+        self.flows.is_none()
             && self.remotes.as_ref().is_none_or(|remotes| remotes.slots.is_none())
-            && self.filter == Self::counting().filter
+            && (counts_all || only_streams)
+    }
+
+    /// True if events go into the ring.
+    pub(super) const fn is_stream(&self) -> bool {
+        self.kinds != 0
     }
 
     /// True if the run needs neither events nor owners nor times nor addresses.

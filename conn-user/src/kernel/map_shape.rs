@@ -19,7 +19,7 @@ pub(super) const SIZED_BY_HOST: [&str; 6] = [
     name::PENDING_OWNERS,
 ];
 
-/// Maps that belong to one process: its ring and log, and its filter, which would add to that of another process.
+/// Maps that belong to one process: its ring, unless it is a stream's, and its log, and its filter, which would add to that of another process.
 const OWN: [&str; 6] =
     [name::EVENTS, name::READER_SLEEPS, "AYA_LOGS", name::SOURCES, name::DESTINATIONS, name::VALUES];
 /// The beginnings of the names of maps that no pinned run fills: flows of UDP, and a choice of ports. Frozen globals belong
@@ -49,13 +49,14 @@ pub(super) struct MapShape {
 }
 
 impl MapShape {
-    /// The shapes of all shared maps of the compiled programs, by name. `sizes` has those that the loader sets.
-    pub(super) fn all(sizes: &[(&str, u32)]) -> Result<Vec<Self>, ParseError> {
+    /// The shapes of all shared maps of the compiled programs, by name. `sizes` has those that the loader sets. Processes of a
+    /// stream share the ring, too.
+    pub(super) fn all(sizes: &[(&str, u32)], is_stream: bool) -> Result<Vec<Self>, ParseError> {
         let object = Object::parse(OBJECT)?;
         let mut shapes: Vec<Self> = object
             .maps
             .iter()
-            .filter(|(name, _)| is_shared(name))
+            .filter(|(name, _)| is_shared(name) || (is_stream && name.as_str() == name::EVENTS))
             .map(|(name, map)| Self {
                 name: name.clone(),
                 map_type: map.map_type(),
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn object_has_the_maps_that_runs_share() {
-        let shapes = MapShape::all(&[(name::LEDGER, 77)]).unwrap();
+        let shapes = MapShape::all(&[(name::LEDGER, 77)], false).unwrap();
         let named = |name: &str| shapes.iter().find(|shape| shape.name == name);
         for shared in [
             name::LEDGER,

@@ -218,7 +218,7 @@ pub(super) fn open_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub(super) fn create_array(name: &str, value_size: u32) -> io::Result<OwnedFd> {
+pub(super) fn create_array(name: &str, value_size: u32, map_flags: u32) -> io::Result<OwnedFd> {
     let mut map_name = [0; 16];
     for (room, byte) in map_name.iter_mut().take(15).zip(name.bytes()) {
         *room = byte;
@@ -231,7 +231,7 @@ pub(super) fn create_array(name: &str, value_size: u32) -> io::Result<OwnedFd> {
             key_size,
             value_size,
             max_entries,
-            map_flags: 0,
+            map_flags,
             inner_map_fd: 0,
             numa_node: 0,
             map_name,

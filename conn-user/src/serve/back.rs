@@ -33,6 +33,7 @@ use crate::serve::peer::{Peer, Rights};
 use crate::serve::places::Places;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
+use crate::serve::streams::{self, Streams};
 use crate::settings::{CountSettings, Settings, StatsSettings};
 use crate::stream::ready::Ready;
 
@@ -121,6 +122,8 @@ pub(crate) struct Back<'a> {
     pub(crate) verbose: u8,
     /// Takes requests for reports.
     pub(crate) wanted: mpsc::UnboundedSender<Wanted>,
+    /// The streams that outlive the daemon.
+    pub(crate) streams: Streams,
 }
 
 /// A front that runs.
@@ -214,7 +217,10 @@ impl Back<'_> {
                 }
                 status = front.process.wait() => return Ok(status?.to_string()),
                 () = sleep_until(front.heard + SILENCE) => return Ok("it gives no sign of life".into()),
-                _ = ticks.tick() => front.channel.send(&Reply::Ask, &[]).await?,
+                _ = ticks.tick() => {
+                    self.streams.sweep();
+                    front.channel.send(&Reply::Ask, &[]).await?;
+                }
                 Some((of, code)) = ends.recv() => {
                     if of.0 == front.number {
                         front.orders.remove(&of.1);
@@ -384,16 +390,23 @@ impl Back<'_> {
             Err(problem) => problem,
             Ok(place) => {
                 let (of, ended) = ((front.number, id), ended.clone());
-                let at_end = move |code| {
+                let stream = self.streams.place(asked.uid, &asked.query);
+                let kept = stream.clone();
+                let at_end = move |code, has_client| {
                     drop(place);
+                    // Without a front, the client may come again.
+                    kept.iter().filter(|_| has_client).for_each(streams::Place::release);
                     // The receiver ends with the daemon.
                     let _ = ended.send((of, code));
                 };
-                match child::start(&asked.query, asked.rights, at_end) {
+                match child::start(&asked.query, asked.rights, stream.as_ref(), at_end) {
                     Ok(started) => {
                         front.orders.insert(id, started.orders);
                         let ends = [started.stdout.as_fd(), started.stderr.as_fd(), started.ready.as_fd()];
-                        return front.channel.send(&Reply::Started { id }, &ends).await;
+                        return front
+                            .channel
+                            .send(&Reply::Started { id, is_kept: stream.is_some() }, &ends)
+                            .await;
                     }
                     Err(error) => {
                         Problem::new(503, format!("no command can be started: {error}"), "ask again later")
@@ -412,7 +425,10 @@ impl Back<'_> {
             }
             Ok((text, code)) => {
                 let ends = child::answer(text.as_bytes())?;
-                front.channel.send(&Reply::Started { id }, &ends.each_ref().map(|end| end.as_fd())).await?;
+                front
+                    .channel
+                    .send(&Reply::Started { id, is_kept: false }, &ends.each_ref().map(|end| end.as_fd()))
+                    .await?;
                 front.channel.send(&Reply::Ended { id, code }, &[]).await
             }
         }

@@ -131,9 +131,9 @@ mod tests {
 
             let (reader, writer) = io::pipe().unwrap();
             let ends = [reader.as_fd(); DESCRIPTORS];
-            back.send(&Reply::Started { id: 7 }, &ends).await.unwrap();
+            back.send(&Reply::Started { id: 7, is_kept: true }, &ends).await.unwrap();
             let (reply, descriptors) = front.receive().await.unwrap().unwrap();
-            assert_eq!((reply, descriptors.len()), (Reply::Started { id: 7 }, DESCRIPTORS));
+            assert_eq!((reply, descriptors.len()), (Reply::Started { id: 7, is_kept: true }, DESCRIPTORS));
             drop(writer);
             let mut file = File::from(descriptors.into_iter().next().unwrap());
             assert_eq!(file.read(&mut [0]).unwrap(), 0);

@@ -16,6 +16,8 @@ use tokio::time::sleep;
 use crate::output::terminal;
 use crate::serve::peer::Rights;
 use crate::serve::query::Query;
+use crate::serve::streams::Place;
+use crate::stream::kept;
 use crate::stream::ready::READY_FD;
 
 /// This program, also after its file was replaced.
@@ -45,14 +47,16 @@ pub(crate) struct Started {
     pub(crate) orders: mpsc::UnboundedSender<Order>,
 }
 
-/// Starts a command that shows what `rights` allow. `ended` gets its exit status.
+/// Starts a command that shows what `rights` allow, and whose stream may outlive it. `ended` gets its exit status, and whether
+/// its client is known to have left.
 ///
 /// # Errors
 /// The system's answer.
 pub(crate) fn start(
     query: &Query,
     rights: Rights,
-    ended: impl FnOnce(u8) + Send + 'static,
+    stream: Option<&Place>,
+    ended: impl FnOnce(u8, bool) + Send + 'static,
 ) -> io::Result<Started> {
     let ((stdout, out), (stderr, err), (ready, signal)) = (io::pipe()?, io::pipe()?, io::pipe()?);
     let mut command = Command::new(SELF);
@@ -70,6 +74,9 @@ pub(crate) fn start(
         if let Some(value) = value {
             command.env(name, value);
         }
+    }
+    if let Some(Place { point, from, .. }) = stream {
+        command.env(kept::POINT, point).envs(from.map(|lines| (kept::FROM, lines.to_string())));
     }
     command.kill_on_drop(true);
     // The one child that is started now inherits the descriptor.
@@ -90,13 +97,15 @@ fn set_inherited(descriptor: &impl AsFd, inherited: bool) -> io::Result<()> {
 }
 
 /// Waits for the end, and passes orders on.
-async fn watch(mut child: Child, mut orders: mpsc::UnboundedReceiver<Order>, ended: impl FnOnce(u8)) {
+async fn watch(mut child: Child, mut orders: mpsc::UnboundedReceiver<Order>, ended: impl FnOnce(u8, bool)) {
+    let mut has_client = true;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let status = loop {
         let order = tokio::select! {
             status = child.wait() => break status,
             order = orders.recv() => order,
         };
+        has_client = order.is_some();
         // A process that has not been waited for keeps its number.
         let send = |signal| pid.map(|pid| kill(pid, signal));
         if order == Some(Order::Finish) {
@@ -112,7 +121,7 @@ async fn watch(mut child: Child, mut orders: mpsc::UnboundedReceiver<Order>, end
             }
         }
     };
-    ended(status.map_or(1, code));
+    ended(status.map_or(1, code), has_client);
 }
 
 /// The exit status as a shell has it.

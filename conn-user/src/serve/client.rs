@@ -1,11 +1,12 @@
 //! The commands of conntrace as clients of the daemon.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _};
 use http_body_util::BodyExt as _;
@@ -16,7 +17,8 @@ use hyper::header::{ACCEPT, HOST, TRANSFER_ENCODING};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use tokio::time::{Duration, sleep};
+use tokio::time::error::Elapsed;
+use tokio::time::{Duration, sleep, timeout};
 
 use crate::cli::Cli;
 use crate::error::Error;
@@ -24,15 +26,18 @@ use crate::output::stdout::{self, Written};
 use crate::output::{stderr, terminal};
 use crate::render::style::Color;
 use crate::serve::endpoint::Endpoint;
-use crate::serve::frame::{BODY_END, FRAMES, Piece, Reader, UNTIL};
+use crate::serve::frame::{BODY_END, FRAMES, KEPT, Piece, Reader, STREAM_HEADER, UNTIL};
 use crate::serve::problem::Problem;
-use crate::serve::query::{FILTER, TERMINAL, TZ};
+use crate::serve::query::{FILTER, FROM, STREAM, TERMINAL, TZ};
+use crate::serve::streams;
 use crate::stream::ready::Ready;
 use crate::stream::shutdown::Shutdown;
 
 /// How often a client asks again when the daemon has no room for it, and how long it waits before.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client waits for a daemon that has gone, until its stream is taken away.
+const DAEMON_IS_AWAY: Duration = streams::PATIENCE;
 /// Options that the client itself follows.
 const OWN: [&str; 3] = ["verbose", "local", "daemon"];
 
@@ -122,11 +127,82 @@ fn own_netns(list: &str) -> String {
     list.split(',').map(number).collect::<Vec<_>>().join(",")
 }
 
-/// Asks, prints the answer as it comes, and returns the exit status of the command.
+/// Asks, prints the answer as it comes, and returns the exit status of the command. A stream goes on when the daemon comes back.
 async fn ask(socket: &Path, endpoint: Endpoint, query: &str) -> Result<u8, Error> {
-    let context =
-        |source| Error::Io { context: format!("asking the daemon at {}", socket.display()), source };
     let mut shutdown = Shutdown::new(None)?;
+    if !endpoint.is_stream() {
+        return match begin(socket, endpoint, query, &mut shutdown)
+            .await?
+            .print(&mut shutdown, &mut Lines::default())
+            .await?
+        {
+            Printed::Exit(code) => Ok(code),
+            Printed::Broken(why) => Err(broken(&why)),
+        };
+    }
+    let name = stream_name().map_err(|error| context(socket, error))?;
+    let query = format!("{query}{}{STREAM}={name}", if query.is_empty() { "" } else { "&" });
+    let mut lines = Lines::default();
+    let mut answer = begin(socket, endpoint, &query, &mut shutdown).await?;
+    loop {
+        let is_kept = answer.is_kept;
+        let why = match answer.print(&mut shutdown, &mut lines).await? {
+            Printed::Exit(code) => return Ok(code),
+            Printed::Broken(why) if !is_kept => return Err(broken(&why)),
+            Printed::Broken(why) => why,
+        };
+        // A line that was cut is among those that the next daemon tells as lost.
+        lines.cut.clear();
+        stderr::print(format!(
+            "conntrace: the daemon has gone ({why}): its programs go on, and this command waits for it\n"
+        ));
+        let query = format!("{query}&{FROM}={}", lines.whole);
+        answer = again(socket, endpoint, &query, &mut shutdown).await.map_err(|_gone| broken(&why))??;
+    }
+}
+
+/// Asks the next daemon, until it answers. The outer error says that there is none.
+async fn again(
+    socket: &Path,
+    endpoint: Endpoint,
+    query: &str,
+    shutdown: &mut Shutdown,
+) -> Result<Result<Response, Error>, Elapsed> {
+    let asked = async {
+        loop {
+            match begin(socket, endpoint, query, shutdown).await {
+                // Nothing listens, or what listened has gone meanwhile.
+                Err(Error::Io { .. }) => {}
+                answered => return answered,
+            }
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = shutdown.wait() => return Err(broken("a signal ended the wait for the next daemon")),
+            }
+        }
+    };
+    timeout(DAEMON_IS_AWAY, asked).await
+}
+
+/// A name that nobody can guess.
+fn stream_name() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn context(socket: &Path, source: io::Error) -> Error {
+    Error::Io { context: format!("asking the daemon at {}", socket.display()), source }
+}
+
+/// Asks, and waits for the head of the answer.
+async fn begin(
+    socket: &Path,
+    endpoint: Endpoint,
+    query: &str,
+    shutdown: &mut Shutdown,
+) -> Result<Response, Error> {
+    let context = |source| context(socket, source);
     for _ in 0..TRIES {
         let (finish, body) = oneshot::channel::<()>();
         let request = Request::get(format!("{}?{query}", endpoint.path()))
@@ -144,7 +220,8 @@ async fn ask(socket: &Path, endpoint: Endpoint, query: &str) -> Result<u8, Error
             sender.send_request(request).await.map_err(|error| context(io::Error::other(error)))?;
         let status = response.status().as_u16();
         if status == 200 {
-            return print(response.into_body(), finish, &mut shutdown).await;
+            let is_kept = response.headers().get(STREAM_HEADER).is_some_and(|value| value == KEPT);
+            return Ok(Response { body: response.into_body(), finish, is_kept });
         }
         let bytes = response
             .into_body()
@@ -169,39 +246,88 @@ fn refused(problem: &Problem) -> Error {
     Error::Daemon { status: problem.status, text: problem.text() }
 }
 
-/// Prints the answer. A signal is passed on to the command.
-async fn print(body: Incoming, finish: oneshot::Sender<()>, shutdown: &mut Shutdown) -> Result<u8, Error> {
-    let broken = |what: &str| Error::Io {
+fn broken(what: &str) -> Error {
+    Error::Io {
         context: "reading the answer of the daemon".into(),
         source: io::Error::new(io::ErrorKind::UnexpectedEof, what.to_owned()),
-    };
-    let (mut body, mut reader, mut finish) = (body, Reader::default(), Some(finish));
-    loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = shutdown.wait() => {
-                if finish.take().is_none() {
-                    // The second signal ends the client.
-                    return Ok(1);
+    }
+}
+
+/// What this command has printed.
+#[derive(Debug, Default)]
+struct Lines {
+    /// Whole lines of a stream.
+    whole: u64,
+    /// The begin of a line.
+    cut: BytesMut,
+}
+
+impl Lines {
+    /// Takes text, and returns the whole lines in it.
+    fn take(&mut self, bytes: &Bytes) -> Bytes {
+        self.cut.extend_from_slice(bytes);
+        let end = self.cut.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let lines = self.cut.split_to(end).freeze();
+        self.whole += lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        lines
+    }
+}
+
+/// How an answer ended.
+#[derive(Debug)]
+enum Printed {
+    /// The command ended with this status, or its reader has gone.
+    Exit(u8),
+    /// The daemon has gone: why.
+    Broken(String),
+}
+
+/// An answer that has begun.
+struct Response {
+    body: Incoming,
+    finish: oneshot::Sender<()>,
+    /// It goes on with the next daemon.
+    is_kept: bool,
+}
+
+impl Response {
+    /// Prints the answer. A signal is passed on to the command.
+    async fn print(self, shutdown: &mut Shutdown, lines: &mut Lines) -> Result<Printed, Error> {
+        let (mut body, mut reader, mut finish) = (self.body, Reader::default(), Some(self.finish));
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = shutdown.wait() => {
+                    if finish.take().is_none() {
+                        // The second signal ends the client.
+                        return Ok(Printed::Exit(1));
+                    }
+                    continue;
                 }
-                continue;
+            };
+            let Some(frame) = frame else { return Ok(Printed::Broken("its answer ended early".into())) };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Ok(Printed::Broken(error.to_string())),
+            };
+            if let Some(bytes) = frame.data_ref() {
+                reader.push(bytes);
             }
-        };
-        let Some(frame) = frame else { return Err(broken("it ended early")) };
-        let frame = frame.map_err(|error| broken(&error.to_string()))?;
-        if let Some(bytes) = frame.data_ref() {
-            reader.push(bytes);
-        }
-        while let Some(piece) = reader.next().map_err(broken)? {
-            match piece {
-                Piece::Ready => Ready::take().signal(),
-                Piece::Out(bytes) => {
-                    if stdout::print_part(&bytes)? == Written::Closed {
-                        return Ok(0);
+            while let Some(piece) = reader.next().map_err(broken)? {
+                match piece {
+                    Piece::Ready => Ready::take().signal(),
+                    Piece::Out(bytes) => {
+                        if stdout::print_part(&lines.take(&bytes))? == Written::Closed {
+                            return Ok(Printed::Exit(0));
+                        }
+                    }
+                    Piece::Err(bytes) => stderr::print(String::from_utf8_lossy(&bytes)),
+                    Piece::Exit(code) => {
+                        // Text without a line end.
+                        stdout::print_part(&lines.cut)?;
+                        return Ok(Printed::Exit(code));
                     }
                 }
-                Piece::Err(bytes) => stderr::print(String::from_utf8_lossy(&bytes)),
-                Piece::Exit(code) => return Ok(code),
             }
         }
     }

@@ -7,6 +7,9 @@ use bytes::{Bytes, BytesMut};
 pub(crate) const FRAMES: &str = "application/vnd.conntrace.frames";
 /// The header with which a client says that the end of its body is Ctrl-C.
 pub(crate) const UNTIL: &str = "conntrace-until";
+/// The header that says of a stream whether it outlives the daemon, and the one value of it.
+pub(crate) const STREAM_HEADER: &str = "conntrace-stream";
+pub(crate) const KEPT: &str = "kept";
 /// The one value of [`UNTIL`].
 pub(crate) const BODY_END: &str = "body-end";
 

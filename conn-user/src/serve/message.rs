@@ -66,6 +66,8 @@ pub(crate) enum Reply {
     Started {
         /// The number of the request.
         id: u64,
+        /// The stream outlives the daemon.
+        is_kept: bool,
     },
     /// The request is refused.
     Refused {

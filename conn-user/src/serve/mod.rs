@@ -33,6 +33,7 @@ mod places;
 pub mod problem;
 mod query;
 mod reports;
+mod streams;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -54,6 +55,7 @@ use crate::serve::helper::Helper;
 use crate::serve::listener::Listener;
 use crate::serve::lookout::Lookout;
 use crate::serve::message::Setup;
+use crate::serve::streams::Streams;
 use crate::settings::otlp::Otlp;
 use crate::settings::rule::Rule;
 use crate::settings::{Access, ServeSettings};
@@ -156,6 +158,7 @@ pub(crate) async fn run(
         front_user: found.map_or((NOBODY, NOBODY), |user| (user.id, user.group)),
         verbose: settings.verbose,
         wanted,
+        streams: Streams::new(service.pinned.is_some().then_some(&settings.pins)),
     };
     let helper = |command, noun| Helper {
         command,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::Cli;
 use crate::serve::endpoint::Endpoint;
 use crate::serve::media::{OLDER_METRICS, OPEN_METRICS};
-use crate::serve::query::{FILTER, TERMINAL, TZ};
+use crate::serve::query::{FILTER, FROM, STREAM, TERMINAL, TZ};
 
 /// What most answers are.
 const RECORDS: &str = "Records of conntrace -o json";
@@ -43,11 +43,21 @@ fn path(endpoint: Endpoint, cli: &Command) -> Value {
     });
     let mut parameters: Vec<Value> = options.map(parameter).collect();
     if command.is_some() {
-        for (name, description) in [
+        let of_streams = [
+            (
+                STREAM,
+                "A name of 32 hexadecimal digits, chosen at random: the stream goes on after the daemon was away",
+            ),
+            (FROM, "How many lines the client has of that stream, to go on behind them"),
+        ];
+        let of_all = [
             (FILTER, "Filter expression in the language of ss: service = :443 and not src 10.0.0.0/8"),
             (TERMINAL, "The terminal of the client, for tables: WIDTH[,utf8][,color]"),
             (TZ, "The time zone of the client, for tables: Europe/Berlin"),
-        ] {
+        ];
+        for (name, description) in
+            of_all.into_iter().chain(of_streams.into_iter().filter(|_| endpoint.is_stream()))
+        {
             parameters.push(json!({
                 "name": name, "in": "query", "description": description, "schema": { "type": "string" },
             }));

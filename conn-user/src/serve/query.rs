@@ -10,6 +10,7 @@ use crate::host::lookup::Lookup;
 use crate::serve::endpoint::Endpoint;
 use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
+use crate::serve::streams::{self, Stream};
 use crate::settings::Settings;
 
 /// The longest query, in bytes.
@@ -20,6 +21,9 @@ pub(crate) const FILTER: &str = "filter";
 pub(crate) const TERMINAL: &str = "terminal";
 /// The parameter with the time zone of the client.
 pub(crate) const TZ: &str = "tz";
+/// The parameter with the name of a stream that outlives the daemon, and that with the lines that the client has of it.
+pub(crate) const STREAM: &str = "stream";
+pub(crate) const FROM: &str = "from";
 /// The option that says whose processes a run shows.
 pub(crate) const VIEWER: &str = "viewer";
 /// The formats of metrics, as the argument that the answer's type is made of.
@@ -39,6 +43,8 @@ pub(crate) struct Query {
     pub(crate) terminal: Option<String>,
     /// The time zone of the client.
     pub(crate) tz: Option<String>,
+    /// The stream that the client asks for.
+    pub(crate) stream: Option<Stream>,
 }
 
 impl Query {
@@ -51,7 +57,7 @@ impl Query {
             let message = format!("the query has {} bytes, and {MAX_QUERY} are too many", query.len());
             return Err(Problem::new(400, message, "use prefixes and ranges in place of long lists"));
         }
-        let mut read = Self { endpoint, args: Vec::new(), terminal: None, tz: None };
+        let mut read = Self { endpoint, args: Vec::new(), terminal: None, tz: None, stream: None };
         let Some(name) = endpoint.command() else {
             return match parse(query.as_bytes()).next() {
                 Some((name, _)) => Err(unknown(endpoint, &name)),
@@ -69,6 +75,7 @@ impl Query {
                     arg.get_action().takes_values().then_some(least)
                 })
         };
+        let (mut stream, mut from) = (None, None);
         let (allowed, mut seen, mut filter) = (endpoint.parameters(), BTreeSet::new(), Vec::new());
         for (name, value) in parse(query.as_bytes()) {
             if value.contains('\0') {
@@ -78,6 +85,10 @@ impl Query {
                 FILTER => filter.push(value.into_owned()),
                 TERMINAL => read.terminal = Some(checked(TERMINAL, &value, is_terminal)?),
                 TZ => read.tz = Some(checked(TZ, &value, is_time_zone)?),
+                STREAM if endpoint.is_stream() => stream = Some(checked(STREAM, &value, streams::is_name)?),
+                FROM if endpoint.is_stream() => {
+                    from = checked(FROM, &value, |text| text.parse::<u64>().is_ok())?.parse().ok();
+                }
                 name if allowed.contains(&name) => {
                     seen.insert(name.to_owned());
                     read.args.extend(argument(name, &value, takes_value(name).flatten())?);
@@ -85,6 +96,7 @@ impl Query {
                 name => return Err(unknown(endpoint, name)),
             }
         }
+        read.stream = stream.map(|name| Stream { name, from });
         if !seen.contains("output") {
             read.args.push("--output=json".into());
         }
@@ -129,10 +141,23 @@ impl Query {
             self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
         let options: Vec<_> = options.map(|option| option.split_once('=').unwrap_or((option, ""))).collect();
         self.endpoint.is_stream()
+            && self.stream.is_none()
             && options.contains(&("output", "json"))
             && options
                 .iter()
                 .all(|(name, value)| !OWN.contains(name) && (*name != "output" || *value == "json"))
+    }
+
+    /// The stream that is to outlive the daemon. Only one of single lines without an end of its own does.
+    pub(crate) fn kept_stream(&self) -> Option<&Stream> {
+        const OWN: [&str; 6] = ["count", "timeout", "strict", "summary", "top", "forwarded"];
+        let options =
+            self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
+        let mut options = options.map(|option| option.split_once('=').unwrap_or((option, "")));
+        let is_kept = options.all(|(name, value)| {
+            !OWN.contains(&name) && (name != "output" || !["csv", "xml"].contains(&value))
+        });
+        self.stream.as_ref().filter(|_| is_kept && self.endpoint.is_stream())
     }
 
     /// True of counts that begin now, of a time of their own, which a command counts.
@@ -286,17 +311,33 @@ mod tests {
         let is = |endpoint, query| Query::read(endpoint, query).unwrap().is_shareable();
         assert!(is(Endpoint::Events, "") && is(Endpoint::Events, "dport=22&event-mask=new&filter=--count"));
         assert!(is(Endpoint::Lifetimes, "min=5s"));
-        for query in ["count=3", "timeout=5s", "summary", "output=csv", "output=", "strict", "columns=pid"] {
+        let own = ["count=3", "timeout=5s", "summary", "output=csv", "output=", "strict", "columns=pid"];
+        for query in own.iter().chain(&["stream=0123456789abcdef0123456789abcdef"]) {
             assert!(!is(Endpoint::Events, query), "{query}");
         }
         assert!(!is(Endpoint::Lifetimes, "top=3") && !is(Endpoint::List, ""));
     }
 
     #[test]
+    fn streams_of_single_lines_are_kept() {
+        let name = "0123456789abcdef0123456789abcdef";
+        let is = |query: &str| {
+            let read = Query::read(Endpoint::Events, &format!("stream={name}&{query}")).unwrap();
+            read.kept_stream().map(|stream| stream.from)
+        };
+        assert_eq!((is("dport=22"), is("from=7&output=json")), (Some(None), Some(Some(7))));
+        for query in ["count=3", "timeout=5s", "summary", "output=csv", "output=xml", "strict"] {
+            assert_eq!(is(query), None, "{query}");
+        }
+        assert!(Query::read(Endpoint::Events, "stream=../../etc").is_err());
+        assert!(Query::read(Endpoint::List, &format!("stream={name}")).is_err());
+    }
+
+    #[test]
     fn the_back_takes_no_option_that_is_not_for_clients() {
         let read = |args: &[&str]| {
             let args = args.iter().map(|&arg| arg.to_owned()).collect();
-            let query = Query { endpoint: Endpoint::Events, args, terminal: None, tz: None };
+            let query = Query { endpoint: Endpoint::Events, args, terminal: None, tz: None, stream: None };
             query.settings(&FixedLookup::default(), Rights::Own(7))
         };
         assert!(read(&["--comm=ssh", "--", "--viewer"]).is_err());

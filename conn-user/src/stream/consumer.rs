@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::event::enriched::Enriched;
 use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
+use crate::kernel::pin::Mark;
 use crate::output::stdout::Written;
 use crate::stream::notice::Notice;
 
@@ -24,6 +25,19 @@ pub(crate) struct Finished {
     pub filtered: u64,
     /// The number of events that the output had no room for.
     pub unwritten: u64,
+}
+
+/// Where the output of a stream stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Lines of events and losses.
+    pub lines: u64,
+    /// Events without room that no line tells yet.
+    pub untold: u64,
+    /// The last line that tells a loss.
+    pub mark: Mark,
+    /// How many such lines there were.
+    pub marked: u64,
 }
 
 /// Takes events in their order, and losses in their places.
@@ -46,6 +60,11 @@ pub(crate) trait Consumer: Send {
     /// # Errors
     /// The output failed.
     fn flush(&mut self) -> Result<Written, Error>;
+
+    /// Where its output stands. Only a consumer of lines has a position.
+    fn position(&self) -> Position {
+        Position::default()
+    }
 
     /// Shows what it kept for the end; `enricher` completes that.
     fn finish(&mut self, enricher: &mut Enricher, clock: &WallClock) -> Finished;

@@ -67,6 +67,12 @@ impl LiveSource {
         Self { flows, ..self }
     }
 
+    /// The same behind an earlier process, which has told so many losses.
+    #[must_use]
+    pub(crate) fn behind(self, told: u64) -> Self {
+        Self { losses: self.losses.behind(told), ..self }
+    }
+
     /// Events that the sweep made, beside those of the ring.
     pub(crate) fn swept(&self) -> u64 {
         self.flows.as_ref().map_or(0, |flows| flows.emitted)

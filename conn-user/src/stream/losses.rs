@@ -31,6 +31,11 @@ impl LossWatch {
         Self { known: 0, looked_ns: now_ns, first_ns: None, bytes: 0, ringful }
     }
 
+    /// The same, where `known` losses have been reported before.
+    pub(crate) fn behind(self, known: u64) -> Self {
+        Self { known, ..self }
+    }
+
     /// Notes that a record of `len` bytes was taken, of an event at `time_ns`. True if [`Self::look`] is due.
     pub(crate) fn taken(&mut self, len: usize, time_ns: u64) -> bool {
         self.first_ns.get_or_insert(time_ns);

@@ -6,6 +6,7 @@ pub(crate) mod flow_owners;
 pub(crate) mod flow_sweep;
 pub(crate) mod flow_walk;
 pub(crate) mod forwarded;
+pub(crate) mod kept;
 pub(crate) mod live;
 pub(crate) mod losses;
 pub(crate) mod notice;

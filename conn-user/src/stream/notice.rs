@@ -11,6 +11,8 @@ use crate::stream::flow_owners::Missed;
 pub(crate) enum Notice {
     /// So many events found the ring full.
     Lost(u64),
+    /// So many events were taken out of the ring by a process that was killed, and not delivered.
+    Undelivered(u64),
     /// So many events were dropped, since standard output took nothing.
     Unwritten(u64),
     /// So many socket states and steps found no room in the tables of the programs.
@@ -69,6 +71,9 @@ impl fmt::Display for Notice {
                 f,
                 "conntrace: {count} events were lost, because the buffer was full. Use a larger --buffer-size, or a filter"
             ),
+            Self::Undelivered(count) => {
+                writeln!(f, "conntrace: {count} events were lost, because they were on their way when the daemon ended")
+            }
             Self::Unwritten(count) => writeln!(
                 f,
                 "conntrace: {count} events were not written, because the reader of standard output was too slow. Use \

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::event::decode;
 use crate::event::kind::Kind;
+use crate::event::lost::Lost;
 use crate::event::workload::Workload;
 use crate::filter::Filter;
 use crate::filter::expression::PredicateKind;
@@ -30,6 +31,7 @@ use crate::host::ticks::TickRate;
 use crate::stream::accounting::EventAccounting;
 use crate::stream::consumer::{Consumer, Taken};
 use crate::stream::forwarded::FlowSource;
+use crate::stream::kept::Keeping;
 use crate::stream::notice::Notice;
 use crate::stream::source::{Batch, Item, Source};
 
@@ -71,6 +73,8 @@ pub(crate) struct Pipeline {
     /// When the walk began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
     walked_ns: u64,
     limit: Option<u64>,
+    /// The memory of the reader, in a stream that outlives its process.
+    keeping: Option<Keeping>,
 }
 
 impl Pipeline {
@@ -89,6 +93,7 @@ impl Pipeline {
             timeouts: LazyCell::new(FlowTimeouts::probe),
             walked_ns: boot_now_ns(),
             limit: None,
+            keeping: None,
         }
     }
 
@@ -116,6 +121,26 @@ impl Pipeline {
         Self { limit, ..self }
     }
 
+    /// The same for a stream that outlives its process, and goes on behind earlier events.
+    #[must_use]
+    pub(crate) fn keeping(self, keeping: Option<Keeping>, accounting: EventAccounting) -> Self {
+        Self { keeping, accounting, ..self }
+    }
+
+    /// True of a stream that outlives its process.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.keeping.is_some()
+    }
+
+    /// Begins the output: lets the consumer tell what an earlier process took and did not deliver.
+    pub(crate) fn begin(&mut self, missing: Option<&Lost>, consumer: &mut dyn Consumer) {
+        if let Some(missing) = missing {
+            consumer.lost(missing, &self.clock);
+            consumer.notice(&Notice::Undelivered(missing.count));
+        }
+        self.note(None, boot_now_ns(), consumer);
+    }
+
     /// The same with clocks and a tick rate other than those of this host, for recordings. `walked_ns` is when the walk
     /// began that sockets come from, nanoseconds of `CLOCK_BOOTTIME`.
     #[cfg(test)]
@@ -139,7 +164,29 @@ impl Pipeline {
         source: &mut dyn Source,
         consumer: &mut dyn Consumer,
     ) -> Result<Batch, Error> {
-        source.next_batch(&mut |item| self.take(item, consumer))
+        if self.keeping.is_none() {
+            return source.next_batch(&mut |item| self.take(item, consumer));
+        }
+        source.next_batch(&mut |item| {
+            let (record, time_ns) = match item {
+                Item::Record(bytes) => (Some(bytes.len()), decode::time_ns(bytes).unwrap_or_default()),
+                Item::Lost(lost) => {
+                    self.keeping.iter_mut().for_each(|keeping| keeping.tell(lost.count));
+                    (None, lost.until_ns)
+                }
+                _ => (None, boot_now_ns()),
+            };
+            let taken = self.take(item, consumer);
+            self.note(record, time_ns, consumer);
+            taken
+        })
+    }
+
+    /// Notes that an item is done, before the ring forgets it.
+    fn note(&mut self, record: Option<usize>, time_ns: u64, consumer: &dyn Consumer) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.note(record, &self.accounting, consumer.position(), time_ns);
+        }
     }
 
     /// The accounts of a source of flows. What has expired ends first.

@@ -14,6 +14,8 @@ pub(crate) struct Shutdown {
     interrupt: Signal,
     terminate: Signal,
     deadline: Option<Instant>,
+    /// SIGTERM came.
+    pub(crate) is_terminated: bool,
 }
 
 impl Shutdown {
@@ -27,6 +29,7 @@ impl Shutdown {
             interrupt: signal(SignalKind::interrupt()).map_err(error)?,
             terminate: signal(SignalKind::terminate()).map_err(error)?,
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            is_terminated: false,
         })
     }
 
@@ -47,7 +50,7 @@ impl Shutdown {
     pub(crate) async fn signal(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.terminate.recv() => self.is_terminated = true,
         }
     }
 }

@@ -5,10 +5,11 @@ use crate::error::Error;
 use crate::event::enriched::Enriched;
 use crate::event::lost::Lost;
 use crate::host::clock::WallClock;
+use crate::kernel::pin::Mark;
 use crate::output::stderr;
 use crate::output::stdout::{Sink, Written};
 use crate::render::Renderer;
-use crate::stream::consumer::{Consumer, Finished, Taken};
+use crate::stream::consumer::{Consumer, Finished, Position, Taken};
 use crate::stream::notice::Notice;
 
 /// Lines are handed to the output when there are so many bytes: the text of very many connections never is in memory
@@ -25,6 +26,7 @@ pub(crate) struct Text<S> {
     ends: Vec<usize>,
     /// Events that the output had no room for, and when they happened.
     dropped: Option<Lost>,
+    position: Position,
     /// The answer of the output, until [`Consumer::flush`] returns it.
     written: Result<Written, Error>,
 }
@@ -32,12 +34,19 @@ pub(crate) struct Text<S> {
 impl<S: Sink> Text<S> {
     /// Prints with `renderer` to `sink`. Nothing stands before the first event, see [`Text::begin`].
     pub(crate) fn new(renderer: Renderer, sink: S) -> Self {
-        Self { renderer, sink, batch: Vec::new(), ends: Vec::new(), dropped: None, written: Ok(Written::All) }
+        let (batch, ends, position) = (Vec::new(), Vec::new(), Position::default());
+        Self { renderer, sink, batch, ends, dropped: None, position, written: Ok(Written::All) }
     }
 
-    /// Prints the header.
+    /// Goes on behind lines of an earlier process, which began the output.
+    pub(crate) const fn go_on(&mut self, lines: u64) {
+        self.position.lines = lines;
+    }
+
+    /// Prints the header, first of all.
     pub(crate) fn begin(&mut self) {
         self.renderer.begin(&mut self.batch);
+        self.position.lines += self.batch.iter().filter(|&&byte| byte == b'\n').count() as u64;
     }
 
     /// Prints all events of an output, in a table whose columns are as wide as they need. Returns how many of them the
@@ -75,7 +84,8 @@ impl<S: Sink> Text<S> {
     /// Marks the place of dropped events, once there is room again.
     fn mark_dropped(&mut self, clock: &WallClock) {
         if let Some(dropped) = self.dropped.take() {
-            self.renderer.lost(&dropped, clock, &mut self.batch);
+            self.position.untold = 0;
+            self.lost(&dropped, clock);
             self.notice(&Notice::Unwritten(dropped.count));
         }
     }
@@ -91,12 +101,14 @@ impl<S: Sink> Consumer for Text<S> {
                 of: None,
             });
             dropped.count += 1;
+            self.position.untold = dropped.count;
             dropped.since_ns = dropped.since_ns.min(event.time_ns);
             dropped.until_ns = dropped.until_ns.max(event.time_ns);
             return Taken::Dropped;
         }
         self.mark_dropped(clock);
         self.renderer.event(event, clock, &mut self.batch);
+        self.position.lines += 1;
         self.ends.push(self.batch.len());
         if self.batch.len() >= CHUNK {
             self.hand_on();
@@ -109,7 +121,15 @@ impl<S: Sink> Consumer for Text<S> {
     }
 
     fn lost(&mut self, lost: &Lost, clock: &WallClock) {
-        self.renderer.lost(lost, clock, &mut self.batch);
+        if self.renderer.lost(lost, clock, &mut self.batch) {
+            self.position.lines += 1;
+            self.position.mark = Mark { line: self.position.lines, lost: lost.count };
+            self.position.marked += 1;
+        }
+    }
+
+    fn position(&self) -> Position {
+        self.position
     }
 
     fn notice(&mut self, notice: &Notice) {

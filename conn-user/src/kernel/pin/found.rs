@@ -6,9 +6,10 @@ use crate::kernel::epoch::Epoch;
 use crate::kernel::pin::directory::Kind;
 use crate::kernel::pin::error::Unfit;
 use crate::kernel::pin::meta;
-use crate::kernel::pin::root::Root;
+use crate::kernel::pin::root::{self, Root};
+use crate::kernel::pin::streams::Streams;
 
-/// The pins of one epoch.
+/// The pins of one epoch, or of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Their directory.
@@ -30,7 +31,16 @@ pub struct Found {
 /// # Errors
 /// Another user owns the directory.
 pub fn found(point: &Path) -> Result<Vec<Found>, Unfit> {
-    let Some(root) = Root::existing(point)? else { return Ok(vec![]) };
+    let mut found = of_counts(point)?;
+    if let Some(streams) = Streams::existing(point)? {
+        found.extend(streams.found());
+    }
+    Ok(found)
+}
+
+/// The pins of the counts, or of one stream.
+pub(super) fn of_counts(point: &Path) -> Result<Vec<Found>, Unfit> {
+    let Some(root) = Root::existing(point, root::NAME)? else { return Ok(vec![]) };
     let is_in_use = root.is_in_use();
     let directories =
         root.directories().map_err(|source| Unfit::Unreadable { path: point.into(), source })?;

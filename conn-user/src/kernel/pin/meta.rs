@@ -27,7 +27,7 @@ pub(super) struct Meta {
 impl Meta {
     /// Makes and pins the map.
     pub(super) fn create(path: &Path, record: &PinRecord) -> Result<Self, PinError> {
-        let fd = syscall::create_array(MAP, size_of::<PinRecord>() as u32)
+        let fd = syscall::create_array(MAP, size_of::<PinRecord>() as u32, 0)
             .map_err(PinError::io("making the map of the record"))?;
         let data = MapData::from_fd(fd).map_err(|error| PinError::other("opening the record", error))?;
         data.pin(path).map_err(|error| PinError::other("pinning the record", error))?;

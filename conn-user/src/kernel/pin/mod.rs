@@ -11,9 +11,11 @@ pub mod error;
 mod found;
 mod meta;
 mod pinned;
+mod progress;
 mod replace;
 mod root;
 mod start;
+mod streams;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ pub use directory::Removed;
 pub use earlier::Earlier;
 pub use found::{Found, found};
 pub use pinned::{Harm, Pinned};
+pub(crate) use progress::{Left, Mark, Progress, RingPosition, Standing};
+pub(crate) use streams::Streams;
 
 /// Where the bpf file system is, unless an option says otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf";
@@ -115,12 +119,21 @@ fn unpinned(host: &Host, options: &Options, error: &PinError) -> Result<Service,
     Ok(Service { session, epoch, how: Opened::Unpinned { why }, pinned: None })
 }
 
-/// Takes all pins below a mount point away: links first, then programs, then maps. Counting ends.
+/// Takes all pins below a mount point away, those of streams included: links first, then programs, then maps. Counting ends.
 ///
 /// # Errors
 /// Another process uses the pins, or another user owns their directory.
 pub fn detach(point: &Path) -> Result<Removed, PinError> {
-    let Some(root) = Root::existing(point)? else { return Ok(Removed::default()) };
+    let mut removed = detach_counts(point)?;
+    if let Some(streams) = Streams::existing(point)? {
+        removed.add(streams.remove_all()?);
+    }
+    Ok(removed)
+}
+
+/// Takes the pins of the counts, or of one stream, away.
+fn detach_counts(point: &Path) -> Result<Removed, PinError> {
+    let Some(root) = Root::existing(point, root::NAME)? else { return Ok(Removed::default()) };
     let root = root.lock()?;
     let mut removed = Removed::default();
     let directories = root.directories().map_err(PinError::io("reading the directory of pins"))?;

@@ -20,8 +20,8 @@ use nix::unistd::geteuid;
 use crate::kernel::pin::directory::Directory;
 use crate::kernel::pin::error::{PinError, Unfit};
 
-/// The directory below the mount point.
-const NAME: &str = "conntrace";
+/// The directory of the counts below the mount point.
+pub(super) const NAME: &str = "conntrace";
 /// How often the directory is opened anew if another process removes it meanwhile.
 const TRIES: usize = 5;
 
@@ -41,9 +41,9 @@ pub(super) struct LockedRoot {
 }
 
 impl Root {
-    /// Opens the directory below a mount point. Mounts a bpf file system if the mount point is an empty directory, and makes
-    /// the directory.
-    pub(super) fn make(point: &Path) -> Result<Self, Unfit> {
+    /// Opens the directory `name` below a mount point. Mounts a bpf file system if the mount point is an empty directory, and
+    /// makes the directory.
+    pub(super) fn make(point: &Path, name: &str) -> Result<Self, Unfit> {
         let mut top = open(point, point)?;
         if !is_bpf(&top) {
             mount_bpf(&top, point)?;
@@ -56,7 +56,7 @@ impl Root {
         if fstatvfs(&top).is_ok_and(|facts| facts.flags().contains(FsFlags::ST_RDONLY)) {
             return Err(Unfit::ReadOnly { path: point.into() });
         }
-        let (path, shown) = (through(&top).join(NAME), point.join(NAME));
+        let (path, shown) = (through(&top).join(name), point.join(name));
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Unfit::Unreadable { path: shown, source });
@@ -68,8 +68,8 @@ impl Root {
         Ok(Self { directory, shown })
     }
 
-    /// Opens the directory below a mount point, if it is there. Changes nothing.
-    pub(super) fn existing(point: &Path) -> Result<Option<Self>, Unfit> {
+    /// Opens the directory `name` below a mount point, if it is there. Changes nothing.
+    pub(super) fn existing(point: &Path, name: &str) -> Result<Option<Self>, Unfit> {
         let top = match open(point, point) {
             Err(Unfit::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
@@ -80,8 +80,8 @@ impl Root {
             return Ok(None);
         }
         check_top(&top, point)?;
-        let shown = point.join(NAME);
-        match open(&through(&top).join(NAME), &shown) {
+        let shown = point.join(name);
+        match open(&through(&top).join(name), &shown) {
             Err(Unfit::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => {
                 let directory = opened?;
@@ -114,18 +114,28 @@ impl Root {
     pub(super) fn directories(&self) -> io::Result<Vec<Directory>> {
         directories(&self.directory, &self.shown)
     }
+
+    /// The names of all that is in it.
+    pub(super) fn names(&self) -> io::Result<Vec<String>> {
+        names(&self.directory)
+    }
+
+    /// The path for people.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
+    }
 }
 
 impl LockedRoot {
     /// Opens, makes and locks.
     pub(super) fn make(point: &Path) -> Result<Self, PinError> {
-        let mut root = Root::make(point)?.lock()?;
+        let mut root = Root::make(point, NAME)?.lock()?;
         for _ in 1..TRIES {
             // Another process may have removed the directory between both.
             if root.is_in_place() {
                 break;
             }
-            root = Root::make(point)?.lock()?;
+            root = Root::make(point, NAME)?.lock()?;
         }
         Ok(root)
     }
@@ -166,12 +176,16 @@ impl LockedRoot {
     }
 }
 
-fn directories(root: &File, shown: &Path) -> io::Result<Vec<Directory>> {
+fn names(root: &File) -> io::Result<Vec<String>> {
     let mut names = fs::read_dir(through(root))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<Vec<_>>>()?;
     names.sort();
-    Ok(names.iter().map(|name| Directory::new(&through(root), shown, name)).collect())
+    Ok(names)
+}
+
+fn directories(root: &File, shown: &Path) -> io::Result<Vec<Directory>> {
+    Ok(names(root)?.iter().map(|name| Directory::new(&through(root), shown, name)).collect())
 }
 
 /// A path that leads to an open directory wherever its names lead by now.

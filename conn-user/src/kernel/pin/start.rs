@@ -191,7 +191,8 @@ fn resume(
 ) -> Result<Started, StartError> {
     let Checked { mut meta, hooks, .. } = checked;
     let build = build(&probe)?;
-    let is_replaced = meta.record.build != build;
+    // The hooks of a stream that are not pinned come back with its programs.
+    let is_replaced = meta.record.build != build || options.is_stream();
     let prepared = if is_replaced {
         replace::replace(&directory, &mut meta, build, probe, plan, options)?
     } else {

@@ -52,6 +52,8 @@ pub(super) struct Pieces {
     out: Option<Source>,
     err: Option<Source>,
     ready: Option<Source>,
+    /// The stream outlives the daemon.
+    pub(super) is_kept: bool,
     is_over: bool,
 }
 
@@ -64,11 +66,11 @@ impl Pieces {
         let broken = |_| Problem::new(500, "the daemon is out of descriptors", "ask again later");
         loop {
             match asked.news.recv().await {
-                Some(News::Started(descriptors)) => {
+                Some(News::Started(descriptors, is_kept)) => {
                     let mut sources = descriptors.into_iter().map(Source::new);
                     let mut next = || sources.next().transpose().map_err(broken);
                     let (out, err, ready) = (next()?, next()?, next()?);
-                    return Ok(Self { asked, out, err, ready, is_over: false });
+                    return Ok(Self { asked, out, err, ready, is_kept, is_over: false });
                 }
                 Some(News::Refused(problem)) => return Err(problem),
                 Some(News::Ended(_)) => {}

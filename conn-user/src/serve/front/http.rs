@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::serve::endpoint::Endpoint;
-use crate::serve::frame::{BODY_END, FRAMES, Piece, UNTIL};
+use crate::serve::frame::{BODY_END, FRAMES, KEPT, Piece, STREAM_HEADER, UNTIL};
 use crate::serve::front::answer::{Pieces, Whole};
 use crate::serve::front::body::Answer;
 use crate::serve::front::fanout;
@@ -195,6 +195,7 @@ async fn alone(
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Problem> {
     let mut pieces = Pieces::begin(shared.ask(query.clone(), client)).await?;
+    let is_kept = pieces.is_kept;
     if request.headers().get(UNTIL).is_some_and(|until| until == BODY_END) {
         let finish = pieces.finish();
         let mut body = request.into_body();
@@ -248,5 +249,9 @@ async fn alone(
             }
         }
     });
-    Ok(success(&query, is_framed, Answer::Parts(parts)))
+    let mut response = success(&query, is_framed, Answer::Parts(parts));
+    if is_kept {
+        response.headers_mut().insert(STREAM_HEADER, HeaderValue::from_static(KEPT));
+    }
+    Ok(response)
 }

@@ -22,8 +22,8 @@ use crate::serve::query::Query;
 /// News of a request.
 #[derive(Debug)]
 pub(super) enum News {
-    /// The pipes of the command.
-    Started(Vec<OwnedFd>),
+    /// The pipes of the command, and whether its stream outlives the daemon.
+    Started(Vec<OwnedFd>, bool),
     /// There is no answer.
     Refused(Problem),
     /// The exit status of the command.
@@ -129,7 +129,7 @@ impl Shared {
                 // There may be more room now.
                 return self.left.notify_one();
             }
-            Reply::Started { id } => (id, News::Started(descriptors)),
+            Reply::Started { id, is_kept } => (id, News::Started(descriptors, is_kept)),
             Reply::Refused { id, status, problem } => (id, News::Refused(Problem { status, ..problem })),
             Reply::Ended { id, code } => (id, News::Ended(code)),
         };
