@@ -24,7 +24,7 @@ use conntrace::serve::openapi;
 use conntrace::settings::Settings;
 
 /// Directories in which nothing else is.
-const OURS: [&str; 3] = ["man", "completions", "pictures"];
+const OURS: [&str; 2] = ["man", "completions"];
 
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
@@ -261,6 +261,42 @@ fn what_is_committed_is_current() {
         }
     }
     assert!(stale.is_empty(), "run `cargo xtask docs` and commit: {stale:#?}");
+}
+
+#[test]
+fn each_picture_is_whole_small_and_shown() {
+    // Then the pages are being written.
+    if env::var_os("CONNTRACE_DOCS").is_some() {
+        return;
+    }
+    let mut pages = String::new();
+    for entry in fs::read_dir(docs()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "md") {
+            pages += &fs::read_to_string(path).unwrap();
+        }
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(docs().join("pictures")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let content = fs::read(&path).unwrap();
+        let is_whole = match path.extension().and_then(|end| end.to_str()) {
+            Some("svg") => content.starts_with(b"<svg ") && content.ends_with(b"</svg>\n"),
+            Some("png") => content.starts_with(b"\x89PNG") && content.ends_with(b"IEND\xaeB`\x82"),
+            _ => false,
+        };
+        assert!(is_whole && content.len() < 150_000, "{name}: {} bytes", content.len());
+        assert!(pages.contains(&format!("](pictures/{name})")), "no page shows {name}");
+        names.push(name);
+    }
+    for (_, rest) in pages.match_indices("](pictures/").map(|(at, start)| pages.split_at(at + start.len())) {
+        let name = rest.split(')').next().unwrap();
+        assert!(
+            names.iter().any(|known| known == name),
+            "{name} is missing: `cargo xtask pictures` draws it"
+        );
+    }
 }
 
 /// Every document, by its path in the repository.

@@ -1,4 +1,4 @@
-//! Programs of Debian packages that tests run, unpacked into the cache. A package that is installed would start its service.
+//! Programs of Debian packages that tests and pictures need, unpacked. A package that is installed would start its service.
 
 use std::env;
 use std::fs;
@@ -61,4 +61,31 @@ fn unpack(places: &Places, package: &str, root: &Path) -> Result<()> {
         command::run(command::quiet(&mut extract))?;
     }
     Ok(fs::remove_dir_all(&fresh)?)
+}
+
+/// Downloads a package with all that it needs and this host lacks, and unpacks all below a directory.
+pub(crate) fn unpack_whole(package: &str, root: &Path) -> Result<()> {
+    let archives = root.join("archives");
+    // apt-get wants this directory.
+    fs::create_dir_all(archives.join("partial"))
+        .with_context(|| format!("cannot make {}", archives.display()))?;
+    let mut download = Command::new("apt-get");
+    download
+        .args(["install", "--download-only", "--yes", "--quiet", "--no-install-recommends"])
+        .args(["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root", "-o"])
+        .arg(format!("Dir::Cache::archives={}", archives.display()))
+        .arg(package);
+    command::run(command::quiet(&mut download))?;
+    for file in fs::read_dir(&archives)? {
+        let file = file?.path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        // A newer interpreter than the host's would not fit its modules.
+        let is_perl =
+            ["perl_", "perl-base_", "perl-modules", "libperl5"].iter().any(|one| name.starts_with(one));
+        if file.is_file() && !is_perl {
+            let mut extract = Command::new("dpkg-deb");
+            command::run(command::quiet(extract.arg("--extract").arg(&file).arg(root)))?;
+        }
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask setup | run | test | soak | truth | bench | vm | dist | package-test | docs | check | tidy`.
+//! The project's own tasks: `cargo xtask setup | run | test | soak | truth | bench | vm | dist | package-test | docs | pictures | check | tidy`.
 
 #![expect(
     clippy::disallowed_macros,
@@ -15,6 +15,7 @@ mod dist;
 mod docs;
 mod package_test;
 mod page;
+mod pictures;
 mod python;
 mod run;
 mod setup;
@@ -57,6 +58,8 @@ enum Task {
     Check,
     /// Write the manuals, completions and other files under docs that are generated
     Docs(docs::Arguments),
+    /// Draw what Grafana and munin show of a scripted day of real traffic: needs root, and a host that is idle
+    Pictures(pictures::Arguments),
     /// Check the rules of the project that its text shows
     Tidy,
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::PackageTest(arguments) => package_test::main(&arguments),
         Task::Check => check::main(),
         Task::Docs(arguments) => docs::main(&arguments),
+        Task::Pictures(arguments) => pictures::main(&arguments),
         Task::Tidy => tidy::main(),
     };
     done.unwrap_or_else(|error| {
