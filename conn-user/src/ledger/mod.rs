@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod auditor;
 mod background;
 pub mod counts;
+pub(crate) mod exponential;
 pub(crate) mod flow_audit;
 pub(crate) mod flow_report;
 pub(crate) mod flow_reporter;

@@ -19,6 +19,7 @@ use crate::event::sort_key::SourceGroup;
 use crate::filter::Filter;
 use crate::filter::protocols::Protocols;
 use crate::host::lookup::HostLookup;
+use crate::ledger::metrics::Format;
 use crate::output::journal;
 use crate::serve::address::Address;
 use crate::serve::channel::{self, Channel};
@@ -61,8 +62,8 @@ pub(crate) enum Report {
     Stats(StatsSettings, Option<String>),
     /// All counts as metrics.
     Metrics {
-        /// In `OpenMetrics`.
-        is_open: bool,
+        /// The form that the client takes.
+        format: Format,
         /// How many commands run for clients.
         commands: usize,
     },
@@ -84,8 +85,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Reported {
     /// The request.
     pub(crate) of: (u64, u64),
-    /// The text, and the exit status of the command; or the query of the command that answers.
-    pub(crate) answer: Result<(String, u8), Unknown>,
+    /// The content, and the exit status of the command; or the query of the command that answers.
+    pub(crate) answer: Result<(Vec<u8>, u8), Unknown>,
 }
 
 /// Why there is no report.
@@ -298,12 +299,12 @@ impl Back<'_> {
     ) -> io::Result<()> {
         let of = (front.number, id);
         if asked.query.endpoint == Endpoint::Health {
-            return self.answer(front, id, Ok((self.health(places), 0))).await;
+            return self.answer(front, id, Ok((self.health(places).into_bytes(), 0))).await;
         }
         if asked.query.endpoint == Endpoint::Metrics {
-            let (is_open, commands) = (asked.query.is_open_metrics(), places.taken());
+            let (format, commands) = (asked.query.metrics(), places.taken());
             // The receiver ends with the daemon.
-            let _ = self.wanted.send(Wanted { of, report: Report::Metrics { is_open, commands } });
+            let _ = self.wanted.send(Wanted { of, report: Report::Metrics { format, commands } });
             return Ok(());
         }
         let lookup = ClientLookup { names: &self.names, rights: asked.rights };
@@ -418,17 +419,14 @@ impl Back<'_> {
     }
 
     /// Sends an answer that is known as a whole.
-    async fn answer(&self, front: &Front, id: u64, answer: Result<(String, u8), Problem>) -> io::Result<()> {
+    async fn answer(&self, front: &Front, id: u64, answer: Result<(Vec<u8>, u8), Problem>) -> io::Result<()> {
         match answer {
             Err(problem) => {
                 front.channel.send(&Reply::Refused { id, status: problem.status, problem }, &[]).await
             }
-            Ok((text, code)) => {
-                let ends = child::answer(text.as_bytes())?;
-                front
-                    .channel
-                    .send(&Reply::Started { id, is_kept: false }, &ends.each_ref().map(|end| end.as_fd()))
-                    .await?;
+            Ok((content, code)) => {
+                let (ends, started) = (child::answer(&content)?, Reply::Started { id, is_kept: false });
+                front.channel.send(&started, &ends.each_ref().map(|end| end.as_fd())).await?;
                 front.channel.send(&Reply::Ended { id, code }, &[]).await
             }
         }

@@ -139,7 +139,9 @@ impl Endpoint {
                 "Each connection when it ends: lifetime, process and reason, until the client leaves"
             }
             Self::Health => "Version, epoch and clients of the daemon",
-            Self::Metrics => "All counts as metrics, in OpenMetrics or the older text, as Accept chooses",
+            Self::Metrics => {
+                "All counts as metrics, in OpenMetrics, the older text or protobuf, as Accept chooses"
+            }
         }
     }
 

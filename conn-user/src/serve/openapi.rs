@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::Cli;
 use crate::serve::endpoint::Endpoint;
-use crate::serve::media::{OLDER_METRICS, OPEN_METRICS};
+use crate::serve::media::{OLDER_METRICS, OPEN_METRICS, PROTOBUF_METRICS};
 use crate::serve::query::{FILTER, FROM, STREAM, TERMINAL, TZ};
 
 /// What most answers are.
@@ -67,7 +67,9 @@ fn path(endpoint: Endpoint, cli: &Command) -> Value {
         Endpoint::List | Endpoint::Events | Endpoint::Lifetimes => (RECORDS, &["application/x-ndjson"]),
         Endpoint::Count | Endpoint::Stats => (RECORDS, &["application/json"]),
         Endpoint::Health => ("The state", &["application/json"]),
-        Endpoint::Metrics => ("The families of docs/metrics.md", &[OPEN_METRICS, OLDER_METRICS]),
+        Endpoint::Metrics => {
+            ("The families of docs/metrics.md", &[OPEN_METRICS, OLDER_METRICS, PROTOBUF_METRICS])
+        }
     };
     let content: Map<String, Value> = types.iter().map(|&of| (of.to_owned(), json!({}))).collect();
     let epoch = json!({ "description": "When counting began", "schema": { "type": "string" } });

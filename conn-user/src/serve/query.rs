@@ -7,6 +7,7 @@ use form_urlencoded::parse;
 
 use crate::cli::Cli;
 use crate::host::lookup::Lookup;
+use crate::ledger::metrics::Format;
 use crate::serve::endpoint::Endpoint;
 use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
@@ -26,9 +27,12 @@ pub(crate) const STREAM: &str = "stream";
 pub(crate) const FROM: &str = "from";
 /// The option that says whose processes a run shows.
 pub(crate) const VIEWER: &str = "viewer";
-/// The formats of metrics, as the argument that the answer's type is made of.
-const OPEN_FORMAT: &str = "--output=openmetrics";
-const OLDER_FORMAT: &str = "--output=prometheus";
+/// The formats of metrics, as the arguments that the answer's type is made of.
+const METRICS: [(Format, &str); 3] = [
+    (Format::Older, "--output=prometheus"),
+    (Format::Open, "--output=openmetrics"),
+    (Format::Protobuf, "--output=protobuf"),
+];
 /// The longest time zone.
 const MAX_TZ: usize = 64;
 
@@ -168,13 +172,15 @@ impl Query {
     }
 
     /// Chooses the format of metrics.
-    pub(crate) fn choose_metrics(&mut self, is_open: bool) {
-        self.args = vec![if is_open { OPEN_FORMAT } else { OLDER_FORMAT }.to_owned()];
+    pub(crate) fn choose_metrics(&mut self, format: Format) {
+        let argument = METRICS.iter().find(|(of, _)| *of == format).map(|&(_, argument)| argument.to_owned());
+        self.args = argument.into_iter().collect();
     }
 
-    /// True of metrics in `OpenMetrics`.
-    pub(crate) fn is_open_metrics(&self) -> bool {
-        self.args == [OPEN_FORMAT]
+    /// The format of metrics that was chosen.
+    pub(crate) fn metrics(&self) -> Format {
+        let found = METRICS.iter().find(|(_, argument)| self.args == [*argument]);
+        found.map_or(Format::Older, |&(format, _)| format)
     }
 
     /// True if equal requests that wait at the same time get one answer.

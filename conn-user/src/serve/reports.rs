@@ -69,14 +69,16 @@ pub(crate) async fn run(
             match report {
                 Report::Count(settings, asked) => counts.push((of, settings, asked)),
                 Report::Stats(settings, terminal) => stats.push((of, settings, terminal)),
-                Report::Metrics { is_open, commands } => scrapes.push((of, is_open, commands)),
+                Report::Metrics { format, commands } => scrapes.push((of, format, commands)),
             }
         }
         if !counts.is_empty() {
             let ledger = board.ledger();
             for (of, settings, asked) in counts {
                 let answer = match &ledger {
-                    Ok(ledger) => count::answer(&settings, ledger).ok_or(Unknown::Command(asked)),
+                    Ok(ledger) => count::answer(&settings, ledger)
+                        .map(|(text, code)| (text.into_bytes(), code))
+                        .ok_or(Unknown::Command(asked)),
                     Err(error) => Err(Unknown::Problem(problem(error))),
                 };
                 // The receiver ends with the daemon.
@@ -87,7 +89,7 @@ pub(crate) async fn run(
             continue;
         }
         let reading = board.audited(When::Due).await;
-        for (of, is_open, commands) in scrapes {
+        for (of, format, commands) in scrapes {
             board.choose(true, None, None);
             let answer = match &reading {
                 Ok(audited) => board.report_of(audited.clone(), &all).map_err(|error| problem(&error)),
@@ -97,7 +99,7 @@ pub(crate) async fn run(
                 let is_pinned = service.pinned.as_ref().is_some_and(|pinned| pinned.harm().is_empty());
                 let own = Own::now(is_pinned, commands, lines_lost.get());
                 let reports = Parts { tcp: Some(&report), udp: None, own: Some(&own) };
-                (if is_open { exporter.open_metrics(reports) } else { exporter.text(reports) }, 0)
+                (exporter.encoded(reports, format), 0)
             });
             // The receiver ends with the daemon.
             let _ = reported.send(Reported { of, answer: answer.map_err(Unknown::Problem) });
@@ -114,6 +116,7 @@ pub(crate) async fn run(
                             _ => text(&settings, report, &style, (epoch, &earlier, part), &mut exporter),
                         }
                     })
+                    .map(|(text, code)| (text.into_bytes(), code))
                     .map_err(|error| Unknown::Problem(problem(&error))),
                 Err(error) => Err(Unknown::Problem(problem(error))),
             };

@@ -1,4 +1,5 @@
-//! Prometheus and `VictoriaMetrics` scrape a daemon: its numbers there, the rules, and every query of the dashboards.
+//! Prometheus and `VictoriaMetrics` scrape a daemon: its numbers there, the rules, native histograms, and every query of the
+//! dashboards.
 
 use super::metrics::{Ended, program};
 use conn_tests::{
@@ -64,9 +65,11 @@ fn packaged(path: &str) -> PathBuf {
 }
 
 /// What asks the daemon for metrics, and is asked for them.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Engine {
     Prometheus,
+    /// With native histograms, for which it asks for messages.
+    Native,
     Victoria,
 }
 
@@ -87,12 +90,12 @@ struct Scene {
 impl Scene {
     fn start(engine: Engine) -> Result<Self, Skip> {
         let (name, ready) = match engine {
-            Engine::Prometheus => ("prometheus", "Server is ready to receive web requests"),
+            Engine::Prometheus | Engine::Native => ("prometheus", "Server is ready to receive web requests"),
             Engine::Victoria => ("victoria-metrics", "started VictoriaMetrics in"),
         };
         let server = program(name)?;
         let (port, ns, pins, directory) =
-            (Port::claim(), NetNs::new().unwrap(), Pins::new(), Directory::new(name));
+            (Port::claim(), NetNs::new().unwrap(), Pins::new(), Directory::new(&format!("{engine:?}")));
         let listen = INSTANCES.map(|address| format!("\"{address}\"")).join(", ");
         let config = directory
             .write("conntrace.toml", &format!("listen = [{listen}]\nports = [{port}]\nlifetimes = true\n"));
@@ -109,7 +112,7 @@ impl Scene {
         let data = directory.0.join("data");
         let address = format!("127.0.0.1:{SERVER}");
         match engine {
-            Engine::Prometheus => {
+            Engine::Prometheus | Engine::Native => {
                 let rules = packaged("prometheus/rules.yml");
                 text = format!("{text}rule_files: [\"{}\"]\n", rules.canonicalize().unwrap().display());
                 text = text.replace("scrape_interval: 1s", "scrape_interval: 1s\n  evaluation_interval: 1s");
@@ -117,6 +120,9 @@ impl Scene {
                     .arg(format!("--config.file={}", directory.write("server.yml", &text).display()))
                     .arg(format!("--storage.tsdb.path={}", data.display()))
                     .arg(format!("--web.listen-address={address}"));
+                if engine == Engine::Native {
+                    command.arg("--enable-feature=native-histograms");
+                }
             }
             Engine::Victoria => {
                 command
@@ -358,6 +364,43 @@ fn check_rules(scene: &Scene) {
         }
     }
     scene.await_value("max(abs(instance:conntrace_tcp_identity:difference))", 0);
+}
+
+#[apply(needs_tracing)]
+fn native_histograms_have_the_same_durations(_: &Host) -> Outcome {
+    let mut scene = Scene::start(Engine::Native)?;
+    let port = scene.port.number();
+    let begun = Instant::now();
+    scene.traffic(40);
+    let made = Instant::now();
+    // Counters and gauges come as messages, too.
+    scene.await_truth();
+    // This connection was longer than those that have ended.
+    drop(scene.held.pop());
+    for counts in scene.truth.counts.iter_mut().filter(|(key, _)| key.port == port).map(|(_, counts)| counts)
+    {
+        counts.closed += 1;
+    }
+    let (least, most) = (made.elapsed().as_secs_f64(), begun.elapsed().as_secs_f64());
+    scene.await_truth();
+    for (direction, counts) in [("in", scene.truth.incoming(port)), ("out", scene.truth.outgoing(port))] {
+        for instance in INSTANCES {
+            let labels = format!("{{instance=\"{instance}\",direction=\"{direction}\",port=\"{port}\"}}");
+            let [handshake, lifetime] = ["handshake", "connection"]
+                .map(|name| format!("conntrace_tcp_{name}_duration_seconds{labels}"));
+            scene.await_value(&format!("histogram_count({handshake})"), counts.established);
+            scene.await_value(&format!("histogram_count({lifetime})"), counts.closed);
+            // The upper bound of the longest: a bucket is a quarter of an octave.
+            let longest = scene.query(&format!("histogram_quantile(1, {lifetime})"))[0].1;
+            assert!((least..most * 1.2).contains(&longest), "{longest} is not from {least} to {most}");
+            let half = scene.query(&format!("histogram_quantile(0.5, {handshake})"))[0].1;
+            assert!(half > 0.0 && half < most, "{half}");
+        }
+    }
+    // This version keeps one form, as docs/metrics.md has it.
+    let classic = scene.query("conntrace_tcp_handshake_duration_seconds_bucket");
+    assert_eq!(classic, []);
+    Ok(())
 }
 
 #[apply(needs_tracing)]

@@ -1,8 +1,9 @@
-//! Reports as metrics for Prometheus: one text of one reading, so that sums agree within it.
+//! Reports as metrics for Prometheus: one answer of one reading, so that sums agree within it.
 
 pub mod family;
 mod own;
 pub(crate) mod ports;
+mod protobuf;
 mod samples;
 
 use std::fmt::Write as _;
@@ -10,7 +11,7 @@ use std::fmt::Write as _;
 use conn_common::cause::Cause;
 use conn_common::counter;
 use conn_common::flow_counts as flow;
-use conn_common::histogram::{self, Histogram};
+use conn_common::histogram;
 use conn_common::ledger::Cells as _;
 use conn_common::state;
 use prometheus_client::collector::Collector;
@@ -38,6 +39,17 @@ pub(crate) struct Parts<'a> {
     pub own: Option<&'a Own>,
 }
 
+/// A form of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// The text of the format 0.0.4.
+    Older,
+    /// `OpenMetrics` 1.0.
+    Open,
+    /// Messages with native histograms.
+    Protobuf,
+}
+
 /// Makes metrics of reports.
 #[derive(Debug)]
 pub(crate) struct Exporter {
@@ -57,8 +69,26 @@ impl Exporter {
         older(&self.open_metrics(reports))
     }
 
+    /// The bytes of a form.
+    pub(crate) fn encoded(&mut self, reports: Parts<'_>, format: Format) -> Vec<u8> {
+        match format {
+            Format::Older => self.text(reports).into_bytes(),
+            Format::Open => self.open_metrics(reports).into_bytes(),
+            Format::Protobuf => protobuf::encode(&self.samples(reports)),
+        }
+    }
+
     /// The text of `OpenMetrics` 1.0.
-    pub(crate) fn open_metrics(&mut self, reports: Parts<'_>) -> String {
+    fn open_metrics(&mut self, reports: Parts<'_>) -> String {
+        let mut registry = Registry::with_prefix("conntrace");
+        registry.register_collector(Box::new(Reading(self.samples(reports))));
+        let mut text = String::new();
+        // A String takes any text.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+
+    fn samples(&mut self, reports: Parts<'_>) -> Samples {
         let mut samples = Samples::default();
         samples.add(&family::BUILD, &[env!("CARGO_PKG_VERSION")], Value::Fact);
         samples.add(&family::START, &[], Value::Seconds(self.start));
@@ -72,12 +102,7 @@ impl Exporter {
             own.add(&mut samples);
         }
         samples.add(&family::FOLDED, &[], Value::Number(self.ports.folded().cast_signed() as i64));
-        let mut registry = Registry::with_prefix("conntrace");
-        registry.register_collector(Box::new(Reading(samples)));
-        let mut text = String::new();
-        // A String takes any text.
-        let _ = text::encode(&mut text, &registry);
-        text
+        samples
     }
 
     fn add_tcp(&mut self, samples: &mut Samples, report: &Report) {
@@ -102,8 +127,8 @@ impl Exporter {
         for (&(direction, port), durations) in report.lifetimes.iter().flat_map(|all| &all.0) {
             let port = port.map_or_else(|| ports::OTHER.to_owned(), |port| self.ports.label(direction, port));
             let labels = [direction_name(direction), &port];
-            samples.add(&family::HANDSHAKE, &labels, classic(&durations.handshake));
-            samples.add(&family::LIFETIME, &labels, classic(&durations.lifetime));
+            samples.add(&family::HANDSHAKE, &labels, Value::Durations(Box::new(durations.handshake)));
+            samples.add(&family::LIFETIME, &labels, Value::Durations(Box::new(durations.lifetime)));
         }
         if let Some(refused) = report.tries.refused_by_us {
             samples.add(&family::REFUSED, &[], Value::Count(refused));
@@ -201,15 +226,23 @@ fn add_connections(samples: &mut Samples, row: &PortCounts, direction: &str, por
     }
 }
 
+/// Classic buckets.
+struct Classic {
+    /// In seconds.
+    sum: f64,
+    /// Upper bounds in seconds, and the durations up to each that are above the one before.
+    buckets: Vec<(f64, u64)>,
+}
+
 /// Classic buckets, whose bounds are powers of four seconds. The counts are exact, as the bounds are those of finer buckets.
-fn classic(durations: &Histogram) -> Value {
+fn classic(counts: &[u64]) -> Classic {
     let mut buckets = Vec::new();
     let mut sum = 0.0;
     let mut count = 0;
-    for (at, &one) in durations.counts.iter().enumerate() {
+    for (at, &one) in counts.iter().enumerate() {
         sum += histogram::estimate_ns(at) as f64 / 1e9 * one as f64;
         count += one;
-        if at == durations.counts.len() - 1 {
+        if at == counts.len() - 1 {
             buckets.push((f64::INFINITY, count));
         } else if at % STEP == 0 {
             let exponent = ((at >> histogram::SCALE) as u32).cast_signed() - histogram::BELOW.cast_signed();
@@ -217,7 +250,7 @@ fn classic(durations: &Histogram) -> Value {
             count = 0;
         }
     }
-    Value::Durations { sum, buckets }
+    Classic { sum, buckets }
 }
 
 /// The samples of a reading, as the library takes them.
@@ -267,9 +300,9 @@ fn encode_value(metric: &mut MetricEncoder<'_>, family: &Family, value: &Value) 
             metric.encode_counter::<NoLabelSet, f64, f64>(seconds, None)
         }
         Value::Seconds(seconds) => metric.encode_gauge(seconds),
-        Value::Durations { sum, buckets } => {
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            metric.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)
+        Value::Durations(durations) => {
+            let Classic { sum, buckets } = classic(&durations.counts);
+            metric.encode_histogram::<NoLabelSet>(sum, durations.count(), &buckets, None)
         }
         Value::Fact => Ok(()),
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use conn_common::histogram::Histogram;
+
 use super::family::{ALL, Family};
 
 /// The values of labels, in the order of [`Family::labels`].
@@ -16,13 +18,8 @@ pub(super) enum Value {
     Number(i64),
     /// Seconds.
     Seconds(f64),
-    /// Durations by bucket: cumulative counts are made of these by the encoder.
-    Durations {
-        /// In seconds.
-        sum: f64,
-        /// Upper bounds in seconds, and the durations up to each that are above the one before.
-        buckets: Vec<(f64, u64)>,
-    },
+    /// Durations by bucket.
+    Durations(Box<Histogram>),
     /// A fact of an [`super::family::Kind::Info`] family.
     Fact,
 }
@@ -34,12 +31,7 @@ impl Value {
             (Self::Count(sum), Self::Count(more)) => *sum = sum.wrapping_add(more),
             (Self::Number(sum), Self::Number(more)) => *sum = sum.wrapping_add(more),
             (Self::Seconds(sum), Self::Seconds(more)) => *sum += more,
-            (Self::Durations { sum, buckets }, Self::Durations { sum: more, buckets: others }) => {
-                *sum += more;
-                for ((_, count), (_, other)) in buckets.iter_mut().zip(others) {
-                    *count += other;
-                }
-            }
+            (Self::Durations(sum), Self::Durations(more)) => sum.add(&more),
             (old, new) => *old = new,
         }
     }

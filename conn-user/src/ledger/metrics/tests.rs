@@ -138,3 +138,69 @@ fn histograms_have_exact_classic_buckets() {
     };
     assert_eq!([bucket("0.0625"), bucket("0.25"), bucket("1.0"), bucket("+Inf")], ["0", "1", "2", "3"]);
 }
+
+#[test]
+fn messages_have_the_samples_of_the_text() {
+    let mut durations = Durations::ZERO;
+    for ns in [500, 250_000_000, 250_000_001, 3_000_000_000] {
+        durations.handshake.counts[histogram::bucket(ns)] += 1;
+    }
+    let mut report = report();
+    report.lifetimes = Some(Lifetimes([((IN, Some(22)), durations)].into()));
+    let own = Own::now(true, 3, 70);
+    let parts = Parts { tcp: Some(&report), own: Some(&own), udp: None };
+    let text = exporter().text(parts);
+    let families = protobuf::tests::decoded(&exporter().encoded(parts, Format::Protobuf));
+
+    let mut lines = Vec::new();
+    for family in &families {
+        let kind = protobuf::MetricType::try_from(family.kind).unwrap();
+        let (name, word) = (&family.name, format!("{kind:?}").to_lowercase());
+        assert!(text.contains(&format!("# TYPE {name} {word}\n")), "{name} {word}");
+        for metric in &family.metrics {
+            let labels: Vec<String> =
+                metric.labels.iter().map(|label| format!("{}=\"{}\"", label.name, label.value)).collect();
+            let mut add = |end: &str, more: Option<String>, value: f64| {
+                let labels: Vec<String> = more.into_iter().chain(labels.clone()).collect();
+                let labels =
+                    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+                lines.push((format!("{name}{end}{labels}"), value));
+            };
+            let Some(histogram) = &metric.histogram else {
+                add("", None, metric.counter.or(metric.gauge).unwrap().value);
+                continue;
+            };
+            add("_sum", None, histogram.sample_sum);
+            add("_count", None, histogram.sample_count as f64);
+            for bucket in &histogram.buckets {
+                add(
+                    "_bucket",
+                    Some(format!("le=\"{}\"", bucket.upper_bound)),
+                    bucket.cumulative_count as f64,
+                );
+            }
+        }
+    }
+    // Bounds are written in other ways.
+    let bound = |series: &str| {
+        let (before, rest) = series.split_once("le=\"")?;
+        let (bound, after) = rest.split_once('"')?;
+        Some(format!("{before}le=\"{}\"{after}", bound.parse::<f64>().unwrap()))
+    };
+    let of_text: Vec<(String, f64)> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(series, value)| (bound(series).unwrap_or_else(|| series.into()), value.parse().unwrap()))
+        .collect();
+    assert!(of_text.len() > 100);
+    assert_eq!(lines, of_text);
+
+    let of_durations = families.iter().find(|family| family.name.ends_with("handshake_duration_seconds"));
+    let histogram = of_durations.unwrap().metrics[0].histogram.as_ref().unwrap();
+    assert_eq!((histogram.schema, histogram.zero_count, histogram.sample_count), (2, 1, 4));
+    let buckets: Vec<_> =
+        protobuf::tests::native(histogram).into_iter().filter(|&(_, count)| count > 0).collect();
+    // A bucket i ends at 2^(i/4) s, which belongs to it.
+    assert_eq!(buckets, [(-8, 1), (-7, 1), (7, 1)]);
+}

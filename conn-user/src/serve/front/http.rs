@@ -15,7 +15,7 @@ use crate::serve::front::answer::{Pieces, Whole};
 use crate::serve::front::body::Answer;
 use crate::serve::front::fanout;
 use crate::serve::front::shared::{Client, Same, Shared};
-use crate::serve::media::{OLDER_METRICS, OPEN_METRICS, wants_open_metrics};
+use crate::serve::media::{self, OLDER_METRICS, OPEN_METRICS, PROTOBUF_METRICS};
 use crate::serve::peer::Rights;
 use crate::serve::problem::Problem;
 use crate::serve::query::Query;
@@ -60,7 +60,7 @@ fn query(client: &Client, request: &Request<Incoming>) -> Result<(Rights, Query)
     let mut query = Query::read(endpoint, request.uri().query().unwrap_or_default())?;
     if endpoint == Endpoint::Metrics {
         let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        query.choose_metrics(wants_open_metrics(&accept.collect::<Vec<_>>().join(",")));
+        query.choose_metrics(media::chosen(&accept.collect::<Vec<_>>().join(",")));
     }
     Ok((rights, query))
 }
@@ -102,6 +102,7 @@ fn success(query: &Query, is_framed: bool, body: Answer) -> Response<Answer> {
         (false, Some("xml")) => "application/xml",
         (false, Some("prometheus")) => OLDER_METRICS,
         (false, Some("openmetrics")) => OPEN_METRICS,
+        (false, Some("protobuf")) => PROTOBUF_METRICS,
         (false, Some("csv")) => "text/csv; charset=utf-8",
         (false, None) if query.endpoint == Endpoint::Health => "application/json",
         _ => "text/plain; charset=utf-8",

@@ -13,14 +13,10 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
+use crate::ledger::exponential::{Exponential, SCALE, ZERO_THRESHOLD};
 use crate::ledger::metrics::{NamedPorts, ports};
 use crate::serve::otlp::reading::{Durations, PortRow, Stats};
 use crate::serve::otlp::table::{self, DIRECTION, Kind, OTHER, PORT, Source};
-
-/// The index of the bucket above the zero bucket: `(2^-20, 2^-19.75]` s at scale 2.
-const FIRST: i32 = -(histogram::BELOW << histogram::SCALE).cast_signed();
-/// The zero bucket has durations of up to so many seconds.
-const ZERO_THRESHOLD: f64 = 1.0 / (1_u64 << histogram::BELOW) as f64;
 
 /// What the export says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,19 +214,16 @@ fn exponential(
     start: u64,
     time: u64,
 ) -> ExponentialHistogramDataPoint {
-    let (zero_count, above) = counts.split_first().map_or((0, counts), |(&zero, above)| (zero, above));
-    let first = above.iter().position(|&count| count != 0).unwrap_or(above.len());
-    let end = above.iter().rposition(|&count| count != 0).map_or(first, |last| last + 1);
-    let offset = FIRST + i32::try_from(first).unwrap_or(0);
+    let Exponential { zero_count, offset, counts: filled } = Exponential::of(counts);
     ExponentialHistogramDataPoint {
         attributes: key_values(attributes),
         start_time_unix_nano: start,
         time_unix_nano: time,
         count: counts.iter().sum(),
         sum: None,
-        scale: histogram::SCALE.cast_signed(),
+        scale: SCALE,
         zero_count,
-        positive: Some(Buckets { offset, bucket_counts: above[first..end].to_vec() }),
+        positive: Some(Buckets { offset, bucket_counts: filled.to_vec() }),
         zero_threshold: ZERO_THRESHOLD,
         ..ExponentialHistogramDataPoint::default()
     }
