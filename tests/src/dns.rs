@@ -94,7 +94,7 @@ fn bind() -> UdpSocket {
     loop {
         match UdpSocket::bind((ADDRESS, 53)) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::yield_now()
+                thread::yield_now();
             }
             bound => return bound.expect("the port of DNS"),
         }
