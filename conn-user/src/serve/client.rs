@@ -1,7 +1,7 @@
 //! The commands of conntrace as clients of the daemon.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -118,7 +118,7 @@ fn default_missing(long: &str) -> &'static str {
 
 /// A list of namespaces with the number of this process's own one in place of `.`.
 fn own_netns(list: &str) -> String {
-    let own = std::fs::metadata("/proc/self/ns/net").map(|found| std::os::unix::fs::MetadataExt::ino(&found));
+    let own = fs::metadata("/proc/self/ns/net").map(|found| std::os::unix::fs::MetadataExt::ino(&found));
     let number = |part: &str| match (part.trim(), &own) {
         (".", Ok(own)) => own.to_string(),
         ("!.", Ok(own)) => format!("!{own}"),
@@ -186,9 +186,8 @@ async fn again(
 
 /// A name that nobody can guess.
 fn stream_name() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(uuid.chars().filter(char::is_ascii_hexdigit).collect())
 }
 
 fn context(socket: &Path, source: io::Error) -> Error {
@@ -268,7 +267,7 @@ impl Lines {
         self.cut.extend_from_slice(bytes);
         let end = self.cut.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let lines = self.cut.split_to(end).freeze();
-        self.whole += lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.whole += lines.split(|&byte| byte == b'\n').skip(1).count() as u64;
         lines
     }
 }

@@ -152,15 +152,17 @@ impl Query {
                 .all(|(name, value)| !OWN.contains(name) && (*name != "output" || *value == "json"))
     }
 
-    /// The stream that is to outlive the daemon. Only one of single lines without an end of its own does.
+    /// The stream that is to outlive the daemon. Only one of single lines without an end of its own does, of TCP and its sockets.
     pub(crate) fn kept_stream(&self) -> Option<&Stream> {
-        const OWN: [&str; 6] = ["count", "timeout", "strict", "summary", "top", "forwarded"];
-        let options =
-            self.args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.strip_prefix("--"));
+        const OWN: [&str; 7] = ["count", "timeout", "strict", "summary", "top", "forwarded", "protocol"];
+        let mut parts = self.args.splitn(2, |arg| arg == "--");
+        let options = parts.next().into_iter().flatten().filter_map(|arg| arg.strip_prefix("--"));
         let mut options = options.map(|option| option.split_once('=').unwrap_or((option, "")));
-        let is_kept = options.all(|(name, value)| {
-            !OWN.contains(&name) && (name != "output" || !["csv", "xml"].contains(&value))
-        });
+        let is_kept = options.all(|(name, value)| match name {
+            "output" => !["csv", "xml"].contains(&value),
+            "event-mask" => !value.to_ascii_lowercase().contains("attempt"),
+            name => !OWN.contains(&name),
+        }) && !parts.flatten().any(|filter| filter.contains("proto"));
         self.stream.as_ref().filter(|_| is_kept && self.endpoint.is_stream())
     }
 
@@ -332,7 +334,17 @@ mod tests {
             read.kept_stream().map(|stream| stream.from)
         };
         assert_eq!((is("dport=22"), is("from=7&output=json")), (Some(None), Some(Some(7))));
-        for query in ["count=3", "timeout=5s", "summary", "output=csv", "output=xml", "strict"] {
+        for query in [
+            "count=3",
+            "timeout=5s",
+            "summary",
+            "output=csv",
+            "output=xml",
+            "strict",
+            "protocol=udp",
+            "event-mask=new,attempt",
+            "filter=proto+udp",
+        ] {
             assert_eq!(is(query), None, "{query}");
         }
         assert!(Query::read(Endpoint::Events, "stream=../../etc").is_err());

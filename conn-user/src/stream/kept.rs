@@ -108,7 +108,7 @@ impl Kept {
         let start = Start::behind(&left, lines)?;
         // Until a line tells them, they are untold.
         let untold = start.missing.map_or(0, |missing| missing.count);
-        progress.note(None, &standing(&start.accounting, lines, start.told, untold, left.standing.time_ns));
+        progress.begin(&standing(&start.accounting, lines, start.told, untold, left.standing.time_ns));
         Ok((session, Some(Keeping { progress, told: start.told, marked: 0, _pinned: pinned }), start))
     }
 

@@ -124,7 +124,7 @@ impl Pipeline {
     /// The same for a stream that outlives its process, and goes on behind earlier events.
     #[must_use]
     pub(crate) fn keeping(self, keeping: Option<Keeping>, accounting: EventAccounting) -> Self {
-        Self { keeping, accounting, ..self }
+        Self { accounting, keeping, ..self }
     }
 
     /// True of a stream that outlives its process.

@@ -46,7 +46,7 @@ impl<S: Sink> Text<S> {
     /// Prints the header, first of all.
     pub(crate) fn begin(&mut self) {
         self.renderer.begin(&mut self.batch);
-        self.position.lines += self.batch.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.position.lines += self.batch.split(|&byte| byte == b'\n').skip(1).count() as u64;
     }
 
     /// Prints all events of an output, in a table whose columns are as wide as they need. Returns how many of them the

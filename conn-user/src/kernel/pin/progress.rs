@@ -186,8 +186,13 @@ impl Progress {
             .filter(|mark| mark.line <= standing.lines)
             .collect();
         progress.generation = generation;
-        progress.page.word(MARKED).store(0, Ordering::Release);
         Ok(Some((progress, Left { standing, marks, has_more: marked > kept })))
+    }
+
+    /// Notes where the output of this reader begins. The lines of the last one that tell losses are no longer needed.
+    pub(crate) fn begin(&mut self, standing: &Standing) {
+        self.note(None, standing);
+        self.page.word(MARKED).store(0, Ordering::Release);
     }
 
     /// Notes what the output has once the ring is read up to now, and beyond the record of so many bytes that is being read.
@@ -197,12 +202,12 @@ impl Progress {
         let position = (self.ring.get() + beyond).max(self.noted);
         self.noted = position;
         self.generation += 1;
-        let slot = self.slot(self.generation);
-        for (at, word) in standing.words().into_iter().enumerate() {
-            self.page.word(slot + 2 + at).store(word, Ordering::Relaxed);
+        let at = slot(self.generation);
+        for (field, word) in standing.words().into_iter().enumerate() {
+            self.page.word(at + 2 + field).store(word, Ordering::Relaxed);
         }
-        self.page.word(slot + 1).store(position, Ordering::Relaxed);
-        self.page.word(slot).store(self.generation, Ordering::Release);
+        self.page.word(at + 1).store(position, Ordering::Relaxed);
+        self.page.word(at).store(self.generation, Ordering::Release);
     }
 
     /// Notes a line that tells a loss, before [`Self::note`] counts the line.
@@ -220,10 +225,6 @@ impl Progress {
         Mark { line, lost }
     }
 
-    const fn slot(&self, generation: u64) -> usize {
-        SLOTS + SLOT * (generation as usize % NOTES)
-    }
-
     /// The newest note of a position that the ring has reached. Records behind it were discarded by the programs.
     fn last(&self) -> Option<(u64, Standing)> {
         let reached = self.ring.get();
@@ -233,8 +234,13 @@ impl Progress {
             let fields = std::array::from_fn(|at| word(2 + at));
             (generation != 0 && position <= reached).then_some((generation, Standing::of(fields)))
         };
-        (0..NOTES as u64).filter_map(|one| read(self.slot(one))).max_by_key(|&(generation, _)| generation)
+        (0..NOTES as u64).filter_map(|one| read(slot(one))).max_by_key(|&(generation, _)| generation)
     }
+}
+
+/// The place of a note, in words.
+const fn slot(generation: u64) -> usize {
+    SLOTS + SLOT * (generation as usize % NOTES)
 }
 
 /// The reader's position in the ring, as the kernel keeps it.
