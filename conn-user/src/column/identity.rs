@@ -62,10 +62,7 @@ pub(super) static COLUMNS: [Column; 34] = [
         help: "end that opened the connection: the peer (in) or this host (out); listen for a listening socket; forward if neither \
                end is here (--forwarded)",
         unknown: "in TIME_WAIT, if the kernel does not show it any more",
-        names: ConventionNames {
-            otel: "conntrace.connection.direction",
-            ecs: "conntrace.connection.direction",
-        },
+        names: ConventionNames { otel: "conntrace.direction", ecs: "conntrace.direction" },
         get: |event, _| Cell::word(event.direction()),
         ..PLAIN
     },

@@ -135,7 +135,7 @@ pub(super) static COLUMNS: [Column; 11] = [
         help: "why the connection ended or failed",
         unknown: "a flow of connection tracking, which does not say it",
         kinds: END,
-        names: ConventionNames { otel: "conntrace.connection.end_reason", ecs: "event.reason" },
+        names: ConventionNames { otel: "conntrace.reason", ecs: "event.reason" },
         get: |event, _| Cell::word(event.end_name()),
         ..PLAIN
     },
