@@ -84,7 +84,7 @@ fn run(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
         Settings::Front(args) => serve::front(&args),
         Settings::WatchRules(args) => rules::watch(&args),
         Settings::ExportOtlp(args) => serve::export(&args),
-        Settings::Rules(settings) => rules::run(&settings),
+        Settings::Rules(settings) => rules::run(&settings, &host),
         Settings::Munin(settings) => munin::run(&settings),
         Settings::Serve(settings) => serve::run(&settings, &host),
         Settings::Doctor(format) => doctor::run(format, &host),

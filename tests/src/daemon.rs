@@ -30,20 +30,6 @@ pub struct Daemon {
     tracer: Option<Tracer>,
 }
 
-/// The process of a daemon that speaks to clients.
-///
-/// # Panics
-/// There is none.
-pub fn front_of(daemon: &Tracer) -> u32 {
-    let pid = daemon.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
-    let is_front = |child: &&str| {
-        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        line.split(|&byte| byte == 0).nth(1) == Some(b"front")
-    };
-    children.split_ascii_whitespace().find(is_front).expect("a front").parse().expect("a number")
-}
-
 /// An answer as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -111,7 +97,17 @@ impl Daemon {
 
     /// The process that speaks to clients.
     pub fn front(&self) -> u32 {
-        front_of(self.tracer())
+        Self::front_of(self.tracer().pid())
+    }
+
+    /// The process that speaks to the clients of the daemon with this process id.
+    pub fn front_of(pid: u32) -> u32 {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+        let is_front = |child: &&str| {
+            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            line.split(|&byte| byte == 0).nth(1) == Some(b"front")
+        };
+        children.split_ascii_whitespace().find(is_front).expect("a front").parse().expect("a number")
     }
 
     /// A connection.

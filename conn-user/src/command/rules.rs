@@ -8,6 +8,8 @@ use tokio::time::sleep;
 use crate::cli::FrontArgs;
 use crate::error::{Error, UsageError};
 use crate::host::clock;
+use crate::host::facts::Host;
+use crate::host::lookup::HostLookup;
 use crate::output::stdout;
 use crate::serve;
 use crate::serve::alarm::judge::{Judge, Measured, Memory};
@@ -26,8 +28,8 @@ const MOST_SHOWN: usize = 10;
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run(settings: &RulesSettings) -> Result<(), Error> {
-    let found = serve::configured(&settings.serve)?;
+pub fn run(settings: &RulesSettings, host: &Host) -> Result<(), Error> {
+    let found = serve::configured(&settings.serve, &HostLookup::new(host))?;
     let file = found.config.display();
     let mut text = String::new();
     let Some(name) = &settings.test else {

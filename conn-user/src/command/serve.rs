@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::FrontArgs;
 use crate::error::Error;
 use crate::host::facts::Host;
+use crate::host::lookup::HostLookup;
 use crate::kernel::load_options::{Options, RemoteOptions};
 use crate::kernel::pin::{self, Opened, PinSettings, Removed};
 use crate::output::stdout;
@@ -17,7 +18,7 @@ use crate::settings::ServeSettings;
 /// # Errors
 /// See [`Error`].
 pub fn run(typed: &ServeSettings, host: &Host) -> Result<(), Error> {
-    let settings = &serve::configured(typed)?;
+    let settings = &serve::configured(typed, &HostLookup::new(host))?;
     if settings.check {
         let warnings = serve::check(settings)?;
         let mut text = format!("{}: no mistakes\n", settings.config.display());

@@ -14,7 +14,7 @@ mod json_writer;
 mod logfmt;
 pub(crate) mod munin;
 pub(crate) mod number_table;
-mod otel;
+pub(crate) mod otel;
 pub(crate) mod sanitize;
 mod save;
 pub mod schema;
@@ -182,4 +182,4 @@ fn integer(number: impl itoa::Integer, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -33,7 +33,7 @@ pub(super) fn style(format: Format, columns: Option<&str>) -> Style {
 }
 
 /// Renders events, one line each.
-pub(super) fn lines(format: Format, events: &[Enriched]) -> String {
+pub(crate) fn lines(format: Format, events: &[Enriched]) -> String {
     let mut renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();
     for event in events {
@@ -64,7 +64,7 @@ fn whole(mut renderer: Renderer, events: &[Enriched]) -> String {
 }
 
 /// Renders a loss.
-pub(super) fn loss(format: Format) -> String {
+pub(crate) fn loss(format: Format) -> String {
     let lost = Lost { count: 72, since_ns: 1_000_000_000, until_ns: 1_012_345_678, of: None };
     let renderer = Renderer::new(&style(format, None), View::Events, Terminal::NONE);
     let mut out = Vec::new();

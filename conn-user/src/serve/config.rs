@@ -12,9 +12,11 @@ use toml::Spanned;
 use crate::complaint::as_typed;
 use crate::error::{Error, UsageError};
 use crate::event::sort_key::SourceGroup;
-use crate::host::services::Services;
+use crate::host::lookup::{HostLookup, Lookup};
 use crate::serve::alarm::file::{self, Ports, RuleTable};
+use crate::serve::lookup::ClientLookup;
 use crate::serve::otlp::file::OtlpTable;
+use crate::serve::peer::Rights;
 use crate::settings::otlp::Chosen;
 use crate::settings::{Access, MAX_ADDRESSES, MAX_PORTS, ServeSettings};
 
@@ -86,11 +88,11 @@ enum OneOrMore {
 const MAX_CLIENTS: usize = 4096;
 
 /// The settings of the command line with those of the file behind them. Without a file at the default place, the settings
-/// are those of the command line.
+/// are those of the command line. `names`: those of this host.
 ///
 /// # Errors
 /// The file cannot be read, or the first key that is wrong, with its line and column.
-pub(crate) fn with_file(settings: &ServeSettings) -> Result<ServeSettings, Error> {
+pub(crate) fn with_file(settings: &ServeSettings, names: &HostLookup) -> Result<ServeSettings, Error> {
     let error = |source| Error::Io { context: format!("reading {}", settings.config.display()), source };
     let text = match fs::read_to_string(&settings.config) {
         Err(absent) if absent.kind() == io::ErrorKind::NotFound && !settings.is_config_chosen => {
@@ -101,15 +103,21 @@ pub(crate) fn with_file(settings: &ServeSettings) -> Result<ServeSettings, Error
     let wrong = |why: String| Error::Config { file: settings.config.clone(), why };
     let config: Config =
         toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end().to_owned()))?;
-    let (settings, otlp) = merged(settings, &text, config, &Services::load()).map_err(wrong)?;
+    // The export of events is a client.
+    let names = ClientLookup { names, rights: Rights::All };
+    let (settings, otlp) = merged(settings, &text, config, &names).map_err(wrong)?;
     complete(settings, otlp)
 }
 
 /// The settings with what the environment says of OTLP where the file says nothing.
 fn complete(settings: ServeSettings, otlp: Chosen) -> Result<ServeSettings, Error> {
+    let wants_events = otlp.events.is_some();
     let otlp = otlp
         .with(|name| std::env::var(name).ok())
         .map_err(|(variable, why)| UsageError::conflict(variable, format!("{why}: see docs/otlp.md")))?;
+    if wants_events && otlp.as_ref().is_none_or(|otlp| otlp.events.is_none()) {
+        log::warn!("[otlp.events] sends nothing: it has no endpoint, or a variable of OpenTelemetry turns it off");
+    }
     Ok(ServeSettings { otlp, ..settings })
 }
 
@@ -118,8 +126,9 @@ fn merged(
     settings: &ServeSettings,
     text: &str,
     config: Config,
-    services: &Services,
+    names: &dyn Lookup,
 ) -> Result<(ServeSettings, Chosen), String> {
+    let services = names.services();
     let absolute = |key: &str, path: Option<PathBuf>| match path {
         Some(path) if !path.is_absolute() => {
             Err(format!("{key}: the path must be absolute: begin it with /"))
@@ -139,7 +148,7 @@ fn merged(
     let pins = absolute("bpffs", config.bpffs)?.filter(|_| !typed.pins);
     let group = config.group.filter(|_| !typed.group);
     let sources = config.sources.map_or(settings.sources, Sources::group);
-    let otlp = config.otlp.unwrap_or_default().chosen(text)?;
+    let otlp = config.otlp.unwrap_or_default().chosen(text, names)?;
     let settings = ServeSettings {
         socket: socket.unwrap_or_else(|| settings.socket.clone()),
         pins: pins.unwrap_or_else(|| settings.pins.clone()),
@@ -192,12 +201,13 @@ fn addresses(text: &str, listen: &Spanned<OneOrMore>) -> Result<Vec<SocketAddr>,
 mod tests {
     use super::*;
     use crate::cli::ServeArgs;
+    use crate::host::lookup::fixed::FixedLookup;
+    use crate::settings::otlp::Metrics;
 
     fn read(text: &str, args: &ServeArgs) -> Result<ServeSettings, String> {
         let settings = ServeSettings::new(args, 0).unwrap();
         let config = toml::from_str(text).map_err(|error| error.to_string())?;
-        let services = Services::parse("ssh 22/tcp\nhttps 443/tcp\n");
-        let (settings, otlp) = merged(&settings, text, config, &services)?;
+        let (settings, otlp) = merged(&settings, text, config, &FixedLookup::default())?;
         Ok(ServeSettings { otlp: otlp.with(|_| None).unwrap(), ..settings })
     }
 
@@ -257,9 +267,9 @@ mod tests {
     fn an_export_is_read_and_its_mistakes_have_their_place() {
         let read = |text: &str| read(&format!("group = \"x\"\n[otlp]\n{text}"), &ServeArgs::default());
         let text = "endpoint = \"http://c:4318/\"\ninterval = \"5s\"\nheaders = { a = \"b\" }";
-        let otlp = read(text).unwrap().otlp.unwrap();
-        assert_eq!((otlp.url.as_str(), otlp.interval.as_secs()), ("http://c:4318/v1/metrics", 5));
-        assert_eq!((otlp.timeout.as_secs(), otlp.headers["a"].as_str()), (10, "b"));
+        let Metrics { target, interval } = read(text).unwrap().otlp.unwrap().metrics.unwrap();
+        assert_eq!((target.url.as_str(), interval.as_secs()), ("http://c:4318/v1/metrics", 5));
+        assert_eq!((target.timeout.as_secs(), target.headers["a"].as_str()), (10, "b"));
         assert_eq!(read("interval = \"5s\"").unwrap().otlp, None);
         for (text, wrong) in [
             ("endpoint = \"c:4318\"", "line 3, column 12: an endpoint is a URL"),
@@ -272,6 +282,41 @@ mod tests {
             assert!(said.contains(wrong), "{text}: {said}");
         }
         assert!(!read("headers = { a = \"secret\\n\" }").unwrap_err().contains("secret"));
+    }
+
+    #[test]
+    fn an_export_of_events_is_read_and_its_mistakes_have_their_place() {
+        let read = |text: &str| {
+            let text = format!("[otlp]\nendpoint = \"http://c\"\n[otlp.events]\n{text}");
+            read(&text, &ServeArgs::default()).map(|settings| settings.otlp.unwrap().events.unwrap())
+        };
+        assert_eq!(read("").unwrap().query, "");
+        let events =
+            read("event-mask = \"NEW\"\ndport = 22\nfailed = false\nfilter = \"client 10.0.0.0/8\"").unwrap();
+        assert_eq!(events.query, "dport=22&event-mask=NEW&failed=false&filter=client+10.0.0.0%2F8");
+        assert_eq!(read("dport = [\"https\", 53]").unwrap().query, "dport=https%2C53");
+        let events = read("batch = 7\ndelay = \"200ms\"\nendpoint = \"http://l\"").unwrap();
+        assert_eq!((events.batch, events.delay.as_millis()), (7, 200));
+        assert_eq!(events.target.url, "http://l/v1/logs");
+        for (text, wrong) in [
+            ("dprot = 22", "line 4, column 1: unknown key: keys are endpoint"),
+            ("dport = \"x\"", "line 4, column 9: unknown service"),
+            ("event-mask = \"NEW\"\ndport = 99999", "line 5, column 9: "),
+            ("event-mask = \"BEGIN\"", "line 4, column 14: "),
+            ("filter = \"dport =\"", "line 4, column 10: "),
+            ("failed = \"perhaps\"", "line 4, column 10: it is a switch"),
+            ("uid = \"nobody-here\"", "line 4, column 7: "),
+            ("dport = { a = \"b\" }", "line 4, column 9: write text in quotes"),
+            ("output = \"json\"", "line 4, column 1: output is not for an export"),
+            ("buffer-size = \"1M\"", "line 4, column 1: unknown key"),
+            ("batch = 0", "line 4, column 9: 0 is not between 1 and 8192"),
+            ("delay = \"1ms\"", "line 4, column 9: the time is not between"),
+            ("endpoint = \"c\"", "line 4, column 12: an endpoint is a URL"),
+            ("headers = \"a=b\"", "line 4, column 11: write { name = \"value\" }"),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.contains(wrong), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod places;
 pub mod problem;
 mod query;
 mod reports;
+mod state_file;
 mod streams;
 
 use std::cell::Cell;
@@ -112,12 +113,12 @@ pub(crate) fn check(settings: &ServeSettings) -> Result<Vec<String>, Error> {
     Ok(settings.listen.iter().copied().filter_map(address::warning).collect())
 }
 
-/// The settings with those of the configuration file.
+/// The settings with those of the configuration file. `names`: those of this host.
 ///
 /// # Errors
 /// The file cannot be read, or has a mistake.
-pub(crate) fn configured(settings: &ServeSettings) -> Result<ServeSettings, Error> {
-    config::with_file(settings)
+pub(crate) fn configured(settings: &ServeSettings, names: &HostLookup) -> Result<ServeSettings, Error> {
+    config::with_file(settings, names)
 }
 
 /// Answers clients until a signal. `typed`: the settings of the command line alone, for the next reading of the
@@ -178,6 +179,7 @@ pub(crate) async fn run(
         socket: settings.socket.clone(),
         lifetimes: settings.lifetimes,
         ports: settings.ports.clone(),
+        directory: settings.state.clone(),
     };
     let rules = watch::Sender::new(settings.rules.clone());
     let exports = watch::Sender::new(settings.otlp.clone());
@@ -189,7 +191,7 @@ pub(crate) async fn run(
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
-        never = reload(typed, settings, &back.setup, &rules, &exports) => match never? {},
+        never = reload(typed, settings, &back.names, &back.setup, &rules, &exports) => match never? {},
         never = lookout.run() => match never {},
         () = shutdown.wait() => Ok(()),
     };
@@ -202,6 +204,7 @@ pub(crate) async fn run(
 async fn reload(
     typed: &ServeSettings,
     settings: &ServeSettings,
+    names: &HostLookup,
     setup: &watch::Sender<Setup>,
     rules: &watch::Sender<Vec<Rule>>,
     exports: &watch::Sender<Option<Otlp>>,
@@ -210,7 +213,7 @@ async fn reload(
         .map_err(|source| Error::Io { context: "waiting for signals".into(), source })?;
     loop {
         hangup.recv().await;
-        match config::with_file(typed) {
+        match config::with_file(typed, names) {
             Ok(new) => {
                 let fixed = |of: &ServeSettings| {
                     let ServeSettings { socket, group, pins, state, sendmail, .. } = of.clone();

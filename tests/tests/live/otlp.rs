@@ -1,13 +1,15 @@
 //! Metrics by OTLP: what a collector decodes with the official package equals the ledger.
 
+mod events;
+mod sink;
+
+use self::sink::{Place, Sink, attribute, number, python};
 use conn_tests::{
-    daemon::Daemon,
-    harness::{Outcome, Skip},
+    harness::Outcome,
     host::Host,
     needs_tracing,
     pins::{Pins, kill},
     port::Port,
-    timeout,
     tracer::Setup,
     traffic::close::{self, First},
 };
@@ -15,102 +17,16 @@ use macro_rules_attribute::apply;
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use std::{
-    env,
-    ffi::OsString,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
-    process::{self, Child, Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Instant,
+    process::Command,
 };
-
-/// The variable with the interpreter that has opentelemetry-proto and rotel, see `cargo xtask test`.
-const PYTHON: &str = "CONNTRACE_TEST_PYTHON";
-/// The end that decodes.
-const SINK: &str = include_str!("otlp.py");
-
-/// The interpreter, if it has a package.
-fn python(package: &str) -> Result<OsString, Skip> {
-    let skip = || Skip(format!("{PYTHON} names no interpreter with {package}; cargo xtask test makes one"));
-    let python = env::var_os(PYTHON).ok_or_else(skip)?;
-    let mut import = Command::new(&python);
-    let import = import.args(["-c", &format!("import {package}")]).stderr(Stdio::null()).status();
-    if import.is_ok_and(|status| status.success()) { Ok(python) } else { Err(skip()) }
-}
-
-/// A program that is killed with this value.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A server that prints the requests that it decodes.
-struct Sink {
-    program: Program,
-    lines: mpsc::Receiver<Value>,
-}
-
-impl Sink {
-    fn start(python: &OsString, port: &Port) -> Self {
-        let mut command = Command::new(python);
-        command.args(["-c", SINK, &port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        let sink = Self { program: Program(child), lines };
-        assert_eq!(sink.next(), "ready");
-        sink
-    }
-
-    fn next(&self) -> Value {
-        self.lines.recv_timeout(timeout::seconds(60)).expect("a request")
-    }
-
-    /// Answers like this from now on.
-    fn answer(&mut self, words: &str) {
-        writeln!(self.program.0.stdin.as_mut().unwrap(), "{words}").unwrap();
-        while self.next() != "set" {}
-    }
-
-    /// Waits for a request that is accepted.
-    fn await_one(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
-        let begun = Instant::now();
-        loop {
-            let request = self.next();
-            if accept(&request) {
-                return request;
-            }
-            assert!(begun.elapsed() < timeout::seconds(60), "{what}: {request}");
-        }
-    }
-}
 
 /// The metric of a request.
 fn metric<'a>(request: &'a Value, name: &str) -> &'a Value {
     let metrics = &request["body"]["resource_metrics"][0]["scope_metrics"][0]["metrics"];
     let found = metrics.as_array().into_iter().flatten().find(|metric| metric["name"] == name);
     found.unwrap_or(&Value::Null)
-}
-
-/// The value of an attribute, in words.
-fn attribute(of: &Value, key: &str) -> Option<String> {
-    let found = of["attributes"].as_array()?.iter().find(|attribute| attribute["key"] == key)?;
-    let value = &found["value"];
-    Some(value["string_value"].as_str().or(value["int_value"].as_str())?.to_owned())
 }
 
 /// The points of a metric that have a direction and a port.
@@ -123,10 +39,6 @@ fn points<'a>(request: &'a Value, name: &str, direction: &str, port: &Port) -> V
             && attribute(point, "server.port") == Some(port.to_string())
     };
     points.into_iter().flatten().filter(is_of).collect()
-}
-
-fn number(value: &Value) -> i64 {
-    value.as_str().map_or_else(|| value.as_i64().unwrap_or(0), |text| text.parse().unwrap())
 }
 
 /// The sum of the points of a metric.
@@ -144,37 +56,6 @@ fn epoch_ns(stats: &Value) -> i64 {
     let text = stats["epoch"]["time"].as_str().unwrap();
     let time = Command::new("date").args(["-d", text, "+%s%N"]).output().unwrap();
     String::from_utf8(time.stdout).unwrap().trim().parse().unwrap()
-}
-
-/// A configuration with an export, in a directory of its own.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str, collector: &Port, more: &str) -> Self {
-        let directory = env::temp_dir().join(format!("conn-otlp-{name}-{}", process::id()));
-        fs::create_dir(&directory).unwrap();
-        let place = Self(directory);
-        let text = format!(
-            "{more}\n[otlp]\nendpoint = \"http://127.0.0.1:{collector}\"\ninterval = \"200ms\"\n\
-             headers = {{ authorization = \"Bearer x\" }}\n"
-        );
-        fs::write(place.config(), text).unwrap();
-        place
-    }
-
-    fn config(&self) -> String {
-        self.0.join("c.toml").to_str().unwrap().to_owned()
-    }
-
-    fn daemon(&self) -> Daemon {
-        Daemon::with(&["--transient", "--config", &self.config()])
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What arrived equals what the daemon says of a port that stands still.
@@ -231,6 +112,7 @@ fn what_arrives_equals_the_ledger(_: &Host) -> Outcome {
     );
 
     // Each sum is cumulative since the epoch.
+    assert_eq!(daemon.json("/v1/health")["commands"], 0, "no stream of events");
     let opened = metric(&request, "conntrace.tcp.connections.opened");
     assert_eq!(opened["sum"]["is_monotonic"], true);
     assert_eq!(opened["sum"]["aggregation_temporality"], "AGGREGATION_TEMPORALITY_CUMULATIVE");
@@ -387,26 +269,8 @@ fn a_real_collector_passes_on_what_the_ledger_has(_: &Host) -> Outcome {
     let python = python("rotel, opentelemetry.proto")?;
     let (port, collector, grpc, behind) = (Port::claim(), Port::claim(), Port::claim(), Port::claim());
     let sink = Sink::start(&python, &behind);
-    let directory = Command::new(&python).args(["-c", "import rotel; print(rotel.__path__[0])"]).output();
-    let directory = String::from_utf8(directory.unwrap().stdout).unwrap();
     let place = Place::new("real", &collector, &ports(&port));
-    let start = || {
-        let mut command = Command::new(format!("{}/rotel-agent", directory.trim()));
-        command.args([
-            "start",
-            "--exporter",
-            "otlp",
-            "--otlp-exporter-protocol",
-            "http",
-            "--disable-batching",
-        ]);
-        command.arg(format!("--otlp-http-endpoint=127.0.0.1:{collector}"));
-        command.arg(format!("--otlp-grpc-endpoint=127.0.0.1:{grpc}"));
-        command.arg(format!("--otlp-exporter-endpoint=http://127.0.0.1:{behind}"));
-        command.arg(format!("--pid-file={}", place.0.join("rotel.pid").display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Program(command.spawn().unwrap())
-    };
+    let start = || place.rotel(&python, &collector, &grpc, &behind);
     let rotel = start();
     let daemon = place.daemon();
     close::orderly(port.v4(), 50, First::Client);
@@ -435,6 +299,9 @@ fn mistakes_have_their_place(_: &Host) -> Outcome {
     fs::write(place.config(), "[otlp]\nendpoint = \"collector:4318\"\n").unwrap();
     let wrong = Setup::new(["serve", "--check", "--config", &place.config()]).run();
     assert!(wrong.expect_code(1).contains("line 2, column 12: an endpoint is a URL"), "{wrong:?}");
+    fs::write(place.config(), "[otlp]\nendpoint = \"http://c\"\n[otlp.events]\ndprot = 22\n").unwrap();
+    let wrong = Setup::new(["serve", "--check", "--config", &place.config()]).run();
+    assert!(wrong.expect_code(1).contains("line 4, column 1: unknown key"), "{wrong:?}");
     fs::write(place.config(), "").unwrap();
     let wrong = Setup::new(["serve", "--check", "--config", &place.config()])
         .variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1]:4317")

@@ -1,7 +1,7 @@
 //! Streams that outlive the daemon: events wait in their ring, and what was taken and not delivered is told with its number.
 
 use conn_tests::{
-    daemon::{Daemon, front_of},
+    daemon::Daemon,
     flood::{Ending, Flood},
     harness::Outcome,
     host::Host,
@@ -156,7 +156,7 @@ fn a_front_that_is_killed_ends_no_stream(_: &Host) -> Outcome {
     let (pins, port) = (Pins::new(), Port::claim());
     let daemon = pins.serve().start();
     let client = client(&pins, &port, &["-o", "json"]);
-    let front = Pid::from_raw(front_of(&daemon).cast_signed());
+    let front = Pid::from_raw(Daemon::front_of(daemon.pid()).cast_signed());
     signal::kill(front, Signal::SIGKILL).unwrap();
     client.await_stderr("the client waits", |line| line.contains(WAITS));
     // What the command had in its hands is lost, and told.

@@ -1,31 +1,30 @@
-//! The process that sends metrics. It is a client of the daemon, and has no privilege.
+//! The process that sends metrics and events. It is a client of the daemon, and has no privilege.
 
+use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::rc::Rc;
 
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::Error;
 use crate::host::clock;
 use crate::serve::helper;
-use crate::serve::otlp::queue::{MOST, Queue};
+use crate::serve::otlp::delivery::{Delivery, Done, Nouns};
+use crate::serve::otlp::events::counts::Counts;
+use crate::serve::otlp::events::export::EventExport;
+use crate::serve::otlp::events::progress::State;
+use crate::serve::otlp::queue::MOST;
 use crate::serve::otlp::reading;
 use crate::serve::otlp::request::{Maker, Own};
-use crate::serve::otlp::send::{Outcome, Sender};
-use crate::settings::otlp::Otlp;
-
-/// How long the process waits before it sends a request again; twice as long after each failure.
-const PAUSE: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+use crate::serve::otlp::resource;
+use crate::settings::otlp::{Metrics, Otlp};
 
 /// What the back gives to the process: a line of JSON on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Orders {
-    /// Where metrics go.
+    /// What goes where.
     pub(crate) otlp: Otlp,
     /// The socket of the daemon.
     pub(crate) socket: PathBuf,
@@ -33,6 +32,8 @@ pub(crate) struct Orders {
     pub(crate) lifetimes: bool,
     /// Ports that have points of their own in both directions.
     pub(crate) ports: Vec<(u16, u16)>,
+    /// How far the last export of events came, if there was one.
+    pub(crate) state: Option<State>,
 }
 
 /// Runs the process, with its orders on standard input, until the back ends.
@@ -43,73 +44,76 @@ pub(crate) fn run(user: Option<u32>, group: Option<u32>) -> Result<(), Error> {
     let error = |source| Error::Io { context: "starting the export by OTLP".into(), source };
     let orders: Orders = helper::orders(user, group).map_err(error)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(error)?;
-    runtime.block_on(Export::new(orders).run());
+    let Otlp { metrics, events, resource } = &orders.otlp;
+    let resource = resource::of_host(resource);
+    let counts = Rc::new(Cell::new(Counts::default()));
+    runtime.block_on(async {
+        let of_metrics = async {
+            if let Some(metrics) = metrics {
+                let counts = events.is_some().then(|| Rc::clone(&counts));
+                let maker = Maker::new(orders.ports.clone(), resource.clone());
+                MetricExport::new(&orders, metrics, maker, counts).run().await;
+            }
+        };
+        let of_events = async {
+            if let Some(events) = events {
+                let counts = Rc::clone(&counts);
+                EventExport::new(events.clone(), resource.clone(), counts, orders.state)
+                    .run(&orders.socket)
+                    .await;
+            }
+        };
+        tokio::join!(of_metrics, of_events);
+    });
     Ok(())
 }
 
-struct Export {
-    orders: Orders,
+struct MetricExport<'a> {
+    orders: &'a Orders,
+    settings: &'a Metrics,
     maker: Maker,
-    sender: Sender,
-    queue: Queue,
+    delivery: Delivery<()>,
     own: Own,
-    /// Why the last request did not arrive. It is logged once.
-    trouble: Option<String>,
+    /// What the export of events counts, if there is one.
+    events: Option<Rc<Cell<Counts>>>,
     /// Why the last reading failed.
     complaint: Option<String>,
-    pause: Duration,
-    /// Nothing is sent before.
-    not_before: Instant,
 }
 
-impl Export {
-    fn new(orders: Orders) -> Self {
-        let host = nix::unistd::gethostname()
-            .map_or_else(|_| "-".into(), |name| name.to_string_lossy().into_owned());
+impl<'a> MetricExport<'a> {
+    fn new(
+        orders: &'a Orders,
+        settings: &'a Metrics,
+        maker: Maker,
+        events: Option<Rc<Cell<Counts>>>,
+    ) -> Self {
         Self {
-            maker: Maker::new(orders.ports.clone(), &host, &orders.otlp.resource),
-            sender: Sender::new(orders.otlp.clone()),
             orders,
-            queue: Queue::default(),
+            settings,
+            maker,
+            delivery: Delivery::new(settings.target.clone(), Nouns { all: "metrics", parts: "data points" }),
             own: Own {
                 start_unix_ns: u64::try_from(clock::unix_now_ns()).unwrap_or_default(),
                 ..Own::default()
             },
-            trouble: None,
+            events,
             complaint: None,
-            pause: PAUSE,
-            not_before: Instant::now(),
         }
     }
 
     /// Reads and sends for ever. A reading never waits for the collector.
     async fn run(mut self) {
-        let mut ticks = interval(self.orders.otlp.interval);
+        let mut ticks = interval(self.settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sending: Option<JoinHandle<Outcome>> = None;
         loop {
-            if sending.is_none()
-                && Instant::now() >= self.not_before
-                && let Some(body) = self.queue.begin()
-            {
-                let sender = self.sender.clone();
-                sending = Some(tokio::task::spawn_blocking(move || sender.post(&body)));
-            }
-            let waits = sending.is_none() && self.queue.len() > 0;
-            let sent = async {
-                match &mut sending {
-                    Some(task) => task.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 _ = ticks.tick() => self.read().await,
-                outcome = sent => {
-                    sending = None;
-                    let failed = |error: tokio::task::JoinError| Outcome::Again { after: None, why: error.to_string() };
-                    self.judge(outcome.unwrap_or_else(failed));
-                }
-                () = sleep_until(self.not_before), if waits => {}
+                done = self.delivery.next() => match done {
+                    Done::Arrived { rejected, .. } => {
+                        self.own.rejected = self.own.rejected.saturating_add(rejected);
+                    }
+                    Done::Refused(()) => self.own.dropped += 1,
+                },
             }
         }
     }
@@ -119,15 +123,16 @@ impl Export {
         match reading::stats(&self.orders.socket, self.orders.lifetimes).await {
             Ok(stats) => {
                 self.complaint = None;
-                self.own.dropped = self.queue.dropped;
+                self.own.events = self.events.as_ref().map(|counts| counts.get());
                 let request = self.maker.request(&stats, self.own);
-                let dropped = self.queue.push(request.encode_to_vec().into());
+                let dropped = self.delivery.push(request.encode_to_vec().into(), ()).len();
                 if dropped > 0 {
+                    self.own.dropped += dropped as u64;
                     log::warn!(
                         "{} does not take metrics: {dropped} of more than {MOST} requests that wait dropped, {} in all. \
                          The counts are in the next one",
-                        self.orders.otlp.url,
-                        self.queue.dropped
+                        self.delivery.url(),
+                        self.own.dropped
                     );
                 }
             }
@@ -140,47 +145,4 @@ impl Export {
             }
         }
     }
-
-    /// Acts on the answer of the collector.
-    fn judge(&mut self, outcome: Outcome) {
-        let url = &self.orders.otlp.url;
-        match outcome {
-            Outcome::Arrived { rejected, message } => {
-                self.queue.arrived();
-                self.pause = PAUSE;
-                self.own.rejected = self.own.rejected.saturating_add(rejected);
-                let text = format!("{url} rejects {rejected} data points: {message}");
-                if rejected == 0 && message.is_empty() {
-                    if self.trouble.take().is_some() {
-                        log::warn!("{url} takes metrics again");
-                    }
-                } else if self.trouble.as_ref() != Some(&text) {
-                    log::warn!("{text}");
-                    self.trouble = Some(text);
-                }
-            }
-            Outcome::Again { after, why } => {
-                self.queue.again();
-                self.not_before = Instant::now() + after.unwrap_or_else(|| jittered(self.pause));
-                self.pause = (self.pause * 2).min(MAX_PAUSE);
-                if self.trouble.as_ref() != Some(&why) {
-                    log::warn!("sending metrics to {url} failed ({why}); it is tried again");
-                    self.trouble = Some(why);
-                }
-            }
-            Outcome::Refused(why) => {
-                self.queue.refused();
-                if self.trouble.as_ref() != Some(&why) {
-                    log::warn!("{url} refuses metrics ({why}): the request is dropped");
-                    self.trouble = Some(why);
-                }
-            }
-        }
-    }
-}
-
-/// Between half of a pause and all of it, so that hosts do not come back at the same time.
-fn jittered(pause: Duration) -> Duration {
-    let part = (clock::boot_now_ns() / 1000 % 1000) as u32;
-    pause / 2 + pause / 2 * part / 1000
 }

@@ -1,4 +1,5 @@
-//! Requests that wait for the collector: a bounded number of them, and of bytes. The oldest is dropped first, and counted.
+//! Requests that wait for the collector: a bounded number of them, and of bytes. The oldest is dropped first, and its note is
+//! given back.
 
 use std::collections::VecDeque;
 
@@ -9,41 +10,38 @@ pub(crate) const MOST: usize = 16;
 /// How many bytes they have together.
 pub(crate) const MOST_BYTES: usize = 16 << 20;
 
-/// The requests, the oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    waiting: VecDeque<Bytes>,
-    sending: Option<Bytes>,
-    /// How many were dropped.
-    pub(crate) dropped: u64,
+/// The requests, the oldest first, each with a note of what it has.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    waiting: VecDeque<(Bytes, T)>,
+    sending: Option<(Bytes, T)>,
 }
 
-impl Queue {
-    /// Adds the newest request. Returns how many older ones were dropped for it.
-    pub(crate) fn push(&mut self, request: Bytes) -> u64 {
-        let before = self.dropped;
-        self.waiting.push_back(request);
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), sending: None }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds the newest request. Returns the notes of older ones that were dropped for it.
+    pub(crate) fn push(&mut self, request: Bytes, note: T) -> Vec<T> {
+        let mut dropped = Vec::new();
+        self.waiting.push_back((request, note));
         while self.len() > MOST || self.bytes() > MOST_BYTES {
-            if self.waiting.pop_front().is_none() {
-                break;
-            }
-            self.dropped += 1;
+            let Some((_, note)) = self.waiting.pop_front() else { break };
+            dropped.push(note);
         }
-        self.dropped - before
+        dropped
     }
 
     /// The oldest request, if none is sent.
     pub(crate) fn begin(&mut self) -> Option<Bytes> {
         if self.sending.is_none() {
             self.sending = self.waiting.pop_front();
-            return self.sending.clone();
+            return self.sending.as_ref().map(|(request, _)| request.clone());
         }
         None
-    }
-
-    /// The request that was sent has arrived.
-    pub(crate) fn arrived(&mut self) {
-        self.sending = None;
     }
 
     /// The request that was sent is to be sent again.
@@ -52,9 +50,9 @@ impl Queue {
         self.waiting.rotate_right(1.min(self.waiting.len()));
     }
 
-    /// The collector does not want the request that was sent.
-    pub(crate) fn refused(&mut self) {
-        self.dropped += u64::from(self.sending.take().is_some());
+    /// The request that was sent is done: it has arrived, or the collector does not want it.
+    pub(crate) fn done(&mut self) -> Option<T> {
+        self.sending.take().map(|(_, note)| note)
     }
 
     /// How many requests there are.
@@ -62,8 +60,13 @@ impl Queue {
         self.waiting.len() + usize::from(self.sending.is_some())
     }
 
+    /// The notes of all requests.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &T> {
+        self.waiting.iter().chain(&self.sending).map(|(_, note)| note)
+    }
+
     fn bytes(&self) -> usize {
-        self.waiting.iter().chain(&self.sending).map(Bytes::len).sum()
+        self.waiting.iter().chain(&self.sending).map(|(request, _)| request.len()).sum()
     }
 }
 
@@ -74,31 +77,30 @@ mod tests {
     #[test]
     fn the_oldest_is_dropped_first() {
         let mut queue = Queue::default();
-        for number in 0..20_u8 {
-            queue.push(vec![number].into());
-        }
-        assert_eq!((queue.len(), queue.dropped), (MOST, 4));
+        let push = |queue: &mut Queue<u8>, number| queue.push(vec![number].into(), number);
+        let dropped: Vec<_> = (0..20).flat_map(|number| push(&mut queue, number)).collect();
+        assert_eq!((queue.len(), dropped), (MOST, vec![0, 1, 2, 3]));
         assert_eq!(queue.begin().unwrap()[0], 4);
         assert_eq!(queue.begin(), None);
         // What is sent is not dropped.
-        queue.push(vec![20].into());
+        assert_eq!(push(&mut queue, 20), [5]);
         queue.again();
-        assert_eq!((queue.len(), queue.dropped), (MOST, 5));
+        assert_eq!(queue.len(), MOST);
         assert_eq!(queue.begin().unwrap()[0], 4);
-        queue.arrived();
+        assert_eq!(queue.done(), Some(4));
         assert_eq!(queue.begin().unwrap()[0], 6);
-        queue.refused();
-        assert_eq!((queue.len(), queue.dropped), (MOST - 2, 6));
+        assert_eq!(queue.done(), Some(6));
+        assert_eq!((queue.len(), queue.notes().count()), (MOST - 2, MOST - 2));
     }
 
     #[test]
     fn bytes_are_bounded_too() {
         let mut queue = Queue::default();
-        for _ in 0..5 {
-            queue.push(vec![0; MOST_BYTES / 3].into());
+        for number in 0..5 {
+            queue.push(vec![0; MOST_BYTES / 3].into(), number);
         }
-        assert_eq!((queue.len(), queue.dropped), (3, 2));
-        queue.push(vec![0; MOST_BYTES + 1].into());
-        assert_eq!((queue.len(), queue.dropped), (0, 6));
+        assert_eq!(queue.notes().copied().collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(queue.push(vec![0; MOST_BYTES + 1].into(), 5), [2, 3, 4, 5]);
+        assert_eq!(queue.len(), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use conn_common::connection::{IN, OUT};
 use conn_common::{counter, histogram};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric,
     NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point::Buckets,
@@ -15,7 +15,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use crate::ledger::exponential::{Exponential, SCALE, ZERO_THRESHOLD};
 use crate::ledger::metrics::{NamedPorts, ports};
+use crate::serve::otlp::events::counts::Counts;
 use crate::serve::otlp::reading::{Durations, PortRow, Stats};
+use crate::serve::otlp::resource;
 use crate::serve::otlp::table::{self, DIRECTION, Kind, OTHER, PORT, Source};
 
 /// What the export says of itself.
@@ -27,6 +29,8 @@ pub(crate) struct Own {
     pub(crate) dropped: u64,
     /// Data points that were rejected.
     pub(crate) rejected: u64,
+    /// What the export of events counts, if there is one.
+    pub(crate) events: Option<Counts>,
 }
 
 /// Makes requests of readings.
@@ -47,19 +51,8 @@ type Attributes = Vec<(&'static str, Word)>;
 type Points = BTreeMap<Attributes, i64>;
 
 impl Maker {
-    /// `ports`: ranges that have points in both directions. `resource`: attributes that win over the usual ones.
-    pub(crate) fn new(ports: Vec<(u16, u16)>, host: &str, resource: &BTreeMap<String, String>) -> Self {
-        let usual = [
-            ("service.name", "conntrace"),
-            ("service.version", env!("CARGO_PKG_VERSION")),
-            ("host.name", host),
-            ("os.type", "linux"),
-        ];
-        let mut all: BTreeMap<&str, &str> = usual.into();
-        all.extend(resource.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-        let attributes =
-            all.into_iter().map(|(key, value)| key_value(key, Word::Text(value.into()))).collect();
-        let resource = Resource { attributes, ..Resource::default() };
+    /// `ports`: ranges that have points in both directions.
+    pub(crate) fn new(ports: Vec<(u16, u16)>, resource: Resource) -> Self {
         Self { ports: NamedPorts::new(false).with(ports), resource }
     }
 
@@ -74,7 +67,7 @@ impl Maker {
                 Source::Durations(span) => self.histogram(stats, span, start, time),
                 source => {
                     let start = match source {
-                        Source::Dropped | Source::Rejected => own.start_unix_ns.min(time),
+                        Source::Dropped | Source::Rejected | Source::Events(_) => own.start_unix_ns.min(time),
                         _ => start,
                     };
                     numbers(metric.kind, self.points(metric, stats, own), start, time)
@@ -89,12 +82,8 @@ impl Maker {
                 ..Metric::default()
             });
         }
-        let scope = InstrumentationScope {
-            name: "conntrace".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            ..InstrumentationScope::default()
-        };
-        let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
+        let scope = Some(resource::scope());
+        let scope_metrics = vec![ScopeMetrics { scope, metrics, ..ScopeMetrics::default() }];
         let resource = Some(self.resource.clone());
         ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }],
@@ -158,6 +147,11 @@ impl Maker {
             Source::Repairs => add(vec![], count(stats.repaired)),
             Source::Dropped => add(vec![], count(own.dropped)),
             Source::Rejected => add(vec![], count(own.rejected)),
+            Source::Events(which) => {
+                if let Some(counts) = own.events {
+                    add(vec![], count(counts.of(which)));
+                }
+            }
             Source::Durations(_) => {}
         }
         points
@@ -266,7 +260,7 @@ fn key_value(key: &str, value: Word) -> KeyValue {
         Word::Text(text) => any_value::Value::StringValue(text),
         Word::Number(number) => any_value::Value::IntValue(number),
     };
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    resource::attribute(key, value)
 }
 
 #[cfg(test)]
@@ -301,7 +295,7 @@ mod tests {
             {"port":2,"direction":"out","opened":3,"listeners":null},{"port":443,"direction":"out","opened":4},
             {"port":9,"direction":"in","opened":0,"refused_by_us":5,"listeners":null}]}"#;
         let stats: Stats = serde_json::from_str(text).unwrap();
-        let mut maker = Maker::new(vec![(443, 443)], "h", &BTreeMap::new());
+        let mut maker = Maker::new(vec![(443, 443)], Resource::default());
         let points = maker.points(&table::ALL[0], &stats, Own::default());
         let key = |port| vec![(DIRECTION, Word::Text("out".into())), port];
         let other = key((OTHER, Word::Text("other".into())));

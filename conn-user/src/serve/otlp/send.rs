@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use prost::Message as _;
 
 use crate::host::clock;
-use crate::settings::otlp::Otlp;
+use crate::settings::otlp::Target;
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -21,7 +21,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3600);
 pub(crate) enum Outcome {
     /// The collector has it.
     Arrived {
-        /// How many data points it did not want.
+        /// How many data points or log records it did not want.
         rejected: u64,
         /// What it says.
         message: String,
@@ -41,24 +41,24 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
     agent: ureq::Agent,
-    settings: Otlp,
+    target: Target,
 }
 
 impl Sender {
-    /// With these settings.
-    pub(crate) fn new(settings: Otlp) -> Self {
+    /// To this end.
+    pub(crate) fn new(target: Target) -> Self {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(settings.timeout))
+            .timeout_global(Some(target.timeout))
             .max_redirects(0)
             .http_status_as_error(false)
             .build();
-        Self { agent: ureq::Agent::new_with_config(config), settings }
+        Self { agent: ureq::Agent::new_with_config(config), target }
     }
 
     /// Posts a request, and waits for the answer.
     pub(crate) fn post(&self, body: &Bytes) -> Outcome {
-        let mut request = self.agent.post(&self.settings.url);
-        for (name, value) in &self.settings.headers {
+        let mut request = self.agent.post(&self.target.url);
+        for (name, value) in &self.target.headers {
             request = request.header(name, value);
         }
         let sent = request
@@ -83,7 +83,8 @@ impl Sender {
 fn outcome(status: u16, after: Option<Duration>, body: &[u8]) -> Outcome {
     match status {
         200..=299 => {
-            // Another body than the specified one means that nothing is known of rejected points.
+            // Another body than the specified one means that nothing is known of rejected points. The answer to logs has the
+            // same fields with the same numbers.
             let partial = ExportMetricsServiceResponse::decode(body).ok().and_then(|it| it.partial_success);
             let (rejected, message) =
                 partial.map_or((0, String::new()), |it| (it.rejected_data_points, it.error_message));
@@ -121,6 +122,9 @@ fn retry_after(value: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::collector::logs::v1::{
+        ExportLogsPartialSuccess, ExportLogsServiceResponse,
+    };
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsPartialSuccess;
 
     use super::*;
@@ -132,6 +136,9 @@ mod tests {
         let partial = ExportMetricsPartialSuccess { rejected_data_points: 3, error_message: "old".into() };
         let answer = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
         assert_eq!(outcome(200, None, &answer), arrived(3, "old"));
+        let partial = ExportLogsPartialSuccess { rejected_log_records: 4, error_message: "big".into() };
+        let answer = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+        assert_eq!(outcome(200, None, &answer), arrived(4, "big"));
         let after = Some(Duration::from_secs(7));
         assert_eq!(outcome(503, after, &[]), Outcome::Again { after, why: "status 503".into() });
         assert_eq!(outcome(400, None, b"\x12\x03bad"), Outcome::Refused("status 400: bad".into()));

@@ -1,5 +1,7 @@
 //! The one list of names that are exported, with the semantic conventions beside them. docs/otlp.md is checked against it.
 
+use crate::serve::otlp::events::counts::Count;
+
 /// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -71,6 +73,8 @@ pub(crate) enum Source {
     Dropped,
     /// Data points that the collector did not want.
     Rejected,
+    /// A count of the export of events.
+    Events(Count),
 }
 
 /// The attribute with the direction of a connection.
@@ -152,6 +156,18 @@ metrics! {
         "Requests that never arrived, since the export started";
     "conntrace.otlp.points.rejected", "{data_point}", Counter, &[], NONE, Source::Rejected,
         "Data points that the collector did not want, since the export started";
+    "conntrace.otlp.events.read", "{event}", Counter, &[], NONE, Source::Events(Count::Read),
+        "Events that the export read, since it started";
+    "conntrace.otlp.events.exported", "{event}", Counter, &[], NONE, Source::Events(Count::Exported),
+        "Events that the collector took, since the export started";
+    "conntrace.otlp.events.dropped", "{event}", Counter, &[], NONE, Source::Events(Count::Dropped),
+        "Events that the export read and that never arrived, since it started";
+    "conntrace.otlp.events.rejected", "{event}", Counter, &[], NONE, Source::Events(Count::Rejected),
+        "Events that the collector did not want, since the export started";
+    "conntrace.otlp.events.lost", "{event}", Counter, &[], NONE, Source::Events(Count::Lost),
+        "Events that the stream lost before the export read them, since it started";
+    "conntrace.otlp.events.gaps", "{gap}", Counter, &[], NONE, Source::Events(Count::Gaps),
+        "Times without a stream of events, since the export started";
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 """A collector's end of OTLP/HTTP: decodes requests with the official package, and prints a line of JSON for each.
 
 The first argument is the port. A line on standard input is the answer to all requests from then on: a status and a
-Retry-After, or "partial" and a number of rejected points.
+Retry-After, or "partial" and a number of rejected points or records.
 """
 
 import gzip
@@ -11,6 +11,10 @@ import sys
 import threading
 
 from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -28,7 +32,8 @@ class Collector(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["content-encoding"] == "gzip":
             body = gzip.decompress(body)
-        request = ExportMetricsServiceRequest()
+        is_logs = self.path.endswith("/v1/logs")
+        request = ExportLogsServiceRequest() if is_logs else ExportMetricsServiceRequest()
         request.ParseFromString(body)
         with lock:
             status, *more = answer
@@ -39,10 +44,13 @@ class Collector(http.server.BaseHTTPRequestHandler):
                 "body": MessageToDict(request, preserving_proto_field_name=True),
             }
             print(json.dumps(line), flush=True)
-        reply = ExportMetricsServiceResponse()
+        reply = ExportLogsServiceResponse() if is_logs else ExportMetricsServiceResponse()
         if status == "partial":
             status = "200"
-            reply.partial_success.rejected_data_points = int(more[0])
+            if is_logs:
+                reply.partial_success.rejected_log_records = int(more[0])
+            else:
+                reply.partial_success.rejected_data_points = int(more[0])
             reply.partial_success.error_message = "too old"
         text = reply.SerializeToString()
         self.send_response(int(status))

@@ -1,0 +1,125 @@
+//! Up to when no event is missing without a record that says so. The back keeps it for the next export.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::clock;
+
+/// An event is read at the latest so long after it happened, unless many are read. Events come in order but for so long.
+const LAG: Duration = Duration::from_secs(1);
+
+/// How far an export came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Up to then, all events have arrived or are told to be missing. Nanoseconds of Unix time; none if it is not known.
+    pub(crate) complete_ns: Option<u64>,
+}
+
+/// How far this export came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// What arrived; none before the first stream of a first export.
+    arrived: Option<State>,
+    /// What was read.
+    read_ns: Option<u64>,
+    is_open: bool,
+    /// When the last line was read, or the stream began.
+    last: Instant,
+}
+
+impl Progress {
+    /// Behind what an earlier export knows.
+    pub(crate) fn after(state: Option<State>) -> Self {
+        let read_ns = state.and_then(|state| state.complete_ns);
+        Self { arrived: state, read_ns, is_open: false, last: Instant::now() }
+    }
+
+    /// A stream begins. Returns since when events may be missing; none if this is the first one.
+    pub(crate) fn open(&mut self, now_ns: u64) -> Option<Option<u64>> {
+        let since = self.arrived.map(|_| self.read_ns);
+        self.arrived.get_or_insert(State { complete_ns: Some(now_ns) });
+        self.is_open = true;
+        self.read_ns = Some(now_ns);
+        self.last = Instant::now();
+        since
+    }
+
+    /// An event was read.
+    pub(crate) fn read(&mut self, time_ns: u64) {
+        self.read_ns = self.read_ns.max(Some(before(time_ns)));
+        self.last = Instant::now();
+    }
+
+    /// The stream has ended.
+    pub(crate) fn end(&mut self) {
+        self.read_ns = self.complete_ns();
+        self.is_open = false;
+    }
+
+    /// Up to when all events were read.
+    pub(crate) fn complete_ns(&self) -> Option<u64> {
+        // Without a line for so long, none is on its way.
+        let is_quiet = self.is_open && self.last.elapsed() >= LAG;
+        let now = is_quiet.then(|| before(now_ns()));
+        self.read_ns.max(now)
+    }
+
+    /// What was read up to then has arrived.
+    pub(crate) fn arrive(&mut self, complete_ns: Option<u64>) {
+        if let Some(arrived) = &mut self.arrived {
+            arrived.complete_ns = arrived.complete_ns.max(complete_ns);
+        }
+    }
+
+    /// What the next export should know.
+    pub(crate) const fn state(&self) -> Option<State> {
+        self.arrived
+    }
+}
+
+/// The time of day.
+pub(crate) fn now_ns() -> u64 {
+    u64::try_from(clock::unix_now_ns()).unwrap_or_default()
+}
+
+fn before(time_ns: u64) -> u64 {
+    time_ns.saturating_sub(LAG.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_gap_begins_where_the_events_end() {
+        let mut first = Progress::after(None);
+        assert_eq!(first.open(5 * SECOND), None);
+        first.read(9 * SECOND);
+        first.end();
+        assert_eq!(first.open(20 * SECOND), Some(Some(8 * SECOND)));
+        // What has not arrived is missing for the next export.
+        assert_eq!(first.state(), Some(State { complete_ns: Some(5 * SECOND) }));
+        first.arrive(Some(7 * SECOND));
+        let mut next = Progress::after(first.state());
+        assert_eq!(next.open(30 * SECOND), Some(Some(7 * SECOND)));
+        let mut unknown = Progress::after(Some(State::default()));
+        assert_eq!(unknown.open(SECOND), Some(None));
+    }
+
+    #[test]
+    fn a_quiet_stream_is_complete() {
+        let mut quiet = Progress::after(None);
+        quiet.open(SECOND);
+        assert_eq!(quiet.complete_ns(), Some(SECOND));
+        let Some(last) = Instant::now().checked_sub(LAG) else { return };
+        quiet.last = last;
+        assert!(quiet.complete_ns().unwrap() > now_ns() - 2 * SECOND);
+        quiet.end();
+        let end = quiet.complete_ns();
+        quiet.last = last - LAG;
+        assert_eq!(quiet.complete_ns(), end);
+    }
+}
