@@ -116,7 +116,9 @@ fn complete(settings: ServeSettings, otlp: Chosen) -> Result<ServeSettings, Erro
         .with(|name| std::env::var(name).ok())
         .map_err(|(variable, why)| UsageError::conflict(variable, format!("{why}: see docs/otlp.md")))?;
     if wants_events && otlp.as_ref().is_none_or(|otlp| otlp.events.is_none()) {
-        log::warn!("[otlp.events] sends nothing: it has no endpoint, or a variable of OpenTelemetry turns it off");
+        log::warn!(
+            "[otlp.events] sends nothing: it has no endpoint, or a variable of OpenTelemetry turns it off"
+        );
     }
     Ok(ServeSettings { otlp, ..settings })
 }

@@ -152,13 +152,12 @@ fn warning(event: &str, time_ns: u64, body: String, attributes: Vec<KeyValue>) -
 impl Batch {
     /// Adds the record of an event, or of a loss that the stream tells.
     pub(crate) fn add(&mut self, record: LogRecord, loss: Option<Loss>) {
-        match loss {
-            Some(loss) => self.note.told.lose(loss),
-            None => {
-                let time_ns = record.time_unix_nano;
-                let one = Loss { count: 1, since_ns: time_ns, until_ns: time_ns };
-                self.note.events = Some(one.and(self.note.events));
-            }
+        if let Some(loss) = loss {
+            self.note.told.lose(loss);
+        } else {
+            let time_ns = record.time_unix_nano;
+            let one = Loss { count: 1, since_ns: time_ns, until_ns: time_ns };
+            self.note.events = Some(one.and(self.note.events));
         }
         self.bytes += record.encoded_len();
         self.records.push(record);

@@ -1,7 +1,6 @@
 //! Events from the stream to the collector.
 
 use std::cell::Cell;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,8 +9,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::output::stdout;
 use crate::serve::otlp::delivery::{Delivery, Done, Nouns};
-use crate::serve::otlp::events::batch::{Batch, Gap, Loss, Note, Told};
+use crate::serve::otlp::events::batch::{Batch, Loss, Note, Told};
 use crate::serve::otlp::events::counts::{Count, Counts};
 use crate::serve::otlp::events::progress::{Progress, State, now_ns};
 use crate::serve::otlp::events::record;
@@ -20,6 +20,8 @@ use crate::settings::otlp::Events;
 
 /// How many pieces of the stream wait here. Then the stream waits.
 const PIECES: usize = 16;
+/// How often the export looks whether the stream is quiet.
+const TICK: Duration = Duration::from_secs(2);
 /// How often the back is told how far the export came.
 const KEEP: Duration = Duration::from_secs(10);
 
@@ -40,6 +42,7 @@ pub(crate) struct EventExport {
     progress: Progress,
     /// What the back knows of it.
     kept: Option<State>,
+    kept_at: Instant,
 }
 
 impl EventExport {
@@ -62,6 +65,7 @@ impl EventExport {
             is_refused: false,
             progress: Progress::after(state),
             kept: state,
+            kept_at: Instant::now(),
         }
     }
 
@@ -71,16 +75,17 @@ impl EventExport {
         let query = self.settings.query.clone();
         let reading = stream::run(socket, &query, sender);
         let exporting = async {
-            let mut ticks = interval(KEEP);
+            let mut ticks = interval(TICK);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 // While requests wait, only full ones join them.
                 let due = self.due.filter(|_| self.delivery.queue().len() == 0);
                 tokio::select! {
                     Some(piece) = pieces.recv() => self.take(piece),
-                    done = self.delivery.next() => self.judge(done),
+                    done = self.delivery.next() => self.judge(&done),
                     () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.close(),
-                    _ = ticks.tick() => self.keep(),
+                    // The stream is read first, so what waits to be read is in pieces.
+                    _ = ticks.tick() => self.tick(pieces.is_empty()),
                 }
             }
         };
@@ -96,10 +101,9 @@ impl EventExport {
     fn take(&mut self, piece: Piece) {
         match piece {
             Piece::Opened => {
-                let until_ns = now_ns();
-                if let Some(since_ns) = self.progress.open(until_ns) {
+                if let Some(gap) = self.progress.open(now_ns()) {
                     self.count(Count::Gaps, 1);
-                    self.pending.add_gap(Gap { since_ns, until_ns });
+                    self.pending.add_gap(gap);
                     self.wait();
                     log::warn!("the export of events has a gap, since there was no stream of events");
                 }
@@ -122,12 +126,11 @@ impl EventExport {
     fn add(&mut self, line: &[u8], observed_ns: u64) {
         match record::read(line, observed_ns) {
             Ok(read) => {
-                match read.loss {
-                    Some(loss) => self.count(Count::Lost, loss.count),
-                    None => {
-                        self.count(Count::Read, 1);
-                        self.progress.read(read.record.time_unix_nano);
-                    }
+                if let Some(loss) = read.loss {
+                    self.count(Count::Lost, loss.count);
+                } else {
+                    self.count(Count::Read, 1);
+                    self.progress.read(read.record.time_unix_nano);
                 }
                 self.batch.add(read.record, read.loss);
             }
@@ -157,7 +160,7 @@ impl EventExport {
         if batch.is_empty() && told.is_empty() {
             return;
         }
-        let (request, note) = batch.close(told, self.progress.complete_ns(), &self.resource);
+        let (request, note) = batch.close(told, self.progress.read_ns(), &self.resource);
         for note in self.delivery.push(request.into(), note) {
             self.drop(&note, "away for too long");
         }
@@ -178,13 +181,13 @@ impl EventExport {
     }
 
     /// Acts on a request that is done.
-    fn judge(&mut self, done: Done<Note>) {
+    fn judge(&mut self, done: &Done<Note>) {
         match done {
             Done::Arrived { note, rejected } => {
                 self.is_refused = false;
                 let events = note.events.map_or(0, |events| events.count);
-                // A collector that does not want a record of a loss does not make events of it.
-                let rejected = rejected.min(events);
+                // Records of losses may be among the rejected ones, and are no events.
+                let rejected = events.min(*rejected);
                 self.count(Count::Rejected, rejected);
                 self.count(Count::Exported, events - rejected);
                 if !self.is_untold() {
@@ -193,7 +196,7 @@ impl EventExport {
             }
             Done::Refused(note) => {
                 self.is_refused = true;
-                self.drop(&note, "refusing them");
+                self.drop(note, "refusing them");
             }
         }
         if !self.pending.is_empty() && !self.is_refused {
@@ -207,20 +210,30 @@ impl EventExport {
         !self.pending.is_empty() || self.batch.tells() || notes.any(|note| !note.told.is_empty())
     }
 
+    /// `is_idle`: nothing waits to be read.
+    fn tick(&mut self, is_idle: bool) {
+        if is_idle {
+            self.progress.rest();
+            if self.delivery.queue().len() == 0 && self.batch.is_empty() && self.pending.is_empty() {
+                self.progress.arrive(self.progress.read_ns());
+            }
+        }
+        if self.kept_at.elapsed() >= KEEP {
+            self.keep();
+        }
+    }
+
     /// Tells the back how far the export came.
     fn keep(&mut self) {
-        if self.delivery.queue().len() == 0 && self.batch.is_empty() && self.pending.is_empty() {
-            self.progress.arrive(self.progress.complete_ns());
-        }
+        self.kept_at = Instant::now();
         let state = self.progress.state();
         if state == self.kept {
             return;
         }
         self.kept = state;
         if let Some(line) = state.and_then(|state| serde_json::to_string(&state).ok()) {
-            let mut out = io::stdout().lock();
             // Without the back, this process ends.
-            let _ = out.write_all((line + "\n").as_bytes()).and_then(|()| out.flush());
+            let _ = stdout::print_part((line + "\n").as_bytes());
         }
     }
 }

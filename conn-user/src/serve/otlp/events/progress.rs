@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::host::clock;
+use crate::serve::otlp::events::batch::Gap;
 
 /// An event is read at the latest so long after it happened, unless many are read. Events come in order but for so long.
 const LAG: Duration = Duration::from_secs(1);
@@ -35,14 +36,14 @@ impl Progress {
         Self { arrived: state, read_ns, is_open: false, last: Instant::now() }
     }
 
-    /// A stream begins. Returns since when events may be missing; none if this is the first one.
-    pub(crate) fn open(&mut self, now_ns: u64) -> Option<Option<u64>> {
-        let since = self.arrived.map(|_| self.read_ns);
+    /// A stream begins. Returns what may be missing before; none if this is the first one.
+    pub(crate) fn open(&mut self, now_ns: u64) -> Option<Gap> {
+        let gap = self.arrived.map(|_| Gap { since_ns: self.read_ns, until_ns: now_ns });
         self.arrived.get_or_insert(State { complete_ns: Some(now_ns) });
         self.is_open = true;
         self.read_ns = Some(now_ns);
         self.last = Instant::now();
-        since
+        gap
     }
 
     /// An event was read.
@@ -51,18 +52,21 @@ impl Progress {
         self.last = Instant::now();
     }
 
+    /// No line waits to be read: without one for so long, none is on its way.
+    pub(crate) fn rest(&mut self) {
+        if self.is_open && self.last.elapsed() >= LAG {
+            self.read_ns = self.read_ns.max(Some(before(now_ns())));
+        }
+    }
+
     /// The stream has ended.
-    pub(crate) fn end(&mut self) {
-        self.read_ns = self.complete_ns();
+    pub(crate) const fn end(&mut self) {
         self.is_open = false;
     }
 
     /// Up to when all events were read.
-    pub(crate) fn complete_ns(&self) -> Option<u64> {
-        // Without a line for so long, none is on its way.
-        let is_quiet = self.is_open && self.last.elapsed() >= LAG;
-        let now = is_quiet.then(|| before(now_ns()));
-        self.read_ns.max(now)
+    pub(crate) const fn read_ns(&self) -> Option<u64> {
+        self.read_ns
     }
 
     /// What was read up to then has arrived.
@@ -99,27 +103,31 @@ mod tests {
         assert_eq!(first.open(5 * SECOND), None);
         first.read(9 * SECOND);
         first.end();
-        assert_eq!(first.open(20 * SECOND), Some(Some(8 * SECOND)));
+        let gap = |since_ns, until_ns| Some(Gap { since_ns, until_ns });
+        assert_eq!(first.open(20 * SECOND), gap(Some(8 * SECOND), 20 * SECOND));
         // What has not arrived is missing for the next export.
         assert_eq!(first.state(), Some(State { complete_ns: Some(5 * SECOND) }));
         first.arrive(Some(7 * SECOND));
         let mut next = Progress::after(first.state());
-        assert_eq!(next.open(30 * SECOND), Some(Some(7 * SECOND)));
+        assert_eq!(next.open(30 * SECOND), gap(Some(7 * SECOND), 30 * SECOND));
         let mut unknown = Progress::after(Some(State::default()));
-        assert_eq!(unknown.open(SECOND), Some(None));
+        assert_eq!(unknown.open(SECOND), gap(None, SECOND));
     }
 
     #[test]
     fn a_quiet_stream_is_complete() {
         let mut quiet = Progress::after(None);
         quiet.open(SECOND);
-        assert_eq!(quiet.complete_ns(), Some(SECOND));
+        quiet.rest();
+        assert_eq!(quiet.read_ns(), Some(SECOND));
         let Some(last) = Instant::now().checked_sub(LAG) else { return };
         quiet.last = last;
-        assert!(quiet.complete_ns().unwrap() > now_ns() - 2 * SECOND);
+        quiet.rest();
+        let end = quiet.read_ns();
+        assert!(end > Some(now_ns() - 2 * SECOND), "{end:?}");
         quiet.end();
-        let end = quiet.complete_ns();
-        quiet.last = last - LAG;
-        assert_eq!(quiet.complete_ns(), end);
+        quiet.last = last;
+        quiet.rest();
+        assert_eq!(quiet.read_ns(), end);
     }
 }
