@@ -24,6 +24,8 @@ const PIECES: usize = 16;
 const TICK: Duration = Duration::from_secs(2);
 /// How often the back is told how far the export came.
 const KEEP: Duration = Duration::from_secs(10);
+/// The shortest time between two lines of the log about dropped events.
+const SAY: Duration = Duration::from_secs(10);
 
 /// The export.
 #[derive(Debug)]
@@ -43,6 +45,9 @@ pub(crate) struct EventExport {
     /// What the back knows of it.
     kept: Option<State>,
     kept_at: Instant,
+    /// Dropped events that the log does not have yet, and when it got the last ones.
+    unsaid: u64,
+    said_at: Option<Instant>,
 }
 
 impl EventExport {
@@ -66,6 +71,8 @@ impl EventExport {
             progress: Progress::after(state),
             kept: state,
             kept_at: Instant::now(),
+            unsaid: 0,
+            said_at: None,
         }
     }
 
@@ -162,22 +169,32 @@ impl EventExport {
         }
         let (request, note) = batch.close(told, self.progress.read_ns(), &self.resource);
         for note in self.delivery.push(request.into(), note) {
-            self.drop(&note, "away for too long");
+            self.drop(&note);
         }
     }
 
     /// Counts a request that never arrives, for the next one to tell.
-    fn drop(&mut self, note: &Note, why: &str) {
+    fn drop(&mut self, note: &Note) {
         self.pending.take_back(note);
         let dropped = note.events.map_or(0, |events| events.count);
-        if dropped > 0 {
-            self.count(Count::Dropped, dropped);
-            log::warn!(
-                "{dropped} events dropped, {} in all: {} is {why}",
-                self.counts.get().of(Count::Dropped),
-                self.delivery.url()
-            );
+        self.count(Count::Dropped, dropped);
+        self.unsaid += dropped;
+        self.say();
+    }
+
+    /// Logs how many events were dropped, now and then.
+    fn say(&mut self) {
+        if self.unsaid == 0 || self.said_at.is_some_and(|at| at.elapsed() < SAY) {
+            return;
         }
+        log::warn!(
+            "{} does not take events: {} dropped, {} in all",
+            self.delivery.url(),
+            self.unsaid,
+            self.counts.get().of(Count::Dropped)
+        );
+        self.unsaid = 0;
+        self.said_at = Some(Instant::now());
     }
 
     /// Acts on a request that is done.
@@ -196,7 +213,7 @@ impl EventExport {
             }
             Done::Refused(note) => {
                 self.is_refused = true;
-                self.drop(note, "refusing them");
+                self.drop(note);
             }
         }
         if !self.pending.is_empty() && !self.is_refused {
@@ -212,6 +229,7 @@ impl EventExport {
 
     /// `is_idle`: nothing waits to be read.
     fn tick(&mut self, is_idle: bool) {
+        self.say();
         if is_idle {
             self.progress.rest();
             if self.delivery.queue().len() == 0 && self.batch.is_empty() && self.pending.is_empty() {
