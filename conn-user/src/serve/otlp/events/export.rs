@@ -107,6 +107,7 @@ impl EventExport {
 
     fn take(&mut self, piece: Piece) {
         match piece {
+            Piece::Lacking => self.progress.lack(now_ns()),
             Piece::Opened => {
                 if let Some(gap) = self.progress.open(now_ns()) {
                     self.count(Count::Gaps, 1);

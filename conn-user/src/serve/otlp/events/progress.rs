@@ -36,6 +36,14 @@ impl Progress {
         Self { arrived: state, read_ns, is_open: false, last: Instant::now() }
     }
 
+    /// There should be a stream, and there is none.
+    pub(crate) fn lack(&mut self, now_ns: u64) {
+        if self.arrived.is_none() {
+            self.arrived = Some(State { complete_ns: Some(now_ns) });
+            self.read_ns = Some(now_ns);
+        }
+    }
+
     /// A stream begins. Returns what may be missing before; none if this is the first one.
     pub(crate) fn open(&mut self, now_ns: u64) -> Option<Gap> {
         let gap = self.arrived.map(|_| Gap { since_ns: self.read_ns, until_ns: now_ns });
@@ -110,6 +118,10 @@ mod tests {
         first.arrive(Some(7 * SECOND));
         let mut next = Progress::after(first.state());
         assert_eq!(next.open(30 * SECOND), gap(Some(7 * SECOND), 30 * SECOND));
+        let mut late = Progress::after(None);
+        late.lack(3 * SECOND);
+        late.lack(4 * SECOND);
+        assert_eq!(late.open(9 * SECOND), gap(Some(3 * SECOND), 9 * SECOND));
         let mut unknown = Progress::after(Some(State::default()));
         assert_eq!(unknown.open(SECOND), gap(None, SECOND));
     }

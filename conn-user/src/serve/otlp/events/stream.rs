@@ -21,6 +21,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// What becomes of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
+    /// It cannot be opened.
+    Lacking,
     /// What happens from now on is in it.
     Opened,
     /// Whole lines.
@@ -52,6 +54,9 @@ pub(crate) async fn run(socket: &Path, query: &str, pieces: mpsc::Sender<Piece>)
                     log::warn!("no stream of events to export: {text}");
                 }
                 complaint = Some(text);
+                if pieces.send(Piece::Lacking).await.is_err() {
+                    return;
+                }
             }
         }
         sleep(jittered(pause)).await;
