@@ -31,6 +31,7 @@ mod live {
     mod filter_sets;
     mod filter_ss;
     mod filter_words;
+    mod fleet;
     mod format;
     mod forwarded;
     mod hook_matrix;

@@ -10,8 +10,12 @@ use anyhow::Result;
 use crate::command;
 use crate::toolchain::Places;
 
-/// The packages, with their versions: both ends of a QUIC connection, the messages of OTLP, and a collector of them.
-const PACKAGES: [&str; 3] = ["aioquic==1.2.0", "opentelemetry-proto==1.45.2", "rotel==0.0.1a15"];
+/// The packages, with their versions: both ends of a QUIC connection, the messages of OTLP, a collector of them, the language
+/// of Vector's transforms, and YAML.
+const PACKAGES: [&str; 5] =
+    ["aioquic==1.2.0", "opentelemetry-proto==1.45.2", "rotel==0.0.1a15", "pyVRL==0.0.2", "PyYAML==6.0.4"];
+/// A package without those that it names: the engine of ClickHouse (180 MB to fetch) needs pandas for data frames only.
+const ALONE: &str = "chdb-core==26.9.0";
 /// The variable with the path of the interpreter, for the tests.
 const VARIABLE: &str = "CONNTRACE_TEST_PYTHON";
 
@@ -21,12 +25,12 @@ pub(crate) fn ensure() -> Option<(&'static str, PathBuf)> {
     if let Some(chosen) = env::var_os(VARIABLE) {
         return Some((VARIABLE, chosen.into()));
     }
-    let root = Places::here().cache.join(format!("python-{}", PACKAGES.join("-")));
+    let root = Places::here().cache.join(format!("python-{}-{ALONE}", PACKAGES.join("-")));
     let python = root.join("bin/python");
     if !is_complete(&python)
         && let Err(error) = make(&root, &python)
     {
-        eprintln!("note: tests that need {} will not run: {error:#}", PACKAGES.join(" "));
+        eprintln!("note: tests that need {} {ALONE} will not run: {error:#}", PACKAGES.join(" "));
         return None;
     }
     Some((VARIABLE, python))
@@ -35,14 +39,14 @@ pub(crate) fn ensure() -> Option<(&'static str, PathBuf)> {
 fn is_complete(python: &Path) -> bool {
     let mut import = Command::new(python);
     import
-        .args(["-c", "import aioquic.asyncio, opentelemetry.proto, rotel"])
+        .args(["-c", "import aioquic.asyncio, opentelemetry.proto, rotel, pyvrl, yaml, chdb"])
         .stdin(Stdio::null())
         .stderr(Stdio::null());
     import.status().is_ok_and(|status| status.success())
 }
 
 fn make(root: &Path, python: &Path) -> Result<()> {
-    eprintln!("Installing {} into {} (once)", PACKAGES.join(" "), root.display());
+    eprintln!("Installing {} {ALONE} into {} (once)", PACKAGES.join(" "), root.display());
     // What an interrupted run has left.
     if root.exists() {
         fs::remove_dir_all(root)?;
@@ -50,7 +54,10 @@ fn make(root: &Path, python: &Path) -> Result<()> {
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(root);
     command::run(command::quiet(&mut venv))?;
-    let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-    command::run(command::quiet(&mut pip))
+    for what in [&PACKAGES[..], &["--no-deps", ALONE]] {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(what);
+        command::run(command::quiet(&mut pip))?;
+    }
+    Ok(())
 }

@@ -1,0 +1,154 @@
+//! The packaged files of a fleet: the collectors' configurations, and the events of hosts in the engine of ClickHouse.
+
+use conn_tests::{
+    daemon::Daemon,
+    flood::{self, Flood},
+    harness::{Outcome, Skip},
+    host::Host,
+    needs_tracing,
+    netns::NetNs,
+    port::Port,
+    tracer::{Setup, Tracer},
+};
+use answers::{Lines, Truth};
+use macro_rules_attribute::apply;
+use scene::{ABANDONED, CALLS, CRON, REFUSED, SCANNED, SHOP, Scene, THEN};
+use serde_json::{Value, json};
+use std::{
+    cell::Cell,
+    env,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+mod answers;
+mod scene;
+
+/// The variable with the interpreter that has these packages, see `cargo xtask test`.
+const PYTHON: &str = "CONNTRACE_TEST_PYTHON";
+const PACKAGES: &str = "chdb, pyvrl, yaml";
+/// The engines.
+const ENGINES: &str = include_str!("fleet.py");
+/// The names of the hosts: of the clients, of the servers, and of one with losses.
+const WEB: &str = "web-1";
+const DB: &str = "db-1";
+const EDGE: &str = "edge-1";
+
+fn packaging() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"))
+}
+
+/// What the engines print, given this.
+fn engines(job: &str, packaging: &Path, input: &Value) -> Result<Value, Skip> {
+    let skip = || Skip(format!("{PYTHON} names no interpreter with {PACKAGES}; cargo xtask test makes one"));
+    let python = env::var_os(PYTHON).ok_or_else(skip)?;
+    let mut import = Command::new(&python);
+    let import = import.args(["-c", &format!("import {PACKAGES}")]).stderr(Stdio::null()).status();
+    if !import.is_ok_and(|status| status.success()) {
+        return Err(skip());
+    }
+    let mut command = Command::new(python);
+    command.args(["-c", ENGINES]).arg(packaging).arg(job).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It reads all before it prints.
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{job}: {}", output.status);
+    Ok(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The streams of one host.
+struct Streams {
+    json: Tracer,
+    otel: Tracer,
+}
+
+impl Streams {
+    /// Vector's command, by a user without privileges, and a stream of records for the collector.
+    fn of(ns: &NetNs, daemon: &Daemon, command: &[String]) -> Self {
+        let asked = command.iter().map(|word| if word == "--daemon" { daemon.option() } else { word.clone() });
+        let json = Setup::new(asked).arguments(["--netns", "."]).unprivileged();
+        let otel = ["events", "-e", "ALL,ATTEMPT", "-o", "json-otel", "--netns", ".", "--local"];
+        ns.run(|| Self { json: json.start(), otel: Tracer::start(otel) })
+    }
+
+    /// The lines, once this many connections have begun and ended in both.
+    fn end(self, begun: u64, ended: u64) -> [Vec<String>; 2] {
+        for (stream, [new, destroy]) in [
+            (&self.json, ["\"event\":\"new\"", "\"event\":\"destroy\""]),
+            (&self.otel, ["connection.new\"", "connection.destroy\""]),
+        ] {
+            let seen = [Cell::new(0), Cell::new(0)];
+            stream.await_stdout("all connections", |line| {
+                for (word, seen) in [new, destroy].iter().zip(&seen) {
+                    seen.set(seen.get() + u64::from(line.contains(word)));
+                }
+                seen.each_ref().map(Cell::get) == [begun, ended]
+            });
+        }
+        [self.json, self.otel].map(|stream| stream.stop().stdout)
+    }
+}
+
+/// Lines about losses of a stream whose ring is too small, in both formats. How many events they count.
+fn losses(port: &Port) -> [(Vec<String>, u64); 2] {
+    let start = |format| Tracer::start(["-b", "4K", "-o", format, "--dport", &port.to_string()]);
+    let tracers = [start("json"), start("json-otel")];
+    let flood = Flood::new(port.number(), u64::MAX, flood::Ending::Mixed).start();
+    for tracer in &tracers {
+        tracer.await_stderr("a line about lost events", |line| line.contains("events were lost"));
+    }
+    flood.stop();
+    tracers.map(|tracer| {
+        let ended = tracer.stop();
+        let account = ended.stderr.lines().find(|line| line.contains("produced ")).expect("an account");
+        let digits = account.split_once("lost ").unwrap().1;
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+        // The other lines would be in each answer.
+        let is_loss = |line: &String| line.contains("\"lost\"") || line.contains("conntrace.los");
+        (ended.stdout.into_iter().filter(is_loss).collect(), digits.parse().unwrap())
+    })
+}
+
+/// The sum of a field of all lines that have it.
+fn retransmits(lines: &[String], field: fn(&Value) -> &Value) -> u64 {
+    let of = |line: &String| field(&serde_json::from_str(line).unwrap()).as_u64();
+    lines.iter().filter_map(of).sum()
+}
+
+#[apply(needs_tracing)]
+fn ten_questions_have_true_answers(_: &Host) -> Outcome {
+    let checked = engines("check", packaging(), &Value::Null)?;
+    let command: Vec<String> = serde_json::from_value(checked["command"].clone()).unwrap();
+    assert_eq!(command[0], "/usr/bin/conntrace");
+    let (scene, daemon) = (Scene::new(), Daemon::start());
+    let [web, db] = [&scene.web, &scene.db].map(|ns| Streams::of(ns, &daemon, &command[1..]));
+    let since = SystemTime::now();
+    let known = scene.traffic();
+    let ended_in = SHOP + CRON + THEN + CALLS + 1;
+    let ended_out = ended_in + REFUSED + ABANDONED + u64::from(SCANNED);
+    let [web_json, web_otel] = web.end(ended_out + 1, ended_out);
+    let [db_json, db_otel] = db.end(ended_in + 1, ended_in);
+    let seen = Instant::now();
+    let [(lost_json, lost), (lost_otel, lost_in_otel)] = losses(&Port::claim());
+    let gaps = [lost_json.len(), lost_otel.len()];
+    let input = json!({
+        "json": {WEB: web_json, DB: db_json, EDGE: lost_json},
+        "otel": {WEB: web_otel, DB: db_otel, EDGE: lost_otel},
+    });
+    let lines = (web_json.len() + db_json.len() + gaps[0]) as u64;
+    let answered = engines("answers", packaging(), &input)?;
+
+    // A batch that came twice is there once. An id beyond the integers of Vector is there.
+    assert_eq!(answered["stored"]["rows"], lines);
+    assert_eq!(answered["large"], json!([{"id": u64::MAX, "time_ns": 1_767_323_045_000_000_006_u64}]));
+    let minutes = [since, SystemTime::now()].map(|time| time.duration_since(UNIX_EPOCH).unwrap().as_secs() / 60);
+    let truth = Truth { known: &known, ips: [scene.web_ip, scene.db_ip], seen, minutes };
+    let again = retransmits(&web_json, |line| &line["retransmits"]);
+    truth.check(&answered["json"], &Lines { lost, gaps: gaps[0], again });
+    let again = retransmits(&web_otel, |line| &line["Attributes"]["conntrace.retransmits"]);
+    truth.check(&answered["otel"], &Lines { lost: lost_in_otel, gaps: gaps[1], again });
+    Ok(())
+}
