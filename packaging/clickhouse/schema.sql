@@ -8,11 +8,11 @@ CREATE TABLE IF NOT EXISTS conntrace.events
 (
     -- The line has no host: the collector adds it.
     host LowCardinality(String),
-    -- new, update, destroy, attempt, listen, closed, open; lost for a loss.
+    -- new, update, destroy, attempt, listen, closed, open; lost for a loss, and by OTLP gap for a time without a stream.
     event LowCardinality(String),
     time DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
     time_ns UInt64 ALIAS toUInt64(toUnixTimestamp64Nano(time)),
-    id Nullable(UInt64),
+    id Nullable(UInt64) CODEC(Delta(8), ZSTD(1)),
     direction LowCardinality(Nullable(String)),
     family LowCardinality(String),
     protocol LowCardinality(Nullable(String)),
@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS conntrace.events
     thread_hex String,
     process_start_ns Nullable(UInt64),
     schema UInt8,
-    -- Of a loss: how many events, and between which times.
+    -- Of a loss: how many events. Of a loss or a gap: between which times; 0 is unknown.
     lost UInt64,
     since_ns UInt64,
     until_ns UInt64
@@ -178,7 +178,7 @@ SELECT
     number('conntrace.dropped') AS dropped,
     1 AS schema,
     toUInt64OrZero(a['conntrace.loss.count']) AS lost,
-    toUInt64OrZero(a['conntrace.loss.since']) AS since_ns,
-    toUInt64OrZero(a['conntrace.loss.until']) AS until_ns
+    toUInt64OrZero(a['conntrace.loss.since']) + toUInt64OrZero(a['conntrace.gap.since']) AS since_ns,
+    toUInt64OrZero(a['conntrace.loss.until']) + toUInt64OrZero(a['conntrace.gap.until']) AS until_ns
 FROM conntrace.otel_logs
 WHERE startsWith(EventName, 'conntrace.');

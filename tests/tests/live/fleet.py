@@ -151,6 +151,36 @@ def vector_mistakes(name, config):
             yield f"{name}: the secret {key} is not explained"
 
 
+def manifest_mistakes(name):
+    """The volumes and the variables of each pod, and what the pods name of each other."""
+    objects = list(yaml.safe_load_all((PACKAGING / name).read_text()))
+    made = {thing["metadata"]["name"] for thing in objects if thing["kind"] == "ConfigMap"}
+    # Others are made as the comment says.
+    made |= set(re.findall(r"create configmap (\S+)", head(name)))
+    for thing in objects:
+        if thing["kind"] != "DaemonSet":
+            continue
+        pod = thing["spec"]["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        for volume in pod["volumes"]:
+            if "configMap" in volume and volume["configMap"]["name"] not in made:
+                yield f"{name}: no such ConfigMap: {volume['configMap']['name']}"
+        if thing["spec"]["selector"]["matchLabels"] != thing["spec"]["template"]["metadata"]["labels"]:
+            yield f"{name}: the selector does not select the pods"
+        for container in pod["containers"]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            yield from (f"{name}: {volume} is no volume" for volume in mounted - volumes)
+            yield from (f"{name}: the volume {volume} is not mounted" for volume in volumes - mounted)
+            if container["securityContext"]["capabilities"]["drop"] != ["ALL"]:
+                yield f"{name}: capabilities are kept"
+            # $(NAME) means a variable that is defined before.
+            known = set()
+            for variable in container["env"]:
+                for used in set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) - known:
+                    yield f"{name}: {variable['name']}: {used} is not defined before"
+                known.add(variable["name"])
+
+
 def check():
     collectors = {name: load(name) for name in ("otel/agent.yaml", "otel/gateway.yaml")}
     vector = load("vector/vector.yaml")
@@ -160,7 +190,11 @@ def check():
     made = f"CREATE TABLE IF NOT EXISTS {clickhouse['database']}.{clickhouse['logs_table_name']}\n"
     if made not in (PACKAGING / "clickhouse/schema.sql").read_text():
         mistakes.append("otel/gateway.yaml: the schema does not make the table")
-    print(json.dumps({"mistakes": mistakes, "command": vector["sources"]["events"]["command"]}))
+    manifests = ("container/daemonset.yaml", "otel/daemonset.yaml")
+    mistakes += [mistake for name in manifests for mistake in manifest_mistakes(name)]
+    objects = {thing["kind"]: thing for thing in yaml.safe_load_all((PACKAGING / manifests[0]).read_text())}
+    command = vector["sources"]["events"]["command"]
+    print(json.dumps({"mistakes": mistakes, "command": command, "toml": objects["ConfigMap"]["data"]["conntrace.toml"]}))
 
 
 {"answers": answers, "check": check}[sys.argv[2]]()

@@ -22,7 +22,8 @@ pub(super) struct Truth<'a> {
 pub(super) struct Lines {
     /// How many events were lost, by the account of the stream.
     pub(super) lost: u64,
-    /// Lines about losses.
+    /// Lines about losses, and about gaps.
+    pub(super) losses: usize,
     pub(super) gaps: usize,
     /// Segments that the clients' host sent again: the sum of its lines.
     pub(super) again: u64,
@@ -53,7 +54,8 @@ impl Truth<'_> {
         self.minutes(&answers[5]);
         self.again(&answers[7], lines);
         let losses = answers[8].as_array().unwrap();
-        assert_rows(&answers[8], &["host", "events", "gaps"], [json!([EDGE, lines.lost, lines.gaps])]);
+        let expected = json!([EDGE, lines.lost, lines.losses, lines.gaps]);
+        assert_rows(&answers[8], &["host", "events", "losses", "gaps"], [expected]);
         assert!(losses[0]["since"].as_str() <= losses[0]["until"].as_str(), "{losses:?}");
         self.lifetimes(&answers[9]);
     }
@@ -88,7 +90,8 @@ impl Truth<'_> {
     }
 
     fn opened(&self, most: &Value, first: &Value) {
-        let expected = self.by_process().into_iter().map(|(port, comm, count)| json!([port, WEB, comm, count]));
+        let expected =
+            self.by_process().into_iter().map(|(port, comm, count)| json!([port, WEB, comm, count]));
         assert_rows(most, &["dport", "host", "comm", "opened"], expected);
         // In the order of the statement: the busiest of a port is the first.
         let of_port = |row: &&Value| row["dport"] == self.known.served;
@@ -122,7 +125,9 @@ impl Truth<'_> {
         assert!(rows.len() == 20 && rows.is_sorted_by(|one, next| seconds(one) >= seconds(next)), "{rows:?}");
         let [earliest, latest] = self.known.opened;
         let bounds = [(self.seen - latest).as_secs_f64() - 0.001, earliest.elapsed().as_secs_f64() + 0.001];
-        for (row, (port, ended)) in rows.iter().zip([(self.known.open, 0), (self.known.open, 0), (self.known.calls, 1)]) {
+        for (row, (port, ended)) in
+            rows.iter().zip([(self.known.open, 0), (self.known.open, 0), (self.known.calls, 1)])
+        {
             assert_eq!((&row["service_port"], &row["ended"]), (&port.into(), &ended.into()), "{rows:?}");
             assert!(ended == 1 || (bounds[0]..bounds[1]).contains(&seconds(row)), "{bounds:?}: {row}");
         }
@@ -175,7 +180,8 @@ impl Truth<'_> {
         assert_rows(answer, &["host", "dport", "ended"], expected);
         let calls = |row: &&Value| row["dport"] == self.known.calls;
         let row = answer.as_array().unwrap().iter().find(calls).unwrap();
-        let [p50, p90, p99, longest] = ["p50", "p90", "p99", "longest"].map(|name| row[name].as_f64().unwrap());
+        let [p50, p90, p99, longest] =
+            ["p50", "p90", "p99", "longest"].map(|name| row[name].as_f64().unwrap());
         assert!(p50 <= p90 && p90 <= p99 && p99 <= longest, "{row}");
         // One call lived as long as all else took; the two others are shorter than what was left.
         let (begun, least) = self.known.lived[0];

@@ -93,9 +93,9 @@ impl Scene {
     /// A process of this name opens connections, which the server closes.
     fn opened_by(&self, name: &str, server: &Server, count: u64) {
         let address = server.address;
-        let process = self.web.run(|| {
-            Process::run(name, &[], || (0..count).for_each(|_| await_end(&connect(address))))
-        });
+        let process = self
+            .web
+            .run(|| Process::run(name, &[], || (0..count).for_each(|_| await_end(&connect(address)))));
         (0..count).for_each(|_| drop(server.accept()));
         process.join();
     }
