@@ -22,7 +22,7 @@ const PLACES: [(&str, &str); 5] = [
 ];
 
 /// The files of the service, and those for programs that ask it: below `packaging`, and in the package.
-const SERVICE: [(&str, &str); 12] = [
+const SERVICE: [(&str, &str); 18] = [
     ("conntrace.service", "usr/lib/systemd/system/conntrace.service"),
     ("conntrace.socket", "usr/lib/systemd/system/conntrace.socket"),
     ("sysusers.conf", "usr/lib/sysusers.d/conntrace.conf"),
@@ -35,6 +35,12 @@ const SERVICE: [(&str, &str); 12] = [
     ("prometheus/rules.test.yml", "usr/share/doc/conntrace/prometheus/rules.test.yml"),
     ("grafana/host.json", "usr/share/doc/conntrace/grafana/host.json"),
     ("grafana/fleet.json", "usr/share/doc/conntrace/grafana/fleet.json"),
+    ("clickhouse/schema.sql", "usr/share/doc/conntrace/clickhouse/schema.sql"),
+    ("clickhouse/questions.sql", "usr/share/doc/conntrace/clickhouse/questions.sql"),
+    ("otel/agent.yaml", "usr/share/doc/conntrace/otel/agent.yaml"),
+    ("otel/gateway.yaml", "usr/share/doc/conntrace/otel/gateway.yaml"),
+    ("otel/daemonset.yaml", "usr/share/doc/conntrace/otel/daemonset.yaml"),
+    ("vector/vector.yaml", "usr/share/doc/conntrace/vector/vector.yaml"),
 ];
 /// A program beside them.
 const PLUGIN: (&str, &str) = ("munin/conntrace_", "usr/share/munin/plugins/conntrace_");
