@@ -14,7 +14,7 @@ use crate::toolchain::Places;
 /// of Vector's transforms, and YAML.
 const PACKAGES: [&str; 5] =
     ["aioquic==1.2.0", "opentelemetry-proto==1.45.2", "rotel==0.0.1a15", "pyVRL==0.0.2", "PyYAML==6.0.4"];
-/// A package without those that it names: the engine of ClickHouse (180 MB to fetch) needs pandas for data frames only.
+/// A package without those that it names: the engine of `ClickHouse` (180 MB to fetch) needs pandas for data frames only.
 const ALONE: &str = "chdb-core==26.9.0";
 /// The variable with the path of the interpreter, for the tests.
 const VARIABLE: &str = "CONNTRACE_TEST_PYTHON";

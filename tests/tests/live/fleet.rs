@@ -1,4 +1,4 @@
-//! The packaged files of a fleet: the collectors' configurations, and the events of hosts in the engine of ClickHouse.
+//! The packaged files of a fleet: the collectors' configurations, and the events of hosts in the engine of `ClickHouse`.
 
 use answers::{Lines, Truth};
 use conn_tests::{

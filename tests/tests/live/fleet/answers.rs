@@ -31,7 +31,7 @@ pub(super) struct Lines {
 
 /// The rows, as texts of these columns.
 fn rows(answer: &Value, columns: &[&str]) -> Vec<String> {
-    let row = |row: &Value| Value::from_iter(columns.iter().map(|column| row[column].clone())).to_string();
+    let row = |row: &Value| columns.iter().map(|column| row[column].clone()).collect::<Value>().to_string();
     answer.as_array().unwrap().iter().map(row).collect()
 }
 
@@ -65,8 +65,8 @@ impl Truth<'_> {
         let known = self.known;
         let own = known.own.as_str();
         let mut rows = vec![
-            (known.served, "shop", SHOP),
-            (known.served, "cron", CRON),
+            (known.busy, "shop", SHOP),
+            (known.busy, "cron", CRON),
             (known.calls, own, CALLS),
             (known.failing, own, REFUSED + THEN),
             (known.deaf, own, ABANDONED),
@@ -81,7 +81,7 @@ impl Truth<'_> {
     fn by_service(&self) -> [(u16, u64, u64); 5] {
         let known = self.known;
         [
-            (known.served, SHOP + CRON, SHOP + CRON),
+            (known.busy, SHOP + CRON, SHOP + CRON),
             (known.calls, CALLS, CALLS),
             (known.failing, THEN, THEN),
             (known.open, 1, 0),
@@ -94,7 +94,7 @@ impl Truth<'_> {
             self.by_process().into_iter().map(|(port, comm, count)| json!([port, WEB, comm, count]));
         assert_rows(most, &["dport", "host", "comm", "opened"], expected);
         // In the order of the statement: the busiest of a port is the first.
-        let of_port = |row: &&Value| row["dport"] == self.known.served;
+        let of_port = |row: &&Value| row["dport"] == self.known.busy;
         let names: Vec<_> = most.as_array().unwrap().iter().filter(of_port).map(|row| &row["comm"]).collect();
         assert_eq!(names, ["shop", "cron"]);
         // What `shop` did was there before.
@@ -105,16 +105,16 @@ impl Truth<'_> {
 
     fn failed(&self, answer: &Value) {
         let known = self.known;
-        let row = |port: u16, reason: &str, failures: u64, share: f64| {
-            // A whole number is printed as one.
-            let share = if share == 1.0 { json!(1) } else { json!(share) };
+        let row = |port: u16, reason: &str, failures: u64, share: Value| {
             json!([self.ips[1], port, reason, failures, share])
         };
+        // A whole number is printed as one.
+        let share = json!(REFUSED as f64 / (REFUSED + THEN) as f64);
         let mut expected = vec![
-            row(known.failing, "refused", REFUSED, REFUSED as f64 / (REFUSED + THEN) as f64),
-            row(known.deaf, "abandoned", ABANDONED, 1.0),
+            row(known.failing, "refused", REFUSED, share),
+            row(known.deaf, "abandoned", ABANDONED, json!(1)),
         ];
-        expected.extend(known.scanned.iter().map(|&port| row(port, "refused", 1, 1.0)));
+        expected.extend(known.scanned.iter().map(|&port| row(port, "refused", 1, json!(1))));
         assert_rows(answer, &["service", "dport", "reason", "failures", "share"], expected);
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Scene {
 pub(super) struct Known {
     /// The name of this process.
     pub(super) own: String,
-    pub(super) served: u16,
+    pub(super) busy: u16,
     pub(super) calls: u16,
     pub(super) failing: u16,
     pub(super) deaf: u16,
@@ -103,21 +103,21 @@ impl Scene {
     /// Makes the connections. All but one have ended when this returns.
     pub(super) fn traffic(&self) -> Known {
         let ports = Port::block(6 + SCANNED);
-        let [served, calls, failing, deaf, open, lossy] = [0, 1, 2, 3, 4, 5].map(|at| &ports[at]);
+        let [busy, calls, failing, deaf, open, lossy] = [0, 1, 2, 3, 4, 5].map(|at| &ports[at]);
         let before = Instant::now();
         let held = self.pair(&self.listen(open));
         let opened = [before, Instant::now()];
         let server = self.listen(calls);
         let mut again = 0;
         let mut lived = vec![self.call(&server, || {
-            again = self.short(served, failing, deaf, lossy, &ports[6..]);
+            again = self.short(busy, failing, deaf, lossy, &ports[6..]);
         })];
         lived.extend((1..CALLS).map(|_| self.call(&server, || ())));
 
         let number = Port::number;
         Known {
             own: crew::process_name(),
-            served: number(served),
+            busy: number(busy),
             calls: number(calls),
             failing: number(failing),
             deaf: number(deaf),
@@ -132,8 +132,8 @@ impl Scene {
     }
 
     /// All connections that live for a moment. How many segments were sent again.
-    fn short(&self, served: &Port, failing: &Port, deaf: &Port, lossy: &Port, scanned: &[Port]) -> u64 {
-        let server = self.listen(served);
+    fn short(&self, busy: &Port, failing: &Port, deaf: &Port, lossy: &Port, scanned: &[Port]) -> u64 {
+        let server = self.listen(busy);
         // Two processes of one name.
         self.opened_by("shop", &server, 5);
         self.opened_by("shop", &server, SHOP - 5);
@@ -146,7 +146,9 @@ impl Scene {
         let server = self.listen(failing);
         (0..THEN).for_each(|_| end(&self.pair(&server)));
         self.give_up(deaf.at(self.db_ip));
-        scanned.iter().for_each(|port| refuse(port, 1));
+        for port in scanned {
+            refuse(port, 1);
+        }
         self.lose(&self.listen(lossy))
     }
 
