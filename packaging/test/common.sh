@@ -37,6 +37,7 @@ expect_nothing_left() {
     files >/tmp/after
     diff /tmp/before /tmp/after || fail "the package leaves this behind"
     [ ! -e /sys/fs/bpf/conntrace ] || fail "pins are left"
+    [ ! -e /sys/fs/bpf/conntrace-streams ] || fail "pins of streams are left"
 }
 
 get() {

@@ -27,6 +27,7 @@ pub mod map;
 pub mod netns;
 pub mod pins;
 pub mod port;
+pub mod python;
 pub mod range;
 pub mod routed;
 pub mod sample;

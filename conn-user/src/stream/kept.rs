@@ -85,7 +85,7 @@ impl Kept {
         options: &Options,
     ) -> Result<(Session, Option<Keeping>, Start), Error> {
         let pins = PinSettings { root: self.point.clone(), transient: false };
-        let service = self.wait_for_pins(|| pin::open(host, options, &pins))?;
+        let service = wait_for_pins(|| pin::open(host, options, &pins))?;
         let goes_on = matches!(service.how, Opened::Replaced | Opened::TakenOver);
         let Service { session, how, pinned, .. } = service;
         let Some(pinned) = pinned else {
@@ -111,19 +111,15 @@ impl Kept {
         progress.begin(&standing(&start.accounting, lines, start.told, untold, left.standing.time_ns));
         Ok((session, Some(Keeping { progress, told: start.told, marked: 0, _pinned: pinned }), start))
     }
+}
 
-    /// Opens. The process that read the stream may not have ended yet.
-    fn wait_for_pins<T>(&self, open: impl Fn() -> Result<T, StartError>) -> Result<T, StartError> {
-        let deadline = Instant::now() + MAX_WAIT;
-        loop {
-            match open() {
-                Err(StartError::Pin(PinError::InUse { .. }))
-                    if self.from.is_some() && Instant::now() < deadline =>
-                {
-                    thread::sleep(PAUSE);
-                }
-                opened => return opened,
-            }
+/// Opens. The process that read the stream may not have ended yet, and the daemon looks now and then whether it has.
+fn wait_for_pins<T>(open: impl Fn() -> Result<T, StartError>) -> Result<T, StartError> {
+    let deadline = Instant::now() + MAX_WAIT;
+    loop {
+        match open() {
+            Err(StartError::Pin(PinError::InUse { .. })) if Instant::now() < deadline => thread::sleep(PAUSE),
+            opened => return opened,
         }
     }
 }

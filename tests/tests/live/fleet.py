@@ -99,8 +99,8 @@ def answers():
         for _ in range(2):
             database.insert("events", records, "date_time_input_format = 'best_effort', input_format_skip_unknown_fields = 1")
         stored = database.rows("SELECT count() AS rows, max(id) AS id FROM conntrace.events")[0]
-        # An id above 2^63, as after months of uptime.
-        large = by_vector("h", '{"event":"new","time":"2026-01-02T03:04:05.000000006Z","id":18446744073709551615}')
+        # An id above 2^63, as after months of uptime. Rows live for 30 days, so its time is far away.
+        large = by_vector("h", '{"event":"new","time":"2096-01-02T03:04:05.000000006Z","id":18446744073709551615}')
         by_json = database.answers()
         database.insert("events", [large], "date_time_input_format = 'best_effort'")
         large = database.rows("SELECT id, time_ns FROM conntrace.events WHERE host = 'h'")

@@ -9,6 +9,7 @@ use conn_tests::{
     needs_nothing, needs_tracing,
     netns::NetNs,
     port::Port,
+    python,
     tracer::{Setup, Tracer},
 };
 use macro_rules_attribute::apply;
@@ -27,8 +28,7 @@ use std::{
 mod answers;
 mod scene;
 
-/// The variable with the interpreter that has these packages, see `cargo xtask test`.
-const PYTHON: &str = "CONNTRACE_TEST_PYTHON";
+/// What the interpreter needs.
 const PACKAGES: &str = "chdb, pyvrl, yaml";
 /// The engines.
 const ENGINES: &str = include_str!("fleet.py");
@@ -43,14 +43,7 @@ fn packaging() -> &'static Path {
 
 /// What the engines print, given this.
 fn engines(job: &str, packaging: &Path, input: &Value) -> Result<Value, Skip> {
-    let skip = || Skip(format!("{PYTHON} names no interpreter with {PACKAGES}; cargo xtask test makes one"));
-    let python = env::var_os(PYTHON).ok_or_else(skip)?;
-    let mut import = Command::new(&python);
-    let import = import.args(["-c", &format!("import {PACKAGES}")]).stderr(Stdio::null()).status();
-    if !import.is_ok_and(|status| status.success()) {
-        return Err(skip());
-    }
-    let mut command = Command::new(python);
+    let mut command = Command::new(python::with(PACKAGES)?);
     command.args(["-c", ENGINES]).arg(packaging).arg(job).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // It reads all before it prints.
@@ -216,7 +209,7 @@ fn ten_questions_have_true_answers(_: &Host) -> Outcome {
     check_columns(&answered["columns"]);
     // A batch that came twice is there once. An id beyond the integers of Vector is there.
     assert_eq!(answered["stored"]["rows"], lines);
-    assert_eq!(answered["large"], json!([{"id": u64::MAX, "time_ns": 1_767_323_045_000_000_006_u64}]));
+    assert_eq!(answered["large"], json!([{"id": u64::MAX, "time_ns": 3_976_311_845_000_000_006_u64}]));
     let minutes =
         [since, SystemTime::now()].map(|time| time.duration_since(UNIX_EPOCH).unwrap().as_secs() / 60);
     let truth = Truth { known: &known, ips: [scene.web_ip, scene.db_ip], seen, minutes };

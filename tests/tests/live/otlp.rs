@@ -3,13 +3,14 @@
 mod events;
 mod sink;
 
-use self::sink::{Place, Sink, attribute, number, python};
+use self::sink::{Place, Sink, attribute, number};
 use conn_tests::{
     harness::Outcome,
     host::Host,
     needs_tracing,
     pins::{Pins, kill},
     port::Port,
+    python,
     tracer::Setup,
     traffic::close::{self, First},
 };
@@ -92,7 +93,7 @@ fn ports(port: &Port) -> String {
 
 #[apply(needs_tracing)]
 fn what_arrives_equals_the_ledger(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let mut sink = Sink::start(&python, &collector);
     let place = Place::new("equal", &collector, &ports(&port));
@@ -167,7 +168,7 @@ fn what_arrives_equals_the_ledger(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_collector_that_is_away_gets_what_waits_and_hears_what_does_not(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let place = Place::new("away", &collector, &ports(&port));
     let daemon = place.daemon();
@@ -212,7 +213,7 @@ fn a_collector_that_is_away_gets_what_waits_and_hears_what_does_not(_: &Host) ->
 
 #[apply(needs_tracing)]
 fn sums_go_on_over_a_killed_daemon_and_a_killed_export(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let sink = Sink::start(&python, &collector);
     let pins = Pins::new();
@@ -266,7 +267,7 @@ fn sums_go_on_over_a_killed_daemon_and_a_killed_export(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_real_collector_passes_on_what_the_ledger_has(_: &Host) -> Outcome {
-    let python = python("rotel, opentelemetry.proto")?;
+    let python = python::with("rotel, opentelemetry.proto")?;
     let (port, collector, grpc, behind) = (Port::claim(), Port::claim(), Port::claim(), Port::claim());
     let sink = Sink::start(&python, &behind);
     let place = Place::new("real", &collector, &ports(&port));

@@ -2,7 +2,7 @@
 
 use super::{
     metric, own,
-    sink::{Place, Sink, attribute, number, python},
+    sink::{Place, Sink, attribute, number},
 };
 use conn_tests::{
     daemon::Daemon,
@@ -12,7 +12,7 @@ use conn_tests::{
     netns::NetNs,
     pins::{Pins, kill},
     port::Port,
-    timeout,
+    python, timeout,
     tracer::Tracer,
 };
 use macro_rules_attribute::apply;
@@ -161,7 +161,7 @@ fn unix_now_ns() -> i64 {
 
 #[apply(needs_tracing)]
 fn what_arrives_equals_the_connections(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let mut sink = Sink::start(&python, &collector);
     let netns = NetNs::new().unwrap();
@@ -238,7 +238,7 @@ fn what_arrives_equals_the_connections(_: &Host) -> Outcome {
 
 #[apply(needs_tracing)]
 fn a_collector_that_is_away_gets_what_waits_and_the_number_of_the_rest(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let netns = NetNs::new().unwrap();
     let place = place("events-away", &collector, &port, &netns, "direction = \"out\"\nbatch = 5");
@@ -282,7 +282,7 @@ fn a_collector_that_is_away_gets_what_waits_and_the_number_of_the_rest(_: &Host)
 
 #[apply(needs_tracing)]
 fn a_gap_is_told_after_a_killed_front_and_a_killed_daemon(_: &Host) -> Outcome {
-    let python = python("opentelemetry.proto")?;
+    let python = python::with("opentelemetry.proto")?;
     let (port, collector) = (Port::claim(), Port::claim());
     let sink = Sink::start(&python, &collector);
     let netns = NetNs::new().unwrap();
@@ -337,7 +337,7 @@ fn front(daemon: &Tracer) -> i32 {
 
 #[apply(needs_tracing)]
 fn a_real_collector_passes_events_on(_: &Host) -> Outcome {
-    let python = python("rotel, opentelemetry.proto")?;
+    let python = python::with("rotel, opentelemetry.proto")?;
     let (port, collector, grpc, behind) = (Port::claim(), Port::claim(), Port::claim(), Port::claim());
     let sink = Sink::start(&python, &behind);
     let netns = NetNs::new().unwrap();

@@ -1,6 +1,6 @@
 //! A collector of OTLP that decodes with the official package, and a configuration that sends to it.
 
-use conn_tests::{daemon::Daemon, harness::Skip, port::Port, timeout};
+use conn_tests::{daemon::Daemon, port::Port, timeout};
 use serde_json::Value;
 use std::{
     env,
@@ -14,19 +14,8 @@ use std::{
     time::Instant,
 };
 
-/// The variable with the interpreter that has opentelemetry-proto and rotel, see `cargo xtask test`.
-const PYTHON: &str = "CONNTRACE_TEST_PYTHON";
 /// The end that decodes.
 const SINK: &str = include_str!("sink.py");
-
-/// The interpreter, if it has a package.
-pub(super) fn python(package: &str) -> Result<OsString, Skip> {
-    let skip = || Skip(format!("{PYTHON} names no interpreter with {package}; cargo xtask test makes one"));
-    let python = env::var_os(PYTHON).ok_or_else(skip)?;
-    let mut import = Command::new(&python);
-    let import = import.args(["-c", &format!("import {package}")]).stderr(Stdio::null()).status();
-    if import.is_ok_and(|status| status.success()) { Ok(python) } else { Err(skip()) }
-}
 
 /// A program that is killed with this value.
 pub(super) struct Program(Child);

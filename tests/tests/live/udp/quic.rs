@@ -1,25 +1,16 @@
 //! A connection of QUIC between two real ends: one flow at each, with its owner, its protocol and its bytes.
 
 use super::{await_json, watch};
-use conn_tests::{
-    harness::{Outcome, Skip},
-    host::Host,
-    needs_tracing,
-    netns::NetNs,
-    port::Port,
-};
+use conn_tests::{harness::Outcome, host::Host, needs_tracing, netns::NetNs, port::Port, python};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 use std::{
-    env,
     ffi::OsString,
     io::{BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
 };
 
-/// The variable with the interpreter that has aioquic, see `cargo xtask test`.
-const PYTHON: &str = "CONNTRACE_TEST_PYTHON";
 /// Both ends.
 const PAIR: &str = include_str!("quic.py");
 
@@ -39,9 +30,7 @@ fn totals(child: Child) -> Value {
 
 #[apply(needs_tracing)]
 fn quic_is_one_flow_at_each_end(_: &Host) -> Outcome {
-    let python = env::var_os(PYTHON).ok_or_else(|| {
-        Skip(format!("{PYTHON} names no interpreter with aioquic; cargo xtask test makes one"))
-    })?;
+    let python = python::with("aioquic")?;
     let (netns, port) = (NetNs::new().unwrap(), Port::claim());
     let tracer = watch(&netns, &["-o", "json"]);
     let mut server = start(&netns, &python, "server", &port);
