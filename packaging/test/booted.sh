@@ -57,9 +57,23 @@ await journalctl -q --no-pager -u conntrace --grep 'was read again'
 [ "$(systemctl show --value -p MainPID conntrace)" = "$pid" ] || fail "another process"
 sed -i '$d' /etc/conntrace/conntrace.toml
 
+step "a stream goes on when the daemon is killed or upgraded"
+as alice conntrace events -e DESTROY --direction out --dport 4712,4713 >/tmp/stream 2>/tmp/stream.err &
+stream=$!
+for _ in $(seq 200); do
+    knock 4712 1
+    grep -q 'dport=4712 ' /tmp/stream && break
+    sleep 0.05
+done
+# Of the stream: those that it has to show.
+streamed() {
+    [ "$(grep -c 'dport=4713 ' /tmp/stream)" = "$1" ]
+}
+
 step "kill -9: started again, and no count lost"
 kill -KILL "$pid"
 knock 4711 5
+knock 4713 5
 is_another() {
     now=$(systemctl show --value -p MainPID conntrace)
     [ "$now" != 0 ] && [ "$now" != "$pid" ]
@@ -67,6 +81,7 @@ is_another() {
 await is_another
 await get /v1/health
 expect_failed 4711 15
+await streamed 5
 [ "$(epoch)" = "$began" ] || fail "another epoch"
 
 step "watchdog: a daemon that stands still is started again"
@@ -87,6 +102,11 @@ dpkg -i "$here/new.deb"
 await get /v1/health
 knock 4711 2
 expect_failed 4711 17
+knock 4713 2
+await streamed 7
+pkill -INT -u alice -f 'conntrace events'
+wait "$stream" || fail "the stream ended with status $?: $(cat /tmp/stream.err)"
+grep -q 'lost 0: holds' /tmp/stream.err || fail "the stream has losses: $(cat /tmp/stream.err)"
 [ "$(epoch)" = "$began" ] || fail "another epoch"
 
 step "stop: within a second, and the counts go on"
