@@ -120,7 +120,7 @@ async fn watch(
 ) -> Result<(), Error> {
     let mut shutdown = Shutdown::new(settings.timeout)?;
     let flows = flow_sweep(settings, session)?;
-    let mut source = LiveSource::new(session, settings.ring_bytes)?.sweeping(flows).behind(start.told);
+    let mut source = LiveSource::new(session, settings.ring_bytes)?.sweeping(flows).behind(start.reported);
     let mut programs = ProgramLog::new(settings.verbose >= 2, &session.probe)?;
     let capacity = (settings.ring_bytes as usize).saturating_mul(QUEUE_PER_RING).max(MIN_QUEUE);
     let (sink, output) = queue::stdout(capacity)?;

@@ -32,9 +32,9 @@ pub(crate) struct Finished {
 pub(crate) struct Position {
     /// Lines of events and losses.
     pub lines: u64,
-    /// Events without room that no line tells yet.
-    pub untold: u64,
-    /// The last line that tells a loss.
+    /// Events without room that no line reports yet.
+    pub unreported: u64,
+    /// The last line that reports a loss.
     pub mark: Mark,
     /// How many such lines there were.
     pub marked: u64,

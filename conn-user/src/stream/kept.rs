@@ -43,8 +43,8 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 pub(crate) struct Keeping {
     progress: Progress,
-    /// Losses that lines tell.
-    told: u64,
+    /// Losses that lines report.
+    reported: u64,
     marked: u64,
     /// Keeps other processes away from the pins.
     _pinned: Pinned,
@@ -57,8 +57,8 @@ pub(crate) struct Start {
     pub(crate) lines: Option<u64>,
     /// The fate of earlier events.
     pub(crate) accounting: EventAccounting,
-    /// Losses of the ring that lines tell.
-    pub(crate) told: u64,
+    /// Losses of the ring that lines report.
+    pub(crate) reported: u64,
     /// What the client does not have.
     pub(crate) missing: Option<Lost>,
 }
@@ -96,7 +96,7 @@ impl Kept {
             let progress = Progress::make(&self.point, ring)?;
             return Ok((
                 session,
-                Some(Keeping { progress, told: 0, marked: 0, _pinned: pinned }),
+                Some(Keeping { progress, reported: 0, marked: 0, _pinned: pinned }),
                 Start::default(),
             ));
         };
@@ -106,10 +106,16 @@ impl Kept {
         let left = Progress::open(&self.point, ring)?;
         let (mut progress, left) = left.ok_or_else(|| gone(&how))?;
         let start = Start::behind(&left, lines)?;
-        // Until a line tells them, they are untold.
-        let untold = start.missing.map_or(0, |missing| missing.count);
-        progress.begin(&standing(&start.accounting, lines, start.told, untold, left.standing.time_ns));
-        Ok((session, Some(Keeping { progress, told: start.told, marked: 0, _pinned: pinned }), start))
+        // No line reports them yet.
+        let unreported = start.missing.map_or(0, |missing| missing.count);
+        progress.begin(&standing(
+            &start.accounting,
+            lines,
+            start.reported,
+            unreported,
+            left.standing.time_ns,
+        ));
+        Ok((session, Some(Keeping { progress, reported: start.reported, marked: 0, _pinned: pinned }), start))
     }
 }
 
@@ -135,7 +141,7 @@ fn gone(how: &Opened) -> Error {
 impl Start {
     /// Behind what a client has.
     fn behind(left: &Left, lines: u64) -> Result<Self, Error> {
-        let Standing { shown, filtered, unwritten, undecoded, told, time_ns, .. } = left.standing;
+        let Standing { shown, filtered, unwritten, undecoded, reported, time_ns, .. } = left.standing;
         let unknown = || Error::Stream(": the last daemon left no note of them".into());
         let (count, undelivered) = left.missing(lines).ok_or_else(unknown)?;
         let accounting = EventAccounting {
@@ -147,7 +153,7 @@ impl Start {
         };
         let until_ns = boot_now_ns();
         let missing = (count > 0).then_some(Lost { count, since_ns: time_ns, until_ns, of: None });
-        Ok(Self { lines: Some(lines), accounting, told, missing })
+        Ok(Self { lines: Some(lines), accounting, reported, missing })
     }
 }
 
@@ -162,18 +168,25 @@ impl Keeping {
     ) {
         if output.marked > self.marked {
             self.marked = output.marked;
-            self.progress.tell(output.mark);
+            self.progress.report(output.mark);
         }
-        self.progress.note(record, &standing(accounting, output.lines, self.told, output.untold, time_ns));
+        self.progress
+            .note(record, &standing(accounting, output.lines, self.reported, output.unreported, time_ns));
     }
 
-    /// Notes that a line tells so many losses of the ring.
-    pub(crate) const fn tell(&mut self, losses: u64) {
-        self.told += losses;
+    /// Notes that a line reports so many losses of the ring.
+    pub(crate) const fn report(&mut self, losses: u64) {
+        self.reported += losses;
     }
 }
 
-fn standing(accounting: &EventAccounting, lines: u64, told: u64, untold: u64, time_ns: u64) -> Standing {
+fn standing(
+    accounting: &EventAccounting,
+    lines: u64,
+    reported: u64,
+    unreported: u64,
+    time_ns: u64,
+) -> Standing {
     let EventAccounting { shown, filtered, unwritten, undecoded, .. } = *accounting;
-    Standing { lines, shown, filtered, unwritten, undecoded, told, untold, time_ns }
+    Standing { lines, shown, filtered, unwritten, undecoded, reported, unreported, time_ns }
 }

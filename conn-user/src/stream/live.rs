@@ -67,10 +67,10 @@ impl LiveSource {
         Self { flows, ..self }
     }
 
-    /// The same behind an earlier process, which has told so many losses.
+    /// The same behind an earlier process, which has reported so many losses.
     #[must_use]
-    pub(crate) fn behind(self, told: u64) -> Self {
-        Self { losses: self.losses.behind(told), ..self }
+    pub(crate) fn behind(self, reported: u64) -> Self {
+        Self { losses: self.losses.behind(reported), ..self }
     }
 
     /// Events that the sweep made, beside those of the ring.

@@ -132,7 +132,7 @@ impl Pipeline {
         self.keeping.is_some()
     }
 
-    /// Begins the output: lets the consumer tell what an earlier process took and did not deliver.
+    /// Begins the output: lets the consumer report what an earlier process took and did not deliver.
     pub(crate) fn begin(&mut self, missing: Option<&Lost>, consumer: &mut dyn Consumer) {
         if let Some(missing) = missing {
             consumer.lost(missing, &self.clock);
@@ -171,7 +171,7 @@ impl Pipeline {
             let (record, time_ns) = match item {
                 Item::Record(bytes) => (Some(bytes.len()), decode::time_ns(bytes).unwrap_or_default()),
                 Item::Lost(lost) => {
-                    self.keeping.iter_mut().for_each(|keeping| keeping.tell(lost.count));
+                    self.keeping.iter_mut().for_each(|keeping| keeping.report(lost.count));
                     (None, lost.until_ns)
                 }
                 _ => (None, boot_now_ns()),

@@ -84,7 +84,7 @@ impl<S: Sink> Text<S> {
     /// Marks the place of dropped events, once there is room again.
     fn mark_dropped(&mut self, clock: &WallClock) {
         if let Some(dropped) = self.dropped.take() {
-            self.position.untold = 0;
+            self.position.unreported = 0;
             self.lost(&dropped, clock);
             self.notice(&Notice::Unwritten(dropped.count));
         }
@@ -101,7 +101,7 @@ impl<S: Sink> Consumer for Text<S> {
                 of: None,
             });
             dropped.count += 1;
-            self.position.untold = dropped.count;
+            self.position.unreported = dropped.count;
             dropped.since_ns = dropped.since_ns.min(event.time_ns);
             dropped.until_ns = dropped.until_ns.max(event.time_ns);
             return Taken::Dropped;

@@ -41,7 +41,7 @@ const MARKED: usize = 1;
 const SLOTS: usize = 2;
 const SLOT: usize = 2 + FIELDS;
 const MARKS: usize = 64;
-/// How many losses that were told are remembered.
+/// How many losses that were reported are remembered.
 const MAX_MARKS: usize = 64;
 /// How many notes are kept.
 const NOTES: usize = 4;
@@ -60,10 +60,10 @@ pub(crate) struct Standing {
     pub unwritten: u64,
     /// Records that could not be decoded.
     pub undecoded: u64,
-    /// Losses of the ring that lines tell.
-    pub told: u64,
-    /// Events that the output had no room for, and that no line tells yet.
-    pub untold: u64,
+    /// Losses of the ring that lines report.
+    pub reported: u64,
+    /// Events that the output had no room for, and that no line reports yet.
+    pub unreported: u64,
     /// When the last event happened, nanoseconds of `CLOCK_BOOTTIME`.
     pub time_ns: u64,
 }
@@ -78,20 +78,20 @@ impl Standing {
             self.filtered,
             self.unwritten,
             self.undecoded,
-            self.told,
-            self.untold,
+            self.reported,
+            self.unreported,
             self.time_ns,
         ]
     }
 
     const fn of(
-        [lines, shown, filtered, unwritten, undecoded, told, untold, time_ns]: [u64; FIELDS],
+        [lines, shown, filtered, unwritten, undecoded, reported, unreported, time_ns]: [u64; FIELDS],
     ) -> Self {
-        Self { lines, shown, filtered, unwritten, undecoded, told, untold, time_ns }
+        Self { lines, shown, filtered, unwritten, undecoded, reported, unreported, time_ns }
     }
 }
 
-/// A line that tells a loss.
+/// A line that reports a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// The number of the line, from 1.
@@ -105,7 +105,7 @@ pub(crate) struct Mark {
 pub(crate) struct Left {
     /// What its output had.
     pub standing: Standing,
-    /// The last lines that tell losses, the oldest first.
+    /// The last lines that report losses, the oldest first.
     pub marks: Vec<Mark>,
     /// There were more of these lines.
     pub has_more: bool,
@@ -123,7 +123,7 @@ impl Left {
         let marks = self.marks.iter().filter(|mark| mark.line > lines);
         let (count, lost) = marks.fold((0, 0), |(count, lost), mark| (count + 1, lost + mark.lost));
         let events = undelivered.checked_sub(count)?;
-        Some((events + lost + self.standing.untold, events))
+        Some((events + lost + self.standing.unreported, events))
     }
 }
 
@@ -189,7 +189,7 @@ impl Progress {
         Ok(Some((progress, Left { standing, marks, has_more: marked > kept })))
     }
 
-    /// Notes where the output of this reader begins. The lines of the last one that tell losses are no longer needed.
+    /// Notes where the output of this reader begins. The lines of the last one that report losses are no longer needed.
     pub(crate) fn begin(&mut self, standing: &Standing) {
         self.note(None, standing);
         self.page.word(MARKED).store(0, Ordering::Release);
@@ -210,8 +210,8 @@ impl Progress {
         self.page.word(at).store(self.generation, Ordering::Release);
     }
 
-    /// Notes a line that tells a loss, before [`Self::note`] counts the line.
-    pub(crate) fn tell(&mut self, mark: Mark) {
+    /// Notes a line that reports a loss, before [`Self::note`] counts the line.
+    pub(crate) fn report(&mut self, mark: Mark) {
         let at = MARKS + 2 * (self.marked as usize % MAX_MARKS);
         self.page.word(at).store(mark.line, Ordering::Relaxed);
         self.page.word(at + 1).store(mark.lost, Ordering::Relaxed);
@@ -301,9 +301,9 @@ impl Drop for Page {
 mod tests {
     use super::*;
 
-    fn left(lines: u64, marks: &[(u64, u64)], untold: u64) -> Left {
+    fn left(lines: u64, marks: &[(u64, u64)], unreported: u64) -> Left {
         let marks = marks.iter().map(|&(line, lost)| Mark { line, lost }).collect();
-        Left { standing: Standing { lines, untold, ..Standing::default() }, marks, has_more: false }
+        Left { standing: Standing { lines, unreported, ..Standing::default() }, marks, has_more: false }
     }
 
     #[test]
