@@ -151,10 +151,10 @@ async fn ask(socket: &Path, endpoint: Endpoint, query: &str) -> Result<u8, Error
             Printed::Broken(why) if !is_kept => return Err(broken(&why)),
             Printed::Broken(why) => why,
         };
-        // A line that was cut is among those that the next daemon tells as lost.
+        // The next daemon counts a line that was cut as lost.
         lines.cut.clear();
         stderr::print(format!(
-            "conntrace: the daemon has gone ({why}): its programs go on, and this command waits for it\n"
+            "conntrace: the daemon has gone ({why}): the programs of the stream go on, and the command waits for the next daemon\n"
         ));
         let query = format!("{query}&{FROM}={}", lines.whole);
         answer = again(socket, endpoint, &query, &mut shutdown).await.map_err(|_gone| broken(&why))??;
@@ -184,7 +184,7 @@ async fn again(
     timeout(DAEMON_IS_AWAY, asked).await
 }
 
-/// A name that nobody can guess.
+/// A name that is chosen at random.
 fn stream_name() -> io::Result<String> {
     let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     Ok(uuid.chars().filter(char::is_ascii_hexdigit).collect())
@@ -304,10 +304,14 @@ impl Response {
                     continue;
                 }
             };
-            let Some(frame) = frame else { return Ok(Printed::Broken("its answer ended early".into())) };
             let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => return Ok(Printed::Broken(error.to_string())),
+                Some(Ok(frame)) => frame,
+                broken_off => {
+                    let why = broken_off.and_then(Result::err).map(|error| error.to_string());
+                    let why = why.unwrap_or_else(|| "its answer ended early".into());
+                    // After a signal, the command ends with the answer.
+                    return if finish.is_some() { Ok(Printed::Broken(why)) } else { Err(broken(&why)) };
+                }
             };
             if let Some(bytes) = frame.data_ref() {
                 reader.push(bytes);

@@ -1,6 +1,6 @@
 //! The streams of clients that outlive the daemon: each has pins of its own, until its client leaves.
 //!
-//! A client chooses the name of its stream, which nobody can guess. After the daemon was away, the client asks for the same
+//! A client chooses the name of its stream at random. After the daemon was away, the client asks for the same
 //! stream, behind the lines that it has. A stream that no client asks for is taken away.
 
 use std::cell::RefCell;

@@ -76,7 +76,7 @@ impl Keeper {
                 && is_kept
             {
                 log::warn!(
-                    "keeping the state of the export in {} failed: {error}. A gap may be told with a wrong begin, or not at all",
+                    "keeping the state of the export in {} failed: {error}. A gap may be reported with a wrong begin, or not at all",
                     self.directory.display()
                 );
             }

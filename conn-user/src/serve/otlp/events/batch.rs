@@ -1,4 +1,4 @@
-//! Records that become one request, and what is to be told of missing ones.
+//! Records that become one request, and the report of missing ones.
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -35,9 +35,9 @@ pub(crate) struct Gap {
     pub(crate) until_ns: u64,
 }
 
-/// What is told of missing events.
+/// A report of missing events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Missing {
     /// Lost by the stream.
     pub(crate) stream: Option<Loss>,
     /// Dropped by the export.
@@ -51,8 +51,8 @@ pub(crate) struct Told {
 pub(crate) struct Note {
     /// Its events, between two moments.
     pub(crate) events: Option<Loss>,
-    /// What it tells.
-    pub(crate) told: Told,
+    /// The missing events that it reports.
+    pub(crate) missing: Missing,
     /// Up to then, events are in this request or in earlier ones.
     pub(crate) complete_ns: Option<u64>,
 }
@@ -82,8 +82,8 @@ impl Loss {
     }
 }
 
-impl Told {
-    /// True if nothing is to be told.
+impl Missing {
+    /// True if no events are missing.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -93,7 +93,7 @@ impl Told {
         self.stream = Some(loss.and(self.stream));
     }
 
-    /// Adds a gap. One record tells all gaps that were not told yet: what is between them has not arrived either.
+    /// Adds a gap. One record reports all gaps that no request has reported: what is between them has not arrived either.
     pub(crate) fn add_gap(&mut self, gap: Gap) {
         self.gap = Some(self.gap.map_or(gap, |own| Gap {
             since_ns: own.since_ns.zip(gap.since_ns).map(|(own, other)| own.min(other)),
@@ -105,15 +105,15 @@ impl Told {
     pub(crate) fn take_back(&mut self, note: &Note) {
         let add =
             |own: &mut Option<Loss>, other: Option<Loss>| *own = other.map_or(*own, |it| Some(it.and(*own)));
-        add(&mut self.stream, note.told.stream);
-        add(&mut self.export, note.told.export);
+        add(&mut self.stream, note.missing.stream);
+        add(&mut self.export, note.missing.export);
         add(&mut self.export, note.events);
-        if let Some(gap) = note.told.gap {
+        if let Some(gap) = note.missing.gap {
             self.add_gap(gap);
         }
     }
 
-    /// The records that tell it.
+    /// The records of the report.
     fn records(&self) -> Vec<LogRecord> {
         let number = |number: u64| Value::IntValue(i64::try_from(number).unwrap_or(i64::MAX));
         let loss = |loss: Loss, place: &str| {
@@ -150,10 +150,10 @@ fn warning(event: &str, time_ns: u64, body: String, attributes: Vec<KeyValue>) -
 }
 
 impl Batch {
-    /// Adds the record of an event, or of a loss that the stream tells.
+    /// Adds the record of an event, or of a loss that the stream reports.
     pub(crate) fn add(&mut self, record: LogRecord, loss: Option<Loss>) {
         if let Some(loss) = loss {
-            self.note.told.lose(loss);
+            self.note.missing.lose(loss);
         } else {
             let time_ns = record.time_unix_nano;
             let one = Loss { count: 1, since_ns: time_ns, until_ns: time_ns };
@@ -173,17 +173,22 @@ impl Batch {
         self.records.len() >= most || self.bytes >= MAX_BYTES
     }
 
-    /// True if it tells a loss of the stream.
-    pub(crate) fn tells(&self) -> bool {
-        !self.note.told.is_empty()
+    /// True if it reports a loss of the stream.
+    pub(crate) fn reports(&self) -> bool {
+        !self.note.missing.is_empty()
     }
 
-    /// The request, after the records of what else is to be told.
-    pub(crate) fn close(self, told: Told, complete_ns: Option<u64>, resource: &Resource) -> (Vec<u8>, Note) {
+    /// The request, which begins with the report of `missing`.
+    pub(crate) fn close(
+        self,
+        missing: Missing,
+        complete_ns: Option<u64>,
+        resource: &Resource,
+    ) -> (Vec<u8>, Note) {
         let Self { records, mut note, .. } = self;
-        let mut log_records = told.records();
+        let mut log_records = missing.records();
         log_records.extend(records);
-        note.told.take_back(&Note { told, ..Note::default() });
+        note.missing.take_back(&Note { missing, ..Note::default() });
         note.complete_ns = complete_ns;
         let scope_logs =
             vec![ScopeLogs { scope: Some(resource::scope()), log_records, ..ScopeLogs::default() }];
@@ -212,19 +217,19 @@ mod tests {
         batch.add(record(25), Some(Loss { count: 5, since_ns: 21, until_ns: 25 }));
         let gap = Gap { since_ns: Some(1), until_ns: 2 };
         let (_, note) =
-            batch.close(Told { gap: Some(gap), ..Told::default() }, Some(25), &Resource::default());
+            batch.close(Missing { gap: Some(gap), ..Missing::default() }, Some(25), &Resource::default());
         assert_eq!(note.events, Some(Loss { count: 3, since_ns: 10, until_ns: 30 }));
-        let mut pending = Told::default();
+        let mut pending = Missing::default();
         pending.take_back(&note);
-        // Another one is dropped that told the first one.
+        // A second request is dropped, which reported the first one.
         let mut batch = Batch::default();
         batch.add(record(40), None);
         let (_, note) = batch.close(pending, Some(40), &Resource::default());
-        let mut pending = Told::default();
+        let mut pending = Missing::default();
         pending.take_back(&note);
         assert_eq!(
             pending,
-            Told {
+            Missing {
                 stream: Some(Loss { count: 5, since_ns: 21, until_ns: 25 }),
                 export: Some(Loss { count: 4, since_ns: 10, until_ns: 40 }),
                 gap: Some(gap),
@@ -236,10 +241,10 @@ mod tests {
 
     #[test]
     fn gaps_without_a_begin_have_none_together() {
-        let mut told = Told::default();
-        told.add_gap(Gap { since_ns: Some(5), until_ns: 9 });
-        told.add_gap(Gap { since_ns: None, until_ns: 7 });
-        assert_eq!(told.gap, Some(Gap { since_ns: None, until_ns: 9 }));
-        assert_eq!(told.records()[0].attributes.len(), 1);
+        let mut missing = Missing::default();
+        missing.add_gap(Gap { since_ns: Some(5), until_ns: 9 });
+        missing.add_gap(Gap { since_ns: None, until_ns: 7 });
+        assert_eq!(missing.gap, Some(Gap { since_ns: None, until_ns: 9 }));
+        assert_eq!(missing.records()[0].attributes.len(), 1);
     }
 }

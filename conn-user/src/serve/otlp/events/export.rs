@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::output::stdout;
 use crate::serve::otlp::delivery::{Delivery, Done, Nouns};
-use crate::serve::otlp::events::batch::{Batch, Loss, Note, Told};
+use crate::serve::otlp::events::batch::{Batch, Loss, Missing, Note};
 use crate::serve::otlp::events::counts::{Count, Counts};
 use crate::serve::otlp::events::progress::{Progress, State, now_ns};
 use crate::serve::otlp::events::record;
@@ -22,7 +22,7 @@ use crate::settings::otlp::Events;
 const PIECES: usize = 16;
 /// How often the export looks whether the stream is quiet.
 const TICK: Duration = Duration::from_secs(2);
-/// How often the back is told how far the export came.
+/// How often the back gets the progress of the export.
 const KEEP: Duration = Duration::from_secs(10);
 /// The shortest time between two lines of the log about dropped events.
 const SAY: Duration = Duration::from_secs(10);
@@ -37,9 +37,9 @@ pub(crate) struct EventExport {
     batch: Batch,
     /// When the batch has waited for long enough.
     due: Option<Instant>,
-    /// What the next request tells.
-    pending: Told,
-    /// The collector did not want the last request: none is made only to tell that.
+    /// What the next request reports as missing.
+    pending: Missing,
+    /// The collector did not want the last request: none is made only to report that.
     is_refused: bool,
     progress: Progress,
     /// What the back knows of it.
@@ -66,7 +66,7 @@ impl EventExport {
             counts,
             batch: Batch::default(),
             due: None,
-            pending: Told::default(),
+            pending: Missing::default(),
             is_refused: false,
             progress: Progress::after(state),
             kept: state,
@@ -161,20 +161,20 @@ impl EventExport {
         self.due.get_or_insert_with(|| Instant::now() + delay);
     }
 
-    /// Makes a request of the batch and of what is to be told.
+    /// Makes a request of the batch and of the report of missing events.
     fn close(&mut self) {
         self.due = None;
-        let (batch, told) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.pending));
-        if batch.is_empty() && told.is_empty() {
+        let (batch, missing) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.pending));
+        if batch.is_empty() && missing.is_empty() {
             return;
         }
-        let (request, note) = batch.close(told, self.progress.read_ns(), &self.resource);
+        let (request, note) = batch.close(missing, self.progress.read_ns(), &self.resource);
         for note in self.delivery.push(request.into(), note) {
             self.drop(&note);
         }
     }
 
-    /// Counts a request that never arrives, for the next one to tell.
+    /// Counts a request that never arrives, for the next one to report.
     fn drop(&mut self, note: &Note) {
         self.pending.take_back(note);
         let dropped = note.events.map_or(0, |events| events.count);
@@ -225,7 +225,7 @@ impl EventExport {
     /// True if the collector does not know yet that events are missing.
     fn is_untold(&self) -> bool {
         let mut notes = self.delivery.queue().notes();
-        !self.pending.is_empty() || self.batch.tells() || notes.any(|note| !note.told.is_empty())
+        !self.pending.is_empty() || self.batch.reports() || notes.any(|note| !note.missing.is_empty())
     }
 
     /// `is_idle`: nothing waits to be read.

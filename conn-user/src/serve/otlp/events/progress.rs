@@ -13,7 +13,7 @@ const LAG: Duration = Duration::from_secs(1);
 /// How far an export came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Up to then, all events have arrived or are told to be missing. Nanoseconds of Unix time; none if it is not known.
+    /// Up to then, all events have arrived or are reported as missing. Nanoseconds of Unix time; none if it is not known.
     pub(crate) complete_ns: Option<u64>,
 }
 

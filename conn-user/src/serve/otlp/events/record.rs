@@ -18,7 +18,7 @@ use crate::serve::otlp::resource::attribute;
 pub(crate) struct Read {
     /// The record.
     pub(crate) record: LogRecord,
-    /// The loss that it tells, if it tells one.
+    /// The loss that it reports, if it reports one.
     pub(crate) loss: Option<Loss>,
 }
 
